@@ -1,0 +1,39 @@
+"""The artifact: unpack it, verify it, load it safely; save it.
+
+The names load on first use, so that unpacking an archive imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bsm_core.artifact.description import Description as Description
+    from bsm_core.artifact.description import describe as describe
+    from bsm_core.artifact.load import Artifact as Artifact
+    from bsm_core.artifact.load import read_config as read_config
+    from bsm_core.artifact.save import pack as pack
+    from bsm_core.artifact.save import save_artifact as save_artifact
+    from bsm_core.artifact.unpack import Limits as Limits
+    from bsm_core.artifact.unpack import unpacked as unpacked
+
+_HOMES = {
+    "Artifact": "load",
+    "Description": "description",
+    "Limits": "unpack",
+    "describe": "description",
+    "pack": "save",
+    "read_config": "load",
+    "save_artifact": "save",
+    "unpacked": "unpack",
+}
+__all__ = ["Artifact", "Description", "Limits", "describe", "pack", "read_config", "save_artifact", "unpacked"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,147 @@
+"""Risk tables and imputation values: reading and checking them.
+
+Each is kept twice, as JSON and as a pickle. JSON has text for keys only, so the keys of pickled bins become text here,
+in :func:`bin_text`, and both twins give the same tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from bsm_core.artifact.files import IMPUTE, RISK_TABLES, read_json_object, require
+from bsm_core.artifact.safe_pickle import load_pickle
+from bsm_core.errors import CorruptArtifactError
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class RiskTable(TypedDict):
+    """The values of one categorical feature.
+
+    Attributes:
+        bins: Value by category.
+        default_bin: Value of every other category.
+    """
+
+    bins: dict[str, float]
+    default_bin: float
+
+
+def read_risk_tables(folder: Path, ignored: Collection[str] = ()) -> dict[str, RiskTable]:
+    """Read ``risk_table_map.json``, or ``.pkl`` where it is not there.
+
+    Args:
+        folder: The artifact.
+        ignored: Text fields; their tables, if any, are left out unchecked.
+
+    Raises:
+        CorruptArtifactError: It cannot be read or is not made of risk tables; it lists each that is wrong.
+        UnsafeArtifactError: The pickle refers to forbidden code.
+    """
+    path = require(folder, RISK_TABLES)
+    tables = {name: table for name, table in _read(path).items() if name not in ignored}
+    return check_risk_tables(tables, where=path.name)
+
+
+def read_impute(folder: Path) -> dict[str, float]:
+    """Read ``impute_dict.json``, or ``.pkl`` where it is not there.
+
+    Raises:
+        CorruptArtifactError: It cannot be read, or a value is no number; it lists each that is wrong.
+        UnsafeArtifactError: The pickle refers to forbidden code.
+    """
+    path = require(folder, IMPUTE)
+    return check_impute(_read(path), where=path.name)
+
+
+def bin_text(key: object) -> str:
+    """A category as text: what a JSON key and a cell are compared as.
+
+    ``None`` and NaN are ``"nan"``; the rest is what ``str`` makes of it (``3``, ``3.0``, ``True``).
+
+    Raises:
+        TypeError: The key is neither text nor a number.
+    """
+    if key is None:
+        return "nan"
+    if isinstance(key, str | int | float):
+        return str(key)
+    raise TypeError(f"category {key!r} is neither text nor a number")
+
+
+def check_risk_tables(tables: Mapping[Any, Any], *, where: str) -> dict[str, RiskTable]:
+    """Check and normalise ``{feature: {"bins": {category: number}, "default_bin": number}}``.
+
+    Raises:
+        CorruptArtifactError: Something else is in it; it lists each place.
+    """
+    problems: list[str] = []
+    checked = {str(name): _risk_table(str(name), table, problems) for name, table in tables.items()}
+    _report(problems, where, "{feature: {bins: {category: number}, default_bin: number}}")
+    return checked
+
+
+def check_impute(values: Mapping[Any, Any], *, where: str) -> dict[str, float]:
+    """Check and normalise ``{feature: number}``.
+
+    Raises:
+        CorruptArtifactError: Something else is in it; it lists each place.
+    """
+    problems: list[str] = []
+    present = {name: value for name, value in values.items() if not _is_missing(value)}
+    checked = {str(name): _number(value, str(name), problems) for name, value in present.items()}
+    _report(problems, where, "{feature: number}")
+    return checked
+
+
+def _risk_table(name: str, table: Any, problems: list[str]) -> RiskTable:
+    bins: dict[str, float] = {}
+    if not (isinstance(table, Mapping) and isinstance(table.get("bins"), Mapping) and "default_bin" in table):
+        problems.append(f"{name}: not a table with bins and default_bin")
+        return RiskTable(bins=bins, default_bin=math.nan)
+    for key, value in table["bins"].items():
+        try:
+            text = bin_text(key)
+        except TypeError as error:
+            problems.append(f"{name}.bins: {error}")
+            continue
+        number = _number(value, f"{name}.bins[{text!r}]", problems)
+        if bins.setdefault(text, number) != number and not math.isnan(number):
+            problems.append(f"{name}.bins[{text!r}]: several categories read alike, with different values")
+    return RiskTable(bins=bins, default_bin=_number(table["default_bin"], f"{name}.default_bin", problems))
+
+
+def _is_missing(value: Any) -> bool:
+    """Training leaves null or NaN for a feature that had no value at all."""
+    return value is None or (np.isscalar(value) and value != value)
+
+
+def _number(value: Any, place: str, problems: list[str]) -> float:
+    if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _FLOAT32_MAX:  # not NaN either
+        return float(value)
+    problems.append(f"{place}: {value!r} is no finite float32")
+    return math.nan
+
+
+def _report(problems: list[str], where: str, form: str) -> None:
+    if problems:
+        raise CorruptArtifactError(
+            f"{where} holds {len(problems)} value(s) that cannot be used",
+            where=where,
+            details=problems,
+            fix=f"save it as {form}",
+        )
+
+
+def _read(path: Path) -> Mapping[Any, Any]:
+    value = read_json_object(path) if path.suffix == ".json" else load_pickle(path)
+    if not isinstance(value, Mapping):
+        raise CorruptArtifactError(f"{path.name} holds a {type(value).__name__}, not a dict", where=path.name)
+    return value

@@ -1,0 +1,208 @@
+"""What a model sees: ragged token chunks, the feature matrix, and padding at the last moment.
+
+Nobody pads to ``max_sen_len``. The distinct chunks of a text field stand in order of length, longest first, so that
+micro-batches of equal token budget hold chunks of about the same length, and running out of memory shows at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bsm_core.errors import BSMError
+
+Encode = Callable[[Tensor, Tensor], Tensor]
+"""``(input_ids [chunks, length], attention_mask [chunks, length]) -> vectors [chunks, size]``."""
+
+
+class DeviceOutOfMemoryError(BSMError, torch.OutOfMemoryError):
+    """The accelerator has no room for a single chunk."""
+
+
+@dataclass
+class TokenBudget:
+    """How many tokens, padding included, the encoder may see at once.
+
+    It halves when the accelerator runs out of memory, and stays halved for the windows that follow.
+    """
+
+    tokens: int
+
+    def halve(self) -> None:
+        """Allow half as many tokens, at least one."""
+        self.tokens = max(1, self.tokens // 2)
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """The ragged token chunks of one text field.
+
+    Attributes:
+        tokens: int32 ``[total]``, the ids of all distinct chunks, one after the other, longest chunk first.
+        chunk_offsets: int64 ``[distinct + 1]``, where each distinct chunk begins in ``tokens``; stays on the CPU.
+        chunk_ids: int64 ``[chunks]``, which distinct chunk each chunk of the rows is.
+        row_lengths: int64 ``[rows]``, how many chunks each row has; they stand in row order in ``chunk_ids``.
+    """
+
+    tokens: Tensor
+    chunk_offsets: Tensor
+    chunk_ids: Tensor
+    row_lengths: Tensor
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[Sequence[int]]]) -> TextBatch:
+        """Build it from token ids by row and chunk; chunks without a token do not count."""
+        distinct: dict[bytes, int] = {}
+        chunk_ids, row_lengths = [], []
+        for row in rows:
+            keys = [array("i", chunk).tobytes() for chunk in row if chunk]
+            chunk_ids += [distinct.setdefault(key, len(distinct)) for key in keys]
+            row_lengths.append(len(keys))
+        keys = list(distinct)
+        lengths = torch.tensor([len(key) // 4 for key in keys], dtype=torch.int64)
+        order = torch.argsort(lengths, descending=True, stable=True)
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(keys))
+        joined = b"".join([keys[i] for i in order.tolist()])
+        return cls(
+            tokens=torch.frombuffer(bytearray(joined), dtype=torch.int32)
+            if joined
+            else torch.empty(0, dtype=torch.int32),
+            chunk_offsets=torch.cat([torch.zeros(1, dtype=torch.int64), lengths[order].cumsum(0)]),
+            chunk_ids=rank[torch.tensor(chunk_ids, dtype=torch.int64)],
+            row_lengths=torch.tensor(row_lengths, dtype=torch.int64),
+        )
+
+    @property
+    def distinct(self) -> int:
+        """Number of distinct chunks."""
+        return len(self.chunk_offsets) - 1
+
+    def length(self, chunk: int) -> int:
+        """Number of tokens of a distinct chunk."""
+        return int(self.chunk_offsets[chunk + 1] - self.chunk_offsets[chunk])
+
+    def padded(self, start: int, stop: int, pad_id: int = 0) -> tuple[Tensor, Tensor]:
+        """Distinct chunks ``start`` to ``stop``, padded to the longest of them.
+
+        Returns:
+            ``input_ids`` and ``attention_mask``, int64 ``[stop - start, length]``, on the device of ``tokens``.
+        """
+        device = self.tokens.device
+        offsets = self.chunk_offsets[start : stop + 1].to(device, non_blocking=True)
+        begin, lengths = offsets[:-1, None], offsets.diff()[:, None]
+        position = torch.arange(self.length(start), device=device)
+        mask = position < lengths
+        last = self.tokens.numel() - 1
+        ids = self.tokens[(begin + position).clamp_(max=last)].long().masked_fill_(~mask, pad_id)
+        return ids, mask.long()
+
+    def row_means(self, vectors: Tensor) -> Tensor:
+        """Mean over each row's chunks.
+
+        Args:
+            vectors: ``[distinct, size]``, one vector for each distinct chunk.
+
+        Returns:
+            float32 ``[rows, size]``; zeros for a row without chunks.
+        """
+        device = vectors.device
+        lengths = self.row_lengths.to(device)
+        chunks = vectors.float()[self.chunk_ids.to(device)]
+        sums = torch.segment_reduce(chunks, "sum", lengths=lengths, axis=0, initial=0.0, unsafe=True)
+        return sums / lengths.clamp(min=1)[:, None]
+
+    def to(self, device: Any, non_blocking: bool = False) -> TextBatch:
+        """Move the tokens; the small index tensors stay on the CPU, where micro-batches are planned."""
+        return dataclasses.replace(self, tokens=self.tokens.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> TextBatch:
+        """The same, in page-locked memory."""
+        return dataclasses.replace(self, tokens=self.tokens.pin_memory())
+
+
+def encode_rows(text: TextBatch, encode: Encode, budget: TokenBudget, pad_id: int = 0) -> Tensor:
+    """Encode the distinct chunks in micro-batches and average them by row.
+
+    Args:
+        text: The field's chunks.
+        encode: Gives one vector for each padded chunk; its result for a chunk must not depend on the padding.
+        budget: Tokens at once; halved here when the accelerator runs out of memory.
+        pad_id: Id of the padding token.
+
+    Returns:
+        float32 ``[rows, size]``.
+
+    Raises:
+        DeviceOutOfMemoryError: A single chunk does not fit.
+    """
+    parts: list[Tensor] = []
+    start = 0
+    while start < text.distinct:
+        count = max(1, budget.tokens // text.length(start))
+        stop = min(start + count, text.distinct)
+        ran_out = False
+        try:
+            parts.append(encode(*text.padded(start, stop, pad_id)))
+            start = stop
+        except torch.OutOfMemoryError as error:
+            if stop - start == 1:
+                raise DeviceOutOfMemoryError(
+                    f"the accelerator has no room for one chunk of {text.length(start)} tokens: {error}",
+                    fix="lower max_sen_len, free the device, or score on the CPU with --device cpu",
+                ) from error
+            budget.tokens = (stop - start) * text.length(start)  # what was tried, which may be less than was allowed
+            budget.halve()
+            ran_out = True
+        if ran_out:  # outside the except: the error itself holds on to what was computed
+            torch.cuda.empty_cache()
+    if not parts:
+        parts = [encode(*_one_pad(text, pad_id))[:0]]
+    return text.row_means(torch.cat(parts))
+
+
+def _one_pad(text: TextBatch, pad_id: int) -> tuple[Tensor, Tensor]:
+    """A chunk of one padding token: it tells the encoder's vector size where no row has a chunk."""
+    ids = torch.full((1, 1), pad_id, dtype=torch.int64, device=text.tokens.device)
+    return ids, torch.ones_like(ids)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A window as the model sees it. It needs no labels.
+
+    Attributes:
+        rows: Number of rows.
+        texts: Chunks of each text field, by column.
+        features: float32 ``[rows, features]``; no columns where the model has no tabular part.
+        labels: int64 ``[rows]`` when training.
+        window: What travels with the rows to the part they become; the model does not look at it.
+    """
+
+    rows: int
+    texts: dict[str, TextBatch] = field(default_factory=dict)
+    features: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    labels: Tensor | None = None
+    window: Any = None
+
+    def to(self, device: Any, non_blocking: bool = False) -> Batch:
+        """The batch on a device; Lightning calls this."""
+        return self._map(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory; the data loader calls this."""
+        return self._map(lambda value: value.pin_memory())
+
+    def _map(self, move: Callable[[Any], Any]) -> Batch:
+        return dataclasses.replace(
+            self,
+            texts={column: move(text) for column, text in self.texts.items()},
+            features=move(self.features),
+            labels=None if self.labels is None else move(self.labels),
+        )

@@ -1,0 +1,144 @@
+"""The ``bsm`` command: ``run``, ``plugins``, ``inspect``, ``pack``, ``convert``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bsm_core import __version__
+from bsm_core.errors import BSMError, SinkError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``bsm``; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="bsm", description="Batch inference for text and tabular classifiers.")
+    parser.add_argument("--version", action="version", version=f"bsm {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_run, _add_plugins, _add_inspect, _add_pack, _add_convert):
+        add(commands)
+    arguments = parser.parse_args(argv)
+    handler: Callable[[argparse.Namespace], int] = arguments.handler
+    try:
+        return handler(arguments)
+    except BSMError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _say(text: str) -> None:
+    """Print; it is no error when the reader of our output has gone, as ``head`` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit, which would fail too
+
+
+@contextmanager
+def _writing(destination: Path) -> Iterator[None]:
+    try:
+        yield
+    except BSMError:
+        raise
+    except OSError as error:
+        raise SinkError(
+            f"could not be written: {error}", where=str(destination), fix="name a place that can be written"
+        ) from error
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from bsm_core import run
+
+    parser = commands.add_parser("run", help="score a table (the same as python -m bsm_core.run)")
+    run.add_arguments(parser)
+    parser.set_defaults(handler=run.execute)
+
+
+def _add_plugins(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("plugins", help="list text steps and model classes, and who provides them")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="print JSON")
+    forms.add_argument("--errors", action="store_true", help="print why plugins could not be loaded")
+    parser.set_defaults(handler=_plugins)
+
+
+def _plugins(arguments: argparse.Namespace) -> int:
+    from bsm_core.listing import errors_text, listing, listing_text
+    from bsm_core.registry import default_registry
+
+    registry = default_registry()
+    if arguments.errors:
+        _say(errors_text(registry))
+    elif arguments.json:
+        _say(json.dumps(listing(registry), indent=2))
+    else:
+        _say(listing_text(registry))
+    return 0
+
+
+def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("inspect", help="say what an artifact is and what it lacks")
+    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="a folder or a model.tar.gz")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=_inspect)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from bsm_core.artifact import describe
+
+    description = describe(arguments.model_dir)
+    if not description.problems:
+        _try_to_load(arguments.model_dir, description.problems)
+    _say(json.dumps(description.to_dict(), indent=2) if arguments.json else description.to_text())
+    return 1 if description.problems else 0
+
+
+def _try_to_load(model_dir: Path, problems: list[str]) -> None:
+    """Only building it all shows whether steps, config and weights fit together."""
+    from bsm_core.predictor import Predictor
+
+    try:
+        Predictor.from_artifact(model_dir)
+    except BSMError as error:
+        problems.append(error.one_line())
+
+
+def _add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("pack", help="make an artifact complete: safe formats, tokenizer, encoder config")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder or a model.tar.gz")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a folder, or a name in .tar.gz")
+    parser.add_argument("--safe-only", action="store_true", help="leave the pickled twins out")
+    parser.set_defaults(handler=_pack)
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    from bsm_core.artifact import pack
+
+    with _writing(arguments.destination):
+        packed = pack(arguments.source, arguments.destination, safe_only=arguments.safe_only)
+    _say(str(packed))
+    return 0
+
+
+def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("convert", help="convert a table between CSV, TSV and Parquet")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a file, or a folder of files of one format")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a file; its name gives the format")
+    parser.set_defaults(handler=_convert)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from bsm_core.tables import convert
+
+    with _writing(arguments.destination):
+        rows = convert(arguments.source, arguments.destination)
+    _say(f"{rows:,} rows: {arguments.destination}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

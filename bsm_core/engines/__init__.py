@@ -1,0 +1,1 @@
+"""Engines: whatever maps the predictor over the windows."""

@@ -1,0 +1,210 @@
+"""The local engine: Lightning's Trainer on one device, or one process a device.
+
+Every rank takes every ``world``-th window and writes its parts. Behind a barrier rank 0 alone commits and marks.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+
+from bsm_core.artifact import Artifact
+from bsm_core.batch import Batch
+from bsm_core.dataset import WindowInfo, WindowLoader
+from bsm_core.engines.devices import DevicePlan
+from bsm_core.engines.progress import Progress
+from bsm_core.errors import DataError, EngineError, MissingColumnsError
+from bsm_core.memory import FreeMemory
+from bsm_core.predictor import Predictor, probability_names, warn_of_counts, warn_of_texts
+from bsm_core.record import run_record
+from bsm_core.settings import Settings
+from bsm_core.sink import Committed, Sink
+from bsm_core.tables import TableSource, output_schema
+
+log = logging.getLogger("bsm")
+
+_BESIDE_THE_POINT = (
+    "Couldn't infer the batch indices",  # not needed: the window travels with its batch
+    ".*isinstance.treespec, LeafSpec.* is deprecated",  # between Lightning and torch
+    ".*does not have many workers",  # advice for training loops
+)
+"""Warnings of Lightning that tell the user nothing."""
+TEXTS_NAMED = 20
+"""How many rows with an odd text a run names; further ones are only counted."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every rank needs to know; it holds names and paths alone, so it travels to other processes.
+
+    Attributes:
+        settings: The settings, complete.
+        artifact: Folder of the unpacked artifact.
+        began: When the run began, ``time.time()``.
+    """
+
+    settings: Settings
+    artifact: Path
+    began: float
+
+
+class DistributedUnavailableError(EngineError):
+    """The processes of the run could not be connected."""
+
+
+class PartWriter(BasePredictionWriter):
+    """Writes each window's probabilities, behind the columns it keeps, as the window's part."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(write_interval="batch")
+        self.sink = sink
+        self._named = 0
+        self._free = FreeMemory()
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: Any,
+        prediction: Tensor,
+        batch_indices: Sequence[int] | None,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write one part. ``batch_indices`` are not trusted: the window travels with its batch."""
+        info: WindowInfo = batch.window
+        if info.findings.texts:
+            ids = info.kept.column(0).to_pylist()
+            self._named += warn_of_texts(info.findings, ids, TEXTS_NAMED - self._named)
+        table = with_probabilities(info.kept, prediction)
+        self.sink.write_part(info.index, table, last=info.last, counts=info.findings.counts())
+        self._free.give_back()
+
+
+class _DDP(DDPStrategy):
+    def setup_environment(self) -> None:
+        try:
+            super().setup_environment()
+            self.barrier("connected")  # NCCL connects no sooner than it must
+        except (RuntimeError, ValueError, OSError) as error:  # what torch.distributed raises, by back end
+            raise DistributedUnavailableError(f"the processes could not be connected: {error}") from error
+
+
+def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
+    """Score this rank's windows; on rank 0, also commit and mark.
+
+    Args:
+        job: The job.
+        plan: Its devices.
+        rank: Which of them is ours.
+
+    Returns:
+        What was committed, on rank 0.
+    """
+    settings, sink = job.settings, Sink(job.settings.output_dir)
+    source = TableSource.open(settings.data_dir)
+    format = settings.output_format or source.format
+    keep = kept_columns(settings, source)
+    schema = output_schema(source.schema(keep), source.format, format)
+    artifact = Artifact.load(job.artifact)
+    predictor = Predictor.load(artifact, batch_size=settings.batch_size, keep=keep)
+    _check_columns(predictor, source, keep)
+    loader = WindowLoader(
+        source,
+        predictor.preprocessor,
+        rows=settings.window_rows,
+        rank=rank,
+        world=plan.count,
+        num_workers=settings.num_workers,
+        pin_memory=plan.accelerator == "gpu",
+    )
+    runner = trainer(plan, [PartWriter(sink), *([Progress()] if rank == 0 else [])])
+    with warnings.catch_warnings():
+        for message in _BESIDE_THE_POINT:
+            warnings.filterwarnings("ignore", message)
+        runner.predict(predictor.model, loader, return_predictions=False)
+    runner.strategy.barrier("parts")
+    if rank:
+        return None
+    for name in predictor.probability_names:
+        schema = schema.append(pa.field(name, pa.float64()))
+    committed = sink.commit(schema, format)
+    warn_of_counts(committed.counts)
+    record = run_record(
+        settings,
+        used=str(plan),
+        components=predictor.components,
+        hashes=artifact.hashes,
+        committed=committed,
+        seconds=time.time() - job.began,
+    )
+    sink.succeed(record if settings.run_record else None)
+    return committed
+
+
+def with_probabilities(kept: pa.Table, probabilities: Tensor) -> pa.Table:
+    """The kept columns and, behind them, float64 ``prob_class_*`` columns from ``[rows, classes]``."""
+    columns = probabilities.cpu().numpy()
+    for i, name in enumerate(probability_names(columns.shape[1])):
+        kept = kept.append_column(name, pa.array(columns[:, i], type=pa.float64()))
+    return kept
+
+
+def kept_columns(settings: Settings, source: TableSource) -> list[str]:
+    """The id column, then the columns of ``--keep-columns``.
+
+    Raises:
+        MissingColumnsError: No id column is named, or the data lacks one of them.
+    """
+    name = settings.id_field
+    found = f"the data has: {', '.join(source.columns)}"
+    if not name:
+        what, fix = "ID_FIELD is not set: which column holds the id?", "set it to one of them, or give --id-field"
+        raise MissingColumnsError(what, details=[found], fix=fix)
+    if name not in source.columns:
+        what, fix = f"ID_FIELD names a column {name!r} that the data lacks", "name one of them"
+        raise MissingColumnsError(what, details=[found], fix=fix)
+    others = source.columns if settings.keep_columns == ("all",) else settings.keep_columns
+    source.require(dict.fromkeys(others, "--keep-columns"))
+    return list(dict.fromkeys([name, *others]))
+
+
+def _check_columns(predictor: Predictor, source: TableSource, keep: Sequence[str]) -> None:
+    source.require(predictor.preprocessor.wanted)
+    taken = set(keep) & set(predictor.probability_names)
+    if taken:
+        raise DataError(
+            f"the data has a column named as a prediction column: {', '.join(sorted(taken))}",
+            fix="rename it, or leave it out of --keep-columns",
+        )
+
+
+def trainer(plan: DevicePlan, callbacks: list[Callback]) -> Trainer:
+    """A Trainer that predicts on the devices of a plan, and neither logs nor saves anything."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what they say at start is in our summary
+    return Trainer(
+        accelerator=plan.accelerator,
+        devices=plan.count if plan.accelerator == "cpu" else list(plan.ids),
+        strategy=_DDP() if plan.count > 1 else "auto",
+        plugins=[LightningEnvironment()],  # the processes are ours; a cluster's variables mean others
+        callbacks=callbacks,
+        benchmark=plan.accelerator == "gpu",
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )

@@ -1,0 +1,125 @@
+"""The base class of every model class.
+
+A model class is a :class:`~lightning.pytorch.LightningModule` whose ``forward`` turns a batch into logits. Loss,
+optimiser, schedule and prediction stand here, once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Self
+
+import lightning.pytorch as pl
+import torch
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from torch import Tensor, nn
+
+from bsm_core.batch import Batch, TokenBudget
+from bsm_core.config import count_classes, validated
+
+
+class ModelConfig(BaseModel):
+    """Config keys every model class has; a model class adds its own in a subclass. Other keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+    is_binary: bool = True
+    num_classes: PositiveInt = 2
+    class_weights: list[NonNegativeFloat] | None = None
+    max_sen_len: PositiveInt = 512
+    batch_size: PositiveInt = 32
+    lr: PositiveFloat = 2e-5
+    weight_decay: NonNegativeFloat = 0.0
+    adam_epsilon: PositiveFloat = 1e-8
+    warmup_steps: NonNegativeInt = 0
+    run_scheduler: bool = True
+
+    _classes = model_validator(mode="before")(count_classes)
+
+    @model_validator(mode="after")
+    def _weigh_each_class(self) -> Self:
+        if self.class_weights and len(self.class_weights) != self.num_classes:
+            raise ValueError(f"class_weights has {len(self.class_weights)} values for {self.num_classes} classes")
+        return self
+
+
+class ModelBase(pl.LightningModule):
+    """Base of all model classes: ``forward(batch) -> logits [rows, num_classes]``.
+
+    Attributes:
+        Config: The class's own keys, a subclass of :class:`ModelConfig`.
+        optional_state: State dict keys an artifact may lack.
+        token_budget: Tokens the encoder may see at once; ``batch_size`` chunks of ``max_sen_len`` tokens.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = ModelConfig
+    optional_state: ClassVar[Collection[str]] = ("class_weights_tensor", "loss_op.weight")
+    class_weights_tensor: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        weights = torch.tensor(config.class_weights or [1.0] * config.num_classes)
+        self.register_buffer("class_weights_tensor", weights)
+        self.loss_op = nn.CrossEntropyLoss(weight=weights.clone())
+        self.token_budget = TokenBudget(config.batch_size * config.max_sen_len)
+
+    @classmethod
+    def from_config(cls, values: Mapping[str, Any], *, where: str = "config") -> Self:
+        """Build the model, with fresh weights, from an artifact's config.
+
+        Raises:
+            ConfigError: Keys are missing or wrong; it names all of them.
+        """
+        return cls(validated(cls.Config, {k: v for k, v in values.items() if v is not None}, where=where))
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, float ``[rows, num_classes]``. A row's logits must not depend on the other rows."""
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch without waiting, from page-locked memory; Lightning by itself waits for what is no tensor."""
+        return batch.to(device, non_blocking=True)
+
+    def predict_step(self, batch: Batch, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
+        """Class probabilities, float64 ``[rows, num_classes]``; of two classes, the first is one minus the second."""
+        if batch.rows == 0:
+            return torch.empty(0, self.config.num_classes, dtype=torch.float64)
+        probabilities: Tensor = self(batch).double().softmax(dim=-1)
+        if self.config.num_classes == 2:
+            probabilities[:, 0] = 1 - probabilities[:, 1]
+        return probabilities
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross entropy with the class weights."""
+        loss: Tensor = self.loss_op(self(batch), batch.labels)
+        self.log("train_loss", loss, batch_size=batch.rows)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW without decay on biases and norms; linear warm-up and decay where ``run_scheduler``."""
+        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        others = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.config.lr, eps=self.config.adam_epsilon)
+        if not self.config.run_scheduler:
+            return optimizer
+        from transformers import get_linear_schedule_with_warmup
+
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
+            optimizer, self.config.warmup_steps, steps
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,223 @@
+"""The Python API: an artifact and the plugins it names, ready to score."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import torch
+
+from bsm_core.artifact import Artifact, unpacked
+from bsm_core.config import ArtifactConfig, TextField
+from bsm_core.dataset import Findings, Preprocessor
+from bsm_core.errors import BSMError, ConfigError, MissingColumnsError, UsageError, nearest
+from bsm_core.features import Column
+from bsm_core.model import ModelBase
+from bsm_core.registry import Component, Registry, default_registry
+from bsm_core.steps import Pipeline, StepContext, names_used
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("bsm")
+
+
+def probability_names(num_classes: int) -> list[str]:
+    """``prob_class_0``, ``prob_class_1``, …"""
+    return [f"prob_class_{i}" for i in range(num_classes)]
+
+
+class Predictor:
+    """A model with the preprocessing its artifact asks for.
+
+    Args:
+        model: The model, in evaluation mode.
+        preprocessor: Turns rows into batches.
+        components: The plugin components in use, for the run record.
+
+    Example::
+
+        predictor = Predictor.from_artifact("model.tar.gz")
+        frame = predictor.predict(rows)    # rows: a pandas DataFrame or a pyarrow Table
+    """
+
+    def __init__(self, model: ModelBase, preprocessor: Preprocessor, components: Sequence[Component] = ()) -> None:
+        self.model = model
+        self.preprocessor = preprocessor
+        self.components = tuple(components)
+
+    @classmethod
+    def from_artifact(
+        cls, path: str | Path, *, batch_size: int | None = None, device: str = "cpu", registry: Registry | None = None
+    ) -> Predictor:
+        """Load an artifact: a folder, or a ``model.tar.gz``.
+
+        Args:
+            path: The artifact.
+            batch_size: Chunks of full length the encoder sees at once; the artifact's own where None.
+            device: A torch device, such as ``"cpu"`` or ``"cuda:0"``.
+            registry: Where names are looked up; the process's own where None.
+
+        Raises:
+            BSMError: Files are missing, corrupt or unsafe; names are unknown; weights do not fit.
+        """
+        with unpacked(Path(path)) as folder:
+            predictor = cls.load(Artifact.load(folder), batch_size=batch_size, registry=registry)
+        predictor.model.to(device)
+        return predictor
+
+    @classmethod
+    def load(
+        cls,
+        artifact: Artifact,
+        *,
+        batch_size: int | None = None,
+        keep: Sequence[str] = (),
+        registry: Registry | None = None,
+    ) -> Predictor:
+        """Resolve every name of an artifact, then build its pipelines and its model.
+
+        Args:
+            artifact: What :meth:`Artifact.load` gave.
+            batch_size: As in :meth:`from_artifact`.
+            keep: Columns that pass through windows untouched, the id first.
+            registry: As in :meth:`from_artifact`.
+        """
+        registry = registry or default_registry()
+        config = artifact.config
+        components = [registry.resolve("model_class", config.model_class, where="config.model_class")]
+        for text in config.text_fields:  # every name first: a clash or a typo shows before anything loads
+            components += [registry.resolve("step", step.name, where=f"config.{text.steps_key}") for step in text.steps]
+        model = _build_model(artifact, registry.load(components[0], ModelBase), batch_size)
+        pipelines = text_pipelines(config, artifact.tokenizer, registry)
+        preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
+        return cls(model, preprocessor, list(dict.fromkeys(components)))
+
+    @property
+    def probability_names(self) -> list[str]:
+        """The output's probability columns."""
+        return probability_names(self.model.config.num_classes)
+
+    def predict(self, data: pd.DataFrame | pa.Table) -> pd.DataFrame:
+        """Score rows.
+
+        Args:
+            data: The columns the artifact names; others are ignored.
+
+        Returns:
+            A frame of probabilities, float64, one row for each row of ``data``, in order, with its index.
+
+        Raises:
+            MissingColumnsError: Columns are missing; it names all of them.
+        """
+        import pandas as pd
+
+        columns, index = _columns(data, self.preprocessor.wanted)
+        batch, findings = self.preprocessor.batch(columns, len(data))
+        warn_of_texts(findings)
+        warn_of_counts(findings.counts())
+        with torch.inference_mode():
+            probabilities = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()
+        return pd.DataFrame(probabilities, columns=self.probability_names, index=index)
+
+
+def text_pipelines(
+    config: ArtifactConfig, tokenizer: Callable[[TextField], Any], registry: Registry | None = None
+) -> dict[str, Pipeline]:
+    """The checked pipeline of each text field, by column.
+
+    Args:
+        config: The artifact's config.
+        tokenizer: Gives the tokenizer of a field; asked only where a step uses it.
+        registry: Where names are looked up; the process's own where None.
+    """
+    pipelines = {}
+    for text in config.text_fields:
+        where = f"config.{text.steps_key}"
+        needed = "tokenizer" in names_used(text.steps, registry=registry, where=where)
+        context = StepContext(text.column, tokenizer(text) if needed else None, config.as_mapping())
+        pipelines[text.column] = Pipeline(text.steps, context, registry=registry, where=where)
+    return pipelines
+
+
+def warn_of_texts(findings: Findings, ids: Sequence[Any] | None = None, limit: int = 10) -> int:
+    """Log each row whose text was taken as empty.
+
+    Args:
+        findings: What was odd about a window.
+        ids: The rows' ids, bytes where they come from CSV; their positions stand in where None.
+        limit: How many rows to name at most.
+
+    Returns:
+        How many rows were named.
+    """
+    failures = [(column, failure) for column, found in findings.texts.items() for failure in found]
+    for column, failure in failures[:limit]:
+        row = failure.row if ids is None else ids[failure.row]
+        row = row.decode(errors="backslashreplace") if isinstance(row, bytes) else row
+        log.warning(
+            "row %r: column %r, step %r: %s; its text is taken as empty", row, column, failure.step, failure.reason
+        )
+    return min(limit, len(failures))
+
+
+def warn_of_counts(counts: Mapping[str, int]) -> None:
+    """Log, once a column, what :meth:`Findings.counts` counted over a run."""
+    for key, count in counts.items():
+        kind, _, column = key.partition(":")
+        what = "text(s) taken as empty" if kind == "text" else "cell(s) that are no finite number, taken as missing"
+        log.warning("column %r: %d %s", column, count, what)
+
+
+def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: int | None) -> ModelBase:
+    values = artifact.model_config(wants=model_class.Config.model_fields)
+    if batch_size is not None:
+        values["batch_size"] = batch_size
+    try:
+        model = model_class.from_config(values)
+    except BSMError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"model class {artifact.config.model_class!r} cannot be built: {type(error).__name__}: {error}",
+            where="the artifact's config and text_encoder/config.json",
+            fix="correct the key it speaks of, and pack the artifact again",
+        ) from error
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    weights = artifact.state_dict_for(expected, model.optional_state)
+    model.load_state_dict(weights, strict=False)  # strictness is state_dict_for's, which lists everything at once
+    return model.eval()
+
+
+def _columns(data: Any, wanted: Mapping[str, str]) -> tuple[dict[str, Column], Any]:
+    """The wanted columns of a frame or table, and the frame's index."""
+    is_table = isinstance(data, pa.Table)
+    names = list(data.column_names if is_table else data.columns)
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise MissingColumnsError(
+            f"{len(missing)} column(s) missing from the data",
+            details=[_missing_line(name, wanted[name], names) for name in missing],
+            fix=f"the data has: {', '.join(map(str, names))}",
+        )
+    if is_table:
+        return {name: data.column(name) for name in wanted}, None
+    return {name: _from_pandas(data[name]) for name in wanted}, data.index
+
+
+def _missing_line(name: str, wants: str, names: Sequence[Any]) -> str:
+    near = nearest(name, [n for n in names if isinstance(n, str)])
+    return f"{name!r}, wanted by {wants}" + (f"; nearest: {near!r}" if near else "")
+
+
+def _from_pandas(series: Any) -> Column:
+    """An Arrow array; a column that mixes types stays a list of Python objects."""
+    if series.ndim != 1:
+        raise UsageError(f"column {series.columns[0]!r} stands twice in the data", fix="rename one of the two")
+    try:
+        return pa.Array.from_pandas(series)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return list(series)

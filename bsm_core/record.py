@@ -1,0 +1,49 @@
+"""What a run was: the content of ``run.json``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bsm_core.registry import Component
+from bsm_core.settings import Settings
+from bsm_core.sink import Committed
+
+_LIBRARIES = ("bsm", "torch", "lightning", "transformers", "tokenizers", "pyarrow", "numpy")
+
+
+def run_record(
+    settings: Settings,
+    *,
+    used: str,
+    components: Sequence[Component],
+    hashes: Mapping[str, str],
+    committed: Committed,
+    seconds: float,
+) -> dict[str, Any]:
+    """The run record: settings, devices, components, hashes, versions and counts; JSON-able.
+
+    Args:
+        settings: What was asked for, defaults included.
+        used: The devices that were used.
+        components: The plugin components in use.
+        hashes: sha256 of each file of the artifact.
+        committed: What was written.
+        seconds: Wall time of the run.
+    """
+    return {
+        "settings": settings.model_dump(mode="json"),
+        "device": {"asked": settings.model_dump(mode="json")["device"], "used": used},
+        "components": [{"kind": c.kind, "name": c.name, "origin": c.origin} for c in components],
+        "artifact": dict(hashes),
+        "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in _LIBRARIES}},
+        "rows": committed.rows,
+        "windows": committed.windows,
+        "counts": dict(committed.counts),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "output": committed.path.name,
+    }

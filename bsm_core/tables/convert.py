@@ -1,0 +1,46 @@
+"""From one format to another, a window at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bsm_core.errors import UsageError
+from bsm_core.tables.discover import Format, detect_format
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.write import TableWriter, output_schema
+
+
+def convert(source: Path, destination: Path, *, format: Format | None = None, rows: int = 4096) -> int:
+    """Write a table, with all its columns and rows in their order, in another format.
+
+    Args:
+        source: A data file or a folder of data files.
+        destination: The file to write. It is there only once it is complete.
+        format: Its format; None for the one its name says.
+        rows: Rows held at a time.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UsageError: The destination is one of the files read.
+        DataError: The source cannot be read, or cannot be written in this format.
+        OSError: The destination cannot be written.
+    """
+    table = TableSource.open(source)
+    if destination.resolve() in {file.resolve() for file in table.files}:
+        raise UsageError("a table cannot be written over itself", where=str(destination), fix="name another file")
+    format = format or detect_format(destination)
+    schema = output_schema(table.schema(table.columns), table.format, format)
+    # The suffix stays at the end, where it says how to compress; the dot in front hides the file from readers.
+    partial = destination.with_name(f".partial-{destination.name}")
+    count = 0
+    try:
+        with TableWriter(partial, schema, format) as writer:
+            for window in table.windows(table.columns, rows=rows):
+                writer.write(window.table)
+                count += len(window.table)
+        partial.replace(destination)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count

@@ -1,0 +1,51 @@
+"""Parquet files: columns with their own Arrow type, and never a whole row group in memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bsm_core.tables.text import reading
+
+# pandas writes up to a million rows as one row group. Without pre-buffering, and with a bounded buffer per column, its
+# pages are read as they are needed.
+_BUFFER_SIZE = 1 << 18
+
+# pandas' index without a name; to a reader of the table it is no column.
+_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a Parquet file with their Arrow types, without metadata.
+
+    Raises:
+        DataError: The file is not Parquet.
+    """
+    with reading(path):
+        fields = pq.read_schema(path)
+    return pa.schema([(field.name, field.type) for field in fields if not _UNNAMED_INDEX.fullmatch(field.name)])
+
+
+def read_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[tuple[pa.RecordBatch, float]]:
+    """The rows of a Parquet file.
+
+    Args:
+        path: The file.
+        columns: Columns to read; no other is decoded.
+        rows: Most rows of a batch.
+
+    Yields:
+        Batches, and the share of the file's rows that were read with them, 0 to 1.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    with reading(path), pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE) as file:
+        done = 0
+        for batch in file.iter_batches(batch_size=rows, columns=columns):
+            done += len(batch)
+            yield batch.select(columns), done / file.metadata.num_rows

@@ -1,0 +1,200 @@
+"""Writing a table as it comes, in CSV, TSV or Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+
+from bsm_core.errors import DataError
+from bsm_core.tables.discover import DELIMITERS, Format, codec_of
+
+# A Parquet row group is written when it has this many rows, or bytes in memory.
+_GROUP_ROWS = 1 << 16
+_GROUP_BYTES = 1 << 26
+
+# Types whose values are written as they are.
+_TEXT = (
+    *(pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary),
+    *(pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null),
+)
+
+
+def output_schema(schema: pa.Schema, source: Format, destination: Format) -> pa.Schema:
+    """The types that columns of ``source`` have in ``destination``.
+
+    All types stay, with one exception: the bytes of CSV and TSV cells become ``string`` in Parquet.
+
+    Args:
+        schema: What :meth:`TableSource.schema` gave.
+        source: Format of the input.
+        destination: Format of the output.
+
+    Raises:
+        DataError: A column's type has no text form (CSV and TSV).
+    """
+    if destination != "parquet":
+        _check_flat(schema)
+        return schema
+    if source == "parquet":
+        return schema
+    return pa.schema([(f.name, pa.string() if pt.is_binary(f.type) else f.type) for f in schema])
+
+
+class TableWriter:
+    """Writes tables, one after the other, into one file. A context manager.
+
+    CSV and TSV: a cell is quoted only where it must be, lines end with ``\\n``, a null is an empty cell, bytes are
+    written as they are, floats as the shortest text that reads back the same. A name ending in ``.gz``, ``.zst``, ...
+    is compressed. Parquet: tables are gathered into row groups of some 64 thousand rows.
+
+    Args:
+        path: File to write; one that exists is overwritten.
+        schema: Columns of the file and their types; :func:`output_schema` gives it for columns of the input.
+        format: The file's format, whatever its name.
+
+    Raises:
+        DataError: A column's type has no text form (CSV and TSV).
+        OSError: The file cannot be written; :meth:`write` and :meth:`close` raise it too.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, format: Format) -> None:
+        self._schema = schema
+        self._rows = 0
+        self._delimiter = DELIMITERS.get(format)
+        self._waiting: list[pa.Table] = []
+        self._parquet: pq.ParquetWriter | None = None
+        if self._delimiter:
+            _check_flat(schema)
+        self._file = pa.output_stream(str(path), compression=codec_of(path) if self._delimiter else None)
+        try:
+            if self._delimiter:
+                self._write_lines([pa.array([name], pa.string()) for name in schema.names])
+            else:
+                self._parquet = pq.ParquetWriter(self._file, schema)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._waiting.clear()
+        self.close()
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows.
+
+        Args:
+            table: The columns of the schema, in its order; ``binary`` columns may become ``string``.
+
+        Raises:
+            DataError: Bytes that are to become a string are not UTF-8.
+        """
+        table = self._conform(table)
+        self._rows += len(table)
+        if self._delimiter:
+            for batch in table.to_batches():
+                self._write_lines(batch.columns)
+            return
+        self._waiting.append(table)
+        if sum(map(len, self._waiting)) >= _GROUP_ROWS or sum(t.nbytes for t in self._waiting) >= _GROUP_BYTES:
+            self._write_group()
+
+    def close(self) -> None:
+        """Write what waits and close the file. Closing twice does no harm."""
+        try:
+            self._write_group()
+        finally:
+            try:
+                if self._parquet:
+                    self._parquet.close()
+            finally:
+                self._file.close()
+
+    def _conform(self, table: pa.Table) -> pa.Table:
+        if table.schema.names != self._schema.names:
+            raise ValueError(f"columns {table.schema.names} do not fit the file's {self._schema.names}")
+        columns = []
+        for field, column in zip(self._schema, table.columns, strict=True):
+            if pt.is_binary(column.type) and pt.is_string(field.type):
+                column = self._decode(field.name, column)
+            columns.append(column)
+        return pa.table(columns, schema=self._schema)
+
+    def _decode(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        try:
+            return column.cast(pa.string())
+        except pa.ArrowInvalid as error:
+            cells = enumerate(column.to_pylist(), start=self._rows + 1)
+            row, cell = next((row, cell) for row, cell in cells if cell is not None and not _is_utf8(cell))
+            raise DataError(
+                f"{cell[:80]!r} is not UTF-8, and Parquet text must be",
+                where=f"column {name!r}, row {row} of the table",
+                fix="write csv or tsv, which keep every byte, or save the input as UTF-8",
+            ) from error
+
+    def _write_group(self) -> None:
+        if self._waiting and self._parquet:
+            self._parquet.write_table(pa.concat_tables(self._waiting))
+        self._waiting.clear()
+
+    def _write_lines(self, columns: Sequence[pa.Array]) -> None:
+        delimiter = self._delimiter or ""
+        cells = [_quoted(_cells(column), delimiter) for column in columns]
+        if len(cells) == 1:  # an empty line would be no row
+            cells = [pc.if_else(pc.equal(pc.binary_length(cells[0]), 0), _bytes('""'), cells[0])]
+        cells[-1] = pc.binary_join_element_wise(cells[-1], _bytes("\n"), _bytes(""))
+        lines = pc.binary_join_element_wise(*cells, _bytes(delimiter))
+        self._file.write(pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), _bytes(""))[0].as_buffer())
+
+
+def _check_flat(schema: pa.Schema) -> None:
+    for field in schema:
+        try:
+            _cells(pa.nulls(0, field.type))
+        except pa.ArrowNotImplementedError as error:
+            raise DataError(
+                f"a cell of type {field.type} has no place in a text file",
+                where=f"column {field.name!r}",
+                fix="write parquet, or leave the column out",
+            ) from error
+
+
+def _cells(column: pa.Array) -> pa.Array:
+    """A column as the bytes of its cells; a null is empty."""
+    if pt.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not any(is_text(column.type) for is_text in _TEXT):
+        column = column.cast(pa.large_string())
+    return column.cast(pa.large_binary()).fill_null(b"")
+
+
+def _quoted(cells: pa.Array, delimiter: str) -> pa.Array:
+    special = pc.match_substring_regex(cells, f'[{delimiter}"\n\r]')
+    if not pc.any(special).as_py():
+        return cells
+    doubled = pc.replace_substring(cells, b'"', b'""')
+    quote = _bytes('"')
+    return pc.if_else(special, pc.binary_join_element_wise(quote, doubled, quote, _bytes("")), cells)
+
+
+def _bytes(text: str) -> pa.Scalar:
+    return pa.scalar(text.encode(), pa.large_binary())
+
+
+def _is_utf8(cell: bytes) -> bool:
+    try:
+        cell.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""The built-in model classes: encoders, fusions, and the families composed of them."""

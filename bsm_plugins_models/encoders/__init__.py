@@ -1,0 +1,1 @@
+"""Encoders: from a batch to one vector a row."""

@@ -1,0 +1,1 @@
+"""Fusions: from the encoders' vectors to what the head reads."""

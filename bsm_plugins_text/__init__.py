@@ -1,0 +1,1 @@
+"""The text steps that come with bsm, one file a step; ``plugin.py`` registers them."""

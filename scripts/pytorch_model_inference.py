@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""The inference contract's script, for a SageMaker-style processing container.
+
+Run as a script it is ``python -m bsm_core.run`` on the container's paths. Imported as a module it offers the
+contract's functions under the contract's names, for notebooks and tests; they hold a whole table in memory, which a
+run never does.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from torch.utils.data import DataLoader
+
+from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Predictor, Settings, job
+from bsm_core.artifact import Artifact, read_config, unpacked
+from bsm_core.engines.devices import DevicePlan, plan_devices
+from bsm_core.engines.local import trainer, with_probabilities
+from bsm_core.errors import DataError
+from bsm_core.predictor import text_pipelines, warn_of_counts, warn_of_texts
+from bsm_core.run import main
+from bsm_core.sink import PREDICTIONS, Sink
+from bsm_core.tables import TableSource, TableWriter, detect_format
+
+log = logging.getLogger("bsm")
+Processors = dict[str, dict[str, Any]]
+
+
+def load_model_artifacts(model_dir: str | Path) -> tuple[ModelBase, dict[str, Any], Any, Processors]:
+    """Load an artifact, from its files or its ``model.tar.gz``, which is extracted elsewhere.
+
+    Returns:
+        The model in evaluation mode, the merged config, the tokenizer (None where the model reads no text), and the
+        ``"numerical_processors"`` and ``"risk_processors"`` by feature.
+    """
+    with unpacked(Path(model_dir)) as folder:
+        artifact = Artifact.load(folder)
+        predictor = Predictor.load(artifact)
+        fields = artifact.config.text_fields
+        tokenizer = artifact.tokenizer(fields[0]) if fields else None
+        config = read_config(folder)
+    processors: Processors = {
+        "numerical_processors": predictor.preprocessor.imputers,
+        "risk_processors": predictor.preprocessor.risk_tables,
+    }
+    return predictor.model, config, tokenizer, processors
+
+
+def _detect_file_format(file_path: str | Path) -> str:
+    """``"csv"``, ``"tsv"`` or ``"parquet"``, by the file's name."""
+    return detect_format(Path(file_path))
+
+
+def load_dataframe_with_format(file_path: str | Path) -> tuple[pd.DataFrame, str]:
+    """A file as a DataFrame, and its format. Cells of CSV and TSV stay text, so that no id is changed."""
+    table, format = _read(Path(file_path))
+    if format != "parquet":
+        table = pa.table({name: _decoded(table, name, file_path) for name in table.column_names})
+    return table.to_pandas(integer_object_nulls=True), format  # as floats, large ids would be others
+
+
+def save_dataframe_with_format(df: pd.DataFrame, output_path: str | Path, format_str: str) -> Path:
+    """Write a DataFrame; the file's name is ``output_path`` with the extension of the format."""
+    path = Path(output_path).with_suffix(f".{format_str}")
+    table = pa.Table.from_pandas(df, preserve_index=False)
+    with TableWriter(path, table.schema, detect_format(path)) as writer:
+        writer.write(table)
+    return path
+
+
+def data_preprocess_pipeline(config: Mapping[str, Any], tokenizer: Any) -> tuple[Any, dict[str, Pipeline]]:
+    """The tokenizer, and the checked pipeline of each text field by column."""
+    return tokenizer, text_pipelines(_checked(config), lambda field: tokenizer)
+
+
+def create_bsm_dataset(config: Mapping[str, Any], inference_data_dir: str | Path, filename: str) -> BSMDataset:
+    """The dataset of one file, missing categories filled; no label is needed."""
+    table, _ = _read(Path(inference_data_dir) / filename)
+    dataset = BSMDataset(dict(zip(table.column_names, table.columns, strict=True)), table.num_rows, _checked(config))
+    dataset.fill_missing_value(label_name=None, column_cat_name=config.get("cat_field_list") or [])
+    return dataset
+
+
+def apply_preprocessing_artifacts(bsm_dataset: BSMDataset, processors: Processors, config: Mapping[str, Any]) -> None:
+    """Register imputation, then risk tables; a text field takes no risk table."""
+    text_columns = {field.column for field in _checked(config).text_fields}
+    for kind in ("numerical_processors", "risk_processors"):
+        for feature, processor in processors[kind].items():
+            if feature in bsm_dataset.columns and feature not in text_columns:
+                bsm_dataset.add_pipeline(feature, processor)
+
+
+def create_dataloader(bsm_dataset: BSMDataset, config: Mapping[str, Any]) -> DataLoader[Batch]:
+    """A loader of the dataset as one ragged batch, in order; the model splits it by the config's ``batch_size``."""
+    batch, findings = bsm_dataset.to_batch()
+    warn_of_texts(findings)
+    warn_of_counts(findings.counts())
+    return DataLoader([batch], batch_size=None, shuffle=False)  # type: ignore[arg-type]
+
+
+def setup_device_environment(device: str | int | Sequence[int]) -> tuple[str | int | list[int], str]:
+    """The devices to use for what ``DEVICE`` asks for, and the accelerator; falls back when GPUs are missing."""
+    settings = Settings.resolve({"job_type": "inference", "device": device}, {})
+    plan = plan_devices(settings, torch.cuda.device_count())
+    if plan.warning:
+        log.warning("%s", plan.warning)
+    if plan.accelerator == "cpu":
+        return "cpu", "cpu"
+    torch.backends.cudnn.benchmark = True
+    for gpu in plan.ids:
+        properties = torch.cuda.get_device_properties(gpu)
+        log.info("GPU %d: %s, %.1f GiB", gpu, properties.name, properties.total_memory / 2**30)
+    return (list(plan.ids) if isinstance(settings.device, tuple) else plan.count), "gpu"
+
+
+def generate_predictions(
+    model: ModelBase, dataloader: DataLoader[Batch], device: str | int | list[int], accelerator: str
+) -> np.ndarray:
+    """Class probabilities, float64 ``[n_samples, n_classes]``.
+
+    One process predicts, on the first of the devices: what is in memory here is not in another process. A run
+    (:func:`run_batch_inference`) uses them all.
+    """
+    first = device[0] if isinstance(device, list) else 0
+    outputs = trainer(DevicePlan(accelerator, (first,)), []).predict(model, dataloader)
+    return torch.cat(outputs).cpu().numpy()  # type: ignore[arg-type]
+
+
+def save_predictions(
+    ids: Sequence[Any], y_prob: np.ndarray, id_col: str, output_dir: str | Path, input_format: str
+) -> None:
+    """Write ``inference_predictions.<format>``: the id column and ``prob_class_*``; an earlier run's markers go."""
+    format = detect_format(f"{PREDICTIONS}.{input_format}")
+    table = with_probabilities(pa.table({id_col: pa.array(ids)}), torch.from_numpy(y_prob))
+    sink = Sink(Path(output_dir))
+    sink.begin()
+    sink.write_part(0, table, last=True, counts={})
+    log.info("predictions: %s", sink.commit(table.schema, format).path)
+
+
+def create_health_check_file(output_dir: str | Path) -> None:
+    """Write ``_HEALTH`` and, last, ``_SUCCESS``."""
+    Sink(Path(output_dir)).succeed()
+
+
+def run_batch_inference(environ: Mapping[str, str] | None = None, **settings: Any) -> None:
+    """The whole job, streamed and on all devices.
+
+    Args:
+        environ: Environment variables of the contract, such as ``{"ID_FIELD": "customer_id"}``.
+        settings: Fields of :class:`bsm_core.Settings`, such as ``job_type`` and ``data_dir``.
+    """
+    job.run(settings, environ or {})
+
+
+def _read(path: Path) -> tuple[pa.Table, str]:
+    source = TableSource.open(path)
+    source.require(dict.fromkeys(source.columns, "the reader"))  # no name twice: a DataFrame would mix the two up
+    return pa.concat_tables([window.table for window in source.windows(source.columns)]), source.format
+
+
+def _decoded(table: pa.Table, column: str, path: str | Path) -> pa.ChunkedArray:
+    try:
+        return table.column(column).cast(pa.string())
+    except pa.ArrowInvalid as error:
+        raise DataError(f"column {column!r} is not UTF-8", where=str(path), fix="save the file as UTF-8") from error
+
+
+def _checked(config: Mapping[str, Any]) -> ArtifactConfig:
+    return ArtifactConfig.from_mapping(config, where="config")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from support.artifacts import CONFIG, write_artifact
+
+from bsm_core.artifact import Artifact, describe, pack
+from bsm_core.registry import Component, Provider, Registry
+
+STEPS = ("dialogue_splitter", "html_normalizer", "emoji_remover", "text_normalizer", "dialogue_chunker", "tokenizer")
+
+
+@pytest.fixture
+def registry():
+    provider = Provider("acme", "1.2", "acme")
+    steps = [Component("step", name, f"acme_steps:{name}", provider) for name in STEPS]
+    return Registry([*steps, Component("model_class", "bimodal_bert", "acme_models:Bert", provider)])
+
+
+def test_a_whole_artifact_is_described(tmp_path, registry):
+    write_artifact(tmp_path, model_artifacts={"torch_version": "2.1"})
+    description = describe(tmp_path, registry)
+    assert description.problems == []
+    assert description.model_class == "bimodal_bert"
+    assert description.text_fields == [
+        {
+            "key": "text_name",
+            "column": "dialogue",
+            "steps": list(STEPS),
+            "tokenizer": "tokenizer",
+            "text_encoder": "text_encoder",
+        }
+    ]
+    assert description.features == [
+        {"name": "amount", "kind": "number", "missing": 1.5},
+        {"name": "channel", "kind": "risk table", "bins": 2, "missing": 0.2},
+        {"name": "age", "kind": "number", "missing": 40.0},
+    ]
+    assert description.weights == {
+        "parameters": 14,
+        "bytes": 56,
+        "tensors": 2,
+        "dtypes": ["float32"],
+        "parts": {"encoder": 12, "head": 2},
+    }
+    assert description.versions == {"torch_version": "2.1"}
+    assert {item["name"]: item["sha256"] for item in description.files} == Artifact.load(tmp_path).hashes
+    assert description.components[0] == {
+        "kind": "model_class",
+        "name": "bimodal_bert",
+        "provider": "acme==1.2:acme_models:Bert",
+        "problem": None,
+    }
+    assert [item["name"] for item in description.components[1:]] == list(STEPS)
+
+
+def test_it_is_json_and_text(tmp_path, registry):
+    description = describe(write_artifact(tmp_path), registry)
+    assert json.loads(json.dumps(description.to_dict()))["model_class"] == "bimodal_bert"
+    text = description.to_text()
+    digest = hashlib.sha256((tmp_path / "model.pth").read_bytes()).hexdigest()
+    for words in (
+        "bimodal_bert",
+        "dialogue (text_name)",
+        "channel: risk table of 2 bins",
+        "14 parameters",
+        digest[:12],
+    ):
+        assert words in text
+    assert text.endswith("problems\n  none")
+
+
+def test_an_archive_is_described(tmp_path, registry):
+    archive = pack(write_artifact(tmp_path / "old"), tmp_path / "model.tar.gz")
+    description = describe(archive, registry)
+    assert description.problems == []
+    assert "model.safetensors" in [item["name"] for item in description.files]
+
+
+def test_everything_that_is_wrong_is_listed(tmp_path, registry):
+    write_artifact(
+        tmp_path,
+        config=CONFIG | {"model_class": "bimodal_bret", "text_processing_steps": ["moon_step", "tokenizer"]},
+        with_tokenizer=False,
+    )
+    (tmp_path / "model.pth").write_bytes(b"rubbish")
+    (tmp_path / "risk_table_map.pkl").write_bytes(b"cos\nsystem\n.")
+    (tmp_path / "impute_dict.pkl").unlink()
+    description = describe(tmp_path, registry)
+    problems = "\n".join(description.problems)
+    for words in ("impute_dict.pkl or", "model.pth cannot be read", "os.system", "bimodal_bert", "moon_step"):
+        assert words in problems
+    assert "text_name: the tokenizer is not in the artifact; 'tokenizer' will be looked for" in problems
+    assert len(description.problems) == 6
+    assert description.weights == {}
+    assert description.model_class == "bimodal_bret"
+    assert [item["provider"] is None for item in description.components] == [True, True, False]
+    assert "not found, see problems" in description.to_text()
+
+
+def test_a_broken_config_still_shows_the_model_class(tmp_path, registry):
+    description = describe(write_artifact(tmp_path, config=CONFIG | {"max_sen_len": "long"}), registry)
+    assert description.model_class == "bimodal_bert"
+    assert description.components[0]["provider"] == "acme==1.2:acme_models:Bert"
+    [problem] = description.problems
+    assert "max_sen_len" in problem
+
+
+@pytest.mark.parametrize("broken", ["hyperparameters.json", "model_artifacts.pth"])
+def test_the_other_half_of_the_config_is_enough(tmp_path, registry, broken):
+    write_artifact(tmp_path)
+    (tmp_path / broken).write_bytes(b"rubbish")
+    description = describe(tmp_path, registry)
+    assert description.model_class == "bimodal_bert"
+    assert description.features
+    [problem] = description.problems
+    assert broken in problem
+
+
+def test_nothing_at_all_is_described_too(tmp_path, registry):
+    assert "no artifact" in describe(tmp_path / "nowhere", registry).problems[0]
+    assert "lacks 5 file(s)" in describe(tmp_path, registry).problems[0]
+
+
+def test_a_dangerous_archive_is_described_by_its_problem(tmp_path, registry):
+    (tmp_path / "model.tar.gz").write_bytes(b"rubbish")
+    description = describe(tmp_path, registry)
+    assert "damaged" in description.to_text()
+    assert description.files == []

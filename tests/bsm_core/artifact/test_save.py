@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import tarfile
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from support.artifacts import CONFIG, ENCODER_CONFIG, IMPUTE, RISK_TABLES, state_dict, write_artifact, write_tokenizer
+
+from bsm_core.artifact import Artifact, pack, save_artifact, unpacked
+from bsm_core.artifact.text import load_tokenizer
+from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError, UsageError
+
+PICKLED = {"model.pth", "risk_table_map.pkl", "impute_dict.pkl"}
+SAFE = {"model.safetensors", "risk_table_map.json", "impute_dict.json"}
+ALWAYS = {"hyperparameters.json", "model_artifacts.pth"}
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch):
+    def offline(name, **_):
+        raise huggingface_hub.errors.OfflineModeIsEnabled(name)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def save(folder, **changes):
+    arguments = {"config": CONFIG, "state_dict": state_dict(), "risk_tables": RISK_TABLES, "impute": IMPUTE}
+    return save_artifact(folder, **(arguments | changes))
+
+
+def same(one, other):
+    assert one.config == other.config
+    assert one.risk_tables == other.risk_tables
+    assert one.impute == other.impute
+    assert one.weights.keys() == other.weights.keys()
+    assert all(torch.equal(value, other.weights[key]) for key, value in one.weights.items())
+
+
+# save_artifact
+
+
+def test_what_is_saved_loads(tmp_path):
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "tok"))
+    save(
+        tmp_path / "model",
+        tokenizer=tokenizer,
+        encoder_config=ENCODER_CONFIG,
+        embedding_mat=np.ones((3, 2)),
+        vocab={"a": 0},
+    )
+    artifact = Artifact.load(tmp_path / "model")
+    assert artifact.weights.keys() == state_dict().keys()
+    assert (artifact.risk_tables, artifact.impute) == (RISK_TABLES, IMPUTE)
+    assert artifact.embedding_mat.tolist() == [[1, 1]] * 3
+    assert artifact.vocab == {"a": 0}
+    assert artifact.versions["torch_version"] == str(torch.__version__)
+    assert artifact.model_config(["text_encoder"])["text_encoder"] == ENCODER_CONFIG
+    [field] = artifact.config.text_fields
+    assert artifact.tokenizer(field)("hello")["input_ids"] == tokenizer("hello")["input_ids"]
+
+
+def test_both_twins_are_written_and_agree(tmp_path):
+    folder = save(tmp_path)
+    assert names(folder) == PICKLED | SAFE | ALWAYS
+    whole = Artifact.load(folder)
+    for name in SAFE:
+        (folder / name).unlink()
+    same(whole, Artifact.load(folder))
+
+
+def test_safe_only_leaves_the_pickles_out_old_ones_too(tmp_path):
+    save(tmp_path)
+    assert names(save(tmp_path, safe_only=True)) == SAFE | ALWAYS
+    Artifact.load(tmp_path)
+
+
+def test_what_is_saved_needs_no_allow_list(tmp_path):
+    save(tmp_path, embedding_mat=np.ones((3, 2)), vocab={"a": 0})
+    assert torch.load(tmp_path / "model_artifacts.pth", weights_only=True)["config"] == CONFIG
+
+
+def test_tied_and_strided_weights_are_saved(tmp_path):
+    tied = torch.arange(6.0).reshape(2, 3)
+    save(tmp_path, state_dict={"a": tied, "b": tied, "c": tied.T})
+    weights = Artifact.load(tmp_path).weights
+    assert torch.equal(weights["b"], tied)
+    assert torch.equal(weights["c"], tied.T)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"config": CONFIG | {"odd": object()}}, ConfigError, "JSON"),
+        ({"config": CONFIG | {"odd": math.nan}}, ConfigError, "JSON"),
+        ({"config": {"text_name": "x"}}, ConfigError, "model_class"),
+        ({"encoder_config": {"odd": object()}}, ConfigError, "encoder_config"),
+        ({"impute": {"a": "x"}}, CorruptArtifactError, "a: 'x'"),
+        ({"risk_tables": {"a": {}}}, CorruptArtifactError, "a: not a table"),
+    ],
+)
+def test_nothing_is_written_that_would_not_load(tmp_path, changes, error, words):
+    with pytest.raises(error, match=words):
+        save(tmp_path / "model", **changes)
+    assert not (tmp_path / "model").exists()
+
+
+# pack
+
+
+def test_an_old_folder_becomes_complete_in_itself(tmp_path):
+    source = write_artifact(tmp_path / "old")
+    (source / "notes.txt").write_text("kept")
+    packed = pack(source, tmp_path / "new")
+    assert names(packed) == PICKLED | SAFE | ALWAYS | {"tokenizer", "text_encoder", "notes.txt"}
+    same(Artifact.load(source), Artifact.load(packed))
+
+
+def test_safe_only_reads_no_pickle_afterwards(tmp_path):
+    packed = pack(write_artifact(tmp_path / "old"), tmp_path / "new", safe_only=True)
+    assert names(packed) == SAFE | ALWAYS | {"tokenizer", "text_encoder"}
+    same(Artifact.load(tmp_path / "old"), Artifact.load(packed))
+
+
+def test_a_folder_becomes_an_archive_with_its_checksum(tmp_path):
+    source = write_artifact(tmp_path / "old")
+    archive = pack(source, tmp_path / "deep" / "model.tar.gz")
+    assert names(tmp_path / "deep") == {"model.tar.gz", "model.tar.gz.sha256"}
+    with unpacked(tmp_path / "deep") as folder:
+        same(Artifact.load(source), Artifact.load(folder))
+    assert archive.read_bytes()[3:8] == bytes(5)  # gzip: no file name, no time
+    with tarfile.open(archive) as tar:
+        members = tar.getmembers()
+    assert [member.name for member in members] == sorted(member.name for member in members)
+    assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {(0, 0, 0, "", "", 0o644)}
+
+
+def test_an_archive_becomes_a_folder(tmp_path):
+    archive = pack(write_artifact(tmp_path / "old"), tmp_path / "model.tar.gz")
+    same(Artifact.load(tmp_path / "old"), Artifact.load(pack(archive, tmp_path / "new")))
+
+
+def test_the_same_source_gives_the_same_bytes(tmp_path):
+    source = write_artifact(tmp_path / "old")
+    one = pack(source, tmp_path / "one.tar.gz")
+    (source / "model.pth").touch()
+    assert pack(source, tmp_path / "two.tar.gz").read_bytes() == one.read_bytes()
+    assert pack(one, tmp_path / "three.tar.gz").read_bytes() == one.read_bytes()
+
+
+def test_packing_over_an_archive_renews_its_checksum(tmp_path):
+    target = pack(write_artifact(tmp_path / "old"), tmp_path / "model.tar.gz")
+    pack(write_artifact(tmp_path / "other", impute={}), target)
+    with unpacked(target) as folder:
+        assert Artifact.load(folder).impute == {}
+
+
+def test_keys_of_bins_become_text(tmp_path):
+    tables = {"channel": {"bins": {1: 0.1, 2.0: 0.2, None: 0.3}, "default_bin": 0}}
+    packed = pack(write_artifact(tmp_path / "old", risk_tables=tables), tmp_path / "new", safe_only=True)
+    written = json.loads((packed / "risk_table_map.json").read_text())
+    assert written["channel"]["bins"] == {"1": 0.1, "2.0": 0.2, "nan": 0.3}
+    same(Artifact.load(tmp_path / "old"), Artifact.load(packed))
+
+
+@pytest.mark.parametrize("prefix", ["", "primary_"])
+def test_a_tokenizer_from_elsewhere_is_packed_in(tmp_path, prefix):
+    elsewhere = write_tokenizer(tmp_path / "elsewhere")
+    (elsewhere / "config.json").write_text(json.dumps(ENCODER_CONFIG))
+    (elsewhere / "model.safetensors").write_bytes(b"weights of the encoder, not needed")
+    config = CONFIG | {"tokenizer": None, f"{prefix}tokenizer": str(elsewhere)}
+    if prefix:
+        config |= {"text_name": None, "primary_text_name": "dialogue"}
+    source = write_artifact(tmp_path / "old", config=config, with_tokenizer=False, encoder_config=None)
+    packed = pack(source, tmp_path / "new")
+    elsewhere.rename(tmp_path / "gone")
+    artifact = Artifact.load(packed)
+    [field] = artifact.config.text_fields
+    assert artifact.tokenizer(field)("hello")["input_ids"]
+    assert artifact.model_config([f"{prefix}text_encoder"])[f"{prefix}text_encoder"] == ENCODER_CONFIG
+    assert not list(packed.rglob("*tokenizer/model.safetensors"))
+
+
+def test_without_a_tokenizer_nothing_is_packed(tmp_path):
+    source = write_artifact(tmp_path / "old", with_tokenizer=False, config=CONFIG | {"tokenizer": "acme/tiny"})
+    with pytest.raises(TokenizerError):
+        pack(source, tmp_path / "new")
+    assert names(tmp_path) == {"old"}
+
+
+def test_without_an_encoder_config_packing_warns(tmp_path, caplog):
+    source = write_artifact(tmp_path / "old", encoder_config=None)
+    pack(source, tmp_path / "new")
+    assert "packed without an encoder config" in caplog.text
+
+
+def test_a_tabular_artifact_needs_no_tokenizer(tmp_path):
+    config = {key: value for key, value in CONFIG.items() if key not in ("text_name", "tokenizer")}
+    pack(write_artifact(tmp_path / "old", config=config, with_tokenizer=False), tmp_path / "new")
+    assert Artifact.load(tmp_path / "new").config.text_fields == ()
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_destination_that_holds_something_is_left_alone(tmp_path, kind):
+    source = write_artifact(tmp_path / "old")
+    target = tmp_path / "taken"
+    if kind == "folder":
+        target.mkdir()
+        (target / "precious").write_text("x")
+    else:
+        target.write_text("x")
+    with pytest.raises(UsageError, match="is there already"):
+        pack(source, target)
+    assert kind == "file" or names(target) == {"precious"}
+
+
+def test_an_empty_folder_is_a_destination(tmp_path):
+    (tmp_path / "new").mkdir()
+    Artifact.load(pack(write_artifact(tmp_path / "old"), tmp_path / "new"))
+
+
+def test_an_artifact_that_would_run_code_is_not_packed(tmp_path):
+    source = write_artifact(tmp_path / "old", weights=torch.nn.Linear(1, 1))
+    with pytest.raises(UnsafeArtifactError):
+        pack(source, tmp_path / "new")
+    assert names(tmp_path) == {"old"}
+
+
+def test_a_nested_archive_does_not_take_over(tmp_path):
+    source = write_artifact(tmp_path / "old")
+    packed = pack(source, tmp_path / "model.tar.gz")
+    with unpacked(packed) as folder:
+        (folder / "model.tar.gz").write_bytes(b"an archive inside an archive")
+        with tarfile.open(tmp_path / "nested.tar.gz", "w:gz") as tar:
+            tar.add(folder, arcname=".")
+    assert "model.tar.gz" not in names(pack(tmp_path / "nested.tar.gz", tmp_path / "new"))
+
+
+def test_the_pickled_twin_holds_plain_values(tmp_path):
+    save(tmp_path, impute={"a": np.float32(0.5)})
+    assert type(pickle.loads((tmp_path / "impute_dict.pkl").read_bytes())["a"]) is float

@@ -1,0 +1,70 @@
+import itertools
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bsm_core.errors import DataError, UsageError
+from bsm_core.tables import FORMATS, TableSource, TableWriter, convert
+
+IDS = ["00123", "9007199254740993", "NA", "1e5", "  x ", "", "a,b", "a\tb", 'q"', "two\nlines", "é", "00123"]
+
+
+def make(path, format: str) -> None:
+    table = pa.table({"id": IDS, "n": [f"{i}" for i in range(len(IDS))]})
+    with TableWriter(path, table.schema, format) as writer:
+        writer.write(table)
+
+
+def read(path, name: str) -> list[bytes]:
+    windows = TableSource.open(path).windows([name])
+    return [value for w in windows for value in w.table.column(name).cast(pa.binary()).to_pylist()]
+
+
+@pytest.mark.parametrize(("source", "destination"), [*itertools.product([*FORMATS, "csv.gz"], [*FORMATS, "tsv.zst"])])
+def test_rows_order_and_ids_are_kept_between_all_formats(tmp_path, source, destination):
+    (tmp_path / "in").mkdir()
+    for part in range(3):
+        make(tmp_path / "in" / f"{part}.{source}", source.split(".")[0])
+    out = tmp_path / f"out.{destination}"
+    assert convert(tmp_path / "in", out, rows=5) == 3 * len(IDS)
+    assert read(out, "id") == [i.encode() for i in IDS] * 3
+    assert read(out, "n") == [b"%d" % i for i in range(len(IDS))] * 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", out.name]
+
+
+def test_compression_is_real(tmp_path):
+    make(tmp_path / "a.parquet", "parquet")
+    convert(tmp_path / "a.parquet", tmp_path / "b.csv.gz")
+    assert (tmp_path / "b.csv.gz").read_bytes()[:2] == b"\x1f\x8b"
+
+
+def test_types_of_parquet_stay_and_text_becomes_string(tmp_path):
+    pq.write_table(pa.table({"id": [1, 2], "b": [b"\xff", None]}), tmp_path / "a.parquet")
+    convert(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    assert pq.read_table(tmp_path / "b.parquet").equals(pq.read_table(tmp_path / "a.parquet"))
+    (tmp_path / "c.csv").write_text("id\n007\n")
+    convert(tmp_path / "c.csv", tmp_path / "d", format="parquet")
+    assert pq.read_table(tmp_path / "d").equals(pa.table({"id": ["007"]}))
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"id\nok\n\xff\n")
+    (tmp_path / "b.parquet").write_bytes(b"before")
+    with pytest.raises(DataError, match="row 2"):
+        convert(tmp_path / "a.csv", tmp_path / "b.parquet")
+    assert (tmp_path / "b.parquet").read_bytes() == b"before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b.parquet"]
+
+
+def test_a_table_is_not_written_over_itself(tmp_path):
+    make(tmp_path / "a.csv", "csv")
+    with pytest.raises(UsageError, match="over itself"):
+        convert(tmp_path, tmp_path / "a.csv")
+    assert read(tmp_path, "n")
+
+
+def test_a_destination_of_no_format(tmp_path):
+    make(tmp_path / "a.csv", "csv")
+    with pytest.raises(DataError, match="not a data file"):
+        convert(tmp_path / "a.csv", tmp_path / "b.json")

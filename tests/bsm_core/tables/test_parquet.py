@@ -1,0 +1,133 @@
+"""Parquet as input: every column with its own type."""
+
+import datetime
+import decimal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bsm_core.errors import DataError
+from bsm_core.tables import TableSource
+
+
+def put(path, **columns) -> None:
+    pq.write_table(pa.table(columns), path)
+
+
+def column(table: TableSource, name: str = "x") -> pa.ChunkedArray:
+    return pa.concat_tables([w.table for w in table.windows([name], rows=2)]).column(name)
+
+
+IDS = {
+    "int64": pa.array([9007199254740993, None, -1]),
+    "string": pa.array(["00123", None, ""]),
+    "large_string": pa.array(["NA", "1e5", " x "], pa.large_string()),
+    "binary": pa.array([b"\xff", b"", None], pa.binary()),
+    "uuid": pa.array([b"0" * 16, b"1" * 16, None], pa.binary(16)),
+    "dictionary": pa.array(["a", "b", "a"]).dictionary_encode(),
+    "decimal": pa.array([decimal.Decimal("1.50"), None, decimal.Decimal("2.00")], pa.decimal128(20, 2)),
+    "timestamp": pa.array([datetime.datetime(2024, 1, 2, 3), None, None], pa.timestamp("us", "UTC")),
+    "list": pa.array([[1, 2], None, []]),
+    "null": pa.nulls(3),
+}
+
+
+@pytest.mark.parametrize("ids", IDS.values(), ids=IDS)
+def test_a_column_keeps_its_type(tmp_path, ids):
+    put(tmp_path / "a.parquet", id=ids, junk=ids)
+    table = TableSource.open(tmp_path)
+    assert table.schema(["id"]).field("id").type == ids.type
+    assert column(table, "id").type == ids.type
+    assert column(table, "id").to_pylist() == ids.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "merged"),
+    [
+        (pa.array([1]), pa.array([0.5]), pa.float64()),
+        (pa.array([2**60]), pa.array([0.5]), pa.float64()),
+        (pa.array([1], pa.int8()), pa.array([2]), pa.int64()),
+        (pa.array([0.5], pa.float32()), pa.array([2.0]), pa.float64()),
+        (pa.array(["a"]), pa.array(["b"], pa.large_string()), pa.large_string()),
+        (pa.array(["a"]).dictionary_encode(), pa.array(["b"]), pa.string()),
+    ],
+)
+def test_a_feature_is_promoted_but_an_id_is_not(tmp_path, one, other, merged):
+    for first, second in ((one, other), (other, one)):
+        put(tmp_path / "a.parquet", x=first)
+        put(tmp_path / "b.parquet", x=second)
+        table = TableSource.open(tmp_path)
+        assert column(table).type == merged
+        assert column(table).to_pylist() == [*first.to_pylist(), *second.to_pylist()]
+        with pytest.raises(DataError, match=f"'x' is {second.type} here and {first.type}") as caught:
+            table.schema(["x"])
+        assert caught.value.where.endswith("b.parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.int64(), pa.float64(), pa.dictionary(pa.int32(), pa.string())])
+def test_a_column_of_nulls_fits_every_type(tmp_path, kind):
+    put(tmp_path / "a.parquet", x=pa.nulls(1))
+    put(tmp_path / "b.parquet", x=pa.nulls(1, kind))
+    put(tmp_path / "c.parquet", x=pa.nulls(1))
+    table = TableSource.open(tmp_path)
+    assert table.schema(["x"]).field("x").type == kind == column(table).type
+
+
+def test_categoricals_of_another_width_are_of_one_type(tmp_path):
+    values = [str(i) for i in range(300)]
+    pd.DataFrame({"x": pd.Categorical(["a", "b"])}).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame({"x": pd.Categorical(values)}).to_parquet(tmp_path / "b.parquet")
+    table = TableSource.open(tmp_path)
+    assert pa.types.is_dictionary(table.schema(["x"]).field("x").type)
+    assert column(table).to_pylist() == ["a", "b", *values]
+
+
+def test_types_without_anything_in_common_name_file_and_column(tmp_path):
+    put(tmp_path / "a.parquet", id=[1], x=[1])
+    put(tmp_path / "b.parquet", id=[1], x=["1"])
+    table = TableSource.open(tmp_path)
+    assert column(table, "id").to_pylist() == [1, 1]
+    with pytest.raises(DataError, match="column 'x' is string here and int64") as caught:
+        table.windows(["id", "x"])
+    assert caught.value.where.endswith("b.parquet")
+
+
+def test_a_value_that_its_promoted_type_cannot_hold(tmp_path):
+    put(tmp_path / "a.parquet", x=pa.array([10**12], pa.timestamp("s")))
+    put(tmp_path / "b.parquet", x=pa.array([1], pa.timestamp("ns")))
+    with pytest.raises(DataError, match="column 'x' does not fit") as caught:
+        column(TableSource.open(tmp_path))
+    assert caught.value.where.endswith("a.parquet")
+
+
+def test_names_with_dots_and_nested_columns(tmp_path):
+    put(tmp_path / "a.parquet", **{"a": [1], "a.b": [2], "c": [{"d": 3}]})
+    table = TableSource.open(tmp_path)
+    assert next(table.windows(["c", "a.b", "a"])).table.to_pylist() == [{"c": {"d": 3}, "a.b": 2, "a": 1}]
+    assert column(table, "a").to_pylist() == [1]
+
+
+def test_the_unnamed_index_of_pandas_is_no_column(tmp_path):
+    pd.DataFrame({"id": ["a", "b", "c"]})[1:].to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame({"id": ["d"]}).to_parquet(tmp_path / "b.parquet")
+    pd.DataFrame({"x": [1]}, index=pd.Index(["e"], name="id")).to_parquet(tmp_path / "named.parquet")
+    table = TableSource.open(tmp_path / "a.parquet")
+    assert table.columns == ("id",)
+    assert TableSource.open(tmp_path / "named.parquet").columns == ("x", "id")
+    (tmp_path / "named.parquet").unlink()
+    assert column(TableSource.open(tmp_path), "id").to_pylist() == ["b", "c", "d"]
+
+
+@pytest.mark.parametrize("at", [0, 0.02, 0.999])
+def test_a_damaged_file(tmp_path, at):
+    path = tmp_path / "a.parquet"
+    put(path, id=list(range(10_000)))
+    content = bytearray(path.read_bytes())
+    start = int(at * len(content))
+    content[start : start + 40] = b"\xff" * 40 if at else b""
+    path.write_bytes(content if at else content[: len(content) // 2])
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        column(TableSource.open(tmp_path), "id")
+    assert caught.value.where == str(path)

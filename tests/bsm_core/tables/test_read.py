@@ -1,0 +1,133 @@
+"""Windows over the whole table, whatever the format and the files."""
+
+import pickle
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bsm_core.errors import DataError, MissingColumnsError
+from bsm_core.tables import FORMATS, TableSource, TableWriter
+
+
+def numbers(start: int, stop: int) -> pa.Table:
+    ids = [f"{i:05}" for i in range(start, stop)]
+    return pa.table({"id": pa.array(ids, pa.binary()), "x": pa.array([f"t {i}" for i in ids], pa.binary())})
+
+
+def put(path, table: pa.Table, format: str) -> None:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    with TableWriter(path, table.schema, format) as writer:
+        writer.write(table)
+
+
+@pytest.fixture(params=[*FORMATS, "csv.gz", "tsv.bz2", "csv.zst", "csv.lz4"])
+def folder(request, tmp_path):
+    """23 rows in files of 5, 0, 1, 1, 13 and 3 rows."""
+    start = 0
+    for i, stop in enumerate([5, 5, 6, 7, 20, 23]):
+        put(tmp_path / f"{i // 2}" / f"part-{i}.{request.param}", numbers(start, stop), request.param.split(".")[0])
+        start = stop
+    return tmp_path
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 7, 22, 23, 24, 4096])
+def test_windows_are_full_but_the_last_and_cross_the_borders_of_files(folder, rows):
+    table = TableSource.open(folder)
+    assert len(table.files) == 6
+    windows = list(table.windows(["x", "id"], rows=rows))
+    assert pa.concat_tables([w.table for w in windows]).equals(numbers(0, 23).select(["x", "id"]))
+    assert [w.table.num_rows for w in windows[:-1]] == [rows] * (len(windows) - 1)
+    assert 1 <= windows[-1].table.num_rows <= rows
+    assert [w.index for w in windows] == list(range(len(windows)))
+    assert [w.start for w in windows] == [i * rows for i in range(len(windows))]
+    assert [w.last for w in windows] == [False] * (len(windows) - 1) + [True]
+    fractions = [w.fraction for w in windows]
+    assert fractions == sorted(fractions)
+    assert fractions[0] > 0
+    assert fractions[-1] == 1
+
+
+def test_the_schema_is_that_of_the_windows(folder):
+    table = TableSource.open(folder)
+    assert table.schema(["x", "id"]) == next(table.windows(["x", "id"])).table.schema
+
+
+def test_a_source_travels_to_other_processes(folder):
+    table = TableSource.open(folder)
+    assert pickle.loads(pickle.dumps(table)) == table
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_table_without_rows_is_one_window(tmp_path, format):
+    put(tmp_path / f"a.{format}", numbers(0, 0), format)
+    put(tmp_path / f"b.{format}", numbers(0, 0), format)
+    (window,) = TableSource.open(tmp_path).windows(["id"])
+    assert (window.index, window.start, window.table.num_rows, window.last, window.fraction) == (0, 0, 0, True, 1)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_columns_are_matched_by_name(tmp_path, format):
+    put(tmp_path / f"a.{format}", numbers(0, 2), format)
+    put(tmp_path / f"b.{format}", numbers(2, 4).select(["x", "id"]), format)
+    table = TableSource.open(tmp_path)
+    assert pa.concat_tables([w.table for w in table.windows(["id", "x"])]).equals(numbers(0, 4))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_files_with_other_columns_are_named(tmp_path, format):
+    put(tmp_path / f"a.{format}", numbers(0, 2), format)
+    put(tmp_path / f"b.{format}", numbers(0, 2).rename_columns(["id", "y"]), format)
+    with pytest.raises(DataError) as caught:
+        TableSource.open(tmp_path)
+    assert caught.value.where.endswith(f"b.{format}")
+    assert caught.value.details == ("lacks: 'x'", "adds: 'y'")
+
+
+def test_all_missing_columns_are_named_at_once(folder):
+    table = TableSource.open(folder)
+    table.require({"id": "ID_FIELD"})
+    with pytest.raises(MissingColumnsError) as caught:
+        table.require({"ids": "ID_FIELD", "id": "ID_FIELD", "price": "config.tab_field_list"})
+    assert caught.value.details == (
+        "'ids', wanted by ID_FIELD; did you mean 'id'?",
+        "'price', wanted by config.tab_field_list",
+        "columns found: 'id', 'x'",
+    )
+    for read in (table.windows, table.schema):
+        with pytest.raises(MissingColumnsError, match="price"):
+            read(["id", "price"])
+
+
+def test_senseless_windows_are_refused(folder):
+    table = TableSource.open(folder)
+    for columns, rows in (([], 1), (["id", "id"], 1), (["id"], 0)):
+        with pytest.raises(ValueError, match="at least one row"):
+            table.windows(columns, rows=rows)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_memory_does_not_grow_with_rows(tmp_path, format):
+    """Ten times the rows, in one row group, take no more memory; tracemalloc is blind to Arrow, its pool is not."""
+
+    def peak(count: int) -> int:
+        path = tmp_path / f"{count}.{format}"
+        # Every text is another one, so that no dictionary makes the file small.
+        texts = pa.array([f"{i:06}" * 50 for i in range(count)], pa.binary())
+        table = pa.table({"id": pa.array(map(str, range(count)), pa.binary()), "text": texts})
+        if format == "parquet":
+            pq.write_table(table, path, row_group_size=count, compression="none")
+        else:
+            put(path, table, format)
+        del texts, table
+        highest, before, read = 0, pa.total_allocated_bytes(), 0
+        for window in TableSource.open(path).windows(["id", "text"], rows=512):
+            highest = max(highest, pa.total_allocated_bytes() - before)
+            read += window.table.num_rows
+        assert read == count
+        return highest
+
+    few, many = peak(15_000), peak(150_000)
+    # Arrow reads a little ahead, as far as the clock lets it.
+    assert many < 3 * few
+    assert many < (tmp_path / f"150000.{format}").stat().st_size / 4

@@ -1,0 +1,191 @@
+import csv
+import datetime
+import decimal
+import io
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bsm_core.errors import DataError
+from bsm_core.tables import TableSource, TableWriter, output_schema, write
+
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+
+def written(tmp_path, table: pa.Table, format: str = "csv") -> bytes:
+    path = tmp_path / f"out.{format}"
+    with TableWriter(path, table.schema, format) as writer:
+        writer.write(table)
+    return path.read_bytes()
+
+
+def lines(tmp_path, column: pa.Array) -> list[str]:
+    text = written(tmp_path, pa.table({"x": column, "y": pa.nulls(len(column))})).decode()
+    header, *rows, end = text.split("\n")
+    assert (header, end) == ("x,y", "")
+    return [row.removesuffix(",") for row in rows]
+
+
+@pytest.mark.parametrize("format", ["csv", "tsv"])
+def test_only_cells_that_need_quotes_have_them(tmp_path, format):
+    cells = ["plain", " x ", "a,b", "a\tb", 'say "hi"', "a\nb", "a\rb", "", "é", "'", "#;\\"]
+    table = pa.table({"id": cells, "a,b\t": cells})
+    quoted = {"a,b", 'say "hi"', "a\nb", "a\rb"} if format == "csv" else {"a\tb", 'say "hi"', "a\nb", "a\rb"}
+    cell = {c: '"' + c.replace('"', '""') + '"' if c in quoted else c for c in cells}
+    expected = [f'id{DELIMITERS[format]}"a,b\t"', *(cell[c] + DELIMITERS[format] + cell[c] for c in cells)]
+    assert written(tmp_path, table, format).decode() == "\n".join(expected) + "\n"
+
+
+def test_bytes_are_written_as_they_are(tmp_path):
+    cells = [b"\xff\xfe", b"\x00", b'\xff"', None]
+    for kind in (pa.binary(), pa.large_binary()):
+        table = pa.table({"id": pa.array(cells, kind), "x": pa.array(cells, kind)})
+        assert written(tmp_path, table) == b'id,x\n\xff\xfe,\xff\xfe\n\x00,\x00\n"\xff""","\xff"""\n,\n'
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([1, -9007199254740993, None]), ["1", "-9007199254740993", ""]),
+        (pa.array([True, False, None]), ["true", "false", ""]),
+        (pa.array([0.1, 1e300, math.inf, math.nan]), ["0.1", "1e+300", "inf", "nan"]),
+        (pa.array([0.1], pa.float32()), ["0.1"]),
+        (pa.array([decimal.Decimal("1.50")], pa.decimal128(9, 2)), ["1.50"]),
+        (pa.array([datetime.date(2024, 1, 2)]), ["2024-01-02"]),
+        (pa.array([datetime.datetime(2024, 1, 2, 3, 4, 5)], pa.timestamp("s")), ["2024-01-02 03:04:05"]),
+        (pa.array([datetime.datetime(2024, 1, 2, 3)], pa.timestamp("s", "UTC")), ["2024-01-02 03:00:00Z"]),
+        (pa.array([datetime.time(1, 2, 3)], pa.time32("s")), ["01:02:03"]),
+        (pa.array(["a", None, "a"]).dictionary_encode(), ["a", "", "a"]),
+        (pa.array([1, None, 1]).dictionary_encode(), ["1", "", "1"]),
+        (pa.array([b"ab"], pa.binary(2)), ["ab"]),
+        (pa.array(["ab"], pa.string_view()), ["ab"]),
+        (pa.nulls(2), ["", ""]),
+    ],
+)
+def test_the_text_of_every_type(tmp_path, column, expected):
+    assert lines(tmp_path, column) == expected
+
+
+@given(values=st.lists(st.floats(width=32, allow_nan=False) | st.floats(allow_nan=False), min_size=1))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+def test_floats_read_back_the_same(tmp_path, values):
+    assert [float(cell) for cell in lines(tmp_path, pa.array(values, pa.float64()))] == values
+
+
+@pytest.mark.parametrize("format", ["csv", "tsv"])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.list_(pa.int64()), pa.struct([("a", pa.int64())]), pa.map_(pa.string(), pa.string()), pa.list_(pa.int8(), 2)],
+)
+def test_nested_types_are_refused_at_once(tmp_path, kind, format):
+    with pytest.raises(DataError, match="write parquet") as caught:
+        TableWriter(tmp_path / "x", pa.schema([("id", pa.int64()), ("tags", kind)]), format)
+    assert "column 'tags'" in str(caught.value)
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_empty_cell_of_a_single_column_is_not_an_empty_line(tmp_path):
+    assert written(tmp_path, pa.table({"id": ["", None, "a"]})) == b'id\n""\n""\na\n'
+
+
+IDS = st.lists(st.binary(max_size=8) | st.sampled_from([b"", b'"', b",", b"\n", b"\r\n", b"\t", b"NA", b'""', b"007"]))
+
+
+@pytest.mark.parametrize("format", ["csv", "tsv"])
+@given(ids=IDS, twice=st.booleans(), rows=st.integers(1, 5))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+def test_ids_survive_a_round_trip(tmp_path, format, ids, twice, rows):
+    column = pa.array(ids, pa.binary())
+    table = pa.table({"id": column, "x": column} if twice else {"id": column})
+    content = written(tmp_path, table, format)
+    assert [w.table.num_rows for w in TableSource.open(tmp_path).windows(["id"], rows=rows)][:-1] == [rows] * (
+        max(len(ids) - 1, 0) // rows
+    )
+    read = pa.concat_tables([w.table for w in TableSource.open(tmp_path).windows(table.column_names, rows=rows)])
+    assert read.to_pydict() == table.to_pydict()
+    # And Python's own reader sees the same cells; latin-1 gives it every byte.
+    _, *others = csv.reader(io.StringIO(content.decode("latin-1"), newline=""), delimiter=DELIMITERS[format])
+    assert [row[0].encode("latin-1") for row in others] == ids
+
+
+def test_a_header_alone(tmp_path):
+    for format in ("csv", "parquet"):
+        with TableWriter(tmp_path / f"out.{format}", pa.schema([("id", pa.string())]), format):
+            pass
+    assert (tmp_path / "out.csv").read_bytes() == b"id\n"
+    assert pq.read_table(tmp_path / "out.parquet").schema == pa.schema([("id", pa.string())])
+
+
+def test_the_bytes_of_text_become_strings_in_parquet_and_nothing_else_changes():
+    schema = pa.schema([("id", pa.binary()), ("p", pa.float32())])
+    assert output_schema(schema, "csv", "parquet") == pa.schema([("id", pa.string()), ("p", pa.float32())])
+    assert output_schema(schema, "parquet", "parquet") == schema
+    assert output_schema(schema, "parquet", "csv") == schema
+    assert output_schema(schema, "csv", "tsv") == schema
+
+
+def test_bytes_that_are_no_text_name_their_row(tmp_path):
+    schema = pa.schema([("id", pa.string())])
+    with TableWriter(tmp_path / "x.parquet", schema, "parquet") as writer:
+        writer.write(pa.table({"id": pa.array([b"1", b"2"])}))
+        with pytest.raises(DataError, match="write csv or tsv") as caught:
+            writer.write(pa.table({"id": pa.array([None, b"a", b"b\xff"], pa.binary())}))
+    assert caught.value.where == "column 'id', row 5 of the table"
+
+
+def test_parquet_row_groups_are_large_though_the_tables_are_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "_GROUP_ROWS", 100)
+    table = pa.table({"id": list(range(30)), "x": ["a"] * 30})
+    with TableWriter(tmp_path / "x.parquet", table.schema, "parquet") as writer:
+        for _ in range(9):
+            writer.write(table)
+    metadata = pq.read_metadata(tmp_path / "x.parquet")
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [120, 120, 30]
+    monkeypatch.setattr(write, "_GROUP_BYTES", 1)
+    with TableWriter(tmp_path / "x.parquet", table.schema, "parquet") as writer:
+        writer.write(table)
+        writer.write(table)
+    assert pq.read_metadata(tmp_path / "x.parquet").num_row_groups == 2
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_other_columns_than_those_of_the_file_are_refused(tmp_path, format):
+    with TableWriter(tmp_path / "x", pa.schema([("id", pa.string())]), format) as writer:
+        with pytest.raises(ValueError, match="do not fit"):
+            writer.write(pa.table({"ID": ["a"]}))
+        with pytest.raises(pa.ArrowException):
+            writer.write(pa.table({"id": [{}]}))
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_no_handle_stays_open_after_an_error(tmp_path, format):
+    writer = TableWriter(tmp_path / "x", pa.schema([("id", pa.string())]), format)
+
+    def fail() -> None:
+        with writer:
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert writer._file.closed
+    writer.close()
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_system_errors_stay_what_they_are(tmp_path, format):
+    with pytest.raises(FileNotFoundError):
+        TableWriter(tmp_path / "nowhere" / "x", pa.schema([("id", pa.string())]), format)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_a_full_disk_is_an_os_error_and_leaves_no_handle(format):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="No space"):
+        TableWriter(Path("/dev/full"), pa.schema([("id", pa.string())]), format)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bsm_core import Batch, TextBatch, TokenBudget, encode_rows
+from bsm_core.batch import DeviceOutOfMemoryError
+from bsm_core.errors import BSMError
+
+ROWS = st.lists(st.lists(st.lists(st.integers(1, 99), max_size=6), max_size=4), max_size=8)
+
+
+def encode(input_ids, attention_mask):
+    """Per chunk: the sum of its ids and its length; padding does not count."""
+    return torch.stack([(input_ids * attention_mask).sum(1), attention_mask.sum(1)], dim=1).double()
+
+
+def by_hand(rows):
+    result = []
+    for row in rows:
+        chunks = [[sum(chunk), len(chunk)] for chunk in row if chunk]
+        result.append([sum(c[i] for c in chunks) / max(len(chunks), 1) for i in range(2)])
+    return result
+
+
+@given(ROWS, st.integers(1, 40))
+def test_rows_are_the_mean_of_their_own_chunks_at_any_budget(rows, tokens):
+    got = encode_rows(TextBatch.from_rows(rows), encode, TokenBudget(tokens))
+    assert got.dtype == torch.float32
+    assert torch.allclose(got, torch.tensor(by_hand(rows), dtype=torch.float32).reshape(len(rows), 2))
+
+
+@given(ROWS)
+def test_distinct_chunks_stand_longest_first(rows):
+    text = TextBatch.from_rows(rows)
+    lengths = text.chunk_offsets.diff().tolist()
+    assert lengths == sorted(lengths, reverse=True)
+    tokens = [text.tokens[a:b].tolist() for a, b in zip(text.chunk_offsets, text.chunk_offsets[1:], strict=False)]
+    assert len(set(map(tuple, tokens))) == text.distinct
+    assert [tokens[i] for i in text.chunk_ids] == [chunk for row in rows for chunk in row if chunk]
+    assert text.row_lengths.tolist() == [len([c for c in row if c]) for row in rows]
+
+
+def test_padding_is_masked_and_carries_the_pad_id():
+    text = TextBatch.from_rows([[[5, 6, 7], [8]], [[9, 1]]])
+    ids, mask = text.padded(0, 3, pad_id=42)
+    assert ids.tolist() == [[5, 6, 7], [9, 1, 42], [8, 42, 42]]
+    assert mask.tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 0]]
+    assert text.padded(1, 3)[0].tolist() == [[9, 1], [8, 0]]
+
+
+def test_no_micro_batch_is_over_the_budget_and_equal_chunks_are_encoded_once():
+    seen = []
+
+    def watch(input_ids, attention_mask):
+        seen.append(tuple(input_ids.shape))
+        return encode(input_ids, attention_mask)
+
+    encode_rows(TextBatch.from_rows([[[1, 2, 3], [4]], [[1, 2, 3]], [[5, 6]], [[7]]]), watch, TokenBudget(4))
+    assert seen == [(1, 3), (2, 2), (1, 1)]
+    assert all(chunks * length <= 4 for chunks, length in seen)
+
+
+def test_a_chunk_longer_than_the_budget_goes_alone():
+    assert encode_rows(TextBatch.from_rows([[[1] * 9]]), encode, TokenBudget(4)).tolist() == [[9.0, 9.0]]
+
+
+class TightDevice:
+    """Runs out of memory beyond a number of tokens."""
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+        self.tried = []
+
+    def __call__(self, input_ids, attention_mask):
+        self.tried.append(input_ids.numel())
+        if input_ids.numel() > self.tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(input_ids, attention_mask)
+
+
+@given(ROWS, st.integers(6, 30))
+def test_out_of_memory_halves_the_budget_and_changes_no_number(rows, room):
+    budget = TokenBudget(1000)
+    text = TextBatch.from_rows(rows)
+    device = TightDevice(room)
+    assert torch.equal(encode_rows(text, device, budget), encode_rows(text, encode, TokenBudget(1000)))
+    failed = [n for n in device.tried if n > room]
+    assert (budget.tokens < 1000) == bool(failed)
+
+
+def test_the_budget_stays_halved_for_the_next_window():
+    budget, text = TokenBudget(1000), TextBatch.from_rows([[[i, i + 1]] for i in range(8)])
+    encode_rows(text, TightDevice(4), budget)
+    assert budget.tokens == 4
+    later = TightDevice(4)
+    encode_rows(text, later, budget)
+    assert later.tried == [4, 4, 4, 4]
+
+
+def test_no_room_for_one_chunk_says_what_to_do():
+    with pytest.raises(DeviceOutOfMemoryError, match="one chunk of 3 tokens") as caught:
+        encode_rows(TextBatch.from_rows([[[1, 2, 3]], [[4]]]), TightDevice(2), TokenBudget(100))
+    assert isinstance(caught.value, BSMError)
+    assert isinstance(caught.value, torch.cuda.OutOfMemoryError)
+    assert "max_sen_len" in str(caught.value)
+
+
+def test_rows_without_chunks_are_zeros():
+    assert encode_rows(TextBatch.from_rows([[], [[]]]), encode, TokenBudget(8)).tolist() == [[0.0, 0.0]] * 2
+    assert encode_rows(TextBatch.from_rows([]), encode, TokenBudget(8)).shape == (0, 2)
+
+
+def test_gradients_flow_to_the_encoder():
+    weight = torch.ones(1, requires_grad=True)
+    rows = TextBatch.from_rows([[[1, 2]], [[3], [4]]])
+    encode_rows(rows, lambda i, m: weight * encode(i, m).float(), TokenBudget(2)).sum().backward()
+    assert weight.grad.item() == pytest.approx(3 + 2 + 3.5 + 1)
+
+
+def test_a_batch_moves_with_its_texts_features_and_labels_and_keeps_its_window():
+    text = TextBatch.from_rows([[[1, 2]]])
+    batch = Batch(1, {"chat": text}, torch.ones(1, 2), torch.tensor([1]), window="w")
+    moved = batch.to("meta")
+    assert {moved.texts["chat"].tokens.device.type, moved.features.device.type, moved.labels.device.type} == {"meta"}
+    assert moved.texts["chat"].chunk_offsets.device.type == "cpu"
+    assert (moved.rows, moved.window) == (1, "w")
+    assert Batch(1, {}, torch.ones(1, 2)).to("meta").labels is None
+
+
+def test_a_batch_crosses_processes():
+    batch = Batch(1, {"chat": TextBatch.from_rows([[[1, 2]]])})
+    assert torch.equal(pickle.loads(pickle.dumps(batch)).texts["chat"].tokens, batch.texts["chat"].tokens)

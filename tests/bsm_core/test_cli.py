@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.plugins import forget_modules, run_python, write_plugin
+from support.toy import CONFIG
+
+from bsm_core import __version__, cli, run
+from bsm_core.registry import default_registry
+
+HEAVY = ("torch", "lightning", "pyarrow", "transformers", "pandas", "numpy")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Fake distributions, one of which stands in the place of the built-ins; blocked and forgotten after the test."""
+    folder = tmp_path / "site"
+    monkeypatch.delenv("BSM_PLUGINS", raising=False)
+    write_plugin(folder, "bsm", "{'shout': 'text:Shout', 'scream': Alias('shout')}")
+    write_plugin(folder, "acme", "{'shout': 'torch:Nothing', 'whisper': Removed('2.0', 'shout')}", version="2.0")
+    write_plugin(folder, "broken", "1 / 0")
+    monkeypatch.syspath_prepend(folder)
+    importlib.invalidate_caches()
+    default_registry.cache_clear()
+    yield folder
+    forget_modules(folder)
+    default_registry.cache_clear()
+
+
+def entries(capsys) -> dict[tuple[str, str], str]:
+    assert cli.main(["plugins", "--json"]) == 0
+    return {(e["provider"], e["name"]): e["status"] for e in json.loads(capsys.readouterr().out)}
+
+
+# bsm plugins
+
+
+def test_plugins_as_json(site, capsys):
+    found = entries(capsys)
+    assert found["bsm", "shout"] == "clashes with acme 2.0"
+    assert found["acme", "shout"] == "clashes with bsm 1.0"
+    assert found["bsm", "scream"] == "alias of shout"
+    assert found["acme", "whisper"] == "removed in 2.0"
+    assert found["broken", "-"] == "failed: ZeroDivisionError: division by zero"
+
+
+def test_plugins_that_are_left_out(site, capsys, monkeypatch):
+    monkeypatch.setenv("BSM_PLUGINS", "acme,missing")
+    found = entries(capsys)
+    assert found["broken", "-"] == "left out by BSM_PLUGINS"
+    assert found["acme", "whisper"] == "removed in 2.0"
+    assert found["missing", "-"].startswith("failed: BSM_PLUGINS names it")
+
+
+def test_plugins_as_a_table(site, capsys):
+    assert cli.main(["plugins"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split() == ["name", "kind", "provider", "version", "status"]
+    assert any(line.split() == ["scream", "step", "bsm", "1.0", "alias", "of", "shout"] for line in out.splitlines())
+    assert "1 plugin(s) could not be loaded: bsm plugins --errors" in out
+
+
+def test_why_plugins_could_not_be_loaded(site, capsys):
+    assert cli.main(["plugins", "--errors"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("broken 1.0: ZeroDivisionError: division by zero\nTraceback (most recent call last):\n")
+    assert "broken_plugin.py" in out
+
+
+def test_a_form_at_a_time(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["plugins", "--json", "--errors"])
+    assert caught.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+# What nothing heavy may be imported for
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "--help", "--version", "plugins", "plugins --json", "plugins --errors", "run --help", "inspect --help"],
+)
+def test_light_commands_import_nothing_heavy(site, command):
+    code = f"""
+        import sys
+        from bsm_core.cli import main
+        try:
+            code = main({command.split()!r})
+        except SystemExit as error:
+            code = error.code
+        print()
+        print(code, [name for name in {HEAVY!r} if name in sys.modules])
+    """
+    assert run_python(code, site).splitlines()[-1] == ("0 []" if command else "2 []")
+
+
+def test_the_help_of_the_module_imports_nothing_heavy():
+    code = f"""
+        import runpy, sys
+        sys.argv = ["run", "--help"]
+        try:
+            runpy.run_module("bsm_core.run", run_name="__main__")
+        except SystemExit as error:
+            print()
+            print(error.code, [name for name in {HEAVY!r} if name in sys.modules])
+    """
+    assert run_python(code).splitlines()[-1] == "0 []"
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"bsm {__version__}\n"
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    out = capsys.readouterr().out
+    for command in ("run", "plugins", "inspect", "pack", "convert"):
+        assert f"\n    {command} " in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["score"], ["inspect"], ["pack", "a"], ["convert", "a"], ["run"]])
+def test_wrong_usage(arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+
+
+# bsm run
+
+
+def test_run_is_the_module_of_that_name(monkeypatch):
+    given = []
+    monkeypatch.setattr(run, "execute", lambda arguments: given.append(arguments) or 3)
+    assert cli.main(["run", "--job_type", "testing", "--device", "2"]) == 3
+    assert (given[0].job_type, given[0].device, given[0].batch_size) == ("testing", "2", None)
+
+
+# bsm inspect, pack, convert
+
+
+def test_inspect(toy_artifact, capsys):
+    assert cli.main(["inspect", str(toy_artifact), "--json"]) == 0
+    assert CONFIG["model_class"] in json.dumps(json.loads(capsys.readouterr().out))
+    assert cli.main(["inspect", str(toy_artifact)]) == 0
+    assert "toy_model" in capsys.readouterr().out
+
+
+def test_inspect_tells_by_its_status_that_something_is_lacking(toy_artifact, capsys):
+    (toy_artifact / "hyperparameters.json").unlink()
+    assert cli.main(["inspect", str(toy_artifact)]) == 1
+    assert "hyperparameters.json" in capsys.readouterr().out
+
+
+def test_pack(toy_artifact, tmp_path, capsys):
+    packed = tmp_path / "packed"
+    assert cli.main(["pack", str(toy_artifact), str(packed), "--safe-only"]) == 0
+    assert capsys.readouterr().out == f"{packed}\n"
+    assert (packed / "model.safetensors").exists()
+    assert not list(packed.glob("*.pkl"))
+
+
+def test_convert(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("id,x\n007,1\n008,2\n")
+    assert cli.main(["convert", str(tmp_path / "a.csv"), str(tmp_path / "b.tsv")]) == 0
+    assert capsys.readouterr().out == f"2 rows: {tmp_path / 'b.tsv'}\n"
+    assert (tmp_path / "b.tsv").read_text() == "id\tx\n007\t1\n008\t2\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["convert", "{0}/none.csv", "{0}/b.tsv"], 1, ["NoInferenceDataError: no such file", "none.csv"]),
+        (["convert", "{0}/a.csv", "{0}/a.csv"], 2, ["UsageError: a table cannot be written over itself"]),
+        (["convert", "{0}/a.csv", "{0}/b.xls"], 1, ["DataError: not a data file", "b.xls"]),
+        (["convert", "{0}/a.csv", "{0}/a.csv/b.tsv"], 1, ["SinkError: could not be written", "a.csv/b.tsv"]),
+        (["convert", "{0}/a.csv", "{0}/no/b.tsv"], 1, ["SinkError: could not be written", "no/b.tsv"]),
+        (["pack", "{0}/none", "{0}/packed"], 1, ["MissingArtifactFilesError", "none"]),
+        (["pack", "{0}/model", "{0}/a.csv/packed"], 1, ["SinkError: could not be written", "a.csv/packed"]),
+    ],
+)
+def test_an_error_is_a_message_and_a_status(toy_artifact, tmp_path, capsys, arguments, code, words):
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    assert cli.main([argument.format(tmp_path) for argument in arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert all(word in captured.err for word in words), captured.err
+    assert "To fix: " in captured.err
+
+
+def test_a_reader_that_has_gone_is_no_error(site):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "bsm_core.cli", "plugins"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(site), "PYTHONUNBUFFERED": ""},  # the buffer is what fails late
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,79 @@
+"""Errors: what they say, what they are, and that they survive the way between processes."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from bsm_core import errors
+from bsm_core.errors import BSMError, ComponentLoadError, MissingColumnsError, nearest
+
+ALL = sorted(
+    (e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, BSMError)), key=lambda e: e.__name__
+)
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_error_says_all_and_pickles(kind):
+    error = kind("no such thing", where="config.key", fix="name another", details=["it is a", "it is b"])
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    for e in (error, again):
+        assert str(e) == "no such thing (config.key)\n  it is a\n  it is b\n  To fix: name another"
+        assert e.one_line() == (
+            f"{kind.__name__}: no such thing (config.key); it is a; it is b; To fix: name another"
+        )  # fmt: skip
+        assert (e.what, e.where, e.fix, e.details) == (
+            "no such thing", "config.key", "name another", ("it is a", "it is b"),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_docstring_and_an_exit_code(kind):
+    assert kind.__doc__
+    assert kind("x").exit_code == (2 if kind is errors.UsageError else 1)
+
+
+def test_an_error_without_a_place_or_a_cure():
+    assert str(BSMError("it broke")) == "it broke"
+    assert BSMError("it\n  broke").one_line() == "BSMError: it broke"
+
+
+@pytest.mark.parametrize(
+    ("kind", "promised"),
+    [
+        ("MissingArtifactFilesError", FileNotFoundError),
+        ("TokenizerError", OSError),
+        ("NoInferenceDataError", RuntimeError),
+        ("MixedFormatsError", RuntimeError),
+        ("MissingColumnsError", KeyError),
+        ("UsageError", ValueError),
+        ("ConfigError", ValueError),
+        ("DataError", ValueError),
+        ("SinkError", OSError),
+        ("UnknownStepError", LookupError),
+        ("UnknownModelClassError", LookupError),
+        ("ComponentLoadError", ImportError),
+    ],
+)
+def test_errors_are_the_builtin_types_that_the_contract_promises(kind, promised):
+    assert issubclass(getattr(errors, kind), promised)
+
+
+def test_a_key_error_of_ours_is_not_printed_as_a_quoted_key():
+    assert str(MissingColumnsError("columns are missing", details=["age"])) == "columns are missing\n  age"
+    assert str(ComponentLoadError("it cannot be imported", where="a:B")) == "it cannot be imported (a:B)"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("bimodal_bret", "bimodal_bert"), ("Bimodal_BERT", "bimodal_bert"), ("bert", "bert"), ("xyz", None), ("", None)],
+)
+def test_nearest(name, found):
+    assert nearest(name, iter(["bert", "bimodal_bert", "lstm"])) == found
+
+
+def test_nearest_keeps_the_case_of_what_is_known():
+    assert nearest("id_feild", ["ID_FIELD"]) == "ID_FIELD"
+    assert nearest("anything", []) is None

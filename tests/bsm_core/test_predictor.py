@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from support.plugins import run_python, write_plugin
+from support.toy import SITE, toy_rows, write_toy_artifact
+
+from bsm_core import Predictor
+from bsm_core.artifact import pack
+from bsm_core.errors import (
+    AmbiguousComponentError,
+    ConfigError,
+    MissingColumnsError,
+    PipelineError,
+    UnknownModelClassError,
+    UnknownStepError,
+    UsageError,
+    WeightsMismatchError,
+)
+from bsm_core.registry import Registry
+
+
+@pytest.fixture
+def predictor(toy_artifact):
+    return Predictor.from_artifact(toy_artifact)
+
+
+def test_a_frame_of_probabilities_with_the_index_of_the_rows(predictor):
+    rows = toy_rows(6).set_index(pd.Index(list("abcdef")))
+    got = predictor.predict(rows)
+    assert list(got.columns) == ["prob_class_0", "prob_class_1"]
+    assert got.index.tolist() == list("abcdef")
+    assert (got["prob_class_0"] == 1 - got["prob_class_1"]).all()
+    assert got["prob_class_1"].nunique() == 6
+
+
+def test_frames_tables_and_types_agree(predictor):
+    rows = toy_rows(12)
+    want = predictor.predict(rows).to_numpy()
+    typed = rows.assign(amount=pd.to_numeric(rows["amount"]))
+    for same in (typed, pa.Table.from_pandas(rows), pa.Table.from_pandas(typed), rows[rows.columns[::-1]]):
+        assert np.array_equal(predictor.predict(same).to_numpy(), want)
+
+
+def test_a_row_does_not_depend_on_its_neighbours_or_the_batch_size(predictor, toy_artifact):
+    rows = toy_rows(9)
+    want = predictor.predict(rows).to_numpy()
+    alone = np.concatenate([predictor.predict(rows.iloc[[i]]).to_numpy() for i in range(9)])
+    turned = predictor.predict(rows.iloc[::-1]).to_numpy()[::-1]
+    small = Predictor.from_artifact(toy_artifact, batch_size=1)
+    assert small.model.token_budget.tokens == 8
+    for other in (alone, turned, small.predict(rows).to_numpy()):
+        assert np.abs(other - want).max() < 1e-6
+
+
+def test_no_rows(predictor):
+    assert predictor.predict(toy_rows(3).iloc[:0]).shape == (0, 2)
+
+
+def test_an_archive_is_read_and_nothing_of_it_is_left(toy_artifact, tmp_path, monkeypatch):
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    archive = pack(toy_artifact, tmp_path / "model.tar.gz")
+    got = Predictor.from_artifact(archive).predict(toy_rows(4))
+    assert np.array_equal(got.to_numpy(), Predictor.from_artifact(toy_artifact).predict(toy_rows(4)).to_numpy())
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_all_missing_columns_are_named_with_who_wants_them(predictor):
+    with pytest.raises(MissingColumnsError) as caught:
+        predictor.predict(toy_rows(2).drop(columns=["channel"]).rename(columns={"chat": "chats"}))
+    assert caught.value.details == (
+        "'channel', wanted by config.tab_field_list",
+        "'chat', wanted by config.text_name; nearest: 'chats'",
+    )
+
+
+def test_a_column_that_stands_twice_is_an_error(predictor):
+    rows = toy_rows(2)
+    with pytest.raises(UsageError, match="stands twice"):
+        predictor.predict(pd.concat([rows, rows[["chat"]]], axis=1))
+
+
+def test_mixed_python_values_lose_no_row(predictor, caplog):
+    rows = toy_rows(4).astype(object)
+    rows.loc[1, "chat"] = 7
+    rows.loc[2, "chat"] = None
+    rows.loc[3, "amount"] = [1]
+    with caplog.at_level(logging.WARNING, "bsm"):
+        got = predictor.predict(rows)
+    want = predictor.predict(toy_rows(4).assign(chat=["hello", "", "", "hello"], amount=["", "0.25", "0.5", ""]))
+    assert np.array_equal(got.to_numpy(), want.to_numpy())
+    assert "row 1: column 'chat', step 'reading': a int is not text; its text is taken as empty" in caplog.text
+    assert "column 'amount': 1 cell(s) that are no finite number" in caplog.text
+    assert "row 2" not in caplog.text
+
+
+def test_a_step_that_raises_names_row_and_step(predictor, caplog):
+    rows = toy_rows(3)
+    rows.loc[1, "chat"] = "no!"
+    with caplog.at_level(logging.WARNING, "bsm"):
+        predictor.predict(rows)
+    assert "row 1: column 'chat', step 'toy_tokens': ValueError: no shouting" in caplog.text
+
+
+# Building
+
+
+def test_an_unknown_model_class_names_the_nearest(toy_artifact, tmp_path):
+    broken = write_toy_artifact(tmp_path / "broken", model_class="toy_modl")
+    with pytest.raises(UnknownModelClassError, match="did you mean 'toy_model'") as caught:
+        Predictor.from_artifact(broken)
+    assert "config.model_class" in str(caught.value)
+
+
+def test_an_unknown_step_names_the_nearest_and_the_key(toy_site, tmp_path):
+    broken = write_toy_artifact(tmp_path / "broken", text_processing_steps=["toy_token"])
+    with pytest.raises(UnknownStepError, match="did you mean 'toy_tokens'") as caught:
+        Predictor.from_artifact(broken)
+    assert "config.text_processing_steps" in str(caught.value)
+
+
+def test_steps_that_do_not_end_in_tokens(toy_site, tmp_path):
+    broken = write_toy_artifact(tmp_path / "broken", text_processing_steps=["toy_trap"])
+    with pytest.raises(PipelineError, match="end with text, the model needs tokens"):
+        Predictor.from_artifact(broken)
+
+
+def test_a_clash_is_found_before_anything_loads(toy_site, tmp_path, monkeypatch):
+    artifact = write_toy_artifact(tmp_path / "model")
+    write_plugin(tmp_path / "site", "acme-clash", '{"toy_tokens": "no_such_module:Nothing"}')
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    with pytest.raises(AmbiguousComponentError, match="acme-clash/toy_tokens"):
+        Predictor.from_artifact(artifact, registry=Registry.discover())
+    chosen = write_toy_artifact(tmp_path / "chosen", text_processing_steps=["toy-bsm/toy_tokens"])
+    assert Predictor.from_artifact(chosen, registry=Registry.discover()).predict(toy_rows(2)).shape == (2, 2)
+
+
+def test_the_model_class_config_is_checked_before_the_weights(toy_site, tmp_path):
+    broken = write_toy_artifact(tmp_path / "broken", size=4)
+    settings = json.loads((broken / "hyperparameters.json").read_text())
+    assert settings["size"] == 4
+    with pytest.raises(ConfigError, match="size"):
+        write_toy_artifact(tmp_path / "worse", size="many")
+
+
+def test_weights_that_do_not_fit_are_listed(toy_site, tmp_path):
+    broken = write_toy_artifact(tmp_path / "broken", tab_field_list=["amount"])
+    import torch
+
+    from bsm_core.artifact import save_artifact
+
+    config = json.loads((broken / "hyperparameters.json").read_text())
+    weights = {"embedding.weight": torch.zeros(128, 4), "head.weight": torch.zeros(2, 9), "more": torch.zeros(1)}
+    save_artifact(tmp_path / "worse", config=config, state_dict=weights, risk_tables={}, impute={})
+    with pytest.raises(WeightsMismatchError) as caught:
+        Predictor.from_artifact(tmp_path / "worse")
+    for name in ("head.bias", "head.weight", "more"):
+        assert name in str(caught.value)
+
+
+def test_the_components_in_use_are_known(predictor):
+    assert [c.name for c in predictor.components] == ["toy_model", "toy_trap", "toy_tokens"]
+    assert predictor.components[0].origin == "toy-bsm==1.0:toy_bsm_model:ToyModel"
+
+
+def test_an_artifact_without_text_steps_that_tokenize_needs_no_tokenizer(toy_artifact):
+    assert not (toy_artifact / "tokenizer").exists()
+
+
+def test_import_of_the_public_names_is_lazy():
+    code = "import sys, bsm_core; from bsm_core import TextStep, hookimpl; print('torch' in sys.modules)"
+    assert run_python(code, SITE) == "False"
+
+
+def test_a_model_class_that_cannot_be_built_says_which(toy_artifact, monkeypatch):
+    import toy_bsm_model
+
+    monkeypatch.setattr(toy_bsm_model.ToyModel, "__init__", lambda self, config: [][1])
+    with pytest.raises(ConfigError, match="'toy_model' cannot be built: IndexError"):
+        Predictor.from_artifact(toy_artifact)
+
+
+def test_arrays_in_the_config_become_lists(toy_site, tmp_path):
+    import torch
+
+    from bsm_core.artifact import read_config
+
+    artifact = write_toy_artifact(tmp_path / "model")
+    stored = torch.load(artifact / "model_artifacts.pth", weights_only=True)
+    stored["config"] |= {"extra": np.arange(3.0), "more": {"inner": torch.tensor([1, 2])}}
+    torch.save(stored, artifact / "model_artifacts.pth")
+    config = read_config(artifact)
+    assert (config["extra"], config["more"]) == ([0.0, 1.0, 2.0], {"inner": [1, 2]})
+    assert type(config["extra"]) is list

@@ -1,0 +1,198 @@
+"""The command line: what it accepts, and what becomes of errors. What a run does is in test_job.py."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from support.toy import toy_rows
+
+from bsm_core import Settings, job, run
+from bsm_core.errors import DataError, UsageError
+from bsm_core.settings import sources
+
+TESTING = ["--job_type", "testing"]
+
+
+@pytest.fixture(autouse=True)
+def quiet_log(monkeypatch):
+    """The log as it was, after a run has configured it."""
+    logger = logging.getLogger("bsm")
+    level = logger.level
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    yield
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """Runs the command line with a job that ends in a certain way; gives its exit status."""
+
+    def end(action, *arguments):
+        monkeypatch.setattr(job, "run", action)
+        return run.main([*TESTING, *arguments])
+
+    return end
+
+
+def raises(error):
+    def action(flags, env):
+        raise error
+
+    return action
+
+
+@pytest.fixture
+def places(toy_artifact, tmp_path):
+    """Arguments for a run on three rows of the toy artifact."""
+    (tmp_path / "data").mkdir()
+    toy_rows(3).to_csv(tmp_path / "data/t.csv", index=False)
+    folders = {"--model-dir": toy_artifact, "--data-dir": tmp_path / "data", "--output-dir": tmp_path / "out"}
+    return [*TESTING, "--id-field", "id", *(str(word) for pair in folders.items() for word in pair)]
+
+
+# Arguments
+
+
+def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
+    values = {
+        "id_field": "x",
+        "model_dir": "/m",
+        "data_dir": "/d",
+        "output_dir": "/o",
+        "output_format": "tsv",
+        "keep_columns": "a,b",
+        "device": "[0,1]",
+        "devices": "2",
+        "accelerator": "cpu",
+        "batch_size": "8",
+        "num_workers": "3",
+        "window_rows": "9",
+        "run_record": True,
+    }
+    flags = {name: source.flag for name, source in sources().items() if name != "job_type"}
+    assert set(flags) == set(values)
+    seen = []
+    words = [w for n, v in values.items() for w in ([flags[n]] if v is True else [flags[n], v])]
+    assert ends(lambda flags, env: seen.append(flags), *words) == 0
+    assert seen == [{"job_type": "testing", **values}]
+    Settings.resolve(seen[0], {})
+
+
+def test_what_is_not_given_is_left_to_the_other_layers(ends):
+    seen = []
+    assert ends(lambda flags, env: seen.append((flags, env))) == 0
+    assert {name for name, value in seen[0][0].items() if value is not None} == {"job_type"}
+    assert seen[0][1] is os.environ
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([], "--job_type"),
+        (["--job_type", "training"], "'inference', 'validation', 'testing'"),
+        (["--job_type", ""], "'inference', 'validation', 'testing'"),
+        ([*TESTING, "--output-format", "json"], "'csv', 'tsv', 'parquet'"),
+        ([*TESTING, "--accelerator", "tpu"], "'auto', 'cpu', 'gpu'"),
+        ([*TESTING, "--no-such-flag"], "--no-such-flag"),
+        ([*TESTING, "--batch-size"], "expected one argument"),
+    ],
+)
+def test_wrong_usage(arguments, word, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run.main(arguments)
+    assert caught.value.code == 2
+    assert word in capsys.readouterr().err
+
+
+def test_all_settings_that_cannot_be_used_at_once(places, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("DEVICE", "many")
+    monkeypatch.setenv("BATCH_SIZE", "none")
+    assert run.main([*places, "--num-workers", "-1"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("UsageError: settings that cannot be used\n")
+    for where in ("DEVICE: ", "BATCH_SIZE: ", "--num-workers: "):
+        assert error.count(where) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_tells_the_variable_and_the_default_of_each_setting(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run.main(["--help"])
+    assert caught.value.code == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for source in sources().values():
+        assert source.flag in out
+        assert source.env is None or f"env {source.env}" in out
+    assert "default /opt/ml/processing/input/inference_data" in out
+    assert "env NUM_WORKERS, default 0" in out
+    assert "{inference,validation,testing}" in out
+    assert "default None" not in out
+
+
+# Ends
+
+
+def test_an_error_is_a_message_and_its_exit_status(ends, capsys):
+    assert ends(raises(DataError("no good", where="a.csv", fix="mend it"))) == 1
+    assert capsys.readouterr().err == "DataError: no good (a.csv)\n  To fix: mend it\n"
+    assert ends(raises(UsageError("not so"))) == 2
+
+
+def test_a_bug_is_not_hidden(ends):
+    with pytest.raises(ZeroDivisionError):
+        ends(raises(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("code", [None, 0, 3, "bye"])
+def test_a_plugin_that_ends_the_process_is_a_failure_whatever_its_status(ends, capsys, code):
+    assert ends(raises(SystemExit(code))) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_and_the_handlers_are_put_back(ends, capsys, number):
+    before = signal.getsignal(number)
+    assert ends(lambda flags, env: signal.raise_signal(number)) == 128 + number
+    assert capsys.readouterr().err == f"interrupted by {number.name}\n"
+    assert signal.getsignal(number) is before
+
+
+def test_a_run_in_process(places, tmp_path, capsys):
+    assert run.main([*places, "--device", "cpu"]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["_HEALTH", "_SUCCESS", "inference_predictions.csv"]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "predictions: " in captured.err
+
+
+def test_a_bug_prints_a_traceback_and_exits_with_1():
+    code = """
+import sys, types
+sys.modules["bsm_core.job"] = types.SimpleNamespace(run=lambda flags, env: 1 / 0)
+from bsm_core.run import main
+sys.exit(main(["--job_type", "testing"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last)")
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_a_full_disk_leaves_a_failure(places, tmp_path):
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (600, resource.RLIM_INFINITY)); "
+        "from bsm_core.run import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-B", "-c", code, *places], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "SinkError: the predictions could not be written" in done.stderr
+    assert "free space there" in done.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["_FAILURE"]
+    assert (tmp_path / "out/_FAILURE").read_text().startswith("SinkError: the predictions could not be written")

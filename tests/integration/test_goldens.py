@@ -1,0 +1,60 @@
+"""Artifacts as training jobs write them, and the probabilities of each row computed by itself in float32."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bsm_core import Predictor, job
+
+GOLDENS = Path(__file__).parents[1] / "data/goldens"
+CASES = ["bimodal_bert", "bimodal_bert_mc4", "bimodal_bert_trunc"]
+
+
+def score(case, tmp_path, format="csv", **flags):
+    (tmp_path / "data").mkdir()
+    shutil.copy(GOLDENS / f"golden.{format}", tmp_path / "data")
+    places = {"model_dir": GOLDENS / case / "model", "data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
+    return job.run({"job_type": "validation", "device": "cpu", **places, **flags}, {"ID_FIELD": "order_id"}).path
+
+
+def read(path):
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype={"order_id": str})
+
+
+def check(case, path):
+    got, want = read(path), pd.read_parquet(GOLDENS / case / "expected.parquet")
+    assert list(got.columns) == list(want.columns)
+    assert got["order_id"].tolist() == want["order_id"].tolist()
+    assert (got.iloc[:, 1:] - want.iloc[:, 1:]).abs().to_numpy().max() < 1e-5
+
+
+@pytest.mark.parametrize("format", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("case", CASES)
+def test_every_case_in_every_format(case, format, tmp_path):
+    check(case, score(case, tmp_path, format))
+
+
+@pytest.mark.parametrize(
+    "flags", [{"batch_size": 1}, {"batch_size": 7}, {"window_rows": 7}, {"num_workers": 1}], ids=str
+)
+def test_neither_batch_nor_window_nor_worker_changes_a_score(flags, tmp_path):
+    check("bimodal_bert", score("bimodal_bert", tmp_path, **flags))
+
+
+def test_two_processes_give_the_same_bytes_with_the_same_number_of_threads(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    two = score("bimodal_bert_mc4", tmp_path, devices=2, window_rows=11)
+    check("bimodal_bert_mc4", two)
+
+
+def test_the_python_api_gives_the_same(tmp_path):
+    rows = pd.read_parquet(GOLDENS / "golden.parquet")
+    got = Predictor.from_artifact(GOLDENS / "bimodal_bert/model").predict(rows)
+    want = pd.read_parquet(GOLDENS / "bimodal_bert/expected.parquet").iloc[:, 1:]
+    assert (got - want).abs().to_numpy().max() < 1e-5

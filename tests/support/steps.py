@@ -1,0 +1,168 @@
+"""Text steps for tests of the core, which must not need a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from bsm_core import Kind, TextStep
+from bsm_core.errors import TokenizerError
+
+if TYPE_CHECKING:
+    from no_such_package import Tokenizer
+
+
+class Upper(TextStep):
+    """Text to text; refuses some texts."""
+
+    def process(self, value: str) -> str:
+        if "bad" in value:
+            raise ValueError(f"cannot shout {value!r}")
+        return value.upper()
+
+
+class Quiet(TextStep):
+    """Text to text, the other way."""
+
+    def process(self, value: str) -> str:
+        return value.lower()
+
+
+class Split(TextStep):
+    """Text to messages."""
+
+    gives = Kind.MESSAGES
+
+    def __init__(self, separator: str = "|") -> None:
+        self.separator = separator
+
+    def process(self, value: str) -> list[str]:
+        return value.split(self.separator) if value else []
+
+
+class Roles(TextStep):
+    """Text to messages with a role."""
+
+    gives = Kind.ROLE_MESSAGES
+
+    def process(self, value: str) -> list[dict[str, str]]:
+        return [{"role": "bot", "content": value}]
+
+
+class Chunk(TextStep):
+    """Messages to chunks."""
+
+    takes = Kind.MESSAGES
+    gives = Kind.CHUNKS
+    uses = ("max_sen_len",)
+
+    def __init__(self, max_sen_len: int) -> None:
+        self.max_sen_len = max_sen_len
+
+    def process(self, value: list[str]) -> list[str]:
+        return [message[: self.max_sen_len] for message in value] or ["."]
+
+
+class Tokenize(TextStep):
+    """Chunks to tokens. Its tokenizer's type is known to a type checker alone."""
+
+    takes = Kind.CHUNKS
+    gives = Kind.TOKENS
+    uses = ("tokenizer",)
+
+    def __init__(self, tokenizer: Tokenizer, extra: int = 0) -> None:
+        self.tokenizer = tokenizer
+        self.extra = extra
+
+    def process(self, value: list[str]) -> list[list[int]]:
+        return [[*self.tokenizer(chunk), self.extra] for chunk in value]
+
+
+class Typed(TextStep):
+    """A step with parameters of many types, which it gives back."""
+
+    def __init__(
+        self,
+        count: int = 1,
+        share: float = 0.5,
+        on: bool = True,
+        mode: Literal["Keep", "Drop"] = "Keep",
+        words: tuple[str, ...] = (),
+        limits: dict[str, int] | None = None,
+        anything=None,
+        **others: Any,
+    ) -> None:
+        self.params = (count, share, on, mode, words, limits, anything, others)
+
+    def process(self, value: str) -> str:
+        return repr(self.params)
+
+
+class Picky(TextStep):
+    """Cannot be built in several ways."""
+
+    def __init__(self, error: str = "", unreadable: Tokenizer = None) -> None:
+        if error:
+            raise {"value": ValueError, "key": KeyError, "runtime": RuntimeError, "ours": TokenizerError}[error](
+                "no good"
+            )
+
+    def process(self, value: str) -> str:
+        return value
+
+
+class Abstract(TextStep):
+    """Forgets ``process``."""
+
+
+class NotOnEmpty(TextStep):
+    """Fails on empty text."""
+
+    def process(self, value: str) -> str:
+        return value[0]
+
+
+class Number(TextStep):
+    """Gives no text, now and then."""
+
+    def process(self, value: Any) -> Any:
+        return int(value) if value.isdigit() else value
+
+
+class Nothing(TextStep):
+    """Forgets to return."""
+
+    def process(self, value: str) -> Any:
+        pass
+
+
+class Drops(TextStep):
+    """Gives fewer results than it got, of more than one."""
+
+    def process(self, value: str) -> str:
+        return value
+
+    def process_batch(self, values: Sequence[str]) -> list[str]:
+        return list(values)[:1]
+
+
+class Generates(TextStep):
+    """Gives its results one by one."""
+
+    def process(self, value: str) -> str:
+        return value + "."
+
+    def process_batch(self, values: Sequence[str]) -> Iterator[str]:  # type: ignore[override]
+        return (self.process(value) for value in values)
+
+
+class Together(TextStep):
+    """Fails on a batch, on none of its rows."""
+
+    def process(self, value: str) -> str:
+        return value
+
+    def process_batch(self, values: Sequence[str]) -> list[str]:
+        if len(values) > 1:
+            raise RuntimeError("one at a time")
+        return list(values)

@@ -1,0 +1,164 @@
+"""Every block of code in the README and the documentation runs, and what their tables list is what there is."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pkgutil
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+from support.pages import SETS_UP, Reader, blocks, commands
+from support.plugins import run_python
+
+import bsm_core
+from bsm_core import ArtifactConfig, ModelConfig, Registry, Settings, TextStep, errors, hookspecs
+from bsm_core.batch import DeviceOutOfMemoryError
+from bsm_core.registry import HOOKS
+from bsm_core.settings import sources
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+RUN = {"python", "pycon", "bash", "console", "toml", "json"}
+NOT_CODE = {"text", "{toctree}", "{eval-rst}"}
+"""Diagrams and trees of files, and Sphinx's own blocks."""
+
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def rows(page: str, *head: str) -> list[list[str]]:
+    """The cells of all tables of a page that have these heads."""
+    lines = (DOCS / page).read_text().splitlines()
+    found: list[list[str]] = []
+    for i, line in enumerate(lines):
+        if line == f"| {' | '.join(head)} |":
+            for row in lines[i + 2 :]:
+                if not row.startswith("|"):
+                    break
+                found.append([cell.strip() for cell in row[1:-1].split("|")])
+    assert found, f"{page} has no table {head}"
+    assert {len(cells) for cells in found} == {len(head)}
+    return found
+
+
+def names(cell: str) -> list[str]:
+    """What stands in backquotes."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+    folder = tmp_path / "checkout"
+    for name in ("examples", "scripts"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return Reader(folder, monkeypatch)
+
+
+@by_page
+def test_a_page_does_what_it_says(page, reader):
+    reader.read(page)
+
+
+@by_page
+def test_every_block_is_of_a_kind_that_is_run(page):
+    found = blocks(page)
+    assert {block.language for block in found} <= RUN | NOT_CODE
+    assert len(re.findall(r"^\s*(?:```|~~~)", page.read_text(), re.MULTILINE)) == 2 * len(found)
+
+
+def test_only_what_sets_up_an_environment_is_not_run():
+    shown = [c for p in PAGES for b in blocks(p) if b.language in ("bash", "console") for c, _ in commands(b)]
+    assert set(shown) >= SETS_UP
+
+
+def test_the_table_of_settings():
+    fields = Settings.model_fields
+    expected = []
+    for name, source in sources().items():
+        default = fields[name].get_default()
+        has_value = isinstance(default, str | Path) or type(default) is int
+        key = [name] if source.in_artifact else []
+        expected.append([[source.flag], [source.env] if source.env else [], key, [str(default)] if has_value else []])
+    table = rows("start.md", "flag", "variable", "config key", "default", "what it says")
+    assert [[names(cell) for cell in cells[:4]] for cells in table] == expected
+    assert [cells[0] for cells in table if cells[3] == "required"] == ["`--job_type`", "`--id-field`"]
+
+
+def test_the_tables_of_config_keys():
+    listed = [key for cells in rows("artifact.md", "key", "default", "meaning") for key in names(cells[0])]
+    assert set(listed) == {*ArtifactConfig.model_fields, *ModelConfig.model_fields}
+    assert len(listed) == len(set(listed))
+
+
+def test_the_table_of_steps():
+    registry = Registry.discover(frozenset())
+    expected = {}
+    for name in registry.names("step"):
+        step = registry.load(registry.resolve("step", name), TextStep)
+        parameters = [p for p in inspect.signature(step).parameters if p != "tokenizer"]
+        expected[name] = [step.takes.value, step.gives.value, parameters, list(step.uses)]
+    table = rows("text-steps.md", "step", "takes", "gives", "parameters", "from the artifact")
+    assert {
+        names(step)[0]: [takes, gives, names(parameters), names(uses)] for step, takes, gives, parameters, uses in table
+    } == expected
+
+
+def test_the_table_of_errors():
+    bases = {errors.BSMError, errors.PluginError, errors.UnknownComponentError}  # never raised themselves
+    classes = {c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, errors.BSMError)} - bases
+    known = {c.__name__: c for c in classes | {DeviceOutOfMemoryError}}
+    table = rows("contract.md", "error", "also a", "when", "what to do")
+    assert sorted(name for cells in table for name in names(cells[0])) == sorted(known)
+    for listed, also, *_ in table:
+        for name in names(listed):
+            ours = [c for c in known[name].__mro__ if c.__module__.startswith("bsm_core")]
+            others = {base.__name__ for c in ours for base in c.__bases__ if base not in (*ours, Exception)}
+            assert set(names(also)) == others, name
+
+
+def test_the_signature_of_every_hook():
+    shown = {names(cells[0])[0] for cells in rows("writing-a-plugin.md", "hook", "gives")}
+    signatures = (str(inspect.signature(getattr(hookspecs, hook))).replace("'", "") for hook in HOOKS.values())
+    assert shown == {hook + signature for hook, signature in zip(HOOKS.values(), signatures, strict=True)}
+
+
+def test_the_functions_of_the_script():
+    def arguments(code: str) -> dict[str, list[str]]:
+        functions = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+        return {f.name: [a.arg for a in f.args.args] for f in functions}
+
+    defined = arguments((ROOT / "scripts" / "pytorch_model_inference.py").read_text())
+    private = {name for name in defined if name.startswith("_")} - {"_detect_file_format"}
+    table = rows("contract.md", "function", "gives")
+    listed = arguments("\n".join(f"def {names(cells[0])[0]}: ..." for cells in table))
+    assert listed == {name: names for name, names in defined.items() if name not in private}
+
+
+def test_the_rooms_and_their_order():
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (order,) = [contract["layers"] for contract in layers if contract["type"] == "layers"]
+    rooms = {
+        names(room)[0]: torch
+        for room, _, torch in rows("architecture.md", "room of `bsm_core`", "what it is for", "torch")
+    }
+    assert list(rooms) == [room.strip().removeprefix("bsm_core.") for line in order for room in line.split(":")]
+    assert set(rooms) == {module.name for module in pkgutil.iter_modules(bsm_core.__path__)}
+    light = [room for room, torch in rooms.items() if torch != "yes"]
+    imports = "; ".join(f"import bsm_core.{room}" for room in light)
+    assert run_python(f"import sys; {imports}; print('torch' in sys.modules)") == "False"
+
+
+def test_every_public_name_is_on_the_api_page():
+    shown = re.findall(r"^\.\. auto\w+:: bsm_core\.(\w+)(?:\(.*\))?$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    assert sorted(shown) == sorted(set(bsm_core.__all__) - {"__version__"})
+
+
+@pytest.mark.checkout
+@by_page
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert (page.parent / target).exists(), target

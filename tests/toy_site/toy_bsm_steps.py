@@ -1,0 +1,44 @@
+import os
+import signal
+
+from bsm_core import Kind, TextStep
+
+
+class ToyTokens(TextStep):
+    """One chunk for each ``|``-separated part of the text; a token a character. Refuses ``!``."""
+
+    gives = Kind.TOKENS
+
+    def process(self, value: str) -> list[list[int]]:
+        if "!" in value:
+            raise ValueError("no shouting")
+        return [[min(ord(c), 127) for c in part] for part in value.split("|")]
+
+
+class ToyTrap(TextStep):
+    """Ends the process, or the run, on certain texts."""
+
+    def process_batch(self, values: list[str]) -> list[str]:
+        if "KILL" in values:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "STOP" in values:
+            os._exit(3)
+        if "LEAVE" in values:
+            raise SystemExit(0)
+        return values
+
+    def process(self, value: str) -> str:
+        return self.process_batch([value])[0]
+
+
+class ToyWait(TextStep):
+    """Says that it waits, and waits to be interrupted."""
+
+    def process_batch(self, values: list[str]) -> list[str]:
+        if any(values):
+            print("waiting", flush=True)
+            signal.pause()
+        return values
+
+    def process(self, value: str) -> str:
+        return self.process_batch([value])[0]

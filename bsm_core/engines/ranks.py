@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -46,23 +47,44 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     return committed, plan
 
 
+class _ConsequenceError(EngineError):
+    """A failure as torch.distributed raises it when another rank is gone: that one is most likely the cause."""
+
+
+_SILENT = object()
+_GRACE_S = 5.0
+"""How long a rank that is gone may take to be seen so, once another has complained of it."""
+
+
 @dataclass
 class _Watched:
     """A rank as its watcher sees it."""
 
     number: int
+    world: int
     process: Any
     pipe: Connection
-    word: Any = None
+    word: Any = _SILENT
+    ended: bool = False
 
-    def listen(self) -> None:
+    def look(self) -> None:
         """Take its last word, if it has spoken; a long one holds the rank up until somebody listens."""
+        self.ended = self.process.exitcode is not None  # before its word is asked for: it may speak, then end
         try:
             if not self.pipe.closed and self.pipe.poll():
                 self.word = self.pipe.recv()
                 self.pipe.close()
         except EOFError:
             self.pipe.close()
+
+    @property
+    def failure(self) -> BSMError | None:
+        """Why the run must fail, for all this rank shows."""
+        if isinstance(self.word, BSMError):
+            return self.word
+        if self.ended and self.word is _SILENT:
+            return _died(self.number, self.world, self.process.exitcode)
+        return None
 
 
 def _launch(job: Job, plan: DevicePlan) -> Committed:
@@ -77,35 +99,38 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
             process = context.Process(target=_rank, args=(job, plan, number, port, theirs), name=f"bsm-rank-{number}")
             process.start()
             theirs.close()
-            ranks.append(_Watched(number, process, ours))
+            ranks.append(_Watched(number, plan.count, process, ours))
         return _watch(ranks)
     finally:
-        for rank in ranks:  # Lightning answers SIGTERM with a broadcast to ranks that may be gone; nothing is lost here
+        for rank in ranks:  # Lightning answers SIGTERM with a broadcast to ranks that may be gone
             rank.process.kill()
             rank.process.join()
 
 
 def _watch(ranks: list[_Watched]) -> Committed:
-    running = list(ranks)
-    while running:
+    """Wait for all ranks; the first that fails ends the run, with the error that was the cause."""
+    deadline: float | None = None
+    while True:
+        failures = sorted(filter(None, (rank.failure for rank in ranks)), key=_is_consequence)
+        running = [rank for rank in ranks if not rank.ended]
+        if failures:
+            deadline = deadline or time.monotonic() + _GRACE_S
+            if not _is_consequence(failures[0]) or not running or time.monotonic() > deadline:
+                raise failures[0]
+        if not running:
+            break
         pipes = [rank.pipe for rank in running if not rank.pipe.closed]
-        ready = wait([*pipes, *(rank.process.sentinel for rank in running)])
+        wait([*pipes, *(rank.process.sentinel for rank in running)], deadline and max(0, deadline - time.monotonic()))
         for rank in running:
-            rank.listen()
-        ended = [rank for rank in running if rank.process.sentinel in ready]
-        # a rank that died is the cause; the others then fail at the barrier
-        for rank in ended:
-            rank.process.join()
-            if rank.word is None and rank.process.exitcode != 0:
-                raise _died(rank.number, len(ranks), rank.process.exitcode)
-        for rank in running:
-            if isinstance(rank.word, BSMError):
-                raise rank.word
-        running = [rank for rank in running if rank not in ended]
+            rank.look()
     committed = ranks[0].word
     if not isinstance(committed, Committed):
         raise EngineError("rank 0 ended without committing")
     return committed
+
+
+def _is_consequence(error: BSMError) -> bool:
+    return isinstance(error, _ConsequenceError | DistributedUnavailableError)
 
 
 def _died(rank: int, world: int, code: int) -> EngineError:
@@ -138,12 +163,10 @@ def _rank(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
         pipe.send(error)
         raise SystemExit(1) from error
     except (Exception, SystemExit) as error:  # a plugin may leave with 0, and the others would wait for it
-        pipe.send(
-            EngineError(
-                f"rank {rank} of {plan.count} failed: {type(error).__name__}: {error}",
-                details=traceback.format_exc().splitlines(),
-            )
-        )
+        # torch.distributed raises RuntimeErrors of many kinds when the other side of a connection is gone
+        kind = _ConsequenceError if isinstance(error, RuntimeError) else EngineError
+        what = f"rank {rank} of {plan.count} failed: {type(error).__name__}: {error}"
+        pipe.send(kind(what, details=traceback.format_exc().splitlines()))
         raise SystemExit(1) from error
 
 

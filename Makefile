@@ -9,10 +9,12 @@ SOURCES := $(PACKAGES) scripts tests examples docs benchmarks
 
 $(VENV)/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bsm needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@echo "Installing bsm and what requirements.txt lists into $(VENV): some minutes, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $@
+	@touch $@
+	@echo "$(VENV) is ready: $(BIN)/bsm is the command, or activate it with: source $(BIN)/activate"
 
 demo: $(VENV)/.ready  ## score 1,000 real reviews with the example artifact
 	$(BIN)/python -m bsm_core.run --job_type inference --id-field review_id \

@@ -182,7 +182,8 @@ class Batch:
         texts: Chunks of each text field, by column.
         features: float32 ``[rows, features]``; no columns where the model has no tabular part.
         labels: int64 ``[rows]`` when training.
-        window: What travels with the rows to the part they become; the model does not look at it.
+        window: What travels with the rows to the part they become; the model does not look at it, but for an error
+            that names rows.
     """
 
     rows: int
@@ -198,6 +199,10 @@ class Batch:
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory; the data loader calls this."""
         return self._map(lambda value: value.pin_memory())
+
+    def names(self, rows: Sequence[int]) -> list[Any]:
+        """What errors call some of the rows: their ids, where the batch is a window; else their positions."""
+        return list(rows) if self.window is None else self.window.names(rows)
 
     def _map(self, move: Callable[[Any], Any]) -> Batch:
         return dataclasses.replace(

@@ -45,8 +45,9 @@ def _writing(destination: Path) -> Iterator[None]:
     except BSMError:
         raise
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)  # its own words may name a temporary file
         raise SinkError(
-            f"could not be written: {error}", where=str(destination), fix="name a place that can be written"
+            f"could not be written: {reason}", where=str(destination), fix="name a place that can be written"
         ) from error
 
 
@@ -62,7 +63,7 @@ def _add_plugins(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser("plugins", help="list text steps and model classes, and who provides them")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print JSON")
-    forms.add_argument("--errors", action="store_true", help="print why plugins could not be loaded")
+    forms.add_argument("--errors", action="store_true", help="import every class, and print what cannot be loaded")
     parser.set_defaults(handler=_plugins)
 
 
@@ -72,7 +73,10 @@ def _plugins(arguments: argparse.Namespace) -> int:
 
     registry = default_registry()
     if arguments.errors:
-        _say(errors_text(registry))
+        from bsm_core.model import ModelBase
+        from bsm_core.steps import TextStep
+
+        _say(errors_text(registry, {"step": TextStep, "model_class": ModelBase}))
     elif arguments.json:
         _say(json.dumps(listing(registry), indent=2))
     else:
@@ -98,11 +102,14 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _try_to_load(model_dir: Path, problems: list[str]) -> None:
-    """Only building it all shows whether steps, config and weights fit together."""
+    """Only building it all shows whether steps, config and weights fit together; and a row, whether the model works."""
+    import pyarrow as pa
+
     from bsm_core.predictor import Predictor
 
     try:
-        Predictor.from_artifact(model_dir)
+        predictor = Predictor.from_artifact(model_dir)
+        predictor.predict(pa.table({name: pa.nulls(1) for name in predictor.preprocessor.wanted}))
     except BSMError as error:
         problems.append(error.one_line())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from bsm_core.batch import Batch, TextBatch
 from bsm_core.config import ArtifactConfig
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.features import Column, Features, Imputer, RiskTable
+from bsm_core.processes import without_interrupts
 from bsm_core.steps import Pipeline, TextFailure
 from bsm_core.tables import TableSource, Window
 
@@ -59,6 +61,13 @@ class WindowInfo:
     kept: pa.Table
     findings: Findings
 
+    def names(self, rows: Sequence[int]) -> list[Any]:
+        """What errors call some of its rows: their ids; where none is kept, their positions in the table."""
+        if not self.kept.num_columns:
+            return [self.start + row for row in rows]
+        ids = self.kept.column(0).take(pa.array(rows, pa.int64())).to_pylist()
+        return [value.decode(errors="backslashreplace") if isinstance(value, bytes) else value for value in ids]
+
 
 class BSMDataset:
     """One window of rows with its pipelines.
@@ -76,6 +85,9 @@ class BSMDataset:
         self._text: dict[str, Pipeline] = {}
         self._impute: dict[str, Imputer] = {}
         self._risk: dict[str, RiskTable] = {}
+
+    def __len__(self) -> int:
+        return self.rows
 
     def add_pipeline(self, name: str, processor: Pipeline | Imputer | RiskTable) -> None:
         """Register what turns a column into model input; a text field is never risk-mapped."""
@@ -258,7 +270,9 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         try:
-            for item in self._loader:
+            with without_interrupts() if self._loader.num_workers else nullcontext():
+                items = iter(self._loader)
+            for item in items:
                 if isinstance(item, BSMError):
                     raise item
                 yield item

@@ -163,6 +163,10 @@ class StepFailedError(BSMError, RuntimeError):
     """A text step that breaks its own promise (wrong number of results, or fails on empty text)."""
 
 
+class ModelFailedError(BSMError, RuntimeError):
+    """A model class that breaks its own promise (raises, gives other logits than it should, or no numbers)."""
+
+
 class SinkError(BSMError, OSError):
     """The predictions could not be written."""
 

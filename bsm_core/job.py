@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from bsm_core.artifact import read_config, unpacked
 from bsm_core.engines import ranks
 from bsm_core.engines.devices import plan_devices
 from bsm_core.engines.local import Job
-from bsm_core.errors import BSMError
+from bsm_core.errors import BSMError, UsageError
 from bsm_core.settings import Settings
 from bsm_core.sink import Committed, Sink
 
@@ -35,6 +36,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
     """
     settings = Settings.resolve(flags, env)
+    _check_places(settings.data_dir, settings.output_dir)
     sink = Sink(settings.output_dir)
     try:
         sink.begin()
@@ -42,6 +44,14 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     except BaseException as error:
         sink.fail(error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}")
         raise
+
+
+def _check_places(data: Path, output: Path) -> None:
+    """The predictions of one run must not be data of the next."""
+    if data.is_dir() and output.resolve().is_relative_to(data.resolve()):
+        raise UsageError(
+            "the output folder is inside the data folder", where=str(output), fix="choose another --output-dir"
+        )
 
 
 def _run(settings: Settings, flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:

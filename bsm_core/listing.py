@@ -1,11 +1,13 @@
-"""What ``bsm plugins`` prints. Nothing a plugin targets is imported."""
+"""What ``bsm plugins`` prints. Only ``--errors`` imports what a plugin targets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 
+from bsm_core.errors import ComponentLoadError
 from bsm_core.hookspecs import Alias, Removed
-from bsm_core.registry import Component, Provider, Registry
+from bsm_core.registry import Component, Kind, Provider, Registry
 
 
 def listing(registry: Registry) -> list[dict[str, str]]:
@@ -40,11 +42,22 @@ def listing_text(registry: Registry) -> str:
     return text
 
 
-def errors_text(registry: Registry) -> str:
-    """Why plugins could not be loaded, with tracebacks."""
-    if not registry.failures:
-        return "no plugin failed to load"
-    return "\n\n".join(f"{f.provider}: {f.reason}\n{f.traceback}".rstrip() for f in registry.failures)
+def errors_text(registry: Registry, bases: Mapping[Kind, type]) -> str:
+    """Why plugins, or classes they name, cannot be loaded, with tracebacks. This imports every class.
+
+    Args:
+        registry: The plugins.
+        bases: The class that those of each kind must be subclasses of.
+    """
+    errors = [f"{f.provider}: {f.reason}\n{f.traceback}".rstrip() for f in registry.failures]
+    for component in registry.components:
+        if isinstance(component.target, str):
+            try:
+                registry.load(component, bases[component.kind])
+            except ComponentLoadError as error:
+                cause = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
+                errors.append(f"{component.provider}: {error.what}\n{cause}".rstrip())
+    return "\n\n".join(errors) or "no plugin failed to load, nor any class that one names"
 
 
 def _status(registry: Registry, component: Component) -> str:
@@ -55,7 +68,7 @@ def _status(registry: Registry, component: Component) -> str:
         return f"alias of {component.target.of}"
     if isinstance(component.target, Removed):
         return f"removed in {component.target.since}"
-    return "ok"
+    return "registered"
 
 
 def _plugin_entry(provider: Provider, status: str) -> dict[str, str]:

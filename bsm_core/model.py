@@ -6,8 +6,12 @@ optimiser, schedule and prediction stand here, once.
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import lightning.pytorch as pl
@@ -25,6 +29,11 @@ from torch import Tensor, nn
 
 from bsm_core.batch import Batch, TokenBudget
 from bsm_core.config import count_classes, validated
+from bsm_core.errors import BSMError, ModelFailedError
+from bsm_core.registry import Component
+
+_ROWS_NAMED = 10
+"""How many rows without a number an error names."""
 
 
 class ModelConfig(BaseModel):
@@ -59,11 +68,13 @@ class ModelBase(pl.LightningModule):
         Config: The class's own keys, a subclass of :class:`ModelConfig`.
         optional_state: State dict keys an artifact may lack.
         token_budget: Tokens the encoder may see at once; ``batch_size`` chunks of ``max_sen_len`` tokens.
+        component: What an artifact found the class by, for errors; None for a model that was built by hand.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     optional_state: ClassVar[Collection[str]] = ("class_weights_tensor", "loss_op.weight")
     class_weights_tensor: Tensor
+    component: Component | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -91,13 +102,62 @@ class ModelBase(pl.LightningModule):
         return batch.to(device, non_blocking=True)
 
     def predict_step(self, batch: Batch, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
-        """Class probabilities, float64 ``[rows, num_classes]``; of two classes, the first is one minus the second."""
+        """Class probabilities, float64 ``[rows, num_classes]``; of two classes, the first is one minus the second.
+
+        Raises:
+            ModelFailedError: ``forward`` raises, gives something other than logits of that shape, or leads to
+                probabilities that are no numbers.
+        """
         if batch.rows == 0:
             return torch.empty(0, self.config.num_classes, dtype=torch.float64)
-        probabilities: Tensor = self(batch).double().softmax(dim=-1)
-        if self.config.num_classes == 2:
-            probabilities[:, 0] = 1 - probabilities[:, 1]
+        with self._named_in_errors():
+            logits = self._checked_logits(self(batch), batch.rows)
+            probabilities = logits.double().softmax(dim=-1)
+            if self.config.num_classes == 2:
+                probabilities[:, 0] = 1 - probabilities[:, 1]
+            self._check_finite(probabilities, batch)
         return probabilities
+
+    @contextmanager
+    def _named_in_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (BSMError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise self._failure(
+                f"failed: {type(error).__name__}: {error}",
+                details=_own_line(error, self),
+                fix="correct the model class, or the artifact where it does not suit the class",
+            ) from error
+
+    def _checked_logits(self, logits: Any, rows: int) -> Tensor:
+        wanted = [rows, self.config.num_classes]
+        if isinstance(logits, Tensor) and logits.is_floating_point() and list(logits.shape) == wanted:
+            return logits
+        given = f"a {type(logits).__name__}"
+        if isinstance(logits, Tensor):
+            given = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
+        raise self._failure(
+            f"gave {given} for logits, not floats {wanted}",
+            fix="forward must give [rows, num_classes], a row of logits for every row of the batch",
+        )
+
+    def _check_finite(self, probabilities: Tensor, batch: Batch) -> None:
+        bad = (~probabilities.isfinite()).any(dim=1).nonzero().flatten().tolist()
+        if bad:
+            named = [*map(repr, batch.names(bad[:_ROWS_NAMED])), *(["..."] if len(bad) > _ROWS_NAMED else [])]
+            raise self._failure(
+                f"gave probabilities that are no numbers for {len(bad)} of {batch.rows} rows",
+                details=[f"rows: {', '.join(named)}"],
+                fix="look for numbers far out in these rows, and for weights that are no numbers",
+            )
+
+    def _failure(self, what: str, *, fix: str, details: Sequence[str] = ()) -> ModelFailedError:
+        cls, component = type(self), self.component
+        name = component.name if component else cls.__name__
+        where = f"{component.target} of {component.provider}" if component else f"{cls.__module__}:{cls.__qualname__}"
+        return ModelFailedError(f"model class {name!r} {what}", where=where, details=details, fix=fix)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross entropy with the class weights."""
@@ -123,3 +183,10 @@ class ModelBase(pl.LightningModule):
             optimizer, self.config.warmup_steps, steps
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _own_line(error: Exception, model: ModelBase) -> list[str]:
+    """The last line of the model class's own file that the error came through."""
+    code = getattr(inspect.unwrap(type(model).forward), "__code__", None)
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if code and frame.filename == code.co_filename]
+    return [f"line {own[-1].lineno} of {Path(own[-1].filename).name}, in {own[-1].name}"] if own else []

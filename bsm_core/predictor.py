@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import pyarrow as pa
 import torch
@@ -13,7 +13,7 @@ import torch
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.config import ArtifactConfig, TextField
 from bsm_core.dataset import Findings, Preprocessor
-from bsm_core.errors import BSMError, ConfigError, MissingColumnsError, UsageError, nearest
+from bsm_core.errors import BSMError, ConfigError, DataError, MissingColumnsError, UsageError, nearest
 from bsm_core.features import Column
 from bsm_core.model import ModelBase
 from bsm_core.registry import Component, Registry, default_registry
@@ -58,12 +58,14 @@ class Predictor:
         Args:
             path: The artifact.
             batch_size: Chunks of full length the encoder sees at once; the artifact's own where None.
-            device: A torch device, such as ``"cpu"`` or ``"cuda:0"``.
+            device: ``"cpu"``, ``"cuda"``, one GPU such as ``"cuda:1"``, or ``"auto"``: a GPU where there is one.
             registry: Where names are looked up; the process's own where None.
 
         Raises:
+            UsageError: There is no such device, or ``batch_size`` is no number of chunks.
             BSMError: Files are missing, corrupt or unsafe; names are unknown; weights do not fit.
         """
+        device = _device(device)
         with unpacked(Path(path)) as folder:
             predictor = cls.load(Artifact.load(folder), batch_size=batch_size, registry=registry)
         predictor.model.to(device)
@@ -86,12 +88,15 @@ class Predictor:
             keep: Columns that pass through windows untouched, the id first.
             registry: As in :meth:`from_artifact`.
         """
+        if batch_size is not None and (not isinstance(batch_size, SupportsIndex) or batch_size < 1):
+            raise UsageError(f"batch_size={batch_size!r} cannot be used", fix="give a number of chunks, 1 or more")
         registry = registry or default_registry()
         config = artifact.config
         components = [registry.resolve("model_class", config.model_class, where="config.model_class")]
         for text in config.text_fields:  # every name first: a clash or a typo shows before anything loads
             components += [registry.resolve("step", step.name, where=f"config.{text.steps_key}") for step in text.steps]
         model = _build_model(artifact, registry.load(components[0], ModelBase), batch_size)
+        model.component = components[0]
         pipelines = text_pipelines(config, artifact.tokenizer, registry)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
         return cls(model, preprocessor, list(dict.fromkeys(components)))
@@ -111,7 +116,10 @@ class Predictor:
             A frame of probabilities, float64, one row for each row of ``data``, in order, with its index.
 
         Raises:
+            UsageError: ``data`` is neither.
             MissingColumnsError: Columns are missing; it names all of them.
+            DataError: A column that is needed is there more than once.
+            ModelFailedError: The model class fails, or gives no numbers.
         """
         import pandas as pd
 
@@ -172,6 +180,15 @@ def warn_of_counts(counts: Mapping[str, int]) -> None:
         log.warning("column %r: %d %s", column, count, what)
 
 
+def _device(name: str) -> str:
+    """The torch device of that name, which must be there."""
+    gpus = torch.cuda.device_count()
+    there = ["auto", "cpu", *(["cuda", *(f"cuda:{i}" for i in range(gpus))] if gpus else [])]
+    if name not in there:
+        raise UsageError(f"no device {name!r}", fix=f"give one of {', '.join(map(repr, there))}")
+    return ("cuda" if gpus else "cpu") if name == "auto" else name
+
+
 def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: int | None) -> ModelBase:
     values = artifact.model_config(wants=model_class.Config.model_fields)
     if batch_size is not None:
@@ -194,7 +211,11 @@ def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: i
 
 def _columns(data: Any, wanted: Mapping[str, str]) -> tuple[dict[str, Column], Any]:
     """The wanted columns of a frame or table, and the frame's index."""
+    import pandas as pd
+
     is_table = isinstance(data, pa.Table)
+    if not is_table and not isinstance(data, pd.DataFrame):
+        raise UsageError(f"a {type(data).__name__} is no table", fix="give a pandas DataFrame or a pyarrow Table")
     names = list(data.column_names if is_table else data.columns)
     missing = [name for name in wanted if name not in names]
     if missing:
@@ -202,6 +223,11 @@ def _columns(data: Any, wanted: Mapping[str, str]) -> tuple[dict[str, Column], A
             f"{len(missing)} column(s) missing from the data",
             details=[_missing_line(name, wanted[name], names) for name in missing],
             fix=f"the data has: {', '.join(map(str, names))}",
+        )
+    if twice := [name for name in wanted if names.count(name) > 1]:
+        raise DataError(
+            f"columns that are there more than once: {', '.join(map(repr, twice))}",
+            fix="a column that is read must have a name of its own",
         )
     if is_table:
         return {name: data.column(name) for name in wanted}, None
@@ -215,8 +241,6 @@ def _missing_line(name: str, wants: str, names: Sequence[Any]) -> str:
 
 def _from_pandas(series: Any) -> Column:
     """An Arrow array; a column that mixes types stays a list of Python objects."""
-    if series.ndim != 1:
-        raise UsageError(f"column {series.columns[0]!r} stands twice in the data", fix="rename one of the two")
     try:
         return pa.Array.from_pandas(series)
     except (pa.ArrowInvalid, pa.ArrowTypeError):

@@ -126,7 +126,7 @@ class Registry:
                 failures.append(_failure(provider, error))
         for name in sorted(set(allowed or ()) - {canonical(provider.distribution) for provider, _ in plugins}):
             reason = "BSM_PLUGINS names it, but no installed distribution of that name has a plugin"
-            failures.append(Failure(Provider(name, "(not found)", ""), reason, traceback=reason))
+            failures.append(Failure(Provider(name, "(not found)", ""), reason))
         return cls(components, failures, blocked)
 
     def names(self, kind: Kind) -> list[str]:

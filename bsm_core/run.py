@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             options["action"] = "store_const"
             options["const"] = True
         elif choices and source.metavar is None:
-            options["choices"] = choices
+            options["choices"], options["type"] = choices, str.lower
         else:
             options["metavar"] = source.metavar
         parser.add_argument(source.flag, required=field.is_required(), **options)

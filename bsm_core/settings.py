@@ -46,7 +46,7 @@ class Source:
 
 def _parse_device(value: Any) -> Any:
     """``"auto"``, ``"cpu"``, ``"gpu"``; a number of GPUs; or a tuple of GPU ids."""
-    text = value.strip().lower() if isinstance(value, str) else value
+    text = _lower(value)
     if text == "cuda":
         return "gpu"
     if text in ("auto", "cpu", "gpu"):
@@ -66,6 +66,10 @@ def _parse_device(value: Any) -> Any:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _lower(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
 
 
 def _parse_columns(value: Any) -> Any:
@@ -98,6 +102,7 @@ class Settings(BaseModel):
     )
     output_format: Annotated[
         Literal["csv", "tsv", "parquet"] | None,
+        BeforeValidator(_lower),
         Source("--output-format", "format of the predictions (default: that of the input)", "OUTPUT_FORMAT", True),
     ] = None
     keep_columns: Annotated[
@@ -114,7 +119,9 @@ class Settings(BaseModel):
         Source("--devices", "number of processes, on the CPU too (default: one a GPU, one on the CPU)", metavar="N"),
     ] = None
     accelerator: Annotated[
-        Literal["auto", "cpu", "gpu"], Source("--accelerator", "accelerator; cpu beats --device", "ACCELERATOR", True)
+        Literal["auto", "cpu", "gpu"],
+        BeforeValidator(_lower),
+        Source("--accelerator", "accelerator; cpu beats --device", "ACCELERATOR", True),
     ] = "auto"
     batch_size: Annotated[
         PositiveInt,

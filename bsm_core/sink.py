@@ -132,7 +132,7 @@ class Sink:
             self._unmark()
             (self.folder / FAILURE).write_text(line, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            log.error("could not write %s: %s", self.folder / FAILURE, error)
+            log.error("could not write %s: %s", self.folder / FAILURE, error.strerror or error)
 
     @property
     def _parts(self) -> Path:

@@ -256,6 +256,12 @@ def _fit(kind: Kind, previous: str, name: str, step: TextStep, where: str) -> st
 
 def _build(cls: type[TextStep], spec: StepSpec, context: StepContext, where: str) -> TextStep:
     """Make a step from its entry in the config and what the artifact provides."""
+    if lacking := sorted(cls.__abstractmethods__):
+        raise PipelineError(
+            f"text step {spec.name!r} lacks {', '.join(lacking)}",
+            where=where,
+            fix=f"define it in {cls.__module__}:{cls.__qualname__}, also where it stands beside process_batch",
+        )
     named = (
         p.name for p in inspect.signature(cls).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     )

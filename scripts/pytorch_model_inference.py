@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Predictor, Settings, job
 from bsm_core.artifact import Artifact, read_config, unpacked
 from bsm_core.engines.devices import DevicePlan, plan_devices
-from bsm_core.engines.local import trainer, with_probabilities
+from bsm_core.engines.local import quiet, trainer, with_probabilities
 from bsm_core.errors import DataError
 from bsm_core.predictor import text_pipelines, warn_of_counts, warn_of_texts
 from bsm_core.run import main
@@ -130,7 +130,8 @@ def generate_predictions(
     (:func:`run_batch_inference`) uses them all.
     """
     first = device[0] if isinstance(device, list) else 0
-    outputs = trainer(DevicePlan(accelerator, (first,)), []).predict(model, dataloader)
+    with quiet():
+        outputs = trainer(DevicePlan(accelerator, (first,)), []).predict(model, dataloader)
     return torch.cat(outputs).cpu().numpy()  # type: ignore[arg-type]
 
 

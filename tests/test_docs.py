@@ -27,6 +27,9 @@ RUN = {"python", "pycon", "bash", "console", "toml", "json"}
 NOT_CODE = {"text", "{toctree}", "{eval-rst}"}
 """Diagrams and trees of files, and Sphinx's own blocks."""
 
+COLUMNS = 90
+"""What fits into a column of the built pages."""
+
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -70,6 +73,12 @@ def test_every_block_is_of_a_kind_that_is_run(page):
     assert len(re.findall(r"^\s*(?:```|~~~)", page.read_text(), re.MULTILINE)) == 2 * len(found)
 
 
+@by_page
+def test_no_block_is_wider_than_the_page(page):
+    wide = [line for block in blocks(page) for line in block.body.splitlines() if len(line) > COLUMNS]
+    assert not wide
+
+
 def test_only_what_sets_up_an_environment_is_not_run():
     shown = [c for p in PAGES for b in blocks(p) if b.language in ("bash", "console") for c, _ in commands(b)]
     assert set(shown) >= SETS_UP
@@ -81,11 +90,12 @@ def test_the_table_of_settings():
     for name, source in sources().items():
         default = fields[name].get_default()
         has_value = isinstance(default, str | Path) or type(default) is int
-        key = [name] if source.in_artifact else []
-        expected.append([[source.flag], [source.env] if source.env else [], key, [str(default)] if has_value else []])
-    table = rows("start.md", "flag", "variable", "config key", "default", "what it says")
-    assert [[names(cell) for cell in cells[:4]] for cells in table] == expected
-    assert [cells[0] for cells in table if cells[3] == "required"] == ["`--job_type`", "`--id-field`"]
+        expected.append([[source.flag], [source.env] if source.env else [], [str(default)] if has_value else []])
+    table = rows("start.md", "flag", "variable", "default", "what it says")
+    assert [[names(cell) for cell in cells[:3]] for cells in table] == expected
+    assert [cells[0] for cells in table if cells[2] == "required"] == ["`--job_type`", "`--id-field`"]
+    (keys,) = re.findall(r"The settings ([^.]*?) can stand in the\s+artifact's config", (DOCS / "start.md").read_text())
+    assert names(keys) == [name for name, source in sources().items() if source.in_artifact]
 
 
 def test_the_tables_of_config_keys():

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -99,7 +100,10 @@ def test_from_the_artifact_to_the_file_as_the_contract_tells_it(script, artifact
         dataset.add_pipeline(column, pipeline)
     script.apply_preprocessing_artifacts(dataset, processors, config)
     loader = script.create_dataloader(dataset, config)
-    y_prob = script.generate_predictions(model, loader, *script.setup_device_environment("cpu"))
+    assert len(dataset) == 60
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y_prob = script.generate_predictions(model, loader, *script.setup_device_environment("cpu"))
     assert y_prob.shape == (60, 2)
     assert y_prob.dtype == np.float64
     assert script.save_predictions(df["order_id"], y_prob, "order_id", tmp_path / "out", format) is None

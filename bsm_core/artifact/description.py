@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from bsm_core.artifact.files import (
     list_files,
     sha256,
 )
-from bsm_core.artifact.load import check_config, merged_config, versions
+from bsm_core.artifact.load import check_config, disagreements, merged_config, versions
 from bsm_core.artifact.text import ENCODER, TOKENIZER, Part, find_inside, prefix_of
 from bsm_core.artifact.torch_files import read_embedding, read_model_artifacts, read_weights
 from bsm_core.artifact.unpack import unpacked
@@ -42,7 +42,7 @@ class Description:
         path: What was described.
         model_class: Its name in the config.
         text_fields: Of each: ``key``, ``column``, ``steps``, and where in the artifact its ``tokenizer`` and
-            ``text_encoder`` are (None: not in it).
+            ``text_encoder`` are (None: not in it); the latter only where the model class wants one.
         features: Of each: ``name``, ``kind``, ``missing`` (what a missing value becomes) and, for a risk table, the
             number of its ``bins``.
         weights: ``parameters`` (their number), ``bytes``, ``tensors``, ``dtypes``, ``parts`` (parameters by top-level
@@ -51,6 +51,7 @@ class Description:
         versions: What it was trained with.
         files: Of each: ``name``, ``bytes``, ``sha256``.
         components: Of the model class and each step: ``kind``, ``name``, and ``provider`` or ``problem``.
+        warnings: What is odd, a line each; the artifact loads all the same.
         problems: What is missing or wrong, a line each; empty for an artifact that loads.
     """
 
@@ -63,6 +64,7 @@ class Description:
     versions: dict[str, str] = field(default_factory=dict)
     files: list[dict[str, Any]] = field(default_factory=list)
     components: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,6 +83,7 @@ class Description:
             ("versions", [f"{name} {version}" for name, version in self.versions.items()]),
             ("provided by", [_component_line(item) for item in self.components]),
             ("files", [f"{item['sha256'][:12]}  {_size(item['bytes']):>9}  {item['name']}" for item in self.files]),
+            ("warnings", self.warnings),
             ("problems", self.problems or ["none"]),
         ]
         return "\n".join("\n  ".join([title, *lines]) for title, lines in sections if lines)
@@ -121,6 +124,7 @@ def _describe(path: str, folder: Path, registry: Registry) -> Description:
     model_artifacts = read((MODEL_ARTIFACTS,), read_model_artifacts) or {}
     raw = read((HYPERPARAMETERS,), lambda folder: merged_config(folder, model_artifacts))
     raw = raw or dict(model_artifacts.get("config") or {})
+    differing = read((HYPERPARAMETERS,), lambda folder: disagreements(folder, model_artifacts)) or []
     config = problems.guard(lambda: check_config(raw)) if raw else None
     text_columns = [f.column for f in config.text_fields] if config else []
     tables = read(RISK_TABLES, lambda folder: read_risk_tables(folder, text_columns))
@@ -131,7 +135,7 @@ def _describe(path: str, folder: Path, registry: Registry) -> Description:
     return Description(
         path=path,
         model_class=model_class if isinstance(model_class, str) else None,
-        text_fields=_text_fields(folder, config, problems) if config else [],
+        text_fields=_text_fields(folder, config, _wanted_keys(model_class, registry), problems) if config else [],
         features=_features(config, tables or {}, impute or {}) if config else [],
         weights=_weights(weights) if weights else {},
         embedding_shape=None if embedding is None else list(embedding.shape),
@@ -141,11 +145,25 @@ def _describe(path: str, folder: Path, registry: Registry) -> Description:
             for file in list_files(folder)
         ],
         components=_components(model_class, config, registry, problems),
+        warnings=[f"{HYPERPARAMETERS} and {MODEL_ARTIFACTS} disagree, and the latter counts: {', '.join(differing)}"]
+        if differing
+        else [],
         problems=list(problems),
     )
 
 
-def _text_fields(folder: Path, config: ArtifactConfig, problems: _Problems) -> list[dict[str, Any]]:
+def _wanted_keys(model_class: Any, registry: Registry) -> Collection[str] | None:
+    """The config keys of the model class; None where it cannot be loaded, which is told elsewhere."""
+    try:
+        loaded: Any = registry.load(registry.resolve("model_class", str(model_class)), object)
+    except BSMError:
+        return None
+    return loaded.Config.model_fields if hasattr(loaded, "Config") else None
+
+
+def _text_fields(
+    folder: Path, config: ArtifactConfig, wanted: Collection[str] | None, problems: _Problems
+) -> list[dict[str, Any]]:
     values = config.as_mapping()
 
     def place(part: Part, prefix: str) -> str | None:
@@ -162,15 +180,15 @@ def _text_fields(folder: Path, config: ArtifactConfig, problems: _Problems) -> l
                 f"{text_field.key}: the tokenizer is not in the artifact; {name!r} will be looked for on this machine"
                 " and on the hub (`bsm pack` puts it in)"
             )
-        described.append(
-            {
-                "key": text_field.key,
-                "column": text_field.column,
-                "steps": [step.name for step in text_field.steps],
-                "tokenizer": tokenizer,
-                "text_encoder": place(ENCODER, prefix),
-            }
-        )
+        item = {
+            "key": text_field.key,
+            "column": text_field.column,
+            "steps": [step.name for step in text_field.steps],
+            "tokenizer": tokenizer,
+        }
+        if wanted is None or {"text_encoder", f"{prefix}text_encoder"} & set(wanted):
+            item["text_encoder"] = place(ENCODER, prefix)
+        described.append(item)
     return described
 
 
@@ -223,7 +241,9 @@ def _components(
 
 
 def _text_field_line(item: Mapping[str, Any]) -> str:
-    inside = [f"{part}: {item[part] or 'not in the artifact'}" for part in ("tokenizer", "text_encoder")]
+    inside = [
+        f"{part}: {item[part] or 'not in the artifact'}" for part in ("tokenizer", "text_encoder") if part in item
+    ]
     return f"{item['column']} ({item['key']}): {' > '.join(item['steps'])}; {', '.join(inside)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ class Artifact:
     """Everything of an artifact that does not depend on the model class.
 
     Attributes:
-        folder: Where its files are; needed as long as :meth:`tokenizer` and :meth:`model_config` are.
+        folder: Where its files are; needed as long as the methods and :attr:`hashes` are.
         config: The merged and checked config.
         weights: The state dict, on the CPU, without the prefixes of wrappers.
         risk_tables: ``{feature: {"bins": {category: value}, "default_bin": value}}``, none for text fields.
@@ -39,7 +40,6 @@ class Artifact:
         embedding_mat: ``[vocabulary, dimensions]``, if the artifact has one.
         vocab: Id by token; empty if the artifact has none.
         versions: What the artifact was trained with, ``"torch_version"`` for example.
-        hashes: SHA-256 by relative file name.
     """
 
     folder: Path
@@ -50,7 +50,6 @@ class Artifact:
     embedding_mat: Tensor | None
     vocab: dict[Any, Any]
     versions: dict[str, str]
-    hashes: dict[str, str]
 
     @classmethod
     def load(cls, folder: Path) -> Artifact:
@@ -78,8 +77,12 @@ class Artifact:
             embedding_mat=read_embedding(model_artifacts),
             vocab=_vocab(model_artifacts),
             versions=versions(model_artifacts),
-            hashes=hashes(folder),
         )
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 by relative file name, of the files as they are when it is first asked for."""
+        return hashes(self.folder)
 
     def tokenizer(self, field: TextField) -> PreTrainedTokenizerBase:
         """The tokenizer of a text field.
@@ -148,6 +151,13 @@ def merged_config(folder: Path, model_artifacts: Mapping[str, Any]) -> dict[str,
     """``hyperparameters.json`` and the config of ``model_artifacts.pth``, which wins where both have a key."""
     hyperparameters = read_json_object(require(folder, (HYPERPARAMETERS,)))
     return _canonical(hyperparameters) | _canonical(model_artifacts.get("config") or {})
+
+
+def disagreements(folder: Path, model_artifacts: Mapping[str, Any]) -> list[str]:
+    """Keys that ``hyperparameters.json`` and ``model_artifacts.pth`` both have, with other values."""
+    hyperparameters = _canonical(read_json_object(require(folder, (HYPERPARAMETERS,))))
+    config = _canonical(model_artifacts.get("config") or {})
+    return sorted(key for key in hyperparameters.keys() & config.keys() if hyperparameters[key] != config[key])
 
 
 def check_config(values: Mapping[str, Any]) -> ArtifactConfig:

@@ -119,21 +119,21 @@ def pack(source: Path, destination: Path, *, safe_only: bool = False) -> Path:
 
     Args:
         source: An artifact: a folder or an archive.
-        destination: A new folder; or, if it ends in ``.tar.gz``, an archive, beside which its ``.sha256`` is written.
+        destination: A new folder; or, in ``.tar.gz``, a new archive, beside which its ``.sha256`` is written.
         safe_only: Leave out the pickled twins ``model.pth``, ``risk_table_map.pkl`` and ``impute_dict.pkl``.
 
     Returns:
         The destination.
 
     Raises:
-        UsageError: The destination is a folder that holds something.
+        UsageError: The destination is there already, and not an empty folder.
         ArtifactError: The source cannot be loaded.
         TokenizerError: No tokenizer is to be found.
     """
     destination = Path(destination)
     to_archive = destination.name.endswith(".tar.gz")
-    if not to_archive and destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
-        raise UsageError(f"{destination} is there already", where=str(destination), fix="name a new folder")
+    if destination.exists() and (to_archive or not destination.is_dir() or any(destination.iterdir())):
+        raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
     with unpacked(source) as folder, _beside(destination) as work:
         artifact = Artifact.load(folder)
         packed = work / "artifact"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from bsm_core.predictor import Predictor, probability_names, warn_of_counts, war
 from bsm_core.record import run_record
 from bsm_core.settings import Settings
 from bsm_core.sink import Committed, Sink
-from bsm_core.tables import TableSource, output_schema
+from bsm_core.tables import TableSource, output_schema, warn_of_passed_over
 
 log = logging.getLogger("bsm")
 
@@ -40,7 +41,6 @@ _BESIDE_THE_POINT = (
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # between Lightning and torch
     ".*does not have many workers",  # advice for training loops
 )
-"""Warnings of Lightning that tell the user nothing."""
 TEXTS_NAMED = 20
 """How many rows with an odd text a run names; further ones are only counted."""
 
@@ -117,10 +117,14 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     source = TableSource.open(settings.data_dir)
     format = settings.output_format or source.format
     keep = kept_columns(settings, source)
-    schema = output_schema(source.schema(keep), source.format, format)
+    if not rank:
+        warn_of_passed_over(settings.data_dir)
     artifact = Artifact.load(job.artifact)
-    predictor = Predictor.load(artifact, batch_size=settings.batch_size, keep=keep)
+    hashes = artifact.hashes if settings.run_record and not rank else {}  # now: files may change while we work
+    predictor = Predictor.load(artifact, batch_size=settings.batch_size, keep=list(keep))
     _check_columns(predictor, source, keep)
+    schema = output_schema(source.schema(list(keep)), source.format, format)
+    source = source.typed(schema)
     loader = WindowLoader(
         source,
         predictor.preprocessor,
@@ -131,9 +135,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
         pin_memory=plan.accelerator == "gpu",
     )
     runner = trainer(plan, [PartWriter(sink), *([Progress()] if rank == 0 else [])])
-    with warnings.catch_warnings():
-        for message in _BESIDE_THE_POINT:
-            warnings.filterwarnings("ignore", message)
+    with quiet():
         runner.predict(predictor.model, loader, return_predictions=False)
     runner.strategy.barrier("parts")
     if rank:
@@ -146,7 +148,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
         settings,
         used=str(plan),
         components=predictor.components,
-        hashes=artifact.hashes,
+        hashes=hashes,
         committed=committed,
         seconds=time.time() - job.began,
     )
@@ -162,33 +164,43 @@ def with_probabilities(kept: pa.Table, probabilities: Tensor) -> pa.Table:
     return kept
 
 
-def kept_columns(settings: Settings, source: TableSource) -> list[str]:
-    """The id column, then the columns of ``--keep-columns``.
+def kept_columns(settings: Settings, source: TableSource) -> dict[str, str]:
+    """The id column, then the columns of ``--keep-columns``, and who wants each.
 
     Raises:
-        MissingColumnsError: No id column is named, or the data lacks one of them.
+        MissingColumnsError: No id column is named.
     """
-    name = settings.id_field
-    found = f"the data has: {', '.join(source.columns)}"
-    if not name:
-        what, fix = "ID_FIELD is not set: which column holds the id?", "set it to one of them, or give --id-field"
-        raise MissingColumnsError(what, details=[found], fix=fix)
-    if name not in source.columns:
-        what, fix = f"ID_FIELD names a column {name!r} that the data lacks", "name one of them"
-        raise MissingColumnsError(what, details=[found], fix=fix)
+    if not settings.id_field:
+        raise MissingColumnsError(
+            "ID_FIELD is not set: which column holds the id?",
+            details=[f"the data has: {', '.join(source.columns)}"],
+            fix="set it to one of them, or give --id-field",
+        )
     others = source.columns if settings.keep_columns == ("all",) else settings.keep_columns
-    source.require(dict.fromkeys(others, "--keep-columns"))
-    return list(dict.fromkeys([name, *others]))
+    kept = dict.fromkeys([settings.id_field, *others], "--keep-columns")
+    return kept | {settings.id_field: "--id-field (ID_FIELD)"}
 
 
-def _check_columns(predictor: Predictor, source: TableSource, keep: Sequence[str]) -> None:
-    source.require(predictor.preprocessor.wanted)
+def _check_columns(predictor: Predictor, source: TableSource, keep: Mapping[str, str]) -> None:
+    wanted = dict(keep)
+    for name, key in predictor.preprocessor.wanted.items():
+        wanted[name] = f"{wanted[name]} and {key}" if name in wanted else key
+    source.require(wanted)
     taken = set(keep) & set(predictor.probability_names)
     if taken:
         raise DataError(
             f"the data has a column named as a prediction column: {', '.join(sorted(taken))}",
             fix="rename it, or leave it out of --keep-columns",
         )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings of Lightning that tell the user nothing."""
+    with warnings.catch_warnings():
+        for message in _BESIDE_THE_POINT:
+            warnings.filterwarnings("ignore", message)
+        yield
 
 
 def trainer(plan: DevicePlan, callbacks: list[Callback]) -> Trainer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from typing import Any
@@ -22,7 +23,8 @@ class Progress(Callback):
     """Reports rows, rows a second and the time left after each window.
 
     The number of rows is not known before a CSV file is read, so the total is estimated from the share of the input
-    that has been read. With several processes the first reports for all, as the windows are dealt out in turn.
+    that has been read; once all of it is, and windows are still to come, there is nothing to estimate from, so a small
+    file has a mere counter. With several processes the first reports for all, as the windows are dealt out in turn.
     """
 
     def __init__(self) -> None:
@@ -33,7 +35,7 @@ class Progress(Callback):
         """Begin to count."""
         self._began = self._reported = time.monotonic()
         if sys.stderr.isatty():
-            self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", dynamic_ncols=True)
+            self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", **_size_of_bar())
 
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
@@ -41,12 +43,14 @@ class Progress(Callback):
         """Report a window."""
         info: WindowInfo = batch.window
         rows = info.start + batch.rows
+        share = info.fraction if info.fraction < 1 or info.last else 0.0
         if self._bar is not None:
-            self._bar.total = round(rows / info.fraction) if info.fraction else None
+            if share:
+                self._bar.total = round(rows / share)
             self._bar.update(rows - self._bar.n)
         elif time.monotonic() - self._reported >= SECONDS_BETWEEN_LINES:
             self._reported = time.monotonic()
-            log.info("%s", progress_line(rows, info.fraction, self._reported - self._began))
+            log.info("%s", progress_line(rows, share, self._reported - self._began))
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         """Close the bar."""
@@ -59,6 +63,15 @@ class Progress(Callback):
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _size_of_bar() -> dict[str, Any]:
+    """For a terminal that does not know its size, as those of containers, the usual one."""
+    try:
+        unknown = 0 in os.get_terminal_size(sys.stderr.fileno())
+    except OSError:
+        unknown = False
+    return {"ncols": 80, "nrows": 24} if unknown else {"dynamic_ncols": True}
 
 
 def progress_line(rows: int, fraction: float, seconds: float) -> str:

@@ -20,6 +20,7 @@ from bsm_core.engines.devices import DevicePlan
 from bsm_core.engines.local import DistributedUnavailableError, Job, score
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.log import configure
+from bsm_core.processes import without_interrupts
 from bsm_core.sink import Committed
 
 log = logging.getLogger("bsm")
@@ -37,7 +38,11 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     """
     if plan.count > 1:
         try:
-            return _launch(job, plan), plan
+            shared = _launch(job, plan)
+            if shared.windows < plan.count:
+                idle = "%d window(s) for %d processes: some had nothing to do; --window-rows makes windows smaller"
+                log.info(idle, shared.windows, plan.count)
+            return shared, plan
         except DistributedUnavailableError as error:
             plan = plan.single(f"{error.what}: using one device")
             log.warning("%s", plan.warning)
@@ -47,8 +52,19 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     return committed, plan
 
 
-class _ConsequenceError(EngineError):
-    """A failure as torch.distributed raises it when another rank is gone: that one is most likely the cause."""
+@dataclass(frozen=True)
+class _Failed:
+    """Why a rank failed.
+
+    Attributes:
+        error: What becomes of the run, if this is the cause.
+        consequence: It is most likely not: torch.distributed raises such errors when another rank is gone.
+        traceback: Where it was raised, if it was not meant for people.
+    """
+
+    error: BSMError
+    consequence: bool = False
+    traceback: str = ""
 
 
 _SILENT = object()
@@ -78,12 +94,12 @@ class _Watched:
             self.pipe.close()
 
     @property
-    def failure(self) -> BSMError | None:
+    def failure(self) -> _Failed | None:
         """Why the run must fail, for all this rank shows."""
-        if isinstance(self.word, BSMError):
+        if isinstance(self.word, _Failed):
             return self.word
         if self.ended and self.word is _SILENT:
-            return _died(self.number, self.world, self.process.exitcode)
+            return _Failed(_died(self.number, self.world, self.process.exitcode))
         return None
 
 
@@ -97,7 +113,8 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
         for number in range(plan.count):
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_rank, args=(job, plan, number, port, theirs), name=f"bsm-rank-{number}")
-            process.start()
+            with without_interrupts():
+                process.start()
             theirs.close()
             ranks.append(_Watched(number, plan.count, process, ours))
         return _watch(ranks)
@@ -111,12 +128,15 @@ def _watch(ranks: list[_Watched]) -> Committed:
     """Wait for all ranks; the first that fails ends the run, with the error that was the cause."""
     deadline: float | None = None
     while True:
-        failures = sorted(filter(None, (rank.failure for rank in ranks)), key=_is_consequence)
+        failures = sorted(filter(None, (rank.failure for rank in ranks)), key=lambda failed: failed.consequence)
         running = [rank for rank in ranks if not rank.ended]
         if failures:
             deadline = deadline or time.monotonic() + _GRACE_S
-            if not _is_consequence(failures[0]) or not running or time.monotonic() > deadline:
-                raise failures[0]
+            cause = failures[0]
+            if not cause.consequence or not running or time.monotonic() > deadline:
+                if cause.traceback:
+                    log.error("%s\n%s", cause.error.what, cause.traceback)
+                raise cause.error
         if not running:
             break
         pipes = [rank.pipe for rank in running if not rank.pipe.closed]
@@ -127,10 +147,6 @@ def _watch(ranks: list[_Watched]) -> Committed:
     if not isinstance(committed, Committed):
         raise EngineError("rank 0 ended without committing")
     return committed
-
-
-def _is_consequence(error: BSMError) -> bool:
-    return isinstance(error, _ConsequenceError | DistributedUnavailableError)
 
 
 def _died(rank: int, world: int, code: int) -> EngineError:
@@ -145,7 +161,6 @@ def _died(rank: int, world: int, code: int) -> EngineError:
 
 def _rank(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) -> None:
     """The main function of one process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them; the watcher ends us
     threading.Thread(target=_end_with_watcher, daemon=True).start()
     configure()
     os.environ |= {
@@ -160,13 +175,12 @@ def _rank(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
     try:
         pipe.send(score(job, plan, rank))
     except BSMError as error:
-        pipe.send(error)
+        pipe.send(_Failed(error, consequence=isinstance(error, DistributedUnavailableError)))
         raise SystemExit(1) from error
     except (Exception, SystemExit) as error:  # a plugin may leave with 0, and the others would wait for it
+        failed = EngineError(f"rank {rank} of {plan.count} failed: {type(error).__name__}: {error}")
         # torch.distributed raises RuntimeErrors of many kinds when the other side of a connection is gone
-        kind = _ConsequenceError if isinstance(error, RuntimeError) else EngineError
-        what = f"rank {rank} of {plan.count} failed: {type(error).__name__}: {error}"
-        pipe.send(kind(what, details=traceback.format_exc().splitlines()))
+        pipe.send(_Failed(failed, consequence=isinstance(error, RuntimeError), traceback=traceback.format_exc()))
         raise SystemExit(1) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bsm_core.errors import UsageError
-from bsm_core.tables.discover import Format, detect_format
+from bsm_core.tables.discover import Format, detect_format, warn_of_passed_over
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import TableWriter, output_schema
 
@@ -28,10 +28,12 @@ def convert(source: Path, destination: Path, *, format: Format | None = None, ro
         OSError: The destination cannot be written.
     """
     table = TableSource.open(source)
+    warn_of_passed_over(source)
     if destination.resolve() in {file.resolve() for file in table.files}:
         raise UsageError("a table cannot be written over itself", where=str(destination), fix="name another file")
     format = format or detect_format(destination)
     schema = output_schema(table.schema(table.columns), table.format, format)
+    table = table.typed(schema)
     # The suffix stays at the end, where it says how to compress; the dot in front hides the file from readers.
     partial = destination.with_name(f".partial-{destination.name}")
     count = 0

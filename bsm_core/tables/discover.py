@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
 from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
+
+log = logging.getLogger("bsm")
 
 Format = Literal["csv", "tsv", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -16,7 +19,10 @@ _FORMAT_OF_SUFFIX: dict[str, Format] = {f".{name}": name for name in FORMATS}
 
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
 # A data file packed like this must not be passed over as if it were a note beside the data.
-_UNREADABLE = {".xz", ".lzma", ".zip", ".7z", ".z", ".rar"}
+_UNREADABLE = {
+    *(".xz", ".lzma", ".zip", ".7z", ".z", ".rar", ".tar", ".tgz", ".gzip", ".bz", ".bzip2", ".zstd"),
+    *(".snappy", ".snz", ".sz", ".lzo", ".lz", ".deflate"),
+}
 
 _READABLE = ".csv, .tsv (also with .gz, .bz2, .zst, .lz4 or .br behind it) and .parquet"
 
@@ -34,14 +40,15 @@ def detect_format(path: str | Path) -> Format:
     """
     found = _format_of(Path(path))
     if found is None:
-        raise DataError("not a data file", where=str(path), fix=f"the extensions read are {_READABLE}")
+        raise DataError("not a data file", where=str(path), fix=f"the extensions are {_READABLE}")
     return found
 
 
 def discover(path: Path) -> tuple[Path, ...]:
     """The files that together are one table.
 
-    Files and folders whose names begin with ``_`` or ``.`` are markers and passed over, and so are empty files.
+    Files and folders whose names begin with ``_`` or ``.`` are markers and passed over, and so are empty files. Files
+    with names of other kinds are passed over too; :func:`warn_of_passed_over` lists them.
 
     Args:
         path: A data file, or a folder that is searched with all its sub-folders.
@@ -78,6 +85,14 @@ def discover(path: Path) -> tuple[Path, ...]:
         )
     (found,) = by_format.values()
     return tuple(found)
+
+
+def warn_of_passed_over(path: Path) -> None:
+    """Log which files of a folder :func:`discover` passes over though nothing marks them: there may be rows in one."""
+    if path.is_file():
+        return
+    if files := [f for f in sorted(_walk(path)) if not _format_of(f) and f.is_file() and f.stat().st_size]:
+        log.warning("passed over: %s; the extensions read are %s", _some(files), _READABLE)
 
 
 def raise_no_data(path: Path, empty: list[Path]) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,12 +44,14 @@ class TableSource:
         files: The files that hold the table.
         columns: Names of the columns, as the first file has them.
         schemas: The Arrow types in each file; text files have ``binary`` columns only.
+        types: The types of columns that are read as others; see :meth:`typed`.
     """
 
     format: Format
     files: tuple[Path, ...]
     columns: tuple[str, ...]
     schemas: tuple[pa.Schema, ...] = field(repr=False)
+    types: pa.Schema = field(default=pa.schema([]), repr=False)
 
     @classmethod
     def open(cls, path: Path) -> TableSource:
@@ -97,6 +100,7 @@ class TableSource:
                 details=[
                     *(f"{name!r}, wanted by {wanted[name]}{hints[name]}" for name in missing),
                     f"columns found: {', '.join(map(repr, self.columns))}",
+                    *self._other_delimiter(),
                 ],
                 fix="add the columns to the data, or correct the names",
             )
@@ -108,6 +112,14 @@ class TableSource:
                 fix="a column that is read must have a name of its own",
             )
 
+    def _other_delimiter(self) -> list[str]:
+        """What a header of one column looks to be split by."""
+        looks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
+        found = [name for mark, name in looks.items() if len(self.columns) == 1 and mark in self.columns[0]]
+        if self.format == "parquet" or not found:
+            return []
+        return [f"they look to be split by {found[0]}: a .csv file is read by ',', a .tsv file by tabs"]
+
     def schema(self, columns: Sequence[str]) -> pa.Schema:
         """The types of columns that reach the output unchanged: the id and the columns kept.
 
@@ -115,13 +127,22 @@ class TableSource:
             columns: Names of columns.
 
         Returns:
-            The Arrow types these columns have in every window: ``binary`` for CSV and TSV, their own for Parquet.
+            The Arrow types these columns have in every window: ``binary`` for CSV and TSV, their own for Parquet,
+            unless :meth:`typed` gave them others.
 
         Raises:
             DataError: A column has not the same type in all files. Columns of nulls alone fit every type.
             MissingColumnsError: A column is missing.
         """
         return self._schema(columns, convert=False)
+
+    def typed(self, schema: pa.Schema) -> TableSource:
+        """The same table, with some columns read as other types: a cell that does not fit is found as it is read.
+
+        Args:
+            schema: What :func:`output_schema` gave for :meth:`schema`.
+        """
+        return dataclasses.replace(self, types=schema)
 
     def windows(self, columns: Sequence[str], *, rows: int = 4096) -> Iterator[Window]:
         """Read the table in windows of exactly ``rows`` rows (the last may be shorter), across the borders of files.
@@ -135,7 +156,8 @@ class TableSource:
 
         Raises:
             MissingColumnsError: A column is missing.
-            DataError: A file is damaged or has ragged rows, or the types of a column have nothing in common.
+            DataError: A file is damaged or has ragged rows, the types of a column have nothing in common, or a cell
+                that is to be a string is not UTF-8.
         """
         if rows < 1 or not columns or len(set(columns)) < len(columns):
             raise ValueError("windows are at least one row of at least one column, each asked for once")
@@ -147,6 +169,8 @@ class TableSource:
         return pa.schema([(name, self._type(name, convert=convert)) for name in columns])
 
     def _type(self, column: str, *, convert: bool) -> pa.DataType:
+        if column in self.types.names:
+            return self.types.field(column).type
         merged = self.schemas[0].field(column).type
         for file, schema in zip(self.files, self.schemas, strict=True):
             other = schema.field(column).type
@@ -167,7 +191,7 @@ class TableSource:
             if self.format == "parquet":
                 batches = parquet.read_batches(file, columns, rows)
             else:
-                batches = text.read_batches(file, self.format, own, columns)
+                batches = text.read_batches(file, self.format, own, schema)
             for batch, share in batches:
                 yield _conform(batch, schema, file), (before + share * size) / sum(sizes)
             before += size

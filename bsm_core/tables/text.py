@@ -1,8 +1,9 @@
 """CSV and TSV files: cells as the bytes they are, and an exact place for every error.
 
-pyarrow parses. Two things are added to it. A sentinel row is appended to the stream, because pyarrow takes an unclosed
-quote at the end of a file for a good cell, rows and all; with the sentinel it is noticed. And a file that pyarrow
-refuses is read once more by the ``csv`` module, which can tell the line.
+pyarrow parses. Three things are added to it. A sentinel row is appended to the stream, because pyarrow takes an
+unclosed quote at the end of a file for a good cell, rows and all; with the sentinel it is noticed. The stream is
+watched for quotes that merge rows, which pyarrow lets pass as well. And a file that is refused is
+read once more by the ``csv`` module, which can tell the line.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ import pyarrow.csv as pacsv
 
 from bsm_core.errors import DataError
 from bsm_core.tables.discover import DELIMITERS, Format, codec_of
+from bsm_core.tables.quotes import Quotes
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -65,7 +67,7 @@ def read_schema(path: Path, format: Format) -> pa.Schema | None:
 
 
 def read_batches(
-    path: Path, format: Format, schema: pa.Schema, columns: Sequence[str]
+    path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema
 ) -> Iterator[tuple[pa.RecordBatch, float]]:
     """The rows of a text file.
 
@@ -73,27 +75,28 @@ def read_batches(
         path: The file.
         format: ``csv`` or ``tsv``.
         schema: What :func:`read_schema` gave.
-        columns: Columns to read; no other is converted.
+        wanted: Columns to read, as ``binary`` or ``string``; no other is converted.
 
     Yields:
         Batches of some rows, and the share of the file that was read for them, 0 to 1.
 
     Raises:
-        DataError: A row with too many or too few cells, an unclosed quote, a row too long, a file that is damaged.
+        DataError: A row with too many or too few cells, a quote that is not closed or closed in the middle of a cell,
+            a row too long, a cell that is to be a string and not UTF-8, a file that is damaged.
     """
     with reading(path):
         given = 0
         for block_size in BLOCK_SIZES:
             skip = given  # given before the file was reopened
             try:
-                for batch, share in _parse(path, format, len(schema), columns, block_size):
+                for batch, share in _parse(path, format, len(schema), wanted, block_size):
                     fresh = batch.slice(skip)
                     skip -= len(batch) - len(fresh)
                     given += len(fresh)
                     yield fresh, share
             except pa.ArrowInvalid as error:
                 if not _row_too_long(error) or block_size == BLOCK_SIZES[-1]:
-                    raise _explain(path, format, len(schema), str(error)) from error
+                    raise _explain(path, format, schema, wanted, str(error)) from error
             else:
                 return
 
@@ -103,15 +106,13 @@ def _row_too_long(error: pa.ArrowInvalid) -> bool:
 
 
 def _parse(
-    path: Path, format: Format, width: int, columns: Sequence[str], block_size: int
+    path: Path, format: Format, width: int, wanted: pa.Schema, block_size: int
 ) -> Iterator[tuple[pa.RecordBatch, float]]:
     read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False)
     parse_options = pacsv.ParseOptions(delimiter=DELIMITERS[format], newlines_in_values=True)
-    convert_options = pacsv.ConvertOptions(
-        include_columns=columns, column_types={name: pa.binary() for name in columns}
-    )
+    convert_options = pacsv.ConvertOptions(include_columns=wanted.names, column_types=wanted)
     with (
-        _open(path, _sentinel_row(format, width)) as stream,
+        _open(path, _sentinel_row(format, width), Quotes(DELIMITERS[format])) as stream,
         pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader,
     ):
         held, share = None, 0.0
@@ -119,7 +120,7 @@ def _parse(
             if held is not None:
                 yield held, share
             held, share = batch, stream.share
-    if held is None or any(column[-1].as_py() != _SENTINEL for column in held.columns):
+    if held is None or any(column[-1].as_buffer() != _SENTINEL for column in held.columns):
         raise pa.ArrowInvalid("a quote is not closed")
     yield held.slice(0, len(held) - 1), 1.0
 
@@ -131,11 +132,12 @@ def _sentinel_row(format: Format, width: int) -> bytes:
 class _Stream(io.RawIOBase):
     """The unpacked bytes of a file with ``tail`` behind them; ``share`` of the packed ones is read, 0 to 1."""
 
-    def __init__(self, file: pa.NativeFile, codec: str | None, tail: bytes) -> None:
+    def __init__(self, file: pa.NativeFile, codec: str | None, tail: bytes, quotes: Quotes | None) -> None:
         self._raw = self._file = file
         if codec:
             self._file = pa.CompressedInputStream(file, codec)
         self._tail = io.BytesIO(tail)
+        self._quotes = quotes
         self.share = 0.0
 
     def readable(self) -> bool:
@@ -145,6 +147,8 @@ class _Stream(io.RawIOBase):
         view = memoryview(buffer)
         data = self._file.read(len(view))
         data += self._tail.read(len(view) - len(data))
+        if self._quotes and self._quotes.merge_rows(data):
+            raise pa.ArrowInvalid("a quote is closed in the middle of a cell")
         view[: len(data)] = data
         self.share = self._raw.tell() / self._raw.size()
         return len(data)
@@ -154,8 +158,8 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-def _open(path: Path, tail: bytes = b"") -> _Stream:
-    return _Stream(pa.OSFile(str(path)), codec_of(path), tail)
+def _open(path: Path, tail: bytes = b"", quotes: Quotes | None = None) -> _Stream:
+    return _Stream(pa.OSFile(str(path)), codec_of(path), tail, quotes)
 
 
 def _lines(stream: _Stream) -> io.TextIOWrapper:
@@ -163,23 +167,57 @@ def _lines(stream: _Stream) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "surrogateescape", newline="")
 
 
-def _explain(path: Path, format: Format, width: int, reason: str) -> DataError:
-    """Find the row that pyarrow could not read, by its line in the file."""
-    tail = _sentinel_row(format, width).decode()
-    line = 1
+def _explain(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, reason: str) -> DataError:
+    """Find the row that could not be read, by its line in the file."""
+    width, tail = len(schema), _sentinel_row(format, len(schema)).decode()
+    strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
+    line, lines = 1, list[str]()
     with _open(path, tail.encode()) as stream, _long_cells():
-        rows = csv.reader(_lines(stream), delimiter=DELIMITERS[format])
+        rows = csv.reader(_noted(_lines(stream), lines), delimiter=DELIMITERS[format])
         try:
             for cells in rows:
                 if cells and cells[-1].endswith(tail):
                     line += sum(cell.count("\n") for cell in cells[:-1])
                     return _error(path, line, "a quote is opened and never closed", cells[-1:])
+                if len(lines) > 1 and _merged(lines, format):
+                    what = f"a quote is closed in the middle of a cell: the row would run to line {rows.line_num}"
+                    return _error(path, line, what, cells)
                 if cells and len(cells) != width:
                     return _error(path, line, f"expected {width} cells, found {len(cells)}", cells)
+                if cells and (bad := [name for name, at in strings.items() if not _is_utf8(cells[at])]):
+                    return _not_utf8(path, line, bad[0], cells[strings[bad[0]]])
                 line = rows.line_num + 1
+                lines.clear()
         except csv.Error:
             return _error(path, line, f"a row is longer than {BLOCK_SIZES[-1]:,} bytes; is a quote not closed?", [])
     return DataError(f"cannot be read: {reason}", where=str(path))
+
+
+def _noted(lines: Iterable[str], notes: list[str]) -> Iterator[str]:
+    for line in lines:
+        notes.append(line)
+        yield line
+
+
+def _merged(lines: list[str], format: Format) -> bool:
+    """Whether the lines of one row are those of several."""
+    return Quotes(DELIMITERS[format]).merge_rows("".join(lines).encode(errors="surrogateescape") + b"\n")
+
+
+def _is_utf8(cell: str) -> bool:
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_utf8(path: Path, line: int, column: str, cell: str) -> DataError:
+    return DataError(
+        f"{cell.encode(errors='surrogateescape')[:80]!r} is not UTF-8, and Parquet text must be",
+        where=f"{path}, line {line}, column {column!r}",
+        fix="write csv or tsv, which keep every byte, or save the input as UTF-8",
+    )
 
 
 def _error(path: Path, line: int, what: str, cells: list[str]) -> DataError:

@@ -65,7 +65,6 @@ class TableWriter:
 
     def __init__(self, path: Path, schema: pa.Schema, format: Format) -> None:
         self._schema = schema
-        self._rows = 0
         self._delimiter = DELIMITERS.get(format)
         self._waiting: list[pa.Table] = []
         self._parquet: pq.ParquetWriter | None = None
@@ -95,13 +94,11 @@ class TableWriter:
         """Append rows.
 
         Args:
-            table: The columns of the schema, in its order; ``binary`` columns may become ``string``.
-
-        Raises:
-            DataError: Bytes that are to become a string are not UTF-8.
+            table: The columns of the schema, in its order.
         """
-        table = self._conform(table)
-        self._rows += len(table)
+        if table.schema.names != self._schema.names:
+            raise ValueError(f"columns {table.schema.names} do not fit the file's {self._schema.names}")
+        table = pa.table(table.columns, schema=self._schema)
         if self._delimiter:
             for batch in table.to_batches():
                 self._write_lines(batch.columns)
@@ -120,28 +117,6 @@ class TableWriter:
                     self._parquet.close()
             finally:
                 self._file.close()
-
-    def _conform(self, table: pa.Table) -> pa.Table:
-        if table.schema.names != self._schema.names:
-            raise ValueError(f"columns {table.schema.names} do not fit the file's {self._schema.names}")
-        columns = []
-        for field, column in zip(self._schema, table.columns, strict=True):
-            if pt.is_binary(column.type) and pt.is_string(field.type):
-                column = self._decode(field.name, column)
-            columns.append(column)
-        return pa.table(columns, schema=self._schema)
-
-    def _decode(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        try:
-            return column.cast(pa.string())
-        except pa.ArrowInvalid as error:
-            cells = enumerate(column.to_pylist(), start=self._rows + 1)
-            row, cell = next((row, cell) for row, cell in cells if cell is not None and not _is_utf8(cell))
-            raise DataError(
-                f"{cell[:80]!r} is not UTF-8, and Parquet text must be",
-                where=f"column {name!r}, row {row} of the table",
-                fix="write csv or tsv, which keep every byte, or save the input as UTF-8",
-            ) from error
 
     def _write_group(self) -> None:
         if self._waiting and self._parquet:
@@ -190,11 +165,3 @@ def _quoted(cells: pa.Array, delimiter: str) -> pa.Array:
 
 def _bytes(text: str) -> pa.Scalar:
     return pa.scalar(text.encode(), pa.large_binary())
-
-
-def _is_utf8(cell: bytes) -> bool:
-    try:
-        cell.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -191,7 +191,9 @@ def main() -> None:
     rows, held_out = split(reviews)
     with tempfile.TemporaryDirectory() as folder:
         train(rows, Path(folder))
-        archive = pack(Path(folder), arguments.output / "model.tar.gz")
+        archive = arguments.output / "model.tar.gz"
+        archive.unlink(missing_ok=True)
+        pack(Path(folder), archive)
 
     probabilities = Predictor.from_artifact(archive).predict(held_out)["prob_class_1"].to_numpy()
     auroc = binary_auroc(torch.from_numpy(probabilities), torch.from_numpy(held_out[LABEL].to_numpy()))

@@ -72,6 +72,14 @@ def test_why_plugins_could_not_be_loaded(site, capsys):
     out = capsys.readouterr().out
     assert out.startswith("broken 1.0: ZeroDivisionError: division by zero\nTraceback (most recent call last):\n")
     assert "broken_plugin.py" in out
+    assert "acme 2.0: text step 'shout' could not be loaded: AttributeError: module 'torch' has no" in out
+    assert "bsm 1.0: text step 'shout' could not be loaded: ModuleNotFoundError: No module named 'text'" in out
+
+
+def test_a_distribution_that_is_not_there_is_named_in_one_sentence(site, capsys, monkeypatch):
+    monkeypatch.setenv("BSM_PLUGINS", "nope")
+    assert cli.main(["plugins", "--errors"]) == 0
+    assert capsys.readouterr().out.count("BSM_PLUGINS names it") == 1
 
 
 def test_a_form_at_a_time(capsys):
@@ -86,7 +94,7 @@ def test_a_form_at_a_time(capsys):
 
 @pytest.mark.parametrize(
     "command",
-    ["", "--help", "--version", "plugins", "plugins --json", "plugins --errors", "run --help", "inspect --help"],
+    ["", "--help", "--version", "plugins", "plugins --json", "run --help", "inspect --help"],
 )
 def test_light_commands_import_nothing_heavy(site, command):
     code = f"""
@@ -163,6 +171,17 @@ def test_inspect_tells_by_its_status_that_something_is_lacking(toy_artifact, cap
     assert "hyperparameters.json" in capsys.readouterr().out
 
 
+def test_inspect_scores_a_row_in_which_all_is_missing(toy_artifact, capsys, monkeypatch):
+    import toy_bsm_model
+
+    monkeypatch.setattr(toy_bsm_model.ToyModel, "forward", lambda self, batch: self.head.bias)
+    assert cli.main(["inspect", str(toy_artifact), "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem.startswith(
+        "ModelFailedError: model class 'toy_model' gave float32 [2] for logits, not floats [1, 2]"
+    )
+
+
 def test_pack(toy_artifact, tmp_path, capsys):
     packed = tmp_path / "packed"
     assert cli.main(["pack", str(toy_artifact), str(packed), "--safe-only"]) == 0
@@ -183,9 +202,9 @@ def test_convert(tmp_path, capsys):
     [
         (["convert", "{0}/none.csv", "{0}/b.tsv"], 1, ["NoInferenceDataError: no such file", "none.csv"]),
         (["convert", "{0}/a.csv", "{0}/a.csv"], 2, ["UsageError: a table cannot be written over itself"]),
-        (["convert", "{0}/a.csv", "{0}/b.xls"], 1, ["DataError: not a data file", "b.xls"]),
+        (["convert", "{0}/a.csv", "{0}/b.xls"], 1, ["DataError: not a data file", "b.xls", "the extensions are"]),
         (["convert", "{0}/a.csv", "{0}/a.csv/b.tsv"], 1, ["SinkError: could not be written", "a.csv/b.tsv"]),
-        (["convert", "{0}/a.csv", "{0}/no/b.tsv"], 1, ["SinkError: could not be written", "no/b.tsv"]),
+        (["convert", "{0}/a.csv", "{0}/no/b.tsv"], 1, ["SinkError: could not be written: No such", "no/b.tsv)"]),
         (["pack", "{0}/none", "{0}/packed"], 1, ["MissingArtifactFilesError", "none"]),
         (["pack", "{0}/model", "{0}/a.csv/packed"], 1, ["SinkError: could not be written", "a.csv/packed"]),
     ],
@@ -197,6 +216,7 @@ def test_an_error_is_a_message_and_a_status(toy_artifact, tmp_path, capsys, argu
     assert captured.out == ""
     assert all(word in captured.err for word in words), captured.err
     assert "To fix: " in captured.err
+    assert ".partial" not in captured.err
 
 
 def test_a_reader_that_has_gone_is_no_error(site):

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 import pickle
+import signal
 
 import pyarrow as pa
 import pytest
+from torch.utils.data import DataLoader
 
 from bsm_core import ArtifactConfig, BSMDataset, Pipeline
 from bsm_core.config import StepSpec
@@ -99,6 +101,19 @@ def test_a_window_becomes_a_batch(preprocessor, tmp_path):
     assert not batch.window.findings.counts()
 
 
+def test_rows_are_named_by_their_ids_or_else_by_their_place_in_the_table(preprocessor, tmp_path):
+    source = write(tmp_path / "t.csv", "01,hey,3,web", '"a""b",hey,,mail', "03,,,")
+    columns = ["id", "chat", "amount", "channel"]
+    assert [preprocessor(w).names([0]) for w in source.windows(columns, rows=1)] == [["01"], ['a"b'], ["03"]]
+    preprocessor.keep = ()
+    assert [preprocessor(w).names([0]) for w in source.windows(columns, rows=2)] == [[0], [2]]
+    assert preprocessor.batch({name: pa.nulls(3) for name in columns}, 3)[0].names([0, 2]) == [0, 2]
+
+
+def test_a_dataset_is_as_long_as_its_rows():
+    assert len(BSMDataset({"chat": ["a", "b"]}, 2, CONFIG)) == 2
+
+
 def test_findings_name_rows_and_count_cells(preprocessor):
     columns = {
         "chat": pa.array([b"ok", b"\xff", b"no!"], pa.binary()),
@@ -176,6 +191,20 @@ def test_an_error_of_the_data_keeps_its_type_and_its_words(preprocessor, tmp_pat
     source = write(tmp_path / "t.csv", "1,x,1,web", "2,ragged")
     with pytest.raises(DataError, match=r"t\.csv.*3|line 3"):
         list(WindowLoader(source, preprocessor, num_workers=workers))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_are_started_so_that_they_never_see_ctrl_c(preprocessor, tmp_path, monkeypatch, workers):
+    blocked = []
+
+    def start(loader):
+        blocked.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return iter([])
+
+    monkeypatch.setattr(DataLoader, "__iter__", start)
+    list(WindowLoader(write(tmp_path / "t.csv"), preprocessor, num_workers=workers))
+    assert blocked == [workers > 0]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_no_plugin_object_is_pickled(preprocessor):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -18,9 +19,11 @@ from bsm_core.artifact import pack
 from bsm_core.errors import (
     BSMError,
     DataError,
+    EngineError,
     MissingArtifactFilesError,
     MissingColumnsError,
     MixedFormatsError,
+    ModelFailedError,
     NoInferenceDataError,
     SinkError,
     UsageError,
@@ -203,9 +206,8 @@ def test_an_id_column_that_is_not_there(run):
     toy_rows(2).to_csv(run.data / "t.csv", index=False)
     error = failed(run, MissingColumnsError, env={"ID_FIELD": "customer"})
     assert isinstance(error, KeyError)
-    assert "ID_FIELD" in str(error)
-    assert "'customer'" in str(error)
-    assert "id, chat, amount" in str(error)
+    assert "'customer', wanted by --id-field (ID_FIELD)" in str(error)
+    assert "'id', 'chat', 'amount'" in str(error)
 
 
 def test_all_missing_feature_columns_before_the_model_runs(run):
@@ -214,6 +216,18 @@ def test_all_missing_feature_columns_before_the_model_runs(run):
     for name, wants in [("chat", "config.text_name"), ("amount", "config.tab_field_list"), ("channel", "config.tab")]:
         assert name in str(error)
         assert wants in str(error)
+
+
+def test_all_missing_columns_whoever_wants_them_at_once(run):
+    toy_rows(2)[["chat", "extra"]].to_csv(run.data / "t.csv", index=False)
+    error = failed(run, MissingColumnsError, env={"ID_FIELD": "customer"}, keep_columns="extra,more,amount")
+    assert error.details == (
+        "'customer', wanted by --id-field (ID_FIELD)",
+        "'more', wanted by --keep-columns",
+        "'amount', wanted by --keep-columns and config.tab_field_list",
+        "'channel', wanted by config.tab_field_list",
+        "columns found: 'chat', 'extra'",
+    )
 
 
 def test_a_kept_column_that_is_not_there(run):
@@ -247,6 +261,38 @@ def test_a_ragged_row_says_where_and_leaves_no_output(run):
     error = failed(run, DataError, window_rows=5)
     assert "t.csv" in str(error)
     assert "32" in str(error)
+
+
+def test_a_byte_that_no_parquet_text_holds_is_found_before_its_window_is_scored(run, monkeypatch):
+    rows = "".join(f"{i:03},hi,1,web\n" for i in range(9))
+    (run.data / "t.csv").write_bytes(b"id,chat,amount,channel\n" + rows.encode().replace(b"001", b"00\xff"))
+    monkeypatch.setattr("bsm_core.sink.Sink.write_part", lambda *a, **k: pytest.fail("a part was written"))
+    error = failed(run, DataError, env={**ENV, "OUTPUT_FORMAT": "parquet"}, window_rows=3)
+    assert error.where == f"{run.data / 't.csv'}, line 3, column 'id'"
+    assert "00\\xff" in error.what
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_what_is_kept_and_in_which_format_changes_no_probability(run, format):
+    rows = toy_rows()
+    rows.to_csv(run.data / "t.csv", index=False)
+    got = read(run(output_format=format, keep_columns="all", window_rows=5).path)
+    want = Predictor.from_artifact(run.artifact).predict(rows)
+    assert (got[want.columns] - want).abs().to_numpy().max() < 1e-6
+
+
+def test_files_that_may_hold_rows_and_are_not_read_are_named_once(run, caplog):
+    toy_rows(4).to_csv(run.data / "t.csv", index=False)
+    (run.data / "more.json").write_text("[1]")
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert run().rows == 4
+    assert caplog.text.count(str(run.data / "more.json")) == 1
+
+
+def test_the_artifact_is_hashed_for_the_record_alone(run, monkeypatch):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    monkeypatch.setattr("bsm_core.artifact.load.hashes", lambda folder: pytest.fail("hashed"))
+    assert run().rows == 2
 
 
 def test_missing_artifact_files_are_all_named(run):
@@ -284,6 +330,25 @@ def test_wrong_usage_touches_nothing(run):
     assert not run.out.exists()
 
 
+@pytest.mark.parametrize("inside", [".", "out", "a/b/../c"])
+def test_an_output_folder_inside_the_data_folder_is_refused_and_nothing_is_touched(run, tmp_path, inside):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    (tmp_path / "link").symlink_to(run.data)
+    for data, out in [(run.data, run.data / inside), (tmp_path / "link", run.data / inside)]:
+        with pytest.raises(UsageError, match="inside the data folder") as caught:
+            run(data_dir=data, output_dir=out)
+        assert "--output-dir" in caught.value.fix
+    assert listing(run.data) == ["t.csv"]
+
+
+def test_an_output_folder_may_hold_the_data_or_stand_beside_the_file(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    assert run(data_dir=run.data / "t.csv", output_dir=run.data).rows == 2
+    (run.data / "deep").mkdir()
+    (run.data / "t.csv").rename(run.data / "deep/t.csv")
+    assert run(data_dir=run.data / "deep", output_dir=run.data).rows == 2
+
+
 def test_an_output_folder_that_cannot_be_made(run, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SinkError, match="file"):
@@ -298,15 +363,42 @@ def test_a_bug_leaves_a_failure_too(run, monkeypatch):
     assert (run.out / "_FAILURE").read_text() == "ZeroDivisionError: division by zero\n"
 
 
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_probabilities_that_are_no_numbers_fail_the_run_and_rows_are_named(run, monkeypatch, format):
+    import toy_bsm_model
+
+    forward = toy_bsm_model.ToyModel.forward
+    monkeypatch.setattr(toy_bsm_model.ToyModel, "forward", lambda self, batch: forward(self, batch) * float("inf"))
+    write = {"csv": partial(pd.DataFrame.to_csv, index=False), "parquet": pd.DataFrame.to_parquet}[format]
+    write(toy_rows(7), run.data / f"t.{format}")
+    error = failed(run, ModelFailedError, window_rows=4)
+    assert "model class 'toy_model' gave probabilities that are no numbers for 4 of 4 rows" in str(error)
+    assert "rows: '000', '001', '002', '003'" in str(error)
+
+
+def test_a_model_class_that_fails_is_named(run, monkeypatch):
+    import toy_bsm_model
+
+    monkeypatch.setattr(toy_bsm_model.ToyModel, "forward", lambda self, batch: [][1])
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    error = failed(run, ModelFailedError)
+    assert "'toy_model' failed: IndexError" in str(error)
+    assert "of toy-bsm 1.0" in str(error)
+    assert isinstance(error.__cause__, IndexError)
+
+
 # Several processes
 
 
-def test_two_processes_write_the_same_bytes(run, monkeypatch):
+def test_two_processes_write_the_same_bytes(run, monkeypatch, capfd):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     toy_rows(40).to_csv(run.data / "t.csv", index=False)
+    (run.data / "more.json").write_text("[1]")
     one = run(device="cpu", window_rows=3).path.read_bytes()
     (run.out / "inference_predictions.csv").unlink()
+    capfd.readouterr()
     done = run(device="cpu", devices="2", window_rows=3, run_record=True)
+    assert capfd.readouterr().err.count("more.json") == 1  # what all of them see, one of them says
     assert done.path.read_bytes() == one
     assert (done.rows, done.windows) == (40, 14)
     assert json.loads((run.out / "run.json").read_text())["device"]["used"] == "2 CPU process(es)"
@@ -322,6 +414,8 @@ def test_a_rank_that_dies_fails_the_run(run, text, words):
     rows.to_csv(run.data / "t.csv", index=False)
     error = failed(run, BSMError, device="cpu", devices="2", window_rows=3)
     assert words in str(error)
+    assert type(error) is EngineError
+    assert "Traceback" not in str(error)
 
 
 def test_an_error_of_a_rank_is_the_error_of_the_run(run):

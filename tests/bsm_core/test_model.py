@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import lightning.pytorch as pl
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from bsm_core import Batch, ModelBase, ModelConfig
-from bsm_core.errors import ConfigError
+from bsm_core.errors import ConfigError, DataError, ModelFailedError
 
 
 class Affine(ModelBase):
@@ -46,6 +48,77 @@ def test_probabilities_of_more_classes_sum_to_one():
 
 def test_no_rows_give_no_probabilities():
     assert make(num_classes=3).predict_step(Batch(0)).shape == (0, 3)
+
+
+class Gives(ModelBase):
+    """Gives what it was told to give, or raises it."""
+
+    def forward(self, batch):
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+def failure(answer, rows=3, **config):
+    """The error of a model of two classes whose forward gives, or raises, ``answer``."""
+    model = Gives.from_config(config)
+    model.answer = answer
+    with pytest.raises(ModelFailedError) as caught:
+        model.predict_step(batch(rows))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("answer", "gave"),
+    [
+        (torch.zeros(3, 1), "float32 [3, 1]"),
+        (torch.zeros(2, 2), "float32 [2, 2]"),
+        (torch.zeros(3), "float32 [3]"),
+        (torch.zeros(3, 2, 1), "float32 [3, 2, 1]"),
+        (torch.zeros(3, 2, dtype=torch.int64), "int64 [3, 2]"),
+        ((torch.zeros(3, 2),), "a tuple"),
+        (None, "a NoneType"),
+    ],
+    ids=["one column", "a row too few", "a vector", "a cube", "integers", "a tuple", "nothing"],
+)
+def test_logits_that_are_none_are_an_error_that_says_what_was_given_and_wanted(answer, gave):
+    error = failure(answer)
+    assert error.what == f"model class 'Gives' gave {gave} for logits, not floats [3, 2]"
+    assert error.where == f"{__name__}:Gives"
+    assert "rows" in error.fix
+
+
+def test_an_error_of_forward_names_the_class_and_the_line_and_keeps_its_cause():
+    cause = ValueError("boom")
+    error = failure(cause)
+    assert error.what == "model class 'Gives' failed: ValueError: boom"
+    assert error.__cause__ is cause
+    assert re.fullmatch(r"line \d+ of test_model\.py, in forward", *error.details)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), DataError("ours"), SystemExit(3)], ids=repr)
+def test_what_others_look_out_for_passes_through(error):
+    model = Gives.from_config({})
+    model.answer = error
+    with pytest.raises(type(error)) as caught:
+        model.predict_step(batch())
+    assert caught.value is error
+
+
+def test_probabilities_that_are_no_numbers_are_an_error_that_names_rows():
+    logits = torch.zeros(30, 2)
+    logits[3:28:2] = float("nan")
+    error = failure(logits, rows=30)
+    assert error.what == "model class 'Gives' gave probabilities that are no numbers for 13 of 30 rows"
+    assert error.details == ("rows: 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, ...",)
+    assert failure(torch.tensor([[0.0, float("inf")]]), rows=1).details == ("rows: 0",)
+    assert "for 1 of 1 rows" in failure(torch.full((1, 3), float("nan")), rows=1, num_classes=3).what
+
+
+def test_a_class_that_is_ruled_out_is_no_error():
+    model = Gives.from_config({"num_classes": 3})
+    model.answer = torch.tensor([[0.0, 0.0, float("-inf")]])
+    assert model.predict_step(batch(1)).tolist() == [[0.5, 0.5, 0.0]]
 
 
 def test_all_wrong_config_keys_are_named_and_null_is_the_default():

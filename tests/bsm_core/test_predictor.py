@@ -15,7 +15,9 @@ from bsm_core.artifact import pack
 from bsm_core.errors import (
     AmbiguousComponentError,
     ConfigError,
+    DataError,
     MissingColumnsError,
+    ModelFailedError,
     PipelineError,
     UnknownModelClassError,
     UnknownStepError,
@@ -80,10 +82,51 @@ def test_all_missing_columns_are_named_with_who_wants_them(predictor):
     )
 
 
-def test_a_column_that_stands_twice_is_an_error(predictor):
+@pytest.mark.parametrize("of", [lambda frame: frame, lambda frame: pa.table(list(frame.T.to_numpy()), list(frame))])
+def test_a_column_that_is_there_twice_is_the_error_it_is_on_the_command_line(predictor, of):
     rows = toy_rows(2)
-    with pytest.raises(UsageError, match="stands twice"):
-        predictor.predict(pd.concat([rows, rows[["chat"]]], axis=1))
+    twice = of(pd.concat([rows, rows[["chat"]], rows[["extra"]]], axis=1))
+    with pytest.raises(DataError, match="columns that are there more than once: 'chat'"):
+        predictor.predict(twice)
+    assert predictor.predict(of(pd.concat([rows, rows[["extra"]]], axis=1))).shape == (2, 2)
+
+
+@pytest.mark.parametrize("data", [[1, 2], None, [{"chat": "hi"}], {"chat": ["hi"]}, "rows.csv"], ids=repr)
+def test_what_is_no_table_is_named(predictor, data):
+    with pytest.raises(UsageError, match=f"a {type(data).__name__} is no table") as caught:
+        predictor.predict(data)
+    assert "pandas DataFrame or a pyarrow Table" in caught.value.fix
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0, "8"], ids=repr)
+def test_a_batch_size_that_is_none_is_not_blamed_on_the_artifact(toy_artifact, size):
+    with pytest.raises(UsageError, match=f"batch_size={size!r}"):
+        Predictor.from_artifact(toy_artifact, batch_size=size)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "gpu", "tpu:x", "meta", "", 3], ids=repr)
+def test_a_device_that_is_not_there_names_those_that_are(toy_artifact, monkeypatch, device):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UsageError) as caught:
+        Predictor.from_artifact(toy_artifact, device=device)
+    assert caught.value.what == f"no device {device!r}"
+    assert caught.value.fix == "give one of 'auto', 'cpu'"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match="'auto', 'cpu', 'cuda', 'cuda:0', 'cuda:1'"):
+        Predictor.from_artifact(toy_artifact, device="cuda:2")
+
+
+@pytest.mark.parametrize(("gpus", "device"), [(0, "cpu"), (1, "cuda"), (3, "cuda")])
+def test_auto_is_a_gpu_where_there_is_one(toy_artifact, monkeypatch, gpus, device):
+    import torch
+
+    moved = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, where: moved.append(where))
+    Predictor.from_artifact(toy_artifact, device="auto")
+    assert moved[-1] == device
 
 
 def test_mixed_python_values_lose_no_row(predictor, caplog):
@@ -184,6 +227,39 @@ def test_a_model_class_that_cannot_be_built_says_which(toy_artifact, monkeypatch
     monkeypatch.setattr(toy_bsm_model.ToyModel, "__init__", lambda self, config: [][1])
     with pytest.raises(ConfigError, match="'toy_model' cannot be built: IndexError"):
         Predictor.from_artifact(toy_artifact)
+
+
+def fails(batch):
+    raise ValueError("boom in forward")
+
+
+def lacks_a_row(batch):
+    import torch
+
+    return torch.zeros(batch.rows - 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (fails, "failed: ValueError: boom in forward"),
+        (lacks_a_row, "gave float32 [2, 2] for logits, not floats [3, 2]"),
+    ],
+)
+def test_a_model_class_that_fails_is_named_with_its_distribution(predictor, monkeypatch, forward, words):
+    import toy_bsm_model
+
+    monkeypatch.setattr(toy_bsm_model.ToyModel, "forward", lambda self, batch: forward(batch))
+    with pytest.raises(ModelFailedError) as caught:
+        predictor.predict(toy_rows(3))
+    assert f"model class 'toy_model' {words} (toy_bsm_model:ToyModel of toy-bsm 1.0)" in str(caught.value)
+
+
+def test_probabilities_that_are_no_numbers_are_an_error(predictor):
+    predictor.model.head.bias.data[0] = float("nan")
+    with pytest.raises(ModelFailedError, match="no numbers for 3 of 3 rows") as caught:
+        predictor.predict(toy_rows(3))
+    assert caught.value.details == ("rows: 0, 1, 2",)
 
 
 def test_arrays_in_the_config_become_lists(toy_site, tmp_path):

@@ -143,6 +143,18 @@ def test_any_text_is_a_device_or_a_usage_error(text):
     assert device in ("auto", "cpu", "gpu") or isinstance(device, int | tuple)
 
 
+@pytest.mark.parametrize("text", ["parquet", "Parquet", "PARQUET", " parquet "])
+def test_an_output_format_in_any_case(text):
+    given = resolve({"OUTPUT_FORMAT": text}), resolve(output_format=text), resolve({}, {"output_format": text})
+    assert [settings.output_format for settings in given] == ["parquet"] * 3
+
+
+@pytest.mark.parametrize("text", ["gpu", "GPU", "Gpu", " gpu "])
+def test_an_accelerator_in_any_case(text):
+    given = resolve({"ACCELERATOR": text}), resolve(accelerator=text), resolve({}, {"accelerator": text})
+    assert [settings.accelerator for settings in given] == ["gpu"] * 3
+
+
 # What cannot be used
 
 

@@ -214,7 +214,7 @@ def test_a_failure_that_cannot_be_written_is_logged(tmp_path, caplog, monkeypatc
     monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
     (tmp_path / "file").touch()
     Sink(tmp_path / "file").fail("first error")
-    assert "could not write" in caplog.text
+    assert caplog.messages == [f"could not write {tmp_path}/file/_FAILURE: Not a directory"]
     assert str(tmp_path / "file" / "_FAILURE") in caplog.text
 
 

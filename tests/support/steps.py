@@ -114,6 +114,9 @@ class Picky(TextStep):
 class Abstract(TextStep):
     """Forgets ``process``."""
 
+    def process_batch(self, values: Sequence[str]) -> list[str]:
+        return list(values)
+
 
 class NotOnEmpty(TextStep):
     """Fails on empty text."""

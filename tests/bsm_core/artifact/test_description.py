@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 from support.artifacts import CONFIG, write_artifact
@@ -129,3 +131,24 @@ def test_a_dangerous_archive_is_described_by_its_problem(tmp_path, registry):
     description = describe(tmp_path, registry)
     assert "damaged" in description.to_text()
     assert description.files == []
+
+
+@pytest.mark.parametrize(("wants", "told"), [("text_encoder", True), ("primary_text_encoder", False), (None, False)])
+def test_an_encoder_is_told_of_where_the_model_class_wants_one(tmp_path, monkeypatch, registry, wants, told):
+    config = SimpleNamespace(model_fields=[wants] if wants else [])
+    module = SimpleNamespace(Bert=type("Bert", (), {"Config": config}))
+    monkeypatch.setitem(sys.modules, "acme_models", module)
+    description = describe(write_artifact(tmp_path, encoder_config=None), registry)
+    assert ("text_encoder" in description.text_fields[0]) == told
+    assert ("text_encoder: not in the artifact" in description.to_text()) == told
+
+
+def test_config_keys_that_disagree_are_no_problem_but_told(tmp_path, registry):
+    hyperparameters = {**CONFIG, "batch_size": 8, "chunk_truncate": True, "only_here": 1}
+    write_artifact(tmp_path, config={**CONFIG, "chunk_trancate": False}, hyperparameters=hyperparameters)
+    description = describe(tmp_path, registry)
+    line = "hyperparameters.json and model_artifacts.pth disagree, and the latter counts: batch_size, chunk_trancate"
+    assert description.warnings == [line]
+    assert description.problems == []
+    assert f"warnings\n  {line}\nproblems\n  none" in description.to_text()
+    assert "warnings" not in describe(write_artifact(tmp_path / "same"), registry).to_text()

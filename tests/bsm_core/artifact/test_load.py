@@ -48,6 +48,16 @@ def test_every_file_is_hashed_by_its_relative_name(tmp_path):
     assert "text_encoder/config.json" in hashes
 
 
+def test_files_are_hashed_only_when_asked_and_once(tmp_path, monkeypatch):
+    write_artifact(tmp_path)
+    folders = []
+    monkeypatch.setattr("bsm_core.artifact.load.hashes", lambda folder: folders.append(folder) or {"a": "b"})
+    artifact = Artifact.load(tmp_path)
+    assert not folders
+    assert artifact.hashes == artifact.hashes == {"a": "b"}
+    assert folders == [tmp_path]
+
+
 def test_all_missing_files_are_listed_at_once(tmp_path):
     (tmp_path / "hyperparameters.json").write_text("{}")
     with pytest.raises(MissingArtifactFilesError) as caught:

@@ -156,10 +156,10 @@ def test_the_same_source_gives_the_same_bytes(tmp_path):
     assert pack(one, tmp_path / "three.tar.gz").read_bytes() == one.read_bytes()
 
 
-def test_packing_over_an_archive_renews_its_checksum(tmp_path):
-    target = pack(write_artifact(tmp_path / "old"), tmp_path / "model.tar.gz")
-    pack(write_artifact(tmp_path / "other", impute={}), target)
-    with unpacked(target) as folder:
+def test_a_checksum_that_an_earlier_archive_left_is_renewed(tmp_path):
+    target = tmp_path / "model.tar.gz"
+    (tmp_path / "model.tar.gz.sha256").write_text("0" * 64)
+    with unpacked(pack(write_artifact(tmp_path / "old", impute={}), target)) as folder:
         assert Artifact.load(folder).impute == {}
 
 
@@ -208,18 +208,17 @@ def test_a_tabular_artifact_needs_no_tokenizer(tmp_path):
     assert Artifact.load(tmp_path / "new").config.text_fields == ()
 
 
+@pytest.mark.parametrize("name", ["taken", "taken.tar.gz"])
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_a_destination_that_holds_something_is_left_alone(tmp_path, kind):
+def test_a_destination_that_holds_something_is_left_alone(tmp_path, kind, name):
     source = write_artifact(tmp_path / "old")
-    target = tmp_path / "taken"
-    if kind == "folder":
-        target.mkdir()
-        (target / "precious").write_text("x")
-    else:
-        target.write_text("x")
+    precious = tmp_path / name / "precious" if kind == "folder" else tmp_path / name
+    precious.parent.mkdir(exist_ok=True)
+    precious.write_text("x")
     with pytest.raises(UsageError, match="is there already"):
-        pack(source, target)
-    assert kind == "file" or names(target) == {"precious"}
+        pack(source, tmp_path / name)
+    assert precious.read_text() == "x"
+    assert names(tmp_path) == {"old", name}
 
 
 def test_an_empty_folder_is_a_destination(tmp_path):

@@ -370,5 +370,7 @@ def test_another_checksum_is_refused_before_anything_is_read(target):
 def test_a_checksum_file_that_is_none_is_refused(target, text):
     archive(target, "a")
     (target.parent / "model.tar.gz.sha256").write_text(text)
-    with pytest.raises(CorruptArtifactError, match="is not the SHA-256 of"), unpacked(target):
+    with pytest.raises(CorruptArtifactError, match="is not the SHA-256 of") as caught, unpacked(target):
         pass
+    assert "get both again" in caught.value.fix
+    assert "sha256sum" not in caught.value.fix  # that would vouch for whatever is there

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
+import os
 import re
+import struct
 import sys
+import termios
 from types import SimpleNamespace
 
 import pytest
@@ -22,8 +26,8 @@ class Stream(io.StringIO):
         return self.terminal
 
 
-def window(start, rows, fraction):
-    return Batch(rows, window=SimpleNamespace(start=start, fraction=fraction))
+def window(start, rows, fraction, last=False):
+    return Batch(rows, window=SimpleNamespace(start=start, fraction=fraction, last=last))
 
 
 @pytest.fixture
@@ -79,6 +83,15 @@ def test_a_line_now_and_then(stand_on, lines, clock):
     assert stderr.getvalue() == ""
 
 
+def test_no_time_is_left_to_tell_once_all_is_read(stand_on, lines, clock):
+    stand_on(terminal=False)
+    callback = Progress()
+    callback.on_predict_start(None, None)
+    clock.seconds += SECONDS_BETWEEN_LINES
+    report(callback, window(0, 100, 1.0))
+    assert [record.getMessage() for record in lines.records] == ["100 rows, 10 rows/s"]
+
+
 def test_a_short_run_logs_nothing(stand_on, lines, clock):
     stand_on(terminal=False)
     callback = Progress()
@@ -112,7 +125,7 @@ def test_a_bar_whose_total_is_estimated_from_the_share_that_was_read(stand_on, l
     callback.on_predict_start(None, None)
     report(callback, window(0, 100, 0.25))
     assert (callback._bar.n, callback._bar.total) == (100, 400)
-    report(callback, window(100, 100, 0.4), window(200, 50, 1.0))
+    report(callback, window(100, 100, 0.4), window(200, 50, 1.0, last=True))
     assert (callback._bar.n, callback._bar.total) == (250, 250)
     callback.on_predict_end(None, None)
     last = re.split(r"[\r\n]", terminal.getvalue().rstrip())[-1]
@@ -120,6 +133,46 @@ def test_a_bar_whose_total_is_estimated_from_the_share_that_was_read(stand_on, l
     assert "250/250" in last
     assert terminal.getvalue().endswith("\n")
     assert not lines.records
+
+
+def test_all_read_is_not_all_done(stand_on):
+    """A small file is read as one block, and its windows are cut from that."""
+    terminal = stand_on(terminal=True)
+    callback = Progress()
+    callback.on_predict_start(None, None)
+    report(callback, window(0, 100, 1.0), window(100, 100, 1.0))
+    assert (callback._bar.n, callback._bar.total) == (200, None)
+    assert "%" not in terminal.getvalue()
+    report(callback, window(200, 50, 1.0, last=True))
+    callback.on_predict_end(None, None)
+    assert (callback._bar.n, callback._bar.total) == (250, 250)
+
+
+def test_a_total_that_was_estimated_stands_until_the_end_shows_the_true_one(stand_on):
+    stand_on(terminal=True)
+    callback = Progress()
+    callback.on_predict_start(None, None)
+    report(callback, window(0, 100, 0.25), window(100, 100, 1.0))
+    assert (callback._bar.n, callback._bar.total) == (200, 400)
+    report(callback, window(200, 100, 1.0), window(300, 80, 1.0, last=True))
+    assert (callback._bar.n, callback._bar.total) == (380, 380)
+    callback.on_predict_end(None, None)
+
+
+def test_a_terminal_that_does_not_know_its_size(monkeypatch):
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+    shown = b""
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        callback = Progress()
+        callback.on_predict_start(None, None)
+        report(callback, window(0, 100, 1.0, last=True))
+        callback.on_predict_end(None, None)
+        while not shown.endswith(b"\n"):
+            shown += os.read(ours, 4096)
+    os.close(ours)
+    assert b"100/100" in shown
 
 
 def test_the_first_of_several_ranks_reports_for_all(stand_on):
@@ -150,7 +203,7 @@ def test_an_empty_table(stand_on, clock, tty, fraction):
     callback = Progress()
     callback.on_predict_start(None, None)
     clock.seconds += SECONDS_BETWEEN_LINES
-    report(callback, window(0, 0, fraction))
+    report(callback, window(0, 0, fraction, last=True))
     callback.on_predict_end(None, None)
     assert "%" not in stream.getvalue()  # of nothing there is no share
 

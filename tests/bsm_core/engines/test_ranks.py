@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import signal
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from bsm_core.engines import ranks
+from bsm_core.engines.devices import DevicePlan
 from bsm_core.engines.local import DistributedUnavailableError
 from bsm_core.errors import BSMError, DataError, EngineError
 from bsm_core.sink import Committed
 
 DONE = Committed(Path("out.csv"), 5, 1, Counter())
-LOST = ranks._ConsequenceError("rank 0 of 2 failed: RuntimeError: Connection closed by peer")
+LOST = ranks._Failed(EngineError("rank 0 of 2 failed: RuntimeError: Connection closed by peer"), consequence=True)
 
 
 @dataclass
@@ -69,7 +72,7 @@ def test_a_rank_that_ends_without_a_word_has_died_whatever_its_code(code):
 @pytest.mark.parametrize("seen_at", [1, 50])
 def test_a_rank_that_names_its_error_is_the_cause(seen_at):
     with pytest.raises(DataError, match="line 14"):
-        watch((LOST, FakeProcess(1)), (DataError("line 14"), FakeProcess(1, seen_at)))
+        watch((LOST, FakeProcess(1)), (ranks._Failed(DataError("line 14")), FakeProcess(1, seen_at)))
 
 
 def test_a_lost_connection_is_reported_where_nothing_else_shows_up(monkeypatch):
@@ -79,7 +82,7 @@ def test_a_lost_connection_is_reported_where_nothing_else_shows_up(monkeypatch):
 
 
 def test_the_fall_back_is_taken_where_every_rank_could_not_connect():
-    word = DistributedUnavailableError("no such interface")
+    word = ranks._Failed(DistributedUnavailableError("no such interface"), consequence=True)
     with pytest.raises(DistributedUnavailableError):
         watch((word, FakeProcess(1)), (word, FakeProcess(1)))
 
@@ -87,3 +90,29 @@ def test_the_fall_back_is_taken_where_every_rank_could_not_connect():
 def test_rank_0_must_commit():
     with pytest.raises(BSMError, match="without committing"):
         watch((None, FakeProcess(0)), (None, FakeProcess(0)))
+
+
+def test_the_traceback_of_the_cause_alone_is_logged(caplog):
+    cause = ranks._Failed(EngineError("rank 1 of 2 failed: KeyError: 'x'"), traceback="Traceback ...\n  line 7")
+    lost = ranks._Failed(LOST.error, consequence=True, traceback="Traceback ...\n  of a lost connection")
+    with pytest.raises(EngineError), caplog.at_level(logging.ERROR, "bsm"):
+        watch((lost, FakeProcess(1)), (cause, FakeProcess(1)))
+    assert caplog.messages == ["rank 1 of 2 failed: KeyError: 'x'\nTraceback ...\n  line 7"]
+
+
+@pytest.mark.parametrize(("windows", "said"), [(1, True), (2, False)])
+def test_fewer_windows_than_processes_are_said(monkeypatch, caplog, windows, said):
+    committed = Committed(DONE.path, 5, windows, Counter())
+    monkeypatch.setattr(ranks, "_launch", lambda job, plan: committed)
+    with caplog.at_level(logging.INFO, "bsm"):
+        assert ranks.run(None, DevicePlan("cpu", (0, 1)))[0] == committed
+    assert ("1 window(s) for 2 processes" in caplog.text) == said
+
+
+def test_a_rank_is_started_so_that_it_never_sees_ctrl_c(monkeypatch):
+    def start(process):
+        raise RuntimeError(f"started without {signal.pthread_sigmask(signal.SIG_BLOCK, ())}")
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start)
+    with pytest.raises(RuntimeError, match="SIGINT"):
+        ranks._launch(None, DevicePlan("cpu", (0, 1)))

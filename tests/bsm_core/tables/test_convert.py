@@ -1,4 +1,5 @@
 import itertools
+import logging
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,10 +52,19 @@ def test_types_of_parquet_stay_and_text_becomes_string(tmp_path):
 def test_a_failure_leaves_what_was_there(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"id\nok\n\xff\n")
     (tmp_path / "b.parquet").write_bytes(b"before")
-    with pytest.raises(DataError, match="row 2"):
+    with pytest.raises(DataError, match="line 3, column 'id'"):
         convert(tmp_path / "a.csv", tmp_path / "b.parquet")
     assert (tmp_path / "b.parquet").read_bytes() == b"before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b.parquet"]
+
+
+def test_files_that_may_hold_rows_and_are_not_read_are_named(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    (tmp_path / "in").mkdir()
+    make(tmp_path / "in" / "a.csv", "csv")
+    (tmp_path / "in" / "b.json").write_text("[1]")
+    convert(tmp_path / "in", tmp_path / "out.csv")
+    assert str(tmp_path / "in" / "b.json") in caplog.text
 
 
 def test_a_table_is_not_written_over_itself(tmp_path):

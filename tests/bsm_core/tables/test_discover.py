@@ -1,10 +1,11 @@
+import logging
 import os
 from pathlib import Path
 
 import pytest
 
 from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
-from bsm_core.tables import detect_format, discover
+from bsm_core.tables import detect_format, discover, warn_of_passed_over
 
 
 def put(folder: Path, *names: str, content: str = "id\n1\n") -> None:
@@ -99,11 +100,30 @@ def test_a_name_that_is_not_utf8(tmp_path):
     caught.value.one_line().encode()
 
 
-@pytest.mark.parametrize("name", ["b.csv.xz", "b.parquet.gz", "b.tsv.zip"])
+@pytest.mark.parametrize("name", ["b.csv.xz", "b.parquet.gz", "b.tsv.zip", "b.CSV.snappy", "b.csv.zstd", "b.csv.tar"])
 def test_a_data_file_packed_in_an_unread_way_is_not_passed_over(tmp_path, name):
     put(tmp_path, "a.csv", name)
     with pytest.raises(DataError, match="unpack it"):
         discover(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x/b.csv.bak", "b.gz", "b.json.gz", "b.txt", "part-00000"])
+def test_what_may_hold_rows_and_is_passed_over_is_named(tmp_path, caplog, monkeypatch, name):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    put(tmp_path, "a.csv", name)
+    warn_of_passed_over(tmp_path)
+    assert caplog.messages[0].startswith(f"passed over: {tmp_path / name}; the extensions read are .csv, ")
+
+
+def test_what_holds_no_rows_is_passed_over_without_a_word(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    put(tmp_path, "a.csv", "b.csv.gz", "_SUCCESS", ".b.json", "_c/d.json")
+    put(tmp_path, "empty.json", content="")
+    (tmp_path / "link.json").symlink_to(tmp_path / "nowhere")
+    warn_of_passed_over(tmp_path)
+    put(tmp_path, "notes.txt")
+    warn_of_passed_over(tmp_path / "a.csv")
+    assert not caplog.messages
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):

@@ -99,6 +99,25 @@ def test_all_missing_columns_are_named_at_once(folder):
             read(["id", "price"])
 
 
+@pytest.mark.parametrize(
+    ("name", "header", "looks"),
+    [("a.csv", "id;x", "';'"), ("a.csv", "id\tx", "a tab"), ("a.tsv", "id,x", "','"), ("a.tsv", "id|x", "'|'")],
+)
+def test_a_header_that_is_split_by_something_else_is_told_so(tmp_path, name, header, looks):
+    (tmp_path / name).write_text(f"{header}\n1\n")
+    with pytest.raises(MissingColumnsError) as caught:
+        TableSource.open(tmp_path).require({"id": "ID_FIELD"})
+    assert caught.value.details[-1].startswith(f"they look to be split by {looks}: ")
+
+
+@pytest.mark.parametrize("header", ["ids", "a;b,c"])
+def test_another_header_is_not(tmp_path, header):
+    (tmp_path / "a.csv").write_text(f"{header}\n")
+    with pytest.raises(MissingColumnsError) as caught:
+        TableSource.open(tmp_path).require({"id": "ID_FIELD"})
+    assert caught.value.details[-1].startswith("columns found: ")
+
+
 def test_senseless_windows_are_refused(folder):
     table = TableSource.open(folder)
     for columns, rows in (([], 1), (["id", "id"], 1), (["id"], 0)):

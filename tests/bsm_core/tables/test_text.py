@@ -148,23 +148,105 @@ def test_an_unclosed_quote_before_many_rows(tmp_path, small_blocks):
     assert "never closed" in error.what
 
 
+@pytest.mark.parametrize("columns", [["id"], ["x"], ["id", "x"]])
+@pytest.mark.parametrize(("name", "delimiter"), [("data.csv", b","), ("data.tsv", b"\t"), ("data.tsv.gz", b"\t")])
+def test_two_lone_quotes_do_not_merge_the_rows_between(tmp_path, name, delimiter, columns):
+    content = b'id,x\n0,"two\nlines"\n1,"lone\n2,b\n3,"again\n4,c\n'.replace(b",", delimiter)
+    content = gzip.compress(content) if name.endswith("gz") else content
+    error = failure(tmp_path, content, *columns, name=name)
+    assert error.where.endswith("line 4")
+    assert error.what == "a quote is closed in the middle of a cell: the row would run to line 6"
+    assert "lone" in error.details[0]
+    assert "doubled" in error.fix
+
+
+def test_two_lone_quotes_in_other_columns_are_named_before_the_number_of_cells(tmp_path):
+    error = failure(tmp_path, b'id,x\n"1,a\n2,b\n3,"c\n4,d\n', "id")
+    assert error.where.endswith("line 2")
+    assert "middle of a cell" in error.what
+
+
+def test_two_lone_quotes_far_down(tmp_path, small_blocks):
+    error = failure(tmp_path, b"id,x\n" + b"1,2\n" * 99 + b'3,"4\n' + b"1,2\n" * 9 + b'3,"4\n' + b"1,2\n" * 99, "id")
+    assert error.where.endswith("line 101")
+    assert error.what.endswith("line 111")
+
+
+def test_text_behind_a_quote_on_the_same_line_stays_part_of_its_cell(tmp_path):
+    """As it does for other readers: no row is at stake."""
+    table = source(tmp_path, b'id\tx\n1\t"great" stuff\n2\t"a" and "b"\n3\t"c"\n', "data.tsv")
+    assert rows(table, "id", "x") == [(b"1", b"great stuff"), (b"2", b'a and "b"'), (b"3", b"c")]
+
+
 PIECES = st.sampled_from(["a", "bc", '"', ",", "\n", '""', "\r\n", " ", "\r", "é"])
+
+
+def has_merged_rows(content: str) -> bool:
+    """Whether a quoted cell with a line break goes on behind its closing quote."""
+    state, broken = "start", False
+    for character in content:
+        if state == "quoted":
+            state = "closing" if character == '"' else state
+            broken = broken or character in "\r\n"
+        elif state == "closing" and character == '"':
+            state = "quoted"
+        elif character in ",\r\n":
+            state = "start"
+        elif state == "closing" and broken:
+            return True
+        elif state == "start" and character == '"':
+            state, broken = "quoted", False
+        else:
+            state = "plain"
+    return False
 
 
 @given(cells=st.lists(PIECES, max_size=25), final=st.sampled_from(["", "\n"]), block=st.sampled_from([16, 64, 1 << 20]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
 def test_any_text_is_read_as_pythons_reader_reads_it(tmp_path, cells, final, block):
-    """Or refused, where a row is ragged or a quote not closed: both show in a row put behind it."""
+    """Or refused, where a row is ragged, a quote not closed (both show in a row put behind it), or rows are merged."""
     content = "id,x\n" + "".join(cells) + final
     *expected, last = filter(None, csv.reader(io.StringIO(content + "\nlast,row\n", newline="")))
-    good = last == ["last", "row"] and all(len(row) == 2 for row in expected)
+    good = last == ["last", "row"] and all(len(row) == 2 for row in expected) and not has_merged_rows(content)
     table = source(tmp_path, content.encode())
     with mock.patch.object(text, "BLOCK_SIZES", (block, 1 << 20)):
         if good:
             assert [[cell.decode() for cell in row] for row in rows(table, "id", "x")] == expected[1:]
         else:
-            with pytest.raises(DataError, match=r"expected 2 cells|never closed"):
+            with pytest.raises(DataError, match=r"expected 2 cells|never closed|middle of a cell"):
                 rows(table, "id")
+
+
+STRINGS = pa.schema([("id", pa.string()), ("x", pa.binary())])
+
+
+def test_a_cell_that_is_to_be_a_string_and_is_none_is_named_with_its_line_as_it_is_read(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"id,x\n" + b"\xc3\xa9,a\n" * 20)
+    (tmp_path / "b.csv").write_bytes(b'x,id\n\xff,good\n"two\nlines",\n\na,bad\xff\nb,bad\xff too\n')
+    windows = TableSource.open(tmp_path).typed(STRINGS).windows(["id", "x"], rows=10)
+    assert next(windows).table.schema == STRINGS
+    with pytest.raises(DataError, match="write csv or tsv") as caught:
+        list(windows)
+    assert caught.value.where == f"{tmp_path / 'b.csv'}, line 6, column 'id'"
+    assert "bad\\xff" in caught.value.what
+
+
+@pytest.mark.parametrize("block", [16, 1 << 20])
+@given(
+    cells=st.lists(st.sampled_from([b"", b"a", b"\xc3\xa9", b"\xff", b'"q\n"', b"\xed\xa0\x80", b"\xc3"]), min_size=1)
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+def test_strings_are_the_bytes_or_an_error(tmp_path, block, cells):
+    table = source(tmp_path, b"id,x\n" + b"".join(cell + b",\xff\n" for cell in cells))
+    bad = [cell for cell in cells if cell in (b"\xff", b"\xed\xa0\x80", b"\xc3")]
+    with mock.patch.object(text, "BLOCK_SIZES", (block, 1 << 20)):
+        expected = rows(table, "id", "x")
+        if bad:
+            with pytest.raises(DataError, match="is not UTF-8") as caught:
+                rows(table.typed(STRINGS), "id", "x")
+            assert repr(bad[0]) in caught.value.what
+        else:
+            assert [(i.encode(), x) for i, x in rows(table.typed(STRINGS), "id", "x")] == expected
 
 
 def test_what_only_arrow_objects_to_is_said_in_its_words(tmp_path):

@@ -129,15 +129,6 @@ def test_the_bytes_of_text_become_strings_in_parquet_and_nothing_else_changes():
     assert output_schema(schema, "csv", "tsv") == schema
 
 
-def test_bytes_that_are_no_text_name_their_row(tmp_path):
-    schema = pa.schema([("id", pa.string())])
-    with TableWriter(tmp_path / "x.parquet", schema, "parquet") as writer:
-        writer.write(pa.table({"id": pa.array([b"1", b"2"])}))
-        with pytest.raises(DataError, match="write csv or tsv") as caught:
-            writer.write(pa.table({"id": pa.array([None, b"a", b"b\xff"], pa.binary())}))
-    assert caught.value.where == "column 'id', row 5 of the table"
-
-
 def test_parquet_row_groups_are_large_though_the_tables_are_small(tmp_path, monkeypatch):
     monkeypatch.setattr(write, "_GROUP_ROWS", 100)
     table = pa.table({"id": list(range(30)), "x": ["a"] * 30})

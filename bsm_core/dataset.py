@@ -276,8 +276,8 @@ class WindowLoader:
                 if isinstance(item, BSMError):
                     raise item
                 yield item
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, EOFError, ConnectionError) as error:  # the latter two where the pipe breaks first
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
             raise EngineError(
                 f"a process that prepares windows died: {error}",

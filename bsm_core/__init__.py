@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bsm_core.batch import encode_rows as encode_rows
     from bsm_core.config import ArtifactConfig as ArtifactConfig
     from bsm_core.dataset import BSMDataset as BSMDataset
+    from bsm_core.errors import ConfigError as ConfigError
     from bsm_core.hookspecs import Alias as Alias
     from bsm_core.hookspecs import Removed as Removed
     from bsm_core.hookspecs import hookimpl as hookimpl
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from bsm_core.steps import Kind as Kind
     from bsm_core.steps import Pipeline as Pipeline
     from bsm_core.steps import TextStep as TextStep
+    from bsm_core.training import Trained as Trained
+    from bsm_core.training import train as train
 
 _HOMES = {
     "Alias": "hookspecs",
@@ -36,6 +39,7 @@ _HOMES = {
     "ArtifactConfig": "config",
     "BSMDataset": "dataset",
     "Batch": "batch",
+    "ConfigError": "errors",
     "Kind": "steps",
     "ModelBase": "model",
     "ModelConfig": "model",
@@ -47,8 +51,10 @@ _HOMES = {
     "TextBatch": "batch",
     "TextStep": "steps",
     "TokenBudget": "batch",
+    "Trained": "training",
     "encode_rows": "batch",
     "hookimpl": "hookspecs",
+    "train": "training",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 

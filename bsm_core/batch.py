@@ -79,6 +79,20 @@ class TextBatch:
             row_lengths=torch.tensor(row_lengths, dtype=torch.int64),
         )
 
+    def select(self, rows: Tensor) -> TextBatch:
+        """Some of the rows, int64 ``[rows]``, in that order."""
+        first = self.row_lengths.cumsum(0) - self.row_lengths
+        lengths = self.row_lengths[rows]
+        chunk_ids = self.chunk_ids[_ranges(first[rows], lengths)]
+        used, chunk_ids = torch.unique(chunk_ids, return_inverse=True)  # in ascending order: still longest first
+        sizes = self.chunk_offsets.diff()[used]
+        return TextBatch(
+            tokens=self.tokens[_ranges(self.chunk_offsets[used], sizes)],
+            chunk_offsets=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
+            chunk_ids=chunk_ids,
+            row_lengths=lengths,
+        )
+
     @property
     def distinct(self) -> int:
         """Number of distinct chunks."""
@@ -88,8 +102,8 @@ class TextBatch:
         """Number of tokens of a distinct chunk."""
         return int(self.chunk_offsets[chunk + 1] - self.chunk_offsets[chunk])
 
-    def padded(self, start: int, stop: int, pad_id: int = 0) -> tuple[Tensor, Tensor]:
-        """Distinct chunks ``start`` to ``stop``, padded to the longest of them.
+    def padded(self, start: int, stop: int, pad_id: int = 0, length: int | None = None) -> tuple[Tensor, Tensor]:
+        """Distinct chunks ``start`` to ``stop``, padded to the longest of them, or padded or cut to ``length``.
 
         Returns:
             ``input_ids`` and ``attention_mask``, int64 ``[stop - start, length]``, on the device of ``tokens``.
@@ -97,7 +111,7 @@ class TextBatch:
         device = self.tokens.device
         offsets = self.chunk_offsets[start : stop + 1].to(device, non_blocking=True)
         begin, lengths = offsets[:-1, None], offsets.diff()[:, None]
-        position = torch.arange(self.length(start), device=device)
+        position = torch.arange(length or self.length(start), device=device)
         mask = position < lengths
         last = self.tokens.numel() - 1
         ids = self.tokens[(begin + position).clamp_(max=last)].long().masked_fill_(~mask, pad_id)
@@ -127,14 +141,25 @@ class TextBatch:
         return dataclasses.replace(self, tokens=self.tokens.pin_memory())
 
 
-def encode_rows(text: TextBatch, encode: Encode, budget: TokenBudget, pad_id: int = 0) -> Tensor:
+def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
+    """``start, start + 1, ...`` for each start, ``length`` of them, one after the other."""
+    before = lengths.cumsum(0) - lengths
+    return torch.arange(int(lengths.sum())) + torch.repeat_interleave(starts - before, lengths)
+
+
+def encode_rows(
+    text: TextBatch, encode: Encode, budget: TokenBudget, pad_id: int = 0, length: int | None = None
+) -> Tensor:
     """Encode the distinct chunks in micro-batches and average them by row.
 
     Args:
         text: The field's chunks.
-        encode: Gives one vector for each padded chunk; its result for a chunk must not depend on the padding.
-        budget: Tokens at once; halved here when the accelerator runs out of memory.
+        encode: Gives one vector for each padded chunk; its result for a chunk must not depend on the padding, unless
+            ``length`` is given.
+        budget: Tokens at once, padding included; halved here when the accelerator runs out of memory.
         pad_id: Id of the padding token.
+        length: Pad or cut every chunk to exactly this many tokens; each micro-batch is as long as its longest chunk
+            where None.
 
     Returns:
         float32 ``[rows, size]``.
@@ -145,31 +170,32 @@ def encode_rows(text: TextBatch, encode: Encode, budget: TokenBudget, pad_id: in
     parts: list[Tensor] = []
     start = 0
     while start < text.distinct:
-        count = max(1, budget.tokens // text.length(start))
+        width = length or text.length(start)
+        count = max(1, budget.tokens // width)
         stop = min(start + count, text.distinct)
         ran_out = False
         try:
-            parts.append(encode(*text.padded(start, stop, pad_id)))
+            parts.append(encode(*text.padded(start, stop, pad_id, length)))
             start = stop
         except torch.OutOfMemoryError as error:
             if stop - start == 1:
                 raise DeviceOutOfMemoryError(
-                    f"the accelerator has no room for one chunk of {text.length(start)} tokens: {error}",
+                    f"the accelerator has no room for one chunk of {width} tokens: {error}",
                     fix="lower max_sen_len, free the device, or score on the CPU with --device cpu",
                 ) from error
-            budget.tokens = (stop - start) * text.length(start)  # what was tried, which may be less than was allowed
+            budget.tokens = (stop - start) * width  # what was tried, which may be less than was allowed
             budget.halve()
             ran_out = True
         if ran_out:  # outside the except: the error itself holds on to what was computed
             torch.cuda.empty_cache()
     if not parts:
-        parts = [encode(*_one_pad(text, pad_id))[:0]]
+        parts = [encode(*_padding(text, pad_id, length or 1))[:0]]
     return text.row_means(torch.cat(parts))
 
 
-def _one_pad(text: TextBatch, pad_id: int) -> tuple[Tensor, Tensor]:
-    """A chunk of one padding token: it tells the encoder's vector size where no row has a chunk."""
-    ids = torch.full((1, 1), pad_id, dtype=torch.int64, device=text.tokens.device)
+def _padding(text: TextBatch, pad_id: int, length: int) -> tuple[Tensor, Tensor]:
+    """A chunk of padding alone: it tells the encoder's vector size where no row has a chunk."""
+    ids = torch.full((1, length), pad_id, dtype=torch.int64, device=text.tokens.device)
     return ids, torch.ones_like(ids)
 
 
@@ -199,6 +225,15 @@ class Batch:
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory; the data loader calls this."""
         return self._map(lambda value: value.pin_memory())
+
+    def select(self, rows: Tensor) -> Batch:
+        """Some of the rows, int64 ``[rows]``, in that order; they belong to no window."""
+        return Batch(
+            rows=len(rows),
+            texts={column: text.select(rows) for column, text in self.texts.items()},
+            features=self.features[rows] if self.features.numel() else torch.empty(len(rows), 0),
+            labels=None if self.labels is None else self.labels[rows],
+        )
 
     def names(self, rows: Sequence[int]) -> list[Any]:
         """What errors call some of the rows: their ids, where the batch is a window; else their positions."""

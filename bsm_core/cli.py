@@ -1,4 +1,4 @@
-"""The ``bsm`` command: ``run``, ``plugins``, ``inspect``, ``pack``, ``convert``."""
+"""The ``bsm`` command: ``run``, ``train``, ``plugins``, ``inspect``, ``pack``, ``convert``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bsm_core import __version__
-from bsm_core.errors import BSMError, SinkError
+from bsm_core.errors import BSMError, SinkError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bsm", description="Batch inference for text and tabular classifiers.")
     parser.add_argument("--version", action="version", version=f"bsm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_run, _add_plugins, _add_inspect, _add_pack, _add_convert):
+    for add in (_add_run, _add_train, _add_plugins, _add_inspect, _add_pack, _add_convert):
         add(commands)
     arguments = parser.parse_args(argv)
     handler: Callable[[argparse.Namespace], int] = arguments.handler
@@ -57,6 +59,50 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = commands.add_parser("run", help="score a table (the same as python -m bsm_core.run)")
     run.add_arguments(parser)
     parser.set_defaults(handler=run.execute)
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("train", help="turn a table and a config into an artifact")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the config, a JSON file")
+    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="rows with labels: a folder or a file")
+    parser.add_argument("--validation", type=Path, metavar="PATH", help="rows to measure on (default: some of --data)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder for the artifact")
+    parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu"], default="auto", help="(default auto)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a config key, in JSON or as text; repeatable"
+    )
+    parser.set_defaults(handler=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from bsm_core.run import guarded
+
+    def work() -> None:
+        from bsm_core.training import train
+        from bsm_core.training.config import read_config_file
+
+        config = read_config_file(arguments.config) | dict(map(key_and_value, arguments.set))
+        with _writing(arguments.output):
+            train(
+                config,
+                arguments.data,
+                arguments.output,
+                validation=arguments.validation,
+                accelerator=arguments.accelerator,
+            )
+
+    return guarded(work)
+
+
+def key_and_value(text: str) -> tuple[str, Any]:
+    """A config key and its value, from ``KEY=VALUE``; the value is JSON, or text where it is not."""
+    key, found, value = text.partition("=")
+    if not (key and found):
+        raise UsageError(f"--set {text!r} cannot be used", fix="write KEY=VALUE, for example --set max_epochs=5")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
 
 def _add_plugins(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -102,14 +148,20 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _try_to_load(model_dir: Path, problems: list[str]) -> None:
-    """Only building it all shows whether steps, config and weights fit together; and a row, whether the model works."""
+    """Only building it all shows whether steps, config and weights fit together; and rows, whether the model works."""
     import pyarrow as pa
 
+    from bsm_core.artifact import Artifact, unpacked
+    from bsm_core.artifact.check_rows import read_check_rows
     from bsm_core.predictor import Predictor
+    from bsm_core.self_check import check
 
     try:
-        predictor = Predictor.from_artifact(model_dir)
+        with unpacked(model_dir) as folder:
+            predictor, rows = Predictor.load(Artifact.load(folder)), read_check_rows(folder)
         predictor.predict(pa.table({name: pa.nulls(1) for name in predictor.preprocessor.wanted}))
+        if rows is not None:
+            check(predictor, rows)
     except BSMError as error:
         problems.append(error.one_line())
 
@@ -119,16 +171,37 @@ def _add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder or a model.tar.gz")
     parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a folder, or a name in .tar.gz")
     parser.add_argument("--safe-only", action="store_true", help="leave the pickled twins out")
+    checks = parser.add_mutually_exclusive_group()
+    checks.add_argument("--data", type=Path, metavar="TABLE", help="store its first rows for the self-check")
+    checks.add_argument("--no-self-check", action="store_true", help="keep check rows without scoring them")
     parser.set_defaults(handler=_pack)
 
 
 def _pack(arguments: argparse.Namespace) -> int:
     from bsm_core.artifact import pack
 
+    checked = {} if arguments.no_self_check else {"before_publishing": partial(_check_packed, data=arguments.data)}
     with _writing(arguments.destination):
-        packed = pack(arguments.source, arguments.destination, safe_only=arguments.safe_only)
+        packed = pack(arguments.source, arguments.destination, safe_only=arguments.safe_only, **checked)
     _say(str(packed))
     return 0
+
+
+def _check_packed(folder: Path, data: Path | None) -> None:
+    """Store check rows from a table; without one, those that the artifact has must hold."""
+    from bsm_core.artifact import Artifact
+    from bsm_core.artifact.check_rows import read_check_rows, write_check_rows
+    from bsm_core.predictor import Predictor
+    from bsm_core.self_check import ROWS, check, make
+    from bsm_core.tables import TableSource
+
+    if data is not None:
+        predictor, source = Predictor.load(Artifact.load(folder)), TableSource.open(data)
+        source.require(predictor.preprocessor.wanted)
+        window = next(source.windows(list(predictor.preprocessor.wanted), rows=ROWS))
+        write_check_rows(folder, make(predictor, window.table))
+    elif (rows := read_check_rows(folder)) is not None:
+        check(Predictor.load(Artifact.load(folder)), rows)
 
 
 def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

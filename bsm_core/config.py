@@ -145,10 +145,11 @@ def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
+        problems = dict.fromkeys(map(_describe, error.errors()))  # a key that two text fields share is said once
         raise ConfigError(
-            f"{error.error_count()} problem(s) in the config of the artifact",
+            f"{len(problems)} problem(s) in the config of the artifact",
             where=where,
-            details=[_describe(problem) for problem in error.errors()],
+            details=list(problems),
             fix="correct these keys in hyperparameters.json or model_artifacts.pth and pack the artifact again",
         ) from None
 
@@ -158,4 +159,8 @@ def _describe(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{path}: missing"
-    return f"{path}: {message} (it is {problem['input']!r})" if path else message
+    return f"{path}: {message} (it is {_shortened(repr(problem['input']))})" if path else message
+
+
+def _shortened(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

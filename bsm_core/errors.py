@@ -137,6 +137,10 @@ class TokenizerError(ArtifactError, OSError):
     """Neither the artifact nor any other place has the tokenizer or the encoder's config."""
 
 
+class SelfCheckError(ArtifactError):
+    """An artifact that gives its check rows other probabilities than when it was packed."""
+
+
 # Data
 
 

@@ -188,6 +188,19 @@ class Features:
         return FeatureMatrix(values, {name: column.bad for name, column in made.items() if column.bad})
 
 
+def category_texts(column: Column) -> list[str]:
+    """The text that a risk table looks each cell up by; ``"nan"`` where it is missing or has none."""
+    encoded = _cells(column).dictionary_encode()
+    texts = [_text(value) or "nan" for value in encoded.dictionary.to_numpy(zero_copy_only=False)]
+    return [*np.array([*texts, "nan"], dtype=object)[encoded.indices.fill_null(len(texts)).to_numpy()]]
+
+
+def category_key(text: str) -> Decimal | str:
+    """What all spellings of a category have in common: ``3``, ``3.0`` and ``3e0`` are one number."""
+    key = _canonical(text)
+    return text if key is None else key
+
+
 def _cells(column: Column) -> Any:
     """A column as one Arrow array, of booleans, integers, floats or raw bytes; what is none of these is unreadable."""
     if not isinstance(column, pa.Array | pa.ChunkedArray):

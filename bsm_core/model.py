@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from bsm_core.batch import Batch, TokenBudget
 from bsm_core.config import count_classes, validated
-from bsm_core.errors import BSMError, ModelFailedError
+from bsm_core.errors import BSMError, ConfigError, ModelFailedError
 from bsm_core.registry import Component
 
 _ROWS_NAMED = 10
@@ -159,11 +159,38 @@ class ModelBase(pl.LightningModule):
         where = f"{component.target} of {component.provider}" if component else f"{cls.__module__}:{cls.__qualname__}"
         return ModelFailedError(f"model class {name!r} {what}", where=where, details=details, fix=fix)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross entropy with the class weights."""
-        loss: Tensor = self.loss_op(self(batch), batch.labels)
+    def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
+        """Start one part of the model from pretrained weights, before training; override it where there is such a part.
+
+        Args:
+            key: The config key that describes the part: ``"text_encoder"``, ``"primary_text_encoder"``,
+                ``"secondary_text_encoder"``, or ``"embedding_mat"``.
+            state: Of an encoder, the state dict of the transformers model; of an embedding matrix, ``"weight"``, float
+                ``[vocabulary, dimensions]``.
+
+        Raises:
+            ConfigError: The class has no such part, or the weights do not fit it.
+        """
+        raise ConfigError(
+            f"model class {type(self).__name__} takes no pretrained weights",
+            where=f"config.{key}",
+            fix="leave the key out, or override load_pretrained in the model class",
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
+        """Cross entropy with the class weights.
+
+        Raises:
+            ModelFailedError: ``forward`` raises, or gives something other than logits of that shape.
+        """
+        with self._named_in_errors():
+            loss: Tensor = self.loss_op(self._checked_logits(self(batch), batch.rows), batch.labels)
         self.log("train_loss", loss, batch_size=batch.rows)
         return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
+        """Class probabilities, as :meth:`predict_step` gives them; metrics are the training job's."""
+        return self.predict_step(batch)
 
     def configure_optimizers(self) -> Any:
         """AdamW without decay on biases and norms; linear warm-up and decay where ``run_scheduler``."""

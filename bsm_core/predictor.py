@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -123,7 +124,7 @@ class Predictor:
         """
         import pandas as pd
 
-        columns, index = _columns(data, self.preprocessor.wanted)
+        columns, index = table_columns(data, self.preprocessor.wanted)
         batch, findings = self.preprocessor.batch(columns, len(data))
         warn_of_texts(findings)
         warn_of_counts(findings.counts())
@@ -193,30 +194,40 @@ def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: i
     values = artifact.model_config(wants=model_class.Config.model_fields)
     if batch_size is not None:
         values["batch_size"] = batch_size
-    try:
+    where = "the artifact's config and text_encoder/config.json"
+    with building(artifact.config.model_class, where, "correct the key it speaks of, and pack the artifact again"):
         model = model_class.from_config(values)
-    except BSMError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"model class {artifact.config.model_class!r} cannot be built: {type(error).__name__}: {error}",
-            where="the artifact's config and text_encoder/config.json",
-            fix="correct the key it speaks of, and pack the artifact again",
-        ) from error
     expected = {name: value.shape for name, value in model.state_dict().items()}
     weights = artifact.state_dict_for(expected, model.optional_state)
     model.load_state_dict(weights, strict=False)  # strictness is state_dict_for's, which lists everything at once
     return model.eval()
 
 
-def _columns(data: Any, wanted: Mapping[str, str]) -> tuple[dict[str, Column], Any]:
-    """The wanted columns of a frame or table, and the frame's index."""
+@contextmanager
+def building(model_class: str, where: str, fix: str) -> Iterator[None]:
+    """What a model class raises while it is built is an error of its config."""
+    try:
+        yield
+    except BSMError:
+        raise
+    except Exception as error:
+        what = f"model class {model_class!r} cannot be built: {type(error).__name__}: {error}"
+        raise ConfigError(what, where=where, fix=fix) from error
+
+
+def table_columns(data: pd.DataFrame | pa.Table, wanted: Mapping[str, str]) -> tuple[dict[str, Column], Any]:
+    """The wanted columns of a frame or table, and the frame's index.
+
+    Raises:
+        UsageError: ``data`` is neither.
+        MissingColumnsError: Columns are missing; it names all of them, and who wants each.
+        DataError: A wanted column is there more than once.
+    """
     import pandas as pd
 
-    is_table = isinstance(data, pa.Table)
-    if not is_table and not isinstance(data, pd.DataFrame):
+    if not isinstance(data, pa.Table | pd.DataFrame):
         raise UsageError(f"a {type(data).__name__} is no table", fix="give a pandas DataFrame or a pyarrow Table")
-    names = list(data.column_names if is_table else data.columns)
+    names: list[Any] = list(data.columns) if isinstance(data, pd.DataFrame) else data.column_names
     missing = [name for name in wanted if name not in names]
     if missing:
         raise MissingColumnsError(
@@ -229,9 +240,9 @@ def _columns(data: Any, wanted: Mapping[str, str]) -> tuple[dict[str, Column], A
             f"columns that are there more than once: {', '.join(map(repr, twice))}",
             fix="a column that is read must have a name of its own",
         )
-    if is_table:
-        return {name: data.column(name) for name in wanted}, None
-    return {name: _from_pandas(data[name]) for name in wanted}, data.index
+    if isinstance(data, pd.DataFrame):
+        return {name: _from_pandas(data[name]) for name in wanted}, data.index
+    return {name: data.column(name) for name in wanted}, None
 
 
 def _missing_line(name: str, wants: str, names: Sequence[Any]) -> str:

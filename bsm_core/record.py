@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,8 +9,7 @@ from typing import Any
 from bsm_core.registry import Component
 from bsm_core.settings import Settings
 from bsm_core.sink import Committed
-
-_LIBRARIES = ("bsm", "torch", "lightning", "transformers", "tokenizers", "pyarrow", "numpy")
+from bsm_core.versions import installed
 
 
 def run_record(
@@ -21,6 +18,7 @@ def run_record(
     used: str,
     components: Sequence[Component],
     hashes: Mapping[str, str],
+    self_check: float | None,
     committed: Committed,
     seconds: float,
 ) -> dict[str, Any]:
@@ -31,6 +29,7 @@ def run_record(
         used: The devices that were used.
         components: The plugin components in use.
         hashes: sha256 of each file of the artifact.
+        self_check: How far off the artifact's check rows were; None where they were not scored.
         committed: What was written.
         seconds: Wall time of the run.
     """
@@ -39,7 +38,8 @@ def run_record(
         "device": {"asked": settings.model_dump(mode="json")["device"], "used": used},
         "components": [{"kind": c.kind, "name": c.name, "origin": c.origin} for c in components],
         "artifact": dict(hashes),
-        "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in _LIBRARIES}},
+        "self_check": None if self_check is None else {"largest_difference": self_check},
+        "versions": installed(),
         "rows": committed.rows,
         "windows": committed.windows,
         "counts": dict(committed.counts),

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices = [c for c in _flatten(field.annotation) if isinstance(c, str)]
         if field.annotation is bool:
             options["action"] = "store_const"
-            options["const"] = True
+            options["const"] = not field.default  # a switch is there to be thrown
         elif choices and source.metavar is None:
             options["choices"], options["type"] = choices, str.lower
         else:
@@ -35,13 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the job that the arguments describe; errors become a message and an exit status."""
     flags = {name: getattr(arguments, name) for name in sources()}
+
+    def work() -> None:
+        from bsm_core import job
+
+        job.run(flags, os.environ)
+
+    return guarded(work)
+
+
+def guarded(work: Callable[[], object]) -> int:
+    """Do some long work, with log lines on standard error; errors become a message and an exit status."""
     try:
         with _interruptible():
-            from bsm_core import job
             from bsm_core.log import configure
 
             configure()
-            job.run(flags, os.environ)
+            work()
     except BSMError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.artifact.feature_tables import RiskTable, read_impute, read_risk_tables
 from bsm_core.artifact.files import (
     HYPERPARAMETERS,
@@ -49,6 +50,8 @@ class Description:
             module).
         embedding_shape: ``[vocabulary, dimensions]``.
         versions: What it was trained with.
+        self_check: Of its check rows, if it has any: their number (``rows``), and the ``precision``, ``device`` and
+            ``versions`` they were made with.
         files: Of each: ``name``, ``bytes``, ``sha256``.
         components: Of the model class and each step: ``kind``, ``name``, and ``provider`` or ``problem``.
         warnings: What is odd, a line each; the artifact loads all the same.
@@ -62,6 +65,7 @@ class Description:
     weights: dict[str, Any] = field(default_factory=dict)
     embedding_shape: list[int] | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    self_check: dict[str, Any] = field(default_factory=dict)
     files: list[dict[str, Any]] = field(default_factory=list)
     components: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -81,6 +85,7 @@ class Description:
             ("weights", _weights_lines(self.weights)),
             ("embedding", [f"{self.embedding_shape}"] if self.embedding_shape else []),
             ("versions", [f"{name} {version}" for name, version in self.versions.items()]),
+            ("self-check", [_self_check_line(self.self_check)] if self.self_check else []),
             ("provided by", [_component_line(item) for item in self.components]),
             ("files", [f"{item['sha256'][:12]}  {_size(item['bytes']):>9}  {item['name']}" for item in self.files]),
             ("warnings", self.warnings),
@@ -131,6 +136,7 @@ def _describe(path: str, folder: Path, registry: Registry) -> Description:
     impute = read(IMPUTE, read_impute)
     embedding = problems.guard(lambda: read_embedding(model_artifacts))
     weights = read(WEIGHTS, read_weights)
+    rows = problems.guard(lambda: read_check_rows(folder))
     model_class = raw.get("model_class")
     return Description(
         path=path,
@@ -140,6 +146,7 @@ def _describe(path: str, folder: Path, registry: Registry) -> Description:
         weights=_weights(weights) if weights else {},
         embedding_shape=None if embedding is None else list(embedding.shape),
         versions=versions(model_artifacts),
+        self_check=_self_check(rows) if rows else {},
         files=[
             {"name": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": sha256(file)}
             for file in list_files(folder)
@@ -219,6 +226,10 @@ def _weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def _self_check(rows: CheckRows) -> dict[str, Any]:
+    return {"rows": len(rows.rows), **rows.model_dump(include={"precision", "device", "versions"})}
+
+
 def _components(
     model_class: Any, config: ArtifactConfig | None, registry: Registry, problems: _Problems
 ) -> list[dict[str, Any]]:
@@ -260,6 +271,11 @@ def _weights_lines(weights: Mapping[str, Any]) -> list[str]:
         f"{weights['tensors']} tensors of {', '.join(weights['dtypes'])}"
     )
     return [total, *(f"{name}: {count:,}" for name, count in weights["parts"].items())]
+
+
+def _self_check_line(item: Mapping[str, Any]) -> str:
+    made_with = ", ".join(f"{name} {version}" for name, version in item["versions"].items())
+    return f"{item['rows']} row(s), {item['precision']} on {item['device']}, {made_with}"
 
 
 def _component_line(item: Mapping[str, Any]) -> str:

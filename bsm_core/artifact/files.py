@@ -11,6 +11,7 @@ from typing import Any
 from bsm_core.errors import ArtifactError, CorruptArtifactError, MissingArtifactFilesError
 
 ARCHIVE = "model.tar.gz"
+TRAINING_METRICS = "training_metrics.json"
 HYPERPARAMETERS = "hyperparameters.json"
 MODEL_ARTIFACTS = "model_artifacts.pth"
 # Of two twins the safe format comes first: it is the one that is read.

@@ -10,15 +10,17 @@ import pickle
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from bsm_core.artifact.check_rows import SELF_CHECK
 from bsm_core.artifact.feature_tables import check_impute, check_risk_tables
 from bsm_core.artifact.files import (
     ARCHIVE,
@@ -51,8 +53,8 @@ def save_artifact(
     state_dict: Mapping[str, Tensor],
     risk_tables: Mapping[str, Any],
     impute: Mapping[str, Any],
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    encoder_config: Mapping[str, Any] | None = None,
+    tokenizers: Mapping[str, PreTrainedTokenizerBase] = MappingProxyType({}),
+    encoder_configs: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     embedding_mat: Tensor | np.ndarray[Any, Any] | None = None,
     vocab: Mapping[str, int] | None = None,
     safe_only: bool = False,
@@ -65,8 +67,10 @@ def save_artifact(
         state_dict: ``model.state_dict()``.
         risk_tables: ``{feature: {"bins": {category: value}, "default_bin": value}}``.
         impute: ``{feature: value}``.
-        tokenizer: Written to ``tokenizer/``.
-        encoder_config: The Hugging Face config of the encoder, written to ``text_encoder/config.json``.
+        tokenizers: By prefix: ``""`` for every text field, ``"primary_"`` or ``"secondary_"`` for one; each is
+            written to ``<prefix>tokenizer/``.
+        encoder_configs: Hugging Face configs of encoders, by prefix; each is written to
+            ``<prefix>text_encoder/config.json``.
         embedding_mat: ``[vocabulary, dimensions]``.
         vocab: Id by token.
         safe_only: Leave out the pickled twins ``model.pth``, ``risk_table_map.pkl`` and ``impute_dict.pkl``.
@@ -80,7 +84,7 @@ def save_artifact(
     """
     folder = Path(folder)
     plain = _as_json(config, "config")
-    encoder = None if encoder_config is None else _as_json(encoder_config, "encoder_config")
+    encoders = {prefix: _as_json(value, f"encoder_configs[{prefix!r}]") for prefix, value in encoder_configs.items()}
     ArtifactConfig.from_mapping(plain, where="config")
     tables, values = check_risk_tables(risk_tables, where="risk_tables"), check_impute(impute, where="impute")
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,21 +102,28 @@ def save_artifact(
     _write_weights(folder / WEIGHTS[0], state_dict)
     _write_json(folder / RISK_TABLES[0], tables)
     _write_json(folder / IMPUTE[0], values)
-    for twin in _PICKLED_TWINS:
-        (folder / twin).unlink(missing_ok=True)
+    for stale in (*_PICKLED_TWINS, SELF_CHECK):  # of an artifact that was here before
+        (folder / stale).unlink(missing_ok=True)
     if not safe_only:
         torch.save({key: value.detach().cpu() for key, value in state_dict.items()}, folder / WEIGHTS[1])
         (folder / RISK_TABLES[1]).write_bytes(pickle.dumps(tables, protocol=4))
         (folder / IMPUTE[1]).write_bytes(pickle.dumps(values, protocol=4))
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder / TOKENIZER.folder)
-    if encoder is not None:
-        (folder / ENCODER.folder).mkdir(exist_ok=True)
-        _write_json(folder / ENCODER.folder / "config.json", encoder)
+    for prefix, tokenizer in tokenizers.items():
+        tokenizer.save_pretrained(folder / f"{prefix}{TOKENIZER.folder}")
+    for prefix, encoder in encoders.items():
+        place = folder / f"{prefix}{ENCODER.folder}"
+        place.mkdir(exist_ok=True)
+        _write_json(place / "config.json", encoder)
     return folder
 
 
-def pack(source: Path, destination: Path, *, safe_only: bool = False) -> Path:
+def pack(
+    source: Path,
+    destination: Path,
+    *,
+    safe_only: bool = False,
+    before_publishing: Callable[[Path], None] = lambda folder: None,
+) -> Path:
     """Make an artifact complete in itself: its own files, the safe formats, the tokenizer and the encoder's config.
 
     The same source gives the same bytes.
@@ -121,6 +132,8 @@ def pack(source: Path, destination: Path, *, safe_only: bool = False) -> Path:
         source: An artifact: a folder or an archive.
         destination: A new folder; or, in ``.tar.gz``, a new archive, beside which its ``.sha256`` is written.
         safe_only: Leave out the pickled twins ``model.pth``, ``risk_table_map.pkl`` and ``impute_dict.pkl``.
+        before_publishing: Called with the folder of the packed files, which it may add to; where it raises, there is no
+            destination.
 
     Returns:
         The destination.
@@ -138,6 +151,7 @@ def pack(source: Path, destination: Path, *, safe_only: bool = False) -> Path:
         artifact = Artifact.load(folder)
         packed = work / "artifact"
         _complete(artifact, packed, safe_only)
+        before_publishing(packed)
         if to_archive:
             _write_archive(packed, work / destination.name)
             _publish_archive(work / destination.name, destination)

@@ -22,6 +22,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from bsm_core.artifact import Artifact
+from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.batch import Batch
 from bsm_core.dataset import WindowInfo, WindowLoader
 from bsm_core.engines.devices import DevicePlan
@@ -30,6 +31,7 @@ from bsm_core.errors import DataError, EngineError, MissingColumnsError
 from bsm_core.memory import FreeMemory
 from bsm_core.predictor import Predictor, probability_names, warn_of_counts, warn_of_texts
 from bsm_core.record import run_record
+from bsm_core.self_check import check
 from bsm_core.settings import Settings
 from bsm_core.sink import Committed, Sink
 from bsm_core.tables import TableSource, output_schema, warn_of_passed_over
@@ -93,6 +95,23 @@ class PartWriter(BasePredictionWriter):
         self._free.give_back()
 
 
+class SelfCheck(Callback):
+    """Scores the artifact's check rows before the first window, on the model as it is about to run.
+
+    Attributes:
+        difference: The largest difference of a probability, once they have been scored.
+    """
+
+    def __init__(self, predictor: Predictor, rows: CheckRows | None) -> None:
+        self.difference: float | None = None
+        self._predictor, self._rows = predictor, rows
+
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        """Score them: the model is on its device now, and no window has been scored."""
+        if self._rows is not None:
+            self.difference = check(self._predictor, self._rows)
+
+
 class _DDP(DDPStrategy):
     def setup_environment(self) -> None:
         try:
@@ -120,6 +139,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     if not rank:
         warn_of_passed_over(settings.data_dir)
     artifact = Artifact.load(job.artifact)
+    rows = read_check_rows(job.artifact) if settings.self_check else None
     hashes = artifact.hashes if settings.run_record and not rank else {}  # now: files may change while we work
     predictor = Predictor.load(artifact, batch_size=settings.batch_size, keep=list(keep))
     _check_columns(predictor, source, keep)
@@ -134,8 +154,9 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
         num_workers=settings.num_workers,
         pin_memory=plan.accelerator == "gpu",
     )
-    runner = trainer(plan, [PartWriter(sink), *([Progress()] if rank == 0 else [])])
+    self_check = SelfCheck(predictor, rows)
     with quiet():
+        runner = trainer(plan, [self_check, PartWriter(sink), *([Progress()] if rank == 0 else [])])
         runner.predict(predictor.model, loader, return_predictions=False)
     runner.strategy.barrier("parts")
     if rank:
@@ -149,6 +170,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
         used=str(plan),
         components=predictor.components,
         hashes=hashes,
+        self_check=self_check.difference,
         committed=committed,
         seconds=time.time() - job.began,
     )
@@ -196,7 +218,9 @@ def _check_columns(predictor: Predictor, source: TableSource, keep: Mapping[str,
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings of Lightning that tell the user nothing."""
+    """Without the warnings and log lines of Lightning that tell the user nothing."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what they say at start is in our summary
     with warnings.catch_warnings():
         for message in _BESIDE_THE_POINT:
             warnings.filterwarnings("ignore", message)
@@ -205,8 +229,6 @@ def quiet() -> Iterator[None]:
 
 def trainer(plan: DevicePlan, callbacks: list[Callback]) -> Trainer:
     """A Trainer that predicts on the devices of a plan, and neither logs nor saves anything."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # what they say at start is in our summary
     return Trainer(
         accelerator=plan.accelerator,
         devices=plan.count if plan.accelerator == "cpu" else list(plan.ids),

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 from support.plugins import forget_modules, run_python, write_plugin
-from support.toy import CONFIG
+from support.toy import CONFIG, toy_rows
 
 from bsm_core import __version__, cli, run
+from bsm_core.artifact import unpacked
+from bsm_core.artifact.check_rows import read_check_rows
 from bsm_core.registry import default_registry
+from bsm_core.self_check import add_check
 
+BOTH = ["pack", "a", "b", "--data", "c", "--no-self-check"]
 HEAVY = ("torch", "lightning", "pyarrow", "transformers", "pandas", "numpy")
 
 
@@ -89,6 +93,10 @@ def test_a_form_at_a_time(capsys):
     assert "not allowed with" in capsys.readouterr().err
 
 
+def change_impute(artifact: Path) -> None:
+    (artifact / "impute_dict.json").write_text('{"amount": 99}')
+
+
 # What nothing heavy may be imported for
 
 
@@ -138,7 +146,7 @@ def test_help_names_every_command(capsys):
         assert f"\n    {command} " in out
 
 
-@pytest.mark.parametrize("arguments", [[], ["score"], ["inspect"], ["pack", "a"], ["convert", "a"], ["run"]])
+@pytest.mark.parametrize("arguments", [[], ["score"], ["inspect"], ["pack", "a"], ["convert", "a"], ["run"], BOTH])
 def test_wrong_usage(arguments):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
@@ -188,6 +196,73 @@ def test_pack(toy_artifact, tmp_path, capsys):
     assert capsys.readouterr().out == f"{packed}\n"
     assert (packed / "model.safetensors").exists()
     assert not list(packed.glob("*.pkl"))
+
+
+def test_inspect_lists_a_self_check_that_fails(toy_artifact, capsys):
+    add_check(toy_artifact, toy_rows())
+    assert cli.main(["inspect", str(toy_artifact)]) == 0
+    assert "self-check\n  8 row(s), float32 on cpu, " in capsys.readouterr().out
+    change_impute(toy_artifact)
+    assert cli.main(["inspect", str(toy_artifact), "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem.startswith("SelfCheckError: the artifact gives other probabilities here")
+    assert "features differ: 'amount'" in problem
+
+
+def test_pack_stores_the_first_rows_of_a_table(toy_artifact, tmp_path):
+    toy_rows().to_csv(tmp_path / "t.csv", index=False)
+    toy_rows().to_parquet(tmp_path / "t.parquet")
+    packed = [tmp_path / f"{i}.tar.gz" for i in range(3)]
+    for archive, table in zip(packed, ["t.csv", "t.csv", "t.parquet"], strict=True):
+        assert cli.main(["pack", str(toy_artifact), str(archive), "--data", str(tmp_path / table)]) == 0
+    with unpacked(packed[0]) as folder:
+        assert read_check_rows(folder).rows == toy_rows(8)[["amount", "channel", "chat"]].to_dict("records")
+    assert packed[0].read_bytes() == packed[1].read_bytes() == packed[2].read_bytes()
+    assert not (toy_artifact / "self_check.json").exists()
+
+
+def test_pack_stores_rows_for_an_artifact_of_pickles(toy_artifact, tmp_path):
+    for name in ("model.safetensors", "risk_table_map.json", "impute_dict.json"):
+        (toy_artifact / name).unlink()
+    toy_rows(3).to_csv(tmp_path / "t.csv", index=False)
+    assert cli.main(["pack", str(toy_artifact), str(tmp_path / "new"), "--data", str(tmp_path / "t.csv")]) == 0
+    assert len(read_check_rows(tmp_path / "new").rows) == 3
+
+
+def test_pack_keeps_check_rows_that_hold_and_refuses_others(toy_artifact, tmp_path, capsys):
+    add_check(toy_artifact, toy_rows())
+    stored = (toy_artifact / "self_check.json").read_bytes()
+    assert cli.main(["pack", str(toy_artifact), str(tmp_path / "good")]) == 0
+    assert (tmp_path / "good/self_check.json").read_bytes() == stored
+    change_impute(toy_artifact)
+    assert cli.main(["pack", str(toy_artifact), str(tmp_path / "bad")]) == 1
+    assert "SelfCheckError" in capsys.readouterr().err
+    assert not (tmp_path / "bad").exists()
+    assert cli.main(["pack", str(toy_artifact), str(tmp_path / "unchecked"), "--no-self-check"]) == 0
+    assert (tmp_path / "unchecked/self_check.json").read_bytes() == stored
+    toy_rows(3).to_csv(tmp_path / "t.csv", index=False)
+    assert cli.main(["pack", str(toy_artifact), str(tmp_path / "meant"), "--data", str(tmp_path / "t.csv")]) == 0
+    assert cli.main(["inspect", str(tmp_path / "meant")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (toy_rows(0), "DataError: there are no rows to check the artifact with"),
+        (toy_rows(2)[["id", "chat"]], "MissingColumnsError: 2 column(s) are missing from the data"),
+    ],
+    ids=["none", "columns"],
+)
+def test_a_table_that_gives_no_check_rows_leaves_no_artifact(toy_artifact, tmp_path, capsys, rows, words):
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    assert cli.main(["pack", str(toy_artifact), str(tmp_path / "new"), "--data", str(tmp_path / "t.csv")]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_packing_without_check_rows_needs_no_plugin(toy_artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr("bsm_core.predictor.Predictor.load", lambda *a, **k: pytest.fail("built"))
+    assert cli.main(["pack", str(toy_artifact), str(tmp_path / "new")]) == 0
 
 
 def test_convert(tmp_path, capsys):

@@ -18,6 +18,7 @@ from bsm_core import Predictor, job
 from bsm_core.artifact import pack
 from bsm_core.errors import (
     BSMError,
+    CorruptArtifactError,
     DataError,
     EngineError,
     MissingArtifactFilesError,
@@ -25,9 +26,11 @@ from bsm_core.errors import (
     MixedFormatsError,
     ModelFailedError,
     NoInferenceDataError,
+    SelfCheckError,
     SinkError,
     UsageError,
 )
+from bsm_core.self_check import add_check
 
 ENV = {"ID_FIELD": "id"}
 
@@ -385,6 +388,51 @@ def test_a_model_class_that_fails_is_named(run, monkeypatch):
     assert "'toy_model' failed: IndexError" in str(error)
     assert "of toy-bsm 1.0" in str(error)
     assert isinstance(error.__cause__, IndexError)
+
+
+# Self-check
+
+
+@pytest.fixture
+def changed(run):
+    """The artifact's imputation value is no longer what it was when its check rows were made."""
+    add_check(run.artifact, toy_rows())
+    (run.artifact / "impute_dict.json").write_text('{"amount": 99}')
+    toy_rows(12).to_csv(run.data / "t.csv", index=False)
+
+
+@pytest.mark.parametrize("flags", [{}, {"num_workers": 1}, {"device": "cpu", "devices": "2"}], ids=str)
+def test_an_artifact_that_gives_other_numbers_scores_no_window(run, changed, monkeypatch, flags):
+    monkeypatch.setattr("bsm_core.sink.Sink.write_part", lambda *a, **k: pytest.fail("a part was written"))
+    error = failed(run, SelfCheckError, window_rows=3, **flags)
+    assert "off by " in error.what
+    assert "features differ: 'amount'" in str(error)
+
+
+def test_an_artifact_is_run_without_its_check_when_told_so(run, changed):
+    assert run(self_check=False, run_record=True).rows == 12
+    assert json.loads((run.out / "run.json").read_text())["self_check"] is None
+
+
+@pytest.mark.parametrize("flags", [{}, {"device": "cpu", "devices": "2"}], ids=str)
+def test_check_rows_that_hold_change_nothing_but_the_record(run, caplog, flags):
+    toy_rows(12).to_csv(run.data / "t.csv", index=False)
+    without = run(window_rows=3, run_record=True, **flags)
+    bytes_without = without.path.read_bytes()
+    assert json.loads((run.out / "run.json").read_text())["self_check"] is None
+    add_check(run.artifact, toy_rows().assign(chat="!", amount="many"))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "bsm"):
+        done = run(window_rows=3, run_record=True, **flags)
+    assert (done, done.path.read_bytes(), caplog.text) == (without, bytes_without, "")
+    assert json.loads((run.out / "run.json").read_text())["self_check"]["largest_difference"] < 1e-6
+
+
+def test_check_rows_that_cannot_be_read_fail_the_run(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    (run.artifact / "self_check.json").write_text("{}")
+    assert "self_check.json" in str(failed(run, CorruptArtifactError))
+    assert run(self_check=False).rows == 2
 
 
 # Several processes

@@ -34,6 +34,7 @@ def record():
             component("step", "shout", "acme_steps:Shout", "acme", "2.0"),
         ],
         hashes={"model.pth": "ab12"},
+        self_check=2.5e-08,
         committed=Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})),
         seconds=1.23456,
     )
@@ -72,6 +73,10 @@ def test_the_artifact_and_the_versions(record):
     assert {"lightning", "transformers", "tokenizers", "pyarrow", "numpy"} <= set(versions)
 
 
+def test_how_far_off_the_check_rows_were(record):
+    assert record["self_check"] == {"largest_difference": 2.5e-08}
+
+
 def test_what_was_written_and_when(record):
     assert (record["rows"], record["windows"], record["counts"]) == (7, 2, {"text:chat": 3})
     assert (record["output"], record["seconds"]) == ("inference_predictions.tsv", 1.235)
@@ -81,6 +86,6 @@ def test_what_was_written_and_when(record):
 
 def test_what_happened_is_all_there(record):
     assert set(record) == {
-        *("settings", "device", "components", "artifact", "versions"),
+        *("settings", "device", "components", "artifact", "self_check", "versions"),
         *("rows", "windows", "counts", "finished", "seconds", "output"),
     }

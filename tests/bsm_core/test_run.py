@@ -74,11 +74,12 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "num_workers": "3",
         "window_rows": "9",
         "run_record": True,
+        "self_check": False,
     }
     flags = {name: source.flag for name, source in sources().items() if name != "job_type"}
     assert set(flags) == set(values)
     seen = []
-    words = [w for n, v in values.items() for w in ([flags[n]] if v is True else [flags[n], v])]
+    words = [w for n, v in values.items() for w in ([flags[n]] if isinstance(v, bool) else [flags[n], v])]
     assert ends(lambda flags, env: seen.append(flags), *words) == 0
     assert seen == [{"job_type": "testing", **values}]
     Settings.resolve(seen[0], {})

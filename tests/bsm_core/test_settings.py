@@ -26,6 +26,7 @@ LAYERS = {
     "num_workers": [("2", 2), ("3", 3), (4, 4), 0],
     "window_rows": [("2", 2), None, None, 4096],
     "run_record": [(True, True), None, None, False],
+    "self_check": [(False, False), None, None, True],
 }
 
 
@@ -80,7 +81,8 @@ def test_an_empty_variable_is_not_set():
 
 
 def test_the_artifact_sets_only_what_it_may():
-    config = {"id_field": "x", "model_dir": "/x", "window_rows": 7, "keep_columns": ["x"], "run_record": True, "lr": 1}
+    config = {"id_field": "x", "model_dir": "/x", "window_rows": 7, "keep_columns": ["x"], "lr": 1}
+    config |= {"run_record": True, "self_check": False}
     assert resolve({}, config) == resolve()
 
 

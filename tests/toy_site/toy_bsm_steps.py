@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 
 from bsm_core import Kind, TextStep
@@ -42,3 +43,33 @@ class ToyWait(TextStep):
 
     def process(self, value: str) -> str:
         return self.process_batch([value])[0]
+
+
+class ToyClean(TextStep):
+    """Without what stands in angle brackets."""
+
+    def process(self, value: str) -> str:
+        return re.sub("<[^>]*>", "", value)
+
+
+class ToySplit(TextStep):
+    """The ``|``-separated parts of the text."""
+
+    gives = Kind.MESSAGES
+
+    def process(self, value: str) -> list[str]:
+        return value.split("|")
+
+
+class ToyEncode(TextStep):
+    """One chunk for each message, by the artifact's tokenizer."""
+
+    takes = Kind.MESSAGES
+    gives = Kind.TOKENS
+    uses = ("tokenizer", "max_sen_len")
+
+    def __init__(self, tokenizer, max_sen_len: int) -> None:
+        self.tokenizer, self.max_sen_len = tokenizer, max_sen_len
+
+    def process(self, value: list[str]) -> list[list[int]]:
+        return [self.tokenizer(part, truncation=True, max_length=self.max_sen_len)["input_ids"] for part in value]

@@ -11,6 +11,15 @@ from support.artifacts import CONFIG, write_artifact
 from bsm_core.artifact import Artifact, describe, pack
 from bsm_core.registry import Component, Provider, Registry
 
+CHECK = {
+    "precision": "float32",
+    "device": "cpu",
+    "versions": {"torch": "2.11.0", "numpy": "2.1"},
+    "rows": [{}],
+    "probabilities": [[1.0]],
+    "tokens": {},
+    "features": {},
+}
 STEPS = ("dialogue_splitter", "html_normalizer", "emoji_remover", "text_normalizer", "dialogue_chunker", "tokenizer")
 
 
@@ -152,3 +161,21 @@ def test_config_keys_that_disagree_are_no_problem_but_told(tmp_path, registry):
     assert description.problems == []
     assert f"warnings\n  {line}\nproblems\n  none" in description.to_text()
     assert "warnings" not in describe(write_artifact(tmp_path / "same"), registry).to_text()
+
+
+def test_check_rows_are_shown_with_what_they_were_made_with(tmp_path, registry):
+    write_artifact(tmp_path)
+    assert describe(tmp_path, registry).self_check == {}
+    assert "self-check" not in describe(tmp_path, registry).to_text()
+    (tmp_path / "self_check.json").write_text(json.dumps(CHECK))
+    description = describe(tmp_path, registry)
+    assert description.self_check == {"rows": 1, **{key: CHECK[key] for key in ("precision", "device", "versions")}}
+    assert "self-check\n  1 row(s), float32 on cpu, torch 2.11.0, numpy 2.1\n" in description.to_text()
+    assert description.problems == []
+
+
+def test_check_rows_that_cannot_be_read_are_a_problem(tmp_path, registry):
+    write_artifact(tmp_path)
+    (tmp_path / "self_check.json").write_text("{}")
+    (problem,) = describe(tmp_path, registry).problems
+    assert problem.startswith("CorruptArtifactError: self_check.json does not hold check rows")

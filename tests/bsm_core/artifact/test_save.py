@@ -52,8 +52,8 @@ def test_what_is_saved_loads(tmp_path):
     tokenizer = load_tokenizer(write_tokenizer(tmp_path / "tok"))
     save(
         tmp_path / "model",
-        tokenizer=tokenizer,
-        encoder_config=ENCODER_CONFIG,
+        tokenizers={"": tokenizer},
+        encoder_configs={"": ENCODER_CONFIG},
         embedding_mat=np.ones((3, 2)),
         vocab={"a": 0},
     )
@@ -102,7 +102,7 @@ def test_tied_and_strided_weights_are_saved(tmp_path):
         ({"config": CONFIG | {"odd": object()}}, ConfigError, "JSON"),
         ({"config": CONFIG | {"odd": math.nan}}, ConfigError, "JSON"),
         ({"config": {"text_name": "x"}}, ConfigError, "model_class"),
-        ({"encoder_config": {"odd": object()}}, ConfigError, "encoder_config"),
+        ({"encoder_configs": {"": {"odd": object()}}}, ConfigError, "encoder_config"),
         ({"impute": {"a": "x"}}, CorruptArtifactError, "a: 'x'"),
         ({"risk_tables": {"a": {}}}, CorruptArtifactError, "a: not a table"),
     ],
@@ -161,6 +161,20 @@ def test_a_checksum_that_an_earlier_archive_left_is_renewed(tmp_path):
     (tmp_path / "model.tar.gz.sha256").write_text("0" * 64)
     with unpacked(pack(write_artifact(tmp_path / "old", impute={}), target)) as folder:
         assert Artifact.load(folder).impute == {}
+
+
+def test_what_is_done_before_publishing_sees_the_whole_and_is_packed(tmp_path):
+    def sign(folder):
+        same(Artifact.load(source), Artifact.load(folder))
+        (folder / "signed").touch()
+
+    source = write_artifact(tmp_path / "old")
+    with unpacked(pack(source, tmp_path / "new.tar.gz", before_publishing=sign)) as folder:
+        assert "signed" in names(folder)
+    assert "signed" not in names(source)
+    with pytest.raises(ZeroDivisionError):
+        pack(source, tmp_path / "none", before_publishing=lambda folder: 1 / 0)
+    assert names(tmp_path) == {"old", "new.tar.gz", "new.tar.gz.sha256"}
 
 
 def test_keys_of_bins_become_text(tmp_path):

@@ -2,17 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pydantic import TypeAdapter, ValidationError
-from support.bert import ENCODER, token_rows
+from support.models import CONFIG, ENCODER, token_rows, wrong_keys
 
-from bsm_core import TextBatch, TokenBudget
-from bsm_plugins_models.encoders.bert import BertTextEncoder, EncoderConfig, build_encoder, longest_chunk
+from bsm_core import ConfigError, TextBatch, TokenBudget
+from bsm_plugins_models.bimodal import BimodalBert
+from bsm_plugins_models.encoders.bert import BertTextEncoder, build_encoder, longest_chunk
 
 
-@pytest.fixture
-def encoder():
+def make(**values):
     torch.manual_seed(0)
-    return BertTextEncoder(ENCODER, 5).eval()
+    return BertTextEncoder(ENCODER, 5, **values).eval()
 
 
 def reference(encoder, rows):
@@ -25,25 +24,25 @@ def reference(encoder, rows):
 
 
 @pytest.mark.parametrize("tokens", [1, 8, 50, 10_000])
-def test_pooler_output_mean_over_chunks_then_linear_at_any_budget(encoder, tokens):
-    rows = token_rows(7)
+def test_pooler_output_mean_over_chunks_then_linear_at_any_budget(tokens):
+    encoder, rows = make(), token_rows(7)
     with torch.inference_mode():
         got = encoder(TextBatch.from_rows(rows), TokenBudget(tokens))
         assert got.shape == (7, 5)
-        assert torch.allclose(got, reference(encoder, rows), atol=1e-6)
+        assert torch.allclose(got, reference(encoder, rows), atol=1e-5)
 
 
 def test_padding_carries_the_pad_token_of_the_config():
-    torch.manual_seed(0)
-    encoder = BertTextEncoder({**ENCODER, "pad_token_id": 7}, 5).eval()
-    assert encoder.pad_id == 7
+    assert BertTextEncoder({**ENCODER, "pad_token_id": 7}, 5).pad_id == 7
     assert BertTextEncoder({**ENCODER, "pad_token_id": None}, 5).pad_id == 0
 
 
-def test_the_weights_have_the_names_of_the_artifacts(encoder):
-    names = set(encoder.state_dict())
-    assert {"bert.pooler.dense.weight", "bert.embeddings.word_embeddings.weight", "head_layer.1.weight"} <= names
-    assert "head_layer.0.weight" not in names
+def test_the_weights_have_the_names_of_the_artifacts():
+    names = set(make().state_dict())
+    assert names - {f"bert.{name}" for name in build_encoder(ENCODER).state_dict()} == {
+        "head_layer.1.weight",
+        "head_layer.1.bias",
+    }
 
 
 def test_other_encoders_with_a_pooler_do_as_well():
@@ -53,15 +52,26 @@ def test_other_encoders_with_a_pooler_do_as_well():
         assert encoder(TextBatch.from_rows([[[5, 6]], [[7]]]), TokenBudget(64)).shape == (2, 3)
 
 
+def refused(**values):
+    return wrong_keys(BimodalBert, {**CONFIG, **values})
+
+
 def test_an_unknown_encoder_is_refused_and_nothing_of_the_artifact_is_run():
-    check = TypeAdapter(EncoderConfig).validate_python
-    assert check(ENCODER) == ENCODER
-    with pytest.raises(ValidationError, match="model_type 'evil' is none that transformers knows"):
-        check({"model_type": "evil", "auto_map": {"AutoModel": "evil.py--Evil"}})
-    with pytest.raises(ValidationError, match="model_type None"):
-        check({"hidden_size": 12})
+    evil = {"model_type": "evil", "auto_map": {"AutoModel": "evil.py--Evil"}}
+    assert refused(text_encoder=evil)["text_encoder"].startswith("model_type 'evil' is none that transformers knows")
+    assert refused(text_encoder={"hidden_size": 12})["text_encoder"].startswith("model_type None")
     mapped = build_encoder({**ENCODER, "auto_map": {"AutoModel": "evil.py--Evil"}})
     assert type(mapped).__module__.startswith("transformers.")
+
+
+def test_chunks_longer_than_the_encoder_has_positions_for_are_refused():
+    said = refused(max_sen_len=17)
+    assert list(said) == ["text_encoder"]
+    assert said["text_encoder"].startswith("max_sen_len is 17, the encoder has positions for 16 tokens")
+
+
+def test_more_layers_to_reset_than_there_are_are_refused():
+    assert refused(reinit_layers=3) == {"reinit_layers": "the encoder has 2 layers (it is 3)"}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -79,3 +89,45 @@ def test_how_long_a_chunk_may_be():
     assert longest_chunk(ENCODER) == 16
     assert longest_chunk({**ENCODER, "model_type": "roberta", "pad_token_id": 1}) == 14
     assert longest_chunk({"model_type": "bert"}) is None
+
+
+def pretrained(**values):
+    """A state dict whose weights are all ones."""
+    return {name: torch.ones_like(value) for name, value in build_encoder({**ENCODER, **values}).state_dict().items()}
+
+
+def fresh_names(encoder, state):
+    """Load, and say which weights stayed as they were."""
+    before = {name: value.clone() for name, value in encoder.bert.state_dict().items()}
+    encoder.load_pretrained("text_encoder", state)
+    after = encoder.bert.state_dict()
+    assert all(torch.equal(value, before[name]) or (value == 1).all() for name, value in after.items())
+    matrices = {name for name, value in after.items() if value.ndim > 1}  # biases and norms may have been 1 before
+    return {name for name in matrices if torch.equal(after[name], before[name])}
+
+
+def test_pretrained_weights_are_loaded():
+    assert fresh_names(make(), {**pretrained(), "embeddings.position_ids": torch.arange(16)}) == set()
+
+
+def test_what_is_reset_stays_as_a_fresh_encoder_has_it():
+    assert fresh_names(make(reinit_pooler=True), pretrained()) == {"pooler.dense.weight"}
+    last = {name for name in pretrained() if name.startswith("encoder.layer.1.") and "LayerNorm" not in name}
+    assert fresh_names(make(reinit_layers=1), pretrained()) == {name for name in last if name.endswith("weight")}
+    both = fresh_names(make(reinit_pooler=True, reinit_layers=2), pretrained())
+    assert {name.split(".")[0] for name in both} == {"encoder", "pooler"}
+
+
+def test_pretrained_weights_without_a_pooler_leave_it_fresh():
+    state = {name: value for name, value in pretrained().items() if not name.startswith("pooler.")}
+    assert fresh_names(make(), state) == {"pooler.dense.weight"}
+
+
+def test_pretrained_weights_that_do_not_fit_are_named():
+    state = pretrained(vocab_size=60, num_hidden_layers=3)
+    del state["embeddings.LayerNorm.bias"]
+    with pytest.raises(ConfigError, match=r"in 18 place\(s\) \(config.primary_text_encoder\)") as caught:
+        make().load_pretrained("primary_text_encoder", state)
+    assert caught.value.details[0] == "missing: embeddings.LayerNorm.bias [12]"
+    assert "unexpected: encoder.layer.2.output.dense.weight" in caught.value.details
+    assert caught.value.details[-1] == "shape: embeddings.word_embeddings.weight is [60, 12], the model has [64, 12]"

@@ -1,0 +1,62 @@
+"""What is fitted beside the weights: risk tables, imputation values, class weights. On the training part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from bsm_core.features import Column, Imputer, category_texts
+
+
+def fit_impute(columns: Mapping[str, Column], names: Iterable[str]) -> dict[str, float]:
+    """The median of each numeric feature; none for a feature without a single number."""
+    values = {name: Imputer(np.nan).transform(columns[name]).values for name in names}
+    return {name: float(np.nanmedian(column)) for name, column in values.items() if not np.isnan(column).all()}
+
+
+def fit_risk_tables(
+    columns: Mapping[str, Column],
+    names: Iterable[str],
+    labels: Tensor,
+    *,
+    classes: int,
+    smoothing: float,
+    min_count: int,
+) -> dict[str, dict[str, Any]]:
+    """The risk of each category of some features: a smoothed mean of the label, scaled to 0..1.
+
+    With two classes that is the share of class 1; with more, the mean class index over the highest one. A category's
+    mean is drawn towards that of all rows, which is also the default:
+    ``(sum + smoothing · mean) / (count + smoothing)``
+    (Micci-Barreca, 2001, doi:10.1145/507533.507538, with a constant weight).
+
+    Args:
+        columns: Columns by name.
+        names: The features.
+        labels: int64 ``[rows]``, class indices.
+        classes: Number of classes.
+        smoothing: How many rows of the overall mean each category is mixed with.
+        min_count: A category with fewer rows has no bin of its own.
+
+    Returns:
+        ``{feature: {"bins": {category: risk}, "default_bin": risk}}``; missing cells are the category ``"nan"``.
+    """
+    risk = labels.numpy() / (classes - 1)
+    mean = float(risk.mean())
+    tables = {}
+    for name in names:
+        texts, codes = np.unique(np.array(category_texts(columns[name]), dtype=object), return_inverse=True)
+        counts, sums = np.bincount(codes), np.bincount(codes, weights=risk)
+        risks = (sums + smoothing * mean) / np.maximum(counts + smoothing, 1e-12)
+        bins = {str(text): float(r) for text, r, n in zip(texts, risks, counts, strict=True) if n >= min_count}
+        tables[name] = {"bins": bins, "default_bin": mean}
+    return tables
+
+
+def balanced_weights(labels: Tensor, classes: int) -> list[float]:
+    """``rows / (classes · rows of the class)``, as in scikit-learn's ``"balanced"``; 1 for a class without rows."""
+    counts = labels.bincount(minlength=classes).tolist()
+    return [len(labels) / (classes * count) if count else 1.0 for count in counts]

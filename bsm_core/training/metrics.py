@@ -1,0 +1,138 @@
+"""How good a model is: torchmetrics on the validation part, and a line for every epoch."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import (
+    BinaryAccuracy,
+    BinaryAUROC,
+    BinaryF1Score,
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassF1Score,
+)
+
+from bsm_core.batch import Batch
+
+log = logging.getLogger("bsm")
+
+MODES = {"log_loss": "min", "auroc": "max", "f1": "max", "accuracy": "max"}
+"""The metrics, and which way each is better."""
+
+
+class Scores:
+    """Metrics over batches of probabilities.
+
+    With two classes, AUROC and F1 are those of class 1; with more, the mean over the classes. Accuracy is the share of
+    rows whose most probable class is right; log loss is the mean of ``-log p`` of the right class, in nats.
+
+    Args:
+        classes: Number of classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self._metrics: dict[str, Metric] = (
+            {"auroc": BinaryAUROC(), "f1": BinaryF1Score(), "accuracy": BinaryAccuracy()}
+            if classes == 2
+            else {
+                "auroc": MulticlassAUROC(classes),
+                "f1": MulticlassF1Score(classes),
+                "accuracy": MulticlassAccuracy(classes, average="micro"),
+            }
+        )
+        self._log_loss = MeanMetric()
+        self._seen = torch.zeros(classes, dtype=torch.int64)
+
+    def update(self, probabilities: Tensor, labels: Tensor) -> None:
+        """Add some rows: probabilities, float ``[rows, classes]``, and labels, int64 ``[rows]``."""
+        probabilities, labels = probabilities.cpu(), labels.cpu()
+        self._seen += labels.bincount(minlength=self.classes)
+        self._log_loss.update(-probabilities.gather(1, labels[:, None]).clamp(min=1e-15).log())
+        for metric in self._metrics.values():
+            metric.update((probabilities[:, 1] if self.classes == 2 else probabilities).float(), labels)
+
+    def compute(self) -> dict[str, float]:
+        """The metrics of all rows so far. AUROC is NaN where rows of a class are missing."""
+        values = {"log_loss": float(self._log_loss.compute())}
+        for name, metric in self._metrics.items():
+            undefined = name == "auroc" and not bool((self._seen > 0).all())
+            values[name] = math.nan if undefined else float(metric.compute())
+        return values
+
+
+class History(Callback):
+    """Measures each epoch on the validation part, keeps what it found, and logs a line.
+
+    Attributes:
+        epochs: Of each finished epoch: ``epoch``, ``train_loss`` and, where there is a validation part, its metrics.
+        seconds: Wall time of each epoch of this process, validation not included.
+
+    Args:
+        classes: Number of classes.
+        seed: The job's.
+    """
+
+    def __init__(self, classes: int, seed: int) -> None:
+        self.classes, self.seed = classes, seed
+        self.epochs: list[dict[str, float]] = []
+        self.seconds: list[float] = []
+        self._scores = Scores(classes)
+        self._loss = MeanMetric()
+        self._began = 0.0
+        self._trained = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.epochs = list(state_dict["epochs"])
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin to count; the epoch's dropout depends on the seed and the epoch, whether the job was resumed or not."""
+        torch.manual_seed(self.seed + trainer.current_epoch)
+        self._loss, self._scores = MeanMetric(), Scores(self.classes)
+        self._began, self._trained = time.monotonic(), 0.0
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Keep the loss."""
+        self._loss.update(outputs["loss"].detach().cpu(), batch.rows)
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """The epoch's training is over."""
+        self._trained = time.monotonic() - self._began
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Keep what the metrics need of the probabilities."""
+        self._scores.update(outputs, batch.labels)
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Hand the metrics to early stopping and the checkpoint."""
+        pl_module.log_dict(self._scores.compute())
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Keep and log the epoch."""
+        measured = {"train_loss": float(self._loss.compute())}
+        if trainer.enable_validation:
+            measured |= self._scores.compute()
+        self.seconds.append(self._trained or time.monotonic() - self._began)
+        self.epochs.append({"epoch": trainer.current_epoch, **measured})
+        log.info("epoch %d: %s", trainer.current_epoch + 1, shown(measured))
+
+
+def shown(metrics: dict[str, float]) -> str:
+    """``AUROC 0.9312, log loss 0.2811``."""
+    names = {"auroc": "AUROC", "f1": "F1"}
+    return ", ".join(f"{names.get(key, key.replace('_', ' '))} {value:.4f}" for key, value in metrics.items())

@@ -1,0 +1,90 @@
+"""Fitting a WordPiece tokenizer (Schuster & Nakajima, 2012; as in BERT, arXiv:1810.04805)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_ALPHABET = 1000
+"""Most characters that have a token of their own, as in tokenizers."""
+
+
+def fit_wordpiece(
+    texts: Iterable[str], *, vocab_size: int, min_frequency: int, max_length: int
+) -> PreTrainedTokenizerBase:
+    """A lower-case WordPiece tokenizer; the same texts give the same one.
+
+    Args:
+        texts: What to learn from.
+        vocab_size: Most entries of the vocabulary, special tokens included.
+        min_frequency: How often a piece must occur.
+        max_length: The tokenizer's ``model_max_length``.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = _vocabulary(list(texts), vocab_size, min_frequency)
+    tokenizer = _tokenizer(vocab)
+    ends = [(token, vocab[token]) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL_TOKENS
+    )
+
+
+def _tokenizer(vocab: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def _vocabulary(texts: list[str], vocab_size: int, min_frequency: int) -> dict[str, int]:
+    # The trainer numbers the pieces that go on a word ("##a") as it meets them in a hash map, and breaks ties by these
+    # numbers: each run would give another vocabulary. As special tokens they are numbered in the order given.
+    special = [*SPECIAL_TOKENS.values()]
+    start, inner = _characters(texts, vocab_size - len(special))
+    trained = _tokenizer({})
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=special + [f"##{character}" for character in inner],
+        initial_alphabet=start,
+        limit_alphabet=len(start),
+        show_progress=False,
+    )
+    trained.train_from_iterator(texts, trainer)
+    return {str(token): int(number) for token, number in trained.get_vocab().items()}
+
+
+def _characters(texts: list[str], room: int) -> tuple[list[str], list[str]]:
+    """The most frequent characters, and those of them that stand inside a word; each sorted, together ``room``."""
+    words: Counter[str] = Counter()
+    bare = _tokenizer({})
+    for text in texts:
+        words.update(word for word, _ in bare.pre_tokenizer.pre_tokenize_str(bare.normalizer.normalize_str(text)))
+    counts: Counter[str] = Counter()
+    inner: set[str] = set()
+    for word, count in words.items():
+        inner.update(word[1:])
+        for character in word:
+            counts[character] += count
+    frequent = sorted(counts, key=lambda c: (-counts[c], c))[:_ALPHABET]
+    tokens = accumulate(1 + (character in inner) for character in frequent)
+    kept = sorted(character for character, total in zip(frequent, tokens, strict=True) if total <= room)
+    return kept, [character for character in kept if character in inner]

@@ -1,0 +1,27 @@
+"""Bidirectional LSTM (Hochreiter and Schmidhuber, 1997; Graves and Schmidhuber, 2005)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from bsm_plugins_models.encoders.embedding import EmbeddingConfig
+
+
+class LstmConfig(EmbeddingConfig):
+    """Config keys of a model class with an LSTM."""
+
+    num_layers: PositiveInt = 1
+
+
+class BidirectionalLstm(nn.LSTM):
+    """From embedded chunks ``[chunks, length, size]`` to where both directions end: ``[chunks, 2 * hidden]``."""
+
+    def __init__(self, size: int, hidden: int, layers: int) -> None:
+        super().__init__(size, hidden, layers, batch_first=True, bidirectional=True)
+
+    def forward(self, embedded: Tensor) -> Tensor:  # type: ignore[override]  # one tensor in, one out
+        """The last layer's forward half at the last position, and its backward half at the first."""
+        _, (ends, _) = super().forward(embedded)
+        return torch.cat([ends[-2], ends[-1]], dim=1)

@@ -1,0 +1,32 @@
+"""The model class on features alone."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bsm_core import Batch, ModelBase
+from bsm_plugins_models.encoders.tabular import SomeFeatures, TabularConfig, TabularEncoder
+from bsm_plugins_models.heads import head
+
+
+class FeaturesConfig(TabularConfig):
+    """Config keys of the class."""
+
+    tab_field_list: SomeFeatures
+
+
+class Tabular(ModelBase):
+    """A tabular encoder."""
+
+    Config = FeaturesConfig
+    config: FeaturesConfig
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        super().__init__(config)
+        self.tab_subnetwork = TabularEncoder(len(config.tab_field_list), config.hidden_common_dim)
+        self.final_merge_network = head(config.hidden_common_dim, config.num_classes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, float ``[rows, num_classes]``."""
+        logits: Tensor = self.final_merge_network(self.tab_subnetwork(batch.features))
+        return logits

@@ -1,0 +1,92 @@
+"""Model classes on one text field alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from bsm_core import Batch, encode_rows
+from bsm_plugins_models.encoders.bert import BertClassifier, BertConfig
+from bsm_plugins_models.encoders.cnn import OPTIONAL_STATE, CnnConfig, CnnTextEncoder
+from bsm_plugins_models.encoders.embedding import TokenEmbedding
+from bsm_plugins_models.encoders.lstm import BidirectionalLstm, LstmConfig
+from bsm_plugins_models.encoders.precision import in_precision_of
+from bsm_plugins_models.heads import head
+from bsm_plugins_models.pretrained import Part, PretrainedParts
+
+
+class Bert(PretrainedParts):
+    """A transformers sequence classifier."""
+
+    Config = BertConfig
+    config: BertConfig
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.bert = BertClassifier(config)
+
+    def parts(self) -> Mapping[str, Part]:
+        """The encoder."""
+        return self.bert.parts()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, float ``[rows, num_classes]``."""
+        logits: Tensor = self.bert(batch.texts[self.config.text_name], self.token_budget)
+        return logits
+
+
+class TextCnn(PretrainedParts):
+    """A text CNN."""
+
+    Config = CnnConfig
+    config: CnnConfig
+    optional_state = (*PretrainedParts.optional_state, *OPTIONAL_STATE)
+
+    def __init__(self, config: CnnConfig) -> None:
+        super().__init__(config)
+        self.text_subnetwork = CnnTextEncoder(config)
+        self.final_merge_network = head(config.hidden_common_dim, config.num_classes)
+
+    def parts(self) -> Mapping[str, Part]:
+        """The embedding matrix."""
+        return self.text_subnetwork.parts()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, float ``[rows, num_classes]``."""
+        text = self.text_subnetwork(batch.texts[self.config.text_name], self.token_budget)
+        logits: Tensor = self.final_merge_network(text)
+        return logits
+
+
+class Lstm(PretrainedParts):
+    """A bidirectional LSTM; its layers have no part of their own, for that is how artifacts name their weights.
+
+    Ids are padded with 0 to ``max_sen_len``, and nothing masks the padding.
+    """
+
+    Config = LstmConfig
+    config: LstmConfig
+
+    def __init__(self, config: LstmConfig) -> None:
+        super().__init__(config)
+        self.embeddings = TokenEmbedding(config)
+        self.lstm = BidirectionalLstm(config.embedding_shape[1], config.hidden_common_dim, config.num_layers)
+        self.dropout = nn.Dropout(1 - config.dropout_keep)
+        self.fc = nn.Linear(2 * config.hidden_common_dim, config.num_classes)
+
+    def parts(self) -> Mapping[str, Part]:
+        """The embedding matrix."""
+        return {"embedding_mat": self.embeddings}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, float ``[rows, num_classes]``."""
+        text = batch.texts[self.config.text_name]
+        means = encode_rows(text, self.encode, self.token_budget, length=self.config.max_sen_len)
+        logits: Tensor = self.fc(self.dropout(in_precision_of(self, means)))
+        return logits
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Vectors of chunks, float ``[chunks, 2 * hidden_common_dim]``."""
+        vectors: Tensor = self.lstm(self.embeddings(input_ids))
+        return vectors

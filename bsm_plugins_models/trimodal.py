@@ -1,0 +1,160 @@
+"""Model classes on two text fields, each with a BERT of its own, and, where the config lists any, features."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import AliasChoices, Field, PositiveInt, ValidationInfo, field_validator
+from torch import Tensor, nn
+
+from bsm_core import Batch
+from bsm_plugins_models.encoders.bert import BertTextEncoder, EncoderConfig, LayerCount
+from bsm_plugins_models.encoders.tabular import TabularConfig, TabularEncoder
+from bsm_plugins_models.fusion.concat import concat
+from bsm_plugins_models.fusion.cross_attention import TextCrossAttention, check_heads
+from bsm_plugins_models.fusion.gate import ThreeGateFusion
+from bsm_plugins_models.fusion.projection import projection
+from bsm_plugins_models.heads import head
+from bsm_plugins_models.pretrained import Part, PretrainedParts
+
+
+def _or_shared(key: str, **options: Any) -> Any:
+    """A key of one text field, which falls back to the key without ``primary_`` or ``secondary_``."""
+    return Field(validation_alias=AliasChoices(key, key.partition("_")[2]), **options)
+
+
+class TrimodalConfig(TabularConfig):
+    """Config keys of all these classes."""
+
+    primary_text_name: str
+    secondary_text_name: str
+    primary_text_encoder: EncoderConfig = _or_shared("primary_text_encoder")
+    secondary_text_encoder: EncoderConfig = _or_shared("secondary_text_encoder")
+    primary_hidden_common_dim: PositiveInt = _or_shared("primary_hidden_common_dim")
+    secondary_hidden_common_dim: PositiveInt = _or_shared("secondary_hidden_common_dim")
+    primary_reinit_pooler: bool = _or_shared("primary_reinit_pooler", default=False)
+    secondary_reinit_pooler: bool = _or_shared("secondary_reinit_pooler", default=False)
+    primary_reinit_layers: LayerCount = _or_shared("primary_reinit_layers", default=0)
+    secondary_reinit_layers: LayerCount = _or_shared("secondary_reinit_layers", default=0)
+    fusion_dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+class TrimodalBertConfig(TrimodalConfig):
+    """Config keys of the classes with a hidden layer in their head."""
+
+    fusion_hidden_dim: PositiveInt | None = None
+
+
+class TrimodalGateConfig(TrimodalConfig):
+    """Config keys of the class with gates."""
+
+    fusion_dim: PositiveInt | None = None
+
+
+class TrimodalCrossAttnConfig(TrimodalBertConfig):
+    """Config keys of the class with cross-attention."""
+
+    cross_attention_heads: PositiveInt = Field(default=8, validate_default=True)
+    cross_attention_dropout: float = Field(default=0.1, ge=0, lt=1)
+
+    @field_validator("cross_attention_heads")
+    @classmethod
+    def _divide(cls, heads: int, info: ValidationInfo) -> int:
+        sizes = [info.data.get(f"{prefix}_hidden_common_dim", heads) for prefix in ("primary", "secondary")]
+        return check_heads(heads, max(sizes))
+
+
+class Trimodal(PretrainedParts):
+    """Two text encoders and a tabular encoder; a subclass turns their vectors into logits."""
+
+    config: TrimodalConfig
+
+    def __init__(self, config: TrimodalConfig) -> None:
+        super().__init__(config)
+        self.primary_text_subnetwork = BertTextEncoder.from_config(config, "primary_")
+        self.secondary_text_subnetwork = BertTextEncoder.from_config(config, "secondary_")
+        self.tab_subnetwork = TabularEncoder.from_config(config)
+
+    def parts(self) -> Mapping[str, Part]:
+        """The two encoders."""
+        return {
+            "primary_text_encoder": self.primary_text_subnetwork,
+            "secondary_text_encoder": self.secondary_text_subnetwork,
+        }
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, float ``[rows, num_classes]``."""
+        primary = self.primary_text_subnetwork(batch.texts[self.config.primary_text_name], self.token_budget)
+        secondary = self.secondary_text_subnetwork(batch.texts[self.config.secondary_text_name], self.token_budget)
+        tab = None if self.tab_subnetwork is None else self.tab_subnetwork(batch.features)
+        return self.fuse(primary, secondary, tab)
+
+    @abstractmethod
+    def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
+        """Logits from vectors ``[rows, size]``; ``tab`` is None where there are no features."""
+
+
+def _deep_head(config: TrimodalBertConfig, texts: int) -> nn.Sequential:
+    """A head with a hidden layer, on two text vectors of ``texts`` numbers in all beside the tabular vector."""
+    fused = texts + (config.hidden_common_dim if config.tab_field_list else 0)
+    hidden = config.fusion_hidden_dim or max(128, fused // 2)
+    return head(fused, hidden, config.num_classes, dropout=config.fusion_dropout)
+
+
+class TrimodalBert(Trimodal):
+    """Three vectors side by side, and a head with a hidden layer."""
+
+    Config = TrimodalBertConfig
+
+    def __init__(self, config: TrimodalBertConfig) -> None:
+        super().__init__(config)
+        self.final_merge_network = _deep_head(
+            config, config.primary_hidden_common_dim + config.secondary_hidden_common_dim
+        )
+
+    def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
+        """Logits, float ``[rows, num_classes]``."""
+        logits: Tensor = self.final_merge_network(concat(primary, secondary, tab))
+        return logits
+
+
+class TrimodalCrossAttn(Trimodal):
+    """The two texts attend to each other, and then stand beside the features."""
+
+    Config = TrimodalCrossAttnConfig
+
+    def __init__(self, config: TrimodalCrossAttnConfig) -> None:
+        super().__init__(config)
+        size = max(config.primary_hidden_common_dim, config.secondary_hidden_common_dim)
+        self.primary_projection = projection(config.primary_hidden_common_dim, size)
+        self.secondary_projection = projection(config.secondary_hidden_common_dim, size)
+        heads, dropout = config.cross_attention_heads, config.cross_attention_dropout
+        self.cross_attention = TextCrossAttention(size, heads, dropout)
+        self.final_merge_network = _deep_head(config, 2 * size)
+
+    def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
+        """Logits, float ``[rows, num_classes]``."""
+        texts = self.cross_attention(self.primary_projection(primary), self.secondary_projection(secondary))
+        logits: Tensor = self.final_merge_network(concat(*texts, tab))
+        return logits
+
+
+class TrimodalGateFusion(Trimodal):
+    """Gates weigh the three, dimension by dimension."""
+
+    Config = TrimodalGateConfig
+
+    def __init__(self, config: TrimodalGateConfig) -> None:
+        super().__init__(config)
+        primary, secondary = config.primary_hidden_common_dim, config.secondary_hidden_common_dim
+        tab = config.hidden_common_dim if config.tab_field_list else None
+        size = config.fusion_dim or max(primary, secondary)
+        self.gate_fusion = ThreeGateFusion(primary, secondary, tab, size)
+        self.final_merge_network = head(size, config.num_classes, dropout=config.fusion_dropout)
+
+    def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
+        """Logits, float ``[rows, num_classes]``."""
+        logits: Tensor = self.final_merge_network(self.gate_fusion(primary, secondary, tab))
+        return logits

@@ -141,7 +141,7 @@ def _describe(path: str, folder: Path, registry: Registry) -> Description:
     return Description(
         path=path,
         model_class=model_class if isinstance(model_class, str) else None,
-        text_fields=_text_fields(folder, config, _wanted_keys(model_class, registry), problems) if config else [],
+        text_fields=_text_fields(folder, config, wanted_keys(model_class, registry), problems) if config else [],
         features=_features(config, tables or {}, impute or {}) if config else [],
         weights=_weights(weights) if weights else {},
         embedding_shape=None if embedding is None else list(embedding.shape),
@@ -159,13 +159,13 @@ def _describe(path: str, folder: Path, registry: Registry) -> Description:
     )
 
 
-def _wanted_keys(model_class: Any, registry: Registry) -> Collection[str] | None:
+def wanted_keys(model_class: Any, registry: Registry) -> frozenset[str] | None:
     """The config keys of the model class; None where it cannot be loaded, which is told elsewhere."""
     try:
         loaded: Any = registry.load(registry.resolve("model_class", str(model_class)), object)
     except BSMError:
         return None
-    return loaded.Config.model_fields if hasattr(loaded, "Config") else None
+    return frozenset(loaded.Config.model_fields) if hasattr(loaded, "Config") else None
 
 
 def _text_fields(

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from bsm_core.artifact.check_rows import SELF_CHECK
+from bsm_core.artifact.description import wanted_keys
 from bsm_core.artifact.feature_tables import check_impute, check_risk_tables
 from bsm_core.artifact.files import (
     ARCHIVE,
@@ -37,6 +38,7 @@ from bsm_core.artifact.text import ENCODER, TOKENIZER, Part, find_inside, find_p
 from bsm_core.artifact.unpack import unpacked
 from bsm_core.config import ArtifactConfig
 from bsm_core.errors import ConfigError, TokenizerError, UsageError
+from bsm_core.registry import default_registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,13 +182,16 @@ def _complete(artifact: Artifact, packed: Path, safe_only: bool) -> None:
     for name, tables in ((RISK_TABLES[0], artifact.risk_tables), (IMPUTE[0], artifact.impute)):
         if not (packed / name).exists():
             _write_json(packed / name, tables)
+    wanted = wanted_keys(artifact.config.model_class, default_registry())
     for field in artifact.config.text_fields:
         if not names_tokenizer(artifact.config.as_mapping(), prefix_of(field)):
             continue  # steps and model class do without; what lies in the artifact's folders was copied
         _pack_in(TOKENIZER, artifact, packed, prefix_of(field))
+        if wanted is not None and wanted.isdisjoint(("text_encoder", f"{prefix_of(field)}text_encoder")):
+            continue
         try:
             _pack_in(ENCODER, artifact, packed, prefix_of(field))
-        except TokenizerError as error:  # only some model classes need one
+        except TokenizerError as error:  # the model class cannot be loaded here and may need none, or fails later
             logger.warning("packed without an encoder config: %s", error.one_line())
 
 

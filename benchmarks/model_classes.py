@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 python benchmarks/model_classes.py --reviews reviews.parquet [--classes bert lstm ...]
 
 Each class trains three times, with three seeds, for at most three epochs on 3,600 reviews; 400 others choose the best
-epoch, and the held-out fifth measures it. AUROC and log loss are the mean and the standard deviation over the seeds; the
-seconds are those of the fastest epoch, on one thread.
+epoch, and the held-out fifth measures it. AUROC and log loss are the mean and the standard deviation over the seeds;
+the seconds are those of the fastest epoch, on one thread.
 """
 
 from __future__ import annotations

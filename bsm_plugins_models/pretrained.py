@@ -51,7 +51,8 @@ def start_from(part: nn.Module, state: Mapping[str, Tensor], *, key: str, fresh:
         fresh: Beginnings of names that keep the weights they were built with.
 
     Raises:
-        ConfigError: Weights are missing, unexpected, or of another shape; it names all of them.
+        ConfigError: Weights are missing, unexpected, or of another shape, or nothing has a name that is to be fresh; it
+            names all of them.
     """
     own, skipped = part.state_dict(), tuple(fresh)
     wanted = {name: value for name, value in own.items() if not name.startswith(skipped)}
@@ -62,6 +63,7 @@ def start_from(part: nn.Module, state: Mapping[str, Tensor], *, key: str, fresh:
         for name, value in wanted.items()
         if name in state and state[name].shape != value.shape
     ]
+    problems += [f"no such part: {name}*" for name in skipped if not any(weight.startswith(name) for weight in own)]
     if problems:
         raise ConfigError(
             f"the pretrained weights do not fit the model in {len(problems)} place(s)",

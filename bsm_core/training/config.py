@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
-from bsm_core.artifact.text import prefix_of
+from bsm_core.artifact.text import load_encoder_config, prefix_of
 from bsm_core.config import ArtifactConfig, validated
 from bsm_core.errors import ConfigError, nearest
 from bsm_core.model import ModelBase
@@ -148,8 +157,6 @@ class TrainingJob:
 
     def _likely(self) -> dict[str, Any]:
         """What is provided later, as far as it is known: enough to check the model class's keys early."""
-        from bsm_core.artifact.text import load_encoder_config
-
         likely: dict[str, Any] = {}
         if self.wants("embedding_shape"):
             likely["embedding_shape"] = [self.training.vocab_size, self.training.embed_size]
@@ -165,8 +172,7 @@ class TrainingJob:
 
     def _warn_of_unknown_keys(self) -> None:
         models = (ArtifactConfig, TrainingConfig, self.model_class.Config)
-        known = {key for model in models for key in model.model_fields} | set(sources())
-        known |= {*_FOR_TRAINING_ALONE, "id_name", "chunk_truncate"}
+        known = {key for model in models for key in _keys(model)} | {*sources(), *_FOR_TRAINING_ALONE, "id_name"}
         for text in self.artifact.text_fields:
             known |= names_used(text.steps, registry=self.registry, where=f"config.{text.steps_key}")
         for key in sorted(self.values.keys() - known):
@@ -187,6 +193,14 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"the config is a {type(values).__name__}, not an object", where=str(path))
     return values
+
+
+def _keys(model: type[BaseModel]) -> Iterator[str]:
+    """The keys that a model reads, under all their names."""
+    for name, field in model.model_fields.items():
+        yield name
+        if isinstance(field.validation_alias, AliasChoices):
+            yield from (alias for alias in field.validation_alias.choices if isinstance(alias, str))
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

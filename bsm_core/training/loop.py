@@ -29,6 +29,7 @@ log = logging.getLogger("bsm")
 
 _VALIDATION_ROWS = 1024
 LAST = "last.ckpt"
+_AS_ASKED_FOR = (".*have no `val_dataloader`", "Checkpoint directory .* exists and is not empty")
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def fit(
         accelerator: As Lightning names them; one device is used.
     """
     gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    history, checkpoint = History(model.config.num_classes, config.seed), _checkpoint(folder, config, validation)
-    callbacks: list[Callback] = [history, checkpoint]
+    history, checkpoints = History(model.config.num_classes, config.seed), _checkpoints(folder, config, validation)
+    callbacks: list[Callback] = [history, *checkpoints]
     if validation is not None:
         callbacks.append(_early_stopping(config))
     if sys.stderr.isatty():
@@ -97,7 +98,7 @@ def fit(
             use_distributed_sampler=False,
         )
         trainer.fit(model, _training_loader(train, config, gpu), held, ckpt_path=str(last) if last.exists() else None)
-    best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    best = torch.load(checkpoints[0].best_model_path, map_location="cpu", weights_only=True)
     return Fitted(best["state_dict"], best["epoch"], history.epochs, history.seconds)
 
 
@@ -106,7 +107,8 @@ def _alone() -> Iterator[None]:
     """Keep Lightning from talking, and from leaving the process's deterministic mode changed."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what they say at start is in our lines
-    warnings.filterwarnings("ignore", ".*have no `val_dataloader`")  # as was asked for
+    for message in _AS_ASKED_FOR:
+        warnings.filterwarnings("ignore", message)
     mode = torch.get_deterministic_debug_mode()
     try:
         yield
@@ -114,17 +116,21 @@ def _alone() -> Iterator[None]:
         torch.set_deterministic_debug_mode(mode)
 
 
-def _checkpoint(folder: Path, config: TrainingConfig, validation: Batch | None) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor=None if validation is None else config.monitor,
+def _checkpoints(folder: Path, config: TrainingConfig, validation: Batch | None) -> list[ModelCheckpoint]:
+    """What keeps the epoch whose weights are taken, and, behind it, the last one, if that is another."""
+    # Not by save_last, which keeps the last epoch only where it is the best.
+    last = ModelCheckpoint(folder, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
+    if validation is None:
+        return [last]
+    best = ModelCheckpoint(
+        folder,
+        "best",
+        monitor=config.monitor,
         mode=MODES[config.monitor],
-        save_top_k=1,
-        save_last=True,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+    return [best, last]
 
 
 class _Stopping(EarlyStopping):
@@ -144,7 +150,9 @@ def _early_stopping(config: TrainingConfig) -> EarlyStopping:
 
 def _training_loader(batch: Batch, config: TrainingConfig, gpu: bool) -> DataLoader[Any]:
     sampler = ShuffledBatches(batch, config.batch_size, config.seed)
-    return DataLoader(BatchRows(batch), batch_size=None, sampler=sampler, pin_memory=gpu)
+    # A loader draws a number when it is begun, which in a resumed job is at another time: not from our generator.
+    own = torch.Generator()
+    return DataLoader(BatchRows(batch), batch_size=None, sampler=sampler, pin_memory=gpu, generator=own)
 
 
 def _validation_loader(batch: Batch, gpu: bool) -> DataLoader[Any]:

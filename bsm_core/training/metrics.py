@@ -86,7 +86,7 @@ class History(Callback):
         self.epochs: list[dict[str, float]] = []
         self.seconds: list[float] = []
         self._scores = Scores(classes)
-        self._loss = MeanMetric()
+        self._loss, self._rows = 0.0, 0
         self._began = 0.0
         self._trained = 0.0
 
@@ -101,12 +101,13 @@ class History(Callback):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin to count; the epoch's dropout depends on the seed and the epoch, whether the job was resumed or not."""
         torch.manual_seed(self.seed + trainer.current_epoch)
-        self._loss, self._scores = MeanMetric(), Scores(self.classes)
+        self._loss, self._rows, self._scores = 0.0, 0, Scores(self.classes)
         self._began, self._trained = time.monotonic(), 0.0
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Keep the loss."""
-        self._loss.update(outputs["loss"].detach().cpu(), batch.rows)
+        self._loss += float(outputs["loss"]) * batch.rows
+        self._rows += batch.rows
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """The epoch's training is over."""
@@ -124,7 +125,7 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Keep and log the epoch."""
-        measured = {"train_loss": float(self._loss.compute())}
+        measured = {"train_loss": self._loss / self._rows}
         if trainer.enable_validation:
             measured |= self._scores.compute()
         self.seconds.append(self._trained or time.monotonic() - self._began)

@@ -180,7 +180,7 @@ def _pretrained(folder: Path, key: str) -> Mapping[str, Tensor]:
 
 def _embedding(path: str, vocabulary: int) -> Tensor:
     try:
-        matrix = np.load(path, allow_pickle=False)
+        matrix: np.ndarray[Any, Any] = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"the embedding matrix cannot be read: {error}",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,3 +24,14 @@ def toy_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def toy_artifact(toy_site: Path, tmp_path: Path) -> Path:
     """The toy plugin's artifact."""
     return write_toy_artifact(tmp_path / "model")
+
+
+@pytest.fixture
+def quiet_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The log as it was, after a command has configured it."""
+    logger = logging.getLogger("bsm")
+    level = logger.level
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    yield
+    logger.setLevel(level)

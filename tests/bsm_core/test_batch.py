@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import pytest
@@ -45,6 +46,25 @@ def test_distinct_chunks_stand_longest_first(rows):
     assert text.row_lengths.tolist() == [len([c for c in row if c]) for row in rows]
 
 
+@given(ROWS, st.data())
+def test_some_of_the_rows_are_a_batch_like_any_other(rows, data):
+    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1)) if rows else st.just([]))
+    picked = TextBatch.from_rows(rows).select(torch.tensor(chosen, dtype=torch.int64))
+    want = TextBatch.from_rows([rows[i] for i in chosen])
+    assert picked.chunk_offsets.diff().tolist() == want.chunk_offsets.diff().tolist()
+    assert torch.equal(encode_rows(picked, encode, TokenBudget(20)), encode_rows(want, encode, TokenBudget(20)))
+
+
+def test_some_rows_of_a_batch_keep_their_features_and_labels():
+    batch = Batch(3, {"chat": TextBatch.from_rows([[[1]], [[2]], []])}, torch.eye(3), torch.arange(3), window="w")
+    some = batch.select(torch.tensor([2, 0]))
+    assert (some.rows, some.window, some.labels.tolist()) == (2, None, [2, 0])
+    assert some.features.tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert some.texts["chat"].row_lengths.tolist() == [0, 1]
+    assert dataclasses.replace(batch, labels=None).select(torch.tensor([1])).labels is None
+    assert Batch(3, batch.texts).select(torch.tensor([2, 2])).features.shape == (2, 0)
+
+
 def test_padding_is_masked_and_carries_the_pad_id():
     text = TextBatch.from_rows([[[5, 6, 7], [8]], [[9, 1]]])
     ids, mask = text.padded(0, 3, pad_id=42)
@@ -63,6 +83,45 @@ def test_no_micro_batch_is_over_the_budget_and_equal_chunks_are_encoded_once():
     encode_rows(TextBatch.from_rows([[[1, 2, 3], [4]], [[1, 2, 3]], [[5, 6]], [[7]]]), watch, TokenBudget(4))
     assert seen == [(1, 3), (2, 2), (1, 1)]
     assert all(chunks * length <= 4 for chunks, length in seen)
+
+
+def test_a_fixed_length_pads_and_cuts():
+    text = TextBatch.from_rows([[[5, 6, 7, 8]], [[9, 1]]])
+    ids, mask = text.padded(0, 2, pad_id=42, length=3)
+    assert ids.tolist() == [[5, 6, 7], [9, 1, 42]]
+    assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert text.padded(1, 2, length=5)[0].tolist() == [[9, 1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(("tokens", "chunks"), [(15, [3, 1]), (10, [2, 2]), (9, [1] * 4), (4, [1] * 4)])
+def test_the_budget_counts_the_padding_to_a_fixed_length(tokens, chunks):
+    seen = []
+
+    def watch(input_ids, attention_mask):
+        seen.append(tuple(input_ids.shape))
+        return encode(input_ids, attention_mask)
+
+    rows = [[[1, 2, 3], [4]], [[5, 6]], [[7]]]
+    got = encode_rows(TextBatch.from_rows(rows), watch, TokenBudget(tokens), length=5)
+    assert seen == [(count, 5) for count in chunks]
+    assert torch.allclose(got.double(), torch.tensor(by_hand(rows), dtype=torch.float64))
+
+
+def test_a_fixed_length_holds_where_memory_runs_out_and_where_there_is_no_chunk():
+    text, budget = TextBatch.from_rows([[[i]] for i in range(1, 7)]), TokenBudget(1000)
+    device = TightDevice(10)
+    encode_rows(text, device, budget, length=5)
+    assert (device.tried, budget.tokens) == ([30, 15, 5, 5, 5, 5, 5, 5], 7)
+    with pytest.raises(DeviceOutOfMemoryError, match="one chunk of 5 tokens"):
+        encode_rows(text, TightDevice(4), TokenBudget(5), length=5)
+    lengths = []
+
+    def watch(input_ids, attention_mask):
+        lengths.append(tuple(input_ids.shape))
+        return encode(input_ids, attention_mask)
+
+    encode_rows(TextBatch.from_rows([[]]), watch, budget, length=5)
+    assert lengths == [(1, 5)]
 
 
 def test_a_chunk_longer_than_the_budget_goes_alone():

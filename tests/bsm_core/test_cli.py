@@ -3,12 +3,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import training
 from support.plugins import forget_modules, run_python, write_plugin
 from support.toy import CONFIG, toy_rows
 
@@ -102,7 +104,7 @@ def change_impute(artifact: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "--help", "--version", "plugins", "plugins --json", "run --help", "inspect --help"],
+    ["", "--help", "--version", "plugins", "plugins --json", "run --help", "inspect --help", "train --help"],
 )
 def test_light_commands_import_nothing_heavy(site, command):
     code = f"""
@@ -142,7 +144,7 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     out = capsys.readouterr().out
-    for command in ("run", "plugins", "inspect", "pack", "convert"):
+    for command in ("run", "train", "plugins", "inspect", "pack", "convert"):
         assert f"\n    {command} " in out
 
 
@@ -161,6 +163,113 @@ def test_run_is_the_module_of_that_name(monkeypatch):
     monkeypatch.setattr(run, "execute", lambda arguments: given.append(arguments) or 3)
     assert cli.main(["run", "--job_type", "testing", "--device", "2"]) == 3
     assert (given[0].job_type, given[0].device, given[0].batch_size) == ("testing", "2", None)
+
+
+# bsm train
+
+
+@pytest.fixture
+def train(toy_site, tmp_path, quiet_log):
+    """Runs ``bsm train`` on forty rows; gives its exit status."""
+    (tmp_path / "config.json").write_text(json.dumps(training.CONFIG))
+    training.labelled_rows().to_csv(tmp_path / "rows.csv", index=False)
+
+    def run_it(*further):
+        return cli.main(["train", *training_arguments(tmp_path), *further])
+
+    return run_it
+
+
+def training_arguments(folder):
+    places = {"--config": "config.json", "--data": "rows.csv", "--output": "model"}
+    return [word for flag, name in places.items() for word in (flag, str(folder / name))]
+
+
+def test_train_writes_an_artifact_and_tells_of_each_epoch(train, tmp_path, capsys):
+    assert train() == 0
+    assert cli.main(["inspect", str(tmp_path / "model")]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(" ", 2)[2].partition(":")[0] for line in captured.err.splitlines()] == [
+        "training on 30 rows, measuring on 10",
+        "epoch 1",
+        "epoch 2",
+        "epoch 3",
+        "the best epoch is 3",
+        "artifact",
+    ]
+    assert "epoch" not in captured.out
+
+
+def test_set_beats_the_config_in_json_or_as_text(train, tmp_path):
+    sets = ["max_epochs=1", 'text_processing_steps=["toy_tokens"]', "id_name=a=b", "monitor=f1", "text_input_ids_key="]
+    assert train(*(word for one in sets for word in ("--set", one))) == 0
+    config = json.loads((tmp_path / "model/hyperparameters.json").read_text())
+    assert (config["max_epochs"], config["text_processing_steps"]) == (1, ["toy_tokens"])
+    assert (config["id_name"], config["monitor"], config["text_input_ids_key"]) == ("a=b", "f1", "")
+
+
+def test_rows_to_measure_on_may_be_a_table_of_their_own(train, tmp_path):
+    training.labelled_rows(6).to_csv(tmp_path / "held.tsv", index=False, sep="\t")
+    assert train("--validation", str(tmp_path / "held.tsv"), "--accelerator", "cpu") == 0
+    metrics = json.loads((tmp_path / "model/training_metrics.json").read_text())
+    assert metrics["rows"] == {"training": 40, "validation": 6}
+
+
+@pytest.mark.parametrize(
+    ("further", "code", "words"),
+    [
+        (["--set", "max_epochs=0", "--set", "lr=x"], 1, ["ConfigError: 2 problem(s)", "\n  max_epochs: ", "\n  lr: "]),
+        (["--set", "max_epochs"], 2, ["UsageError: --set 'max_epochs' cannot be used", "KEY=VALUE"]),
+        (["--set", "=3"], 2, ["UsageError: --set '=3' cannot be used"]),
+        (["--set", "label_name=y"], 1, ["MissingColumnsError", "'y', wanted by config.label_name"]),
+        (["--set", "model_class=toy_modl"], 1, ["UnknownModelClassError", "did you mean 'toy_model'"]),
+        (["--data", "none.csv"], 1, ["NoInferenceDataError: no such file", "none.csv"]),
+        (["--config", "none.json"], 1, ["ConfigError: the config cannot be read", "none.json"]),
+        (["--output", "{0}/rows.csv/model"], 1, ["SinkError: could not be written", "rows.csv/model"]),
+        (["--output", "{0}"], 2, ["UsageError: the output is there already"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("--") else "",
+)
+def test_a_training_error_is_a_message_and_a_status(train, tmp_path, capsys, further, code, words):
+    assert train(*(word.format(tmp_path) for word in further)) == code
+    captured = capsys.readouterr()
+    assert all(word in captured.err for word in words), captured.err
+    assert "To fix: " in captured.err
+    assert "Traceback" not in captured.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "rows.csv"]
+
+
+def test_an_interrupted_training_goes_on_where_it_was(train, tmp_path, capsys):
+    code = """
+import signal, sys
+from bsm_core import cli
+from bsm_core.training.metrics import History
+
+def wait(self, trainer, module, begin=History.on_train_epoch_start):
+    if trainer.current_epoch == 2:
+        print("waiting", flush=True)
+        signal.pause()
+    begin(self, trainer, module)
+
+History.on_train_epoch_start = wait
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    command = [sys.executable, "-c", code, "train", *training_arguments(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+    assert process.returncode == 130
+    *lines, last = said.splitlines()
+    assert last == "interrupted by SIGINT"
+    assert [line.split(" ")[1] for line in lines] == ["INFO"] * 3  # ours alone: the rows and two epochs
+    assert not (tmp_path / "model").exists()
+    assert train() == 0
+    again = capsys.readouterr().err
+    assert "going on from" in again
+    assert "epoch 2:" not in again
+    assert "epoch 3:" in again
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model", "rows.csv"]
 
 
 # bsm inspect, pack, convert

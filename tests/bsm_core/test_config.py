@@ -7,9 +7,10 @@ import pickle
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, Field
 
 from bsm_core import ArtifactConfig
-from bsm_core.config import StepSpec
+from bsm_core.config import StepSpec, validated
 from bsm_core.errors import ConfigError
 
 FULL = ["dialogue_splitter", "html_normalizer", "emoji_remover", "text_normalizer", "dialogue_chunker", "tokenizer"]
@@ -79,6 +80,22 @@ def test_every_wrong_key_at_once():
     ]  # fmt: skip
     assert "max_sen_len: Input should be greater than 0 (it is 0)" in found
     assert 'text_processing_steps.1: a step is a name, or {"name": ..., <its parameters>} (it is 7)' in found
+
+
+def test_a_long_value_is_cut_short_and_a_problem_is_said_once():
+    (line,) = problems(max_sen_len=list(range(1000)))
+    shown = line.partition("(it is ")[2]
+    assert shown.startswith("[0, 1, 2,")
+    assert shown.endswith("...)")
+    assert len(shown) == 81
+
+    class Twice(BaseModel):
+        first: int = Field(validation_alias="size")
+        second: int = Field(validation_alias="size")
+
+    with pytest.raises(ConfigError, match="1 problem") as caught:
+        validated(Twice, {"size": "x"}, where="config")
+    assert len(caught.value.details) == 1
 
 
 @pytest.mark.parametrize("values", [{}, {"model_class": None}])

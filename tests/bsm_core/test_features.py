@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsm_core.features import MISSING_NUMBER, Features, Imputer, RiskTable
+from bsm_core.features import MISSING_NUMBER, Features, Imputer, RiskTable, category_key, category_texts
 
 
 def csv(*cells: str | bytes) -> pa.Array:
@@ -453,3 +453,55 @@ def test_features_import_no_torch():
     code = "import sys, bsm_core.features; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# Categories, for training
+
+
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [
+        (csv("web", "", " x ", "NaN", b"\xff"), ["web", "nan", " x ", "NaN", "nan"]),
+        (pa.array([3, None, 4], pa.int8()), ["3", "nan", "4"]),
+        (pa.array([3.0, None, math.nan, 0.1]), ["3.0", "nan", "nan", "0.1"]),
+        (pa.array([True, None]), ["True", "nan"]),
+        (pa.array([datetime.date(2024, 1, 31)]), ["2024-01-31"]),
+        (pa.array([Decimal("1.10")]), ["1.10"]),
+        (pa.array([[1], None]), ["nan", "nan"]),
+        (pa.chunked_array([pa.array([v]).dictionary_encode() for v in ("a", "b")]), ["a", "b"]),
+        (pa.array([], pa.string()), []),
+        ([1, "1", None, 2.5, b"x", math.nan], ["1", "1", "nan", "2.5", "x", "nan"]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array | pa.ChunkedArray) else "",
+)
+def test_the_texts_of_categories(column, texts):
+    assert category_texts(column) == texts
+    assert all(type(text) is str for text in category_texts(column))
+
+
+@given(st.lists(st.one_of(st.none(), st.text(), st.integers(-9, 9), st.floats(), st.booleans())))
+def test_a_bin_named_by_a_cells_text_is_the_one_that_the_cell_finds(cells):
+    texts = category_texts(cells)
+    bins = {text: i / 100 for i, text in enumerate(dict.fromkeys(texts))}
+    found = RiskTable(bins, -1.0).transform(cells).values
+    assert found.tolist() == [np.float32(bins[text]) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("3", "3.0", True),
+        ("3", " +3e0 ", True),
+        ("0.1", "0.10", True),
+        ("True", "true ", True),
+        ("NaN", "nan", True),
+        ("0.1", "0.1000000000000000001", False),
+        ("a", "A", False),
+        ("a", "a ", False),
+        ("true", "1", False),
+        ("1e99999999999999999999", "2e99999999999999999999", False),
+    ],
+)
+def test_spellings_of_one_category_have_one_key(one, other, same):
+    assert (category_key(one) == category_key(other)) == same
+    assert category_key(one) == category_key(one)

@@ -147,6 +147,25 @@ def test_class_weights_are_stored_and_weigh_the_loss():
     assert model.training_step(labelled, 0).item() == pytest.approx(((each[0] + 3 * each[1]) / 4).item())
 
 
+def test_training_names_the_model_that_fails_and_logits_that_are_none():
+    model = Gives.from_config({})
+    for answer, words in ((ValueError("boom"), "failed: ValueError: boom"), (torch.zeros(3), r"gave float32 \[3\]")):
+        model.answer = answer
+        with pytest.raises(ModelFailedError, match=f"model class 'Gives' {words}"):
+            model.training_step(batch(3, torch.tensor([0, 1, 0])))
+
+
+def test_a_validation_step_predicts():
+    model = make().eval()
+    assert torch.equal(model.validation_step(batch()), model.predict_step(batch()))
+
+
+def test_a_class_takes_no_pretrained_weights_unless_it_says_so():
+    with pytest.raises(ConfigError, match="model class Affine takes no pretrained weights") as caught:
+        make().load_pretrained("text_encoder", {})
+    assert caught.value.where == "config.text_encoder"
+
+
 def test_class_weights_of_another_number_of_classes_are_refused():
     with pytest.raises(ConfigError, match="class_weights"):
         make(class_weights=[1.0, 2.0, 3.0])

@@ -24,6 +24,7 @@ from bsm_core.errors import (
     UsageError,
     WeightsMismatchError,
 )
+from bsm_core.predictor import building, table_columns
 from bsm_core.registry import Registry
 
 
@@ -274,3 +275,28 @@ def test_arrays_in_the_config_become_lists(toy_site, tmp_path):
     config = read_config(artifact)
     assert (config["extra"], config["more"]) == ([0.0, 1.0, 2.0], {"inner": [1, 2]})
     assert type(config["extra"]) is list
+
+
+# What training shares
+
+
+def test_the_columns_of_a_frame_and_of_a_table_and_the_index_of_the_frame():
+    frame = pd.DataFrame({"a": [1, None], "b": [1, "x"], "c": [0, 0]}, index=[7, 8])
+    columns, index = table_columns(frame, {"b": "me", "a": "me"})
+    assert list(columns) == ["b", "a"]
+    assert columns["b"] == [1, "x"]
+    assert columns["a"].to_pylist() == [1.0, None]
+    assert index.tolist() == [7, 8]
+    columns, index = table_columns(pa.table({"a": [1, 2]}), {"a": "me"})
+    assert (columns["a"].to_pylist(), index) == ([1, 2], None)
+
+
+def test_what_is_raised_while_a_model_is_built_is_an_error_of_its_config():
+    with (
+        pytest.raises(ConfigError, match="model class 'x' cannot be built: KeyError: 'size'") as caught,
+        building("x", "here", "mend it"),
+    ):
+        {}["size"]
+    assert (caught.value.where, caught.value.fix) == ("here", "mend it")
+    with pytest.raises(DataError, match="ours"), building("x", "here", "mend it"):
+        raise DataError("ours")

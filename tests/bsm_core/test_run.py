@@ -18,15 +18,7 @@ from bsm_core.settings import sources
 TESTING = ["--job_type", "testing"]
 
 
-@pytest.fixture(autouse=True)
-def quiet_log(monkeypatch):
-    """The log as it was, after a run has configured it."""
-    logger = logging.getLogger("bsm")
-    level = logger.level
-    monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr(logger, "propagate", True)
-    yield
-    logger.setLevel(level)
+pytestmark = pytest.mark.usefixtures("quiet_log")
 
 
 @pytest.fixture
@@ -162,6 +154,15 @@ def test_a_signal_ends_the_run_and_the_handlers_are_put_back(ends, capsys, numbe
     assert ends(lambda flags, env: signal.raise_signal(number)) == 128 + number
     assert capsys.readouterr().err == f"interrupted by {number.name}\n"
     assert signal.getsignal(number) is before
+
+
+def test_any_long_work_is_guarded_and_its_log_lines_are_for_people(capsys):
+    log, before = logging.getLogger("bsm"), signal.getsignal(signal.SIGINT)
+    assert run.guarded(lambda: log.info("half way")) == 0
+    assert capsys.readouterr().err.endswith(" INFO half way\n")
+    assert run.guarded(lambda: signal.raise_signal(signal.SIGINT)) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert capsys.readouterr() == ("", "interrupted by SIGINT\n")
 
 
 def test_a_run_in_process(places, tmp_path, capsys):

@@ -1,4 +1,7 @@
+from typing import ClassVar
+
 import torch
+from pydantic import AliasChoices, Field
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoModel
 
@@ -8,6 +11,7 @@ from bsm_core import Batch, ModelBase, ModelConfig, encode_rows
 class ToyEmbeddingConfig(ModelConfig):
     text_name: str
     embedding_shape: tuple[int, int]
+    vocab_size: int
 
 
 class ToyEmbedding(ModelBase):
@@ -18,6 +22,7 @@ class ToyEmbedding(ModelBase):
 
     def __init__(self, config: ToyEmbeddingConfig) -> None:
         super().__init__(config)
+        assert config.vocab_size <= config.embedding_shape[0]
         self.embedding = nn.Embedding(*config.embedding_shape)
         self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(config.embedding_shape[1], config.num_classes))
 
@@ -42,7 +47,7 @@ class ToyEncoder(ModelBase):
     """A transformers encoder for each text field, the vectors of their first tokens, and a Linear."""
 
     Config = ToyEncoderConfig
-    fields = {"text_name": "text_encoder"}
+    fields: ClassVar = {"text_name": "text_encoder"}
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -71,10 +76,11 @@ class ToyPairConfig(ModelConfig):
     secondary_text_name: str
     primary_text_encoder: dict
     secondary_text_encoder: dict
+    primary_size: int = Field(4, validation_alias=AliasChoices("primary_size", "size"))
 
 
 class ToyPair(ToyEncoder):
     """The same for two text fields."""
 
     Config = ToyPairConfig
-    fields = {"primary_text_name": "primary_text_encoder", "secondary_text_name": "secondary_text_encoder"}
+    fields: ClassVar = {"primary_text_name": "primary_text_encoder", "secondary_text_name": "secondary_text_encoder"}

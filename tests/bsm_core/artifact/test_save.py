@@ -12,6 +12,7 @@ import torch
 from support.artifacts import CONFIG, ENCODER_CONFIG, IMPUTE, RISK_TABLES, state_dict, write_artifact, write_tokenizer
 
 from bsm_core.artifact import Artifact, pack, save_artifact, unpacked
+from bsm_core.artifact import save as save_module
 from bsm_core.artifact.text import load_tokenizer
 from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError, UsageError
 
@@ -66,6 +67,27 @@ def test_what_is_saved_loads(tmp_path):
     assert artifact.model_config(["text_encoder"])["text_encoder"] == ENCODER_CONFIG
     [field] = artifact.config.text_fields
     assert artifact.tokenizer(field)("hello")["input_ids"] == tokenizer("hello")["input_ids"]
+
+
+def test_each_text_field_may_have_a_tokenizer_and_an_encoder_of_its_own(tmp_path):
+    tokenizers = {
+        prefix: load_tokenizer(write_tokenizer(tmp_path / prefix, [words]))
+        for prefix, words in (("primary_", "hello world"), ("", "good morning"))
+    }
+    config = {key: value for key, value in CONFIG.items() if key != "text_name"}
+    save(
+        tmp_path / "model",
+        config=config
+        | {"primary_text_name": "a", "secondary_text_name": "b", "primary_tokenizer": "primary_tokenizer"},
+        tokenizers=tokenizers,
+        encoder_configs={"secondary_": ENCODER_CONFIG, "primary_": {**ENCODER_CONFIG, "hidden_size": 4}},
+    )
+    artifact = Artifact.load(tmp_path / "model")
+    primary, secondary = artifact.config.text_fields
+    assert artifact.tokenizer(primary).get_vocab() == tokenizers["primary_"].get_vocab()
+    assert artifact.tokenizer(secondary).get_vocab() == tokenizers[""].get_vocab()
+    wanted = artifact.model_config(["primary_text_encoder", "secondary_text_encoder"])
+    assert [wanted[f"{prefix}_text_encoder"]["hidden_size"] for prefix in ("primary", "secondary")] == [4, 8]
 
 
 def test_both_twins_are_written_and_agree(tmp_path):
@@ -214,6 +236,12 @@ def test_without_an_encoder_config_packing_warns(tmp_path, caplog):
     source = write_artifact(tmp_path / "old", encoder_config=None)
     pack(source, tmp_path / "new")
     assert "packed without an encoder config" in caplog.text
+
+
+def test_a_model_class_that_wants_no_encoder_config_is_packed_without_a_word(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(save_module, "wanted_keys", lambda model_class, registry: frozenset({"text_name"}))
+    pack(write_artifact(tmp_path / "old", encoder_config=None), tmp_path / "new")
+    assert caplog.text == ""
 
 
 def test_a_tabular_artifact_needs_no_tokenizer(tmp_path):

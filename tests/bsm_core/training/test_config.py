@@ -65,12 +65,17 @@ def test_without_a_model_class_the_other_keys_are_told_all_the_same(problems):
 
 
 def test_null_is_the_default(job):
-    assert job(max_epochs=None, seed=None).training == job(max_epochs=TrainingConfig(label_name="x").max_epochs).training
+    assert (
+        job(max_epochs=None, seed=None).training == job(max_epochs=TrainingConfig(label_name="x").max_epochs).training
+    )
 
 
 @pytest.mark.parametrize(
     ("values", "error"),
-    [({"model_class": "toy_mdel"}, UnknownModelClassError), ({"text_processing_steps": ["toy_toks"]}, UnknownStepError)],
+    [
+        ({"model_class": "toy_mdel"}, UnknownModelClassError),
+        ({"text_processing_steps": ["toy_toks"]}, UnknownStepError),
+    ],
     ids=["model class", "step"],
 )
 def test_names_are_looked_up_before_any_data_is_read(job, values, error):
@@ -86,7 +91,7 @@ def test_names_are_looked_up_before_any_data_is_read(job, values, error):
         ({"text_encoder": "/nowhere"}, "text_encoder: no config.json in the folder '/nowhere'"),
         ({"text_encoder": ["bert"]}, "text_encoder: a list is neither a config nor a folder"),
         ({"tokenizer": "/nowhere"}, "tokenizer: '/nowhere' is no folder; leave the key out"),
-        ({"tokenizer": 3}, "tokenizer: 3 is no folder"),
+        ({"tokenizer": 3}, "tokenizer: Input should be a valid string"),
         ({"model_class": "toy_embedding", "embedding_mat": "no.npy"}, "embedding_mat: 'no.npy' is no file"),
         ({"model_class": "toy_embedding", "embedding_mat": [[1.0]]}, "embedding_mat: [[1.0]] is no file"),
         ({"class_weights": [1.0, 2.0, 3.0]}, "class_weights has 3 values for 2 classes"),
@@ -128,9 +133,7 @@ def test_prefixed_keys_fall_back_to_those_without_a_prefix(job, tmp_path):
     shared = job(PAIR)
     assert {shared.encoder_key(f"{prefix}text_encoder") for prefix in ("primary_", "secondary_")} == {"text_encoder"}
     assert shared.tokenizer_key("primary_") == "tokenizer"
-    own = job(
-        PAIR, secondary_text_encoder=dict(BERT), secondary_tokenizer=str(write_tokenizer(tmp_path / "tokenizer"))
-    )
+    own = job(PAIR, secondary_text_encoder=dict(BERT), secondary_tokenizer=str(write_tokenizer(tmp_path / "tokenizer")))
     assert own.encoder_key("secondary_text_encoder") == "secondary_text_encoder"
     assert own.encoder_key("primary_text_encoder") == "text_encoder"
     assert [own.tokenizer_key(prefix) for prefix in ("primary_", "secondary_")] == ["tokenizer", "secondary_tokenizer"]
@@ -163,10 +166,11 @@ def test_unknown_keys_are_warned_of_with_the_nearest(job, caplog):
 
 
 def test_known_keys_are_those_of_runner_job_model_class_steps_and_settings(job, caplog):
-    settings = {name: None for name in sources()}
+    settings = dict.fromkeys(sources())
     with caplog.at_level(logging.WARNING, "bsm"):
         job(size=5, id_name="id", chunk_truncate=True, secondary_tokenizer="later", device="cpu", output_format="csv")
         job(**settings)
+        job(PAIR, size=3, text_encoder=dict(BERT))
     assert caplog.text == ""
 
 

@@ -131,3 +131,11 @@ def test_pretrained_weights_that_do_not_fit_are_named():
     assert caught.value.details[0] == "missing: embeddings.LayerNorm.bias [12]"
     assert "unexpected: encoder.layer.2.output.dense.weight" in caught.value.details
     assert caught.value.details[-1] == "shape: embeddings.word_embeddings.weight is [60, 12], the model has [64, 12]"
+
+
+def test_layers_that_an_encoder_shares_cannot_be_reset():
+    config = {**ENCODER, "model_type": "albert", "embedding_size": 12}
+    encoder = BertTextEncoder(config, 5, reinit_layers=1)
+    with pytest.raises(ConfigError) as caught:
+        encoder.load_pretrained("text_encoder", build_encoder(config).state_dict())
+    assert caught.value.details == ("no such part: encoder.layer.1.*",)

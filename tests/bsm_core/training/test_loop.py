@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import io
+import logging
+import math
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+from bsm_core import Batch, ModelBase
+from bsm_core.errors import ModelFailedError
+from bsm_core.training import loop
+from bsm_core.training.config import TrainingConfig
+from bsm_core.training.loop import LAST, fit
+from bsm_core.training.metrics import History
+
+
+class Affine(ModelBase):
+    """Dropout and one Linear on the features; remembers what it was trained with."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.dropout, self.linear = torch.nn.Dropout(0.2), torch.nn.Linear(2, config.num_classes)
+        self.norms, self.seen = [], []
+
+    def forward(self, batch):
+        if self.training:
+            self.seen.append(batch.labels.tolist())
+        return self.linear(self.dropout(batch.features))
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        gradients = [p.grad.norm() for p in self.parameters() if p.grad is not None]
+        self.norms.append(float(torch.stack(gradients).norm()))
+
+
+class Scripted(ModelBase):
+    """Whose logits of class 1 on the validation part are, epoch by epoch, what its script says."""
+
+    script: tuple[float, ...] = ()
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.register_buffer("epochs_trained", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, batch):
+        if self.training:
+            self.epochs_trained += 1
+            logit = self.weight
+        else:
+            logit = self.weight * 0 + self.script[int(self.epochs_trained) - 1]
+        return torch.stack([torch.zeros_like(logit), logit]).expand(batch.rows, 2)
+
+
+class Terminal(io.StringIO):
+    """A standard error that somebody looks at."""
+
+    def isatty(self):
+        return True
+
+
+def batch(rows=32, seed=0):
+    features = torch.randn(rows, 2, generator=torch.Generator().manual_seed(seed))
+    return Batch(rows, features=features, labels=(features[:, 0] > 0).long())
+
+
+def settings(**changes):
+    return TrainingConfig(**{"label_name": "y", "batch_size": 8, "max_epochs": 3, **changes})
+
+
+def affine(**config):
+    torch.manual_seed(0)
+    return Affine.from_config({"lr": 0.1, **config})
+
+
+ROWS, HELD = batch(), batch(16, seed=1)
+
+
+def train(folder, model=None, validation=HELD, rows=ROWS, **changes):
+    return fit(affine() if model is None else model, rows, validation, settings(**changes), folder, "cpu")
+
+
+def scripted(folder, script, **changes):
+    model = Scripted.from_config({"run_scheduler": False})
+    model.script = script
+    ones = Batch(4, features=torch.zeros(4, 1), labels=torch.ones(4, dtype=torch.int64))
+    return fit(model, ones, ones, settings(max_epochs=len(script), **changes), folder, "cpu")
+
+
+def stop(monkeypatch, epoch, hook="on_train_epoch_start"):
+    """Training ends with an error at the start of an epoch, or elsewhere in it."""
+    original = getattr(History, hook)
+
+    def maybe(self, trainer, *arguments):
+        if trainer.current_epoch == epoch:
+            raise RuntimeError("stopped")
+        original(self, trainer, *arguments)
+
+    monkeypatch.setattr(History, hook, maybe)
+
+
+def same_weights(one, other):
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_training_learns_and_measures_every_epoch(tmp_path):
+    fitted = train(tmp_path, max_epochs=8)
+    assert [epoch["epoch"] for epoch in fitted.epochs] == list(range(8))
+    assert set(fitted.epochs[0]) == {"epoch", "train_loss", "log_loss", "auroc", "f1", "accuracy"}
+    assert fitted.epochs[-1]["train_loss"] < fitted.epochs[0]["train_loss"]
+    assert fitted.epochs[fitted.best]["auroc"] > 0.95
+    assert len(fitted.seconds) == 8
+    assert all(second > 0 for second in fitted.seconds)
+
+
+def test_an_epoch_sees_each_row_once(tmp_path):
+    rows = batch(21)
+    model = affine()
+    train(tmp_path, model, rows=Batch(21, features=rows.features, labels=torch.arange(21) % 2), max_epochs=2)
+    assert [len(seen) for seen in model.seen].count(5) == 2
+    assert sum(map(len, model.seen)) == 42
+
+
+def test_the_weights_are_those_of_the_best_epoch_not_of_the_last(tmp_path):
+    fitted = scripted(tmp_path, [0.0, 2.0, 1.0])
+    assert fitted.best == 1
+    assert int(fitted.weights["epochs_trained"]) == 2
+    assert len(fitted.epochs) == 3
+    assert fitted.epochs[1]["log_loss"] == pytest.approx(math.log(1 + math.exp(-2.0)))
+
+
+def test_the_first_of_equally_good_epochs_is_the_best(tmp_path):
+    assert scripted(tmp_path, [1.0, 2.0, 2.0]).best == 1
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (9, 6)])
+def test_training_stops_early_when_nothing_improves(tmp_path, patience, epochs):
+    fitted = scripted(tmp_path, [0.0, 2.0, 1.0, 1.5, 1.0, 1.0], early_stopping_patience=patience)
+    assert len(fitted.epochs) == epochs
+    assert fitted.best == 1
+
+
+def test_the_monitor_says_what_is_better(tmp_path):
+    # Surer and surer of class 1, of which all rows are: the loss falls, the accuracy is as good from the second on.
+    script = [-1.0, 1.0, 2.0]
+    assert scripted(tmp_path / "loss", script).best == 2
+    assert scripted(tmp_path / "accuracy", script, monitor="accuracy").best == 1
+    assert scripted(tmp_path / "f1", script, monitor="f1").best == 1
+
+
+def test_without_rows_to_measure_on_the_last_epoch_is_taken(tmp_path, recwarn):
+    model = affine()
+    fitted = train(tmp_path, model, validation=None)
+    assert fitted.best == 2
+    assert same_weights(fitted.weights, model.state_dict())
+    assert set(fitted.epochs[0]) == {"epoch", "train_loss"}
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+# Determinism and going on
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path):
+    one, again, other = (train(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert one.epochs == again.epochs
+    assert same_weights(one.weights, again.weights)
+    assert not same_weights(one.weights, other.weights)
+
+
+@pytest.mark.parametrize("validation", [HELD, None], ids=["measured", "not measured"])
+@pytest.mark.parametrize("hook", ["on_train_epoch_start", "on_train_batch_end", "on_train_epoch_end"])
+def test_a_job_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch, caplog, hook, validation):
+    whole = train(tmp_path / "whole", validation=validation, max_epochs=4)
+    with monkeypatch.context() as patch:
+        stop(patch, 2, hook)
+        with pytest.raises(RuntimeError, match="stopped"):
+            train(tmp_path / "parts", validation=validation, max_epochs=4)
+    model = affine()
+    with caplog.at_level(logging.INFO, "bsm"):
+        parts = train(tmp_path / "parts", model, validation=validation, max_epochs=4)
+    assert f"going on from {tmp_path / 'parts' / LAST}" in caplog.text
+    assert len(model.seen) == 8  # the third and the fourth epoch, of four batches
+    assert (parts.epochs, parts.best) == (whole.epochs, whole.best)
+    assert same_weights(parts.weights, whole.weights)
+
+
+def test_a_job_goes_on_from_its_last_epoch_also_where_that_was_not_the_best(tmp_path, monkeypatch):
+    script = [2.0, 1.0, 1.0, 3.0, 0.0]
+    whole = scripted(tmp_path / "whole", script, early_stopping_patience=9)
+    with monkeypatch.context() as patch:
+        stop(patch, 3)
+        with pytest.raises(RuntimeError, match="stopped"):
+            scripted(tmp_path / "parts", script, early_stopping_patience=9)
+    parts = scripted(tmp_path / "parts", script, early_stopping_patience=9)
+    assert len(parts.seconds) == 2
+    assert str(parts.epochs) == str(whole.epochs)
+    assert parts.best == whole.best == 3
+    assert same_weights(parts.weights, whole.weights)
+
+
+def test_a_job_that_had_come_to_its_end_trains_no_further(tmp_path):
+    whole = train(tmp_path)
+    model = affine()
+    again = train(tmp_path, model)
+    assert model.seen == []
+    assert (again.epochs, again.best, again.seconds) == (whole.epochs, whole.best, [])
+    assert same_weights(again.weights, whole.weights)
+
+
+def test_a_job_that_had_stopped_early_trains_no_further(tmp_path):
+    script = [2.0, 1.0, 1.0, 3.0]
+    whole = scripted(tmp_path, script, early_stopping_patience=2)
+    again = scripted(tmp_path, script, early_stopping_patience=2)
+    assert len(whole.epochs) == 3
+    assert str(again.epochs) == str(whole.epochs)  # with their NaN
+    assert again.best == whole.best == 0
+    assert again.seconds == []
+
+
+# What is asked for
+
+
+def test_gradients_are_clipped(tmp_path):
+    free, tight = affine(), affine()
+    train(tmp_path / "free", free, gradient_clip_val=1e9, max_epochs=1)
+    train(tmp_path / "tight", tight, gradient_clip_val=1e-3, max_epochs=1)
+    assert max(free.norms) > 0.1
+    assert max(tight.norms) <= 1e-3 * 1.001
+
+
+def test_bf16_trains_in_bfloat16_and_keeps_its_weights_in_float32(tmp_path):
+    model, seen = affine(), []
+    model.linear.register_forward_hook(lambda module, given, output: seen.append(output.dtype))
+    fitted = train(tmp_path, model, precision="bf16-mixed")
+    assert set(seen) == {torch.bfloat16}
+    assert {value.dtype for value in fitted.weights.values()} == {torch.float32}
+
+
+def test_class_weights_draw_the_model_to_the_rare_class(tmp_path):
+    ones = Batch(32, features=torch.ones(32, 2), labels=torch.tensor([0] * 24 + [1] * 8))
+
+    def likely(name, **config):
+        fitted = train(tmp_path / name, affine(run_scheduler=False, **config), ones, ones, max_epochs=20)
+        model = affine(**config)
+        model.load_state_dict(fitted.weights)
+        return model.eval().predict_step(ones)[0, 1].item()
+
+    assert likely("plain") == pytest.approx(0.25, abs=0.1)
+    assert likely("weighted", class_weights=[1.0, 3.0]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_model_that_fails_is_named(tmp_path):
+    rows = batch()
+    with pytest.raises(ModelFailedError, match="model class 'Affine' failed: RuntimeError: mat1 and mat2"):
+        train(tmp_path, rows=Batch(32, features=torch.zeros(32, 3), labels=rows.labels))
+
+
+def test_a_loss_that_is_no_number_ends_training_where_it_is_measured_and_is_told_where_it_is_not(tmp_path):
+    with pytest.raises(ModelFailedError, match="no numbers for 16 of 16 rows"):
+        train(tmp_path / "measured", affine(lr=3e37, run_scheduler=False))
+    fitted = train(tmp_path / "not", affine(lr=3e37, run_scheduler=False), validation=None, max_epochs=9)
+    assert math.isnan(fitted.epochs[-1]["train_loss"])
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_rows(tmp_path):
+    model, rows = affine(lr=1e-12), batch(11)  # a batch of eight and one of three
+    model.dropout.p = 0.0
+    [epoch] = train(tmp_path, model, rows, rows, max_epochs=1).epochs
+    assert epoch["train_loss"] == pytest.approx(epoch["log_loss"], rel=1e-6)
+
+
+# The process around it
+
+
+def test_nothing_of_the_process_is_changed(tmp_path, caplog, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mode = torch.get_deterministic_debug_mode()
+    with caplog.at_level(logging.INFO):
+        train(tmp_path / "checkpoints", max_epochs=1)
+    assert torch.get_deterministic_debug_mode() == mode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+    assert {record.name for record in caplog.records} == {"bsm"}
+    assert "".join(capsys.readouterr()) == ""
+
+
+def test_an_epoch_is_a_line(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "bsm"):
+        train(tmp_path, max_epochs=2)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.partition(": train loss ")[0] for line in lines] == ["epoch 1", "epoch 2"]
+    assert ", log loss " in lines[0]
+    assert ", AUROC " in lines[0]
+
+
+def test_a_clusters_variables_are_not_ours(tmp_path, monkeypatch):
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert len(train(tmp_path, max_epochs=1).epochs) == 1
+
+
+def test_a_bar_is_for_terminals(tmp_path, monkeypatch):
+    bars = []
+    monkeypatch.setattr(loop, "TQDMProgressBar", lambda: bars.append(TQDMProgressBar()) or bars[-1])
+    train(tmp_path / "pipe", max_epochs=1)
+    assert bars == []
+    monkeypatch.setattr("sys.stderr", Terminal())
+    train(tmp_path / "terminal", max_epochs=1)
+    assert len(bars) == 1

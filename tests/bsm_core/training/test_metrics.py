@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bsm_core.training.metrics import MODES, Scores, shown
+
+
+def scores(probabilities, labels, classes=2, at_once=100):
+    measured = Scores(classes)
+    probabilities = torch.tensor(probabilities, dtype=torch.float64)
+    for start in range(0, len(labels), at_once):
+        measured.update(probabilities[start : start + at_once], torch.tensor(labels[start : start + at_once]))
+    return measured.compute()
+
+
+def binary(ones):
+    return [[1 - p, p] for p in ones]
+
+
+def f1(hits, false, missed):
+    return 2 * hits / (2 * hits + false + missed) if hits + false + missed else 0.0
+
+
+def test_two_classes_by_hand():
+    got = scores(binary([0.9, 0.6, 0.4, 0.2, 0.7]), [1, 0, 1, 0, 1])
+    assert got["auroc"] == pytest.approx(5 / 6)  # of the six pairs only (0.4, 0.6) is the wrong way round
+    assert got["accuracy"] == pytest.approx(3 / 5)
+    assert got["f1"] == pytest.approx(f1(2, 1, 1))
+    assert got["log_loss"] == pytest.approx(-sum(map(math.log, [0.9, 0.4, 0.4, 0.8, 0.7])) / 5)
+    assert got.keys() == MODES.keys()
+
+
+def test_more_classes_by_hand():
+    probabilities = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.4, 0.3], [0.2, 0.2, 0.6]]
+    got = scores(probabilities, [0, 1, 2, 2], classes=3)
+    assert got["accuracy"] == 0.75
+    assert got["f1"] == pytest.approx((f1(1, 0, 0) + f1(1, 1, 0) + f1(1, 0, 1)) / 3)
+    assert got["auroc"] == 1.0  # each class stands above the others in its own column
+    assert got["log_loss"] == pytest.approx(-sum(map(math.log, [0.7, 0.8, 0.3, 0.6])) / 4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 64), st.booleans()), min_size=2, max_size=30), st.integers(1, 7))
+def test_auroc_is_the_share_of_pairs_in_the_right_order_whatever_the_batches(rows, at_once):
+    ones, labels = [step / 64 for step, _ in rows], [int(label) for _, label in rows]
+    got = scores(binary(ones), labels, at_once=at_once)
+    pairs = [
+        (a > b) + (a == b) / 2
+        for a, x in zip(ones, labels, strict=True)
+        for b, y in zip(ones, labels, strict=True)
+        if x > y
+    ]
+    if pairs:
+        assert got["auroc"] == pytest.approx(sum(pairs) / len(pairs), abs=1e-6)
+    else:
+        assert math.isnan(got["auroc"])
+    assert got["accuracy"] == pytest.approx(
+        sum((p > 0.5) == label for p, label in zip(ones, labels, strict=True)) / len(rows)
+    )
+
+
+@pytest.mark.parametrize(("labels", "classes"), [([1, 1], 2), ([0, 0], 2), ([0, 1], 3)], ids=str)
+def test_without_rows_of_a_class_the_auroc_alone_is_undefined(labels, classes):
+    got = scores([[1 / classes] * classes] * 2, labels, classes)
+    assert math.isnan(got.pop("auroc"))
+    assert all(map(math.isfinite, got.values()))
+
+
+def test_a_sure_and_wrong_probability_is_a_finite_loss():
+    assert scores([[1.0, 0.0]], [1])["log_loss"] == pytest.approx(-math.log(1e-15))
+
+
+def test_a_line_for_people():
+    assert shown({"train_loss": 0.5, "auroc": 0.93125, "f1": math.nan, "log_loss": 1.0}) == (
+        "train loss 0.5000, AUROC 0.9313, F1 nan, log loss 1.0000"
+    )

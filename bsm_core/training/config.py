@@ -26,6 +26,7 @@ from bsm_core.config import ArtifactConfig, validated
 from bsm_core.errors import ConfigError, nearest
 from bsm_core.model import ModelBase
 from bsm_core.registry import Component, Registry
+from bsm_core.self_check import ROWS
 from bsm_core.settings import sources
 from bsm_core.steps import names_used
 from bsm_core.training.wordpiece import SPECIAL_TOKENS
@@ -59,6 +60,7 @@ class TrainingConfig(BaseModel):
     embed_size: PositiveInt = 64
     risk_smoothing: NonNegativeFloat = 20.0
     risk_min_count: PositiveInt = 1
+    check_rows: Annotated[int, Field(ge=0, le=ROWS)] = ROWS
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class TrainingJob:
             known |= names_used(text.steps, registry=self.registry, where=f"config.{text.steps_key}")
         for key in sorted(self.values.keys() - known):
             near = nearest(key, known)
-            log.warning("config key %r is not known%s", key, f"; did you mean {near!r}?" if near else "")
+            log.warning("config key %r is read by nothing here%s", key, f"; did you mean {near!r}?" if near else "")
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

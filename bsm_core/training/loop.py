@@ -104,9 +104,7 @@ def fit(
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Keep Lightning from talking, and from leaving the process's deterministic mode changed."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # what they say at start is in our lines
+    """Keep Lightning from warning of what was asked for, and from leaving the process's deterministic mode changed."""
     for message in _AS_ASKED_FOR:
         warnings.filterwarnings("ignore", message)
     mode = torch.get_deterministic_debug_mode()

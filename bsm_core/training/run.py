@@ -25,7 +25,7 @@ from bsm_core.errors import DataError, UsageError
 from bsm_core.model import ModelBase
 from bsm_core.predictor import building, text_pipelines, warn_of_counts
 from bsm_core.registry import Registry, default_registry
-from bsm_core.self_check import ROWS, add_check
+from bsm_core.self_check import add_check
 from bsm_core.training.config import TrainingJob, read_config_file
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
@@ -115,7 +115,8 @@ def train(
         fitted = fit(model, prepared.train, prepared.validation, job.training, work / CHECKPOINTS, accelerator)
         metrics = _metrics(fitted, rows, held, order)
         artifact = _save(work / "artifact", job, prepared, fitted.weights, metrics)
-        add_check(artifact, (held or rows).head(ROWS), registry)
+        if job.training.check_rows:
+            add_check(artifact, (held or rows).head(job.training.check_rows), registry)
         _publish(artifact, output)
     if held:
         log.info("the best epoch is %d", fitted.best + 1)

@@ -158,10 +158,10 @@ def test_unknown_keys_are_warned_of_with_the_nearest(job, caplog):
     with caplog.at_level(logging.WARNING, "bsm"):
         job(max_epoch=3, embeding_mat="x", zzz=1, sise=4)
     assert [record.getMessage() for record in caplog.records] == [
-        "config key 'embeding_mat' is not known; did you mean 'embedding_mat'?",
-        "config key 'max_epoch' is not known; did you mean 'max_epochs'?",
-        "config key 'sise' is not known; did you mean 'size'?",
-        "config key 'zzz' is not known",
+        "config key 'embeding_mat' is read by nothing here; did you mean 'embedding_mat'?",
+        "config key 'max_epoch' is read by nothing here; did you mean 'max_epochs'?",
+        "config key 'sise' is read by nothing here; did you mean 'size'?",
+        "config key 'zzz' is read by nothing here",
     ]
 
 

@@ -70,6 +70,13 @@ def test_a_job_leaves_an_artifact_that_scores_and_checks_itself_and_nothing_besi
     assert check(predictor, read_check_rows(output)) < 1e-6
 
 
+@pytest.mark.parametrize("count", [0, 3])
+def test_how_many_rows_the_artifact_keeps_is_the_configs_to_say(output, count):
+    train({**CONFIG, "check_rows": count}, labelled_rows(), output)
+    stored = read_check_rows(output)
+    assert (0 if stored is None else len(stored.rows)) == count
+
+
 def test_the_artifact_has_the_safe_files_their_twins_and_the_metrics(output):
     train(ENCODING, labelled_rows(), output)
     assert {

@@ -30,11 +30,12 @@ from bsm_core.log import configure
 
 TEXT = "Review Text"
 SETTINGS = {
-    "lr": 1e-4,
+    "lr": 1e-3,
+    "encoder_lr": 5e-5,
     "weight_decay": 0.01,
     "batch_size": 16,
     "warmup_steps": 25,
-    "hidden_common_dim": 384,
+    "hidden_common_dim": 64,
     "max_epochs": 1,
     "validation_fraction": 0,  # one epoch leaves nothing to choose
 }

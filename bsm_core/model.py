@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -47,6 +47,7 @@ class ModelConfig(BaseModel):
     max_sen_len: PositiveInt = 512
     batch_size: PositiveInt = 32
     lr: PositiveFloat = 2e-5
+    encoder_lr: PositiveFloat | None = None
     weight_decay: NonNegativeFloat = 0.0
     adam_epsilon: PositiveFloat = 1e-8
     warmup_steps: NonNegativeInt = 0
@@ -177,6 +178,10 @@ class ModelBase(pl.LightningModule):
             fix="leave the key out, or override load_pretrained in the model class",
         )
 
+    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+        """The parameters that learn at ``encoder_lr``: those of the parts that :meth:`load_pretrained` starts."""
+        return ()
+
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Cross entropy with the class weights.
 
@@ -193,14 +198,19 @@ class ModelBase(pl.LightningModule):
         return self.predict_step(batch)
 
     def configure_optimizers(self) -> Any:
-        """AdamW without decay on biases and norms; linear warm-up and decay where ``run_scheduler``."""
-        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
-        others = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.lr, eps=self.config.adam_epsilon)
+        """AdamW without decay on biases and norms; linear warm-up and decay where ``run_scheduler``.
+
+        Encoders learn at ``encoder_lr``, the rest at ``lr`` (discriminative fine-tuning: Howard and Ruder, 2018,
+        arXiv:1801.06146).
+        """
+        config, encoders = self.config, set(map(id, self.encoder_parameters()))
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter in filter(lambda p: p.requires_grad, self.parameters()):
+            lr = config.encoder_lr if config.encoder_lr and id(parameter) in encoders else config.lr
+            decay = config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((lr, decay), []).append(parameter)
+        options = [{"params": found, "lr": lr, "weight_decay": decay} for (lr, decay), found in groups.items()]
+        optimizer = torch.optim.AdamW(options, eps=config.adam_epsilon)
         if not self.config.run_scheduler:
             return optimizer
         from transformers import get_linear_schedule_with_warmup

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ class Part(Protocol):
     def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
         """Load them; ``key`` is the config key that describes the part, for errors."""
 
+    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+        """What they are the weights of."""
+
 
 class PretrainedParts(ModelBase):
     """A model class with parts that can start from pretrained weights."""
@@ -24,6 +27,11 @@ class PretrainedParts(ModelBase):
     @abstractmethod
     def parts(self) -> Mapping[str, Part]:
         """The parts, by the config key that describes each: ``"text_encoder"``, ``"embedding_mat"`` and the like."""
+
+    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+        """The parameters that learn at ``encoder_lr``."""
+        for part in self.parts().values():
+            yield from part.encoder_parameters()
 
     def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
         """Start one part from pretrained weights.

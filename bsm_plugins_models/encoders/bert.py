@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
@@ -102,6 +102,10 @@ class BertEncoder(TextEncoder):
     def parts(self) -> Mapping[str, Part]:
         """The encoder itself."""
         return {"text_encoder": self}
+
+    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+        """Those of the transformers model."""
+        return self.bert.parameters()
 
     def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
         """Start from the state dict of a transformers model; what is to be fresh stays as it was built.

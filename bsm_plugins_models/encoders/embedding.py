@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -27,6 +27,10 @@ class TokenEmbedding(nn.Embedding):
     def __init__(self, config: EmbeddingConfig) -> None:
         super().__init__(*config.embedding_shape)
         self.weight.requires_grad_(config.is_embeddings_trainable)
+
+    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+        """The matrix."""
+        return self.parameters()
 
     def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
         """Start from ``state["weight"]``.

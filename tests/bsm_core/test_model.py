@@ -173,10 +173,23 @@ def test_class_weights_of_another_number_of_classes_are_refused():
 
 def test_biases_and_norms_are_not_decayed():
     optimizer = make(weight_decay=0.5, run_scheduler=False).configure_optimizers()
-    decayed, others = optimizer.param_groups
+    others, decayed = optimizer.param_groups
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.5, 0.0)
     assert [tuple(p.shape) for p in decayed["params"]] == [(2, 2)]
     assert len(others["params"]) == 3
+
+
+def test_encoders_learn_at_a_rate_of_their_own_where_the_config_has_one():
+    class Encoding(Affine):
+        def encoder_parameters(self):
+            return self.norm.parameters()
+
+    def rates(**values):
+        groups = Encoding.from_config({"lr": 0.5, "run_scheduler": False, **values}).configure_optimizers().param_groups
+        return sorted((group["lr"], len(group["params"])) for group in groups)
+
+    assert rates(encoder_lr=0.25, weight_decay=0.125) == [(0.25, 2), (0.5, 1), (0.5, 1)]
+    assert rates() == [(0.5, 4)]
 
 
 def test_training_with_a_schedule_warms_up_and_decays_to_nothing():

@@ -46,6 +46,17 @@ def predict(model, batch):
 
 
 @by_name
+def test_encoders_alone_learn_at_their_own_rate(name):
+    model = make(CLASSES[name], lr=0.5, encoder_lr=0.25, run_scheduler=False)
+    groups = model.configure_optimizers().param_groups
+    slow = {id(parameter) for group in groups if group["lr"] == 0.25 for parameter in group["params"]}
+    found = {key for key, parameter in model.named_parameters() if id(parameter) in slow}
+    encoders = ("bert.embeddings.", "bert.encoder.", "bert.pooler.", "embeddings.weight")
+    learns = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    assert found == {key for key in learns if any(part in key for part in encoders)}
+
+
+@by_name
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("rows", [1, 2, 7])
 def test_forward_and_backward_on_any_number_of_rows(name, rows, classes):

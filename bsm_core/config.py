@@ -156,7 +156,7 @@ def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
 
 def _describe(problem: Any) -> str:
     path = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     if problem["type"] == "missing":
         return f"{path}: missing"
     return f"{path}: {message} (it is {_shortened(repr(problem['input']))})" if path else message

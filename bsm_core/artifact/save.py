@@ -233,7 +233,7 @@ def _publish_archive(archive: Path, destination: Path) -> None:
 def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     # safetensors refuses tensors that share memory, as tied weights do: each gets its own.
     owned = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
-    safetensors.torch.save_file(owned, path, metadata={"format": "pt"})
+    path.write_bytes(safetensors.torch.save(owned, metadata={"format": "pt"}))  # save_file makes it the owner's alone
 
 
 def _write_json(path: Path, value: Any) -> None:

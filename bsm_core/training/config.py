@@ -33,6 +33,8 @@ from bsm_core.training.wordpiece import SPECIAL_TOKENS
 
 log = logging.getLogger("bsm")
 
+_INPUTS = ("text_name", "primary_text_name", "secondary_text_name", "tab_field_list")
+"""Keys that name columns; the runner would ask for them even where the model class does not read them."""
 ENCODERS = ("text_encoder", "primary_text_encoder", "secondary_text_encoder")
 TOKENIZERS = ("tokenizer", "primary_tokenizer", "secondary_tokenizer")
 _FOR_TRAINING_ALONE = (*ENCODERS, *TOKENIZERS, "embedding_mat")
@@ -93,17 +95,22 @@ class TrainingJob:
         """
         values = _plain(values)
         problems: list[str] = []
-        artifact = _collect(problems, ArtifactConfig, values)
-        training = _collect(problems, TrainingConfig, values)
         if not isinstance(values.get("model_class"), str):
+            _collect(problems, ArtifactConfig, values)
+            _collect(problems, TrainingConfig, values)
             raise _all_at_once(problems)
         component = registry.resolve("model_class", values["model_class"], where="config.model_class")
-        job = cls(values, artifact, training, component, registry.load(component, ModelBase), registry)
-        _add(problems, job._problems())
+        model_class = registry.load(component, ModelBase)
+        unread = [key for key in _INPUTS if key in values and key not in model_class.Config.model_fields]
+        values = {key: value for key, value in values.items() if key not in unread}
+        artifact = _collect(problems, ArtifactConfig, values)
+        training = _collect(problems, TrainingConfig, values)
+        job = cls(values, artifact, training, component, model_class, registry)
+        _add(problems, [*job._encoder_problems(), *job._file_problems(), *job._contradictions()])
         _collect(problems, job.model_class.Config, job.model_values(job._likely()))
         if problems:
             raise _all_at_once(problems)
-        job._warn_of_unknown_keys()
+        job._warn_of_unread_keys(unread)
         return job
 
     def wants(self, key: str) -> bool:
@@ -134,28 +141,36 @@ class TrainingJob:
         kept = {key: value for key, value in self.values.items() if key not in _FOR_TRAINING_ALONE}
         return {**kept, **self.training.model_dump(exclude={"class_weights"}, exclude_none=True), **changes}
 
-    def _problems(self) -> list[str]:
-        """What is wrong with the keys that lead to files, and with a label that the model would see."""
-        problems = []
+    def _encoder_problems(self) -> Iterator[str]:
         for key in filter(self.wants, ENCODERS):
-            given = self.values.get(self.encoder_key(key))
+            own = self.encoder_key(key)
+            given = self.values.get(own)
             if given is None:
-                problems.append(f"{key}: missing; give a Hugging Face config, or the folder of a pretrained encoder")
+                yield f"{key}: missing; give a Hugging Face config, or the folder of a pretrained encoder"
+            elif isinstance(given, str) and not Path(given).is_dir():
+                yield f"{own}: {given!r} is no folder"
             elif isinstance(given, str) and not (Path(given) / "config.json").is_file():
-                problems.append(f"{self.encoder_key(key)}: no config.json in the folder {given!r}")
+                yield f"{own}: no config.json in the folder {given!r}"
             elif not isinstance(given, str | Mapping):
-                problems.append(f"{self.encoder_key(key)}: a {type(given).__name__} is neither a config nor a folder")
+                yield f"{own}: a {type(given).__name__} is neither a config nor a folder"
+
+    def _file_problems(self) -> Iterator[str]:
         for key in sorted({self.tokenizer_key(prefix_of(text)) for text in self.artifact.text_fields}):
             given = self.values.get(key)
             if given is not None and not (isinstance(given, str) and Path(given).is_dir()):
-                problems.append(f"{key}: {given!r} is no folder; leave the key out to have a tokenizer fitted")
+                yield f"{key}: {given!r} is no folder; leave the key out to have a tokenizer fitted"
         given = self.values.get("embedding_mat")
         if given is not None and not (isinstance(given, str) and Path(given).is_file()):
-            problems.append(f"embedding_mat: {given!r} is no file; leave the key out to start from fresh embeddings")
+            yield f"embedding_mat: {given!r} is no file; leave the key out to start from fresh embeddings"
+
+    def _contradictions(self) -> Iterator[str]:
+        """Keys that are right by themselves and wrong together."""
+        classes = self.values.get("num_classes", 2)
+        if self.values.get("is_binary") is True and classes != 2:
+            yield f"num_classes: {classes!r} contradicts is_binary = true; set that to false"
         label, texts = self.values.get("label_name"), [text.column for text in self.artifact.text_fields]
         if label in [*texts, *self.artifact.tab_field_list]:
-            problems.append(f"label_name: the model would read {label!r} as a text field or a feature")
-        return problems
+            yield f"label_name: the model would read {label!r} as a text field or a feature"
 
     def _likely(self) -> dict[str, Any]:
         """What is provided later, as far as it is known: enough to check the model class's keys early."""
@@ -172,7 +187,9 @@ class TrainingJob:
                 likely[key] = given if isinstance(given, Mapping) else {"model_type": "bert"}  # is a problem already
         return likely
 
-    def _warn_of_unknown_keys(self) -> None:
+    def _warn_of_unread_keys(self, inputs: list[str]) -> None:
+        for key in inputs:
+            log.warning("config key %r is left out: model class %r does not read it", key, self.artifact.model_class)
         models = (ArtifactConfig, TrainingConfig, self.model_class.Config)
         known = {key for model in models for key in _keys(model)} | {*sources(), *_FOR_TRAINING_ALONE, "id_name"}
         for text in self.artifact.text_fields:
@@ -191,7 +208,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the config cannot be read: {error}", where=str(path), fix="give a JSON file") from error
+        raise ConfigError(
+            f"the config cannot be read: {error}", where=str(path), fix="check the path, and that it is JSON"
+        ) from error
     if not isinstance(values, dict):
         raise ConfigError(f"the config is a {type(values).__name__}, not an object", where=str(path))
     return values

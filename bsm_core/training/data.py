@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -73,8 +74,10 @@ class Rows:
         return self.take(np.sort(order[held:]).tolist()), self.take(np.sort(order[:held]).tolist())
 
 
-def read_columns(data: str | Path | pd.DataFrame | pa.Table, wanted: Mapping[str, str]) -> dict[str, Column]:
-    """The wanted columns of a file, a folder, a frame or a table, all rows at once.
+def read_columns(
+    data: str | Path | pd.DataFrame | pa.Table, wanted: Mapping[str, str], called: str = "data"
+) -> dict[str, Column]:
+    """The wanted columns of a file, a folder, a frame or a table, all rows at once; errors call it as ``called`` says.
 
     Raises:
         MissingColumnsError: Columns are missing; it names all of them and who wants each.
@@ -86,7 +89,7 @@ def read_columns(data: str | Path | pd.DataFrame | pa.Table, wanted: Mapping[str
         data = pa.concat_tables(window.table for window in source.windows(list(wanted)))
     columns, _ = table_columns(data, wanted)
     if not len(data):
-        raise DataError("the table has no rows", fix="training and measuring need rows with labels")
+        raise DataError("the table has no rows", where=called, fix="training and measuring need rows with labels")
     return columns
 
 
@@ -103,26 +106,34 @@ def class_order(column: Column, name: str, classes: int, given: Collection[Any] 
     Raises:
         DataError: There are more or fewer distinct labels.
     """
+    rows: Counter[Decimal | str] = Counter()
+    for text, count in Counter(category_texts(column)).items():
+        rows[category_key(text)] += count
     if given is not None:
         found = {category_key(str(value)): value for value in given}
     else:
-        keys = {category_key(text) for text in set(category_texts(column))} - {_MISSING}
-        found = {key: _plain(key) for key in sorted(keys, key=_place)}
+        found = {key: _plain(key) for key in sorted(rows.keys() - {_MISSING}, key=_place)}
     if len(found) != classes or classes < 2:
-        shown = [repr(value) for value in list(found.values())[:_NAMED]] + ["..."] * (len(found) > _NAMED)
-        raise DataError(
-            f"label {name!r} has {len(found)} classes, the config says {classes}",
-            where=f"column {name!r}",
-            details=[f"classes: {', '.join(shown) or 'none'}"],
-            fix=f"set num_classes to {len(found)} if that is how many there are, or label_name to another column"
-            if len(found) > 1
-            else "give rows of at least two classes",
-        )
+        raise _other_classes(name, classes, [(value, rows[key]) for key, value in found.items()])
     return list(found.values())
 
 
-def class_indices(column: Column, name: str, order: Sequence[Any]) -> Tensor:
-    """Labels as class indices, int64 ``[rows]``.
+def _other_classes(name: str, classes: int, found: list[tuple[Any, int]]) -> DataError:
+    shown = [f"{value!r} ({count:,} rows)" for value, count in found[:_NAMED]]
+    number = len(found)
+    return DataError(
+        f"label {name!r} has {number} class(es), the config says {classes}",
+        where=f"column {name!r}",
+        details=[f"classes: {', '.join([*shown, *(['...'] if number > _NAMED else [])]) or 'none'}"],
+        fix=f"correct stray labels; or set num_classes to {number} and is_binary to {str(number == 2).lower()}, or"
+        " label_name to another column"
+        if number > 1
+        else "give rows of at least two classes",
+    )
+
+
+def class_indices(column: Column, name: str, order: Sequence[Any], called: str = "data") -> Tensor:
+    """Labels as class indices, int64 ``[rows]``; errors call the table as ``called`` says.
 
     Raises:
         DataError: A label is missing or is none of the classes; it names rows.
@@ -133,11 +144,11 @@ def class_indices(column: Column, name: str, order: Sequence[Any]) -> Tensor:
     labels = torch.tensor([known[text] for text in texts], dtype=torch.int64)
     if bad := (labels < 0).nonzero().flatten().tolist():
         shown = [
-            f"row {i}: {'no label' if category_key(texts[i]) == _MISSING else repr(texts[i])}" for i in bad[:_NAMED]
+            f"row {i + 1}: {'no label' if category_key(texts[i]) == _MISSING else repr(texts[i])}" for i in bad[:_NAMED]
         ]
         raise DataError(
-            f"{len(bad)} row(s) have a label that is none of the classes",
-            where=f"column {name!r}",
+            f"{len(bad)} row(s), counted from 1, have a label that is none of the classes",
+            where=f"{called}, column {name!r}",
             details=[*shown, *(["..."] if len(bad) > _NAMED else []), f"classes: {', '.join(map(repr, order))}"],
             fix="correct these rows or leave them out",
         )

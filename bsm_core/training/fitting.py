@@ -8,13 +8,24 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from bsm_core.errors import DataError
 from bsm_core.features import Column, Imputer, category_texts
 
 
 def fit_impute(columns: Mapping[str, Column], names: Iterable[str]) -> dict[str, float]:
-    """The median of each numeric feature; none for a feature without a single number."""
-    values = {name: Imputer(np.nan).transform(columns[name]).values for name in names}
-    return {name: float(np.nanmedian(column)) for name, column in values.items() if not np.isnan(column).all()}
+    """The median of each numeric feature; none for a feature that is missing everywhere.
+
+    Raises:
+        DataError: A feature has cells, but not a single number among them.
+    """
+    read = {name: Imputer(np.nan).transform(columns[name]) for name in names}
+    if texts := [name for name, column in read.items() if column.bad and np.isnan(column.values).all()]:
+        raise DataError(
+            f"features without a single number: {', '.join(map(repr, texts))}",
+            where="config.tab_field_list",
+            fix="list categories in cat_field_list too, and leave out what is no feature",
+        )
+    return {name: float(np.nanmedian(c.values)) for name, c in read.items() if not np.isnan(c.values).all()}
 
 
 def fit_risk_tables(

@@ -136,6 +136,8 @@ def _work_folder(output: Path) -> Iterator[Path]:
     finally:
         if done or not _checkpointed(work):
             shutil.rmtree(work)
+        else:
+            log.warning("stopped; the same job, run again, goes on from its last epoch, which is kept in %s", work)
 
 
 def _checkpointed(work: Path) -> bool:
@@ -146,17 +148,16 @@ def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | No
     """The training part, the validation part and the label of each class."""
     label, artifact = job.training.label_name, job.artifact
     wanted = {label: "config.label_name"} | Preprocessor(artifact, {}, {}, {}).wanted
-    columns = read_columns(data, wanted)
+    columns = read_columns(data, wanted, _called(data, "data"))
     order = class_order(columns[label], label, artifact.num_classes, job.training.multiclass_categories)
 
-    def labelled(columns: dict[str, Any]) -> Rows:
-        return Rows(columns, class_indices(columns[label], label, order))
-
-    rows = labelled(columns)
+    rows = Rows(columns, class_indices(columns[label], label, order, _called(data, "data")))
     if validation is None:
         rows, held = rows.split(job.training.validation_fraction, job.training.seed)
     else:
-        held = labelled(read_columns(validation, wanted))
+        called = _called(validation, "validation")
+        columns = read_columns(validation, wanted, called)
+        held = Rows(columns, class_indices(columns[label], label, order, called))
     if held and job.training.monitor == "auroc" and not held.labels.bincount(minlength=len(order)).all():
         raise DataError(
             "the validation part has no row of some classes, and no AUROC to find the best epoch by",
@@ -164,6 +165,10 @@ def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | No
             fix="give more rows to measure on, or set monitor to 'log_loss'",
         )
     return rows, held, order
+
+
+def _called(data: Any, name: str) -> str:
+    return str(data) if isinstance(data, str | Path) else name
 
 
 def _prepare(job: TrainingJob, rows: Rows, held: Rows | None, order: list[Any]) -> _Prepared:
@@ -223,12 +228,15 @@ def _own(work: Path, job: TrainingJob, prepared: _Prepared) -> None:
 
 
 def _metrics(fitted: Fitted, rows: Rows, held: Rows | None, order: list[Any]) -> dict[str, Any]:
-    epochs = [{key: None if math.isnan(value) else value for key, value in epoch.items()} for epoch in fitted.epochs]
+    epochs = [
+        {key: None if math.isnan(value) else value for key, value in {**measured, "epoch": number}.items()}
+        for number, measured in enumerate(fitted.epochs, start=1)
+    ]
     return {
         "rows": {"training": len(rows), "validation": len(held) if held else 0},
         "classes": order,
         "epochs": epochs,
-        "best": next(epoch for epoch in epochs if epoch["epoch"] == fitted.best),
+        "best": epochs[fitted.best],
     }
 
 

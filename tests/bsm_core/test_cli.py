@@ -262,7 +262,8 @@ sys.exit(cli.main(sys.argv[1:]))
     assert process.returncode == 130
     *lines, last = said.splitlines()
     assert last == "interrupted by SIGINT"
-    assert [line.split(" ")[1] for line in lines] == ["INFO"] * 3  # ours alone: the rows and two epochs
+    assert [line.split(" ")[1] for line in lines] == [*["INFO"] * 3, "WARNING"]  # ours alone: the rows and two epochs
+    assert "the same job, run again, goes on" in lines[-1]
     assert not (tmp_path / "model").exists()
     assert train() == 0
     again = capsys.readouterr().err

@@ -40,6 +40,7 @@ class ToyEmbedding(ModelBase):
 
 class ToyEncoderConfig(ModelConfig):
     text_name: str
+    tab_field_list: tuple[str, ...] = ()
     text_encoder: dict
 
 

@@ -88,8 +88,10 @@ def test_names_are_looked_up_before_any_data_is_read(job, values, error):
     ("changes", "line"),
     [
         ({"text_encoder": None}, "text_encoder: missing; give a Hugging Face config, or the folder of a pretrained"),
-        ({"text_encoder": "/nowhere"}, "text_encoder: no config.json in the folder '/nowhere'"),
+        ({"text_encoder": "/nowhere"}, "text_encoder: '/nowhere' is no folder"),
         ({"text_encoder": ["bert"]}, "text_encoder: a list is neither a config nor a folder"),
+        ({"text_encoder": "."}, "text_encoder: no config.json in the folder '.'"),
+        ({"is_binary": True, "num_classes": 5}, "num_classes: 5 contradicts is_binary = true; set that to false"),
         ({"tokenizer": "/nowhere"}, "tokenizer: '/nowhere' is no folder; leave the key out"),
         ({"tokenizer": 3}, "tokenizer: Input should be a valid string"),
         ({"model_class": "toy_embedding", "embedding_mat": "no.npy"}, "embedding_mat: 'no.npy' is no file"),
@@ -141,7 +143,7 @@ def test_prefixed_keys_fall_back_to_those_without_a_prefix(job, tmp_path):
 
 def test_a_folder_that_both_fields_fall_back_to_is_missed_once(problems):
     assert problems(PAIR, text_encoder="/nowhere", tokenizer="/nowhere") == [
-        "text_encoder: no config.json in the folder '/nowhere'",
+        "text_encoder: '/nowhere' is no folder",
         "tokenizer: '/nowhere' is no folder; leave the key out to have a tokenizer fitted",
     ]
 
@@ -212,3 +214,13 @@ def test_a_config_file_that_is_none(tmp_path, content):
     with pytest.raises(ConfigError) as caught:
         read_config_file(path)
     assert caught.value.where == str(path)
+
+
+# Keys that name columns
+
+
+def test_columns_that_the_model_class_does_not_read_are_not_asked_for(job, caplog):
+    made = job(ENCODING | {"model_class": "toy_embedding"}, tab_field_list=["amount"])
+    assert made.artifact.tab_field_list == []
+    assert "tab_field_list" not in made.artifact_values({})
+    assert "config key 'tab_field_list' is left out: model class 'toy_embedding' does not read it" in caplog.text

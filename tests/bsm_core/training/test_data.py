@@ -128,14 +128,14 @@ def test_the_config_decides_the_order_and_how_a_class_is_spelled():
 @pytest.mark.parametrize(
     ("cells", "classes", "given", "words"),
     [
-        (["a", "b", "c"], 2, None, ["label 'y' has 3 classes, the config says 2", "'a', 'b', 'c'", "num_classes to 3"]),
-        (["a", "b"], 3, None, ["has 2 classes, the config says 3", "num_classes to 2"]),
-        (["a", "a"], 2, None, ["has 1 classes", "at least two classes"]),
-        (["a", "a"], 1, None, ["has 1 classes", "at least two classes"]),
-        ([None, ""], 2, None, ["has 0 classes", "classes: none"]),
-        (["a", "b"], 2, ["a", "b", "c"], ["has 3 classes, the config says 2"]),
-        (["1", "2"], 2, ["1", 1.0], ["has 1 classes"]),
-        ([str(i / 7) for i in range(50)], 2, None, ["has 50 classes", ", ..."]),
+        (["a", "b", "c", "a"], 2, None, ["'y' has 3 class(es), the config says 2", "'a' (2 rows), 'b'", "num_classes to 3"]),
+        (["a", "b"], 3, None, ["has 2 class(es), the config says 3", "num_classes to 2 and is_binary to true"]),
+        (["a", "a"], 2, None, ["has 1 class(es)", "at least two classes"]),
+        (["a", "a"], 1, None, ["has 1 class(es)", "at least two classes"]),
+        ([None, ""], 2, None, ["has 0 class(es)", "classes: none"]),
+        (["a", "b"], 2, ["a", "b", "c"], ["has 3 class(es), the config says 2", "'c' (0 rows)"]),
+        (["1", "2"], 2, ["1", 1.0], ["has 1 class(es)"]),
+        ([str(i / 7) for i in range(50)], 2, None, ["has 50 class(es)", ", ..."]),
     ],
     ids=["too many", "too few", "one", "one of one", "none", "given too many", "given twice", "numbers"],
 )
@@ -150,18 +150,18 @@ def test_another_number_of_classes_names_them(cells, classes, given, words):
 def test_a_missing_label_is_no_class_and_names_its_row(missing):
     with pytest.raises(DataError) as caught:
         indices(["a", missing, "b"])
-    assert caught.value.details == ("row 1: no label", "classes: 'a', 'b'")
+    assert caught.value.details == ("row 2: no label", "classes: 'a', 'b'")
 
 
 def test_of_many_rows_without_a_class_the_first_are_named():
-    with pytest.raises(DataError, match=r"^12 row\(s\) have a label that is none of the classes") as caught:
+    with pytest.raises(DataError, match=r"^12 row\(s\), counted from 1, have a label that is none of the classes \(data, column 'y'\)") as caught:
         class_indices(["a"] * 3 + ["c"] * 12, "y", ["a", "b"])
-    assert caught.value.details[0] == "row 3: 'c'"
+    assert caught.value.details[0] == "row 4: 'c'"
     assert caught.value.details[10:] == ("...", "classes: 'a', 'b'")
 
 
 def test_a_label_that_is_no_cell_has_no_class():
-    with pytest.raises(DataError, match="row 0: no label"):
+    with pytest.raises(DataError, match="row 1: no label"):
         class_indices(pa.array([[1], [0]]), "y", [0, 1])
 
 

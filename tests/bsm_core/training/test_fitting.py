@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bsm_core.features import RiskTable
+from bsm_core.errors import DataError
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
 
 LABELS = torch.tensor([1, 1, 0, 0, 1, 0])
@@ -90,7 +91,14 @@ def test_medians_ignore_missing_unparsable_and_infinite_cells():
 
 
 def test_a_feature_without_a_number_has_no_imputation_value():
-    assert fit_impute({"a": ["x", ""], "b": pa.nulls(2), "c": pa.array([], pa.float64())}, ["a", "b", "c"]) == {}
+    assert fit_impute({"a": ["", None], "b": pa.nulls(2), "c": pa.array([], pa.float64())}, ["a", "b", "c"]) == {}
+
+
+def test_features_of_texts_alone_are_refused_all_at_once():
+    columns = {"a": ["x", ""], "b": ["1", "x"], "c": ["red", "blue"]}
+    with pytest.raises(DataError, match="features without a single number: 'a', 'c'") as caught:
+        fit_impute(columns, ["a", "b", "c"])
+    assert "cat_field_list" in caught.value.fix
 
 
 def test_balanced_weights_are_inverse_to_how_often_a_class_occurs():

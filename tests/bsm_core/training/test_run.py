@@ -110,7 +110,7 @@ def test_the_weights_saved_are_those_of_the_best_epoch(output, monkeypatch):
         "bsm_core.training.metrics.Scores.compute", lambda self: {"log_loss": [2.0, 1.0, 3.0][len(seen)]}
     )
     metrics = train(CONFIG, labelled_rows(), output).metrics
-    assert metrics["best"]["epoch"] == 1
+    assert metrics["best"]["epoch"] == 2
     weights = Artifact.load(output).weights
     assert all(torch.equal(value, weights[key]) for key, value in seen[1].items())
     assert not torch.equal(seen[2]["head.weight"], weights["head.weight"])
@@ -122,7 +122,7 @@ def test_the_metrics_are_written_and_given(output):
     assert written == trained.metrics
     assert written["rows"] == {"training": 30, "validation": 10}
     assert written["classes"] == [0, 1]
-    assert [epoch["epoch"] for epoch in written["epochs"]] == [0, 1, 2]
+    assert [epoch["epoch"] for epoch in written["epochs"]] == [1, 2, 3]
     assert written["best"] == min(written["epochs"], key=lambda epoch: epoch["log_loss"])
     assert written["best"].keys() == {"epoch", "train_loss", "log_loss", "auroc", "f1", "accuracy"}
     assert len(trained.seconds) == 3
@@ -207,8 +207,8 @@ def test_class_weights_are_balanced_on_the_training_part(output):
     assert Artifact.load(output).weights["loss_op.weight"].tolist() == pytest.approx(weights)
 
 
-def test_a_text_field_that_is_a_feature_too_has_no_risk_table(output):
-    config = {**CONFIG, "tab_field_list": ["chat", "channel"], "cat_field_list": ["chat", "channel"]}
+def test_a_text_field_that_is_listed_as_a_category_has_no_risk_table(output):
+    config = {**CONFIG, "tab_field_list": ["channel"], "cat_field_list": ["chat", "channel"]}
     train(config, labelled_rows(), output)
     assert set(json.loads((output / "risk_table_map.json").read_text())) == {"channel"}
 
@@ -236,7 +236,7 @@ def test_a_class_that_is_not_measured_on_has_no_auroc(output):
 
 def test_the_log_tells_the_rows_the_epochs_and_the_place(output, caplog):
     with caplog.at_level(logging.INFO):
-        train(CONFIG, labelled_rows().assign(amount="x"), output)
+        train(CONFIG, labelled_rows().assign(amount=["1", *["x"] * 39]), output)
     said = [record.getMessage() for record in caplog.records]
     assert said[0] == "training on 30 rows, measuring on 10"
     assert [line.partition(":")[0] for line in said[1:]] == [

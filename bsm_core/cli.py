@@ -6,14 +6,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bsm_core import __version__
-from bsm_core.errors import BSMError, SinkError, UsageError
+from bsm_core.artifact.files import writing
+from bsm_core.errors import BSMError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,19 +38,6 @@ def _say(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit, which would fail too
-
-
-@contextmanager
-def _writing(destination: Path) -> Iterator[None]:
-    try:
-        yield
-    except BSMError:
-        raise
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)  # its own words may name a temporary file
-        raise SinkError(
-            f"could not be written: {reason}", where=str(destination), fix="name a place that can be written"
-        ) from error
 
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -82,14 +69,13 @@ def _train(arguments: argparse.Namespace) -> int:
         from bsm_core.training.config import read_config_file
 
         config = read_config_file(arguments.config) | dict(map(key_and_value, arguments.set))
-        with _writing(arguments.output):
-            train(
-                config,
-                arguments.data,
-                arguments.output,
-                validation=arguments.validation,
-                accelerator=arguments.accelerator,
-            )
+        train(
+            config,
+            arguments.data,
+            arguments.output,
+            validation=arguments.validation,
+            accelerator=arguments.accelerator,
+        )
 
     return guarded(work)
 
@@ -181,7 +167,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     from bsm_core.artifact import pack
 
     checked = {} if arguments.no_self_check else {"before_publishing": partial(_check_packed, data=arguments.data)}
-    with _writing(arguments.destination):
+    with writing(arguments.destination):
         packed = pack(arguments.source, arguments.destination, safe_only=arguments.safe_only, **checked)
     _say(str(packed))
     return 0
@@ -214,7 +200,7 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _convert(arguments: argparse.Namespace) -> int:
     from bsm_core.tables import convert
 
-    with _writing(arguments.destination):
+    with writing(arguments.destination):
         rows = convert(arguments.source, arguments.destination)
     _say(f"{rows:,} rows: {arguments.destination}")
     return 0

@@ -75,7 +75,7 @@ def count_classes(values: dict[str, Any]) -> dict[str, Any]:
     """Make ``is_binary`` and ``num_classes`` agree: binary is two classes, and who says only how many says both."""
     if "is_binary" not in values:
         return {**values, "is_binary": values.get("num_classes", 2) == 2}
-    return {**values, "num_classes": 2} if values["is_binary"] is True else values
+    return {**values, "num_classes": 2} if values["is_binary"] in (True, "true") else values
 
 
 class ArtifactConfig(BaseModel):

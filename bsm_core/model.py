@@ -125,12 +125,17 @@ class ModelBase(pl.LightningModule):
             yield
         except (BSMError, torch.OutOfMemoryError):
             raise
+        except StopIteration as error:  # with a cause contextlib lets it through, and it ends Lightning's epoch
+            raise self._failed(error) from None
         except Exception as error:
-            raise self._failure(
-                f"failed: {type(error).__name__}: {error}",
-                details=_own_line(error, self),
-                fix="correct the model class, or the artifact where it does not suit the class",
-            ) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> ModelFailedError:
+        return self._failure(
+            f"failed: {type(error).__name__}: {error}",
+            details=_own_line(error, self),
+            fix="correct the model class, or the artifact where it does not suit the class",
+        )
 
     def _checked_logits(self, logits: Any, rows: int) -> Tensor:
         wanted = [rows, self.config.num_classes]

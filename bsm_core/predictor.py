@@ -254,5 +254,5 @@ def _from_pandas(series: Any) -> Column:
     """An Arrow array; a column that mixes types stays a list of Python objects."""
     try:
         return pa.Array.from_pandas(series)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):  # the last of half a surrogate pair
         return list(series)

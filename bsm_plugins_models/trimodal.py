@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import AliasChoices, Field, PositiveInt, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, PositiveInt, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
 from bsm_core import Batch
@@ -39,6 +39,14 @@ class TrimodalConfig(TabularConfig):
     primary_reinit_layers: LayerCount = _or_shared("primary_reinit_layers", default=0)
     secondary_reinit_layers: LayerCount = _or_shared("secondary_reinit_layers", default=0)
     fusion_dropout: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_size_for_no_features(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Where both texts have a size of their own and there are no features, ``hidden_common_dim`` says nothing."""
+        if values.get("tab_field_list") or "secondary_hidden_common_dim" not in values:
+            return values
+        return {"hidden_common_dim": values.get("primary_hidden_common_dim"), **values}
 
 
 class TrimodalBertConfig(TrimodalConfig):

@@ -16,6 +16,7 @@ SELF_CHECK = "self_check.json"
 MOST_ROWS, MOST_BYTES = 64, 16 * 2**20
 """A check must stay cheap, and an artifact is data from somewhere else."""
 
+_LONGEST_KEY = 80
 _PROBLEMS_NAMED = 10
 _Word = Annotated[str, Field(pattern="^[!-~]{1,100}$")]
 """Something short that errors repeat to a terminal."""
@@ -107,6 +108,6 @@ def corrupt(problems: list[str]) -> CorruptArtifactError:
 
 
 def _line(problem: Any) -> str:
-    where = ".".join(map(str, problem["loc"]))
+    where = ".".join(ascii(part).strip("'")[:_LONGEST_KEY] for part in problem["loc"])  # a stranger's words
     message: str = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bsm_core.errors import ArtifactError, CorruptArtifactError, MissingArtifactFilesError
+from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError, SinkError
 
 ARCHIVE = "model.tar.gz"
 TRAINING_METRICS = "training_metrics.json"
@@ -83,6 +85,24 @@ def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptArtifactError(f"{where} holds a {type(value).__name__}, not an object", where=where)
     return value
+
+
+@contextmanager
+def writing(destination: Path) -> Iterator[None]:
+    """What cannot be written is an error that names the destination.
+
+    Raises:
+        SinkError: The system refused.
+    """
+    try:
+        yield
+    except BSMError:
+        raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)  # its own words may name a temporary file
+        raise SinkError(
+            f"could not be written: {reason}", where=str(destination), fix="name a place that can be written"
+        ) from error
 
 
 def sha256(path: Path) -> str:

@@ -101,7 +101,7 @@ class TrainingJob:
             raise _all_at_once(problems)
         component = registry.resolve("model_class", values["model_class"], where="config.model_class")
         model_class = registry.load(component, ModelBase)
-        unread = [key for key in _INPUTS if key in values and key not in model_class.Config.model_fields]
+        unread = [key for key in _INPUTS if key in values and key not in _keys(model_class.Config)]
         values = {key: value for key, value in values.items() if key not in unread}
         artifact = _collect(problems, ArtifactConfig, values)
         training = _collect(problems, TrainingConfig, values)
@@ -166,7 +166,7 @@ class TrainingJob:
     def _contradictions(self) -> Iterator[str]:
         """Keys that are right by themselves and wrong together."""
         classes = self.values.get("num_classes", 2)
-        if self.values.get("is_binary") is True and classes != 2:
+        if self.values.get("is_binary") in (True, "true") and classes != 2:
             yield f"num_classes: {classes!r} contradicts is_binary = true; set that to false"
         label, texts = self.values.get("label_name"), [text.column for text in self.artifact.text_fields]
         if label in [*texts, *self.artifact.tab_field_list]:

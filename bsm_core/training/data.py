@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class Rows:
 
     def split(self, fraction: float, seed: int) -> tuple[Rows, Rows | None]:
         """Hold some rows out at random: the same ones for the same seed, each part in the order of the table."""
-        held = min(round(len(self) * fraction), len(self) - 1)
+        held = min(math.ceil(len(self) * fraction), len(self) - 1)
         if not held:
             return self, None
         order = np.random.default_rng(seed).permutation(len(self))

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from bsm_core.errors import DataError
-from bsm_core.features import Column, Imputer, category_texts
+from bsm_core.features import Column, Imputer, category_key, category_texts
 
 
 def fit_impute(columns: Mapping[str, Column], names: Iterable[str]) -> dict[str, float]:
@@ -59,7 +59,9 @@ def fit_risk_tables(
     mean = float(risk.mean())
     tables = {}
     for name in names:
-        texts, codes = np.unique(np.array(category_texts(columns[name]), dtype=object), return_inverse=True)
+        spelling: dict[Any, str] = {}  # 3 and 3.0 are one category, as they are to a risk table
+        cells = [spelling.setdefault(category_key(text), text) for text in category_texts(columns[name])]
+        texts, codes = np.unique(np.array(cells, dtype=object), return_inverse=True)
         counts, sums = np.bincount(codes), np.bincount(codes, weights=risk)
         risks = (sums + smoothing * mean) / np.maximum(counts + smoothing, 1e-12)
         bins = {str(text): float(r) for text, r, n in zip(texts, risks, counts, strict=True) if n >= min_count}

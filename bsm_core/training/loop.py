@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from bsm_core.batch import Batch
 from bsm_core.engines.local import quiet
+from bsm_core.errors import BSMError, EngineError
 from bsm_core.model import ModelBase
 from bsm_core.training.config import TrainingConfig
 from bsm_core.training.data import BatchRows, ShuffledBatches
@@ -97,9 +100,32 @@ def fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        trainer.fit(model, _training_loader(train, config, gpu), held, ckpt_path=str(last) if last.exists() else None)
+        loaders = _training_loader(train, config, gpu), held
+        with _failures(folder):
+            trainer.fit(model, *loaders, ckpt_path=str(last) if last.exists() else None)
     best = torch.load(checkpoints[0].best_model_path, map_location="cpu", weights_only=True)
     return Fitted(best["state_dict"], best["epoch"], history.epochs, history.seconds)
+
+
+@contextmanager
+def _failures(folder: Path) -> Iterator[None]:
+    """What goes wrong on the way, in words."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"the device has no room for a training step: {error}",
+            fix="lower batch_size, max_sen_len or max_total_chunks, or train with --accelerator cpu",
+        ) from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if isinstance(error, BSMError) or not _unreadable(folder / LAST):
+            raise
+        fix = f"remove the folder {folder.parent}"
+        raise EngineError(f"the checkpoint cannot be read: {error}", where=str(folder / LAST), fix=fix) from error
+
+
+def _unreadable(checkpoint: Path) -> bool:
+    return checkpoint.exists() and not zipfile.is_zipfile(checkpoint)
 
 
 @contextmanager

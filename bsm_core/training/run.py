@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from bsm_core.artifact import save_artifact
-from bsm_core.artifact.files import TRAINING_METRICS
+from bsm_core.artifact.files import TRAINING_METRICS, writing
 from bsm_core.batch import Batch
 from bsm_core.dataset import Preprocessor
 from bsm_core.errors import DataError, UsageError
@@ -114,10 +114,11 @@ def train(
         _own(work, job, prepared)
         fitted = fit(model, prepared.train, prepared.validation, job.training, work / CHECKPOINTS, accelerator)
         metrics = _metrics(fitted, rows, held, order)
-        artifact = _save(work / "artifact", job, prepared, fitted.weights, metrics)
-        if job.training.check_rows:
-            add_check(artifact, (held or rows).head(job.training.check_rows), registry)
-        _publish(artifact, output)
+        with writing(output):
+            artifact = _save(work / "artifact", job, prepared, fitted.weights, metrics)
+            if job.training.check_rows:
+                add_check(artifact, (held or rows).head(job.training.check_rows), registry)
+            _publish(artifact, output)
     if held:
         log.info("the best epoch is %d", fitted.best + 1)
     log.info("artifact: %s", output)
@@ -128,7 +129,8 @@ def train(
 def _work_folder(output: Path) -> Iterator[Path]:
     """A hidden folder beside the output; it stays where it has a checkpoint and the job is stopped or fails."""
     work = output.absolute().with_name(f".{output.absolute().name}.training")
-    work.mkdir(parents=True, exist_ok=True)
+    with writing(output):
+        work.mkdir(parents=True, exist_ok=True)
     done = False
     try:
         yield work
@@ -212,7 +214,7 @@ def _model(job: TrainingJob, prepared: _Prepared) -> ModelBase:
 
 def _own(work: Path, job: TrainingJob, prepared: _Prepared) -> None:
     """Take the work folder; checkpoints in it must be of the same job on the same rows."""
-    digest = hashlib.sha256(json.dumps(job.values, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([str(work), job.values], sort_keys=True).encode())
     for batch in filter(None, (prepared.train, prepared.validation)):
         texts = (part for text in batch.texts.values() for part in vars(text).values())
         for tensor in (batch.features, batch.labels, *texts):
@@ -220,7 +222,7 @@ def _own(work: Path, job: TrainingJob, prepared: _Prepared) -> None:
     mark = work / "job.sha256"
     if _checkpointed(work) and mark.read_text() != digest.hexdigest():
         raise UsageError(
-            "an earlier job with another config or other rows was stopped here",
+            "an earlier job with another config or other rows was stopped here, or its folder was moved",
             where=str(work),
             fix="run that one again to finish it, or remove the folder",
         )

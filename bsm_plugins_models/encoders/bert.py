@@ -25,6 +25,11 @@ def _known_type(encoder: dict[str, Any]) -> dict[str, Any]:
 
     if encoder.get("model_type") not in CONFIG_MAPPING:
         raise ValueError(f"model_type {encoder.get('model_type')!r} is none that transformers knows")
+    try:
+        with torch.device("meta"):  # without memory and numbers, but with everything that can be wrong
+            build_encoder(encoder)
+    except Exception as error:
+        raise ValueError(f"no encoder can be built of it: {error}") from error
     return encoder
 
 
@@ -36,9 +41,8 @@ def _has_positions(encoder: dict[str, Any], info: ValidationInfo) -> dict[str, A
 
 
 def _has_layers(count: int, info: ValidationInfo) -> int:
-    encoder = info.data.get(str(info.field_name).replace("reinit_layers", "text_encoder"), {})
-    layers = encoder.get("num_hidden_layers", count)
-    if count > layers:
+    encoder = info.data.get(str(info.field_name).replace("reinit_layers", "text_encoder"))
+    if encoder and count > (layers := _setting(encoder, "num_hidden_layers") or 0):
         raise ValueError(f"the encoder has {layers} layers")
     return count
 
@@ -59,9 +63,17 @@ class BertConfig(ModelConfig):
     reinit_layers: LayerCount = 0
 
 
+def _setting(encoder: dict[str, Any], key: str) -> int | None:
+    """A key of an encoder's config, or what transformers takes where it is not there."""
+    from transformers import CONFIG_MAPPING
+
+    value: int | None = getattr(CONFIG_MAPPING[encoder["model_type"]].from_dict(encoder), key, None)
+    return value
+
+
 def longest_chunk(encoder: dict[str, Any]) -> int | None:
     """Most tokens of a chunk that the encoder has positions for; None where its positions have no end."""
-    positions = encoder.get("max_position_embeddings")
+    positions = _setting(encoder, "max_position_embeddings")
     if positions is None or encoder["model_type"] not in _POSITIONS_BEHIND_PADDING:
         return positions
     return int(positions) - int(encoder.get("pad_token_id") or 1) - 1

@@ -13,6 +13,8 @@ from bsm_plugins_models.encoders.embedding import EmbeddingConfig, TokenEmbeddin
 from bsm_plugins_models.encoders.text import TextEncoder
 from bsm_plugins_models.pretrained import Part
 
+_CHANNELS = 100
+"""Numbers that a convolution gives where the config does not say."""
 OPTIONAL_STATE = ("text_subnetwork.class_weights_tensor", "text_subnetwork.loss_op.weight")
 """What artifacts store with the text part beside its weights; nothing reads it."""
 
@@ -21,16 +23,17 @@ class CnnConfig(EmbeddingConfig):
     """Config keys of a model class with a text CNN."""
 
     num_layers: PositiveInt = 2
-    num_channels: tuple[PositiveInt, ...] = Field(default=(100, 100), validate_default=True)
+    num_channels: tuple[PositiveInt, ...] = Field(default=(), validate_default=True)
     kernel_size: tuple[PositiveInt, ...] = Field(default=(3, 5, 7), min_length=1, validate_default=True)
 
     @field_validator("num_channels")
     @classmethod
     def _one_for_each_layer(cls, channels: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         layers = info.data.get("num_layers", len(channels))
-        if len(channels) != layers:
-            raise ValueError(f"{len(channels)} values for num_layers = {layers}")
-        return channels
+        channels = channels or (_CHANNELS,) * layers
+        if len(channels) < layers:
+            raise ValueError(f"{len(channels)} value(s) for num_layers = {layers}")
+        return channels[:layers]
 
     @field_validator("kernel_size")
     @classmethod

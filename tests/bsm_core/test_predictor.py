@@ -130,6 +130,13 @@ def test_auto_is_a_gpu_where_there_is_one(toy_artifact, monkeypatch, gpus, devic
     assert moved[-1] == device
 
 
+def test_half_a_surrogate_pair_loses_no_row(predictor):
+    rows = toy_rows(3).astype(object)
+    rows["channel"] = pd.Series(["web", "\ud83d", "shop"], dtype=object)
+    rows["chat"] = pd.Series(["hello", "half \ud83d", "there"], dtype=object)
+    assert predictor.predict(rows).notna().all().all()
+
+
 def test_mixed_python_values_lose_no_row(predictor, caplog):
     rows = toy_rows(4).astype(object)
     rows.loc[1, "chat"] = 7

@@ -36,7 +36,7 @@ def test_an_artifact_may_hold_the_text_parts_own_loss():
 
 def test_all_missing_and_wrong_keys_are_named():
     assert set(wrong_keys(TextCnn, {"max_sen_len": 64})) == {"text_name", "hidden_common_dim", "embedding_shape"}
-    wrong = {**CONFIG, "text_name": None, "num_layers": 1, "kernel_size": [17]}
+    wrong = {**CONFIG, "text_name": None, "num_channels": [5], "kernel_size": [17]}
     assert set(wrong_keys(TextCnn, wrong)) == {"text_name", "num_channels", "kernel_size"}
 
 

@@ -113,3 +113,11 @@ def test_each_encoder_starts_from_its_own_pretrained_weights():
     assert (primary.pooler.dense.weight == 1).all()
     with pytest.raises(ConfigError, match="no such part"):
         model.load_pretrained("text_encoder", state)
+
+
+def test_without_features_the_texts_own_sizes_are_enough():
+    sizes = {"hidden_common_dim": None, "primary_hidden_common_dim": 6, "secondary_hidden_common_dim": 4}
+    model = make(TrimodalBert, tab_field_list=None, **sizes)
+    assert model.final_merge_network[2].in_features == 10
+    with pytest.raises(ConfigError, match="hidden_common_dim: missing"):
+        make(TrimodalBert, **sizes)

@@ -113,3 +113,12 @@ def test_a_file_that_is_too_large_is_neither_written_nor_read(tmp_path, monkeypa
     with pytest.raises(DataError, match="the check rows take"):
         write_check_rows(tmp_path, CheckRows(**VALUES))
     assert (tmp_path / "self_check.json").stat().st_size == size
+
+
+@pytest.mark.parametrize("key", ["\x1b[31mred", "k" * 5000], ids=["escapes", "long"])
+def test_a_strangers_keys_reach_no_terminal_as_they_are(tmp_path, key):
+    (tmp_path / check_rows.SELF_CHECK).write_text(json.dumps({key: 1}))
+    with pytest.raises(CorruptArtifactError) as caught:
+        read_check_rows(tmp_path)
+    assert "\x1b" not in str(caught.value)
+    assert max(map(len, caught.value.details)) < 300

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 
 import numpy as np
 import pandas as pd
@@ -128,7 +129,7 @@ def test_the_config_decides_the_order_and_how_a_class_is_spelled():
 @pytest.mark.parametrize(
     ("cells", "classes", "given", "words"),
     [
-        (["a", "b", "c", "a"], 2, None, ["'y' has 3 class(es), the config says 2", "'a' (2 rows), 'b'", "num_classes to 3"]),
+        (["a", "b", "c", "a"], 2, None, ["'y' has 3 class(es), the config says 2", "'a' (2 rows), 'b'", "es to 3"]),
         (["a", "b"], 3, None, ["has 2 class(es), the config says 3", "num_classes to 2 and is_binary to true"]),
         (["a", "a"], 2, None, ["has 1 class(es)", "at least two classes"]),
         (["a", "a"], 1, None, ["has 1 class(es)", "at least two classes"]),
@@ -154,10 +155,11 @@ def test_a_missing_label_is_no_class_and_names_its_row(missing):
 
 
 def test_of_many_rows_without_a_class_the_first_are_named():
-    with pytest.raises(DataError, match=r"^12 row\(s\), counted from 1, have a label that is none of the classes \(data, column 'y'\)") as caught:
+    with pytest.raises(DataError, match=r"^12 row\(s\), counted from 1, have a label that is none") as caught:
         class_indices(["a"] * 3 + ["c"] * 12, "y", ["a", "b"])
     assert caught.value.details[0] == "row 4: 'c'"
     assert caught.value.details[10:] == ("...", "classes: 'a', 'b'")
+    assert caught.value.where == "data, column 'y'"
 
 
 def test_a_label_that_is_no_cell_has_no_class():
@@ -180,7 +182,7 @@ def test_a_split_is_complete_disjoint_in_order_and_the_same_again(count, fractio
     parts = [train.labels.tolist(), held.labels.tolist() if held else []]
     assert all(part == sorted(part) for part in parts)
     assert sorted(parts[0] + parts[1]) == list(range(count))
-    assert len(parts[1]) == min(round(count * fraction), count - 1)
+    assert len(parts[1]) == min(math.ceil(count * fraction), count - 1)
     again = numbered(count).split(fraction, seed)
     assert again[0].labels.tolist() == parts[0]
     assert (again[1] is None) == (held is None) == (not parts[1])

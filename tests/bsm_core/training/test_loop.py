@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from bsm_core import Batch, ModelBase
-from bsm_core.errors import ModelFailedError
+from bsm_core.errors import EngineError, ModelFailedError
 from bsm_core.training import loop
 from bsm_core.training.config import TrainingConfig
 from bsm_core.training.loop import LAST, fit
@@ -255,6 +255,36 @@ def test_a_model_that_fails_is_named(tmp_path):
     rows = batch()
     with pytest.raises(ModelFailedError, match="model class 'Affine' failed: RuntimeError: mat1 and mat2"):
         train(tmp_path, rows=Batch(32, features=torch.zeros(32, 3), labels=rows.labels))
+
+
+def test_a_stop_iteration_of_a_model_is_no_end_of_an_epoch(tmp_path):
+    model = affine()
+    model.forward = lambda batch: next(iter({}))
+    with pytest.raises(ModelFailedError, match="failed: StopIteration"):
+        train(tmp_path, model)
+
+
+@pytest.mark.parametrize("place", ["forward", "backward"])
+def test_no_room_for_a_step_says_what_to_lower(tmp_path, place):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = affine()
+    if place == "forward":
+        model.forward = full
+    else:
+        model.on_before_backward = full
+    with pytest.raises(EngineError, match="no room for a training step: CUDA out of memory") as caught:
+        train(tmp_path, model)
+    assert "batch_size" in caught.value.fix
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / LAST).write_bytes(b"PK half of it")
+    with pytest.raises(EngineError, match="the checkpoint cannot be read") as caught:
+        train(tmp_path)
+    assert caught.value.where == str(tmp_path / LAST)
+    assert str(tmp_path.parent) in caught.value.fix
 
 
 def test_a_loss_that_is_no_number_ends_training_where_it_is_measured_and_is_told_where_it_is_not(tmp_path):

@@ -349,7 +349,7 @@ def test_a_job_that_was_stopped_while_it_saved_gives_the_same_files(output, tmp_
 )
 def test_the_checkpoint_of_another_job_is_refused_and_named(output, monkeypatch, changes, rows):
     stopped(monkeypatch, 1, CONFIG, labelled_rows(), output)
-    with pytest.raises(UsageError, match="an earlier job with another config or other rows was stopped here") as caught:
+    with pytest.raises(UsageError, match="an earlier job with another config or other rows") as caught:
         train({**CONFIG, **changes}, labelled_rows(rows), output)
     assert caught.value.where == str(output.with_name(".model.training"))
     train(CONFIG, labelled_rows(), output)  # which was left as it was

@@ -88,7 +88,8 @@ def test_an_encoder_without_a_pooler_is_refused():
 def test_how_long_a_chunk_may_be():
     assert longest_chunk(ENCODER) == 16
     assert longest_chunk({**ENCODER, "model_type": "roberta", "pad_token_id": 1}) == 14
-    assert longest_chunk({"model_type": "bert"}) is None
+    assert longest_chunk({"model_type": "bert"}) == 512
+    assert longest_chunk({"model_type": "t5"}) is None
 
 
 def pretrained(**values):

@@ -80,7 +80,10 @@ def test_kernels_that_do_not_fit_are_refused():
 
 
 def test_channels_are_one_for_each_layer():
-    assert refused(num_layers=1) == {"num_channels": "2 values for num_layers = 1"}
+    assert refused(num_layers=3, max_sen_len=64) == {"num_channels": "2 value(s) for num_layers = 3"}
+    values = {key: value for key, value in CONFIG.items() if key not in ("num_channels", "num_layers")}
+    assert CnnConfig.model_validate({**values, "num_layers": 1}).num_channels == (100,)
+    assert CnnConfig.model_validate({**values, "num_layers": 1, "num_channels": [5, 6]}).num_channels == (5,)
 
 
 def test_the_default_kernels_are_checked_too():

@@ -192,8 +192,9 @@ class TrainingJob:
             log.warning("config key %r is left out: model class %r does not read it", key, self.artifact.model_class)
         models = (ArtifactConfig, TrainingConfig, self.model_class.Config)
         known = {key for model in models for key in _keys(model)} | {*sources(), *_FOR_TRAINING_ALONE, "id_name"}
+        known -= {"text_processing_steps", "primary_text_processing_steps", "secondary_text_processing_steps"}
         for text in self.artifact.text_fields:
-            known |= names_used(text.steps, registry=self.registry, where=f"config.{text.steps_key}")
+            known |= {text.steps_key, *names_used(text.steps, registry=self.registry, where=f"config.{text.steps_key}")}
         for key in sorted(self.values.keys() - known):
             near = nearest(key, known)
             log.warning("config key %r is read by nothing here%s", key, f"; did you mean {near!r}?" if near else "")

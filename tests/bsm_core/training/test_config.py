@@ -224,3 +224,8 @@ def test_columns_that_the_model_class_does_not_read_are_not_asked_for(job, caplo
     assert made.artifact.tab_field_list == []
     assert "tab_field_list" not in made.artifact_values({})
     assert "config key 'tab_field_list' is left out: model class 'toy_embedding' does not read it" in caplog.text
+
+
+def test_a_list_of_steps_that_belongs_to_no_text_field_is_warned_of(job, caplog):
+    job(PAIR, text_processing_steps=["toy_tokens"])
+    assert "config key 'text_processing_steps' is read by nothing here" in caplog.text

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from bsm_core.config import ArtifactConfig as ArtifactConfig
     from bsm_core.dataset import BSMDataset as BSMDataset
     from bsm_core.errors import ConfigError as ConfigError
-    from bsm_core.hookspecs import Alias as Alias
     from bsm_core.hookspecs import Removed as Removed
     from bsm_core.hookspecs import hookimpl as hookimpl
     from bsm_core.model import ModelBase as ModelBase
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from bsm_core.training import train as train
 
 _HOMES = {
-    "Alias": "hookspecs",
     "Artifact": "artifact",
     "ArtifactConfig": "config",
     "BSMDataset": "dataset",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -215,7 +216,7 @@ class _Windows(IterableDataset[Any]):
     def __init__(
         self,
         source: TableSource,
-        preprocess: Callable[[Window], Batch],
+        preprocess: Callable[[Window], Batch] | bytes,
         columns: Collection[str],
         rows: int,
         first: int,
@@ -224,13 +225,19 @@ class _Windows(IterableDataset[Any]):
         self.source, self.preprocess, self.columns, self.rows = source, preprocess, tuple(columns), rows
         self.first, self.of = first, of
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that fails while it unpickles its dataset dies, and its words with it. So what builds steps, which
+        # may be a stranger's, travels as bytes, and is unpickled where errors are told.
+        return {**vars(self), "preprocess": pickle.dumps(self.preprocess)}
+
     def __iter__(self) -> Iterator[Batch | BSMError]:
         worker = get_worker_info()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         try:
+            preprocess = pickle.loads(self.preprocess) if isinstance(self.preprocess, bytes) else self.preprocess
             for window in self.source.windows(self.columns, rows=self.rows):
                 if window.index % (self.of * workers) == self.first + number * self.of:
-                    yield self.preprocess(window)
+                    yield preprocess(window)
         except BSMError as error:
             yield error  # raised by WindowLoader: an error that leaves a worker by itself loses its type and its words
 
@@ -269,6 +276,7 @@ class WindowLoader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
+        items: Iterator[Any] | None = None
         try:
             with without_interrupts() if self._loader.num_workers else nullcontext():
                 items = iter(self._loader)
@@ -283,3 +291,5 @@ class WindowLoader:
                 f"a process that prepares windows died: {error}",
                 fix="it may have run out of memory: lower --num-workers or --window-rows, or set --num-workers 0",
             ) from error
+        finally:
+            items = None  # ends the workers; where an error's traceback holds it, they are waited for in vain

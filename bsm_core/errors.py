@@ -102,6 +102,10 @@ class ComponentLoadError(PluginError, ImportError):
     """The name is known but its object could not be imported or is not what it should be."""
 
 
+class HookFailedError(PluginError):
+    """A guard refused, or one of its hooks failed; an observer's never becomes an error."""
+
+
 # Artifact and config
 
 
@@ -139,6 +143,10 @@ class TokenizerError(ArtifactError, OSError):
 
 class SelfCheckError(ArtifactError):
     """An artifact that gives its check rows other probabilities than when it was packed."""
+
+
+class ProvenanceError(ArtifactError):
+    """An artifact that is made of something else here than was recorded in it; only ``--strict`` asks."""
 
 
 # Data

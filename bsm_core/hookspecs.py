@@ -1,80 +1,131 @@
-"""The plugin contract: what a distribution can add to bsm, one hook a noun.
+"""The plugin contract: what a distribution can add to bsm.
 
-A plugin is a module named by an entry point of the group ``bsm``. It imports nothing heavy: it answers with names
-and lazy ``"module:Class"`` targets, which are imported only when an artifact names them.
+A plugin adds names in its metadata, so that they are known before any of its code runs: each is an entry point of a
+group below. Hooks, which see a run go by, are functions of an entry point of ``bsm.v1.guards`` or ``bsm.v1.observers``
+and are called through pluggy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bsm_core.artifact import Artifact
+    from bsm_core.batch import Batch
+    from bsm_core.sink import Committed
+
 PROJECT = "bsm"
-"""Name of the entry-point group and of the pluggy project."""
+"""Beginning of every entry-point group, and name of the pluggy project."""
+
+CONTRACT = 1
+"""Version of this contract. It stands in the names of the groups: a host reads those of the version that it speaks."""
+
+Kind = Literal["step", "model_class", "removed", "guard", "observer"]
+GROUPS: Mapping[str, Kind] = {
+    f"{PROJECT}.v{CONTRACT}.steps": "step",
+    f"{PROJECT}.v{CONTRACT}.model_classes": "model_class",
+    f"{PROJECT}.v{CONTRACT}.removed": "removed",
+    f"{PROJECT}.v{CONTRACT}.guards": "guard",
+    f"{PROJECT}.v{CONTRACT}.observers": "observer",
+}
+"""The entry-point groups, and what an entry point of each is."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @dataclass(frozen=True)
-class Alias:
-    """Another name of a component of the same plugin: ``"bimodal": Alias("bimodal_bert")``."""
-
-    of: str
-
-
-@dataclass(frozen=True)
 class Removed:
-    """A name that is gone: ``"old_step": Removed(since="2.0", instead="new_step")``."""
+    """What an entry point of ``bsm.v1.removed`` leads to: ``old_step = Removed(since="2.0", instead="new_step")``."""
 
     since: str
     instead: str = ""
 
 
-Target = str | Alias | Removed
-"""A lazy ``"module:Class"``, another name of one, or the tombstone of a name that was removed."""
-
-
 @hookspec
-def bsm_steps() -> Mapping[str, Target]:  # type: ignore[empty-body]
-    """Text steps by name.
+def bsm_artifact_loaded(artifact: Artifact) -> None:
+    """Look at an artifact before its model is built; raise to refuse it.
 
-    A complete plugin, ``acme_shout.py``::
+    It is called in every process that loads the artifact. A complete guard, ``acme_vouch.py``::
 
-        from bsm_core import TextStep, hookimpl
-
-        class Shout(TextStep):
-            def process(self, value: str) -> str:
-                return value.upper() + "!"
-
-        @hookimpl
-        def bsm_steps():
-            return {"shout": "acme_shout:Shout"}
-
-    and in its ``pyproject.toml``::
-
-        [project.entry-points.bsm]
-        shout = "acme_shout"
-
-    Returns:
-        Names (``lower_snake``) and targets that load as subclasses of :class:`bsm_core.TextStep`.
-    """
-
-
-@hookspec
-def bsm_model_classes() -> Mapping[str, Target]:  # type: ignore[empty-body]
-    """Model classes by name.
-
-    A complete plugin, ``acme_mean.py`` (the class itself stands in ``acme_mean_model.py``, which imports torch)::
+        import os
+        from pathlib import Path
 
         from bsm_core import hookimpl
 
         @hookimpl
-        def bsm_model_classes():
-            return {"acme_mean": "acme_mean_model:AcmeMean"}
+        def bsm_artifact_loaded(artifact):
+            vouched = Path(os.environ["ACME_VOUCHED"]).read_text().split()
+            if artifact.hashes["hyperparameters.json"] not in vouched:
+                raise ValueError("nobody vouched for this artifact")
+
+    and in its ``pyproject.toml``::
+
+        [project.entry-points."bsm.v1.guards"]
+        acme_vouch = "acme_vouch"
+
+    Args:
+        artifact: The artifact: its config, its tables and, by file name, its ``hashes``.
+    """
+
+
+@hookspec
+def bsm_window_start(batch: Batch) -> None:
+    """A window is about to be scored, in this process.
+
+    Args:
+        batch: What the model will see, on its device. Read it; do not change it. ``batch.window`` has the number of the
+            window (``index``), the kept columns (``kept``, the id first) and what was odd about it (``findings``).
+    """
+
+
+@hookspec
+def bsm_window_end(batch: Batch, probabilities: Tensor) -> Mapping[str, float] | None:
+    """A window was scored, in this process, and is about to be written.
+
+    A complete observer, ``acme_drift.py``, with the entry point ``acme_drift = "acme_drift"`` in the group
+    ``bsm.v1.observers``::
+
+        from bsm_core import hookimpl
+
+        @hookimpl
+        def bsm_window_end(batch, probabilities):
+            sure = (probabilities.max(dim=1).values > 0.9).sum()
+            return {"sure": int(sure)}
+
+    Args:
+        batch: As in :func:`bsm_window_start`.
+        probabilities: float64 ``[rows, classes]``, on the model's device. Read them; do not change them.
 
     Returns:
-        Names (``lower_snake``) and targets that load as subclasses of :class:`bsm_core.ModelBase`.
+        Numbers to be summed over all windows, each counted once whatever the number of processes; the sums stand in the
+        run record's ``counts`` as ``plugin:<entry point>:<key>``. Or None.
+    """
+
+
+@hookspec
+def bsm_committed(committed: Committed, record: Mapping[str, Any]) -> None:
+    """The predictions are in place; ``_SUCCESS`` is not yet.
+
+    It is called once a run. A complete observer, ``acme_register.py``, with an entry point in ``bsm.v1.observers``::
+
+        import json
+        import os
+
+        from bsm_core import hookimpl
+
+        @hookimpl
+        def bsm_committed(committed, record):
+            with open(os.environ["ACME_RUNS"], "a") as runs:
+                print(json.dumps([str(committed.path), committed.rows, record["finished"]]), file=runs)
+
+    Args:
+        committed: The prediction file (``path``), its ``rows`` and ``windows``, and the sums of all ``counts``.
+        record: The run record, as ``run.json`` has it.
     """

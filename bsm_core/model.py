@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from bsm_core.batch import Batch, TokenBudget
 from bsm_core.config import count_classes, validated
+from bsm_core.discovery import Component
 from bsm_core.errors import BSMError, ConfigError, ModelFailedError
-from bsm_core.registry import Component
 
 _ROWS_NAMED = 10
 """How many rows without a number an error names."""
@@ -68,12 +68,14 @@ class ModelBase(pl.LightningModule):
     Attributes:
         Config: The class's own keys, a subclass of :class:`ModelConfig`.
         optional_state: State dict keys an artifact may lack.
+        example_config: Config keys that :mod:`bsm_core.testing` builds the model with, beside those of its own.
         token_budget: Tokens the encoder may see at once; ``batch_size`` chunks of ``max_sen_len`` tokens.
         component: What an artifact found the class by, for errors; None for a model that was built by hand.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     optional_state: ClassVar[Collection[str]] = ("class_weights_tensor", "loss_op.weight")
+    example_config: ClassVar[Mapping[str, Any]] = {}
     class_weights_tensor: Tensor
     component: Component | None = None
 

@@ -1,25 +1,18 @@
-"""Discovery of plugins and resolution of names to classes.
+"""From names to classes: who provides a name, and importing it when an artifact asks for it.
 
-Discovery is soft: a broken distribution becomes a :class:`Failure` and never an exception. Resolution is hard: a name
-that is unknown, ambiguous, removed or broken raises an error of its own kind. Nothing a plugin targets is imported
-before :meth:`Registry.load`.
+Discovery is soft: what is broken becomes a :class:`Failure` and never an exception. Resolution is hard: a name that is
+unknown, ambiguous, removed or broken raises an error of its own kind. Nothing is imported before :meth:`Registry.load`.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.metadata
 import os
-import re
-import traceback
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
-import pluggy
-
-from bsm_core import hookspecs
+from bsm_core.discovery import WORDS, Component, Failure, Provider, canonical, find, frozen, lost_its_metadata
 from bsm_core.errors import (
     AmbiguousComponentError,
     ComponentLoadError,
@@ -29,59 +22,16 @@ from bsm_core.errors import (
     UnknownStepError,
     nearest,
 )
-from bsm_core.hookspecs import PROJECT, Alias, Removed, Target
+from bsm_core.hookspecs import PROJECT, Kind, Removed
+from bsm_core.loading import load_object, place
 
-Kind = Literal["step", "model_class"]
-HOOKS: Mapping[Kind, str] = {"step": "bsm_steps", "model_class": "bsm_model_classes"}
-_UNKNOWN: Mapping[Kind, type[UnknownComponentError]] = {
+Named = Literal["step", "model_class"]
+"""The kinds that a config names."""
+_UNKNOWN: Mapping[Named, type[UnknownComponentError]] = {
     "step": UnknownStepError,
     "model_class": UnknownModelClassError,
 }
-_WORDS: Mapping[Kind, str] = {"step": "text step", "model_class": "model class"}
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_TARGET = re.compile(r"[\w.]+:\w+")
 T = TypeVar("T")
-
-
-def canonical(distribution: str) -> str:
-    """A distribution's name in the normal form of the packaging standards (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-@dataclass(frozen=True, order=True)
-class Provider:
-    """A distribution and the entry point through which it was found."""
-
-    distribution: str
-    version: str
-    entry_point: str
-
-    def __str__(self) -> str:
-        return f"{self.distribution} {self.version}"
-
-
-@dataclass(frozen=True)
-class Component:
-    """One name of one provider."""
-
-    kind: Kind
-    name: str
-    target: Target
-    provider: Provider
-
-    @property
-    def origin(self) -> str:
-        """``distribution==version:module:Class``, as run records name it."""
-        return f"{self.provider.distribution}=={self.provider.version}:{self.target}"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A plugin that could not be read, and why."""
-
-    provider: Provider
-    reason: str
-    traceback: str = ""
 
 
 class Registry:
@@ -89,8 +39,9 @@ class Registry:
 
     Args:
         components: What the plugins offer, clashes included.
-        failures: Plugins that could not be read.
-        blocked: Providers that ``BSM_PLUGINS`` leaves out; they were not imported.
+        failures: What cannot be used of them.
+        blocked: Providers that ``BSM_PLUGINS`` leaves out.
+        hidden: Distributions that lie on the path a second time.
     """
 
     def __init__(
@@ -98,47 +49,48 @@ class Registry:
         components: Iterable[Component],
         failures: Iterable[Failure] = (),
         blocked: Iterable[Provider] = (),
+        hidden: Iterable[Provider] = (),
     ) -> None:
         self.components = tuple(components)
         self.failures = tuple(failures)
         self.blocked = tuple(blocked)
+        self.hidden = tuple(hidden)
         self._by_name: dict[tuple[Kind, str], list[Component]] = {}
         for component in self.components:
             self._by_name.setdefault((component.kind, component.name), []).append(component)
 
     @classmethod
     def discover(cls, allowed: frozenset[str] | None = None) -> Registry:
-        """Read every plugin of the environment.
+        """Read the metadata of every plugin of the environment; none is imported.
 
         Args:
-            allowed: Canonical names of distributions to load beside the built-ins; None loads all.
+            allowed: Canonical names of distributions to admit beside the built-ins; None admits all.
         """
-        components: list[Component] = []
-        blocked: list[Provider] = []
-        plugins, failures = _plugins()
-        for provider, entry_point in plugins:
-            if allowed is not None and canonical(provider.distribution) not in {PROJECT, *allowed}:
-                blocked.append(provider)
-                continue
-            try:
-                components += _components(entry_point.load(), provider)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's plugin may fail in any way
-                failures.append(_failure(provider, error))
-        for name in sorted(set(allowed or ()) - {canonical(provider.distribution) for provider, _ in plugins}):
-            reason = "BSM_PLUGINS names it, but no installed distribution of that name has a plugin"
-            failures.append(Failure(Provider(name, "(not found)", ""), reason))
-        return cls(components, failures, blocked)
+        found = find()
+        if allowed is None:
+            return cls(found.components, found.failures, (), found.hidden)
+        admitted = {PROJECT, *allowed}
+        plugins = [c.provider for c in found.components] + [f.provider for f in found.failures]
+        providers = {provider: canonical(provider.distribution) for provider in plugins}
+        reason = "BSM_PLUGINS names it, but no installed distribution of that name has a plugin"
+        missing = [Failure(Provider(name, "(not found)"), reason) for name in sorted(allowed - set(providers.values()))]
+        return cls(
+            [c for c in found.components if providers[c.provider] in admitted],
+            [*(f for f in found.failures if providers[f.provider] in admitted), *missing],
+            sorted(provider for provider, name in providers.items() if name not in admitted),
+            found.hidden,
+        )
 
     def names(self, kind: Kind) -> list[str]:
-        """All names of a kind that can be asked for, sorted."""
-        return sorted({c.name for c in self.components if c.kind == kind and not isinstance(c.target, Removed)})
+        """All names of a kind, sorted."""
+        return sorted({c.name for c in self.components if c.kind == kind})
 
     def clashes(self, kind: Kind, name: str) -> tuple[Component, ...]:
         """Every component of that name when there are several, else nothing."""
         found = self._by_name.get((kind, name), [])
         return tuple(found) if len(found) > 1 else ()
 
-    def resolve(self, kind: Kind, name: str, *, where: str | None = None) -> Component:
+    def resolve(self, kind: Named, name: str, *, where: str | None = None) -> Component:
         """Find a component by its name, without importing it.
 
         Args:
@@ -151,26 +103,29 @@ class Registry:
             AmbiguousComponentError: Two distributions provide it.
             RemovedComponentError: It was removed.
         """
-        distribution, _, bare = name.rpartition("/")
-        found = self._by_name.get((kind, bare), [])
-        if distribution:
-            found = [c for c in found if canonical(c.provider.distribution) == canonical(distribution)]
+        found = self._find(kind, name)
         if not found:
+            for tombstone in self._find("removed", name):
+                raise self._removed(kind, tombstone, where)
             raise self._unknown(kind, name, where)
         if len(found) > 1:
-            raise self._ambiguous(kind, bare, found, where)
+            raise self._ambiguous(kind, found, where)
         component = found[0]
-        if isinstance(component.target, Removed):
-            tombstone = component.target
-            raise RemovedComponentError(
-                f"{_WORDS[kind]} {bare!r} was removed from {component.provider.distribution} "
-                f"in version {tombstone.since}",
+        if component.alias_of is None:
+            return component
+        whole = f"{component.provider.distribution}/{component.alias_of}"
+        target = self._find(kind, whole)
+        if not target:
+            for tombstone in self._find("removed", whole):
+                raise self._removed(kind, tombstone, where)
+        if len(target) != 1 or target[0].alias_of is not None:
+            raise ComponentLoadError(
+                f"{WORDS[kind]} {component.name!r} stands for {component.alias_of!r}, which "
+                f"{component.provider.distribution} does not provide",
                 where=where,
-                fix=f"use {tombstone.instead!r} instead" if tombstone.instead else None,
+                fix=f"tell the authors of {component.provider.distribution}, or update it",
             )
-        if isinstance(component.target, Alias):
-            return self.resolve(kind, f"{component.provider.distribution}/{component.target.of}", where=where)
-        return component
+        return target[0]
 
     def load(self, component: Component, base: type[T]) -> type[T]:
         """Import a component's class.
@@ -182,133 +137,88 @@ class Registry:
         Raises:
             ComponentLoadError: It cannot be imported, or is not a subclass of ``base``; the cause is chained.
         """
-        module, _, attribute = str(component.target).partition(":")
-        where = f"{component.target} of {component.provider}"
-        try:
-            loaded: Any = getattr(importlib.import_module(module), attribute)
-        except (Exception, SystemExit) as error:
-            raise ComponentLoadError(
-                f"{_WORDS[component.kind]} {component.name!r} could not be loaded: {type(error).__name__}: {error}",
-                where=where,
-                fix=f"repair or update {component.provider.distribution}, or install what it needs",
-            ) from error
+        loaded: Any = load_object(component)
         if not (isinstance(loaded, type) and issubclass(loaded, base)):
             raise ComponentLoadError(
-                f"{_WORDS[component.kind]} {component.name!r} is not a subclass of {base.__name__}",
-                where=where,
+                f"{WORDS[component.kind]} {component.name!r} is not a subclass of {base.__name__}",
+                where=place(component),
                 fix=f"tell the authors of {component.provider.distribution}, or update it",
             )
         return loaded
 
-    def _ambiguous(self, kind: Kind, name: str, found: list[Component], where: str | None) -> AmbiguousComponentError:
-        choices = sorted({f"{c.provider.distribution}/{name}" for c in found})
-        return AmbiguousComponentError(
-            f"{_WORDS[kind]} {name!r} has {len(found)} providers",
+    def _find(self, kind: Kind, name: str) -> list[Component]:
+        distribution, _, bare = name.rpartition("/")
+        found = self._by_name.get((kind, bare), [])
+        if distribution:
+            found = [c for c in found if canonical(c.provider.distribution) == canonical(distribution)]
+        return found
+
+    def _removed(self, kind: Named, component: Component, where: str | None) -> RemovedComponentError:
+        tombstone = load_object(component)
+        since, instead = (tombstone.since, tombstone.instead) if isinstance(tombstone, Removed) else ("", "")
+        distribution, when = component.provider.distribution, f" in version {since}" if since else ""
+        return RemovedComponentError(
+            f"{WORDS[kind]} {component.name!r} was removed from {distribution}{when}",
             where=where,
-            details=[
-                f"{c.provider.distribution}/{name}  from {c.provider}, entry point {c.provider.entry_point!r}"
-                for c in found
-            ],
-            fix=f"name one of them, {choices[0]!r} for example, or uninstall the other"
-            if len(choices) > 1
-            else f"uninstall or update {found[0].provider.distribution}, which provides it twice",
+            fix=f"use {instead!r} instead" if instead else f"use another {WORDS[kind]}, or an older {distribution}",
         )
 
-    def _unknown(self, kind: Kind, name: str, where: str | None) -> UnknownComponentError:
-        names = self.names(kind)
-        details = [f"registered: {', '.join(names) or 'none'}"]
-        details += [f"could not load: {f.provider}: {f.reason}    (bsm plugins --errors)" for f in self.failures]
-        if self.blocked:
-            details.append(f"left out by BSM_PLUGINS: {', '.join(str(p) for p in self.blocked)}")
-        near = nearest(name.rpartition("/")[2], names)
-        return _UNKNOWN[kind](
-            f"no {_WORDS[kind]} {name!r}",
+    def _ambiguous(self, kind: Named, found: list[Component], where: str | None) -> AmbiguousComponentError:
+        name, choices = found[0].name, sorted({f"{c.provider.distribution}/{c.name}" for c in found})
+        return AmbiguousComponentError(
+            f"{WORDS[kind]} {name!r} has {len(found)} providers",
             where=where,
-            details=details,
-            fix=f"did you mean {near!r}?" if near else "install the package that provides it",
+            details=[f"{c.provider.distribution}/{name}  from {place(c)}" for c in found],
+            fix=f"name one of them, {choices[0]!r} for example, or uninstall the other"
+            if len(choices) > 1
+            else f"update {found[0].provider.distribution}, which provides it twice",
         )
+
+    def _unknown(self, kind: Named, name: str, where: str | None) -> UnknownComponentError:
+        details = [f"registered: {', '.join(self.names(kind)) or 'none'}"]
+        lost = lost_its_metadata()
+        details += [f"cannot be used: {f.provider}: {f.reason}" for f in self.failures if f.reason != lost]
+        if self.blocked:
+            details.append(f"left out by BSM_PLUGINS: {', '.join(map(str, self.blocked))}")
+        fix = lost or self._cure(kind, name.rpartition("/")[2])
+        return _UNKNOWN[kind](f"no {WORDS[kind]} {name!r}", where=where, details=details, fix=fix)
+
+    def _cure(self, kind: Named, name: str) -> str:
+        """What to do about a name that nobody provides."""
+        if would := [str(failure.provider) for failure in self.failures if name in failure.names]:
+            return f"{' and '.join(would)} would provide it, but cannot be used: see above"
+        if near := nearest(name, self.names(kind)):
+            return f"did you mean {near!r}?"
+        if frozen():
+            return "freeze the program again with the metadata of the package that provides it (--copy-metadata)"
+        return "install the package that provides it"
 
 
 @functools.cache
 def default_registry() -> Registry:
     """The process's registry, limited by the environment variable ``BSM_PLUGINS`` where it is set.
 
-    ``BSM_PLUGINS`` is a comma-separated allow-list of distributions; the built-ins are always loaded, so an empty
-    value means the built-ins alone. It saves start-up time and surprises; it is not a sandbox.
+    ``BSM_PLUGINS`` is a comma-separated allow-list of distributions; the built-ins are always there, so an empty value
+    means the built-ins alone. It saves surprises; it is not a sandbox.
     """
+    if _replaced:
+        return _replaced[-1]
     value = os.environ.get("BSM_PLUGINS")
     if value is None:
         return Registry.discover()
     return Registry.discover(frozenset(canonical(n.strip()) for n in value.split(",") if n.strip()))
 
 
-def _plugins() -> tuple[list[tuple[Provider, importlib.metadata.EntryPoint]], list[Failure]]:
-    """The plugins of the path, unread, and the distributions whose list of entry points is not readable.
-
-    A distribution that lies on the path twice counts where it comes first, as its modules do. This is
-    ``importlib.metadata.entry_points``, but one malformed distribution does not take all others with it.
-    """
-    plugins, failures, seen = [], [], set()
-    for distribution in importlib.metadata.distributions():
-        try:
-            entry_points = distribution.entry_points.select(group=PROJECT)
-        except Exception as error:  # noqa: BLE001 - importlib raises whatever its parser trips over
-            failures.append(_failure(_provider(distribution, ""), error))
-            continue
-        if not entry_points or (name := canonical(_provider(distribution, "").distribution)) in seen:
-            continue
-        seen.add(name)
-        plugins += [(_provider(distribution, entry_point.name), entry_point) for entry_point in entry_points]
-    return plugins, failures
+@contextmanager
+def replaced(registry: Registry) -> Iterator[None]:
+    """Another registry is the process's own meanwhile; for tests."""
+    _replaced.append(registry)
+    default_registry.cache_clear()
+    try:
+        yield
+    finally:
+        _replaced.pop()
+        default_registry.cache_clear()
 
 
-def _provider(distribution: importlib.metadata.Distribution, entry_point: str) -> Provider:
-    # Both are None where the distribution has lost its METADATA, whatever their annotations say.
-    return Provider(distribution.name or "unknown", distribution.version or "0", entry_point)
-
-
-def _components(plugin: Any, provider: Provider) -> list[Component]:
-    """Call a plugin's hooks, through pluggy, and check what they answer."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
-    manager.register(plugin, name=f"{provider.distribution}:{provider.entry_point}")
-    callers = manager.get_hookcallers(plugin) or []
-    if not callers:
-        raise ValueError(f"it implements no hook; put @hookimpl on {' or '.join(HOOKS.values())}")
-    components = []
-    for caller in callers:
-        components += _answers(caller, provider)
-    targets = {(c.kind, c.name): c.target for c in components}
-    for c in components:
-        if isinstance(c.target, Alias) and isinstance(targets.get((c.kind, c.target.of), c.target), Alias):
-            raise ValueError(f"{HOOKS[c.kind]}: {c.name!r} is an alias of {c.target.of!r}, which is no component of it")
-    return components
-
-
-def _answers(caller: pluggy.HookCaller, provider: Provider) -> list[Component]:
-    kind = next((kind for kind, hook in HOOKS.items() if hook == caller.name), None)
-    if kind is None and all(implementation.optionalhook for implementation in caller.get_hookimpls()):
-        return []
-    if kind is None:
-        near = nearest(caller.name, HOOKS.values())
-        hint = f"did you mean {near!r}?" if near else f"the hooks are {', '.join(HOOKS.values())}"
-        raise ValueError(f"unknown hook {caller.name!r}; {hint}")
-    answer = next(iter(caller()), None)  # one plugin, one answer; pluggy leaves None out
-    if not isinstance(answer, Mapping):
-        raise TypeError(f"{caller.name} gave a {type(answer).__name__}, not a mapping of names to targets")
-    return [_component(kind, name, target, provider) for name, target in answer.items()]
-
-
-def _component(kind: Kind, name: object, target: object, provider: Provider) -> Component:
-    if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        raise ValueError(f"{HOOKS[kind]}: name {name!r} is not lower_snake")
-    if isinstance(target, str) and not _TARGET.fullmatch(target):
-        raise ValueError(f"{HOOKS[kind]}: target {target!r} of {name!r} is not 'module:Class'")
-    if not isinstance(target, str | Alias | Removed):
-        raise TypeError(f"{HOOKS[kind]}: target of {name!r} is a {type(target).__name__}, not 'module:Class'")
-    return Component(kind, name, target, provider)
-
-
-def _failure(provider: Provider, error: BaseException) -> Failure:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return Failure(provider, reason, "".join(traceback.format_exception(error)))
+_replaced: list[Registry] = []

@@ -13,12 +13,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from bsm_core.config import StepSpec
+from bsm_core.discovery import Component
 from bsm_core.errors import BSMError, PipelineError, StepFailedError, nearest
 from bsm_core.registry import Registry, default_registry
 
@@ -53,11 +55,14 @@ class TextStep(ABC):
         gives: Kind of value it gives for each row.
         uses: Names of ``__init__`` parameters that the artifact provides where the step's entry in the config does
             not: ``"tokenizer"`` (the artifact's tokenizer) or any key of the config, such as ``"max_sen_len"``.
+        example_params: Sets of parameters that :mod:`bsm_core.testing` builds the step with; to be given where a
+            parameter has no default.
     """
 
     takes: ClassVar[Kind] = Kind.TEXT
     gives: ClassVar[Kind] = Kind.TEXT
     uses: ClassVar[tuple[str, ...]] = ()
+    example_params: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
 
     @abstractmethod
     def process(self, value: Any) -> Any:
@@ -100,6 +105,23 @@ class TextFailure:
     row: int
     step: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A step of a pipeline, as records describe it.
+
+    Attributes:
+        name: The name that the config has.
+        component: What it was resolved to.
+        given: The parameters that the config gives.
+        used: All its parameters: those, what the artifact provides, and defaults.
+    """
+
+    name: str
+    component: Component
+    given: Mapping[str, Any]
+    used: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -159,17 +181,19 @@ class Pipeline:
         where: str = "text_processing_steps",
         must_give: Kind | None = Kind.TOKENS,
     ) -> None:
-        self._arguments = (tuple(specs), context, where, must_give)
         if not specs:
             raise PipelineError(f"column {context.column!r} has no steps", where=where, fix="list at least one step")
         registry = registry or default_registry()
+        self._rebuild = partial(Pipeline, tuple(specs), context, registry=registry, where=where, must_give=must_give)
         self.components = [registry.resolve("step", spec.name, where=where) for spec in specs]
         self.context = context
+        self.parts: list[Part] = []
         self._stages: list[_Stage] = []
         kind, previous = Kind.TEXT, "the column"
         for spec, component in zip(specs, self.components, strict=True):
-            step = _build(registry.load(component, TextStep), spec, context, where)
-            self._stages.append(_Stage(spec.name, step, _fit(kind, previous, spec.name, step, where)))
+            step = build_step(registry.load(component, TextStep), spec, context, where)
+            self.parts.append(Part(spec.name, component, spec.params, _used(type(step), spec, context)))
+            self._stages.append(_Stage(spec.name, step, fit_of(kind, previous, spec.name, step, where)))
             kind = kind if self._stages[-1].fit == "each" else step.gives
             previous = spec.name
         if must_give is not None and kind is not must_give:
@@ -178,11 +202,11 @@ class Pipeline:
                 where=where,
                 fix=f"end the list with a step that gives {must_give.value}",
             )
-        self._empty = self._on_empty()
+        self._empty = self._on_empty(where)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Worker processes look the steps up again by name: a plugin's object is never pickled.
-        return _rebuild_pipeline, self._arguments
+        # Worker processes look the steps up again by name, in the same registry: a plugin's object is never pickled.
+        return self._rebuild, ()
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[Any], list[TextFailure]]:
         """Run the column through all steps.
@@ -216,14 +240,12 @@ class Pipeline:
             values = stage(values)
         return list(values)
 
-    def _on_empty(self) -> Any:
+    def _on_empty(self, where: str) -> Any:
         try:
             return self._apply([""])[0]
         except _StageError as error:
             name, reason = error.args
-            raise StepFailedError(
-                f"text step {name!r} fails on empty text: {reason}", where=self._arguments[2]
-            ) from error
+            raise StepFailedError(f"text step {name!r} fails on empty text: {reason}", where=where) from error
 
 
 def names_used(specs: Sequence[StepSpec], *, registry: Registry | None = None, where: str) -> set[str]:
@@ -233,13 +255,7 @@ def names_used(specs: Sequence[StepSpec], *, registry: Registry | None = None, w
     return {name for component in components for name in registry.load(component, TextStep).uses}
 
 
-def _rebuild_pipeline(
-    specs: tuple[StepSpec, ...], context: StepContext, where: str, must_give: Kind | None
-) -> Pipeline:
-    return Pipeline(specs, context, where=where, must_give=must_give)
-
-
-def _fit(kind: Kind, previous: str, name: str, step: TextStep, where: str) -> str:
+def fit_of(kind: Kind, previous: str, name: str, step: TextStep, where: str) -> str:
     """How a step is applied to values of ``kind``, or an error when it cannot be."""
     if step.takes is kind:
         return "as_is"
@@ -254,7 +270,7 @@ def _fit(kind: Kind, previous: str, name: str, step: TextStep, where: str) -> st
     )
 
 
-def _build(cls: type[TextStep], spec: StepSpec, context: StepContext, where: str) -> TextStep:
+def build_step(cls: type[TextStep], spec: StepSpec, context: StepContext, where: str) -> TextStep:
     """Make a step from its entry in the config and what the artifact provides."""
     if lacking := sorted(cls.__abstractmethods__):
         raise PipelineError(
@@ -276,6 +292,14 @@ def _build(cls: type[TextStep], spec: StepSpec, context: StepContext, where: str
     except Exception as error:
         raise _cannot_build(spec, where, accepted, [f"{type(error).__name__}: {error}"]) from error
     raise _cannot_build(spec, where, accepted, problems)
+
+
+def _used(cls: type[TextStep], spec: StepSpec, context: StepContext) -> dict[str, Any]:
+    """Every parameter of a step, and its value."""
+    parameters = inspect.signature(cls).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    provided = {name: value for name in cls.uses if (value := context.provide(name)) is not None}
+    return {**defaults, **provided, **spec.params}
 
 
 def _cannot_build(spec: StepSpec, where: str, accepted: list[str], problems: list[str]) -> PipelineError:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bsm_core import Kind, TextStep
+from bsm_plugins_text.encoding import encode
 
 NO_TEXT = "."
 """The one chunk of a row without text."""
@@ -111,15 +112,8 @@ class DialogueChunkerProcessor(TextStep):
         """Encodings without special tokens, whole: ``len`` is the size, ``offsets`` are characters of the text."""
         if not texts:
             return []
-        encoded = self._tokenizer(
-            texts,
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,  # longer than the model reads is what is being found out here
-        )
+        # longer than the model reads is what is being found out here, and nothing to warn of
+        encoded = encode(self._tokenizer, texts, add_special_tokens=False, truncation=False, verbose=False)
         encodings: Sequence[Any] = encoded.encodings
         return encodings
 

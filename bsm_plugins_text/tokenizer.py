@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bsm_core import Kind, TextStep
+from bsm_plugins_text.encoding import encode
 
 
 class BertTokenizeProcessor(TextStep):
@@ -43,13 +44,6 @@ class BertTokenizeProcessor(TextStep):
     def _ids(self, chunks: list[str]) -> list[list[int]]:
         if not chunks:
             return []
-        encoded = self._tokenizer(
-            chunks,
-            truncation=True,
-            max_length=self._max_sen_len,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
+        encoded = encode(self._tokenizer, chunks, truncation=True, max_length=self._max_sen_len)
         ids: list[list[int]] = encoded["input_ids"]
         return ids

@@ -25,12 +25,13 @@ from bsm_core.artifact.files import (
     sha256,
 )
 from bsm_core.artifact.load import check_config, disagreements, merged_config, versions
+from bsm_core.artifact.provenance import read_provenance
 from bsm_core.artifact.text import ENCODER, TOKENIZER, Part, find_inside, prefix_of
 from bsm_core.artifact.torch_files import read_embedding, read_model_artifacts, read_weights
 from bsm_core.artifact.unpack import unpacked
 from bsm_core.config import ArtifactConfig
 from bsm_core.errors import BSMError
-from bsm_core.registry import Kind, Registry, default_registry
+from bsm_core.registry import Named, Registry, default_registry
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class Description:
         versions: What it was trained with.
         self_check: Of its check rows, if it has any: their number (``rows``), and the ``precision``, ``device`` and
             ``versions`` they were made with.
+        provenance: What made it, as it recorded: ``components`` and ``versions``.
         files: Of each: ``name``, ``bytes``, ``sha256``.
         components: Of the model class and each step: ``kind``, ``name``, and ``provider`` or ``problem``.
         warnings: What is odd, a line each; the artifact loads all the same.
@@ -66,6 +68,7 @@ class Description:
     embedding_shape: list[int] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     self_check: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
     files: list[dict[str, Any]] = field(default_factory=list)
     components: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -86,6 +89,7 @@ class Description:
             ("embedding", [f"{self.embedding_shape}"] if self.embedding_shape else []),
             ("versions", [f"{name} {version}" for name, version in self.versions.items()]),
             ("self-check", [_self_check_line(self.self_check)] if self.self_check else []),
+            ("recorded", [_recorded_line(item) for item in self.provenance.get("components", [])]),
             ("provided by", [_component_line(item) for item in self.components]),
             ("files", [f"{item['sha256'][:12]}  {_size(item['bytes']):>9}  {item['name']}" for item in self.files]),
             ("warnings", self.warnings),
@@ -137,6 +141,7 @@ def _describe(path: str, folder: Path, registry: Registry) -> Description:
     embedding = problems.guard(lambda: read_embedding(model_artifacts))
     weights = read(WEIGHTS, read_weights)
     rows = problems.guard(lambda: read_check_rows(folder))
+    provenance = problems.guard(lambda: read_provenance(folder))
     model_class = raw.get("model_class")
     return Description(
         path=path,
@@ -147,6 +152,7 @@ def _describe(path: str, folder: Path, registry: Registry) -> Description:
         embedding_shape=None if embedding is None else list(embedding.shape),
         versions=versions(model_artifacts),
         self_check=_self_check(rows) if rows else {},
+        provenance=provenance.model_dump(include={"components", "versions"}) if provenance else {},
         files=[
             {"name": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": sha256(file)}
             for file in list_files(folder)
@@ -233,7 +239,7 @@ def _self_check(rows: CheckRows) -> dict[str, Any]:
 def _components(
     model_class: Any, config: ArtifactConfig | None, registry: Registry, problems: _Problems
 ) -> list[dict[str, Any]]:
-    wanted: dict[tuple[Kind, str], str] = {}
+    wanted: dict[tuple[Named, str], str] = {}
     if isinstance(model_class, str):
         wanted["model_class", model_class] = "config.model_class"
     for text_field in config.text_fields if config else ():
@@ -276,6 +282,11 @@ def _weights_lines(weights: Mapping[str, Any]) -> list[str]:
 def _self_check_line(item: Mapping[str, Any]) -> str:
     made_with = ", ".join(f"{name} {version}" for name, version in item["versions"].items())
     return f"{item['rows']} row(s), {item['precision']} on {item['device']}, {made_with}"
+
+
+def _recorded_line(item: Mapping[str, Any]) -> str:
+    kind = item["kind"].replace("_", " ")
+    return f"{kind} {item['name']}: {item['distribution']}=={item['version']}:{item['object']}"
 
 
 def _component_line(item: Mapping[str, Any]) -> str:

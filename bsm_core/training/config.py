@@ -23,9 +23,10 @@ from pydantic import (
 
 from bsm_core.artifact.text import load_encoder_config, prefix_of
 from bsm_core.config import ArtifactConfig, validated
+from bsm_core.discovery import Component
 from bsm_core.errors import ConfigError, nearest
 from bsm_core.model import ModelBase
-from bsm_core.registry import Component, Registry
+from bsm_core.registry import Registry
 from bsm_core.self_check import ROWS
 from bsm_core.settings import sources
 from bsm_core.steps import names_used

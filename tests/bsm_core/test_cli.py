@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import training
-from support.plugins import forget_modules, run_python, write_plugin
-from support.toy import CONFIG, toy_rows
+from support.plugins import run_python
+from support.toy import CONFIG, SITE, toy_rows
 
 from bsm_core import __version__, cli, run
 from bsm_core.artifact import unpacked
@@ -22,77 +20,6 @@ from bsm_core.self_check import add_check
 
 BOTH = ["pack", "a", "b", "--data", "c", "--no-self-check"]
 HEAVY = ("torch", "lightning", "pyarrow", "transformers", "pandas", "numpy")
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Fake distributions, one of which stands in the place of the built-ins; blocked and forgotten after the test."""
-    folder = tmp_path / "site"
-    monkeypatch.delenv("BSM_PLUGINS", raising=False)
-    write_plugin(folder, "bsm", "{'shout': 'text:Shout', 'scream': Alias('shout')}")
-    write_plugin(folder, "acme", "{'shout': 'torch:Nothing', 'whisper': Removed('2.0', 'shout')}", version="2.0")
-    write_plugin(folder, "broken", "1 / 0")
-    monkeypatch.syspath_prepend(folder)
-    importlib.invalidate_caches()
-    default_registry.cache_clear()
-    yield folder
-    forget_modules(folder)
-    default_registry.cache_clear()
-
-
-def entries(capsys) -> dict[tuple[str, str], str]:
-    assert cli.main(["plugins", "--json"]) == 0
-    return {(e["provider"], e["name"]): e["status"] for e in json.loads(capsys.readouterr().out)}
-
-
-# bsm plugins
-
-
-def test_plugins_as_json(site, capsys):
-    found = entries(capsys)
-    assert found["bsm", "shout"] == "clashes with acme 2.0"
-    assert found["acme", "shout"] == "clashes with bsm 1.0"
-    assert found["bsm", "scream"] == "alias of shout"
-    assert found["acme", "whisper"] == "removed in 2.0"
-    assert found["broken", "-"] == "failed: ZeroDivisionError: division by zero"
-
-
-def test_plugins_that_are_left_out(site, capsys, monkeypatch):
-    monkeypatch.setenv("BSM_PLUGINS", "acme,missing")
-    found = entries(capsys)
-    assert found["broken", "-"] == "left out by BSM_PLUGINS"
-    assert found["acme", "whisper"] == "removed in 2.0"
-    assert found["missing", "-"].startswith("failed: BSM_PLUGINS names it")
-
-
-def test_plugins_as_a_table(site, capsys):
-    assert cli.main(["plugins"]) == 0
-    out = capsys.readouterr().out
-    assert out.splitlines()[0].split() == ["name", "kind", "provider", "version", "status"]
-    assert any(line.split() == ["scream", "step", "bsm", "1.0", "alias", "of", "shout"] for line in out.splitlines())
-    assert "1 plugin(s) could not be loaded: bsm plugins --errors" in out
-
-
-def test_why_plugins_could_not_be_loaded(site, capsys):
-    assert cli.main(["plugins", "--errors"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("broken 1.0: ZeroDivisionError: division by zero\nTraceback (most recent call last):\n")
-    assert "broken_plugin.py" in out
-    assert "acme 2.0: text step 'shout' could not be loaded: AttributeError: module 'torch' has no" in out
-    assert "bsm 1.0: text step 'shout' could not be loaded: ModuleNotFoundError: No module named 'text'" in out
-
-
-def test_a_distribution_that_is_not_there_is_named_in_one_sentence(site, capsys, monkeypatch):
-    monkeypatch.setenv("BSM_PLUGINS", "nope")
-    assert cli.main(["plugins", "--errors"]) == 0
-    assert capsys.readouterr().out.count("BSM_PLUGINS names it") == 1
-
-
-def test_a_form_at_a_time(capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["plugins", "--json", "--errors"])
-    assert caught.value.code == 2
-    assert "not allowed with" in capsys.readouterr().err
 
 
 def change_impute(artifact: Path) -> None:
@@ -106,7 +33,7 @@ def change_impute(artifact: Path) -> None:
     "command",
     ["", "--help", "--version", "plugins", "plugins --json", "run --help", "inspect --help", "train --help"],
 )
-def test_light_commands_import_nothing_heavy(site, command):
+def test_light_commands_import_nothing_heavy(command):
     code = f"""
         import sys
         from bsm_core.cli import main
@@ -117,7 +44,7 @@ def test_light_commands_import_nothing_heavy(site, command):
         print()
         print(code, [name for name in {HEAVY!r} if name in sys.modules])
     """
-    assert run_python(code, site).splitlines()[-1] == ("0 []" if command else "2 []")
+    assert run_python(code, SITE).splitlines()[-1] == ("0 []" if command else "2 []")
 
 
 def test_the_help_of_the_module_imports_nothing_heavy():
@@ -371,9 +298,11 @@ def test_a_table_that_gives_no_check_rows_leaves_no_artifact(toy_artifact, tmp_p
     assert not (tmp_path / "new").exists()
 
 
-def test_packing_without_check_rows_needs_no_plugin(toy_artifact, tmp_path, monkeypatch):
-    monkeypatch.setattr("bsm_core.predictor.Predictor.load", lambda *a, **k: pytest.fail("built"))
+def test_packing_without_check_rows_needs_no_plugin(toy_artifact, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BSM_PLUGINS", "")
+    default_registry.cache_clear()
     assert cli.main(["pack", str(toy_artifact), str(tmp_path / "new")]) == 0
+    assert "UnknownModelClassError: no model class 'toy_model'" in capsys.readouterr().err
 
 
 def test_convert(tmp_path, capsys):
@@ -405,14 +334,14 @@ def test_an_error_is_a_message_and_a_status(toy_artifact, tmp_path, capsys, argu
     assert ".partial" not in captured.err
 
 
-def test_a_reader_that_has_gone_is_no_error(site):
+def test_a_reader_that_has_gone_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
         [sys.executable, "-m", "bsm_core.cli", "plugins"],
         stdout=writing,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(site), "PYTHONUNBUFFERED": ""},  # the buffer is what fails late
+        env={**os.environ, "PYTHONPATH": str(SITE), "PYTHONUNBUFFERED": ""},  # the buffer is what fails late
         check=False,
     )
     os.close(writing)

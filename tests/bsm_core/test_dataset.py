@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import pickle
 import signal
 
 import pyarrow as pa
 import pytest
+from support.plugins import component, on_path
 from torch.utils.data import DataLoader
 
 from bsm_core import ArtifactConfig, BSMDataset, Pipeline
 from bsm_core.config import StepSpec
 from bsm_core.dataset import NOT_TEXT, Preprocessor, WindowLoader, text_values
-from bsm_core.errors import DataError, EngineError
+from bsm_core.errors import ComponentLoadError, DataError, EngineError
 from bsm_core.features import Imputer, RiskTable
+from bsm_core.registry import Registry
 from bsm_core.steps import StepContext
 from bsm_core.tables import TableSource
 
@@ -189,8 +192,10 @@ def test_workers_share_them_further_and_look_steps_up_by_name(preprocessor, tmp_
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_of_the_data_keeps_its_type_and_its_words(preprocessor, tmp_path, workers):
     source = write(tmp_path / "t.csv", "1,x,1,web", "2,ragged")
-    with pytest.raises(DataError, match=r"t\.csv.*3|line 3"):
+    with pytest.raises(DataError, match=r"t\.csv.*3|line 3") as caught:
         list(WindowLoader(source, preprocessor, num_workers=workers))
+    assert caught.value.__traceback__  # which must not keep the workers
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -208,7 +213,7 @@ def test_workers_are_started_so_that_they_never_see_ctrl_c(preprocessor, tmp_pat
 
 
 def test_no_plugin_object_is_pickled(preprocessor):
-    assert b"ToyTokens" not in pickle.dumps(preprocessor)
+    preprocessor.pipelines["chat"]._stages[0].step.cannot_be_pickled = lambda: None
     assert decoded(
         pickle.loads(pickle.dumps(preprocessor)).batch({"chat": ["q"], "amount": [1], "channel": [""]}, 1)[0]
     ) == ["q"]
@@ -220,3 +225,35 @@ def test_a_worker_that_dies_is_an_error_for_people(toy_site, tmp_path):
     source = write(tmp_path / "t.csv", "1,KILL,1,web")
     with pytest.raises(EngineError, match="prepares windows died"):
         list(WindowLoader(source, Preprocessor(config, {"chat": trap}, {}, {}, keep=["id"]), num_workers=1))
+
+
+HERE_ALONE = """
+import multiprocessing
+from bsm_core import TextStep
+
+if multiprocessing.parent_process():
+    raise ValueError("not in a worker")
+
+class Shout(TextStep):
+    def process(self, value):
+        return value.upper()
+"""
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_worker_looks_steps_up_in_the_same_registry_and_tells_why_it_cannot(toy_site, tmp_path, breaks):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/acme.py").write_text(HERE_ALONE if breaks else HERE_ALONE.replace("raise", "_ ="))
+    targets = {"mine": "acme:Shout", "tokens": "toy_bsm_steps:ToyTokens"}
+    registry = Registry(component("step", name, target, "acme", "2.0") for name, target in targets.items())
+    config = CONFIG.model_copy(update={"tab_field_list": []})
+    with on_path(tmp_path / "site"):
+        pipeline = Pipeline([StepSpec("mine"), StepSpec("tokens")], StepContext("chat"), registry=registry)
+        loader = WindowLoader(
+            write(tmp_path / "t.csv", "1,hi,1,web"), Preprocessor(config, {"chat": pipeline}, {}, {}), num_workers=1
+        )
+        if breaks:
+            with pytest.raises(ComponentLoadError, match=r"ValueError: not in a worker \(acme:Shout of acme 2\.0\)"):
+                list(loader)
+        else:
+            assert [decoded(batch) for batch in loader] == [["HI"]]

@@ -5,12 +5,12 @@ import json
 from support.plugins import component
 
 from bsm_core import TextStep
-from bsm_core.hookspecs import Alias, Removed
+from bsm_core.discovery import Failure, Provider
 from bsm_core.listing import errors_text, listing, listing_text
-from bsm_core.registry import Failure, Provider, Registry
+from bsm_core.registry import Registry
 
-ACME = Provider("acme", "2.0", "main")
-OTHER = Provider("other", "0.1", "main")
+ACME = Provider("acme", "2.0", "/first")
+OTHER = Provider("other", "0.1", "/second")
 BASES = {"step": TextStep, "model_class": object}
 
 
@@ -31,12 +31,20 @@ def test_a_component():
 
 
 def test_an_alias_and_a_tombstone():
-    names = {"net": "a:Net", "old_net": Alias("net"), "older_net": Removed("1.5", "net")}
-    entries = listing(Registry(component("model_class", name, target) for name, target in names.items()))
-    assert [(e["name"], e["status"], e["target"]) for e in entries] == [
-        ("net", "registered", "a:Net"),
-        ("old_net", "alias of net", ""),
-        ("older_net", "removed in 1.5", ""),
+    names = [("model_class", "net", "a:Net"), ("model_class", "old_net", "net"), ("removed", "older_net", "a:gone")]
+    entries = listing(Registry(component(*name) for name in names))
+    assert [(e["name"], e["kind"], e["status"], e["target"]) for e in entries] == [
+        ("net", "model_class", "registered", "a:Net"),
+        ("old_net", "model_class", "alias of net", "net"),
+        ("older_net", "removed", "removed", "a:gone"),
+    ]
+
+
+def test_hooks():
+    hooks = [component("guard", "acme_vouch", "a"), component("observer", "acme_drift", "a:drift")]
+    assert [(e["name"], e["kind"], e["status"], e["target"]) for e in listing(Registry(hooks))] == [
+        ("acme_vouch", "guard", "registered", "a"),
+        ("acme_drift", "observer", "registered", "a:drift"),
     ]
 
 
@@ -54,10 +62,12 @@ def test_one_name_of_two_kinds_is_no_clash():
     assert {e["status"] for e in listing(registry)} == {"registered"}
 
 
-def test_plugins_that_failed_or_were_left_out():
-    registry = Registry([], [Failure(ACME, "ImportError: no", "Traceback ...")], [OTHER])
+def test_plugins_that_cannot_be_used_are_left_out_or_hidden():
+    hidden = Provider("acme", "1.0", "/third")
+    registry = Registry([], [Failure(ACME, "update acme", ("shout",))], [OTHER], [hidden])
     assert [(e["name"], e["kind"], e["provider"], e["version"], e["status"]) for e in listing(registry)] == [
-        ("-", "plugin", "acme", "2.0", "failed: ImportError: no"),
+        ("-", "plugin", "acme", "1.0", "hidden in /third: another comes first on the path"),
+        ("-", "plugin", "acme", "2.0", "cannot be used: update acme"),
         ("-", "plugin", "other", "0.1", "left out by BSM_PLUGINS"),
     ]
 
@@ -83,28 +93,31 @@ def test_the_table():
     assert listing_text(Registry([])) == "name  kind  provider  version  status"
 
 
-def test_the_table_points_to_the_errors():
-    text = listing_text(Registry([], [Failure(ACME, "ImportError: no")]))
-    assert text.endswith("\n\n1 plugin(s) could not be loaded: bsm plugins --errors")
-
-
 def test_the_errors():
-    failures = [Failure(ACME, "ImportError: no", "Traceback (most recent call last):\n  ...\n"), Failure(OTHER, "bad")]
-    assert errors_text(Registry([], failures), BASES) == (
-        "acme 2.0: ImportError: no\nTraceback (most recent call last):\n  ...\n\nother 0.1: bad"
-    )
-    assert errors_text(Registry([]), BASES) == "no plugin failed to load, nor any class that one names"
+    registry = Registry([], [Failure(ACME, "update acme"), Failure(OTHER, "bad")])
+    assert errors_text(registry, BASES) == "acme 2.0: update acme\n\nother 0.1: bad"
+    assert errors_text(Registry([]), BASES) == "everything that plugins name can be loaded"
 
 
-def test_the_errors_of_every_class_that_cannot_be_loaded():
-    targets = {"upper": "support.steps:Upper", "loud": Alias("upper"), "old": Removed("1.0")}
-    targets |= {"gone": "no_such_module:Gone", "other": "support.steps:ROWS", "number": "fractions:Fraction"}
-    text = errors_text(Registry(component("step", name, target) for name, target in targets.items()), BASES)
-    gone, other, number = text.split("\n\n")
-    heads = [part.splitlines()[0] for part in (gone, other, number)]
-    assert heads[0] == (
-        "fake 1.0: text step 'gone' could not be loaded: ModuleNotFoundError: No module named 'no_such_module'"
-    )
-    assert gone.splitlines()[1] == "Traceback (most recent call last):"
+def test_the_errors_of_everything_that_cannot_be_loaded():
+    components = [
+        *(component("step", name, f"support.steps:{name.title()}") for name in ("upper", "quiet")),
+        component("step", "loud", "upper"),
+        component("step", "gone", "no_such_module:Gone"),
+        component("step", "other", "support.steps:ROWS"),
+        component("step", "number", "fractions:Fraction"),
+        component("guard", "vouch", "support.steps"),
+        component("observer", "drift", "no_such_module"),
+    ]
+    gone, other, number, drift = errors_text(Registry(components), BASES).split("\n\n")
+    heads = [part.splitlines()[0] for part in (gone, other, number, drift)]
+    missing = "could not be loaded: ModuleNotFoundError: No module named 'no_such_module'"
+    assert heads[0] == f"fake 1.0: text step 'gone' {missing} (no_such_module:Gone of fake 1.0)"
+    assert "\n  To fix: its metadata are in the path, its modules are not: reinstall fake" in gone
+    assert gone.splitlines()[2] == "Traceback (most recent call last):"
     assert heads[1].startswith("fake 1.0: text step 'other' could not be loaded: AttributeError: ")
-    assert number == "fake 1.0: text step 'number' is not a subclass of TextStep"
+    assert number == (
+        "fake 1.0: text step 'number' is not a subclass of TextStep (fractions:Fraction of fake 1.0)\n"
+        "  To fix: tell the authors of fake, or update it"
+    )
+    assert heads[3] == f"fake 1.0: observer 'drift' {missing} (no_such_module of fake 1.0)"

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from support.plugins import run_python, write_plugin
+from support.plugins import component, run_python, write_plugin
 from support.toy import SITE, toy_rows, write_toy_artifact
 
 from bsm_core import Predictor
@@ -184,7 +185,7 @@ def test_steps_that_do_not_end_in_tokens(toy_site, tmp_path):
 
 def test_a_clash_is_found_before_anything_loads(toy_site, tmp_path, monkeypatch):
     artifact = write_toy_artifact(tmp_path / "model")
-    write_plugin(tmp_path / "site", "acme-clash", '{"toy_tokens": "no_such_module:Nothing"}')
+    write_plugin(tmp_path / "site", "acme-clash", {"toy_tokens": "no_such_module:Nothing"})
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     with pytest.raises(AmbiguousComponentError, match="acme-clash/toy_tokens"):
         Predictor.from_artifact(artifact, registry=Registry.discover())
@@ -307,3 +308,10 @@ def test_what_is_raised_while_a_model_is_built_is_an_error_of_its_config():
     assert (caught.value.where, caught.value.fix) == ("here", "mend it")
     with pytest.raises(DataError, match="ours"), building("x", "here", "mend it"):
         raise DataError("ours")
+
+
+def test_a_predictor_takes_its_registry_along_to_another_process(toy_site, tmp_path):
+    names = [*Registry.discover().components, component("step", "mine", "support.steps:Upper")]
+    artifact = write_toy_artifact(tmp_path / "model", text_processing_steps=["mine", "toy_tokens"])
+    predictor = Predictor.from_artifact(artifact, registry=Registry(names))
+    assert pickle.loads(pickle.dumps(predictor)).predict(toy_rows(3)).equals(predictor.predict(toy_rows(3)))

@@ -7,13 +7,12 @@ import pickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.plugins import PACKAGES, run_python, step_registry, write_plugin
+from support.plugins import run_python, step_registry, write_distribution
 from support.steps import Upper
 
 from bsm_core import Kind, Pipeline
 from bsm_core.config import StepSpec
 from bsm_core.errors import ComponentLoadError, PipelineError, StepFailedError, TokenizerError, UnknownStepError
-from bsm_core.hookspecs import Alias
 from bsm_core.steps import StepContext, TextFailure
 
 NAMES = [
@@ -23,7 +22,7 @@ NAMES = [
 REGISTRY = step_registry(
     {
         **{name.lower(): f"support.steps:{name}" for name in NAMES},
-        "shout": Alias("upper"),
+        "shout": "upper",
         "no_step": "pathlib:Path",
     }
 )
@@ -288,22 +287,42 @@ def test_a_wrong_number_of_results_is_an_error():
 # Between processes
 
 
-def test_a_pipeline_is_pickled_by_the_names_of_its_steps(monkeypatch):
+def test_a_pipeline_is_pickled_by_the_names_of_its_steps_with_the_registry_that_knows_them(monkeypatch):
     made = pipeline("quiet", StepSpec("split", {"separator": "/"}), "chunk", "tokenize", must_give=Kind.TOKENS)
+    made._stages[0].step.cannot_be_pickled = lambda: None
     data = pickle.dumps(made)
-    assert b"support.steps" not in data
-    monkeypatch.setattr("bsm_core.steps.default_registry", lambda: REGISTRY)
     assert pickle.loads(data)(["A/b"]) == made(["A/b"])
-    other = step_registry({**{c.name: c.target for c in REGISTRY.components}, "quiet": "support.steps:Upper"})
-    monkeypatch.setattr("bsm_core.steps.default_registry", lambda: other)
-    assert pickle.loads(data)(["bad"])[1][0].step == "quiet"
-    monkeypatch.setattr("bsm_core.steps.default_registry", lambda: step_registry({}))
-    with pytest.raises(UnknownStepError, match=r"config\.steps"):
+    assert pickle.loads(data).components == made.components
+    monkeypatch.delattr("support.steps.Quiet")
+    with pytest.raises(ComponentLoadError, match=r"support\.steps:Quiet of fake 1\.0"):
         pickle.loads(data)
 
 
-def test_a_pipeline_goes_to_another_process_that_has_the_plugin(tmp_path):
-    write_plugin(tmp_path, "acme", "{'quiet': 'support.steps:Quiet'}")
-    (tmp_path / "pipeline").write_bytes(pickle.dumps(pipeline("quiet", context=StepContext("chat"))))
-    code = "import pickle, sys; print(pickle.load(open(sys.path[1] + '/pipeline', 'rb'))(['HI']))"
-    assert run_python(code, tmp_path, PACKAGES) == "(['hi'], [])"
+def test_where_it_stands_and_what_it_must_give_go_with_it(monkeypatch):
+    data = pickle.dumps(pipeline("quiet", must_give=Kind.TEXT))
+    monkeypatch.setattr("support.steps.Quiet.gives", Kind.MESSAGES)
+    monkeypatch.setattr("support.steps.Quiet.process", lambda self, value: [value])
+    with pytest.raises(PipelineError, match=r"end with messages, the model needs text \(config\.steps\)"):
+        pickle.loads(data)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_a_process_of_every_kind_finds_a_strangers_step(tmp_path, method):
+    source = """
+        from bsm_core import TextStep
+
+        class Quiet(TextStep):
+            def process(self, value):
+                return value.lower()
+    """
+    write_distribution(tmp_path, "acme", {"acme": source}, {"steps": {"acme_quiet": "acme:Quiet"}})
+    code = f"""
+        import multiprocessing
+        from bsm_core import Pipeline
+        from bsm_core.config import StepSpec
+        from bsm_core.steps import StepContext
+        made = Pipeline([StepSpec("acme_quiet")], StepContext("chat"), must_give=None)
+        with multiprocessing.get_context({method!r}).Pool(1) as pool:
+            print(pool.apply(made, [["HI", ""]]))
+    """
+    assert run_python(code, tmp_path) == "(['hi', ''], [])"

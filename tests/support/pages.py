@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import doctest
+import importlib
 import io
 import json
 import logging
@@ -20,13 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.plugins import forget_modules, write_distribution
+from support.plugins import forget_modules
 
 from bsm_core import cli
 from bsm_core.registry import default_registry
 
-SETS_UP = frozenset({"make demo", "make test", "pip install .", "pip install ./acme-shout", "pip install ./acme-mean"})
+SETS_UP = frozenset({"make demo", "make test", "pip install ."})
 """Commands that set up an environment: the only ones that are not run."""
+
+PIP = {
+    "install": "--quiet --no-build-isolation --no-index --no-deps --upgrade --target {site}",
+    "wheel": "--quiet --no-build-isolation --no-index",
+}
+"""What the reader adds to pip's commands: no network, and a folder of his own to install into."""
 
 SECONDS = 120
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -74,8 +81,8 @@ def commands(block: Block) -> Iterator[tuple[str, str]]:
 class Reader:
     """Somebody who types everything that a page shows, in a folder that looks like the checkout.
 
-    A block whose first line is a comment with a file's name is written to that file; the folder of a
-    ``pyproject.toml`` counts as installed from then on.
+    A block whose first line is a comment with a file's name is written to that file. What pip installs goes into a
+    folder beside the checkout, which is on the path.
 
     Args:
         folder: The folder.
@@ -84,6 +91,7 @@ class Reader:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
+        self.site = folder.parent / "site"
         self.monkeypatch = monkeypatch
         self.status = 0
         self.module = types.ModuleType("reader")
@@ -92,7 +100,8 @@ class Reader:
         monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         monkeypatch.chdir(folder)
-        self._install(folder)
+        self._put_on_path(self.site)
+        self._put_on_path(folder)
 
     def read(self, page: Path) -> None:
         """Type the page's blocks; an assertion says the line of the one that does not do what the page says."""
@@ -104,16 +113,15 @@ class Reader:
                     raise AssertionError(f"{page.name}, block of line {block.line}: {error}") from error
                 assert self.status == 0, f"{page.name}, block of line {block.line} ends with status {self.status}"
         finally:
-            forget_modules(self.folder)
+            forget_modules(self.folder.parent)
             default_registry.cache_clear()
 
     def _type(self, block: Block) -> None:
         file = _FILE.match(block.body)
         if block.language == "toml":
             assert file, "a toml block needs the name of its file"
+            tomllib.loads(block.body)
             self._write(file[1], block.body)
-            if Path(file[1]).name == "pyproject.toml":
-                self._install((self.folder / file[1]).parent)
         elif block.language == "json":
             json.loads(block.body)
         elif block.language == "python":
@@ -134,14 +142,21 @@ class Reader:
         if path.suffix == ".py":
             ast.parse(body)
 
-    def _install(self, project: Path) -> None:
-        """Put a project on the path, with what an installer would write for its ``pyproject.toml``."""
-        if (project / "pyproject.toml").exists():
-            table = tomllib.loads((project / "pyproject.toml").read_text())["project"]
-            write_distribution(project, table["name"], {}, table["entry-points"]["bsm"], table["version"])
-        sys.path.insert(0, str(project))
-        self.monkeypatch.setenv("PYTHONPATH", str(project), prepend=os.pathsep)
+    def _put_on_path(self, folder: Path) -> None:
+        sys.path.insert(0, str(folder))
+        self.monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         default_registry.cache_clear()
+
+    def _pip(self, command: str) -> str:
+        """Run pip; what it installs is found from then on, in editable mode too, here and in other processes."""
+        _, action, arguments = command.split(" ", 2)
+        printed = self._run(f"pip {action} {PIP[action].format(site=shlex.quote(str(self.site)))} {arguments}")
+        for editable in self.site.glob("*.pth"):  # which Python reads in its own site folders alone
+            self._put_on_path(Path(editable.read_text().strip()))
+            editable.unlink()
+        importlib.invalidate_caches()
+        default_registry.cache_clear()
+        return printed
 
     def _doctest(self, body: str) -> None:
         test = doctest.DocTestParser().get_doctest(body, vars(self.module), "reader", None, None)
@@ -160,7 +175,7 @@ class Reader:
             got, self.status = f"{self.status}\n", 0
         else:
             assert self.status == 0, f"the command before {command!r} ended with status {self.status}"
-            got = self._run(command)
+            got = self._pip(command) if command.startswith("pip ") else self._run(command)
         assert doctest.OutputChecker().check_output(output, got, _LIKE), f"$ {command}\n{got}\nis not\n{output}"
 
     def _run(self, command: str) -> str:

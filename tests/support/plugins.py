@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from bsm_core.registry import Component, Kind, Provider, Registry, Target
+import pytest
+
+from bsm_core.discovery import Component, Provider
+from bsm_core.errors import ComponentLoadError
+from bsm_core.hookspecs import CONTRACT, PROJECT, Kind
+from bsm_core.loading import load_object
+from bsm_core.registry import Registry, default_registry
 
 PACKAGES = Path(__file__).parents[1]
 """The folder that has this package, for the path of other processes."""
@@ -20,40 +26,53 @@ def write_distribution(
     folder: Path,
     name: str,
     modules: Mapping[str, str],
-    entry_points: Mapping[str, str],
+    entry_points: Mapping[str, Mapping[str, str]],
     version: str = "1.0",
+    metadata: str = "",
 ) -> Path:
-    """Install a distribution into a folder: its metadata, its entry points for bsm and its modules.
+    """Install a distribution into a folder, as from a wheel: metadata, entry points, the list of its files, modules.
 
     Args:
         folder: A folder of the path, made where it is not there.
         name: Name of the distribution.
         modules: Source by module name; common indentation is removed.
-        entry_points: Target by name of the entry point.
+        entry_points: By group, the value of each entry point; ``"steps"`` is short for ``"bsm.v1.steps"``.
         version: Version of the distribution.
+        metadata: Further lines of METADATA.
 
     Returns:
         The ``.dist-info`` folder.
     """
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    lines = [f"{entry_point} = {target}\n" for entry_point, target in entry_points.items()]
-    (info / "entry_points.txt").write_text("".join(["[bsm]\n", *lines]))
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}")
+    lines = []
+    for group, values in entry_points.items():
+        lines += [f"[{group if '.' in group or group == PROJECT else f'{PROJECT}.v{CONTRACT}.{group}'}]"]
+        lines += [f"{entry_point} = {value}" for entry_point, value in values.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    files = [f"{info.name}/{file}" for file in ("METADATA", "entry_points.txt", "RECORD")]
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, *(f"{module}.py" for module in modules)]))
     for module, source in modules.items():
         (folder / f"{module}.py").write_text(textwrap.dedent(source))
     return info
 
 
-def plugin_source(answer: str, hook: str = "bsm_steps") -> str:
-    """Source of a plugin module with one hook that answers with an expression."""
-    return f"from bsm_core import Alias, Removed, hookimpl\n\n@hookimpl\ndef {hook}():\n    return {answer}\n"
+def write_plugin(folder: Path, name: str, steps: Mapping[str, str], *, version: str = "1.0") -> None:
+    """Install a distribution without a module of its own that names some steps."""
+    write_distribution(folder, name, {}, {"steps": steps}, version)
 
 
-def write_plugin(folder: Path, name: str, answer: str, *, hook: str = "bsm_steps", version: str = "1.0") -> None:
-    """Install a distribution with one plugin module, ``<name>_plugin``, whose hook answers with an expression."""
-    module = re.sub(r"\W", "_", name) + "_plugin"
-    write_distribution(folder, name, {module: plugin_source(answer, hook)}, {"main": module}, version)
+@contextmanager
+def on_path(folder: Path) -> Iterator[Path]:
+    """Fake distributions are installed in this process meanwhile, before all others, and forgotten afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.delenv("BSM_PLUGINS", raising=False)
+        default_registry.cache_clear()
+        yield folder
+    forget_modules(folder)
+    default_registry.cache_clear()
 
 
 def forget_modules(folder: Path) -> None:
@@ -88,12 +107,12 @@ def run_python(code: str, *path: Path, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def component(kind: Kind, name: str, target: Target, distribution: str = "fake", version: str = "1.0") -> Component:
+def component(kind: Kind, name: str, target: str, distribution: str = "fake", version: str = "1.0") -> Component:
     """A component as discovery would have found it."""
-    return Component(kind, name, target, Provider(distribution, version, "main"))
+    return Component(kind, name, target, Provider(distribution, version))
 
 
-def step_registry(targets: Mapping[str, Target]) -> Registry:
+def step_registry(targets: Mapping[str, str]) -> Registry:
     """A registry of text steps that was never discovered."""
     return Registry(component("step", name, target) for name, target in targets.items())
 
@@ -101,3 +120,11 @@ def step_registry(targets: Mapping[str, Target]) -> Registry:
 def names_of(registry: Registry, distribution: str) -> Iterable[str]:
     """Names of the components of one distribution, sorted."""
     return sorted(c.name for c in registry.components if c.provider.distribution == distribution)
+
+
+def refused_in_worker(found: Component) -> str:
+    """What is said of a component that cannot be loaded in this process; a function for other processes."""
+    try:
+        return f"loaded {load_object(found)}"
+    except ComponentLoadError as error:
+        return str(error)

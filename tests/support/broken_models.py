@@ -1,0 +1,118 @@
+"""A good model class, and for each check of the kit one that is wrong in just that way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bsm_core import ModelConfig
+from bsm_core.testing.toy_model import ToyConfig, ToyMean
+
+
+class Good(ToyMean):
+    """Mean embedding, features, a Linear."""
+
+
+class NeedyConfig(ToyConfig):
+    acme_size: int
+
+
+class IsBuiltFromConfig(ToyMean):
+    Config = NeedyConfig
+
+
+class LooseConfig(ToyConfig):
+    size: int = 4
+
+
+class RefusesABadConfigBeforeWeights(ToyMean):
+    Config = LooseConfig
+
+    def __init__(self, config: LooseConfig) -> None:
+        super().__init__(config)
+        self.head = nn.Sequential(nn.Linear(self.head.in_features, config.size), nn.Linear(config.size, 3))
+        self.head.weight = self.head[0].weight
+
+
+class NeedsNeitherFilesNorNetwork(ToyMean):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.words = Path(__file__).read_text().split()
+
+
+class TakesAnyNumberOfRows(ToyMean):
+    def forward(self, batch):
+        return super().forward(batch).squeeze(0)
+
+
+class GivesProbabilities(ToyMean):
+    def predict_step(self, batch, batch_idx=0, dataloader_idx=0):
+        return self(batch).double().sigmoid()
+
+
+class DoesNotDependOnRowOrder(ToyMean):
+    def forward(self, batch):
+        logits = super().forward(batch)
+        return logits + torch.arange(3) * (torch.arange(len(logits)) % 2)[:, None]
+
+
+class DoesNotDependOnTheBatch(ToyMean):
+    def forward(self, batch):
+        return super().forward(batch) + 0.1 * batch.rows * torch.arange(3)
+
+
+class DoesNotDependOnPadding(ToyMean):
+    def _encode(self, input_ids, attention_mask):
+        return self.embedding(input_ids).mean(1)
+
+
+class PredictsWithoutLabels(ToyMean):
+    def forward(self, batch):
+        logits = super().forward(batch)
+        return logits if batch.labels is None else logits + torch.arange(3) * batch.labels[:, None]
+
+
+class TakesRowsWithoutText(ToyMean):
+    def forward(self, batch):
+        text = batch.texts[self.config.text_name]
+        return super().forward(batch) / text.row_lengths[:, None]
+
+
+class ComesBackFromAnArtifact(ToyMean):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.shift = torch.randn(3)
+
+    def forward(self, batch):
+        return super().forward(batch) + self.shift
+
+
+class TrainsEveryParameter(ToyMean):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.old_head = nn.Linear(2, 2)
+
+
+class OverfitsEightRows(ToyMean):
+    def forward(self, batch):
+        logits = super().forward(batch)
+        return logits.detach() + 0 * logits
+
+
+class RunsInBf16(ToyMean):
+    def forward(self, batch):
+        text = batch.texts[self.config.text_name].row_lengths.float()
+        return super().forward(batch) + self.head(torch.cat([text[:, None]] * self.head.in_features, 1)) * 0
+
+
+class CanBeExported(ToyMean):
+    def forward(self, batch):
+        logits = super().forward(batch)
+        return logits if logits.sum().item() < 1e9 else logits * 2
+
+
+class RunsOnTwoDevices(ToyMean):
+    def to(self, *args, **kwargs):
+        raise RuntimeError("it stays where it was built")

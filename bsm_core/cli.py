@@ -95,8 +95,18 @@ def _add_plugins(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser("plugins", help="list text steps and model classes, and who provides them")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print JSON")
-    forms.add_argument("--errors", action="store_true", help="import every class, and print what cannot be loaded")
+    forms.add_argument("--errors", action="store_true", help="import everything, and print what cannot be loaded")
     parser.set_defaults(handler=_plugins)
+    actions = parser.add_subparsers(title="for authors of plugins", metavar="ACTION")
+    new = actions.add_parser("new", help="write a package with a new plugin, tests included")
+    new.add_argument("kind", choices=["step", "model"], help="a text step or a model class")
+    new.add_argument("name", metavar="NAME", help="of the distribution, for example acme-shout")
+    new.add_argument("--output", type=Path, metavar="DIR", help="a new folder for it (default NAME)")
+    new.set_defaults(handler=_new_plugin)
+    check = actions.add_parser("check", help="check that an installed plugin keeps the contract")
+    check.add_argument("name", metavar="NAME", help="of the distribution")
+    check.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    check.set_defaults(handler=_check_plugin)
 
 
 def _plugins(arguments: argparse.Namespace) -> int:
@@ -114,6 +124,25 @@ def _plugins(arguments: argparse.Namespace) -> int:
     else:
         _say(listing_text(registry))
     return 0
+
+
+def _new_plugin(arguments: argparse.Namespace) -> int:
+    from bsm_core.registry import default_registry
+    from bsm_core.scaffold import new_plugin
+
+    files = new_plugin(arguments.kind, arguments.name, arguments.output, default_registry())
+    folder = files[0].parent
+    _say("\n".join(map(str, files)))
+    _say(f"To go on: pip install -e {folder}; python -m pytest {folder}")
+    return 0
+
+
+def _check_plugin(arguments: argparse.Namespace) -> int:
+    from bsm_core.testing import check_plugin
+
+    report = check_plugin(arguments.name, on_fail=None)
+    _say(json.dumps(report.to_dict(), indent=2) if arguments.json else report.to_text())
+    return 0 if report.ok else 1
 
 
 def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -166,11 +195,23 @@ def _add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _pack(arguments: argparse.Namespace) -> int:
     from bsm_core.artifact import pack
 
-    checked = {} if arguments.no_self_check else {"before_publishing": partial(_check_packed, data=arguments.data)}
+    finish = partial(_finish_packed, data=arguments.data, check_rows=not arguments.no_self_check)
     with writing(arguments.destination):
-        packed = pack(arguments.source, arguments.destination, safe_only=arguments.safe_only, **checked)
+        packed = pack(arguments.source, arguments.destination, safe_only=arguments.safe_only, before_publishing=finish)
     _say(str(packed))
     return 0
+
+
+def _finish_packed(folder: Path, data: Path | None, check_rows: bool) -> None:
+    """Check the packed artifact, and record what makes it here, where that can be had."""
+    from bsm_core.provenance import add_provenance
+
+    if check_rows:
+        _check_packed(folder, data)
+    try:
+        add_provenance(folder)
+    except BSMError as error:  # the artifact is whole all the same, and may be meant for another machine
+        print(f"packed without a record of what made it: {error.one_line()}", file=sys.stderr)
 
 
 def _check_packed(folder: Path, data: Path | None) -> None:

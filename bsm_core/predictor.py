@@ -14,10 +14,12 @@ import torch
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.config import ArtifactConfig, TextField
 from bsm_core.dataset import Findings, Preprocessor
+from bsm_core.discovery import Component
 from bsm_core.errors import BSMError, ConfigError, DataError, MissingColumnsError, UsageError, nearest
 from bsm_core.features import Column
+from bsm_core.hooks import Hooks
 from bsm_core.model import ModelBase
-from bsm_core.registry import Component, Registry, default_registry
+from bsm_core.registry import Registry, default_registry
 from bsm_core.steps import Pipeline, StepContext, names_used
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class Predictor:
     Args:
         model: The model, in evaluation mode.
         preprocessor: Turns rows into batches.
-        components: The plugin components in use, for the run record.
+        components: The plugin components in use.
+        hooks: The guards and observers to call.
 
     Example::
 
@@ -45,10 +48,17 @@ class Predictor:
         frame = predictor.predict(rows)    # rows: a pandas DataFrame or a pyarrow Table
     """
 
-    def __init__(self, model: ModelBase, preprocessor: Preprocessor, components: Sequence[Component] = ()) -> None:
+    def __init__(
+        self,
+        model: ModelBase,
+        preprocessor: Preprocessor,
+        components: Sequence[Component] = (),
+        hooks: Hooks | None = None,
+    ) -> None:
         self.model = model
         self.preprocessor = preprocessor
         self.components = tuple(components)
+        self.hooks = hooks or Hooks(Registry([]))
 
     @classmethod
     def from_artifact(
@@ -88,10 +98,16 @@ class Predictor:
             batch_size: As in :meth:`from_artifact`.
             keep: Columns that pass through windows untouched, the id first.
             registry: As in :meth:`from_artifact`.
+
+        Raises:
+            HookFailedError: A guard refuses the artifact.
+            BSMError: As in :meth:`from_artifact`.
         """
         if batch_size is not None and (not isinstance(batch_size, SupportsIndex) or batch_size < 1):
             raise UsageError(f"batch_size={batch_size!r} cannot be used", fix="give a number of chunks, 1 or more")
         registry = registry or default_registry()
+        hooks = Hooks(registry)
+        hooks.artifact_loaded(artifact)
         config = artifact.config
         components = [registry.resolve("model_class", config.model_class, where="config.model_class")]
         for text in config.text_fields:  # every name first: a clash or a typo shows before anything loads
@@ -100,7 +116,7 @@ class Predictor:
         model.component = components[0]
         pipelines = text_pipelines(config, artifact.tokenizer, registry)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
-        return cls(model, preprocessor, list(dict.fromkeys(components)))
+        return cls(model, preprocessor, list(dict.fromkeys(components)), hooks)
 
     @property
     def probability_names(self) -> list[str]:
@@ -173,12 +189,19 @@ def warn_of_texts(findings: Findings, ids: Sequence[Any] | None = None, limit: i
     return min(limit, len(failures))
 
 
-def warn_of_counts(counts: Mapping[str, int]) -> None:
-    """Log, once a column, what :meth:`Findings.counts` counted over a run."""
+_COUNTED = {
+    "text": "column %r: %d text(s) taken as empty",
+    "number": "column %r: %d cell(s) that are no finite number, taken as missing",
+    "hook": "observer %r failed %d time(s)",
+}
+
+
+def warn_of_counts(counts: Mapping[str, float]) -> None:
+    """Log, once a column or plugin, what went wrong in a run; what plugins count is theirs to tell."""
     for key, count in counts.items():
-        kind, _, column = key.partition(":")
-        what = "text(s) taken as empty" if kind == "text" else "cell(s) that are no finite number, taken as missing"
-        log.warning("column %r: %d %s", column, count, what)
+        kind, _, name = key.partition(":")
+        if kind in _COUNTED:
+            log.warning(_COUNTED[kind], name, count)
 
 
 def _device(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bsm_core.registry import Component
+from bsm_core.artifact.provenance import ComponentRecord
 from bsm_core.settings import Settings
 from bsm_core.sink import Committed
 from bsm_core.versions import installed
@@ -16,7 +16,7 @@ def run_record(
     settings: Settings,
     *,
     used: str,
-    components: Sequence[Component],
+    components: Sequence[ComponentRecord],
     hashes: Mapping[str, str],
     self_check: float | None,
     committed: Committed,
@@ -27,7 +27,7 @@ def run_record(
     Args:
         settings: What was asked for, defaults included.
         used: The devices that were used.
-        components: The plugin components in use.
+        components: The plugin components in use, with their parameters.
         hashes: sha256 of each file of the artifact.
         self_check: How far off the artifact's check rows were; None where they were not scored.
         committed: What was written.
@@ -36,7 +36,7 @@ def run_record(
     return {
         "settings": settings.model_dump(mode="json"),
         "device": {"asked": settings.model_dump(mode="json")["device"], "used": used},
-        "components": [{"kind": c.kind, "name": c.name, "origin": c.origin} for c in components],
+        "components": [component.model_dump() for component in components],
         "artifact": dict(hashes),
         "self_check": None if self_check is None else {"largest_difference": self_check},
         "versions": installed(),

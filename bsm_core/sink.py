@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ class Committed:
     path: Path
     rows: int
     windows: int
-    counts: Counter[str]
+    counts: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Sink:
             self._discard_parts()
             self._parts.mkdir()
 
-    def write_part(self, window: int, table: pa.Table, *, last: bool, counts: Mapping[str, int]) -> None:
+    def write_part(self, window: int, table: pa.Table, *, last: bool, counts: Mapping[str, float]) -> None:
         """Write a window's part; the rename makes it whole or absent.
 
         Args:
@@ -102,13 +101,14 @@ class Sink:
         """
         path = self.folder / f"{PREDICTIONS}.{format}"
         temporary = self._parts / path.name
-        rows, windows, counts = 0, 0, Counter[str]()
+        rows, windows, counts = 0, 0, dict[str, float]()
         with self._readable_errors():
             with TableWriter(temporary, schema, format) as writer:
                 for table, found in self._in_order():
                     writer.write(table)
                     rows, windows = rows + table.num_rows, windows + 1
-                    counts.update(found)
+                    for key, value in found.items():
+                        counts[key] = counts.get(key, 0) + value
             _flush_to_disk(temporary)
             temporary.replace(path)
             for other in set(FORMATS) - {format}:  # an earlier run's, which this run's markers would vouch for
@@ -149,7 +149,7 @@ class Sink:
         if self._parts.exists():
             shutil.rmtree(self._parts)
 
-    def _read(self, window: int) -> tuple[pa.Table, bool, dict[str, int]]:
+    def _read(self, window: int) -> tuple[pa.Table, bool, dict[str, float]]:
         path = self._part(window)
         if not path.exists():
             raise EngineError(
@@ -162,7 +162,7 @@ class Sink:
         metadata = table.schema.metadata
         return table, json.loads(metadata[b"last"]), json.loads(metadata[b"counts"])
 
-    def _in_order(self) -> Iterator[tuple[pa.Table, dict[str, int]]]:
+    def _in_order(self) -> Iterator[tuple[pa.Table, dict[str, float]]]:
         window, last = 0, False
         while not last:
             table, last, counts = self._read(window)

@@ -34,6 +34,7 @@ from bsm_core.artifact.files import (
     sha256,
 )
 from bsm_core.artifact.load import Artifact
+from bsm_core.artifact.provenance import PROVENANCE
 from bsm_core.artifact.text import ENCODER, TOKENIZER, Part, find_inside, find_part, names_tokenizer, prefix_of
 from bsm_core.artifact.unpack import unpacked
 from bsm_core.config import ArtifactConfig
@@ -104,7 +105,7 @@ def save_artifact(
     _write_weights(folder / WEIGHTS[0], state_dict)
     _write_json(folder / RISK_TABLES[0], tables)
     _write_json(folder / IMPUTE[0], values)
-    for stale in (*_PICKLED_TWINS, SELF_CHECK):  # of an artifact that was here before
+    for stale in (*_PICKLED_TWINS, SELF_CHECK, PROVENANCE):  # of an artifact that was here before
         (folder / stale).unlink(missing_ok=True)
     if not safe_only:
         torch.save({key: value.detach().cpu() for key, value in state_dict.items()}, folder / WEIGHTS[1])
@@ -174,7 +175,7 @@ def _complete(artifact: Artifact, packed: Path, safe_only: bool) -> None:
     """Copy the artifact's files and add those that are missing."""
     for path in list_files(artifact.folder):
         name = path.relative_to(artifact.folder).as_posix()
-        if name == ARCHIVE or (safe_only and name in _PICKLED_TWINS):
+        if name in (ARCHIVE, PROVENANCE) or (safe_only and name in _PICKLED_TWINS):
             continue
         _copy(path, packed / name)
     if not (packed / WEIGHTS[0]).exists():

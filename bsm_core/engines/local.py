@@ -28,8 +28,10 @@ from bsm_core.dataset import WindowInfo, WindowLoader
 from bsm_core.engines.devices import DevicePlan
 from bsm_core.engines.progress import Progress
 from bsm_core.errors import DataError, EngineError, MissingColumnsError
+from bsm_core.hooks import Hooks
 from bsm_core.memory import FreeMemory
 from bsm_core.predictor import Predictor, probability_names, warn_of_counts, warn_of_texts
+from bsm_core.provenance import components_of, record_of, require_same
 from bsm_core.record import run_record
 from bsm_core.self_check import check
 from bsm_core.settings import Settings
@@ -67,13 +69,20 @@ class DistributedUnavailableError(EngineError):
 
 
 class PartWriter(BasePredictionWriter):
-    """Writes each window's probabilities, behind the columns it keeps, as the window's part."""
+    """Writes each window's probabilities, behind the columns it keeps, as its part; calls the hooks around it."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, hooks: Hooks) -> None:
         super().__init__(write_interval="batch")
         self.sink = sink
+        self.hooks = hooks
         self._named = 0
         self._free = FreeMemory()
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Tell the hooks of the window."""
+        self.hooks.window_start(batch)
 
     def write_on_batch_end(
         self,
@@ -91,7 +100,8 @@ class PartWriter(BasePredictionWriter):
             ids = info.kept.column(0).to_pylist()
             self._named += warn_of_texts(info.findings, ids, TEXTS_NAMED - self._named)
         table = with_probabilities(info.kept, prediction)
-        self.sink.write_part(info.index, table, last=info.last, counts=info.findings.counts())
+        counts = {**info.findings.counts(), **self.hooks.window_end(batch, prediction)}
+        self.sink.write_part(info.index, table, last=info.last, counts=counts)
         self._free.give_back()
 
 
@@ -140,8 +150,11 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
         warn_of_passed_over(settings.data_dir)
     artifact = Artifact.load(job.artifact)
     rows = read_check_rows(job.artifact) if settings.self_check else None
-    hashes = artifact.hashes if settings.run_record and not rank else {}  # now: files may change while we work
     predictor = Predictor.load(artifact, batch_size=settings.batch_size, keep=list(keep))
+    told = settings.run_record or predictor.hooks
+    hashes = artifact.hashes if told and not rank else {}  # now: files may change while we work
+    if settings.strict:
+        require_same(artifact, predictor)
     _check_columns(predictor, source, keep)
     schema = output_schema(source.schema(list(keep)), source.format, format)
     source = source.typed(schema)
@@ -156,7 +169,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     )
     self_check = SelfCheck(predictor, rows)
     with quiet():
-        runner = trainer(plan, [self_check, PartWriter(sink), *([Progress()] if rank == 0 else [])])
+        runner = trainer(plan, [self_check, PartWriter(sink, predictor.hooks), *([Progress()] if rank == 0 else [])])
         runner.predict(predictor.model, loader, return_predictions=False)
     runner.strategy.barrier("parts")
     if rank:
@@ -168,12 +181,13 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     record = run_record(
         settings,
         used=str(plan),
-        components=predictor.components,
+        components=[*components_of(predictor), *(record_of(c, c.name) for c in predictor.hooks.components)],
         hashes=hashes,
         self_check=self_check.difference,
         committed=committed,
         seconds=time.time() - job.began,
     )
+    predictor.hooks.committed(committed, record)
     sink.succeed(record if settings.run_record else None)
     return committed
 

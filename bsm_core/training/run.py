@@ -24,6 +24,7 @@ from bsm_core.dataset import Preprocessor
 from bsm_core.errors import DataError, UsageError
 from bsm_core.model import ModelBase
 from bsm_core.predictor import building, text_pipelines, warn_of_counts
+from bsm_core.provenance import add_provenance
 from bsm_core.registry import Registry, default_registry
 from bsm_core.self_check import add_check
 from bsm_core.training.config import TrainingJob, read_config_file
@@ -118,6 +119,7 @@ def train(
             artifact = _save(work / "artifact", job, prepared, fitted.weights, metrics)
             if job.training.check_rows:
                 add_check(artifact, (held or rows).head(job.training.check_rows), registry)
+            add_provenance(artifact, registry)
             _publish(artifact, output)
     if held:
         log.info("the best epoch is %d", fitted.best + 1)

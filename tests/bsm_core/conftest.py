@@ -3,10 +3,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from support.toy import SITE, write_toy_artifact
 
+from bsm_core import job
 from bsm_core.registry import default_registry
 
 
@@ -35,3 +37,22 @@ def quiet_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logger, "propagate", True)
     yield
     logger.setLevel(level)
+
+
+@pytest.fixture
+def run(toy_artifact, tmp_path):
+    """Runs a job on the folder ``data``; gives the output folder."""
+    (tmp_path / "data").mkdir()
+
+    def start(env=MappingProxyType({"ID_FIELD": "id"}), **flags):
+        settings = {
+            "job_type": "inference",
+            "model_dir": toy_artifact,
+            "data_dir": tmp_path / "data",
+            "output_dir": tmp_path / "out",
+            **flags,
+        }
+        return job.run(settings, env)
+
+    start.data, start.out, start.artifact = tmp_path / "data", tmp_path / "out", toy_artifact
+    return start

@@ -1,4 +1,4 @@
-"""The plugin contract: its hooks are those the registry calls, and the plugins in its docstrings work."""
+"""The plugin contract: its groups and hooks are frozen, and the plugins in its docstrings work."""
 
 from __future__ import annotations
 
@@ -6,47 +6,86 @@ import inspect
 import re
 import textwrap
 
-from support.plugins import run_python, write_distribution
+import pytest
+from support.plugins import forget_modules, write_distribution
+from support.toy import toy_rows
 
 from bsm_core import hookspecs
-from bsm_core.hookspecs import PROJECT
-from bsm_core.registry import HOOKS
+from bsm_core.artifact.files import hashes
+from bsm_core.errors import HookFailedError
+from bsm_core.hookspecs import CONTRACT, GROUPS, PROJECT
+from bsm_core.registry import default_registry
 
 SPECS = {name: f for name, f in vars(hookspecs).items() if inspect.isfunction(f) and f.__module__ == hookspecs.__name__}
 
 
-def examples(name: str) -> list[str]:
-    """The code blocks of a hook's docstring."""
-    doc = inspect.getdoc(SPECS[name]) or ""
-    return [textwrap.dedent(block) for block in re.findall(r"::\n\n((?:    .*\n|\n)+)", doc)]
-
-
-def test_the_contract_is_called_documented_and_frozen():
-    # A hook may be added. To rename one, or to ask for more, breaks every plugin there is.
-    assert set(SPECS) == set(HOOKS.values()) == {"bsm_steps", "bsm_model_classes"}
+def test_the_contract_is_documented_and_frozen():
+    # Something may be added. To rename or to ask for more breaks every plugin there is, and needs another CONTRACT.
+    assert CONTRACT == 1
+    assert GROUPS == {
+        "bsm.v1.steps": "step",
+        "bsm.v1.model_classes": "model_class",
+        "bsm.v1.removed": "removed",
+        "bsm.v1.guards": "guard",
+        "bsm.v1.observers": "observer",
+    }
+    assert {name: list(inspect.signature(hook).parameters) for name, hook in SPECS.items()} == {
+        "bsm_artifact_loaded": ["artifact"],
+        "bsm_window_start": ["batch"],
+        "bsm_window_end": ["batch", "probabilities"],
+        "bsm_committed": ["committed", "record"],
+    }
     for hook in SPECS.values():
         assert getattr(hook, f"{PROJECT}_spec")
-        assert inspect.signature(hook).parameters == {}
-        assert "Returns:" in (hook.__doc__ or "")
+        assert "Args:" in (hook.__doc__ or "")
 
 
-def test_the_plugin_of_the_steps_docstring(tmp_path):
-    code, toml = examples("bsm_steps")
-    assert '[project.entry-points.bsm]\nshout = "acme_shout"' in toml
-    write_distribution(tmp_path, "acme-shout", {"acme_shout": code}, {"shout": "acme_shout"})
-    use = """
-        from bsm_core.config import StepSpec
-        from bsm_core.steps import Pipeline, StepContext
-        print(Pipeline([StepSpec("shout")], StepContext("chat"), must_give=None)(["hi", ""]))
-    """
-    assert run_python(use, tmp_path) == "(['HI!', '!'], [])"
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Installs the plugin of a hook's docstring."""
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delenv("BSM_PLUGINS", raising=False)
+
+    def write(hook: str, name: str, group: str) -> None:
+        doc = inspect.getdoc(SPECS[hook]) or ""
+        code, *toml = [textwrap.dedent(block) for block in re.findall(r"::\n\n((?:    .*\n|\n)+)", doc)]
+        assert f"``{name}.py``" in doc
+        assert f"bsm.v1.{group}" in (toml[0] if toml else doc)
+        write_distribution(site, name.replace("_", "-"), {name: code}, {group: {name: name}})
+        default_registry.cache_clear()
+
+    yield write
+    forget_modules(site)
+    default_registry.cache_clear()
 
 
-def test_the_plugin_of_the_model_classes_docstring(tmp_path):
-    (code,) = examples("bsm_model_classes")
-    write_distribution(tmp_path, "acme-mean", {"acme_mean": code}, {"mean": "acme_mean"})
-    use = """
-        from bsm_core.registry import default_registry
-        print(default_registry().resolve("model_class", "acme_mean").origin)
-    """
-    assert run_python(use, tmp_path) == "acme-mean==1.0:acme_mean_model:AcmeMean"
+@pytest.fixture
+def data(run):
+    toy_rows(23).to_csv(run.data / "t.csv", index=False)
+    return run
+
+
+def test_the_guard_of_the_docstring(install, data, tmp_path, monkeypatch):
+    install("bsm_artifact_loaded", "acme_vouch", "guards")
+    vouched = tmp_path / "vouched"
+    monkeypatch.setenv("ACME_VOUCHED", str(vouched))
+    vouched.write_text("")
+    with pytest.raises(HookFailedError, match="ValueError: nobody vouched for this artifact"):
+        data()
+    vouched.write_text(hashes(data.artifact)["hyperparameters.json"])
+    assert data().rows == 23
+
+
+def test_the_window_observer_of_the_docstring(install, data):
+    install("bsm_window_end", "acme_drift", "observers")
+    (name,) = data().counts
+    assert name == "plugin:acme_drift:sure"
+
+
+def test_the_observer_of_commits_of_the_docstring(install, data, tmp_path, monkeypatch):
+    install("bsm_committed", "acme_register", "observers")
+    monkeypatch.setenv("ACME_RUNS", str(tmp_path / "runs"))
+    data()
+    data()
+    assert len((tmp_path / "runs").read_text().splitlines()) == 2

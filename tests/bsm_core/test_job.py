@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.toy import toy_rows, write_toy_artifact
 
-from bsm_core import Predictor, job
+from bsm_core import Predictor
 from bsm_core.artifact import pack
 from bsm_core.errors import (
     BSMError,
@@ -33,25 +33,6 @@ from bsm_core.errors import (
 from bsm_core.self_check import add_check
 
 ENV = {"ID_FIELD": "id"}
-
-
-@pytest.fixture
-def run(toy_artifact, tmp_path):
-    """Runs a job on the folder ``data``; gives the output folder."""
-    (tmp_path / "data").mkdir()
-
-    def start(env=ENV, **flags):
-        settings = {
-            "job_type": "inference",
-            "model_dir": toy_artifact,
-            "data_dir": tmp_path / "data",
-            "output_dir": tmp_path / "out",
-            **flags,
-        }
-        return job.run(settings, env)
-
-    start.data, start.out, start.artifact = tmp_path / "data", tmp_path / "out", toy_artifact
-    return start
 
 
 def read(path):
@@ -152,8 +133,7 @@ def test_the_record_says_what_was_asked_and_what_was_used(run):
     record = json.loads((run.out / "run.json").read_text())
     assert record["device"] == {"asked": 2, "used": "1 CPU process(es)"}
     assert record["rows"] == 3
-    origin = "toy-bsm==1.0:toy_bsm_model:ToyModel"
-    assert record["components"][0] == {"kind": "model_class", "name": "toy_model", "origin": origin}
+    assert record["components"][0]["object"] == "toy_bsm_model:ToyModel"
     assert record["artifact"].keys() >= {"model.pth", "hyperparameters.json"}
 
 

@@ -12,6 +12,7 @@ import torch
 from support.plugins import component
 
 from bsm_core import Settings
+from bsm_core.provenance import record_of
 from bsm_core.record import run_record
 from bsm_core.sink import Committed
 
@@ -30,8 +31,8 @@ def record():
         Settings(**SETTINGS),
         used="GPU [0]",
         components=[
-            component("model_class", "net", "acme_net:Net", "acme", "2.0"),
-            component("step", "shout", "acme_steps:Shout", "acme", "2.0"),
+            record_of(component("model_class", "net", "acme_net:Net", "acme", "2.0"), "net", given={}, used={"lr": 1}),
+            record_of(component("step", "shout", "acme_steps:Shout", "acme", "2.0"), "acme/shout", "chat"),
         ],
         hashes={"model.pth": "ab12"},
         self_check=2.5e-08,
@@ -58,9 +59,12 @@ def test_the_devices_asked_for_and_used(record):
 
 
 def test_who_provided_what(record):
+    acme = {"distribution": "acme", "version": "2.0"}
+    net = {"object": "acme_net:Net", "column": None, "given": {}, "used": {"lr": 1}}
+    shout = {"object": "acme_steps:Shout", "column": "chat", "given": {}, "used": {}}
     assert record["components"] == [
-        {"kind": "model_class", "name": "net", "origin": "acme==2.0:acme_net:Net"},
-        {"kind": "step", "name": "shout", "origin": "acme==2.0:acme_steps:Shout"},
+        {"kind": "model_class", "name": "net", **acme, **net},
+        {"kind": "step", "name": "acme/shout", **acme, **shout},
     ]
 
 

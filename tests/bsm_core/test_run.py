@@ -67,6 +67,7 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "window_rows": "9",
         "run_record": True,
         "self_check": False,
+        "strict": True,
     }
     flags = {name: source.flag for name, source in sources().items() if name != "job_type"}
     assert set(flags) == set(values)

@@ -27,6 +27,7 @@ LAYERS = {
     "window_rows": [("2", 2), None, None, 4096],
     "run_record": [(True, True), None, None, False],
     "self_check": [(False, False), None, None, True],
+    "strict": [(True, True), None, None, False],
 }
 
 
@@ -82,7 +83,7 @@ def test_an_empty_variable_is_not_set():
 
 def test_the_artifact_sets_only_what_it_may():
     config = {"id_field": "x", "model_dir": "/x", "window_rows": 7, "keep_columns": ["x"], "lr": 1}
-    config |= {"run_record": True, "self_check": False}
+    config |= {"run_record": True, "self_check": False, "strict": True}
     assert resolve({}, config) == resolve()
 
 

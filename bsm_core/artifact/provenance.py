@@ -1,0 +1,101 @@
+"""``provenance.json``: what made an artifact, and the SHA-256 of its other files.
+
+This is the file alone; :mod:`bsm_core.provenance` makes it and compares it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bsm_core.errors import CorruptArtifactError
+
+PROVENANCE = "provenance.json"
+MOST_BYTES = 4 * 2**20
+"""An artifact is data from somewhere else."""
+
+_PROBLEMS_NAMED = 10
+_Word = Annotated[str, Field(pattern="^[ -~]{1,300}$")]
+"""Something short that errors repeat to a terminal."""
+
+
+class ComponentRecord(BaseModel):
+    """A component as it was used.
+
+    Attributes:
+        kind: ``"model_class"`` or ``"step"``; in a run record also ``"guard"`` and ``"observer"``.
+        name: The name that the config has.
+        column: The text column, of a step.
+        distribution, version: Who provides it.
+        object: ``"module:Class"``.
+        given: The parameters that the config gives.
+        used: All its parameters: those, what the artifact provides, and defaults.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: _Word
+    name: _Word
+    column: str | None = None
+    distribution: _Word
+    version: _Word
+    object: _Word
+    given: dict[str, Any] = {}
+    used: dict[str, Any] = {}
+
+
+class Provenance(BaseModel):
+    """What made an artifact.
+
+    Attributes:
+        format: Version of the file's format.
+        components: The model class, then the steps of each text field.
+        versions: What :func:`bsm_core.versions.installed` gave.
+        files: SHA-256 of every other file of the artifact, by relative name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal[1] = 1
+    components: Annotated[list[ComponentRecord], Field(max_length=1000)]
+    versions: Annotated[dict[_Word, _Word], Field(max_length=64)]
+    files: Annotated[dict[_Word, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]], Field(max_length=10_000)]
+
+
+def write_provenance(folder: Path, provenance: Provenance) -> None:
+    """Write it into an artifact's folder; the same content gives the same bytes."""
+    (folder / PROVENANCE).write_text(provenance.model_dump_json(indent=2) + "\n", "utf-8")
+
+
+def read_provenance(folder: Path) -> Provenance | None:
+    """The record of an artifact; None where it has none.
+
+    Raises:
+        CorruptArtifactError: The file cannot be read, or is not what it should be; it lists what is wrong.
+    """
+    path = folder / PROVENANCE
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise _corrupt([f"it is larger than {MOST_BYTES >> 20} MiB"])
+        return Provenance.model_validate_json(content)
+    except OSError as error:
+        raise _corrupt([error.strerror or str(error)]) from error
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        raise _corrupt([f"{'.'.join(ascii(p)[:80] for p in e['loc'])}: {e['msg']}" for e in problems]) from error
+
+
+def _corrupt(problems: list[str]) -> CorruptArtifactError:
+    more = len(problems) - _PROBLEMS_NAMED
+    return CorruptArtifactError(
+        f"{PROVENANCE} does not say what made this artifact",
+        where=PROVENANCE,
+        details=[*problems[:_PROBLEMS_NAMED], *([f"and {more} more"] if more > 0 else [])],
+        fix="make it anew with `bsm pack MODEL_DIR NEW`, or remove it",
+    )

@@ -1,0 +1,184 @@
+"""Calling the hooks of guards and observers, through pluggy, so that an error has a name.
+
+Each plugin has a plugin manager of its own: what it raises is its own, and the others are called all the same. A guard
+that fails fails the run; an observer that fails is a warning and a count.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from bsm_core import hookspecs
+from bsm_core.discovery import WORDS, Component
+from bsm_core.errors import BSMError, HookFailedError, nearest
+from bsm_core.hookspecs import PROJECT
+from bsm_core.loading import load_object, place
+from bsm_core.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bsm_core.artifact import Artifact
+    from bsm_core.batch import Batch
+    from bsm_core.sink import Committed
+
+log = logging.getLogger("bsm")
+
+SPECS = tuple(name for name in vars(hookspecs) if name.startswith(f"{PROJECT}_"))
+"""The hooks that there are."""
+
+
+def manager_of(component: Component) -> pluggy.PluginManager:
+    """A plugin manager with one plugin, whose hooks are valid.
+
+    Raises:
+        ComponentLoadError: It cannot be imported.
+        HookFailedError: It implements no hook, one that there is not, or one with other arguments.
+    """
+    plugin = load_object(component)
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(plugin, name=component.name)
+    except pluggy.PluginValidationError as error:
+        raise _invalid(component, " ".join(str(error).split()), "give its hooks arguments that bsm's have") from error
+    callers = manager.get_hookcallers(plugin) or []
+    for caller in callers:
+        if not caller.has_spec() and not all(implementation.optionalhook for implementation in caller.get_hookimpls()):
+            near = nearest(caller.name, SPECS)
+            fix = f"did you mean {near!r}?" if near else f"the hooks are {', '.join(SPECS)}"
+            raise _invalid(component, f"there is no hook {caller.name!r}", fix)
+    if not callers:
+        raise _invalid(component, "it implements no hook", f"put @hookimpl on one of {', '.join(SPECS)}")
+    return manager
+
+
+def _invalid(component: Component, what: str, fix: str) -> HookFailedError:
+    return HookFailedError(
+        f"{WORDS[component.kind]} {component.name!r} cannot be used: {what}", where=place(component), fix=fix
+    )
+
+
+@dataclass(frozen=True)
+class _Plugin:
+    component: Component
+    manager: pluggy.PluginManager
+
+
+class Hooks:
+    """The guards and observers of a registry, loaded.
+
+    Args:
+        registry: The plugins; without guards and observers, hooks cost nothing.
+
+    Raises:
+        HookFailedError: A guard cannot be loaded.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._plugins: list[_Plugin] = []
+        self._warned: set[tuple[str, str]] = set()
+        self._failures: dict[str, float] = {}
+        for component in registry.components:
+            if component.kind in ("guard", "observer"):
+                try:
+                    self._plugins.append(_Plugin(component, manager_of(component)))
+                except BSMError as error:
+                    self._failed(component, "(loading)", error)
+
+    def __bool__(self) -> bool:
+        return bool(self._plugins)
+
+    @property
+    def components(self) -> list[Component]:
+        """Those that are called."""
+        return [plugin.component for plugin in self._plugins]
+
+    def artifact_loaded(self, artifact: Artifact) -> None:
+        """Call :func:`~bsm_core.hookspecs.bsm_artifact_loaded`; raises :class:`HookFailedError`, as all of these do."""
+        for _ in self._call("bsm_artifact_loaded", artifact=artifact):
+            pass
+
+    def window_start(self, batch: Batch) -> None:
+        """Call :func:`~bsm_core.hookspecs.bsm_window_start`."""
+        for _ in self._call("bsm_window_start", batch=batch):
+            pass
+
+    def window_end(self, batch: Batch, probabilities: Tensor) -> dict[str, float]:
+        """Call :func:`~bsm_core.hookspecs.bsm_window_end`.
+
+        Returns:
+            The numbers that plugins gave, as ``plugin:<entry point>:<key>``, and how often observers failed in this
+            window, as ``hook:<entry point>``.
+        """
+        counts: dict[str, float] = {}
+        for plugin in self._plugins:
+            # Each gets a copy: what a plugin writes into it changes no prediction, and nothing that others see.
+            for numbers in self._call_one(plugin, "bsm_window_end", batch=batch, probabilities=probabilities.clone()):
+                try:
+                    counts |= _numbers(plugin.component.name, numbers)
+                except (TypeError, ValueError) as error:
+                    self._failed(plugin.component, "bsm_window_end", error)
+        counts |= self._failures
+        self._failures = {}
+        return counts
+
+    def committed(self, committed: Committed, record: Mapping[str, Any]) -> None:
+        """Call :func:`~bsm_core.hookspecs.bsm_committed`."""
+        for _ in self._call("bsm_committed", committed=committed, record=record):
+            pass
+
+    def _call(self, hook: str, **arguments: Any) -> Iterator[Any]:
+        for plugin in self._plugins:
+            yield from self._call_one(plugin, hook, **arguments)
+
+    def _call_one(self, plugin: _Plugin, hook: str, **arguments: Any) -> list[Any]:
+        """What one plugin answers: nothing, or one thing."""
+        try:
+            answers: list[Any] = getattr(plugin.manager.hook, hook)(**arguments)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's plugin may fail in any way
+            self._failed(plugin.component, hook, error)
+            return []
+        return answers
+
+    def _failed(self, component: Component, hook: str, error: BaseException) -> None:
+        what = f"{WORDS[component.kind]} {component.name!r} failed in {hook}: {_said(error)}"
+        if component.kind == "guard":
+            raise HookFailedError(
+                what,
+                where=place(component),
+                details=error.details if isinstance(error, BSMError) else (),
+                fix=(error.fix if isinstance(error, BSMError) else None)
+                or f"see what it refuses, or uninstall {component.provider.distribution}",
+            ) from error
+        key = f"hook:{component.name}"
+        self._failures[key] = self._failures.get(key, 0) + 1
+        if (component.name, hook) not in self._warned:
+            self._warned.add((component.name, hook))
+            log.warning("%s (%s); the run goes on", what, place(component))
+
+
+def _said(error: BaseException) -> str:
+    return error.what if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
+
+
+def _numbers(name: str, numbers: Any) -> dict[str, float]:
+    """What a plugin counted, by full key.
+
+    Raises:
+        TypeError, ValueError: It is no mapping of names to finite numbers.
+    """
+    if not isinstance(numbers, Mapping):
+        raise TypeError(f"it gave a {type(numbers).__name__}, not a mapping of names to numbers")
+    for key, value in numbers.items():
+        if not isinstance(key, str) or not isinstance(value, int | float):
+            raise TypeError(f"it gave {key!r}: {value!r}, not a name and a number")
+        if not math.isfinite(value):
+            raise ValueError(f"it gave {key!r}: {value!r}, which cannot be summed")
+    return {f"plugin:{name}:{key}": value for key, value in numbers.items()}

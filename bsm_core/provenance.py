@@ -1,0 +1,127 @@
+"""What a model and its pipelines are made of: recorded in artifacts and runs, and compared by ``--strict``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bsm_core.artifact import Artifact
+from bsm_core.artifact.files import hashes
+from bsm_core.artifact.provenance import PROVENANCE, ComponentRecord, Provenance, read_provenance, write_provenance
+from bsm_core.discovery import Component
+from bsm_core.errors import ProvenanceError
+from bsm_core.predictor import Predictor
+from bsm_core.registry import Registry
+from bsm_core.versions import installed
+
+_OF_THE_RUN = frozenset({"batch_size"})
+"""Parameters that a run sets, and that no number depends on."""
+
+
+def record_of(component: Component, name: str, column: str | None = None, **parameters: Any) -> ComponentRecord:
+    """One component as records have it.
+
+    Args:
+        component: The component.
+        name: The name that the config has.
+        column: The text column, of a step.
+        parameters: ``given`` and ``used``; what is no JSON value is described.
+    """
+    return ComponentRecord(
+        kind=component.kind,
+        name=name,
+        column=column,
+        distribution=component.provider.distribution,
+        version=component.provider.version,
+        object=component.target,
+        **{key: json.loads(json.dumps(values, default=_described)) for key, values in parameters.items()},
+    )
+
+
+def components_of(predictor: Predictor) -> list[ComponentRecord]:
+    """The model class, then the steps of each text field in order."""
+    config, model_class = predictor.model.config, predictor.model.component
+    records = []
+    if model_class is not None:
+        given = config.model_dump(mode="json", include=config.model_fields_set)
+        name = predictor.preprocessor.config.model_class
+        records.append(record_of(model_class, name, given=given, used=config.model_dump(mode="json")))
+    for column, pipeline in predictor.preprocessor.pipelines.items():
+        records += [record_of(p.component, p.name, column, given=p.given, used=p.used) for p in pipeline.parts]
+    return records
+
+
+def add_provenance(folder: Path, registry: Registry | None = None) -> None:
+    """Record in an artifact what makes it here; the last thing to be written into its folder.
+
+    Args:
+        folder: The artifact's folder; an earlier ``provenance.json`` in it is replaced.
+        registry: Where names are looked up; the process's own where None.
+
+    Raises:
+        BSMError: The artifact cannot be loaded.
+    """
+    predictor = Predictor.load(Artifact.load(folder), registry=registry)
+    files = {name: digest for name, digest in hashes(folder).items() if name != PROVENANCE}
+    write_provenance(folder, Provenance(components=components_of(predictor), versions=installed(), files=files))
+
+
+def require_same(artifact: Artifact, predictor: Predictor) -> None:
+    """An artifact must be made here of what it was made of when it was recorded.
+
+    Raises:
+        ProvenanceError: It is not, or recorded nothing; it lists every difference.
+        CorruptArtifactError: The record cannot be read.
+    """
+    then = read_provenance(artifact.folder)
+    if then is None:
+        raise ProvenanceError(
+            "--strict: the artifact does not say what made it",
+            where=PROVENANCE,
+            fix="`bsm pack MODEL_DIR NEW` records it, where the artifact is known to be right",
+        )
+    differences = [
+        *_components(then.components, components_of(predictor)),
+        *_changes("library {}", then.versions, installed()),
+        *_changes("file {}", then.files, {n: h for n, h in artifact.hashes.items() if n != PROVENANCE}, shown=12),
+    ]
+    if differences:
+        raise ProvenanceError(
+            f"--strict: {len(differences)} thing(s) are not what the artifact was made of",
+            where=PROVENANCE,
+            details=differences,
+            fix="install what it names, or bring its files back; without --strict the self-check alone decides",
+        )
+
+
+def _components(then: list[ComponentRecord], now: list[ComponentRecord]) -> Iterator[str]:
+    places = [[(c.kind, c.column, c.name) for c in records] for records in (then, now)]
+    if places[0] != places[1]:
+        yield f"components were {_named(then)}, are {_named(now)}"
+        return
+    for before, after in zip(then, now, strict=True):
+        what = f"{before.kind.replace('_', ' ')} {before.name}"
+        for key in ("distribution", "version", "object"):
+            if (was := getattr(before, key)) != (now_is := getattr(after, key)):
+                yield f"{what}: {key} was {was}, is {now_is}"
+        was_used, is_used = ({k: v for k, v in r.used.items() if k not in _OF_THE_RUN} for r in (before, after))
+        yield from _changes(f"{what}: parameter {{}}", was_used, is_used, shown=80)
+
+
+def _changes(what: str, then: Mapping[str, Any], now: Mapping[str, Any], shown: int = 40) -> Iterator[str]:
+    for name in {**then, **now}:
+        was, now_is = (str(side[name])[:shown] if name in side else "not there" for side in (then, now))
+        if then.get(name) != now.get(name):
+            yield f"{what.format(name)} was {was}, is {now_is}"
+
+
+def _named(records: list[ComponentRecord]) -> str:
+    return ", ".join(record.name for record in records) or "none"
+
+
+def _described(value: Any) -> str:
+    """An object that is no JSON value; of a tokenizer, what tells two apart at a glance."""
+    vocabulary = getattr(value, "vocab_size", None)
+    return type(value).__name__ + ("" if vocabulary is None else f" of {vocabulary} tokens")

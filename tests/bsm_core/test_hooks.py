@@ -1,0 +1,229 @@
+"""Every hook, by a guard and by an observer, in one process and in two; found as a stranger's would be."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+
+import pytest
+import torch
+from support.plugins import forget_modules, write_distribution
+from support.toy import toy_rows
+
+from bsm_core import Predictor, hooks
+from bsm_core.errors import HookFailedError
+from bsm_core.registry import default_registry
+
+ONE, TWO = {}, {"device": "cpu", "devices": "2"}
+both = pytest.mark.parametrize("devices", [ONE, TWO], ids=["one process", "two processes"])
+NOTE = """
+    import json, os
+    from bsm_core import hookimpl
+
+    def note(*what):
+        with open(os.environ["ACME_NOTES"], "a") as notes:
+            print(json.dumps(what), file=notes)
+
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch, toy_site):
+    """Installs a distribution ``acme`` with a hook, for this process and those it starts."""
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(toy_site)]))
+    monkeypatch.setenv("ACME_NOTES", str(tmp_path / "notes"))
+    monkeypatch.delenv("BSM_PLUGINS", raising=False)
+
+    def write(hook: str, body: str, kind: str = "observers") -> None:
+        source = NOTE + f"    @hookimpl\n    def {hook}:\n        {body}\n"
+        write_distribution(site, "acme", {"acme_hooks": source}, {kind: {"acme_drift": "acme_hooks"}}, "2.0")
+        importlib.invalidate_caches()
+        default_registry.cache_clear()
+
+    write.notes = lambda: [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
+    yield write
+    forget_modules(site)
+    default_registry.cache_clear()
+
+
+@pytest.fixture
+def data(run):
+    toy_rows(23).to_csv(run.data / "t.csv", index=False)
+    return run
+
+
+def record(run):
+    return json.loads((run.out / "run.json").read_text())
+
+
+# Each hook
+
+
+def test_hook_bsm_artifact_loaded(install, data):
+    install("bsm_artifact_loaded(artifact)", "note(artifact.config.model_class, len(artifact.hashes['model.pth']))")
+    data()
+    assert install.notes() == [["toy_model", 64]]
+    Predictor.from_artifact(data.artifact)
+    assert install.notes() == [["toy_model", 64]] * 2
+
+
+@both
+def test_hook_bsm_window_start(install, data, devices):
+    install("bsm_window_start(batch)", "note(batch.window.index, batch.rows, batch.window.kept.num_rows)")
+    data(window_rows=10, **devices)
+    assert sorted(install.notes()) == [[0, 10, 10], [1, 10, 10], [2, 3, 3]]
+
+
+@both
+def test_hook_bsm_window_end(install, data, devices):
+    body = "return {'rows': len(probabilities), 'halves': batch.rows / 2}"
+    install("bsm_window_end(batch, probabilities)", body)
+    done = data(window_rows=10, run_record=True, **devices)
+    assert done.counts == {"plugin:acme_drift:rows": 23, "plugin:acme_drift:halves": 11.5}
+    assert record(data)["counts"] == done.counts
+
+
+@both
+def test_hook_bsm_committed(install, data, devices):
+    markers = "[path.name for path in committed.path.parent.glob('_SUCCESS')]"
+    seen = f"committed.path.name, committed.path.exists(), committed.rows, record['rows'], {markers}"
+    install("bsm_committed(committed, record)", f"note({seen}, 'model.pth' in record['artifact'])")
+    data(**devices)
+    assert install.notes() == [["inference_predictions.csv", True, 23, 23, [], True]]
+    assert (data.out / "_SUCCESS").exists()
+
+
+def test_every_hook_has_a_test():
+    assert {f"test_hook_{name}" for name in hooks.SPECS} == {n for n in globals() if n.startswith("test_hook_")}
+    assert len(hooks.SPECS) == 4
+
+
+# What fails
+
+ARGUMENTS = {
+    "bsm_artifact_loaded": "artifact",
+    "bsm_window_start": "batch",
+    "bsm_window_end": "batch, probabilities",
+    "bsm_committed": "committed, record",
+}
+
+
+@pytest.mark.parametrize("hook", hooks.SPECS)
+def test_a_guard_that_raises_fails_the_run_and_is_named(install, data, hook):
+    install(f"{hook}({ARGUMENTS[hook]})", "raise ValueError('nobody vouched for it')", "guards")
+    with pytest.raises(HookFailedError) as caught:
+        data()
+    assert caught.value.what == f"guard 'acme_drift' failed in {hook}: ValueError: nobody vouched for it"
+    assert caught.value.where == "acme_hooks of acme 2.0"
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert not (data.out / "_SUCCESS").exists()
+    assert (data.out / "_FAILURE").read_text() == caught.value.one_line() + "\n"
+
+
+def test_a_guard_fails_the_run_of_two_processes(install, data):
+    install("bsm_window_end(batch, probabilities)", "assert batch.window.index != 1, 'odd'", "guards")
+    with pytest.raises(HookFailedError, match="AssertionError: odd"):
+        data(window_rows=10, **TWO)
+
+
+@pytest.mark.parametrize("hook", hooks.SPECS)
+def test_an_observer_that_raises_is_a_warning_and_the_run_goes_on(install, data, hook, caplog, quiet_log):
+    install(f"{hook}({ARGUMENTS[hook]})", "raise SystemExit('out of disk')")
+    done = data(window_rows=10)
+    assert done.rows == 23
+    assert (data.out / "_SUCCESS").exists()
+    said = f"observer 'acme_drift' failed in {hook}: SystemExit: out of disk (acme_hooks of acme 2.0); the run goes on"
+    assert [r.message for r in caplog.records].count(said) == 1
+    counted = {"bsm_window_start": 3, "bsm_window_end": 3, "bsm_artifact_loaded": 1}.get(hook)
+    assert done.counts == ({"hook:acme_drift": counted} if counted else {})
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("3", "TypeError: it gave a int, not a mapping of names to numbers"),
+        ("{1: 2}", "TypeError: it gave 1: 2, not a name and a number"),
+        ("{'a': 'b'}", "TypeError: it gave 'a': 'b', not a name and a number"),
+        ("{'a': float('nan')}", "ValueError: it gave 'a': nan, which cannot be summed"),
+    ],
+)
+def test_numbers_that_cannot_be_summed_have_failed(install, data, answer, said, caplog, quiet_log):
+    install("bsm_window_end(batch, probabilities)", f"return {answer}")
+    assert data().counts == {"hook:acme_drift": 1}
+    assert said in caplog.text
+
+
+def test_none_is_no_number(install, data):
+    install("bsm_window_end(batch, probabilities)", "return None")
+    assert data().counts == {}
+
+
+@both
+def test_a_hook_changes_no_prediction(install, data, devices):
+    plain = data(**devices).path.read_bytes()
+    install("bsm_window_end(batch, probabilities)", "probabilities.fill_(0.5)")
+    assert data(**devices).path.read_bytes() == plain
+
+
+@pytest.mark.parametrize("kind", ["guards", "observers"])
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("bsm_window_start(window)", "window"),
+        ("bsm_windows_start(batch)", "did you mean 'bsm_window_start'?"),
+    ],
+)
+def test_a_hook_that_there_is_not(install, data, kind, hook, said, caplog, quiet_log):
+    install(hook, "pass", kind)
+    if kind == "observers":
+        assert data().rows == 23
+        assert "observer 'acme_drift' failed in (loading): " in caplog.text
+        return
+    with pytest.raises(HookFailedError) as caught:
+        data()
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["guards", "observers"])
+def test_hooks_that_cannot_be_imported(install, data, kind, caplog, quiet_log):
+    install("bsm_window_start(batch)", "pass\n\n    import no_such_module", kind)
+    said = "failed in (loading): observer 'acme_drift' could not be loaded: ModuleNotFoundError"
+    if kind == "observers":
+        assert data().rows == 23
+        assert said in caplog.text
+        return
+    with pytest.raises(HookFailedError) as caught:
+        data()
+    assert said.replace("observer", "guard") in caught.value.what
+
+
+def test_hooks_are_in_the_record_and_bsm_plugins_leaves_them_out(install, data, monkeypatch):
+    install("bsm_window_start(batch)", "note('called')")
+    data(run_record=True)
+    *_, last = record(data)["components"]
+    assert (last["kind"], last["name"], last["distribution"], last["version"], last["object"]) == (
+        *("observer", "acme_drift", "acme", "2.0", "acme_hooks"),
+    )
+    monkeypatch.setenv("BSM_PLUGINS", "toy-bsm")
+    default_registry.cache_clear()
+    data(run_record=True)
+    assert install.notes() == [["called"]]
+    assert {c["kind"] for c in record(data)["components"]} == {"model_class", "step"}
+
+
+def test_the_check_rows_are_no_window(install, data):
+    from bsm_core.self_check import add_check
+
+    add_check(data.artifact, toy_rows())
+    install("bsm_window_end(batch, probabilities)", "note(batch.rows)")
+    data()
+    assert install.notes() == [[23]]
+
+
+def test_without_plugins_hooks_are_nothing():
+    none = hooks.Hooks(default_registry())
+    assert not none
+    assert none.window_end(None, torch.zeros(1)) == {}

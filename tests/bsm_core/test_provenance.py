@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from support.broken_steps import Good
+from support.toy import toy_rows
+
+from bsm_core import Predictor, cli, provenance
+from bsm_core.artifact import Artifact, describe
+from bsm_core.artifact.provenance import read_provenance
+from bsm_core.errors import CorruptArtifactError, ProvenanceError
+from bsm_core.provenance import add_provenance, components_of, require_same
+from bsm_core.testing import isolated_registry
+from bsm_core.testing import toy_artifact as write_artifact
+from bsm_core.testing.toys import toy_tokenizer
+from bsm_core.versions import installed
+
+
+@pytest.fixture
+def recorded(toy_artifact):
+    add_provenance(toy_artifact)
+    return toy_artifact
+
+
+def compare(folder, **load):
+    artifact = Artifact.load(folder)
+    require_same(artifact, Predictor.load(artifact, **load))
+
+
+def differences(folder, **load):
+    with pytest.raises(ProvenanceError) as caught:
+        compare(folder, **load)
+    assert caught.value.where == "provenance.json"
+    return list(caught.value.details)
+
+
+def edit(folder, change):
+    values = json.loads((folder / "provenance.json").read_text())
+    change(values)
+    (folder / "provenance.json").write_text(json.dumps(values))
+
+
+def test_what_is_recorded(recorded):
+    record = read_provenance(recorded)
+    assert record.versions == installed()
+    assert record.files == {n: h for n, h in Artifact.load(recorded).hashes.items() if n != "provenance.json"}
+    assert [(c.kind, c.name, c.column, c.distribution, c.version, c.object) for c in record.components] == [
+        ("model_class", "toy_model", None, "toy-bsm", "1.0", "toy_bsm_model:ToyModel"),
+        ("step", "toy_trap", "chat", "toy-bsm", "1.0", "toy_bsm_steps:ToyTrap"),
+        ("step", "toy_tokens", "chat", "toy-bsm", "1.0", "toy_bsm_steps:ToyTokens"),
+    ]
+    model = record.components[0]
+    assert model.given["max_sen_len"] == 8
+    assert "lr" not in model.given
+    assert model.used["lr"] == 2e-5
+    assert model.used["size"] == 4
+
+
+def test_parameters_given_and_used(tmp_path, toy_site):
+    given = {"toy_split": "toy_bsm_steps:ToySplit", "toy_encode": "toy_bsm_steps:ToyEncode", "shout": Good}
+    with isolated_registry(steps=given):
+        steps = [{"name": "shout", "marks": 2}, "toy_split", "toy_encode"]
+        folder = write_artifact(tmp_path, text_processing_steps=steps, tokenizer="tokenizer")
+        toy_tokenizer().save_pretrained(folder / "tokenizer")
+        shout, split, encode = components_of(Predictor.load(Artifact.load(folder)))[1:]
+    assert (shout.given, shout.used) == ({"marks": 2}, {"marks": 2})
+    assert (split.given, split.used) == ({}, {})
+    assert encode.given == {}
+    assert encode.used.pop("tokenizer").endswith(" of 64 tokens")
+    assert encode.used == {"max_sen_len": 16}
+
+
+def test_defaults_are_used(tmp_path):
+    with isolated_registry(steps={"shout": Good}):
+        folder = write_artifact(tmp_path, text_processing_steps=["shout", "toy_tokens"])
+        shout = components_of(Predictor.load(Artifact.load(folder)))[1]
+    assert (shout.given, shout.used) == ({}, {"marks": 1})
+
+
+def test_the_same_artifact_gives_the_same_bytes(recorded):
+    before = (recorded / "provenance.json").read_bytes()
+    add_provenance(recorded)
+    assert (recorded / "provenance.json").read_bytes() == before
+
+
+def test_an_artifact_is_what_it_was(recorded, tmp_path):
+    compare(recorded)
+    compare(recorded, batch_size=1)
+    moved = tmp_path / "moved"
+    shutil.move(recorded, moved)
+    compare(moved)
+
+
+def test_an_artifact_without_a_record(toy_artifact):
+    with pytest.raises(ProvenanceError, match="does not say what made it") as caught:
+        compare(toy_artifact)
+    assert "bsm pack MODEL_DIR NEW" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("key", "was", "said"),
+    [
+        ("version", "0.9", "step toy_tokens: version was 0.9, is 1.0"),
+        ("distribution", "acme", "step toy_tokens: distribution was acme, is toy-bsm"),
+        ("object", "a:B", "step toy_tokens: object was a:B, is toy_bsm_steps:ToyTokens"),
+        ("used", {"marks": 2}, "step toy_tokens: parameter marks was 2, is not there"),
+    ],
+)
+def test_another_component(recorded, key, was, said):
+    edit(recorded, lambda values: values["components"][2].update({key: was}))
+    assert differences(recorded) == [said]
+
+
+def test_other_components(recorded):
+    edit(recorded, lambda values: values["components"].pop(1))
+    assert differences(recorded) == [
+        "components were toy_model, toy_tokens, are toy_model, toy_trap, toy_tokens",
+    ]
+
+
+def test_other_libraries(recorded, monkeypatch):
+    monkeypatch.setattr(provenance, "installed", lambda: installed() | {"torch": "1.0", "new": "2"})
+    assert differences(recorded) == [
+        f"library torch was {installed()['torch']}, is 1.0",
+        "library new was not there, is 2",
+    ]
+
+
+def test_other_files(recorded):
+    (recorded / "impute_dict.json").write_text('{"amount": 3.0}')
+    (recorded / "risk_table_map.pkl").unlink()
+    (recorded / "notes.txt").write_text("hi")
+    found = differences(recorded)
+    assert [line.rpartition(" was ")[0] for line in found] == [
+        "file impute_dict.json",
+        "file risk_table_map.pkl",
+        "file notes.txt",
+    ]
+    assert found[1].endswith("is not there")
+    assert "was not there, is " in found[2]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"format": 2}',
+        '{"format": 1, "components": [], "versions": {"x\\u001b[0m": "1"}, "files": {}}',
+        '{"format": 1, "components": [], "versions": {}, "files": {"a": "short"}}',
+        " " * (4 * 2**20 + 1),
+    ],
+    ids=["no JSON", "another format", "control characters", "no hash", "too large"],
+)
+def test_a_record_that_is_none(recorded, content):
+    (recorded / "provenance.json").write_text(content)
+    with pytest.raises(CorruptArtifactError, match="does not say what made this artifact") as caught:
+        compare(recorded)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_strict_is_a_setting_of_the_run(run):
+    toy_rows(5).to_csv(run.data / "t.csv", index=False)
+    with pytest.raises(ProvenanceError):
+        run(strict=True)
+    add_provenance(run.artifact)
+    assert run(strict=True).rows == 5
+    edit(run.artifact, lambda values: values["versions"].update(torch="1.0"))
+    assert run().rows == 5
+    with pytest.raises(ProvenanceError, match=r"library torch was 1\.0"):
+        run(strict=True)
+    assert not (run.out / "_SUCCESS").exists()
+
+
+def test_the_run_record_names_components_with_their_parameters(run):
+    toy_rows(5).to_csv(run.data / "t.csv", index=False)
+    run(run_record=True)
+    components = json.loads((run.out / "run.json").read_text())["components"]
+    assert [c["name"] for c in components] == ["toy_model", "toy_trap", "toy_tokens"]
+    assert components[0]["given"]["max_sen_len"] == 8
+    assert components[0]["used"]["lr"] == 2e-5
+
+
+def test_pack_records_and_inspect_shows(toy_artifact, tmp_path, capsys):
+    packed = tmp_path / "packed.tar.gz"
+    assert cli.main(["pack", str(toy_artifact), str(packed)]) == 0
+    description = describe(packed)
+    assert [c["name"] for c in description.provenance["components"]] == ["toy_model", "toy_trap", "toy_tokens"]
+    assert "recorded\n  model class toy_model: toy-bsm==1.0:toy_bsm_model:ToyModel" in description.to_text()
+
+
+def test_pack_goes_on_where_a_plugin_is_not_installed(toy_artifact, tmp_path, capsys, monkeypatch):
+    values = json.loads((toy_artifact / "hyperparameters.json").read_text()) | {"model_class": "acme_net"}
+    (toy_artifact / "hyperparameters.json").write_text(json.dumps(values))
+    content = torch.load(toy_artifact / "model_artifacts.pth", weights_only=True)
+    torch.save({**content, "config": values}, toy_artifact / "model_artifacts.pth")
+    assert cli.main(["pack", str(toy_artifact), str(tmp_path / "packed")]) == 0
+    assert "packed without a record of what made it: UnknownModelClassError" in capsys.readouterr().err
+    assert not (tmp_path / "packed" / "provenance.json").exists()

@@ -1,0 +1,37 @@
+"""The conformance kit: a plugin proves that it keeps the contract.
+
+In a plugin's tests::
+
+    from bsm_core.testing import parametrize_with_checks
+
+    @parametrize_with_checks("acme-shout")
+    def test_conformance(check):
+        check()
+
+On the command line: ``bsm plugins check acme-shout``. The manner is that of scikit-learn's ``estimator_checks``. pytest
+is imported only where a check is run by it.
+"""
+
+from bsm_core.testing.checks import Check as Check
+from bsm_core.testing.checks import ConformanceError as ConformanceError
+from bsm_core.testing.checks import Report as Report
+from bsm_core.testing.checks import Result as Result
+from bsm_core.testing.conformance import check_model_class as check_model_class
+from bsm_core.testing.conformance import check_plugin as check_plugin
+from bsm_core.testing.conformance import check_text_step as check_text_step
+from bsm_core.testing.conformance import parametrize_with_checks as parametrize_with_checks
+from bsm_core.testing.toys import isolated_registry as isolated_registry
+from bsm_core.testing.toys import toy_artifact as toy_artifact
+
+__all__ = [
+    "Check",
+    "ConformanceError",
+    "Report",
+    "Result",
+    "check_model_class",
+    "check_plugin",
+    "check_text_step",
+    "isolated_registry",
+    "parametrize_with_checks",
+    "toy_artifact",
+]

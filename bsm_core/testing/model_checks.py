@@ -1,0 +1,344 @@
+"""What a model class must do."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+from torch import Tensor, nn
+
+from bsm_core.batch import Batch, TextBatch
+from bsm_core.errors import ConfigError
+from bsm_core.model import ModelBase, ModelConfig
+from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError
+from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
+from bsm_core.testing.model_subject import TOLERANCE, predict, same
+from bsm_core.testing.model_subject import ModelSubject as ModelSubject
+from bsm_core.testing.toys import ROWS, isolated_registry, toy_artifact
+
+CHECKS = Checks()
+ModelSubject.checks = CHECKS
+BF16_TOLERANCE = 0.1
+_BAD_VALUES: tuple[Any, ...] = ("\0", -1, {"?": 1}, [None])
+_MOST_STEPS, _LEARNED = 400, 0.1
+
+
+@CHECKS.add(
+    "let Config list every key that the class reads; where the kit's config (bsm_core.testing.toys.CONFIG) lacks one, "
+    "set `example_config` on the class",
+    gate=True,
+)
+def is_built_from_config(subject: ModelSubject) -> None:
+    """The model is built from a config alone, and twice the same way."""
+    first, second = subject.build(), subject.build()
+    if not isinstance(first, ModelBase):
+        raise CheckFailedError(f"from_config gives a {type(first).__name__}")
+    shapes = [{key: value.shape for key, value in model.state_dict().items()} for model in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise CheckFailedError("two models of one config have other keys or shapes in their state dict")
+
+
+@CHECKS.add("annotate the keys of Config so that a wrong value is refused there: PositiveInt, Literal, a validator")
+def refuses_a_bad_config_before_weights(subject: ModelSubject) -> None:
+    """A missing or wrong config key is a ConfigError that names the key, before any weight is made."""
+    own = {k: f for k, f in subject.cls.Config.model_fields.items() if k not in ModelConfig.model_fields}
+    cases = [
+        (key, "missing", _without(subject.config, key, field)) for key, field in own.items() if field.is_required()
+    ]
+    cases += [(key, repr(bad), {**subject.config, key: bad}) for key in own for bad in _BAD_VALUES]
+    cases += [("num_classes", "0", {**subject.config, "num_classes": 0})]
+    for key, what, config in cases:
+        with _no_weights(f"config key {key!r}, {what}"):
+            try:
+                subject.cls.from_config(config)
+            except ConfigError as error:
+                if key not in str(error):
+                    raise CheckFailedError(
+                        f"config key {key!r}, {what}: the error does not name it: {error.one_line()}"
+                    ) from error
+            except CheckFailedError:
+                raise
+            except Exception as error:
+                raise CheckFailedError(f"config key {key!r}, {what}: {type(error).__name__}: {error}") from error
+            else:
+                if what in ("missing", "0"):
+                    raise CheckFailedError(f"config key {key!r}, {what}: it is accepted")
+
+
+def _without(config: Mapping[str, Any], key: str, field: FieldInfo) -> dict[str, Any]:
+    """The config less a key, by all its names."""
+    alias = field.validation_alias
+    names = {key, *(alias.choices if isinstance(alias, AliasChoices) else [alias])}
+    return {name: value for name, value in config.items() if name not in names}
+
+
+@contextmanager
+def _no_weights(what: str) -> Iterator[None]:
+    """A config that is refused must be so before parameters with numbers are made."""
+    made: list[str] = []
+
+    def note(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        if parameter is not None and parameter.device.type != "meta":
+            made.append(f"{type(module).__name__}.{name}")
+
+    handle = nn.modules.module.register_module_parameter_registration_hook(note)
+    try:
+        yield
+    except CheckFailedError as broken:
+        raise CheckFailedError(f"{broken}; by then it had made {len(made)} weights" if made else str(broken)) from None
+    finally:
+        handle.remove()
+
+
+@CHECKS.add(
+    "build the model from its config alone; what it needs from files belongs into the artifact's config or weights"
+)
+def needs_neither_files_nor_network(subject: ModelSubject) -> None:
+    """Building the model opens neither files nor sockets."""
+    subject.build()  # what is imported now has been read from files already
+    events: list[str] = []
+    _watch(events)
+    try:
+        subject.build()
+    finally:
+        _watch(None)
+    if events:
+        raise CheckFailedError("; ".join(dict.fromkeys(events)))
+
+
+_listener: list[str] | None = None
+_hooked = False
+
+
+def _watch(events: list[str] | None) -> None:
+    """Note the interpreter's events in a list, or no longer; an audit hook cannot be taken away again."""
+    global _listener, _hooked
+    if not _hooked:
+        sys.addaudithook(_audit)
+        _hooked = True
+    _listener = events
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if _listener is not None and event in ("open", "socket.__new__", "socket.connect", "socket.getaddrinfo"):
+        _listener.append(f"{event} {ascii(arguments[0])[:80]}")
+
+
+@CHECKS.add("give [rows, num_classes] for one row too: squeeze() takes away more than it should")
+def takes_any_number_of_rows(subject: ModelSubject) -> None:
+    """Batches of one, of two and of seven rows give probabilities ``[rows, num_classes]``."""
+    model = subject.build()
+    for rows in (1, 2, 7):
+        shape = tuple(predict(model, subject.batch(range(rows))).shape)
+        if shape != (rows, subject.classes):
+            raise CheckFailedError(f"{rows} row(s) give {shape}, not {(rows, subject.classes)}")
+
+
+@CHECKS.add("give logits from forward, and leave predict_step, which makes probabilities of them, to the base class")
+def gives_probabilities(subject: ModelSubject) -> None:
+    """Probabilities are finite, between 0 and 1, and sum to one."""
+    got = predict(subject.vivid(), subject.batch(range(8)))
+    if not bool(got.isfinite().all()):
+        raise CheckFailedError("some are not finite")
+    if float(got.min()) < 0 or float((got.sum(dim=1) - 1).abs().max()) > TOLERANCE:
+        raise CheckFailedError(
+            f"they range from {float(got.min()):.3g} to {float(got.max()):.3g}, and sum to {float(got[0].sum()):.6g}"
+        )
+
+
+@CHECKS.add("do not use a row's position")
+def does_not_depend_on_row_order(subject: ModelSubject) -> None:
+    """A row has the same probabilities wherever it stands in the batch."""
+    model, order = subject.vivid(), [1, 0, 3, 2, 5, 4, 7, 6]
+    same(predict(model, subject.batch(order, length=7)), predict(model, subject.batch(range(8), length=7))[order])
+
+
+@CHECKS.add("compute nothing over rows: no mean of the batch, no batch norm that learns while it predicts")
+def does_not_depend_on_the_batch(subject: ModelSubject) -> None:
+    """A row has the same probabilities whatever other rows are in its batch."""
+    model = subject.vivid()
+    parts = [predict(model, subject.batch(rows, length=7)) for rows in (range(4), range(4, 8))]
+    same(torch.cat(parts), predict(model, subject.batch(range(8), length=7)))
+
+
+@CHECKS.add("use the attention mask wherever tokens are summed, averaged or attended to; or pad to a fixed `length`")
+def does_not_depend_on_padding(subject: ModelSubject) -> None:
+    """A row has the same probabilities however far its chunks are padded, and however many are encoded at once."""
+    model, batch = subject.vivid(), subject.batch(range(8))
+    model.token_budget.tokens = 1
+    alone = predict(model, batch)
+    model.token_budget.tokens = 10_000
+    same(predict(model, batch), alone)
+
+
+@CHECKS.add("read batch.labels in training_step alone")
+def predicts_without_labels(subject: ModelSubject) -> None:
+    """Prediction needs no labels, and does not look at them."""
+    model, batch = subject.vivid(), subject.batch(range(8))
+    with_labels = predict(model, batch)
+    same(predict(model, Batch(batch.rows, batch.texts, batch.features)), with_labels)
+
+
+@CHECKS.add("expect rows without a chunk: encode_rows gives zeros for them")
+def takes_rows_without_text(subject: ModelSubject) -> None:
+    """Rows without a chunk are scored, and their neighbours as ever."""
+    model = subject.vivid()
+    got = predict(model, subject.batch(range(8), length=7, empty=(0, 2)))
+    if not bool(got.isfinite().all()):
+        raise CheckFailedError("a row without a chunk has probabilities that are no numbers")
+    others = [1, 3, 4, 5, 6, 7]
+    same(got[others], predict(model, subject.batch(range(8), length=7))[others])
+
+
+@CHECKS.add("keep everything that a prediction depends on in the config, in parameters, or in registered buffers")
+def comes_back_from_an_artifact(subject: ModelSubject) -> None:
+    """Saved as an artifact and loaded in a new process, strictly and as data alone, it scores the same."""
+    import pyarrow as pa
+
+    from bsm_core.artifact import Artifact
+    from bsm_core.predictor import Predictor
+
+    cls = subject.cls
+    if cls.__module__ == "__main__" or "." in cls.__qualname__:
+        raise CheckSkippedError(
+            f"{cls.__qualname__} is defined where no other process finds it: put it at the top of a module"
+        )
+    model = subject.vivid()
+    with tempfile.TemporaryDirectory() as folder, isolated_registry(model_classes={"toy": cls}):
+        artifact = toy_artifact(
+            Path(folder), model, **{**subject.cls.example_config, "num_classes": subject.classes}, model_class="toy"
+        )
+        predictor = Predictor.load(Artifact.load(artifact))
+        predictor.model = model
+        here = predictor.predict(pa.table({name: list(values) for name, values in ROWS.items()}))
+        try:
+            there = elsewhere(scores_of, cls.__module__, cls.__name__, str(artifact))
+        except ElsewhereError as error:
+            raise CheckFailedError(str(error)) from error
+    same(torch.tensor(there, dtype=torch.float64), torch.tensor(here.to_numpy()))
+
+
+def scores_of(module: str, name: str, artifact: str) -> list[list[float]]:
+    """The probabilities of :data:`~bsm_core.testing.toys.ROWS` by an artifact, in this process."""
+    import pyarrow as pa
+
+    from bsm_core.artifact import Artifact
+    from bsm_core.predictor import Predictor
+
+    with isolated_registry(model_classes={"toy": f"{module}:{name}"}):
+        frame = Predictor.load(Artifact.load(Path(artifact))).predict(pa.table({n: list(v) for n, v in ROWS.items()}))
+    scores: list[list[float]] = json.loads(json.dumps(frame.to_numpy().tolist()))
+    return scores
+
+
+@CHECKS.add("use every parameter; call requires_grad_(False) on those that are there only because artifacts hold them")
+def trains_every_parameter(subject: ModelSubject) -> None:
+    """Every parameter that asks for a gradient gets one."""
+    model = subject.build().train()
+    _loss(model, subject.batch(range(8))).backward()  # type: ignore[no-untyped-call]
+    if without := [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]:
+        raise CheckFailedError(f"no gradient: {', '.join(without)}")
+
+
+@CHECKS.add("see that gradients reach the weights, and that forward tells rows apart")
+def overfits_eight_rows(subject: ModelSubject) -> None:
+    """Trained on eight rows, it learns them."""
+    model, batch = subject.build(), subject.batch(range(8))  # in evaluation mode: dropout would be in the way
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    loss = float("inf")
+    for _ in range(_MOST_STEPS):
+        optimizer.zero_grad()
+        value = _loss(model, batch)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        loss = value.item()
+        if loss < _LEARNED:
+            return
+    raise CheckFailedError(f"after {_MOST_STEPS} steps the loss is {loss:.3g}, not below {_LEARNED}")
+
+
+def _loss(model: ModelBase, batch: Batch) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*self.log")  # there is no Trainer to log to
+        return model.training_step(batch)
+
+
+@CHECKS.add(
+    "bring what comes as float32 (features, encode_rows) into the dtype of the weights it meets", level="SHOULD"
+)
+def runs_in_bf16(subject: ModelSubject) -> None:
+    """In bfloat16 it gives about the probabilities of float32."""
+    model, batch = subject.vivid(), subject.batch(range(8))
+    wanted = predict(model, batch)
+    same(predict(model.bfloat16(), batch), wanted, BF16_TOLERANCE)
+
+
+@CHECKS.add("let forward take the same path whatever the numbers are: no item(), no if on a tensor", level="SHOULD")
+def can_be_exported(subject: ModelSubject) -> None:
+    """``torch.export`` takes forward for the chunks of a batch, and what it makes gives the same logits."""
+    model, batch = subject.vivid(), subject.batch(range(4))
+    module = _Exportable(model, batch)
+    inputs = ({column: text.tokens for column, text in batch.texts.items()}, batch.features)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what torch makes of its own LSTM
+        exported = torch.export.export(module, inputs, strict=False).module()
+        same(exported(*inputs), module(*inputs), 1e-5)
+
+
+class _Sized(TextBatch):
+    """Chunks whose lengths are numbers to the tracer, and not what it has to compute."""
+
+    sizes: Sequence[int]
+
+    @classmethod
+    def of(cls, text: TextBatch, tokens: Tensor, sizes: Sequence[int]) -> _Sized:
+        made = cls(tokens, text.chunk_offsets, text.chunk_ids, text.row_lengths)
+        object.__setattr__(made, "sizes", sizes)
+        return made
+
+    def length(self, chunk: int) -> int:
+        return self.sizes[chunk]
+
+
+class _Exportable(nn.Module):
+    """Forward as a function of tensors alone: of the tokens and the features of a batch."""
+
+    def __init__(self, model: ModelBase, batch: Batch) -> None:
+        super().__init__()
+        self.model, self.batch = model, batch
+        self.sizes = {column: text.chunk_offsets.diff().tolist() for column, text in batch.texts.items()}
+
+    def forward(self, tokens: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        texts: dict[str, TextBatch] = {
+            column: _Sized.of(text, tokens[column], self.sizes[column]) for column, text in self.batch.texts.items()
+        }
+        logits: Tensor = self.model(Batch(self.batch.rows, texts, features))
+        return logits
+
+
+def second_device() -> str | None:
+    """A device that is not the CPU, where there is one."""
+    return "cuda" if torch.cuda.is_available() else None
+
+
+@CHECKS.add(
+    "make new tensors on the device of those that they meet, and register what is kept as a buffer", level="SHOULD"
+)
+def runs_on_two_devices(subject: ModelSubject) -> None:
+    """On a GPU it gives the probabilities of the CPU."""
+    device = second_device()
+    if device is None:
+        raise CheckSkippedError("there is no GPU here")
+    model, batch = subject.vivid(), subject.batch(range(8))
+    wanted = predict(model, batch)
+    model.to(device)
+    same(predict(model, batch.to(device)).cpu(), wanted, 1e-3)  # as TF32 has it

@@ -1,0 +1,100 @@
+"""A model class under test: the models and batches that checks look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bsm_core.batch import Batch, TextBatch
+from bsm_core.model import ModelBase
+from bsm_core.testing.checks import Check, CheckFailedError, Subject
+from bsm_core.testing.toys import CONFIG, VOCABULARY
+
+TOLERANCE = 1e-6
+"""How far off a probability may be where nothing but the neighbours differs."""
+_TEXTS = ("text", "notes")
+
+
+class ModelSubject(Subject):
+    """A model class, built from the kit's config and its own :attr:`~bsm_core.ModelBase.example_config`.
+
+    Args:
+        load: Gives the class.
+        label: What the report calls it.
+    """
+
+    checks: ClassVar[Sequence[Check]]
+
+    def __init__(self, load: Callable[[], type[ModelBase]], label: str) -> None:
+        super().__init__()
+        self._load = load
+        self.label = label
+
+    @cached_property
+    def cls(self) -> type[ModelBase]:
+        """The class."""
+        return self._load()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it is built from."""
+        return {**CONFIG, "num_classes": 3, "run_scheduler": False, **self.cls.example_config}
+
+    def build(self, **config: Any) -> ModelBase:
+        """The model in evaluation mode, with the same weights every time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.cls.from_config({**self.config, **config}).eval()
+
+    def vivid(self) -> ModelBase:
+        """The model with weights so large that rows are told apart."""
+        model = self.build()
+        generator = torch.Generator().manual_seed(0)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.4, generator=generator)
+        return model
+
+    def batch(self, rows: Sequence[int], *, length: int | None = None, empty: Sequence[int] = ()) -> Batch:
+        """Some of eight rows; their chunks are of ``length`` tokens, where it is given; ``empty`` rows have none."""
+        texts = {}
+        for column, seed in zip(_TEXTS, (0, 1), strict=True):
+            chunks = _chunks(seed, length)
+            texts[column] = TextBatch.from_rows([[] if row in empty else chunks[row] for row in rows])
+        values = torch.randn(8, len(self.config["tab_field_list"]), generator=torch.Generator().manual_seed(2))
+        return Batch(len(rows), texts, values[list(rows)], torch.tensor(rows) % self.classes)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return int(self.config["num_classes"])
+
+
+def _chunks(seed: int, length: int | None) -> list[list[list[int]]]:
+    """Eight rows of one to three chunks of one to sixteen tokens."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def below(high: int) -> int:
+        return int(torch.randint(high, (1,), generator=generator))
+
+    return [
+        [[1 + below(VOCABULARY - 1) for _ in range(length or 1 + below(16))] for _ in range(1 + below(3))]
+        for _ in range(8)
+    ]
+
+
+def predict(model: ModelBase, batch: Batch) -> Tensor:
+    """The model's probabilities, float64 ``[rows, classes]``."""
+    with torch.inference_mode():
+        return model.predict_step(batch)
+
+
+def same(got: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> None:
+    """Fail where probabilities differ."""
+    off = float((got - wanted).abs().max())
+    if not off <= tolerance:
+        raise CheckFailedError(f"probabilities differ by {off:.3g} (tolerance {tolerance:g})")

@@ -1,0 +1,42 @@
+"""The model class of toy artifacts."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from bsm_core.batch import Batch, encode_rows
+from bsm_core.model import ModelBase, ModelConfig
+
+
+class ToyConfig(ModelConfig):
+    """Its config keys."""
+
+    text_name: str
+    tab_field_list: tuple[str, ...]
+    vocab_size: PositiveInt
+
+
+class ToyMean(ModelBase):
+    """The mean embedding of a row's tokens beside its features, and a Linear."""
+
+    Config = ToyConfig
+    config: ToyConfig
+
+    def __init__(self, config: ToyConfig) -> None:
+        super().__init__(config)
+        self.embedding = nn.Embedding(config.vocab_size, 4)
+        self.head = nn.Linear(4 + len(config.tab_field_list), config.num_classes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, float ``[rows, num_classes]``."""
+        text = encode_rows(batch.texts[self.config.text_name], self._encode, self.token_budget)
+        features = torch.cat([text, batch.features], dim=1)
+        logits: Tensor = self.head(features.to(self.head.weight.dtype))
+        return logits
+
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        vectors = self.embedding(input_ids) * attention_mask[..., None]
+        means: Tensor = vectors.sum(1) / attention_mask.sum(1, keepdim=True)
+        return means

@@ -1,0 +1,163 @@
+"""Small things to check plugins with: a registry, a tokenizer, an artifact. They need no plugin, not even our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bsm_core import registry as registries
+from bsm_core.discovery import Component, Provider
+from bsm_core.registry import Named, Registry
+from bsm_core.steps import Kind, TextStep
+
+if TYPE_CHECKING:
+    from bsm_core.model import ModelBase
+
+HERE = Provider("bsm-testing", "0")
+VOCABULARY = 64
+FEATURES = ["a", "b", "c"]
+ENCODER: Mapping[str, Any] = {
+    "model_type": "bert",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 12,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 3,
+    "intermediate_size": 16,
+    "max_position_embeddings": 16,
+    "initializer_range": 0.5,
+    "pad_token_id": 0,
+}
+CONFIG: Mapping[str, Any] = {
+    "text_name": "text",
+    "primary_text_name": "text",
+    "secondary_text_name": "notes",
+    "tab_field_list": FEATURES,
+    "hidden_common_dim": 8,
+    "max_sen_len": 16,
+    "batch_size": 4,
+    "text_encoder": ENCODER,
+    "embedding_shape": [VOCABULARY, 12],
+    "vocab_size": VOCABULARY,
+    "kernel_size": [2, 3],
+    "num_channels": [5, 6],
+}
+"""What the kit gives any model class; :attr:`bsm_core.ModelBase.example_config` adds to it."""
+ROWS: Mapping[str, Sequence[str]] = {
+    "text": ["hello there", "it is late again, the order", "", "one two three"],
+    "notes": ["good morning", "", "late", "hello"],
+    "a": ["1", "", "2.5", "-3"],
+    "b": ["0", "1", "2", "7"],
+    "c": ["4", "2", "0.5", "-1"],
+}
+"""Rows of :func:`toy_artifact`, as a CSV file would have them."""
+
+
+class ToyTokens(TextStep):
+    """Each word a token, sixteen words a chunk; no text is one chunk of one token. It needs no tokenizer."""
+
+    gives = Kind.TOKENS
+
+    def process(self, value: str) -> list[list[int]]:
+        """The chunks of one text."""
+        ids = [1 + sum(word.encode(errors="replace")) % (VOCABULARY - 1) for word in value.split()] or [1]
+        return [ids[start : start + 16] for start in range(0, len(ids), 16)]
+
+
+def component(kind: Named, name: str, target: str | type) -> Component:
+    """A component that no distribution provides; the target is a class, or ``"module:Class"``."""
+    if isinstance(target, type):
+        target = f"{target.__module__}:{target.__qualname__}"
+    return Component(kind, name, target, HERE)
+
+
+@contextmanager
+def isolated_registry(
+    steps: Mapping[str, str | type] = {},
+    model_classes: Mapping[str, str | type] = {},
+) -> Iterator[Registry]:
+    """A registry of the built-ins and of what is given, whatever else is installed; the process's own meanwhile.
+
+    Args:
+        steps: Classes, or ``"module:Class"``, by name.
+        model_classes: The same of model classes.
+
+    Example::
+
+        with isolated_registry(steps={"shout": Shout}):
+            Predictor.from_artifact(folder)
+    """
+    builtin = Registry.discover(frozenset()).components
+    ours = [component("step", name, target) for name, target in steps.items()]
+    ours += [component("model_class", name, target) for name, target in model_classes.items()]
+    given = {(c.kind, c.name) for c in ours}
+    registry = Registry([*ours, *(c for c in (*TOYS, *builtin) if (c.kind, c.name) not in given)])
+    with registries.replaced(registry):
+        yield registry
+
+
+def toy_tokenizer() -> Any:
+    """A Hugging Face fast tokenizer of a few words, made in memory: one token a word or, of others, a character."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'"
+    words = [*special, *letters, *(f"##{letter}" for letter in "abcdefghijklmnopqrs")]
+    backend = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+def toy_artifact(folder: Path, model: ModelBase | None = None, **config: Any) -> Path:
+    """Write a small whole artifact, with the same weights every time.
+
+    Args:
+        folder: A folder, such as pytest's ``tmp_path``; the artifact is made in it.
+        model: A model for it; a small one on the column ``text`` and the features ``a``, ``b`` and ``c`` where None.
+        config: Keys that are added to its config or replaced: ``text_processing_steps=["shout", "toy_tokens"]``.
+
+    Returns:
+        The artifact's folder. Its names are those of :func:`isolated_registry`.
+    """
+    import torch
+
+    from bsm_core.artifact import save_artifact
+    from bsm_core.testing.toy_model import ToyMean
+
+    steps = {f"{prefix}text_processing_steps": ["toy_tokens"] for prefix in ("", "primary_", "secondary_")}
+    values = {**CONFIG, "model_class": "toy_mean", **steps, **config}
+    if model is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = ToyMean.from_config(values)
+    wants = type(model).Config.model_fields
+    for key in ("primary_text_name", "secondary_text_name", "text_name", "tab_field_list"):
+        if key not in wants:
+            values.pop(key, None)
+    encoder, shape = values.pop("text_encoder"), values.pop("embedding_shape")
+    prefixes = [key.removesuffix("text_encoder") for key in wants if key.endswith("text_encoder")]
+    return save_artifact(
+        Path(folder) / "toy-artifact",
+        config=values,
+        state_dict=model.state_dict(),
+        risk_tables={},
+        impute={"a": 1.5},
+        encoder_configs=dict.fromkeys(prefixes, encoder),
+        embedding_mat=torch.zeros(*shape) if "embedding_shape" in wants else None,
+        safe_only=True,
+    )
+
+
+TOYS = [
+    component("step", "toy_tokens", ToyTokens),
+    component("model_class", "toy_mean", "bsm_core.testing.toy_model:ToyMean"),
+]
+"""What a toy artifact names."""

@@ -1,0 +1,56 @@
+"""The kit against a good model class, and against one broken model class for every check."""
+
+from __future__ import annotations
+
+import pytest
+from support import broken_models
+
+from bsm_core.testing import check_model_class, model_checks
+from bsm_core.testing.model_checks import CHECKS
+
+NAMES = [check.name for check in CHECKS]
+NO_GPU = {"runs_on_two_devices": "there is no GPU here"}
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    """The same results on every machine."""
+    monkeypatch.setattr(model_checks, "second_device", lambda: None)
+
+
+def test_a_good_model_class_passes_everything():
+    report = check_model_class(broken_models.Good)
+    assert report.counts == {"passed": len(CHECKS) - 1, "failed": 0, "skipped": 1}, report.to_text()
+    assert {r.check.name: r.message for r in report.results if r.status == "skipped"} == NO_GPU
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_broken_model_class_fails_its_check_and_no_other(name, monkeypatch):
+    if name == "runs_on_two_devices":
+        monkeypatch.setattr(model_checks, "second_device", lambda: "cpu")
+    model_class = getattr(broken_models, name.title().replace("_", ""))
+    report = check_model_class(model_class, on_fail=None)
+    assert [r.check.name for r in report.results if r.status == "failed"] == [name], report.to_text()
+    assert report.ok is (next(c.level for c in CHECKS if c.name == name) == "SHOULD")
+
+
+def test_two_devices_are_compared_where_there_are_two(monkeypatch):
+    monkeypatch.setattr(model_checks, "second_device", lambda: "cpu")
+    assert check_model_class(broken_models.Good).counts["passed"] == len(CHECKS)
+
+
+def test_a_class_that_no_other_process_can_find_is_skipped_and_says_so():
+    class Local(broken_models.Good):
+        pass
+
+    report = check_model_class(Local, on_fail=None)
+    (skipped,) = [r for r in report.results if r.status == "skipped" and r.check.name != "runs_on_two_devices"]
+    assert skipped.check.name == "comes_back_from_an_artifact"
+    assert "put it at the top of a module" in skipped.message
+
+
+def test_every_check_says_what_and_how():
+    assert len(set(NAMES)) == len(NAMES)
+    for check in CHECKS:
+        assert check.what.endswith(".")
+        assert len(check.repair) > 20

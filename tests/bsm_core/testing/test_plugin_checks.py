@@ -1,0 +1,101 @@
+"""The kit against a good distribution, and against one broken distribution for every check."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.broken_plugins import BROKEN, GOOD, HOOKS, STEP, Plugin
+from support.plugins import forget_modules
+
+from bsm_core.registry import default_registry
+from bsm_core.testing.checks import Report
+from bsm_core.testing.plugin_checks import CHECKS, PluginSubject
+
+NAMES = [check.name for check in CHECKS]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is first on the path."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("BSM_PLUGINS", raising=False)
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    yield tmp_path
+    forget_modules(tmp_path)
+    default_registry.cache_clear()
+
+
+def report_of(plugin: Plugin, site: Path) -> Report:
+    plugin.install(site)
+    importlib.invalidate_caches()
+    default_registry.cache_clear()
+    return Report(tuple(PluginSubject("acme").results()))
+
+
+def failures(report: Report) -> dict[str, str]:
+    return {r.check.name: r.message for r in report.results if r.status == "failed"}
+
+
+def test_a_good_distribution_passes_everything(site):
+    report = report_of(GOOD, site)
+    assert report.counts == {"passed": len(CHECKS), "failed": 0, "skipped": 0}, report.to_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_broken_distribution_fails_its_check_and_no_other(name, site):
+    report = report_of(BROKEN[name], site)
+    assert [*failures(report)] == [name], report.to_text()
+    behind = {r.message for r in report.results if r.status == "skipped"}
+    gate = next(check.gate for check in CHECKS if check.name == name)
+    assert behind == ({f"it has no sense while {name} fails"} if gate else set())
+
+
+@pytest.mark.parametrize(
+    ("line", "check", "seen"),
+    [
+        ("import sys; sys.stderr.write('warning: beta')", "prints_nothing_when_imported", "warning: beta"),
+        ("import socket; socket.getaddrinfo('localhost', 1)", "opens_no_socket_when_imported", "localhost"),
+        ("import subprocess, sys; subprocess.run([sys.executable, '-c', ''])", "starts_nothing_when_imported", "Popen"),
+        ("import numpy; numpy.random.rand()", "leaves_random_state_alone_when_imported", "numpy.random"),
+        ("import os; os.chdir('/')", "leaves_the_environment_alone_when_imported", "working folder"),
+        ("import os; del os.environ['ACME']", "leaves_the_environment_alone_when_imported", "ACME"),
+    ],
+)
+def test_what_is_seen_is_said(line, check, seen, site, monkeypatch):
+    monkeypatch.setenv("ACME", "1")
+    source = (
+        STEP
+        + HOOKS
+        + (f"if True:\n    {line}\n" if "del" not in line else f"import os\nif 'ACME' in os.environ: {line}\n")
+    )
+    found = failures(report_of(Plugin(source), site))
+    assert seen in found[check]
+
+
+def test_an_import_that_ends_the_process_is_said(site):
+    found = failures(report_of(Plugin(STEP + HOOKS + "import os; os._exit(7)\n"), site))
+    assert "ends with 7" in found["loads"]
+
+
+def test_a_wheel_that_is_no_wheel(site):
+    GOOD.install(site)
+    (site / "acme-1.0.dist-info" / "RECORD").unlink()
+    default_registry.cache_clear()
+    (check,) = [c for c in CHECKS if c.name == "ships_its_modules"]
+    assert "no RECORD" in PluginSubject("acme").result(check).message
+
+
+def test_an_editable_installation_is_skipped_and_says_so(site):
+    GOOD.install(site)
+    (site / "acme-1.0.dist-info" / "direct_url.json").write_text('{"url": "file:///a", "dir_info": {"editable": true}}')
+    default_registry.cache_clear()
+    (check,) = [c for c in CHECKS if c.name == "ships_its_modules"]
+    result = PluginSubject("acme").result(check)
+    assert (result.status, "editable" in result.message) == ("skipped", True)
+
+
+def test_every_check_has_a_broken_distribution():
+    assert set(BROKEN) == set(NAMES)

@@ -1,0 +1,52 @@
+"""The kit against a good step, and against one broken step for every check."""
+
+from __future__ import annotations
+
+import pytest
+from support import broken_steps
+
+from bsm_core import TextStep
+from bsm_core.testing import check_text_step
+from bsm_core.testing.step_checks import CHECKS
+
+NAMES = [check.name for check in CHECKS]
+
+
+@pytest.mark.parametrize("step", [broken_steps.Good, broken_steps.GoodSplitter])
+def test_a_good_step_passes_everything(step):
+    report = check_text_step(step)
+    assert report.counts == {"passed": len(CHECKS), "failed": 0, "skipped": 0}, report.to_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_broken_step_fails_its_check_and_no_other(name):
+    step = getattr(broken_steps, name.title().replace("_", ""))
+    report = check_text_step(step, on_fail=None)
+    assert [r.check.name for r in report.results if r.status == "failed"] == [name], report.to_text()
+    behind = {r.message for r in report.results if r.status == "skipped"}
+    gate = next(check.gate for check in CHECKS if check.name == name)
+    assert behind == ({f"it has no sense while {name} fails"} if gate else set())
+
+
+def test_a_step_that_remembers_other_rows_fails():
+    report = check_text_step(broken_steps.Remembers, on_fail=None)
+    assert "batch_equals_row_by_row" in [r.check.name for r in report.results if r.status == "failed"]
+
+
+def test_what_no_other_process_can_find_is_skipped_and_says_so():
+    class Local(TextStep):
+        def process(self, value):
+            return value
+
+    report = check_text_step(Local, on_fail=None)
+    skipped = {r.check.name: r.message for r in report.results if r.status == "skipped"}
+    assert skipped.keys() == {"is_the_same_in_every_process", "works_in_a_spawned_worker"}
+    assert "put it into a module" in skipped["works_in_a_spawned_worker"]
+
+
+def test_every_check_says_what_and_how():
+    assert len(set(NAMES)) == len(NAMES)
+    for check in CHECKS:
+        assert check.what.endswith(".")
+        assert check.level in ("MUST", "SHOULD")
+        assert len(check.repair) > 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import pkgutil
 import re
 import shutil
@@ -17,12 +18,12 @@ from support.plugins import run_python
 import bsm_core
 from bsm_core import ArtifactConfig, ModelConfig, Registry, Settings, TextStep, errors, hookspecs
 from bsm_core.batch import DeviceOutOfMemoryError
-from bsm_core.registry import HOOKS
 from bsm_core.settings import sources
+from bsm_core.testing import model_checks, plugin_checks, step_checks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((DOCS / "plugins").glob("*.md"))]
 RUN = {"python", "pycon", "bash", "console", "toml", "json"}
 NOT_CODE = {"text", "{toctree}", "{eval-rst}"}
 """Diagrams and trees of files, and Sphinx's own blocks."""
@@ -30,7 +31,13 @@ NOT_CODE = {"text", "{toctree}", "{eval-rst}"}
 COLUMNS = 90
 """What fits into a column of the built pages."""
 
-by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+EXAMPLES = ("bsm-hello", "bsm-late-fusion")
+"""Packages whose files the pages show."""
+
+SPECS = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, f"{hookspecs.PROJECT}_spec")}
+"""The hooks of the contract."""
+
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def rows(page: str, *head: str) -> list[list[str]]:
@@ -131,9 +138,46 @@ def test_the_table_of_errors():
 
 
 def test_the_signature_of_every_hook():
-    shown = {names(cells[0])[0] for cells in rows("writing-a-plugin.md", "hook", "gives")}
-    signatures = (str(inspect.signature(getattr(hookspecs, hook))).replace("'", "") for hook in HOOKS.values())
-    assert shown == {hook + signature for hook, signature in zip(HOOKS.values(), signatures, strict=True)}
+    shown = [block.body.splitlines() for block in blocks(DOCS / "plugins" / "hooks.md") if block.language == "text"]
+    signatures = {name: str(inspect.signature(hook)).replace("'", "") for name, hook in SPECS.items()}
+    assert shown == [[name + signature for name, signature in signatures.items()]]
+
+
+def test_every_hook_has_a_user_on_its_page():
+    code = [block.body for block in blocks(DOCS / "plugins" / "hooks.md") if block.language == "python"]
+    functions = [node for body in code for node in ast.walk(ast.parse(body)) if isinstance(node, ast.FunctionDef)]
+    assert {function.name for function in functions} == set(SPECS)
+
+
+def test_the_table_of_entry_point_groups():
+    listed = [names(cells[0])[0] for cells in rows("plugins/names.md", "group", "an entry point is")]
+    assert listed == list(hookspecs.GROUPS)
+
+
+def test_the_tables_of_checks():
+    checks = [*plugin_checks.CHECKS, *step_checks.CHECKS, *model_checks.CHECKS]
+    listed = rows("plugins/testing.md", "check", "", "what must hold")
+    assert listed == [[f"`{check.name}`", check.level, check.what] for check in checks]
+
+
+def test_the_examples_are_shown_as_they_are():
+    shown = {}
+    for page in PAGES:
+        for block in blocks(page):
+            first, _, rest = block.body.partition("\n")
+            if first.startswith("# examples/"):
+                assert rest == (ROOT / first.removeprefix("# ")).read_text(), f"{page.name}, line {block.line}"
+                shown[first.removeprefix("# ")] = rest
+    for name in EXAMPLES:
+        module = name.replace("-", "_")
+        assert {f"examples/{name}/pyproject.toml", f"examples/{name}/{module}.py"} <= set(shown)
+    assert "examples/bsm-hello/test_bsm_hello.py" in shown
+
+
+def test_the_config_of_the_example_is_shown_as_it_is():
+    config = json.loads((ROOT / "examples" / "bsm-late-fusion" / "config.json").read_text())
+    shown = [b.body for b in blocks(DOCS / "plugins" / "model-class.md") if b.language == "json"]
+    assert list(map(json.loads, shown)) == [config]
 
 
 def test_the_functions_of_the_script():

@@ -6,18 +6,17 @@ This is the file alone; :mod:`bsm_core.self_check` makes and scores the rows.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bsm_core.artifact.files import read_validated
 from bsm_core.errors import CorruptArtifactError, DataError
 
 SELF_CHECK = "self_check.json"
 MOST_ROWS, MOST_BYTES = 64, 16 * 2**20
 """A check must stay cheap, and an artifact is data from somewhere else."""
 
-_LONGEST_KEY = 80
-_PROBLEMS_NAMED = 10
 _Word = Annotated[str, Field(pattern="^[!-~]{1,100}$")]
 """Something short that errors repeat to a terminal."""
 
@@ -81,33 +80,14 @@ def read_check_rows(folder: Path) -> CheckRows | None:
     Raises:
         CorruptArtifactError: The file cannot be read, or is not what it should be; it lists what is wrong.
     """
-    path = folder / SELF_CHECK
-    if not path.exists():
-        return None
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise corrupt([f"it is larger than {MOST_BYTES >> 20} MiB"])
-        return CheckRows.model_validate_json(content)
-    except OSError as error:
-        raise corrupt([error.strerror or str(error)]) from error
-    except ValidationError as error:
-        raise corrupt([_line(problem) for problem in error.errors(include_url=False)]) from error
+    return read_validated(folder / SELF_CHECK, CheckRows, most_bytes=MOST_BYTES, corrupt=corrupt)
 
 
 def corrupt(problems: list[str]) -> CorruptArtifactError:
     """The error that says what is wrong with the file."""
-    more = len(problems) - _PROBLEMS_NAMED
     return CorruptArtifactError(
         f"{SELF_CHECK} does not hold check rows of this artifact",
         where=SELF_CHECK,
-        details=[*problems[:_PROBLEMS_NAMED], *([f"and {more} more"] if more > 0 else [])],
+        details=problems,
         fix="make it anew with `bsm pack MODEL_DIR NEW --data TABLE`; --no-self-check runs the artifact without it",
     )
-
-
-def _line(problem: Any) -> str:
-    where = ".".join(ascii(part).strip("'")[:_LONGEST_KEY] for part in problem["loc"])  # a stranger's words
-    message: str = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message

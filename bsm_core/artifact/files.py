@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError, SinkError
 
@@ -21,6 +23,10 @@ WEIGHTS = ("model.safetensors", "model.pth")
 RISK_TABLES = ("risk_table_map.json", "risk_table_map.pkl")
 IMPUTE = ("impute_dict.json", "impute_dict.pkl")
 REQUIRED = ((HYPERPARAMETERS,), (MODEL_ARTIFACTS,), WEIGHTS, RISK_TABLES, IMPUTE)
+
+M = TypeVar("M", bound=BaseModel)
+_LONGEST_KEY = 80
+_PROBLEMS_NAMED = 10
 
 SAFE_ADVICE = (
     "have the job that trained the model save tensors, numpy arrays and plain values only"
@@ -85,6 +91,43 @@ def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptArtifactError(f"{where} holds a {type(value).__name__}, not an object", where=where)
     return value
+
+
+def read_validated(
+    path: Path, model: type[M], *, most_bytes: int, corrupt: Callable[[list[str]], CorruptArtifactError]
+) -> M | None:
+    """Read a JSON file that a stranger may have written, by a pydantic model; None where there is none.
+
+    Args:
+        path: The file.
+        model: What it must hold.
+        most_bytes: A larger one is not read.
+        corrupt: Makes the error from what is wrong, a line each.
+
+    Raises:
+        CorruptArtifactError: It cannot be read, or is not what it should be; it lists what is wrong.
+    """
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise corrupt([f"it is larger than {most_bytes >> 20} MiB"])
+        return model.model_validate_json(content)
+    except OSError as error:
+        raise corrupt([error.strerror or str(error)]) from error
+    except ValidationError as error:
+        problems = [_problem_line(problem) for problem in error.errors(include_url=False)]
+        more = len(problems) - _PROBLEMS_NAMED
+        named = [*problems[:_PROBLEMS_NAMED], *([f"and {more} more"] if more > 0 else [])]
+        raise corrupt(named) from error
+
+
+def _problem_line(problem: Any) -> str:
+    where = ".".join(ascii(part).strip("'")[:_LONGEST_KEY] for part in problem["loc"])  # a stranger's words
+    message: str = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
 
 
 @contextmanager

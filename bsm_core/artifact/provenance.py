@@ -8,15 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from bsm_core.artifact.files import read_validated
 from bsm_core.errors import CorruptArtifactError
 
 PROVENANCE = "provenance.json"
 MOST_BYTES = 4 * 2**20
 """An artifact is data from somewhere else."""
 
-_PROBLEMS_NAMED = 10
 _Word = Annotated[str, Field(pattern="^[ -~]{1,300}$")]
 """Something short that errors repeat to a terminal."""
 
@@ -75,27 +75,13 @@ def read_provenance(folder: Path) -> Provenance | None:
     Raises:
         CorruptArtifactError: The file cannot be read, or is not what it should be; it lists what is wrong.
     """
-    path = folder / PROVENANCE
-    if not path.exists():
-        return None
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise _corrupt([f"it is larger than {MOST_BYTES >> 20} MiB"])
-        return Provenance.model_validate_json(content)
-    except OSError as error:
-        raise _corrupt([error.strerror or str(error)]) from error
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-        raise _corrupt([f"{'.'.join(ascii(p)[:80] for p in e['loc'])}: {e['msg']}" for e in problems]) from error
+    return read_validated(folder / PROVENANCE, Provenance, most_bytes=MOST_BYTES, corrupt=_corrupt)
 
 
 def _corrupt(problems: list[str]) -> CorruptArtifactError:
-    more = len(problems) - _PROBLEMS_NAMED
     return CorruptArtifactError(
         f"{PROVENANCE} does not say what made this artifact",
         where=PROVENANCE,
-        details=[*problems[:_PROBLEMS_NAMED], *([f"and {more} more"] if more > 0 else [])],
+        details=problems,
         fix="make it anew with `bsm pack MODEL_DIR NEW`, or remove it",
     )

@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from torch import Tensor, nn
 
+from bsm_core.artifact import Artifact
 from bsm_core.batch import Batch, TextBatch
 from bsm_core.errors import ConfigError
 from bsm_core.model import ModelBase, ModelConfig
+from bsm_core.predictor import Predictor
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError
 from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
 from bsm_core.testing.model_subject import TOLERANCE, predict, same
@@ -55,7 +58,7 @@ def refuses_a_bad_config_before_weights(subject: ModelSubject) -> None:
         (key, "missing", _without(subject.config, key, field)) for key, field in own.items() if field.is_required()
     ]
     cases += [(key, repr(bad), {**subject.config, key: bad}) for key in own for bad in _BAD_VALUES]
-    cases += [("num_classes", "0", {**subject.config, "num_classes": 0})]
+    cases += [("num_classes", "0", {**subject.config, "num_classes": 0, "is_binary": False})]
     for key, what, config in cases:
         with _no_weights(f"config key {key!r}, {what}"):
             try:
@@ -202,11 +205,6 @@ def takes_rows_without_text(subject: ModelSubject) -> None:
 @CHECKS.add("keep everything that a prediction depends on in the config, in parameters, or in registered buffers")
 def comes_back_from_an_artifact(subject: ModelSubject) -> None:
     """Saved as an artifact and loaded in a new process, strictly and as data alone, it scores the same."""
-    import pyarrow as pa
-
-    from bsm_core.artifact import Artifact
-    from bsm_core.predictor import Predictor
-
     cls = subject.cls
     if cls.__module__ == "__main__" or "." in cls.__qualname__:
         raise CheckSkippedError(
@@ -219,7 +217,7 @@ def comes_back_from_an_artifact(subject: ModelSubject) -> None:
         )
         predictor = Predictor.load(Artifact.load(artifact))
         predictor.model = model
-        here = predictor.predict(pa.table({name: list(values) for name, values in ROWS.items()}))
+        here = predictor.predict(_rows(predictor))
         try:
             there = elsewhere(scores_of, cls.__module__, cls.__name__, str(artifact))
         except ElsewhereError as error:
@@ -228,16 +226,19 @@ def comes_back_from_an_artifact(subject: ModelSubject) -> None:
 
 
 def scores_of(module: str, name: str, artifact: str) -> list[list[float]]:
-    """The probabilities of :data:`~bsm_core.testing.toys.ROWS` by an artifact, in this process."""
-    import pyarrow as pa
-
-    from bsm_core.artifact import Artifact
-    from bsm_core.predictor import Predictor
-
+    """The probabilities of some rows by an artifact, in this process."""
     with isolated_registry(model_classes={"toy": f"{module}:{name}"}):
-        frame = Predictor.load(Artifact.load(Path(artifact))).predict(pa.table({n: list(v) for n, v in ROWS.items()}))
+        predictor = Predictor.load(Artifact.load(Path(artifact)))
+        frame = predictor.predict(_rows(predictor))
     scores: list[list[float]] = json.loads(json.dumps(frame.to_numpy().tolist()))
     return scores
+
+
+def _rows(predictor: Predictor) -> pa.Table:
+    """Rows of the columns that an artifact reads."""
+    texts = {field.column for field in predictor.preprocessor.config.text_fields}
+    columns = predictor.preprocessor.wanted
+    return pa.table({name: list(ROWS.get(name, ROWS["text" if name in texts else "a"])) for name in columns})
 
 
 @CHECKS.add("use every parameter; call requires_grad_(False) on those that are there only because artifacts hold them")

@@ -16,7 +16,7 @@ from bsm_core.testing.toys import CONFIG, VOCABULARY
 
 TOLERANCE = 1e-6
 """How far off a probability may be where nothing but the neighbours differs."""
-_TEXTS = ("text", "notes")
+_TEXTS = ("text_name", "primary_text_name", "secondary_text_name")
 
 
 class ModelSubject(Subject):
@@ -61,30 +61,30 @@ class ModelSubject(Subject):
 
     def batch(self, rows: Sequence[int], *, length: int | None = None, empty: Sequence[int] = ()) -> Batch:
         """Some of eight rows; their chunks are of ``length`` tokens, where it is given; ``empty`` rows have none."""
-        texts = {}
-        for column, seed in zip(_TEXTS, (0, 1), strict=True):
-            chunks = _chunks(seed, length)
+        texts, config = {}, self.config
+        for seed, column in enumerate(dict.fromkeys(config[key] for key in _TEXTS if config.get(key))):
+            chunks = self._chunks(seed, length)
             texts[column] = TextBatch.from_rows([[] if row in empty else chunks[row] for row in rows])
-        values = torch.randn(8, len(self.config["tab_field_list"]), generator=torch.Generator().manual_seed(2))
+        values = torch.randn(8, len(config["tab_field_list"]), generator=torch.Generator().manual_seed(2))
         return Batch(len(rows), texts, values[list(rows)], torch.tensor(rows) % self.classes)
 
-    @property
+    @cached_property
     def classes(self) -> int:
         """The number of classes."""
-        return int(self.config["num_classes"])
+        return self.build().config.num_classes
 
+    def _chunks(self, seed: int, length: int | None) -> list[list[list[int]]]:
+        """Eight rows of one to three chunks of one to sixteen tokens, or as many as the config has room for."""
+        generator, most = torch.Generator().manual_seed(seed), min(16, self.config["max_sen_len"])
+        tokens = min(VOCABULARY, self.config["vocab_size"], self.config["embedding_shape"][0])
 
-def _chunks(seed: int, length: int | None) -> list[list[list[int]]]:
-    """Eight rows of one to three chunks of one to sixteen tokens."""
-    generator = torch.Generator().manual_seed(seed)
+        def below(high: int) -> int:
+            return int(torch.randint(high, (1,), generator=generator))
 
-    def below(high: int) -> int:
-        return int(torch.randint(high, (1,), generator=generator))
+        def chunk() -> list[int]:
+            return [1 + below(tokens - 1) for _ in range(min(length, most) if length else 1 + below(most))]
 
-    return [
-        [[1 + below(VOCABULARY - 1) for _ in range(length or 1 + below(16))] for _ in range(1 + below(3))]
-        for _ in range(8)
-    ]
+        return [[chunk() for _ in range(1 + below(3))] for _ in range(8)]
 
 
 def predict(model: ModelBase, batch: Batch) -> Tensor:

@@ -160,7 +160,8 @@ def test_a_run_with_a_strangers_step(stranger, tmp_path, capfd, workers):
 STARTS = """
 import multiprocessing
 ours, theirs = multiprocessing.Pipe()
-multiprocessing.get_context("fork").Process(target=theirs.recv, daemon=True).start()
+helper = multiprocessing.get_context("fork").Process(target=theirs.recv, daemon=True)
+helper.start()
 """
 
 
@@ -169,6 +170,8 @@ def test_a_run_with_a_step_that_starts_a_process_when_it_is_imported(stranger, t
     artifact = stranger(STARTS)
     assert run(tmp_path, artifact, workers=0) == 0
     assert "acme 2.0 starts processes when it is imported" in capfd.readouterr().err
+    sys.modules["acme"].ours.send("done")
+    sys.modules["acme"].helper.join()
     assert run(tmp_path, artifact, workers=1) == 1
     failure = (tmp_path / "out/_FAILURE").read_text()
     assert failure.startswith("ComponentLoadError: text step 'acme_shout' could not be loaded: AssertionError: ")

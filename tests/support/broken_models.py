@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -13,6 +14,18 @@ from bsm_core.testing.toy_model import ToyConfig, ToyMean
 
 class Good(ToyMean):
     """Mean embedding, features, a Linear."""
+
+
+class Particular(ToyMean):
+    """Another column, other features, two classes, short chunks, few words."""
+
+    example_config: ClassVar = {
+        "text_name": "chat",
+        "tab_field_list": ["x"],
+        "is_binary": True,
+        "max_sen_len": 4,
+        "vocab_size": 64,
+    }
 
 
 class NeedyConfig(ToyConfig):

@@ -18,8 +18,9 @@ def no_gpu(monkeypatch):
     monkeypatch.setattr(model_checks, "second_device", lambda: None)
 
 
-def test_a_good_model_class_passes_everything():
-    report = check_model_class(broken_models.Good)
+@pytest.mark.parametrize("model_class", [broken_models.Good, broken_models.Particular])
+def test_a_good_model_class_passes_everything(model_class):
+    report = check_model_class(model_class)
     assert report.counts == {"passed": len(CHECKS) - 1, "failed": 0, "skipped": 1}, report.to_text()
     assert {r.check.name: r.message for r in report.results if r.status == "skipped"} == NO_GPU
 

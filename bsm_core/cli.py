@@ -13,7 +13,7 @@ from typing import Any
 
 from bsm_core import __version__
 from bsm_core.artifact.files import writing
-from bsm_core.errors import BSMError, UsageError
+from bsm_core.errors import BSMError, HookFailedError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -210,6 +210,8 @@ def _finish_packed(folder: Path, data: Path | None, check_rows: bool) -> None:
         _check_packed(folder, data)
     try:
         add_provenance(folder)
+    except HookFailedError:
+        raise
     except BSMError as error:  # the artifact is whole all the same, and may be meant for another machine
         print(f"packed without a record of what made it: {error.one_line()}", file=sys.stderr)
 

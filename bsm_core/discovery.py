@@ -87,11 +87,13 @@ class Failure:
         provider: Whose it is.
         reason: Why, and what to do about it.
         names: Names of the entry points that are lost by it.
+        guard: Whether a guard is among them, without which nothing may run.
     """
 
     provider: Provider
     reason: str
     names: tuple[str, ...] = ()
+    guard: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,20 +170,27 @@ def _read(provider: Provider, entry_points: list[importlib.metadata.EntryPoint])
     versions = {int(match[1]) for e in entry_points if (match := _CONTRACT.match(e.group))}
     if CONTRACT not in versions:
         names = tuple(sorted({entry_point.name for entry_point in entry_points}))
-        yield Failure(provider, _other_contract(provider, versions, entry_points[0].group), names)
+        reason = _other_contract(provider, versions, entry_points[0].group)
+        yield Failure(provider, reason, names, any(map(_is_guard, entry_points)))
         return
+    ours = {e.name for e in entry_points if GROUPS.get(e.group) == "guard"}
     for entry_point in entry_points:
         match = _CONTRACT.match(entry_point.group)
-        if match and int(match[1]) != CONTRACT:
+        if match and int(match[1]) != CONTRACT and not (_is_guard(entry_point) and entry_point.name not in ours):
             continue  # for other hosts
         problem = _problem(entry_point)
         if problem:
             reason = f"entry point {entry_point.name!r} of {entry_point.group!r}: {problem}"
-            yield Failure(provider, reason, (entry_point.name,))
+            yield Failure(provider, reason, (entry_point.name,), _is_guard(entry_point))
         else:
             target = entry_point.value.partition("[")[0].strip()
             kind = GROUPS[entry_point.group]
             yield Component(kind, entry_point.name, target, provider, tuple(entry_point.extras))
+
+
+def _is_guard(entry_point: importlib.metadata.EntryPoint) -> bool:
+    """Whether it is, or was meant to be, a guard."""
+    return "guard" in entry_point.group
 
 
 def _other_contract(provider: Provider, versions: set[int], group: str) -> str:

@@ -6,10 +6,12 @@ that fails fails the run; an observer that fails is a warning and a count.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -71,6 +73,13 @@ class _Plugin:
     manager: pluggy.PluginManager
 
 
+def without_hooks(registry: Registry) -> Registry:
+    """The same registry, less its guards and observers."""
+    components = [c for c in registry.components if c.kind not in ("guard", "observer")]
+    failures = [failure for failure in registry.failures if not failure.guard]
+    return Registry(components, failures, registry.blocked, registry.hidden)
+
+
 class Hooks:
     """The guards and observers of a registry, loaded.
 
@@ -78,19 +87,33 @@ class Hooks:
         registry: The plugins; without guards and observers, hooks cost nothing.
 
     Raises:
-        HookFailedError: A guard cannot be loaded.
+        HookFailedError: A guard cannot be loaded, or not even be read.
     """
 
     def __init__(self, registry: Registry) -> None:
+        for failure in registry.failures:
+            if failure.guard:
+                names = ", ".join(map(repr, failure.names))
+                raise HookFailedError(
+                    f"guard {names} of {failure.provider} cannot be used: {failure.reason}",
+                    where=failure.provider.location,
+                    fix=f"repair or uninstall {failure.provider.distribution}, or leave it out with BSM_PLUGINS",
+                )
+        self._registry = registry
         self._plugins: list[_Plugin] = []
-        self._warned: set[tuple[str, str]] = set()
-        self._failures: dict[str, float] = {}
-        for component in registry.components:
-            if component.kind in ("guard", "observer"):
-                try:
-                    self._plugins.append(_Plugin(component, manager_of(component)))
-                except BSMError as error:
-                    self._failed(component, "(loading)", error)
+        self._warned: set[tuple[Component, str]] = set()
+        self._failures: Counter[str] = Counter()
+        components = [c for c in registry.components if c.kind in ("guard", "observer")]
+        self._shared = {name for name, count in Counter(c.name for c in components).items() if count > 1}
+        for component in components:
+            try:
+                self._plugins.append(_Plugin(component, manager_of(component)))
+            except BSMError as error:
+                self._failed(component, "(loading)", error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Other processes load the plugins again: a plugin's object is never pickled.
+        return Hooks, (self._registry,)
 
     def __bool__(self) -> bool:
         return bool(self._plugins)
@@ -102,13 +125,11 @@ class Hooks:
 
     def artifact_loaded(self, artifact: Artifact) -> None:
         """Call :func:`~bsm_core.hookspecs.bsm_artifact_loaded`; raises :class:`HookFailedError`, as all of these do."""
-        for _ in self._call("bsm_artifact_loaded", artifact=artifact):
-            pass
+        self._call("bsm_artifact_loaded", lambda: {"artifact": artifact})
 
     def window_start(self, batch: Batch) -> None:
         """Call :func:`~bsm_core.hookspecs.bsm_window_start`."""
-        for _ in self._call("bsm_window_start", batch=batch):
-            pass
+        self._call("bsm_window_start", lambda: {"batch": _copied(batch)})
 
     def window_end(self, batch: Batch, probabilities: Tensor) -> dict[str, float]:
         """Call :func:`~bsm_core.hookspecs.bsm_window_end`.
@@ -118,34 +139,47 @@ class Hooks:
             window, as ``hook:<entry point>``.
         """
         counts: dict[str, float] = {}
-        for plugin in self._plugins:
-            # Each gets a copy: what a plugin writes into it changes no prediction, and nothing that others see.
-            for numbers in self._call_one(plugin, "bsm_window_end", batch=batch, probabilities=probabilities.clone()):
-                try:
-                    counts |= _numbers(plugin.component.name, numbers)
-                except (TypeError, ValueError) as error:
-                    self._failed(plugin.component, "bsm_window_end", error)
-        counts |= self._failures
-        self._failures = {}
-        return counts
+        answers = self._call(
+            "bsm_window_end", lambda: {"batch": _copied(batch), "probabilities": probabilities.clone()}
+        )
+        for component, numbers in answers:
+            try:
+                counts |= _numbers(self._label(component), numbers)
+            except (TypeError, ValueError) as error:
+                self._failed(component, "bsm_window_end", error)
+        return counts | self.take_failures()
 
     def committed(self, committed: Committed, record: Mapping[str, Any]) -> None:
         """Call :func:`~bsm_core.hookspecs.bsm_committed`."""
-        for _ in self._call("bsm_committed", committed=committed, record=record):
-            pass
+        self._call("bsm_committed", lambda: copy.deepcopy({"committed": committed, "record": record}))
 
-    def _call(self, hook: str, **arguments: Any) -> Iterator[Any]:
+    def take_failures(self) -> dict[str, float]:
+        """How often observers failed since it was last asked, as ``hook:<entry point>``."""
+        failures, self._failures = self._failures, Counter()
+        return dict(failures)
+
+    def _call(self, hook: str, arguments: Callable[[], dict[str, Any]]) -> list[tuple[Component, Any]]:
+        """What the plugins that implement a hook answer.
+
+        Each is given arguments of its own: what it writes into them changes no prediction, no record, and nothing that
+        the others see.
+        """
+        answers = []
         for plugin in self._plugins:
-            yield from self._call_one(plugin, hook, **arguments)
-
-    def _call_one(self, plugin: _Plugin, hook: str, **arguments: Any) -> list[Any]:
-        """What one plugin answers: nothing, or one thing."""
-        try:
-            answers: list[Any] = getattr(plugin.manager.hook, hook)(**arguments)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's plugin may fail in any way
-            self._failed(plugin.component, hook, error)
-            return []
+            caller = getattr(plugin.manager.hook, hook)
+            if not caller.get_hookimpls():
+                continue
+            given = arguments()
+            try:
+                answers += [(plugin.component, answer) for answer in caller(**given)]
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's plugin may fail in any way
+                self._failed(plugin.component, hook, error)
         return answers
+
+    def _label(self, component: Component) -> str:
+        """What counts call a plugin: its entry point, with its distribution where another has one of that name."""
+        shared = component.name in self._shared
+        return f"{component.provider.distribution}/{component.name}" if shared else component.name
 
     def _failed(self, component: Component, hook: str, error: BaseException) -> None:
         what = f"{WORDS[component.kind]} {component.name!r} failed in {hook}: {_said(error)}"
@@ -157,11 +191,15 @@ class Hooks:
                 fix=(error.fix if isinstance(error, BSMError) else None)
                 or f"see what it refuses, or uninstall {component.provider.distribution}",
             ) from error
-        key = f"hook:{component.name}"
-        self._failures[key] = self._failures.get(key, 0) + 1
-        if (component.name, hook) not in self._warned:
-            self._warned.add((component.name, hook))
+        self._failures[f"hook:{self._label(component)}"] += 1
+        if (component, hook) not in self._warned:
+            self._warned.add((component, hook))
             log.warning("%s (%s); the run goes on", what, place(component))
+
+
+def _copied(batch: Batch) -> Batch:
+    """The batch with tensors of its own; what travels to the part stays what it is."""
+    return replace(copy.deepcopy(replace(batch, window=None)), window=batch.window)
 
 
 def _said(error: BaseException) -> str:

@@ -58,7 +58,7 @@ class Predictor:
         self.model = model
         self.preprocessor = preprocessor
         self.components = tuple(components)
-        self.hooks = hooks or Hooks(Registry([]))
+        self.hooks = Hooks(Registry([])) if hooks is None else hooks
 
     @classmethod
     def from_artifact(

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.files import hashes
 from bsm_core.artifact.provenance import PROVENANCE, ComponentRecord, Provenance, read_provenance, write_provenance
@@ -36,7 +38,7 @@ def record_of(component: Component, name: str, column: str | None = None, **para
         distribution=component.provider.distribution,
         version=component.provider.version,
         object=component.target,
-        **{key: json.loads(json.dumps(values, default=_described)) for key, values in parameters.items()},
+        **{key: _plain(values) for key, values in parameters.items()},
     )
 
 
@@ -64,8 +66,8 @@ def add_provenance(folder: Path, registry: Registry | None = None) -> None:
         BSMError: The artifact cannot be loaded.
     """
     predictor = Predictor.load(Artifact.load(folder), registry=registry)
-    files = {name: digest for name, digest in hashes(folder).items() if name != PROVENANCE}
-    write_provenance(folder, Provenance(components=components_of(predictor), versions=installed(), files=files))
+    recorded = Provenance(components=components_of(predictor), versions=installed(), files=_others(hashes(folder)))
+    write_provenance(folder, recorded)
 
 
 def require_same(artifact: Artifact, predictor: Predictor) -> None:
@@ -85,7 +87,7 @@ def require_same(artifact: Artifact, predictor: Predictor) -> None:
     differences = [
         *_components(then.components, components_of(predictor)),
         *_changes("library {}", then.versions, installed()),
-        *_changes("file {}", then.files, {n: h for n, h in artifact.hashes.items() if n != PROVENANCE}, shown=12),
+        *_changes("file {}", then.files, _others(artifact.hashes), shown=12),
     ]
     if differences:
         raise ProvenanceError(
@@ -102,7 +104,7 @@ def _components(then: list[ComponentRecord], now: list[ComponentRecord]) -> Iter
         yield f"components were {_named(then)}, are {_named(now)}"
         return
     for before, after in zip(then, now, strict=True):
-        what = f"{before.kind.replace('_', ' ')} {before.name}"
+        what = f"{before.kind.replace('_', ' ')} {before.name}" + (f" of {before.column!r}" if before.column else "")
         for key in ("distribution", "version", "object"):
             if (was := getattr(before, key)) != (now_is := getattr(after, key)):
                 yield f"{what}: {key} was {was}, is {now_is}"
@@ -112,13 +114,30 @@ def _components(then: list[ComponentRecord], now: list[ComponentRecord]) -> Iter
 
 def _changes(what: str, then: Mapping[str, Any], now: Mapping[str, Any], shown: int = 40) -> Iterator[str]:
     for name in {**then, **now}:
-        was, now_is = (str(side[name])[:shown] if name in side else "not there" for side in (then, now))
-        if then.get(name) != now.get(name):
-            yield f"{what.format(name)} was {was}, is {now_is}"
+        was, now_is = (_printable(side[name])[:shown] if name in side else "not there" for side in (then, now))
+        if then.get(name, _printable) != now.get(name, _printable):  # which no record holds: null is a value
+            yield f"{what.format(_printable(name))} was {was}, is {now_is}"
 
 
 def _named(records: list[ComponentRecord]) -> str:
     return ", ".join(record.name for record in records) or "none"
+
+
+def _printable(value: Any) -> str:
+    """A stranger's words, fit for a terminal."""
+    return ascii(str(value))[1:-1]
+
+
+def _others(digests: Mapping[str, str]) -> dict[str, str]:
+    """The digests of all files but the record; a name that is no Unicode is spelt out."""
+    named = {name.encode(errors="backslashreplace").decode(): digest for name, digest in digests.items()}
+    return {name: digest for name, digest in named.items() if name != PROVENANCE}
+
+
+def _plain(values: Any) -> Any:
+    """JSON values that every reader of JSON takes: NaN as text, and of lone surrogates question marks."""
+    text = json.dumps(to_jsonable_python(values, fallback=_described, bytes_mode="base64"), ensure_ascii=False)
+    return json.loads(text.encode(errors="replace"), parse_constant=str)
 
 
 def _described(value: Any) -> str:

@@ -89,7 +89,7 @@ class Description:
             ("embedding", [f"{self.embedding_shape}"] if self.embedding_shape else []),
             ("versions", [f"{name} {version}" for name, version in self.versions.items()]),
             ("self-check", [_self_check_line(self.self_check)] if self.self_check else []),
-            ("recorded", [_recorded_line(item) for item in self.provenance.get("components", [])]),
+            ("recorded", _recorded_lines(self.provenance) if self.provenance else []),
             ("provided by", [_component_line(item) for item in self.components]),
             ("files", [f"{item['sha256'][:12]}  {_size(item['bytes']):>9}  {item['name']}" for item in self.files]),
             ("warnings", self.warnings),
@@ -284,9 +284,12 @@ def _self_check_line(item: Mapping[str, Any]) -> str:
     return f"{item['rows']} row(s), {item['precision']} on {item['device']}, {made_with}"
 
 
-def _recorded_line(item: Mapping[str, Any]) -> str:
-    kind = item["kind"].replace("_", " ")
-    return f"{kind} {item['name']}: {item['distribution']}=={item['version']}:{item['object']}"
+def _recorded_lines(recorded: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{item['kind'].replace('_', ' ')} {item['name']}: {item['distribution']}=={item['version']}:{item['object']}"
+        for item in recorded["components"]
+    ]
+    return [*lines, ", ".join(f"{name} {version}" for name, version in recorded["versions"].items())]
 
 
 def _component_line(item: Mapping[str, Any]) -> str:

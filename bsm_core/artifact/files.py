@@ -107,7 +107,7 @@ def read_validated(
     Raises:
         CorruptArtifactError: It cannot be read, or is not what it should be; it lists what is wrong.
     """
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         with path.open("rb") as file:

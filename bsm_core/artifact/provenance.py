@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bsm_core.artifact.files import read_validated
-from bsm_core.errors import CorruptArtifactError
+from bsm_core.errors import ArtifactError, CorruptArtifactError
 
 PROVENANCE = "provenance.json"
-MOST_BYTES = 4 * 2**20
+MOST_BYTES = 16 * 2**20
 """An artifact is data from somewhere else."""
 
-_Word = Annotated[str, Field(pattern="^[ -~]{1,300}$")]
-"""Something short that errors repeat to a terminal."""
+_Word = Annotated[str, Field(pattern=r"^\P{C}+$", max_length=300)]
+"""Something short, without control characters: `bsm inspect` and errors repeat it to a terminal."""
 
 
 class ComponentRecord(BaseModel):
@@ -61,12 +61,23 @@ class Provenance(BaseModel):
     format: Literal[1] = 1
     components: Annotated[list[ComponentRecord], Field(max_length=1000)]
     versions: Annotated[dict[_Word, _Word], Field(max_length=64)]
-    files: Annotated[dict[_Word, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]], Field(max_length=10_000)]
+    files: Annotated[dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]], Field(max_length=10_000)]
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
-    """Write it into an artifact's folder; the same content gives the same bytes."""
-    (folder / PROVENANCE).write_text(provenance.model_dump_json(indent=2) + "\n", "utf-8")
+    """Write it into an artifact's folder; the same content gives the same bytes.
+
+    Raises:
+        ArtifactError: It is too large to be read again.
+    """
+    content = (provenance.model_dump_json(indent=2) + "\n").encode()
+    if len(content) > MOST_BYTES:
+        raise ArtifactError(
+            f"what made the artifact takes {len(content) / 2**20:.1f} MiB to say, more than {MOST_BYTES >> 20}",
+            where=PROVENANCE,
+            fix="leave long lists out of the config",
+        )
+    (folder / PROVENANCE).write_bytes(content)
 
 
 def read_provenance(folder: Path) -> Provenance | None:

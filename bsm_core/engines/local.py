@@ -151,6 +151,8 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     artifact = Artifact.load(job.artifact)
     rows = read_check_rows(job.artifact) if settings.self_check else None
     predictor = Predictor.load(artifact, batch_size=settings.batch_size, keep=list(keep))
+    if rank:
+        predictor.hooks.take_failures()  # so far they are those of every process, and count once
     told = settings.run_record or predictor.hooks
     hashes = artifact.hashes if told and not rank else {}  # now: files may change while we work
     if settings.strict:
@@ -188,6 +190,8 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
         seconds=time.time() - job.began,
     )
     predictor.hooks.committed(committed, record)
+    for key, count in predictor.hooks.take_failures().items():
+        record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
     sink.succeed(record if settings.run_record else None)
     return committed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pickle
 
 import pytest
 import torch
@@ -137,8 +138,22 @@ def test_an_observer_that_raises_is_a_warning_and_the_run_goes_on(install, data,
     assert (data.out / "_SUCCESS").exists()
     said = f"observer 'acme_drift' failed in {hook}: SystemExit: out of disk (acme_hooks of acme 2.0); the run goes on"
     assert [r.message for r in caplog.records].count(said) == 1
-    counted = {"bsm_window_start": 3, "bsm_window_end": 3, "bsm_artifact_loaded": 1}.get(hook)
-    assert done.counts == ({"hook:acme_drift": counted} if counted else {})
+    assert done.counts == {"hook:acme_drift": 3 if "window" in hook else 1}
+
+
+@both
+@pytest.mark.parametrize("hook", ["bsm_artifact_loaded", "bsm_committed"])
+def test_a_failure_of_every_process_counts_once(install, data, hook, devices):
+    install(f"{hook}({ARGUMENTS[hook]})", "raise ValueError")
+    data(window_rows=10, run_record=True, **devices)
+    assert record(data)["counts"] == {"hook:acme_drift": 1}
+
+
+@both
+def test_an_observer_that_cannot_be_loaded_counts_once(install, data, devices):
+    install("bsm_windows_start(batch)", "pass")
+    data(window_rows=10, run_record=True, **devices)
+    assert record(data)["counts"] == {"hook:acme_drift": 1}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +194,7 @@ def test_a_hook_changes_no_prediction(install, data, devices):
 def test_a_hook_that_there_is_not(install, data, kind, hook, said, caplog, quiet_log):
     install(hook, "pass", kind)
     if kind == "observers":
-        assert data().rows == 23
+        assert data().counts == {"hook:acme_drift": 1}
         assert "observer 'acme_drift' failed in (loading): " in caplog.text
         return
     with pytest.raises(HookFailedError) as caught:
@@ -198,6 +213,75 @@ def test_hooks_that_cannot_be_imported(install, data, kind, caplog, quiet_log):
     with pytest.raises(HookFailedError) as caught:
         data()
     assert said.replace("observer", "guard") in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "said"),
+    [
+        ("guards", "Acme-Vouch", "its name is not lower_snake"),
+        ("bsm.v1.guard", "acme_vouch", "there is no such group; did you mean 'bsm.v1.guards'?"),
+        ("bsm.v2.guards", "acme_vouch", "there is no such group"),
+        ("bsm.guards", "acme_vouch", "declares no version of the plugin contract"),
+    ],
+)
+@pytest.mark.parametrize("beside", [True, False], ids=["beside a good one", "alone"])
+def test_a_guard_that_cannot_be_read_is_not_passed_over(install, data, tmp_path, group, name, said, beside):
+    install("bsm_window_start(batch)", "pass")
+    good = {"observers": {"acme_drift": "acme_hooks"}} if beside else {}
+    write_distribution(tmp_path / "site", "acme-vouch", {}, {**good, group: {name: "acme_vouch"}})
+    default_registry.cache_clear()
+    with pytest.raises(HookFailedError) as caught:
+        data()
+    assert "acme-vouch 1.0 cannot be used: " in caught.value.what
+    if not (beside and group == "bsm.guards") and not (group == "bsm.v2.guards" and not beside):
+        assert said in caught.value.what
+
+
+def test_a_guard_for_two_hosts_is_one(install, data, tmp_path):
+    groups = {"guards": {"acme_vouch": "acme_vouch"}, "bsm.v2.guards": {"acme_vouch": "acme_vouch_2"}}
+    code = "from bsm_core import hookimpl\n@hookimpl\ndef bsm_window_start():\n    pass\n"
+    write_distribution(tmp_path / "site", "acme-vouch", {"acme_vouch": code}, groups)
+    default_registry.cache_clear()
+    assert data().rows == 23
+
+
+@both
+def test_a_hook_changes_no_batch(install, data, devices):
+    plain = data(**devices).path.read_bytes()
+    install("bsm_window_start(batch)", "batch.features.zero_(); [t.tokens.zero_() for t in batch.texts.values()]")
+    done = data(**devices)
+    assert done.path.read_bytes() == plain
+    assert done.counts == {}
+
+
+def test_a_hook_changes_no_record(install, data):
+    body = "record['components'].clear(); record['rows'] = committed.counts['a'] = 0"
+    install("bsm_committed(committed, record)", body)
+    assert data(run_record=True).counts == {}
+    assert (record(data)["rows"], len(record(data)["components"])) == (23, 4)
+
+
+def test_two_plugins_of_one_name_are_counted_apart(install, data, tmp_path):
+    install("bsm_window_end(batch)", "return {'rows': batch.rows}")
+    other = "from bsm_core import hookimpl\n@hookimpl\ndef bsm_window_end():\n    return {'rows': 1}\n"
+    entry_points = {"guards": {"acme_drift": "acme_other"}}
+    write_distribution(tmp_path / "site", "acme-two", {"acme_other": other}, entry_points)
+    default_registry.cache_clear()
+    assert data().counts == {"plugin:acme/acme_drift:rows": 23, "plugin:acme-two/acme_drift:rows": 1}
+
+
+def test_a_predictor_with_hooks_travels(install, data):
+    install("bsm_artifact_loaded(artifact)", "note('called')")
+    predictor = pickle.loads(pickle.dumps(Predictor.from_artifact(data.artifact)))
+    assert [c.name for c in predictor.hooks.components] == ["acme_drift"]
+    assert install.notes() == [["called"]]
+
+
+def test_without_hooks_is_the_same_registry_less_its_hooks(install):
+    install("bsm_artifact_loaded(artifact)", "pass", "guards")
+    registry = hooks.without_hooks(default_registry())
+    assert registry.names("guard") == []
+    assert registry.names("step") == default_registry().names("step")
 
 
 def test_hooks_are_in_the_record_and_bsm_plugins_leaves_them_out(install, data, monkeypatch):

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
 import torch
 from support.broken_steps import Good
+from support.plugins import component, forget_modules, write_distribution
 from support.toy import toy_rows
 
 from bsm_core import Predictor, cli, provenance
 from bsm_core.artifact import Artifact, describe
-from bsm_core.artifact.provenance import read_provenance
-from bsm_core.errors import CorruptArtifactError, ProvenanceError
-from bsm_core.provenance import add_provenance, components_of, require_same
+from bsm_core.artifact.provenance import Provenance, read_provenance
+from bsm_core.errors import ArtifactError, CorruptArtifactError, ProvenanceError
+from bsm_core.provenance import add_provenance, components_of, record_of, require_same
+from bsm_core.registry import default_registry
 from bsm_core.testing import isolated_registry
 from bsm_core.testing import toy_artifact as write_artifact
 from bsm_core.testing.toys import toy_tokenizer
@@ -103,10 +106,10 @@ def test_an_artifact_without_a_record(toy_artifact):
 @pytest.mark.parametrize(
     ("key", "was", "said"),
     [
-        ("version", "0.9", "step toy_tokens: version was 0.9, is 1.0"),
-        ("distribution", "acme", "step toy_tokens: distribution was acme, is toy-bsm"),
-        ("object", "a:B", "step toy_tokens: object was a:B, is toy_bsm_steps:ToyTokens"),
-        ("used", {"marks": 2}, "step toy_tokens: parameter marks was 2, is not there"),
+        ("version", "0.9", "step toy_tokens of 'chat': version was 0.9, is 1.0"),
+        ("distribution", "acme", "step toy_tokens of 'chat': distribution was acme, is toy-bsm"),
+        ("object", "a:B", "step toy_tokens of 'chat': object was a:B, is toy_bsm_steps:ToyTokens"),
+        ("used", {"marks": 2}, "step toy_tokens of 'chat': parameter marks was 2, is not there"),
     ],
 )
 def test_another_component(recorded, key, was, said):
@@ -150,7 +153,7 @@ def test_other_files(recorded):
         '{"format": 2}',
         '{"format": 1, "components": [], "versions": {"x\\u001b[0m": "1"}, "files": {}}',
         '{"format": 1, "components": [], "versions": {}, "files": {"a": "short"}}',
-        " " * (4 * 2**20 + 1),
+        " " * (16 * 2**20 + 1),
     ],
     ids=["no JSON", "another format", "control characters", "no hash", "too large"],
 )
@@ -159,6 +162,57 @@ def test_a_record_that_is_none(recorded, content):
     with pytest.raises(CorruptArtifactError, match="does not say what made this artifact") as caught:
         compare(recorded)
     assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), {1, 2}, {(1, 2): 3}, b"\xff", object(), len, "\ud800"],
+    ids=["NaN", "infinity", "set", "tuple keys", "bytes", "object", "function", "surrogate"],
+)
+def test_any_parameter_is_recorded_as_json(value):
+    recorded = record_of(component("step", "s", "m:S"), "s", "chat", used={"value": value})
+    text = json.dumps(recorded.model_dump(), allow_nan=False)
+    assert " at 0x" not in text
+    whole = Provenance(components=[recorded], versions={}, files={})
+    assert Provenance.model_validate_json(whole.model_dump_json()) == whole
+
+
+@pytest.mark.parametrize("name", [b"mod\xc3\xa8le.txt", b"a\nb.txt", b"\xff.txt"])
+def test_a_file_may_have_any_name(toy_artifact, name):
+    path = os.fsencode(toy_artifact) + b"/" + name
+    with open(path, "w"):  # noqa: PTH123 - pathlib takes no bytes
+        add_provenance(toy_artifact)
+    compare(toy_artifact)
+    os.unlink(path)  # noqa: PTH108
+    (line,) = differences(toy_artifact)
+    assert line.isascii()
+    assert line.endswith("is not there")
+
+
+def test_a_record_cannot_drive_a_terminal(recorded):
+    edit(recorded, lambda values: values["components"][0]["used"].update({"size": "\x1b[2J", "\x1b]0;x": 1}))
+    found = differences(recorded)
+    assert len(found) == 2
+    assert all(line.isprintable() for line in found)
+
+
+def test_a_record_that_could_not_be_read_is_not_written(toy_artifact, monkeypatch):
+    monkeypatch.setattr("bsm_core.artifact.provenance.MOST_BYTES", 100)
+    with pytest.raises(ArtifactError, match="what made the artifact takes"):
+        add_provenance(toy_artifact)
+    assert not (toy_artifact / "provenance.json").exists()
+
+
+def test_a_guard_keeps_an_artifact_from_being_packed(toy_artifact, tmp_path, monkeypatch, capsys):
+    code = "from bsm_core import hookimpl\n\n@hookimpl\ndef bsm_artifact_loaded():\n    raise ValueError('not today')\n"
+    write_distribution(tmp_path / "site", "acme-vouch", {"acme_vouch": code}, {"guards": {"acme_vouch": "acme_vouch"}})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    default_registry.cache_clear()
+    assert cli.main(["pack", str(toy_artifact), str(tmp_path / "packed")]) == 1
+    assert "HookFailedError: guard 'acme_vouch' failed in bsm_artifact_loaded" in capsys.readouterr().err
+    assert not (tmp_path / "packed").exists()
+    forget_modules(tmp_path / "site")
+    default_registry.cache_clear()
 
 
 def test_strict_is_a_setting_of_the_run(run):
@@ -188,7 +242,9 @@ def test_pack_records_and_inspect_shows(toy_artifact, tmp_path, capsys):
     assert cli.main(["pack", str(toy_artifact), str(packed)]) == 0
     description = describe(packed)
     assert [c["name"] for c in description.provenance["components"]] == ["toy_model", "toy_trap", "toy_tokens"]
-    assert "recorded\n  model class toy_model: toy-bsm==1.0:toy_bsm_model:ToyModel" in description.to_text()
+    text = description.to_text().partition("recorded\n")[2].partition("provided by")[0]
+    assert text.startswith("  model class toy_model: toy-bsm==1.0:toy_bsm_model:ToyModel\n")
+    assert f"torch {installed()['torch']}" in text
 
 
 def test_pack_goes_on_where_a_plugin_is_not_installed(toy_artifact, tmp_path, capsys, monkeypatch):

@@ -10,12 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from support.plugins import forget_modules, write_distribution
 from support.training import BERT, CONFIG, ENCODING, PAIR, files, labelled_rows, save_encoder
 
 from bsm_core import Predictor, train
 from bsm_core.artifact import Artifact, describe
 from bsm_core.artifact.check_rows import read_check_rows
-from bsm_core.errors import ConfigError, DataError, MissingColumnsError, ModelFailedError, UsageError
+from bsm_core.errors import ConfigError, DataError, HookFailedError, MissingColumnsError, ModelFailedError, UsageError
+from bsm_core.provenance import require_same
+from bsm_core.registry import default_registry
 from bsm_core.self_check import check
 from bsm_core.training import run
 from bsm_core.training.metrics import History
@@ -70,6 +73,24 @@ def test_a_job_leaves_an_artifact_that_scores_and_checks_itself_and_nothing_besi
     assert check(predictor, read_check_rows(output)) < 1e-6
 
 
+def test_an_artifact_says_what_made_it(output):
+    train(CONFIG, labelled_rows(), output)
+    artifact = Artifact.load(output)
+    require_same(artifact, Predictor.load(artifact))
+
+
+def test_a_training_job_asks_no_guard(output, tmp_path, monkeypatch):
+    code = "from bsm_core import hookimpl\n\n@hookimpl\ndef bsm_artifact_loaded():\n    raise ValueError('not today')\n"
+    write_distribution(tmp_path / "site", "acme-vouch", {"acme_vouch": code}, {"guards": {"acme_vouch": "acme_vouch"}})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    default_registry.cache_clear()
+    train(CONFIG, labelled_rows(), output)
+    with pytest.raises(HookFailedError, match="not today"):
+        Predictor.from_artifact(output)
+    forget_modules(tmp_path / "site")
+    default_registry.cache_clear()
+
+
 @pytest.mark.parametrize("count", [0, 3])
 def test_how_many_rows_the_artifact_keeps_is_the_configs_to_say(output, count):
     train({**CONFIG, "check_rows": count}, labelled_rows(), output)
@@ -82,7 +103,7 @@ def test_the_artifact_has_the_safe_files_their_twins_and_the_metrics(output):
     assert {
         *("hyperparameters.json", "model_artifacts.pth", "model.safetensors", "model.pth", "risk_table_map.json"),
         *("risk_table_map.pkl", "impute_dict.json", "impute_dict.pkl", "training_metrics.json", "self_check.json"),
-        *("tokenizer", "text_encoder"),
+        *("tokenizer", "text_encoder", "provenance.json"),
     } == set(names(output))
 
 

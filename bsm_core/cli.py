@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -133,14 +134,15 @@ def _new_plugin(arguments: argparse.Namespace) -> int:
     files = new_plugin(arguments.kind, arguments.name, arguments.output, default_registry())
     folder = files[0].parent
     _say("\n".join(map(str, files)))
-    _say(f"To go on: pip install -e {folder}; python -m pytest {folder}")
+    _say(f"To go on: pip install -e '{folder}[test]'; python -m pytest {folder}")
     return 0
 
 
 def _check_plugin(arguments: argparse.Namespace) -> int:
     from bsm_core.testing import check_plugin
 
-    report = check_plugin(arguments.name, on_fail=None)
+    with contextlib.redirect_stdout(sys.stderr):  # what plugins print is not the report
+        report = check_plugin(arguments.name, on_fail=None)
     _say(json.dumps(report.to_dict(), indent=2) if arguments.json else report.to_text())
     return 0 if report.ok else 1
 
@@ -204,6 +206,7 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 def _finish_packed(folder: Path, data: Path | None, check_rows: bool) -> None:
     """Check the packed artifact, and record what makes it here, where that can be had."""
+    from bsm_core.artifact.provenance import PROVENANCE
     from bsm_core.provenance import add_provenance
 
     if check_rows:
@@ -213,7 +216,8 @@ def _finish_packed(folder: Path, data: Path | None, check_rows: bool) -> None:
     except HookFailedError:
         raise
     except BSMError as error:  # the artifact is whole all the same, and may be meant for another machine
-        print(f"packed without a record of what made it: {error.one_line()}", file=sys.stderr)
+        kept = "with the record that it had" if (folder / PROVENANCE).exists() else "without a record of what made it"
+        print(f"packed {kept}: {error.one_line()}", file=sys.stderr)
 
 
 def _check_packed(folder: Path, data: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,7 +129,9 @@ def find() -> Found:
             continue
         provider = _provider(distribution)
         other = first.setdefault(canonical(provider.distribution), provider)
-        if other is provider:
+        if other is provider and _in_front_of(provider, path):
+            found.hidden.append(provider)
+        elif other is provider:
             for part in _read(provider, entry_points):
                 (found.components if isinstance(part, Component) else found.failures).append(part)  # type: ignore[arg-type]
         elif other.location == provider.location:
@@ -139,6 +141,13 @@ def find() -> Found:
     if PROJECT not in first and (reason := lost_its_metadata()):
         found.failures.append(Failure(Provider(PROJECT, __version__), reason))
     return found
+
+
+def _in_front_of(provider: Provider, path: Iterable[str]) -> Provider | None:
+    """The same distribution where it lies further to the front of the path, without entry points of ours."""
+    first = next(iter(importlib.metadata.distributions(name=provider.distribution, path=list(path))), None)
+    front = None if first is None else _provider(first)
+    return None if front is None or front.location == provider.location else front
 
 
 def frozen() -> bool:

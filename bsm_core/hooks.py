@@ -125,7 +125,7 @@ class Hooks:
 
     def artifact_loaded(self, artifact: Artifact) -> None:
         """Call :func:`~bsm_core.hookspecs.bsm_artifact_loaded`; raises :class:`HookFailedError`, as all of these do."""
-        self._call("bsm_artifact_loaded", lambda: {"artifact": artifact})
+        self._call("bsm_artifact_loaded", lambda: {"artifact": _looked_at(artifact)})
 
     def window_start(self, batch: Batch) -> None:
         """Call :func:`~bsm_core.hookspecs.bsm_window_start`."""
@@ -145,7 +145,7 @@ class Hooks:
         for component, numbers in answers:
             try:
                 counts |= _numbers(self._label(component), numbers)
-            except (TypeError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - a stranger's mapping may raise anything
                 self._failed(component, "bsm_window_end", error)
         return counts | self.take_failures()
 
@@ -197,13 +197,24 @@ class Hooks:
             log.warning("%s (%s); the run goes on", what, place(component))
 
 
+def _looked_at(artifact: Artifact) -> Artifact:
+    """The artifact with tables of its own; its weights are too large to be copied."""
+    tables = {name: copy.deepcopy(getattr(artifact, name)) for name in ("risk_tables", "impute", "vocab", "config")}
+    return replace(artifact, weights=dict(artifact.weights), **tables)
+
+
 def _copied(batch: Batch) -> Batch:
     """The batch with tensors of its own; what travels to the part stays what it is."""
     return replace(copy.deepcopy(replace(batch, window=None)), window=batch.window)
 
 
 def _said(error: BaseException) -> str:
-    return error.what if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, BSMError):
+        return error.what
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - its text is a stranger's as well
+        return type(error).__name__
 
 
 def _numbers(name: str, numbers: Any) -> dict[str, float]:
@@ -214,9 +225,10 @@ def _numbers(name: str, numbers: Any) -> dict[str, float]:
     """
     if not isinstance(numbers, Mapping):
         raise TypeError(f"it gave a {type(numbers).__name__}, not a mapping of names to numbers")
-    for key, value in numbers.items():
+    plain = {key: value.item() if hasattr(value, "item") else value for key, value in numbers.items()}
+    for key, value in plain.items():
         if not isinstance(key, str) or not isinstance(value, int | float):
             raise TypeError(f"it gave {key!r}: {value!r}, not a name and a number")
-        if not math.isfinite(value):
+        if not math.isfinite(float(value)):
             raise ValueError(f"it gave {key!r}: {value!r}, which cannot be summed")
-    return {f"plugin:{name}:{key}": value for key, value in numbers.items()}
+    return {f"plugin:{name}:{key}": value for key, value in plain.items()}

@@ -6,7 +6,8 @@ import traceback
 from collections.abc import Mapping
 
 from bsm_core.discovery import Component, Provider
-from bsm_core.errors import ComponentLoadError
+from bsm_core.errors import PluginError
+from bsm_core.hooks import manager_of
 from bsm_core.hookspecs import Kind
 from bsm_core.loading import load_object
 from bsm_core.registry import Registry
@@ -59,7 +60,9 @@ def errors_text(registry: Registry, bases: Mapping[Kind, type]) -> str:
                 registry.load(component, bases[component.kind])
             else:
                 load_object(component)
-        except ComponentLoadError as error:
+            if component.kind in ("guard", "observer"):
+                manager_of(component)
+        except PluginError as error:
             cause = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
             errors.append(f"{component.provider}: {error}\n{cause}".rstrip())
     return "\n\n".join(errors) or "everything that plugins name can be loaded"

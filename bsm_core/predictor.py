@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -12,14 +12,23 @@ import pyarrow as pa
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
+from bsm_core.artifact.provenance import read_provenance
 from bsm_core.config import ArtifactConfig, TextField
 from bsm_core.dataset import Findings, Preprocessor
 from bsm_core.discovery import Component
-from bsm_core.errors import BSMError, ConfigError, DataError, MissingColumnsError, UsageError, nearest
+from bsm_core.errors import (
+    BSMError,
+    ConfigError,
+    DataError,
+    MissingColumnsError,
+    UnknownComponentError,
+    UsageError,
+    nearest,
+)
 from bsm_core.features import Column
 from bsm_core.hooks import Hooks
 from bsm_core.model import ModelBase
-from bsm_core.registry import Registry, default_registry
+from bsm_core.registry import Named, Registry, default_registry
 from bsm_core.steps import Pipeline, StepContext, names_used
 
 if TYPE_CHECKING:
@@ -109,9 +118,7 @@ class Predictor:
         hooks = Hooks(registry)
         hooks.artifact_loaded(artifact)
         config = artifact.config
-        components = [registry.resolve("model_class", config.model_class, where="config.model_class")]
-        for text in config.text_fields:  # every name first: a clash or a typo shows before anything loads
-            components += [registry.resolve("step", step.name, where=f"config.{text.steps_key}") for step in text.steps]
+        components = _resolved(artifact, registry)
         model = _build_model(artifact, registry.load(components[0], ModelBase), batch_size)
         model.component = components[0]
         pipelines = text_pipelines(config, artifact.tokenizer, registry)
@@ -147,6 +154,36 @@ class Predictor:
         with torch.inference_mode():
             probabilities = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()
         return pd.DataFrame(probabilities, columns=self.probability_names, index=index)
+
+
+def _resolved(artifact: Artifact, registry: Registry) -> list[Component]:
+    """The model class and all steps, every name first: a clash or a typo shows before anything loads."""
+    config = artifact.config
+    names: list[tuple[Named, str, str]] = [("model_class", config.model_class, "config.model_class")]
+    names += [("step", step.name, f"config.{t.steps_key}") for t in config.text_fields for step in t.steps]
+    found, missing = [], []
+    for kind, name, where in names:
+        try:
+            found.append(registry.resolve(kind, name, where=where))
+        except UnknownComponentError as error:
+            missing.append((kind, name, error))
+    if missing:
+        _, _, first = missing[0]
+        raise type(first)(
+            first.what,
+            where=first.where,
+            details=[*first.details, *(f"{error.what} ({error.where})" for _, _, error in missing[1:])],
+            fix=_made_with(artifact.folder, {(kind, name) for kind, name, _ in missing}) or first.fix,
+        )
+    return found
+
+
+def _made_with(folder: Path, missing: Collection[tuple[str, str]]) -> str | None:
+    """What to install, where the artifact recorded it."""
+    record = read_provenance(folder)
+    made = [c for c in record.components if (c.kind, c.name) in missing] if record else []
+    wanted = dict.fromkeys(f"{c.distribution}=={c.version}" for c in made)
+    return f"the artifact was made with {' and '.join(wanted)}: install that" if wanted else None
 
 
 def text_pipelines(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,15 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from bsm_core.artifact import Artifact
-from bsm_core.artifact.files import hashes
-from bsm_core.artifact.provenance import PROVENANCE, ComponentRecord, Provenance, read_provenance, write_provenance
+from bsm_core.artifact.files import hashes, sha256
+from bsm_core.artifact.provenance import (
+    PROVENANCE,
+    ComponentRecord,
+    Provenance,
+    other_files,
+    read_provenance,
+    write_provenance,
+)
 from bsm_core.discovery import Component
 from bsm_core.errors import ProvenanceError
 from bsm_core.predictor import Predictor
@@ -38,6 +46,7 @@ def record_of(component: Component, name: str, column: str | None = None, **para
         distribution=component.provider.distribution,
         version=component.provider.version,
         object=component.target,
+        source=_source(component),
         **{key: _plain(values) for key, values in parameters.items()},
     )
 
@@ -66,7 +75,7 @@ def add_provenance(folder: Path, registry: Registry | None = None) -> None:
         BSMError: The artifact cannot be loaded.
     """
     predictor = Predictor.load(Artifact.load(folder), registry=registry)
-    recorded = Provenance(components=components_of(predictor), versions=installed(), files=_others(hashes(folder)))
+    recorded = Provenance(components=components_of(predictor), versions=installed(), files=other_files(hashes(folder)))
     write_provenance(folder, recorded)
 
 
@@ -87,7 +96,7 @@ def require_same(artifact: Artifact, predictor: Predictor) -> None:
     differences = [
         *_components(then.components, components_of(predictor)),
         *_changes("library {}", then.versions, installed()),
-        *_changes("file {}", then.files, _others(artifact.hashes), shown=12),
+        *_changes("file {}", then.files, other_files(artifact.hashes), shown=12),
     ]
     if differences:
         raise ProvenanceError(
@@ -105,8 +114,9 @@ def _components(then: list[ComponentRecord], now: list[ComponentRecord]) -> Iter
         return
     for before, after in zip(then, now, strict=True):
         what = f"{before.kind.replace('_', ' ')} {before.name}" + (f" of {before.column!r}" if before.column else "")
-        for key in ("distribution", "version", "object"):
-            if (was := getattr(before, key)) != (now_is := getattr(after, key)):
+        for key in ("distribution", "version", "object", "source"):
+            was, now_is = (str(getattr(record, key))[:80] for record in (before, after))
+            if was != now_is:
                 yield f"{what}: {key} was {was}, is {now_is}"
         was_used, is_used = ({k: v for k, v in r.used.items() if k not in _OF_THE_RUN} for r in (before, after))
         yield from _changes(f"{what}: parameter {{}}", was_used, is_used, shown=80)
@@ -128,16 +138,26 @@ def _printable(value: Any) -> str:
     return ascii(str(value))[1:-1]
 
 
-def _others(digests: Mapping[str, str]) -> dict[str, str]:
-    """The digests of all files but the record; a name that is no Unicode is spelt out."""
-    named = {name.encode(errors="backslashreplace").decode(): digest for name, digest in digests.items()}
-    return {name: digest for name, digest in named.items() if name != PROVENANCE}
-
-
 def _plain(values: Any) -> Any:
     """JSON values that every reader of JSON takes: NaN as text, and of lone surrogates question marks."""
-    text = json.dumps(to_jsonable_python(values, fallback=_described, bytes_mode="base64"), ensure_ascii=False)
+    text = json.dumps(to_jsonable_python(_sorted(values), fallback=_described, bytes_mode="base64"), ensure_ascii=False)
     return json.loads(text.encode(errors="replace"), parse_constant=str)
+
+
+def _source(component: Component) -> str | None:
+    """The digest of the file of a component's module, which was imported; an edit need not change its version."""
+    module = sys.modules.get(component.target.partition(":")[0])
+    file = getattr(module, "__file__", None)
+    return sha256(Path(file)) if file and Path(file).is_file() else None
+
+
+def _sorted(value: Any) -> Any:
+    """Sets as lists in an order that is the same in every process."""
+    if isinstance(value, set | frozenset):
+        return sorted((_sorted(item) for item in value), key=repr)
+    if isinstance(value, Mapping):
+        return {key: _sorted(item) for key, item in value.items()}
+    return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _described(value: Any) -> str:

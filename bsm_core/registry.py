@@ -142,7 +142,7 @@ class Registry:
             raise ComponentLoadError(
                 f"{WORDS[component.kind]} {component.name!r} is not a subclass of {base.__name__}",
                 where=place(component),
-                fix=f"tell the authors of {component.provider.distribution}, or update it",
+                fix=f"derive it from {base.__name__}, or tell the authors of {component.provider.distribution}",
             )
         return loaded
 
@@ -191,7 +191,8 @@ class Registry:
             return f"did you mean {near!r}?"
         if frozen():
             return "freeze the program again with the metadata of the package that provides it (--copy-metadata)"
-        return "install the package that provides it"
+        beside = ", or let BSM_PLUGINS admit one that it leaves out" if self.blocked else ""
+        return f"install the package that provides it{beside}"
 
 
 @functools.cache

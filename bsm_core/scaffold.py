@@ -18,6 +18,7 @@ from bsm_core.registry import Registry
 
 PluginKind = Literal["step", "model"]
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")  # of the packaging standards (PEP 508)
+_TAKEN = ("conftest", "setup", "bsm")
 _MODULE = re.compile(r"[a-z][a-z0-9_]*")
 _FIX = "choose a name such as 'acme-shout': letters, digits and hyphens, of which the first is a letter"
 
@@ -61,6 +62,8 @@ def _values(name: str) -> Mapping[str, str]:
     module = canonical(name).replace("-", "_")
     if not (_DISTRIBUTION.fullmatch(name) and _MODULE.fullmatch(module)):
         raise UsageError(f"{name!r} is no name for a plugin", fix=_FIX)
+    if module in _TAKEN or module.startswith("test_") or module.endswith("_test"):
+        raise UsageError(f"{name!r} is no name for a plugin: pytest or the installer takes it for its own", fix=_FIX)
     if keyword.iskeyword(module):
         raise UsageError(f"{name!r} is no name for a plugin: {module!r} is a word of Python", fix=_FIX)
     return {

@@ -57,12 +57,14 @@ class TextStep(ABC):
             not: ``"tokenizer"`` (the artifact's tokenizer) or any key of the config, such as ``"max_sen_len"``.
         example_params: Sets of parameters that :mod:`bsm_core.testing` builds the step with; to be given where a
             parameter has no default.
+        example_texts: Texts that it is built for, where it refuses others; for the kit as well.
     """
 
     takes: ClassVar[Kind] = Kind.TEXT
     gives: ClassVar[Kind] = Kind.TEXT
     uses: ClassVar[tuple[str, ...]] = ()
     example_params: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
+    example_texts: ClassVar[Sequence[str]] = ()
 
     @abstractmethod
     def process(self, value: Any) -> Any:
@@ -278,9 +280,16 @@ def build_step(cls: type[TextStep], spec: StepSpec, context: StepContext, where:
             where=where,
             fix=f"define it in {cls.__module__}:{cls.__qualname__}, also where it stands beside process_batch",
         )
-    named = (
-        p.name for p in inspect.signature(cls).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    )
+    parameters = inspect.signature(cls).parameters.values()
+    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if unknown := [name for name in cls.uses if name not in named]:
+        near = {name: nearest(name, named) for name in unknown}
+        raise PipelineError(
+            f"text step {spec.name!r} uses what it does not take: {', '.join(unknown)}",
+            where=where,
+            details=[f"{name}: did you mean {other!r}?" for name, other in near.items() if other],
+            fix=f"name parameters of __init__ in `uses` of {cls.__module__}:{cls.__qualname__}",
+        )
     accepted = [name for name in named if name != "tokenizer" or "tokenizer" not in cls.uses]
     try:
         params, problems = _read_params(cls, spec, accepted)

@@ -107,9 +107,11 @@ def read_validated(
     Raises:
         CorruptArtifactError: It cannot be read, or is not what it should be; it lists what is wrong.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
+        if not (path.is_file() or path.is_dir()):  # a pipe would be waited for; a folder cannot be opened
+            raise corrupt(["it is no file"])
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:

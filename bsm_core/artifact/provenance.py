@@ -5,12 +5,13 @@ This is the file alone; :mod:`bsm_core.provenance` makes it and compares it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bsm_core.artifact.files import read_validated
+from bsm_core.artifact.files import hashes, read_validated
 from bsm_core.errors import ArtifactError, CorruptArtifactError
 
 PROVENANCE = "provenance.json"
@@ -30,6 +31,7 @@ class ComponentRecord(BaseModel):
         column: The text column, of a step.
         distribution, version: Who provides it.
         object: ``"module:Class"``.
+        source: SHA-256 of the file that has the class; None where there is no such file.
         given: The parameters that the config gives.
         used: All its parameters: those, what the artifact provides, and defaults.
     """
@@ -42,6 +44,7 @@ class ComponentRecord(BaseModel):
     distribution: _Word
     version: _Word
     object: _Word
+    source: str | None = None
     given: dict[str, Any] = {}
     used: dict[str, Any] = {}
 
@@ -78,6 +81,19 @@ def write_provenance(folder: Path, provenance: Provenance) -> None:
             fix="leave long lists out of the config",
         )
     (folder / PROVENANCE).write_bytes(content)
+
+
+def refresh_provenance(folder: Path) -> None:
+    """Let the record of an artifact, if it has one, speak of the files that are there now; what made it stays."""
+    record = read_provenance(folder)
+    if record is not None:
+        write_provenance(folder, record.model_copy(update={"files": other_files(hashes(folder))}))
+
+
+def other_files(digests: Mapping[str, str]) -> dict[str, str]:
+    """The digests of all files but the record; a name that is no Unicode is spelt out."""
+    named = {name.encode(errors="backslashreplace").decode(): digest for name, digest in digests.items()}
+    return {name: digest for name, digest in named.items() if name != PROVENANCE}
 
 
 def read_provenance(folder: Path) -> Provenance | None:

@@ -34,7 +34,7 @@ from bsm_core.artifact.files import (
     sha256,
 )
 from bsm_core.artifact.load import Artifact
-from bsm_core.artifact.provenance import PROVENANCE
+from bsm_core.artifact.provenance import PROVENANCE, refresh_provenance
 from bsm_core.artifact.text import ENCODER, TOKENIZER, Part, find_inside, find_part, names_tokenizer, prefix_of
 from bsm_core.artifact.unpack import unpacked
 from bsm_core.config import ArtifactConfig
@@ -154,6 +154,7 @@ def pack(
         artifact = Artifact.load(folder)
         packed = work / "artifact"
         _complete(artifact, packed, safe_only)
+        refresh_provenance(packed)
         before_publishing(packed)
         if to_archive:
             _write_archive(packed, work / destination.name)
@@ -175,7 +176,7 @@ def _complete(artifact: Artifact, packed: Path, safe_only: bool) -> None:
     """Copy the artifact's files and add those that are missing."""
     for path in list_files(artifact.folder):
         name = path.relative_to(artifact.folder).as_posix()
-        if name in (ARCHIVE, PROVENANCE) or (safe_only and name in _PICKLED_TWINS):
+        if name == ARCHIVE or (safe_only and name in _PICKLED_TWINS):
             continue
         _copy(path, packed / name)
     if not (packed / WEIGHTS[0]).exists():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Any, ClassVar, Literal
 
 Level = Literal["MUST", "SHOULD"]
@@ -106,10 +108,14 @@ class Report:
     def to_text(self) -> str:
         """The report for people."""
         lines: list[str] = []
-        for i, result in enumerate(self.results):
-            if not i or result.subject != self.results[i - 1].subject:
-                lines.append(result.subject)
-            lines.append("  " + result.to_text().replace("\n", "\n  "))
+        for subject, results in groupby(self.results, key=lambda result: result.subject):
+            lines.append(subject)
+            for reason, alike in groupby(results, key=lambda r: r.message if r.status == "skipped" else ""):
+                group = list(alike)
+                if reason and len(group) > 1:  # one reason for many is said once
+                    lines.append(f"  skipped  {', '.join(r.check.name for r in group)}: {reason}")
+                else:
+                    lines += ["  " + result.to_text().replace("\n", "\n  ") for result in group]
         return "\n".join([*lines, ", ".join(f"{count} {status}" for status, count in self.counts.items())])
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,12 +145,19 @@ class Subject:
 
     def result(self, check: Check) -> Result:
         """Run one check, and before it the gates that stand before it."""
+        if self.unavailable is not None:
+            return Result(self.label, check, "skipped", self.unavailable)
         for gate in self.checks:
             if gate is check:
                 break
             if gate.gate and self._gate(gate).status != "passed":
                 return Result(self.label, check, "skipped", f"it has no sense while {gate.name} fails")
         return self._gate(check) if check.gate else self._run(check)
+
+    @cached_property
+    def unavailable(self) -> str | None:
+        """Why there is nothing to look at, where that is so."""
+        return None
 
     def results(self) -> Iterable[Result]:
         """Run all checks."""

@@ -100,6 +100,8 @@ def _subjects(names: Iterable[str | type[Any]]) -> Iterator[Subject]:
 
 def _plugin(distribution: str) -> Iterator[Subject]:
     registry = default_registry()
+    if canonical(distribution) in {canonical(provider.distribution) for provider in registry.blocked}:
+        raise UsageError(f"BSM_PLUGINS leaves out {distribution!r}", fix=f"add it: BSM_PLUGINS={distribution}")
     known = {c.provider.distribution for c in registry.components} | {
         f.provider.distribution for f in registry.failures
     }
@@ -120,13 +122,17 @@ def _plugin(distribution: str) -> Iterator[Subject]:
 
 def _step(step: type[TextStep] | str) -> Subject:
     if isinstance(step, str):
-        return StepSubject(_resolver("step", step), f"step {step}")
+        load = _resolver("step", step)
+        load()  # what cannot be loaded is an error here, and not a report of what was skipped
+        return StepSubject(load, f"step {step}")
     return StepSubject(lambda: step, f"step {step.__name__}")
 
 
 def _model_class(model_class: type[Any] | str) -> Subject:
     if isinstance(model_class, str):
-        return _model_subject(_resolver("model_class", model_class), f"model_class {model_class}")
+        load = _resolver("model_class", model_class)
+        load()
+        return _model_subject(load, f"model_class {model_class}")
     return _model_subject(lambda: model_class, f"model_class {model_class.__name__}")
 
 

@@ -6,6 +6,7 @@ import atexit
 import importlib
 import os
 import pickle
+import selectors
 import subprocess
 import sys
 import threading
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 HASH_SEED = "20261125"
+SECONDS = 120.0
+"""How long an answer may take."""
 _lock = threading.Lock()
 _process: subprocess.Popen[bytes] | None = None
 
@@ -38,6 +41,10 @@ def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
         # Twice pickled, so that what cannot be unpickled there is an error and no broken pipe.
         request = pickle.dumps((function.__module__, function.__qualname__, pickle.dumps(arguments)))
         _send(process.stdin, pickle.dumps((sys.path, request)))
+        if not _answers(process.stdout):
+            process.kill()
+            process.wait()
+            raise ElsewhereError(f"no answer in {SECONDS:g} s")
         try:
             failed, answer = pickle.loads(_receive(process.stdout))
         except EOFError:
@@ -48,6 +55,13 @@ def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
     return pickle.loads(answer)
 
 
+def _answers(stream: BinaryIO | Any) -> bool:
+    """Whether an answer, or the end of the process, comes in time."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        return bool(selector.select(SECONDS))
+
+
 def serve() -> None:
     """The other process: answer until nobody asks."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
@@ -56,7 +70,7 @@ def serve() -> None:
         try:
             path, request = pickle.loads(_receive(requests))
         except EOFError:
-            return
+            os._exit(0)  # also where a plugin has left a thread behind
         sys.path[:] = path
         importlib.invalidate_caches()
         _send(answers, pickle.dumps(_answer(request)))

@@ -14,11 +14,11 @@ import json
 import os
 import random
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from bsm_core.discovery import Component, canonical
@@ -38,7 +38,10 @@ _EVENTS = {
     "os.system": "started",
 }
 _SEED = 20_261_125
-_CUDA = ("is_available", "device_count", "init", "_lazy_init", "current_device", "get_device_name")
+_ACCELERATORS = {
+    "torch.cuda": ("is_available", "device_count", "init", "_lazy_init"),
+    "torch.accelerator": ("is_available", "device_count", "current_accelerator", "current_device_index"),
+}
 
 
 class Probe:
@@ -151,15 +154,15 @@ class Probe:
     @contextlib.contextmanager
     def observed(self) -> Iterator[None]:
         """What is printed, opened and started meanwhile is noted."""
-        threads, printed = set(threading.enumerate()), io.StringIO()
+        threads = set(threading.enumerate())
         self.watching = True
         try:
-            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            with _printed() as printed:
                 yield
         finally:
             self.watching = False
-        if text := " ".join(printed.getvalue().split()):
-            self.seen["printed"].append(text[:200])
+        if printed:
+            self.seen["printed"].append(" ".join(printed)[:200])
         self.seen["started"] += [f"thread {thread.name}" for thread in set(threading.enumerate()) - threads]
         if "multiprocessing" in sys.modules:
             import multiprocessing
@@ -173,30 +176,48 @@ class Probe:
 
     @contextlib.contextmanager
     def cuda_watched(self) -> Iterator[None]:
-        """Calls of ``torch.cuda`` by the plugin's own modules are noted."""
-        cuda: Any = sys.modules.get("torch.cuda")
-        real = {name: getattr(cuda, name) for name in _CUDA} if cuda else {}
-        for name, function in real.items():
-            setattr(cuda, name, self.noting(name, function))
+        """Calls that lead to an accelerator are noted; only the plugin itself is left to make them."""
+        real = [
+            (name, module, function, getattr(module, function))
+            for name, functions in _ACCELERATORS.items()
+            if (module := sys.modules.get(name)) is not None
+            for function in functions
+            if hasattr(module, function)
+        ]
+        for name, module, function, called in real:
+            setattr(module, function, self.noting(f"{name}.{function}", called))
         try:
             yield
         finally:
-            for name, function in real.items():
-                setattr(cuda, name, function)
+            for _, module, function, called in real:
+                setattr(module, function, called)
 
     def noting(self, name: str, function: Any) -> Any:
         """The function, and a note where a module of the plugin calls it."""
 
         def noted(*args: Any, **kwargs: Any) -> Any:
-            if self.called_by_plugin(sys._getframe(1)):
-                self.seen["cuda"].append(f"torch.cuda.{name}()")
+            self.seen["cuda"].append(f"{name}()")
             return function(*args, **kwargs)
 
         return noted
 
-    def called_by_plugin(self, frame: FrameType) -> bool:
-        """Whether a frame is the plugin's own."""
-        return str(frame.f_globals.get("__name__", "")).partition(".")[0] in self.tops
+
+@contextlib.contextmanager
+def _printed() -> Iterator[list[str]]:
+    """The words that are printed meanwhile, by Python or below it."""
+    words: list[str] = []
+    text, kept = io.StringIO(), [os.dup(1), os.dup(2)]
+    with tempfile.TemporaryFile() as below:
+        try:
+            os.dup2(below.fileno(), 1)
+            os.dup2(below.fileno(), 2)
+            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+                yield words
+        finally:
+            os.dup2(kept[0], 1)
+            os.dup2(kept[1], 2)
+            below.seek(0)
+            words += (text.getvalue() + below.read().decode(errors="replace")).split()
 
 
 def unsettle() -> None:

@@ -7,11 +7,13 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from bsm_core.batch import Batch, TextBatch
+from bsm_core.errors import PluginError
 from bsm_core.model import ModelBase
-from bsm_core.testing.checks import Check, CheckFailedError, Subject
+from bsm_core.testing.checks import Check, CheckFailedError, Result, Subject
 from bsm_core.testing.toys import CONFIG, VOCABULARY
 
 TOLERANCE = 1e-6
@@ -38,6 +40,25 @@ class ModelSubject(Subject):
     def cls(self) -> type[ModelBase]:
         """The class."""
         return self._load()
+
+    @cached_property
+    def unavailable(self) -> str | None:
+        """Why the class cannot be loaded, where that is so; the check of its distribution says it as well."""
+        try:
+            _ = self.cls
+        except PluginError as error:
+            return f"it cannot be loaded: {error.one_line()}"
+        return None
+
+    @property
+    def name(self) -> tuple[str, str] | None:
+        """Module and name of the class; None where another process could not find it."""
+        cls = self.cls
+        return None if cls.__module__ == "__main__" or "." in cls.__qualname__ else (cls.__module__, cls.__name__)
+
+    def _run(self, check: Check) -> Result:
+        with isolate_rng():  # the checks seed, and models draw
+            return super()._run(check)
 
     @property
     def config(self) -> dict[str, Any]:

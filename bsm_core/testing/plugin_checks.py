@@ -11,9 +11,10 @@ from functools import cached_property
 from typing import Any
 
 from bsm_core.discovery import Component, Failure, canonical
-from bsm_core.hookspecs import CONTRACT, PROJECT
+from bsm_core.hookspecs import CONTRACT, GROUPS, PROJECT
 from bsm_core.registry import Registry, default_registry
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, Subject
+from bsm_core.testing.elsewhere import SECONDS
 
 CHECKS = Checks()
 _INSIDE = "do it in the function that needs it, not where the module is imported"
@@ -51,12 +52,16 @@ class PluginSubject(Subject):
         """What the fresh process says of it."""
         command = [sys.executable, "-m", "bsm_core.testing.import_probe", self.distribution]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise CheckFailedError(
-                f"a process that imports it ends with {done.returncode}: {done.stderr.strip()[-500:]}"
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS
             )
-        seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        except subprocess.TimeoutExpired:
+            return {"load": [f"a process that imports it does not come to an end in {SECONDS:g} s"]}
+        except (IndexError, ValueError):
+            said = done.stderr.strip()[-500:]
+            return {"load": [f"a process that imports it ends with status {done.returncode}: {said}"]}
         return seen
 
     def seen(self, what: str) -> None:
@@ -72,7 +77,8 @@ class PluginSubject(Subject):
 )
 def declares_the_contract(subject: PluginSubject) -> None:
     """The names of its entry-point groups say which version of the contract it keeps, and this host speaks it."""
-    if not subject.components:
+    groups = {entry_point.group for entry_point in _installed(subject.distribution).entry_points}
+    if groups.isdisjoint(GROUPS) and subject.failures:
         raise CheckFailedError("; ".join(f.reason for f in subject.failures))
 
 
@@ -89,7 +95,7 @@ def has_valid_entry_points(subject: PluginSubject) -> None:
 @CHECKS.add("list the module in what the build backend packs, and build the wheel again")
 def ships_its_modules(subject: PluginSubject) -> None:
     """It is found as an installed wheel, whose list of files has every module that an entry point names."""
-    distribution = importlib.metadata.distribution(subject.distribution)
+    distribution = _installed(subject.distribution)
     if _is_editable(distribution):
         raise CheckSkippedError("it is installed in editable mode, where a wheel's list of files cannot be seen")
     files = {file.as_posix() for file in distribution.files or ()}
@@ -104,10 +110,10 @@ def ships_its_modules(subject: PluginSubject) -> None:
 
 @CHECKS.add("choose another name, one that begins with the distribution's for example")
 def clashes_with_nobody(subject: PluginSubject) -> None:
-    """No other distribution provides one of its names."""
+    """Nobody else provides one of its names, and it provides each once."""
     for component in subject.components:
         for other in subject.registry.clashes(component.kind, component.name):
-            if other.provider != component.provider:
+            if other is not component:
                 raise CheckFailedError(f"{component.kind} {component.name!r} is also provided by {other.provider}")
 
 
@@ -175,6 +181,12 @@ def leaves_the_environment_alone_when_imported(subject: PluginSubject) -> None:
 def starts_nothing_when_imported(subject: PluginSubject) -> None:
     """Importing it starts neither processes nor threads."""
     subject.seen("started")
+
+
+def _installed(name: str) -> importlib.metadata.Distribution:
+    """The distribution; the one with a list of files where a project folder on the path has metadata as well."""
+    found = list(importlib.metadata.distributions(name=name))
+    return next((d for d in found if d.read_text("RECORD") is not None), found[0])
 
 
 def _is_editable(distribution: importlib.metadata.Distribution) -> bool:

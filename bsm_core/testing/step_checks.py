@@ -12,16 +12,16 @@ from functools import cached_property, reduce
 from typing import Any
 
 from bsm_core.config import StepSpec
-from bsm_core.errors import BSMError, PipelineError
-from bsm_core.steps import Kind, StepContext, TextStep, build_step, fit_of
+from bsm_core.errors import BSMError, PipelineError, PluginError
+from bsm_core.steps import ROWS_AT_ONCE, Kind, StepContext, TextStep, build_step, fit_of
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, Subject
-from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
+from bsm_core.testing.elsewhere import SECONDS, ElsewhereError, elsewhere
 from bsm_core.testing.toys import CONFIG, toy_tokenizer
 
 CHECKS = Checks()
 UNKNOWN = "bsm_no_such_parameter"
 TEXTS = (
-    "Lovely dress, fits well.",
+    "Hello, lovely dress, fits well.",
     "",
     "  Two  spaces & a <b>tag</b>\n",
     "[bom] hello [eom] [bom] is it late? [eom]",
@@ -53,12 +53,27 @@ class StepSubject(Subject):
         return self._load()
 
     @cached_property
+    def unavailable(self) -> str | None:
+        """Why the class cannot be loaded, where that is so; the check of its distribution says it as well."""
+        try:
+            _ = self.cls
+        except PluginError as error:
+            return f"it cannot be loaded: {error.one_line()}"
+        return None
+
+    @cached_property
     def steps(self) -> list[tuple[Mapping[str, Any], TextStep]]:
         """The step with each set of parameters."""
         return [(params, _build(self.cls, params)) for params in self.cls.example_params]
 
-    def values(self, texts: Sequence[str] = TEXTS) -> list[Any]:
-        """Values of the kind that it takes."""
+    @property
+    def texts(self) -> Sequence[str]:
+        """Texts that it can be expected to take."""
+        return (*self.cls.example_texts, "") if self.cls.example_texts else TEXTS
+
+    def values(self, texts: Sequence[str] | None = None) -> list[Any]:
+        """Values of the kind that it takes; of :attr:`texts` where None."""
+        texts = self.texts if texts is None else texts
         return [value for text in texts for value in values_of(self.cls.takes, text)]
 
 
@@ -134,7 +149,7 @@ def _hostile(text: str, subject: StepSubject, *, may_refuse: bool = True) -> Non
                 raise CheckFailedError(f"{_shown(value)}: {type(error).__name__}: {error}") from error
 
 
-@CHECKS.add("give the result of no text, an empty list for example: a missing text is empty text", gate=True)
+@CHECKS.add("give a result for no text, of the kind that `gives` says: a missing text is empty text", gate=True)
 def works_on_empty_text(subject: StepSubject) -> None:
     """Empty text, which missing text is too, gives a result."""
     _hostile("", subject, may_refuse=False)
@@ -225,8 +240,10 @@ def leaves_its_input_alone(subject: StepSubject) -> None:
 def batch_equals_row_by_row(subject: StepSubject) -> None:
     """A batch gives what its rows give one by one, in order, whatever stands beside them."""
     for params, step in subject.steps:
-        values = subject.values()
-        singly = [_build(subject.cls, params).process(value) for value in values]  # a step that has seen nothing else
+        fresh = _build(subject.cls, params)  # it has seen nothing else
+        # As many as a run gives it, and some of them again: neither may matter.
+        times = ROWS_AT_ONCE // len(subject.values()) + 1
+        singly, values = [fresh.process(value) for value in subject.values()] * times, subject.values() * times
         for order in (values, values[::-1]):
             got = list(step.process_batch(order))
             wanted = singly if order is values else singly[::-1]
@@ -259,6 +276,7 @@ def is_the_same_in_every_process(subject: StepSubject) -> None:
 @CHECKS.add("keep nothing in the step that cannot be pickled: open files, locks, lambdas; or define __reduce__")
 def can_be_pickled(subject: StepSubject) -> None:
     """A pickled step comes back and gives the same results."""
+    _by_name(subject)  # a class that is found nowhere cannot be pickled, and says nothing of the step
     for params, step in subject.steps:
         try:
             again = pickle.loads(pickle.dumps(step))
@@ -283,6 +301,18 @@ def works_in_a_spawned_worker(subject: StepSubject) -> None:
             _compare(subject, wanted, elsewhere(results_in_a_worker, *arguments))
         except ElsewhereError as error:
             raise CheckFailedError(f"with {arguments[2]!r}: {error}") from error
+
+
+@CHECKS.add(
+    "set `example_texts` on the class to texts that it changes: where all stay as they are, nothing else was tried",
+    level="SHOULD",
+)
+def changes_some_text(subject: StepSubject) -> None:
+    """Of the texts that the checks use, a step from text to text changes some."""
+    if subject.cls.takes is not subject.cls.gives:
+        return
+    if all(step.process_batch(subject.values()) == subject.values() for _, step in subject.steps):
+        raise CheckFailedError(f"none of {len(subject.texts)} texts is changed")
 
 
 @CHECKS.add("set `takes` and `gives` on the class, and nowhere else: a pipeline is checked by them")
@@ -320,11 +350,15 @@ def results_in_a_worker(*arguments: Any) -> list[Any]:
     worker.start()
     theirs.close()
     try:
+        if not ours.poll(SECONDS):
+            raise ElsewhereError(f"no answer of the worker in {SECONDS:g} s")
         failed, answer = ours.recv()
     except EOFError:
-        worker.join()
+        worker.join(1)
         raise ElsewhereError(f"the worker ended with status {worker.exitcode}") from None
-    worker.join()
+    finally:
+        worker.kill()  # it may have left a thread behind
+        worker.join()
     if failed:
         raise ElsewhereError(answer)
     return list(answer)
@@ -342,7 +376,7 @@ def _by_name(subject: StepSubject) -> list[tuple[str, str, Mapping[str, Any], Se
     cls = subject.cls
     if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
         raise CheckSkippedError(f"{cls.__qualname__} is defined where no other process finds it: put it into a module")
-    return [(cls.__module__, cls.__qualname__, params, TEXTS) for params, _ in subject.steps]
+    return [(cls.__module__, cls.__qualname__, params, subject.texts) for params, _ in subject.steps]
 
 
 def _compare(subject: StepSubject, wanted: Sequence[Any], got: Sequence[Any]) -> None:
@@ -354,6 +388,8 @@ def _compare(subject: StepSubject, wanted: Sequence[Any], got: Sequence[Any]) ->
 def _one(step: TextStep, value: Any, params: Mapping[str, Any]) -> None:
     """The result of one value, as the host asks for it, is of the step's kind."""
     results = list(step.process_batch([value]))
+    if len(results) != 1:
+        raise CheckFailedError(f"with {params!r}: {_shown(value)} gives {len(results)} results")
     for result in results:
         if not _is(type(step).gives, result):
             raise CheckFailedError(

@@ -58,10 +58,14 @@ class ToyTokens(TextStep):
     """Each word a token, sixteen words a chunk; no text is one chunk of one token. It needs no tokenizer."""
 
     gives = Kind.TOKENS
+    uses = ("vocab_size",)
+
+    def __init__(self, vocab_size: int = VOCABULARY) -> None:
+        self.tokens = min(vocab_size, VOCABULARY)
 
     def process(self, value: str) -> list[list[int]]:
         """The chunks of one text."""
-        ids = [1 + sum(word.encode(errors="replace")) % (VOCABULARY - 1) for word in value.split()] or [1]
+        ids = [1 + sum(word.encode(errors="replace")) % (self.tokens - 1) for word in value.split()] or [1]
         return [ids[start : start + 16] for start in range(0, len(ids), 16)]
 
 

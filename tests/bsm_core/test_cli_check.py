@@ -16,7 +16,7 @@ GOOD = """
 
     class Step(TextStep):
         def process(self, value: str) -> str:
-            return value
+            return value.upper()
 """
 LOUD = "print('hello')\n" + GOOD.replace("\n    ", "\n")
 

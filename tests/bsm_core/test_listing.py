@@ -109,8 +109,9 @@ def test_the_errors_of_everything_that_cannot_be_loaded():
         component("guard", "vouch", "support.steps"),
         component("observer", "drift", "no_such_module"),
     ]
-    gone, other, number, drift = errors_text(Registry(components), BASES).split("\n\n")
+    gone, other, number, vouch, drift = errors_text(Registry(components), BASES).split("\n\n")
     heads = [part.splitlines()[0] for part in (gone, other, number, drift)]
+    assert vouch.startswith("fake 1.0: guard 'vouch' cannot be used: it implements no hook (support.steps of fake 1.0)")
     missing = "could not be loaded: ModuleNotFoundError: No module named 'no_such_module'"
     assert heads[0] == f"fake 1.0: text step 'gone' {missing} (no_such_module:Gone of fake 1.0)"
     assert "\n  To fix: its metadata are in the path, its modules are not: reinstall fake" in gone
@@ -118,6 +119,6 @@ def test_the_errors_of_everything_that_cannot_be_loaded():
     assert heads[1].startswith("fake 1.0: text step 'other' could not be loaded: AttributeError: ")
     assert number == (
         "fake 1.0: text step 'number' is not a subclass of TextStep (fractions:Fraction of fake 1.0)\n"
-        "  To fix: tell the authors of fake, or update it"
+        "  To fix: derive it from TextStep, or tell the authors of fake"
     )
     assert heads[3] == f"fake 1.0: observer 'drift' {missing} (no_such_module of fake 1.0)"

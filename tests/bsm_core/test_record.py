@@ -60,8 +60,8 @@ def test_the_devices_asked_for_and_used(record):
 
 def test_who_provided_what(record):
     acme = {"distribution": "acme", "version": "2.0"}
-    net = {"object": "acme_net:Net", "column": None, "given": {}, "used": {"lr": 1}}
-    shout = {"object": "acme_steps:Shout", "column": "chat", "given": {}, "used": {}}
+    net = {"object": "acme_net:Net", "column": None, "source": None, "given": {}, "used": {"lr": 1}}
+    shout = {"object": "acme_steps:Shout", "column": "chat", "source": None, "given": {}, "used": {}}
     assert record["components"] == [
         {"kind": "model_class", "name": "net", **acme, **net},
         {"kind": "step", "name": "acme/shout", **acme, **shout},

@@ -284,7 +284,7 @@ def test_what_is_no_step(site, target):
         registry.load(registry.resolve("step", "shout"), TextStep)
     assert caught.value.what == "text step 'shout' is not a subclass of TextStep"
     assert caught.value.where == f"{target} of acme 0.3"
-    assert caught.value.fix == "tell the authors of acme, or update it"
+    assert caught.value.fix == "derive it from TextStep, or tell the authors of acme"
 
 
 # Weight, and other processes

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from bsm_core import ModelConfig
+from bsm_core import ConfigError, ModelConfig
 from bsm_core.testing.toy_model import ToyConfig, ToyMean
 
 
@@ -24,7 +24,7 @@ class Particular(ToyMean):
         "tab_field_list": ["x"],
         "is_binary": True,
         "max_sen_len": 4,
-        "vocab_size": 64,
+        "vocab_size": 32,
     }
 
 
@@ -36,23 +36,23 @@ class IsBuiltFromConfig(ToyMean):
     Config = NeedyConfig
 
 
-class LooseConfig(ToyConfig):
-    size: int = 4
+class ModeConfig(ToyConfig):
+    mode: Any = "mean"
 
 
 class RefusesABadConfigBeforeWeights(ToyMean):
-    Config = LooseConfig
+    Config = ModeConfig
 
-    def __init__(self, config: LooseConfig) -> None:
+    def __init__(self, config: ModeConfig) -> None:
         super().__init__(config)
-        self.head = nn.Sequential(nn.Linear(self.head.in_features, config.size), nn.Linear(config.size, 3))
-        self.head.weight = self.head[0].weight
+        if config.mode != "mean":
+            raise ConfigError("mode must be 'mean'", where="config.mode")
 
 
 class NeedsNeitherFilesNorNetwork(ToyMean):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.words = Path(__file__).read_text().split()
+        self.words = Path("/dev/null").read_text().split()
 
 
 class TakesAnyNumberOfRows(ToyMean):
@@ -109,9 +109,8 @@ class TrainsEveryParameter(ToyMean):
 
 
 class OverfitsEightRows(ToyMean):
-    def forward(self, batch):
-        logits = super().forward(batch)
-        return logits.detach() + 0 * logits
+    def training_step(self, batch, batch_idx=0):
+        return -super().training_step(batch)
 
 
 class RunsInBf16(ToyMean):
@@ -129,3 +128,62 @@ class CanBeExported(ToyMean):
 class RunsOnTwoDevices(ToyMean):
     def to(self, *args, **kwargs):
         raise RuntimeError("it stays where it was built")
+
+
+# Wrong in other ways, for the checks that must see them too
+
+
+class SizeConfig(ToyConfig):
+    size: int = 4
+
+
+class TakesAnySize(ToyMean):
+    Config = SizeConfig
+
+    def __init__(self, config: SizeConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("scale", torch.ones(config.size))
+
+
+class PadsByItself(ToyMean):
+    """To the longest chunk of the batch, and averages over the padding."""
+
+    def forward(self, batch):
+        text = batch.texts[self.config.text_name]
+        ids, _ = text.padded(0, text.distinct)
+        means = text.row_means(self.embedding(ids).mean(dim=1))
+        return self.head(torch.cat([means, batch.features], dim=1))
+
+
+class ReadsAFileOnce(ToyMean):
+    words: ClassVar[list[str]] = []
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        if not self.words:
+            self.words.extend(Path("/dev/null").read_text().split() or ["none"])
+
+
+class LearnsNothing(ToyMean):
+    def training_step(self, batch, batch_idx=0):
+        return self(batch).sum() * 0
+
+
+class SmoothsLabels(ToyMean):
+    """Right, though its loss never falls far."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.loss_op = nn.CrossEntropyLoss(label_smoothing=0.1, weight=self.class_weights_tensor.clone())
+
+
+class LeavesPartsOut(ToyMean):
+    """Right: stochastic depth."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.extra = nn.Linear(3, 3)
+
+    def forward(self, batch):
+        logits = super().forward(batch)
+        return logits + self.extra(logits) if not self.training or torch.rand(()) < 0.5 else logits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from typing import ClassVar
 
@@ -38,7 +39,7 @@ class Messages(TextStep):
     gives = Kind.MESSAGES
 
     def process(self, value):
-        return list(value)
+        return [message.upper() for message in value]
 
 
 class DeclaresItsKinds(Upper):
@@ -62,7 +63,7 @@ class RefusesUnknownParameters(Upper):
 
 class GivesItsKind(TextStep):
     def process(self, value):
-        return None if "dress" in value else value
+        return None if "dress" in value else value.upper()
 
 
 class TakesWhiteSpace(TextStep):
@@ -72,30 +73,30 @@ class TakesWhiteSpace(TextStep):
 
 class TakesRightToLeftText(TextStep):
     def process(self, value):
-        return {"\u202b": None}[value[0]].upper() if value[:1] == "\u202b" else value
+        return {"\u202b": None}[value[0]].upper() if value[:1] == "\u202b" else value.upper()
 
 
 class TakesCombiningMarks(TextStep):
     def process(self, value):
         assert "\u0335\u0321" not in value
-        return value
+        return value.upper()
 
 
 class TakesNul(TextStep):
     def process(self, value):
-        return value.index("\0") / 0 if "\0" in value else value
+        return value.index("\0") / 0 if "\0" in value else value.upper()
 
 
 class TakesLoneSurrogates(TextStep):
     def process(self, value):
         if any("\ud800" <= char <= "\udfff" for char in value):
             raise TypeError("bytes or str")
-        return value
+        return value.upper()
 
 
 class TakesAMegabyte(TextStep):
     def process(self, value):
-        return self.process(value[1:]) if len(value) > 10_000 else value
+        return self.process(value[1:]) if len(value) > 10_000 else value.upper()
 
 
 class LeavesItsInputAlone(Messages):
@@ -132,7 +133,7 @@ class WorksInASpawnedWorker(Upper):
     def process(self, value):
         if multiprocessing.parent_process() is not None:
             raise RuntimeError("the pool was never started")
-        return value
+        return value.upper()
 
 
 class RefusesAWrongNeighbour(Messages):
@@ -151,3 +152,34 @@ class Remembers(TextStep):
             return ""
         self.seen.add(value)
         return value
+
+
+class ChangesSomeText(TextStep):
+    """Sizes, of which the kit's texts have none."""
+
+    def process(self, value):
+        return value.replace("32B", "size")
+
+
+class DropsRows(TextStep):
+    """Those that it does not like."""
+
+    def process(self, value):
+        return value
+
+    def process_batch(self, values):
+        return [value for value in values if "\0" not in value]
+
+
+class LooksAtTheWholeBatch(Upper):
+    def process_batch(self, values):
+        return [self.process(value) for value in values] if len(values) < 100 else ["" for _ in values]
+
+
+class ChatInJson(TextStep):
+    """Right: it refuses what is no JSON."""
+
+    example_texts: ClassVar = ('{"text": "hello"}', '{"text": ""}')
+
+    def process(self, value):
+        return json.loads(value)["text"] if value else ""

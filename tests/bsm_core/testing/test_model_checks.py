@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from support import broken_models
 
 from bsm_core.testing import check_model_class, model_checks
@@ -33,6 +34,34 @@ def test_a_broken_model_class_fails_its_check_and_no_other(name, monkeypatch):
     report = check_model_class(model_class, on_fail=None)
     assert [r.check.name for r in report.results if r.status == "failed"] == [name], report.to_text()
     assert report.ok is (next(c.level for c in CHECKS if c.name == name) == "SHOULD")
+
+
+@pytest.mark.parametrize("model_class", [broken_models.SmoothsLabels, broken_models.LeavesPartsOut])
+def test_what_is_right_in_its_own_way_passes(model_class):
+    assert check_model_class(model_class).counts["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("model_class", "name", "said"),
+    [
+        ("TakesAnySize", "refuses_a_bad_config_before_weights", "config key 'size', -1: RuntimeError"),
+        ("PadsByItself", "does_not_depend_on_padding", "probabilities differ"),
+        ("ReadsAFileOnce", "needs_neither_files_nor_network", "/dev/null"),
+        ("LearnsNothing", "trains_every_parameter", "all gradients are zero"),
+        ("LearnsNothing", "overfits_eight_rows", "of 8 rows their label"),
+    ],
+)
+def test_what_is_wrong_in_other_ways_fails_too(model_class, name, said):
+    report = check_model_class(getattr(broken_models, model_class), on_fail=None)
+    (result,) = [r for r in report.results if r.check.name == name]
+    assert (result.status, said in result.message) == ("failed", True), result
+
+
+def test_the_kit_leaves_random_numbers_as_they_were():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    check_model_class(broken_models.Good)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_two_devices_are_compared_where_there_are_two(monkeypatch):

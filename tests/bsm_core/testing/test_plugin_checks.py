@@ -11,6 +11,7 @@ from support.broken_plugins import BROKEN, GOOD, HOOKS, STEP, Plugin
 from support.plugins import forget_modules
 
 from bsm_core.registry import default_registry
+from bsm_core.testing import plugin_checks
 from bsm_core.testing.checks import Report
 from bsm_core.testing.plugin_checks import CHECKS, PluginSubject
 
@@ -59,6 +60,8 @@ def test_a_broken_distribution_fails_its_check_and_no_other(name, site):
         ("import sys; sys.stderr.write('warning: beta')", "prints_nothing_when_imported", "warning: beta"),
         ("import socket; socket.getaddrinfo('localhost', 1)", "opens_no_socket_when_imported", "localhost"),
         ("import subprocess, sys; subprocess.run([sys.executable, '-c', ''])", "starts_nothing_when_imported", "Popen"),
+        ("import os; os.write(1, b'hello from below')", "prints_nothing_when_imported", "hello from below"),
+        ("import torch; torch.accelerator.is_available()", "leaves_cuda_alone_when_imported", "torch.accelerator"),
         ("import numpy; numpy.random.rand()", "leaves_random_state_alone_when_imported", "numpy.random"),
         ("import os; os.chdir('/')", "leaves_the_environment_alone_when_imported", "working folder"),
         ("import os; del os.environ['ACME']", "leaves_the_environment_alone_when_imported", "ACME"),
@@ -77,7 +80,44 @@ def test_what_is_seen_is_said(line, check, seen, site, monkeypatch):
 
 def test_an_import_that_ends_the_process_is_said(site):
     found = failures(report_of(Plugin(STEP + HOOKS + "import os; os._exit(7)\n"), site))
-    assert "ends with 7" in found["loads"]
+    assert "ends with status 7" in found["loads"]
+
+
+def test_an_import_that_ends_the_process_well_is_said(site):
+    found = failures(report_of(Plugin(STEP + HOOKS + "import os; os._exit(0)\n"), site))
+    assert "ends with status 0" in found["loads"]
+
+
+def test_an_import_that_does_not_end_is_said(site, monkeypatch):
+    monkeypatch.setattr(plugin_checks, "SECONDS", 2)
+    found = failures(report_of(Plugin(STEP + HOOKS + "import threading; threading.Event().wait()\n"), site))
+    assert "does not come to an end in 2 s" in found["loads"]
+
+
+def test_a_name_that_it_provides_twice(site):
+    GOOD.install(site)
+    (site / "acme-1.0.dist-info" / "entry_points.txt").write_text(
+        "[bsm.v1.steps]\nacme_shout = acme:Shout\nacme_shout = acme:Other\n"
+    )
+    default_registry.cache_clear()
+    (check,) = [c for c in CHECKS if c.name == "clashes_with_nobody"]
+    assert "is also provided by acme 1.0" in PluginSubject("acme").result(check).message
+
+
+def test_bad_names_alone_are_no_other_contract(site):
+    report = report_of(Plugin(entry_points={"steps": {"Shout": "acme:Shout"}}), site)
+    assert next(iter(failures(report))) == "has_valid_entry_points"
+
+
+def test_metadata_of_a_project_folder_do_not_hide_the_wheel(site, tmp_path, monkeypatch):
+    GOOD.install(site)
+    egg = tmp_path / "project" / "acme.egg-info"
+    egg.mkdir(parents=True)
+    (egg / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path / "project")
+    default_registry.cache_clear()
+    (check,) = [c for c in CHECKS if c.name == "ships_its_modules"]
+    assert PluginSubject("acme").result(check).status == "passed"
 
 
 def test_a_wheel_that_is_no_wheel(site):

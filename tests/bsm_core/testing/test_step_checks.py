@@ -12,7 +12,7 @@ from bsm_core.testing.step_checks import CHECKS
 NAMES = [check.name for check in CHECKS]
 
 
-@pytest.mark.parametrize("step", [broken_steps.Good, broken_steps.GoodSplitter])
+@pytest.mark.parametrize("step", [broken_steps.Good, broken_steps.GoodSplitter, broken_steps.ChatInJson])
 def test_a_good_step_passes_everything(step):
     report = check_text_step(step)
     assert report.counts == {"passed": len(CHECKS), "failed": 0, "skipped": 0}, report.to_text()
@@ -28,19 +28,28 @@ def test_a_broken_step_fails_its_check_and_no_other(name):
     assert behind == ({f"it has no sense while {name} fails"} if gate else set())
 
 
-def test_a_step_that_remembers_other_rows_fails():
-    report = check_text_step(broken_steps.Remembers, on_fail=None)
-    assert "batch_equals_row_by_row" in [r.check.name for r in report.results if r.status == "failed"]
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        ("Remembers", "batch_equals_row_by_row"),
+        ("LooksAtTheWholeBatch", "batch_equals_row_by_row"),
+        ("DropsRows", "takes_nul"),
+    ],
+)
+def test_what_is_wrong_in_other_ways_fails_too(step, name):
+    report = check_text_step(getattr(broken_steps, step), on_fail=None)
+    assert name in [r.check.name for r in report.results if r.status == "failed"]
 
 
 def test_what_no_other_process_can_find_is_skipped_and_says_so():
     class Local(TextStep):
         def process(self, value):
-            return value
+            return value.upper()
 
     report = check_text_step(Local, on_fail=None)
     skipped = {r.check.name: r.message for r in report.results if r.status == "skipped"}
-    assert skipped.keys() == {"is_the_same_in_every_process", "works_in_a_spawned_worker"}
+    assert skipped.keys() == {"is_the_same_in_every_process", "can_be_pickled", "works_in_a_spawned_worker"}
+    assert report.counts["failed"] == 0
     assert "put it into a module" in skipped["works_in_a_spawned_worker"]
 
 

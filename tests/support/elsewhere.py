@@ -1,0 +1,23 @@
+"""Functions that another process is asked for."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+
+def variable(name: str) -> str | None:
+    print("this is no answer")
+    return os.environ.get(name)
+
+
+def leave() -> None:
+    os._exit(5)
+
+
+def local():
+    return lambda: None
+
+
+def hang() -> None:
+    threading.Event().wait()

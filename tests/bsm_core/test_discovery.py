@@ -182,6 +182,16 @@ def test_of_two_versions_on_the_path_the_first_counts_as_its_modules_do(site, tm
     assert result.failures == []
 
 
+def test_a_version_that_is_no_plugin_any_more_hides_the_one_behind_it(site, tmp_path, monkeypatch):
+    older = tmp_path / "older"
+    write_distribution(site, "acme", {}, {}, "2.0")
+    write_plugin(older, "acme", {"shout": "acme_steps:Shout"}, version="1.0")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(older)])
+    result = found()
+    assert [c for c in result.components if c.provider.distribution == "acme"] == []
+    assert [str(p) for p in result.hidden if p.distribution == "acme"] == ["acme 1.0"]
+
+
 @pytest.mark.parametrize("spelling", ["{0}", "{0}/../site", "{0}/", "link"])
 def test_a_folder_that_is_on_the_path_twice_is_read_once(site, tmp_path, monkeypatch, spelling):
     (tmp_path / "link").symlink_to(site)

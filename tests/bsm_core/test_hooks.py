@@ -311,3 +311,33 @@ def test_without_plugins_hooks_are_nothing():
     none = hooks.Hooks(default_registry())
     assert not none
     assert none.window_end(None, torch.zeros(1)) == {}
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(install, data):
+    body = "import numpy; return {'a': numpy.int64(2), 'b': probabilities.sum().round(), 'c': numpy.float32(0.5)}"
+    install("bsm_window_end(batch, probabilities)", body)
+    counts = data().counts
+    assert counts == {"plugin:acme_drift:a": 2, "plugin:acme_drift:b": 23.0, "plugin:acme_drift:c": 0.5}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return {'a': 10**400}",
+        "import collections; return type('M', (collections.UserDict,), {'items': lambda self: 1 / 0})(a=1)",
+        "raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})",
+    ],
+    ids=["too large", "a mapping that raises", "an error that raises"],
+)
+def test_an_observer_fails_no_run_whatever_it_does(install, data, body):
+    install("bsm_window_end(batch, probabilities)", body)
+    assert data().counts == {"hook:acme_drift": 1}
+
+
+def test_a_hook_changes_no_artifact(install, data):
+    plain = data().path.read_bytes()
+    install(
+        "bsm_artifact_loaded(artifact)",
+        "artifact.impute.clear(); artifact.risk_tables.clear(); artifact.weights.clear()",
+    )
+    assert data().path.read_bytes() == plain

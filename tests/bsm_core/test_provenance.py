@@ -13,7 +13,7 @@ from support.toy import toy_rows
 from bsm_core import Predictor, cli, provenance
 from bsm_core.artifact import Artifact, describe
 from bsm_core.artifact.provenance import Provenance, read_provenance
-from bsm_core.errors import ArtifactError, CorruptArtifactError, ProvenanceError
+from bsm_core.errors import ArtifactError, CorruptArtifactError, ProvenanceError, UnknownModelClassError
 from bsm_core.provenance import add_provenance, components_of, record_of, require_same
 from bsm_core.registry import default_registry
 from bsm_core.testing import isolated_registry
@@ -255,3 +255,48 @@ def test_pack_goes_on_where_a_plugin_is_not_installed(toy_artifact, tmp_path, ca
     assert cli.main(["pack", str(toy_artifact), str(tmp_path / "packed")]) == 0
     assert "packed without a record of what made it: UnknownModelClassError" in capsys.readouterr().err
     assert not (tmp_path / "packed" / "provenance.json").exists()
+
+
+def test_an_edit_that_leaves_the_version_alone_is_seen(tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    source = (
+        "from bsm_core import TextStep\n\nclass Shout(TextStep):\n    def process(self, value):\n        return value\n"
+    )
+    write_distribution(site, "acme", {"acme_steps": source}, {"steps": {"shout": "acme_steps:Shout"}})
+    monkeypatch.syspath_prepend(site)
+    with isolated_registry(steps={"shout": "acme_steps:Shout"}):
+        folder = write_artifact(tmp_path, text_processing_steps=["shout", "toy_tokens"])
+        add_provenance(folder)
+        compare(folder)
+        (site / "acme_steps.py").write_text(source + "# edited\n")
+        (line,) = differences(folder)
+    assert line.startswith("step shout of 'text': source was ")
+    forget_modules(site)
+
+
+def test_what_is_not_installed_is_named_by_the_record(recorded, monkeypatch):
+    monkeypatch.setenv("BSM_PLUGINS", "")
+    default_registry.cache_clear()
+    with pytest.raises(UnknownModelClassError) as caught:
+        Predictor.load(Artifact.load(recorded))
+    assert caught.value.fix == "the artifact was made with toy-bsm==1.0: install that"
+    assert "no text step 'toy_trap' (config.text_processing_steps)" in caught.value.details
+    default_registry.cache_clear()
+
+
+def test_pack_keeps_a_record_that_it_cannot_make(recorded, tmp_path, monkeypatch, capsys):
+    before = read_provenance(recorded)
+    monkeypatch.setenv("BSM_PLUGINS", "")
+    default_registry.cache_clear()
+    assert cli.main(["pack", str(recorded), str(tmp_path / "packed"), "--safe-only"]) == 0
+    assert "packed with the record that it had: UnknownModelClassError" in capsys.readouterr().err
+    default_registry.cache_clear()
+    after = read_provenance(tmp_path / "packed")
+    assert (after.components, after.versions) == (before.components, before.versions)
+    assert "model.pth" in before.files.keys() - after.files.keys()
+
+
+def test_a_set_is_recorded_in_one_order():
+    values = {"words": frozenset(f"word {i}" for i in range(50))}
+    recorded = record_of(component("step", "s", "m:S"), "s", used=values)
+    assert recorded.used["words"] == sorted(values["words"])

@@ -105,6 +105,7 @@ def test_the_allow_list_admits_nothing_else(site):
     with pytest.raises(UnknownStepError) as caught:
         registry.resolve("step", "whisper")
     assert "left out by BSM_PLUGINS: bad-one 1.0" in str(caught.value)
+    assert "or let BSM_PLUGINS admit one that it leaves out" in str(caught.value.fix)
 
 
 def test_the_allow_list_names_what_is_not_installed(site):

@@ -135,3 +135,10 @@ def test_the_listing_needs_no_action(capsys):
     default_registry.cache_clear()
     assert cli.main(["plugins"]) == 0
     assert "tokenizer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["bsm", "conftest", "setup", "test-me", "my-test"])
+def test_names_that_do_harm_are_refused(name, tmp_path):
+    with pytest.raises(UsageError, match="is no name for a plugin"):
+        new_plugin("step", name, tmp_path / "package", Registry([]))
+    assert not (tmp_path / "package").exists()

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from support.plugins import run_python, step_registry, write_distribution
 from support.steps import Upper
 
-from bsm_core import Kind, Pipeline
+from bsm_core import Kind, Pipeline, TextStep
 from bsm_core.config import StepSpec
 from bsm_core.errors import ComponentLoadError, PipelineError, StepFailedError, TokenizerError, UnknownStepError
-from bsm_core.steps import StepContext, TextFailure
+from bsm_core.steps import StepContext, TextFailure, build_step
 
 NAMES = [
     "Upper", "Quiet", "Split", "Roles", "Chunk", "Tokenize", "Typed", "Picky", "Abstract", "NotOnEmpty", "Number",
@@ -326,3 +326,20 @@ def test_a_process_of_every_kind_finds_a_strangers_step(tmp_path, method):
             print(pool.apply(made, [["HI", ""]]))
     """
     assert run_python(code, tmp_path) == "(['hi', ''], [])"
+
+
+class Misspells(TextStep):
+    uses = ("max_total_chnks",)
+
+    def __init__(self, max_total_chunks: int = 5) -> None:
+        self.most = max_total_chunks
+
+    def process(self, value: str) -> str:
+        return value[: self.most]
+
+
+def test_a_step_that_uses_what_it_does_not_take():
+    with pytest.raises(PipelineError) as caught:
+        build_step(Misspells, StepSpec("misspells"), StepContext("chat"), "config.x")
+    assert caught.value.what == "text step 'misspells' uses what it does not take: max_total_chnks"
+    assert caught.value.details == ("max_total_chnks: did you mean 'max_total_chunks'?",)

@@ -3,106 +3,21 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
-import multiprocessing
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, reduce
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bsm_core.config import StepSpec
-from bsm_core.errors import BSMError, PipelineError, PluginError
-from bsm_core.steps import ROWS_AT_ONCE, Kind, StepContext, TextStep, build_step, fit_of
-from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, Subject
-from bsm_core.testing.elsewhere import SECONDS, ElsewhereError, elsewhere
-from bsm_core.testing.toys import CONFIG, toy_tokenizer
+from bsm_core.errors import BSMError, PipelineError
+from bsm_core.steps import ROWS_AT_ONCE, Kind, TextStep, fit_of
+from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError
+from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
+from bsm_core.testing.step_subject import StepSubject as StepSubject
+from bsm_core.testing.step_subject import build, is_of_kind, provided, results_in_a_worker, results_in_here, shown
 
 CHECKS = Checks()
+StepSubject.checks = CHECKS
 UNKNOWN = "bsm_no_such_parameter"
-TEXTS = (
-    "Hello, lovely dress, fits well.",
-    "",
-    "  Two  spaces & a <b>tag</b>\n",
-    "[bom] hello [eom] [bom] is it late? [eom]",
-    "[customer]: where is it [agent]: on its way",
-    "crème brûlée 😀 £5",
-    "a" * 40,
-)
-"""Ordinary texts, from which values of the other kinds are made."""
-
-
-class StepSubject(Subject):
-    """A text step, built with each of its :attr:`~bsm_core.TextStep.example_params`.
-
-    Args:
-        load: Gives the class.
-        label: What the report calls it.
-    """
-
-    checks = CHECKS
-
-    def __init__(self, load: Callable[[], type[TextStep]], label: str) -> None:
-        super().__init__()
-        self._load = load
-        self.label = label
-
-    @cached_property
-    def cls(self) -> type[TextStep]:
-        """The class."""
-        return self._load()
-
-    @cached_property
-    def unavailable(self) -> str | None:
-        """Why the class cannot be loaded, where that is so; the check of its distribution says it as well."""
-        try:
-            _ = self.cls
-        except PluginError as error:
-            return f"it cannot be loaded: {error.one_line()}"
-        return None
-
-    @cached_property
-    def steps(self) -> list[tuple[Mapping[str, Any], TextStep]]:
-        """The step with each set of parameters."""
-        return [(params, _build(self.cls, params)) for params in self.cls.example_params]
-
-    @property
-    def texts(self) -> Sequence[str]:
-        """Texts that it can be expected to take."""
-        return (*self.cls.example_texts, "") if self.cls.example_texts else TEXTS
-
-    def values(self, texts: Sequence[str] | None = None) -> list[Any]:
-        """Values of the kind that it takes; of :attr:`texts` where None."""
-        texts = self.texts if texts is None else texts
-        return [value for text in texts for value in values_of(self.cls.takes, text)]
-
-
-def values_of(kind: Kind, text: str) -> Iterator[Any]:
-    """Values of a kind that hold a text; of empty text also a list of nothing."""
-    if kind is Kind.TEXT:
-        yield text
-        return
-    if not text:
-        yield []
-    if kind is Kind.ROLE_MESSAGES:
-        yield [{"role": "customer", "content": text}, {"role": "", "content": "hi"}]
-    elif kind is Kind.TOKENS:
-        yield [[2, *(3 + ord(c) % 60 for c in text[:14]), 3], [2, 3]]
-    else:
-        yield [text, "hi", "and so on"]
-
-
-def _is(kind: Kind, value: Any) -> bool:
-    """Whether a value is of a kind, to its depth."""
-    if kind is Kind.TEXT:
-        return isinstance(value, str)
-    if not isinstance(value, list):
-        return False
-    if kind is Kind.TOKENS:
-        return all(isinstance(chunk, list) and all(type(i) is int for i in chunk) for chunk in value)
-    if kind is Kind.ROLE_MESSAGES:
-        return all(isinstance(m, dict) and all(isinstance(m.get(k), str) for k in ("role", "content")) for m in value)
-    return all(isinstance(item, str) for item in value)
 
 
 @CHECKS.add("make takes and gives members of bsm_core.Kind, on the class", gate=True)
@@ -130,7 +45,7 @@ def is_built_from_json(subject: StepSubject) -> None:
         if not same:
             raise CheckFailedError(f"example_params {params!r} come back from JSON as something else")
         try:
-            _build(subject.cls, params)
+            build(subject.cls, params)
         except BSMError as error:
             raise CheckFailedError(f"with {params!r}: {error.one_line()}") from error
 
@@ -144,9 +59,9 @@ def _hostile(text: str, subject: StepSubject, *, may_refuse: bool = True) -> Non
                 raise
             except (ValueError, BSMError) as error:
                 if not may_refuse:
-                    raise CheckFailedError(f"{_shown(value)}: {type(error).__name__}: {error}") from error
+                    raise CheckFailedError(f"{shown(value)}: {type(error).__name__}: {error}") from error
             except Exception as error:
-                raise CheckFailedError(f"{_shown(value)}: {type(error).__name__}: {error}") from error
+                raise CheckFailedError(f"{shown(value)}: {type(error).__name__}: {error}") from error
 
 
 @CHECKS.add("give a result for no text, of the kind that `gives` says: a missing text is empty text", gate=True)
@@ -160,13 +75,13 @@ def refuses_unknown_parameters(subject: StepSubject) -> None:
     """A parameter that the step does not know is refused, by name."""
     for params in subject.cls.example_params:
         try:
-            subject.cls(**{**_provided(subject.cls), **params, UNKNOWN: 1})
+            subject.cls(**{**provided(subject.cls), **params, UNKNOWN: 1})
         except (TypeError, ValueError, BSMError):
             pass
         else:
             raise CheckFailedError(f"{subject.cls.__name__}({UNKNOWN}=1) is accepted")
         try:
-            _build(subject.cls, {**params, UNKNOWN: 1})
+            build(subject.cls, {**params, UNKNOWN: 1})
         except BSMError as error:
             if UNKNOWN not in str(error):
                 raise CheckFailedError(f"in a config it is refused, but not by name: {error.one_line()}") from error
@@ -231,7 +146,7 @@ def leaves_its_input_alone(subject: StepSubject) -> None:
         for value in values:
             step.process(value)
         if values != before:
-            raise CheckFailedError(f"with {params!r}: {_shown(before)} became {_shown(values)}")
+            raise CheckFailedError(f"with {params!r}: {shown(before)} became {shown(values)}")
 
 
 @CHECKS.add(
@@ -240,7 +155,7 @@ def leaves_its_input_alone(subject: StepSubject) -> None:
 def batch_equals_row_by_row(subject: StepSubject) -> None:
     """A batch gives what its rows give one by one, in order, whatever stands beside them."""
     for params, step in subject.steps:
-        fresh = _build(subject.cls, params)  # it has seen nothing else
+        fresh = build(subject.cls, params)  # it has seen nothing else
         # As many as a run gives it, and some of them again: neither may matter.
         times = ROWS_AT_ONCE // len(subject.values()) + 1
         singly, values = [fresh.process(value) for value in subject.values()] * times, subject.values() * times
@@ -251,7 +166,7 @@ def batch_equals_row_by_row(subject: StepSubject) -> None:
                 raise CheckFailedError(f"with {params!r}: {len(got)} results for {len(wanted)} values")
             for value, one, other in zip(order, wanted, got, strict=True):
                 if one != other:
-                    raise CheckFailedError(f"{_shown(value)} alone gives {_shown(one)}, in a batch {_shown(other)}")
+                    raise CheckFailedError(f"{shown(value)} alone gives {shown(one)}, in a batch {shown(other)}")
 
 
 @CHECKS.add("return an empty list for an empty list")
@@ -259,7 +174,7 @@ def takes_an_empty_batch(subject: StepSubject) -> None:
     """No values give no results."""
     for _, step in subject.steps:
         if (got := list(step.process_batch([]))) != []:
-            raise CheckFailedError(f"process_batch([]) gives {_shown(got)}")
+            raise CheckFailedError(f"process_batch([]) gives {shown(got)}")
 
 
 @CHECKS.add("depend on nothing but the value: no hash(), no order of a set, no clock, no random numbers")
@@ -335,42 +250,6 @@ def refuses_a_wrong_neighbour(subject: StepSubject) -> None:
                 )
 
 
-def results_in_here(module: str, name: str, params: Mapping[str, Any], texts: Sequence[str]) -> list[Any]:
-    """The results of a step in this process; the class is found by its name."""
-    cls: Any = reduce(getattr, name.split("."), importlib.import_module(module))
-    values = [value for text in texts for value in values_of(cls.takes, text)]
-    return list(_build(cls, params).process_batch(values))
-
-
-def results_in_a_worker(*arguments: Any) -> list[Any]:
-    """The same in a worker that this process spawns."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    worker = context.Process(target=_work, args=(theirs, *arguments), daemon=True)  # as the data loader's are
-    worker.start()
-    theirs.close()
-    try:
-        if not ours.poll(SECONDS):
-            raise ElsewhereError(f"no answer of the worker in {SECONDS:g} s")
-        failed, answer = ours.recv()
-    except EOFError:
-        worker.join(1)
-        raise ElsewhereError(f"the worker ended with status {worker.exitcode}") from None
-    finally:
-        worker.kill()  # it may have left a thread behind
-        worker.join()
-    if failed:
-        raise ElsewhereError(answer)
-    return list(answer)
-
-
-def _work(pipe: Any, *arguments: Any) -> None:
-    try:
-        pipe.send((False, results_in_here(*arguments)))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is the answer
-        pipe.send((True, f"{type(error).__name__}: {error}"))
-
-
 def _by_name(subject: StepSubject) -> list[tuple[str, str, Mapping[str, Any], Sequence[str]]]:
     """What another process needs to know, for each set of parameters."""
     cls = subject.cls
@@ -382,35 +261,16 @@ def _by_name(subject: StepSubject) -> list[tuple[str, str, Mapping[str, Any], Se
 def _compare(subject: StepSubject, wanted: Sequence[Any], got: Sequence[Any]) -> None:
     for value, one, other in zip(subject.values(), wanted, got, strict=True):
         if one != other:
-            raise CheckFailedError(f"{_shown(value)} gives {_shown(one)} here, {_shown(other)} there")
+            raise CheckFailedError(f"{shown(value)} gives {shown(one)} here, {shown(other)} there")
 
 
 def _one(step: TextStep, value: Any, params: Mapping[str, Any]) -> None:
     """The result of one value, as the host asks for it, is of the step's kind."""
     results = list(step.process_batch([value]))
     if len(results) != 1:
-        raise CheckFailedError(f"with {params!r}: {_shown(value)} gives {len(results)} results")
+        raise CheckFailedError(f"with {params!r}: {shown(value)} gives {len(results)} results")
     for result in results:
-        if not _is(type(step).gives, result):
+        if not is_of_kind(type(step).gives, result):
             raise CheckFailedError(
-                f"with {params!r}: {_shown(value)} gives {_shown(result)}, no {type(step).gives.value}"
+                f"with {params!r}: {shown(value)} gives {shown(result)}, no {type(step).gives.value}"
             )
-
-
-def _build(cls: type[TextStep], params: Mapping[str, Any]) -> TextStep:
-    return build_step(cls, StepSpec(cls.__name__, params), _context(cls), "example_params")
-
-
-def _context(cls: type[TextStep]) -> StepContext:
-    tokenizer = toy_tokenizer() if "tokenizer" in cls.uses else None
-    return StepContext("text", tokenizer, {**CONFIG, "chunk_trancate": False, "max_total_chunks": 5})
-
-
-def _provided(cls: type[TextStep]) -> dict[str, Any]:
-    context = _context(cls)
-    return {name: value for name in cls.uses if (value := context.provide(name)) is not None}
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -169,7 +169,7 @@ class Registry:
             f"{WORDS[kind]} {name!r} has {len(found)} providers",
             where=where,
             details=[f"{c.provider.distribution}/{name}  from {place(c)}" for c in found],
-            fix=f"name one of them, {choices[0]!r} for example, or uninstall the other"
+            fix=f"name one of them, {choices[0]!r} for example; or leave one out with BSM_PLUGINS"
             if len(choices) > 1
             else f"update {found[0].provider.distribution}, which provides it twice",
         )

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from bsm_core.errors import PluginError
 
 Level = Literal["MUST", "SHOULD"]
 Status = Literal["passed", "failed", "skipped"]
+T = TypeVar("T")
 
 
 class ConformanceError(AssertionError):
@@ -178,3 +181,31 @@ class Subject:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's plugin may fail in any way
             return Result(self.label, check, "failed", f"{type(error).__name__}: {error}")
         return Result(self.label, check, "passed")
+
+
+class ClassSubject(Subject, Generic[T]):
+    """A class that checks look at: a text step, or a model class.
+
+    Args:
+        load: Gives the class.
+        label: What the report calls it.
+    """
+
+    def __init__(self, load: Callable[[], type[T]], label: str) -> None:
+        super().__init__()
+        self._load = load
+        self.label = label
+
+    @cached_property
+    def cls(self) -> type[T]:
+        """The class."""
+        return self._load()
+
+    @cached_property
+    def unavailable(self) -> str | None:
+        """Why the class cannot be loaded, where that is so; the check of its distribution says it as well."""
+        try:
+            _ = self.cls
+        except PluginError as error:
+            return f"it cannot be loaded: {error.one_line()}"
+        return None

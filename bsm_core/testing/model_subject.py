@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -11,9 +11,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from bsm_core.batch import Batch, TextBatch
-from bsm_core.errors import PluginError
 from bsm_core.model import ModelBase
-from bsm_core.testing.checks import Check, CheckFailedError, Result, Subject
+from bsm_core.testing.checks import Check, CheckFailedError, ClassSubject, Result
 from bsm_core.testing.toys import CONFIG, VOCABULARY
 
 TOLERANCE = 1e-6
@@ -21,34 +20,10 @@ TOLERANCE = 1e-6
 _TEXTS = ("text_name", "primary_text_name", "secondary_text_name")
 
 
-class ModelSubject(Subject):
-    """A model class, built from the kit's config and its own :attr:`~bsm_core.ModelBase.example_config`.
-
-    Args:
-        load: Gives the class.
-        label: What the report calls it.
-    """
+class ModelSubject(ClassSubject[ModelBase]):
+    """A model class, built from the kit's config and its own :attr:`~bsm_core.ModelBase.example_config`."""
 
     checks: ClassVar[Sequence[Check]]
-
-    def __init__(self, load: Callable[[], type[ModelBase]], label: str) -> None:
-        super().__init__()
-        self._load = load
-        self.label = label
-
-    @cached_property
-    def cls(self) -> type[ModelBase]:
-        """The class."""
-        return self._load()
-
-    @cached_property
-    def unavailable(self) -> str | None:
-        """Why the class cannot be loaded, where that is so; the check of its distribution says it as well."""
-        try:
-            _ = self.cls
-        except PluginError as error:
-            return f"it cannot be loaded: {error.one_line()}"
-        return None
 
     @property
     def name(self) -> tuple[str, str] | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 from bsm_core.config import StepSpec
-from bsm_core.errors import PluginError
 from bsm_core.steps import Kind, StepContext, TextStep, build_step
-from bsm_core.testing.checks import Check, Subject
+from bsm_core.testing.checks import Check, ClassSubject
 from bsm_core.testing.elsewhere import SECONDS, ElsewhereError
 from bsm_core.testing.toys import CONFIG, toy_tokenizer
 
@@ -27,34 +26,10 @@ TEXTS = (
 """Ordinary texts, from which values of the other kinds are made."""
 
 
-class StepSubject(Subject):
-    """A text step, built with each of its :attr:`~bsm_core.TextStep.example_params`.
-
-    Args:
-        load: Gives the class.
-        label: What the report calls it.
-    """
+class StepSubject(ClassSubject[TextStep]):
+    """A text step, built with each of its :attr:`~bsm_core.TextStep.example_params`."""
 
     checks: ClassVar[Sequence[Check]]
-
-    def __init__(self, load: Callable[[], type[TextStep]], label: str) -> None:
-        super().__init__()
-        self._load = load
-        self.label = label
-
-    @cached_property
-    def cls(self) -> type[TextStep]:
-        """The class."""
-        return self._load()
-
-    @cached_property
-    def unavailable(self) -> str | None:
-        """Why the class cannot be loaded, where that is so; the check of its distribution says it as well."""
-        try:
-            _ = self.cls
-        except PluginError as error:
-            return f"it cannot be loaded: {error.one_line()}"
-        return None
 
     @cached_property
     def steps(self) -> list[tuple[Mapping[str, Any], TextStep]]:

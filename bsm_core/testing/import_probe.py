@@ -193,7 +193,7 @@ class Probe:
                 setattr(module, function, called)
 
     def noting(self, name: str, function: Any) -> Any:
-        """The function, and a note where a module of the plugin calls it."""
+        """The function, and a note of each call."""
 
         def noted(*args: Any, **kwargs: Any) -> Any:
             self.seen["cuda"].append(f"{name}()")

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from support.toy import SITE, write_toy_artifact
+from support.toy import SITE, toy_rows, write_toy_artifact
 
 from bsm_core import job
 from bsm_core.registry import default_registry
@@ -56,3 +56,10 @@ def run(toy_artifact, tmp_path):
 
     start.data, start.out, start.artifact = tmp_path / "data", tmp_path / "out", toy_artifact
     return start
+
+
+@pytest.fixture
+def data(run):
+    """The same, with 23 rows in the folder."""
+    toy_rows(23).to_csv(run.data / "t.csv", index=False)
+    return run

@@ -50,12 +50,6 @@ def install(tmp_path, monkeypatch, toy_site):
     default_registry.cache_clear()
 
 
-@pytest.fixture
-def data(run):
-    toy_rows(23).to_csv(run.data / "t.csv", index=False)
-    return run
-
-
 def record(run):
     return json.loads((run.out / "run.json").read_text())
 

@@ -8,7 +8,6 @@ import textwrap
 
 import pytest
 from support.plugins import forget_modules, write_distribution
-from support.toy import toy_rows
 
 from bsm_core import hookspecs
 from bsm_core.artifact.files import hashes
@@ -58,12 +57,6 @@ def install(tmp_path, monkeypatch):
     yield write
     forget_modules(site)
     default_registry.cache_clear()
-
-
-@pytest.fixture
-def data(run):
-    toy_rows(23).to_csv(run.data / "t.csv", index=False)
-    return run
 
 
 def test_the_guard_of_the_docstring(install, data, tmp_path, monkeypatch):

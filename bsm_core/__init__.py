@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bsm_core.batch import encode_rows as encode_rows
     from bsm_core.config import ArtifactConfig as ArtifactConfig
     from bsm_core.dataset import BSMDataset as BSMDataset
+    from bsm_core.encoder import Backend as Backend
+    from bsm_core.encoder import BuildBackend as BuildBackend
+    from bsm_core.encoder import Encoder as Encoder
     from bsm_core.errors import ConfigError as ConfigError
     from bsm_core.hookspecs import Removed as Removed
     from bsm_core.hookspecs import hookimpl as hookimpl
@@ -36,8 +39,11 @@ _HOMES = {
     "Artifact": "artifact",
     "ArtifactConfig": "config",
     "BSMDataset": "dataset",
+    "Backend": "encoder",
     "Batch": "batch",
+    "BuildBackend": "encoder",
     "ConfigError": "errors",
+    "Encoder": "encoder",
     "Kind": "steps",
     "ModelBase": "model",
     "ModelConfig": "model",

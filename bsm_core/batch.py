@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ from bsm_core.errors import BSMError
 
 Encode = Callable[[Tensor, Tensor], Tensor]
 """``(input_ids [chunks, length], attention_mask [chunks, length]) -> vectors [chunks, size]``."""
+EncodeRagged = Callable[[Tensor, Tensor], Tensor]
+"""``(tokens int32 [total], lengths int64 [chunks], on the CPU) -> vectors [chunks, size]``."""
 
 
 class DeviceOutOfMemoryError(BSMError, torch.OutOfMemoryError):
@@ -167,16 +169,60 @@ def encode_rows(
     Raises:
         DeviceOutOfMemoryError: A single chunk does not fit.
     """
-    parts: list[Tensor] = []
+
+    def padded(start: int, stop: int) -> Tensor:
+        return encode(*text.padded(start, stop, pad_id, length))
+
+    def count(start: int) -> int:
+        return max(1, budget.tokens // (length or text.length(start)))
+
+    parts = list(_micro_batches(text, padded, count, budget, length))
+    return text.row_means(torch.cat(parts or [encode(*_padding(text, pad_id, length or 1))[:0]]))
+
+
+def encode_ragged_rows(text: TextBatch, encode: EncodeRagged, budget: TokenBudget, most: int) -> Tensor:
+    """As :func:`encode_rows`, for an encoder that takes chunks as they are, without padding.
+
+    Args:
+        text: The field's chunks.
+        encode: Gives one vector for each chunk; chunks come longest first.
+        budget: As in :func:`encode_rows`.
+        most: Tokens at once that suit the encoder, where the budget allows them.
+
+    Returns:
+        float32 ``[rows, size]``.
+
+    Raises:
+        DeviceOutOfMemoryError: A single chunk does not fit.
+    """
+
+    def ragged(start: int, stop: int) -> Tensor:
+        offsets = text.chunk_offsets[start : stop + 1]
+        return encode(text.tokens[offsets[0] : offsets[-1]], offsets.diff())
+
+    def count(start: int) -> int:
+        end = text.chunk_offsets[start] + min(budget.tokens, most)
+        return max(1, int(torch.searchsorted(text.chunk_offsets, end, right=True)) - 1 - start)
+
+    parts = list(_micro_batches(text, ragged, count, budget, None))
+    return text.row_means(torch.cat(parts or [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]]))
+
+
+def _micro_batches(
+    text: TextBatch,
+    encode: Callable[[int, int], Tensor],
+    count: Callable[[int], int],
+    budget: TokenBudget,
+    length: int | None,
+) -> Iterator[Tensor]:
+    """Vectors of the distinct chunks, by micro-batch; the budget halves when the accelerator runs out of memory."""
     start = 0
     while start < text.distinct:
         width = length or text.length(start)
-        count = max(1, budget.tokens // width)
-        stop = min(start + count, text.distinct)
+        stop = min(start + count(start), text.distinct)
         ran_out = False
         try:
-            parts.append(encode(*text.padded(start, stop, pad_id, length)))
-            start = stop
+            vectors = encode(start, stop)
         except torch.OutOfMemoryError as error:
             if stop - start == 1:
                 raise DeviceOutOfMemoryError(
@@ -188,9 +234,9 @@ def encode_rows(
             ran_out = True
         if ran_out:  # outside the except: the error itself holds on to what was computed
             torch.cuda.empty_cache()
-    if not parts:
-        parts = [encode(*_padding(text, pad_id, length or 1))[:0]]
-    return text.row_means(torch.cat(parts))
+            continue
+        yield vectors
+        start = stop
 
 
 def _padding(text: TextBatch, pad_id: int, length: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,9 @@ import pyarrow as pa
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
+from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.artifact.provenance import read_provenance
+from bsm_core.batch import Batch
 from bsm_core.config import ArtifactConfig, TextField
 from bsm_core.dataset import Findings, Preprocessor
 from bsm_core.discovery import Component
@@ -30,6 +32,7 @@ from bsm_core.hooks import Hooks
 from bsm_core.model import ModelBase
 from bsm_core.registry import Named, Registry, default_registry
 from bsm_core.steps import Pipeline, StepContext, names_used
+from bsm_core.tuning import Tuned, tune
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +74,14 @@ class Predictor:
 
     @classmethod
     def from_artifact(
-        cls, path: str | Path, *, batch_size: int | None = None, device: str = "cpu", registry: Registry | None = None
+        cls,
+        path: str | Path,
+        *,
+        batch_size: int | None = None,
+        device: str = "cpu",
+        precision: str = "auto",
+        backend: str = "auto",
+        registry: Registry | None = None,
     ) -> Predictor:
         """Load an artifact: a folder, or a ``model.tar.gz``.
 
@@ -79,17 +89,27 @@ class Predictor:
             path: The artifact.
             batch_size: Chunks of full length the encoder sees at once; the artifact's own where None.
             device: ``"cpu"``, ``"cuda"``, one GPU such as ``"cuda:1"``, or ``"auto"``: a GPU where there is one.
+            precision: That of the text encoders, as ``--precision`` has it.
+            backend: What computes the text encoders, as ``--backend`` has it.
             registry: Where names are looked up; the process's own where None.
 
         Raises:
-            UsageError: There is no such device, or ``batch_size`` is no number of chunks.
+            UsageError: There is no such device, precision or back end, or ``batch_size`` is no number of chunks.
             BSMError: Files are missing, corrupt or unsafe; names are unknown; weights do not fit.
         """
         device = _device(device)
         with unpacked(Path(path)) as folder:
             predictor = cls.load(Artifact.load(folder), batch_size=batch_size, registry=registry)
+            rows = read_check_rows(folder) if precision == "int8" or device != "cpu" else None
         predictor.model.to(device)
+        predictor.tune(precision, backend, rows)
         return predictor
+
+    def tune(self, precision: str, backend: str, rows: CheckRows | None) -> Tuned:
+        """Choose what computes the text encoders, with the model on its device; see :func:`bsm_core.tuning.tune`."""
+        sample = None if rows is None else self.check_batch(rows.rows)
+        fp16 = bool(self.preprocessor.config.as_mapping().get("fp16"))
+        return tune(self.model, precision=precision, backend=backend, sample=sample, fp16=fp16)
 
     @classmethod
     def load(
@@ -124,6 +144,11 @@ class Predictor:
         pipelines = text_pipelines(config, artifact.tokenizer, registry)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
         return cls(model, preprocessor, list(dict.fromkeys(components)), hooks)
+
+    def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
+        """The batch of an artifact's check rows, by column the text a CSV file would have."""
+        columns = {name: pa.array([row[name] for row in rows], pa.large_string()) for name in self.preprocessor.wanted}
+        return self.preprocessor.batch(columns, len(rows))[0]
 
     @property
     def probability_names(self) -> list[str]:

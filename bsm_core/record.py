@@ -19,6 +19,7 @@ def run_record(
     components: Sequence[ComponentRecord],
     hashes: Mapping[str, str],
     self_check: float | None,
+    encoders: Mapping[str, Any] | None,
     committed: Committed,
     seconds: float,
 ) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def run_record(
         components: The plugin components in use, with their parameters.
         hashes: sha256 of each file of the artifact.
         self_check: How far off the artifact's check rows were; None where they were not scored.
+        encoders: Precision and back end of the text encoders, and what the precision changed on the check rows.
         committed: What was written.
         seconds: Wall time of the run.
     """
@@ -39,6 +41,7 @@ def run_record(
         "components": [component.model_dump() for component in components],
         "artifact": dict(hashes),
         "self_check": None if self_check is None else {"largest_difference": self_check},
+        "encoders": encoders,
         "versions": installed(),
         "rows": committed.rows,
         "windows": committed.windows,

@@ -18,6 +18,7 @@ from bsm_core.artifact import Artifact
 from bsm_core.artifact.check_rows import SELF_CHECK, CheckRows, corrupt, write_check_rows
 from bsm_core.batch import TextBatch
 from bsm_core.dataset import text_values
+from bsm_core.encoder import Encoder
 from bsm_core.errors import DataError, ModelFailedError, SelfCheckError
 from bsm_core.predictor import Predictor, table_columns
 from bsm_core.registry import Registry
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
 ROWS = 8
 """How many rows are stored."""
-TOLERANCES = {"float64": 1e-4, "float32": 1e-4, "tf32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+TOLERANCES = {"float64": 1e-4, "float32": 1e-4, "tf32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int8": 0.1}
 """How far off a probability may be, by precision; one that is not here counts as the loosest."""
 
+_LONG_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
 _FEATURES_NAMED = 5
 _FIX = (
     "bring the artifact, or what differs, back to what it was; where the change is meant, `bsm pack MODEL_DIR NEW"
@@ -74,7 +76,7 @@ def check(predictor: Predictor, then: CheckRows) -> float:
             fails.
         CorruptArtifactError: The check rows lack columns, or have another number of classes.
     """
-    _check_fit(predictor, then)
+    require_fit(predictor, then)
     try:
         now = _scored(predictor, then.rows)
     except ModelFailedError as error:
@@ -105,20 +107,21 @@ def tolerance(precision: str) -> float:
 
 
 def precision_of(model: nn.Module) -> str:
-    """The loosest precision among the model's parameters.
+    """The loosest precision among the model's parameters and what its encoders are computed in.
 
     float32 on a GPU is ``"tf32"``: convolutions and recurrent layers there round their inputs to it by default.
     """
     dtypes = {str(p.dtype).removeprefix("torch."): p.device.type for p in model.parameters() if p.is_floating_point()}
-    loosest = max(sorted(dtypes), key=tolerance, default="float32")
-    return "tf32" if (loosest, dtypes.get(loosest)) == ("float32", "cuda") else loosest
+    if "cuda" in dtypes.values() and "float32" in dtypes:
+        dtypes["tf32"] = "cuda"
+    encoders = {_LONG_NAMES[m.backend.precision] for m in model.modules() if isinstance(m, Encoder)}
+    return max(sorted({*dtypes, *encoders}), key=tolerance, default="float32")
 
 
 def _scored(predictor: Predictor, rows: Sequence[Mapping[str, str | None]]) -> CheckRows:
     """The rows with what this predictor makes of them; what is odd about them is no finding of the run."""
     preprocessor, model = predictor.preprocessor, predictor.model
-    columns = {name: pa.array([row[name] for row in rows], pa.large_string()) for name in preprocessor.wanted}
-    batch, _ = preprocessor.batch(columns, len(rows))
+    batch = predictor.check_batch(rows)
     with torch.inference_mode():
         probabilities = model.predict_step(batch.to(model.device))
     return CheckRows(
@@ -163,7 +166,12 @@ def _cell(value: Any) -> str | None:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _check_fit(predictor: Predictor, then: CheckRows) -> None:
+def require_fit(predictor: Predictor, then: CheckRows) -> None:
+    """Check rows have the columns and the classes of the model.
+
+    Raises:
+        CorruptArtifactError: They have not.
+    """
     wanted, classes = predictor.preprocessor.wanted, predictor.model.config.num_classes
     problems = [f"no column {name!r}, wanted by {key}" for name, key in wanted.items() if name not in then.rows[0]]
     if (stored := len(then.probabilities[0])) != classes:

@@ -127,6 +127,16 @@ class Settings(BaseModel):
         PositiveInt,
         Source("--batch-size", "chunks of full length the model sees at once; bounds memory", "BATCH_SIZE", True, "N"),
     ] = 32
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16", "int8"],
+        BeforeValidator(_lower),
+        Source("--precision", "precision of the text encoders; auto is fp32 on the CPU", "PRECISION", True),
+    ] = "auto"
+    backend: Annotated[
+        str,
+        BeforeValidator(_lower),
+        Source("--backend", "what computes the text encoders: auto, eager or tuned", metavar="NAME"),
+    ] = "auto"
     num_workers: Annotated[
         NonNegativeInt, Source("--num-workers", "processes that prepare windows", "NUM_WORKERS", True, "N")
     ] = 0

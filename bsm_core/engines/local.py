@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ from bsm_core.memory import FreeMemory
 from bsm_core.predictor import Predictor, probability_names, warn_of_counts, warn_of_texts
 from bsm_core.provenance import components_of, record_of, require_same
 from bsm_core.record import run_record
-from bsm_core.self_check import check
+from bsm_core.self_check import check, require_fit
 from bsm_core.settings import Settings
 from bsm_core.sink import Committed, Sink
 from bsm_core.tables import TableSource, output_schema, warn_of_passed_over
+from bsm_core.tuning import Tuned
 
 log = logging.getLogger("bsm")
 
@@ -105,20 +106,25 @@ class PartWriter(BasePredictionWriter):
         self._free.give_back()
 
 
-class SelfCheck(Callback):
-    """Scores the artifact's check rows before the first window, on the model as it is about to run.
+class BeforeTheFirst(Callback):
+    """Chooses what computes the encoders, and scores the artifact's check rows on the model as it is about to run.
 
     Attributes:
-        difference: The largest difference of a probability, once they have been scored.
+        tuned: What computes the encoders, once that is chosen.
+        difference: The largest difference of a check row's probability, once they have been scored.
     """
 
-    def __init__(self, predictor: Predictor, rows: CheckRows | None) -> None:
+    def __init__(self, predictor: Predictor, settings: Settings, rows: CheckRows | None) -> None:
+        self.tuned: Tuned | None = None
         self.difference: float | None = None
-        self._predictor, self._rows = predictor, rows
+        self._predictor, self._settings, self._rows = predictor, settings, rows
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
-        """Score them: the model is on its device now, and no window has been scored."""
+        """The model is on its device now, and no window has been scored."""
         if self._rows is not None:
+            require_fit(self._predictor, self._rows)
+        self.tuned = self._predictor.tune(self._settings.precision, self._settings.backend, self._rows)
+        if self._rows is not None and self._settings.self_check:
             self.difference = check(self._predictor, self._rows)
 
 
@@ -149,7 +155,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     if not rank:
         warn_of_passed_over(settings.data_dir)
     artifact = Artifact.load(job.artifact)
-    rows = read_check_rows(job.artifact) if settings.self_check else None
+    rows = read_check_rows(job.artifact) if settings.self_check or settings.precision == "int8" else None
     predictor = Predictor.load(artifact, batch_size=settings.batch_size, keep=list(keep))
     if rank:
         predictor.hooks.take_failures()  # so far they are those of every process, and count once
@@ -169,9 +175,9 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
         num_workers=settings.num_workers,
         pin_memory=plan.accelerator == "gpu",
     )
-    self_check = SelfCheck(predictor, rows)
+    before = BeforeTheFirst(predictor, settings, rows)
     with quiet():
-        runner = trainer(plan, [self_check, PartWriter(sink, predictor.hooks), *([Progress()] if rank == 0 else [])])
+        runner = trainer(plan, [before, PartWriter(sink, predictor.hooks), *([Progress()] if rank == 0 else [])])
         runner.predict(predictor.model, loader, return_predictions=False)
     runner.strategy.barrier("parts")
     if rank:
@@ -185,7 +191,8 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
         used=str(plan),
         components=[*components_of(predictor), *(record_of(c, c.name) for c in predictor.hooks.components)],
         hashes=hashes,
-        self_check=self_check.difference,
+        self_check=before.difference,
+        encoders=asdict(before.tuned) if before.tuned else None,
         committed=committed,
         seconds=time.time() - job.began,
     )

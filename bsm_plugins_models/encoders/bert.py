@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 from pydantic import AfterValidator, NonNegativeInt, ValidationInfo
 from torch import Tensor, nn
 
-from bsm_core import ModelConfig
+from bsm_core import BuildBackend, ModelConfig
+from bsm_plugins_models.encoders.packed import bert as packed
 from bsm_plugins_models.encoders.text import TextEncoder
 from bsm_plugins_models.pretrained import Part, start_from
 
@@ -104,12 +106,17 @@ class BertEncoder(TextEncoder):
         super().__init__()
         self.bert = build_encoder(text_encoder)
         self.pad_id = text_encoder.get("pad_token_id") or 0
+        self.vocabulary = self.bert.config.vocab_size
         self.reinit_pooler, self.reinit_layers = reinit_pooler, reinit_layers
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Pooler output, float ``[chunks, encoded]``."""
         output: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         return output
+
+    def backends(self) -> Mapping[str, BuildBackend]:
+        """``"tuned"``: on the CPU, without padding and on packed weights, where the encoder is a plain BERT."""
+        return {"tuned": partial(packed.build, self.bert)}
 
     def parts(self) -> Mapping[str, Part]:
         """The encoder itself."""

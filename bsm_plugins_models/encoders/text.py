@@ -5,32 +5,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from bsm_core import TextBatch, TokenBudget, encode_rows
+from bsm_core import Encoder, TextBatch, TokenBudget
 from bsm_plugins_models.encoders.precision import in_precision_of
 from bsm_plugins_models.pretrained import Part
 
 
-class TextEncoder(nn.Module):
-    """Base of the text encoders.
-
-    Attributes:
-        pad_id: Id of the padding token.
-        length: Every chunk is padded or cut to this many tokens; where None, to the longest of its micro-batch.
-    """
-
-    pad_id: int = 0
-    length: int | None = None
+class TextEncoder(Encoder):
+    """Base of the text encoders; the last layer stays in the precision of its weights whatever encodes."""
 
     def forward(self, text: TextBatch, budget: TokenBudget) -> Tensor:
         """Vectors, float ``[rows, size]``, encoding at most ``budget`` tokens at once."""
-        means = encode_rows(text, self.encode, budget, self.pad_id, self.length)
-        return self.project(in_precision_of(self, means))
-
-    @abstractmethod
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Vectors of chunks, float ``[chunks, encoded]``, from two int64 ``[chunks, length]``."""
+        return self.project(in_precision_of(self, self.row_means(text, budget)))
 
     @abstractmethod
     def project(self, means: Tensor) -> Tensor:

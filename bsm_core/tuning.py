@@ -1,0 +1,223 @@
+"""Chooses what computes the encoders of a model, and in what precision, before the first row is scored.
+
+Only the encoders change: what comes behind them stays in float32. A back end that claims to be exact is compared with
+the encoder's own code before it may run, and the faster of the two is found by a short trial, whose outcome is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bsm_core.batch import Batch, TextBatch, TokenBudget
+from bsm_core.encoder import EAGER, PRECISIONS, Backend, Encoder
+from bsm_core.errors import UsageError
+from bsm_core.model import ModelBase
+
+log = logging.getLogger("bsm")
+
+TOLERANCES = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.1}
+"""How far a probability may be from that of float32 on the same device, by precision."""
+_TRIAL_LENGTHS = (96, 80, 64, 48, 32, 16)
+_TRIALS = 2
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was chosen.
+
+    Attributes:
+        precision: That of the encoders.
+        backends: The back end of each encoder, by its name in the model; none where the model has no encoder.
+        changed: The largest change of a probability of the sample against float32; None where nothing was compared.
+    """
+
+    precision: str
+    backends: dict[str, str]
+    changed: float | None = None
+
+
+def tune(
+    model: ModelBase, *, precision: str = "auto", backend: str = "auto", sample: Batch | None = None, fp16: bool = False
+) -> Tuned:
+    """Give every encoder of a model its back end.
+
+    Args:
+        model: The model, on its device, in evaluation mode.
+        precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``. ``"auto"`` is fp32 on the CPU; on a GPU
+            it is bf16 (fp16 where the artifact says so) if the sample's probabilities stay within tolerance.
+        backend: ``"auto"``, or the name of a back end that each encoder must have.
+        sample: A few rows to calibrate int8 with and to compare precisions on.
+        fp16: What the artifact's config says of ``fp16``.
+
+    Returns:
+        What was chosen.
+
+    Raises:
+        UsageError: An encoder has no such back end, or none in that precision.
+    """
+    encoders = {name: module for name, module in model.named_modules() if isinstance(module, Encoder)}
+    wanted = precision
+    if precision == "auto":
+        wanted = ("fp16" if fp16 else "bf16") if model.device.type == "cuda" and sample is not None else "fp32"
+    exact = _choose(model, encoders, "fp32", "auto" if wanted != "fp32" else backend, sample)
+    if wanted == "fp32" or not encoders:
+        if wanted != "fp32":
+            log.warning("the model has no encoder whose precision can be chosen: it stays float32")
+        return Tuned("fp32", exact)
+    before = None if sample is None else _probabilities(model, sample)
+    chosen = _choose(model, encoders, wanted, backend, sample)
+    if before is None or sample is None:
+        return Tuned(wanted, chosen)
+    changes = (_probabilities(model, sample) - before).abs()
+    largest = float(changes.max())
+    if precision == "auto" and not largest <= TOLERANCES[wanted]:
+        log.warning("%s changes the check rows by up to %.3g: using fp32", wanted, largest)
+        return Tuned("fp32", _choose(model, encoders, "fp32", backend, sample))
+    log.info(
+        "%s changes the probabilities of the %d check rows by at most %.3g, %.3g on average",
+        wanted, sample.rows, largest, float(changes.mean()),
+    )  # fmt: skip
+    return Tuned(wanted, chosen, largest)
+
+
+def _probabilities(model: ModelBase, sample: Batch) -> Tensor:
+    with torch.inference_mode():
+        return model.predict_step(sample.to(model.device)).cpu()
+
+
+def _choose(
+    model: ModelBase, encoders: Mapping[str, Encoder], precision: str, backend: str, sample: Batch | None
+) -> dict[str, str]:
+    texts = _texts(model, encoders, sample) if precision == "int8" and sample is not None else {}
+    for name, encoder in encoders.items():
+        encoder.backend = _backend(name, encoder, precision, backend, texts.get(name))
+    return {name: encoder.backend.name for name, encoder in encoders.items()}
+
+
+def _texts(model: ModelBase, encoders: Mapping[str, Encoder], sample: Batch) -> dict[str, TextBatch]:
+    """What each encoder is given of the sample; which text field is whose only the model knows."""
+    texts: dict[str, TextBatch] = {}
+    hooks = [
+        encoder.register_forward_pre_hook(lambda _, given, name=name: texts.update({name: given[0]}))
+        for name, encoder in encoders.items()
+    ]
+    try:
+        _probabilities(model, sample)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return texts
+
+
+def _backend(name: str, encoder: Encoder, precision: str, wanted: str, text: TextBatch | None) -> Backend:
+    builders = encoder.backends()
+    if wanted not in ("auto", EAGER, *builders):
+        raise UsageError(
+            f"encoder {name!r} has no back end {wanted!r}",
+            where="--backend",
+            fix=f"choose one of auto, {', '.join([EAGER, *builders])}",
+        )
+    eager = Backend(EAGER, precision) if precision in PRECISIONS else None
+    others = [build(precision, text) for other, build in builders.items() if wanted in ("auto", other)]
+    there = [backend for backend in (*others, eager if wanted in ("auto", EAGER) else None) if backend]
+    if not there:
+        raise UsageError(
+            f"encoder {name!r} cannot be computed in {precision} here" + f" by {wanted!r}" * (wanted != "auto"),
+            where="--precision" if wanted == "auto" else "--backend",
+            details=["int8 needs an artifact with check rows: `bsm pack` makes them"] if precision == "int8" else [],
+            fix="choose another precision, or --backend auto",
+        )
+    if eager is None or len(there) == 1:
+        return there[0]
+    return _fastest(encoder, eager, there)
+
+
+def _fastest(encoder: Encoder, eager: Backend, backends: list[Backend]) -> Backend:
+    """The fastest of those that give what the encoder's own code gives, as a trial finds."""
+    kept, key = _kept(), _key(encoder, backends)
+    if kept.get(key) == EAGER:
+        return eager
+    trial = _trial(encoder)
+    want = _encoded(encoder, eager, trial)
+    exact = [eager]
+    for other in backends:
+        if other is eager:
+            continue
+        if (_encoded(encoder, other, trial) - want).abs().max() <= TOLERANCES[eager.precision]:
+            exact.append(other)
+        else:
+            log.warning("back end %r does not give what the encoder's own code gives: it is left out", other.name)
+    by_name = {backend.name: backend for backend in exact}
+    if len(exact) > 1 and kept.get(key) not in by_name:
+        kept[key] = min(by_name, key=lambda name: _seconds(encoder, by_name[name], trial))
+        _keep(kept)
+    return by_name[kept.get(key, EAGER)]
+
+
+def _trial(encoder: Encoder) -> TextBatch:
+    """Chunks of several lengths."""
+    longest = encoder.length or max(_TRIAL_LENGTHS)
+    ids = [[(7 * length + i) % encoder.vocabulary for i in range(min(length, longest))] for length in _TRIAL_LENGTHS]
+    return TextBatch.from_rows([[chunk] for chunk in ids]).to(next(encoder.parameters()).device)
+
+
+def _encoded(encoder: Encoder, backend: Backend, trial: TextBatch) -> Tensor:
+    encoder.backend = backend
+    with torch.inference_mode():
+        return encoder.row_means(trial, TokenBudget(trial.tokens.numel()))
+
+
+def _seconds(encoder: Encoder, backend: Backend, trial: TextBatch) -> float:
+    """The shorter time of a few; moving the result to the CPU waits for it."""
+    took = []
+    for _ in range(_TRIALS):
+        began = time.perf_counter()
+        _encoded(encoder, backend, trial).cpu()
+        took.append(time.perf_counter() - began)
+    return min(took)
+
+
+def _key(encoder: Encoder, backends: list[Backend]) -> str:
+    """What the outcome of a trial depends on: machine, PyTorch, shapes and what could be chosen."""
+    shapes = [[name, *value.shape] for name, value in encoder.named_parameters()]
+    names = [f"{backend.name}/{backend.precision}" for backend in backends]
+    device = next(encoder.parameters()).device
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    facts = [platform.machine(), what, torch.__version__, torch.get_num_threads(), names, shapes]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _place() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bsm" / "backends.json"
+
+
+def _kept() -> dict[str, str]:
+    """Outcomes of earlier trials; a file that cannot be read has none."""
+    try:
+        kept = json.loads(_place().read_text())
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: a user without a home
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _keep(kept: Mapping[str, str]) -> None:
+    """Write them in one go; where there is no place to write, the next run tries again."""
+    try:
+        place = _place()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        new = place.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps(kept))
+        new.replace(place)
+    except (OSError, RuntimeError):
+        log.debug("the fastest back end could not be kept", exc_info=True)

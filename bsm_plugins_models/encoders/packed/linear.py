@@ -1,0 +1,39 @@
+"""Linear layers packed for oneDNN, with what follows them done in the same pass.
+
+PyTorch's own float32 product is slow on many processors, for it calls a library that does not know their vectors.
+oneDNN does; its operators are those that ``torch.compile`` calls on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+ROWS = 2048
+"""Rows that a product is packed for; others work too."""
+
+
+class Packed:
+    """``x @ weight.T + bias``, then GELU or the sum with a residual.
+
+    Args:
+        linears: Layers that read the same ``x``; their results lie beside each other.
+        dtype: ``torch.float32`` or ``torch.bfloat16``.
+    """
+
+    def __init__(self, linears: Sequence[nn.Linear], dtype: torch.dtype) -> None:
+        weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+        self.bias = torch.cat([linear.bias.detach() for linear in linears]).to(dtype)
+
+    def __call__(self, x: Tensor, gelu: bool = False, add: Tensor | None = None) -> Tensor:
+        """``[rows, out]`` from ``[rows, in]``, in the dtype of the weights."""
+        linear = torch.ops.mkldnn._linear_pointwise
+        result: Tensor
+        if add is not None:
+            result = linear.binary(x, add, self.weight, self.bias, "add")
+        else:
+            result = linear(x, self.weight, self.bias, "gelu" if gelu else "none", [], "none" if gelu else "")
+        return result

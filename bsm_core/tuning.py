@@ -154,7 +154,9 @@ def _fastest(encoder: Encoder, eager: Backend, backends: list[Backend]) -> Backe
     for other in backends:
         if other is eager:
             continue
-        if (_encoded(encoder, other, trial) - want).abs().max() <= TOLERANCES[eager.precision]:
+        off = (_encoded(encoder, other, trial) - want).abs()
+        # In a lower precision both are off, each in its own way; the check rows tell how far.
+        if (off.max() if eager.precision == "fp32" else off.mean()) <= TOLERANCES[eager.precision]:
             exact.append(other)
         else:
             log.warning("back end %r does not give what the encoder's own code gives: it is left out", other.name)
@@ -162,7 +164,7 @@ def _fastest(encoder: Encoder, eager: Backend, backends: list[Backend]) -> Backe
     if len(exact) > 1 and kept.get(key) not in by_name:
         kept[key] = min(by_name, key=lambda name: _seconds(encoder, by_name[name], trial))
         _keep(kept)
-    return by_name[kept.get(key, EAGER)]
+    return by_name.get(kept.get(key, EAGER), eager)
 
 
 def _trial(encoder: Encoder) -> TextBatch:

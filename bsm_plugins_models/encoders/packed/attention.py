@@ -1,13 +1,16 @@
-"""Self-attention over the chunks of one length, on rows that lie one behind the other, without a mask of padding.
+"""Self-attention over chunks that lie one behind the other, without padding.
 
-The CPU's softmax is fast on whole vectors and slow on what is left over. So a chunk attends to a few rows more than it
-has, up to a multiple of the vector's size: those of the chunk behind it, which are there already. They weigh nothing.
+The CPU takes the chunks of one length at a time. Its softmax is fast on whole vectors and slow on what is left over, so
+a chunk attends to a few rows more than it has, up to a multiple of the size of a vector: those of the chunk behind it,
+which are there already. They weigh nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,25 +20,39 @@ _LONG = 256
 """From this many tokens on the left-over part does not matter, and a mask costs more than it saves."""
 
 
-def attend(qkv: Tensor, lengths: Tensor, heads: int) -> Tensor:
-    """What each token gathers from its chunk.
+Attend = Callable[[Tensor, int], Tensor]
+"""``(queries, keys and values side by side [tokens, 3 * size], heads) -> what each token gathers [tokens, size]``."""
 
-    Args:
-        qkv: ``[tokens, 3 * size]``, queries, keys and values beside each other, float32 or bfloat16.
-        lengths: int64 ``[chunks]``, longest first.
-        heads: Number of heads.
 
-    Returns:
-        ``[tokens, size]``.
-    """
+def by_length(lengths: Tensor, device: torch.device) -> Attend:
+    """Attention on the CPU, in float32 or bfloat16, of chunks of these lengths, int64 ``[chunks]``, longest first."""
+    return partial(_attend_by_length, lengths.tolist())
+
+
+def ragged(lengths: Tensor, device: torch.device) -> Attend:
+    """Attention on a GPU, in bfloat16 or float16, by the kernel that takes chunks of many lengths at once."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    bounds = functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32).to(device, non_blocking=True)
+    longest = int(lengths.max())  # on the CPU: the GPU is not waited for
+
+    def attend(qkv: Tensor, heads: int) -> Tensor:
+        q, k, v = qkv.view(len(qkv), 3, heads, -1).unbind(1)
+        gathered = varlen_attn(q, k, v, bounds, bounds, longest, longest)
+        return cast("Tensor", gathered).reshape(len(qkv), -1)
+
+    return attend
+
+
+def _attend_by_length(lengths: Sequence[int], qkv: Tensor, heads: int) -> Tensor:
     total, size = len(qkv), qkv.shape[1] // 3
     gathered = qkv.new_empty(total, size)
     attend_one_length = _fused if qkv.dtype == torch.float32 else _in_two_products
     start = 0
-    for length, count in _runs(lengths.tolist()):
+    for length, count in _runs(lengths):
         stop = start + length * count
         seen = _whole_vectors(length, qkv.dtype)
-        inside = count if stop - length + seen <= total else count - 1  # nothing lies behind the last chunk
+        inside = max(0, min(count, (total - seen - start) // length + 1))  # nothing lies behind the last chunks
         for first, chunks, keys in ((start, inside, seen), (start + inside * length, count - inside, length)):
             if chunks:
                 rows = slice(first, first + chunks * length)
@@ -46,7 +63,7 @@ def attend(qkv: Tensor, lengths: Tensor, heads: int) -> Tensor:
     return gathered
 
 
-def _runs(lengths: list[int]) -> Iterator[tuple[int, int]]:
+def _runs(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Each length, and how many chunks of it stand together."""
     for length, group in groupby(lengths):
         yield length, len(list(group))

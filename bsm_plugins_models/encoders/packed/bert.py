@@ -1,4 +1,4 @@
-"""A transformers ``BertModel`` computed on the CPU without padding."""
+"""A transformers ``BertModel`` computed without padding, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -10,27 +10,35 @@ from torch import Tensor
 from torch.nn import functional
 
 from bsm_core import Backend, TextBatch
-from bsm_plugins_models.encoders.packed.attention import attend
+from bsm_plugins_models.encoders.packed.attention import Attend, by_length, ragged
 from bsm_plugins_models.encoders.packed.int8 import Quantized, Range
-from bsm_plugins_models.encoders.packed.linear import Packed
+from bsm_plugins_models.encoders.packed.linear import Cast, Packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TOKENS = 2048
-"""Tokens at once: more no longer fit the cache."""
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""Tokens at once on the CPU: more no longer fit the cache."""
+_ON_CPU = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_ON_GPU = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What the kernels for chunks of many lengths take."""
 _Watch = Callable[[str, Tensor], None]
 
 
 def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Backend | None:
     """The back end ``"tuned"``; None where this model, device or PyTorch has none, or int8 has no sample to go by."""
-    if not _is_plain(bert) or not _has_operators():
+    if not _is_plain(bert):
         return None
-    if precision in _DTYPES:
-        return Backend("tuned", precision, PackedBert(bert, _packed_layers(bert, _DTYPES[precision])), TOKENS)
+    if bert.device.type == "cuda" and precision in _ON_GPU:
+        return Backend("tuned", precision, PackedBert(bert, _layers(bert, Cast, _ON_GPU[precision]), ragged))
+    if bert.device.type != "cpu" or not _has_operators():
+        return None
+    if precision in _ON_CPU:
+        return Backend(
+            "tuned", precision, PackedBert(bert, _layers(bert, Packed, _ON_CPU[precision]), by_length), TOKENS
+        )
     if precision == "int8" and sample is not None and sample.distinct:
-        return Backend("tuned", precision, PackedBert(bert, _quantized_layers(bert, sample)), TOKENS)
+        return Backend("tuned", precision, PackedBert(bert, _quantized_layers(bert, sample), by_length), TOKENS)
     return None
 
 
@@ -39,7 +47,6 @@ def _is_plain(bert: PreTrainedModel) -> bool:
     return (
         type(bert).__name__ == "BertModel"
         and type(bert).__module__.startswith("transformers.")
-        and bert.device.type == "cpu"
         and bert.dtype == torch.float32
         and config.hidden_act == "gelu"
         and getattr(config, "position_embedding_type", "absolute") == "absolute"
@@ -61,8 +68,8 @@ class _Layer:
         self.heads, self.qkv, self.out, self.up, self.down = heads, qkv, out, up, down
         self.norms = (layer.attention.output.LayerNorm, layer.output.LayerNorm)
 
-    def __call__(self, x: Tensor, lengths: Tensor, watch: _Watch | None = None) -> Tensor:
-        gathered = attend(self.qkv(x), lengths, self.heads)
+    def __call__(self, x: Tensor, attend: Attend, watch: _Watch | None = None) -> Tensor:
+        gathered = attend(self.qkv(x), self.heads)
         attended = _normed(self.out(gathered, add=x), self.norms[0])
         inner = self.up(attended, gelu=True)
         if watch:
@@ -75,38 +82,37 @@ class PackedBert:
     """Takes chunks one behind the other; only attention looks at where one ends.
 
     Args:
-        bert: The model, in float32 on the CPU.
+        bert: The model, in float32.
         layers: Its layers.
+        attention: Gives, for the lengths of the chunks, what computes their attention.
     """
 
-    def __init__(self, bert: Any, layers: list[_Layer]) -> None:
+    def __init__(self, bert: Any, layers: list[_Layer], attention: Callable[[Tensor, torch.device], Attend]) -> None:
+        self.attention = attention
         embeddings = bert.embeddings
         self.words = embeddings.word_embeddings.weight.detach()
         types = embeddings.token_type_embeddings.weight.detach()
         self.positions = embeddings.position_embeddings.weight.detach() + types[0]
         self.norm, self.pooler, self.layers = embeddings.LayerNorm, bert.pooler, layers
-        first = layers[0].qkv if layers else None
-        self.dtype = first.bias.dtype if isinstance(first, Packed) else torch.float32
 
     def __call__(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Pooler outputs, float32 ``[chunks, size]``, of int32 ``[total]`` tokens and int64 ``[chunks]`` lengths."""
-        hidden = self.embedded(tokens, lengths)
-        for layer in self.layers:
-            hidden = layer(hidden, lengths)
-        return self.pooled(hidden, lengths)
-
-    def embedded(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """What the first layer reads, ``[total, size]``."""
-        starts = lengths.cumsum(0) - lengths
-        positions = torch.arange(len(tokens)) - starts.repeat_interleave(lengths)
-        words = functional.embedding(tokens, self.words)
-        return _normed(words + functional.embedding(positions, self.positions), self.norm).to(self.dtype)
-
-    def pooled(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        """The pooler reads each chunk's first token."""
-        first = hidden[lengths.cumsum(0) - lengths].float()
+        hidden = self.hidden(tokens, lengths)
+        first = hidden[(lengths.cumsum(0) - lengths).to(hidden.device)].float()
         dense = self.pooler.dense
         return functional.linear(first, dense.weight, dense.bias).tanh()
+
+    def hidden(self, tokens: Tensor, lengths: Tensor, watch: Callable[[int], _Watch] | None = None) -> Tensor:
+        """What the last layer gives, ``[total, size]``; ``watch`` is shown what each layer's products read."""
+        device = tokens.device
+        starts = lengths.cumsum(0) - lengths
+        positions = torch.arange(len(tokens)) - starts.repeat_interleave(lengths)
+        places = functional.embedding(positions.to(device, non_blocking=True), self.positions)
+        hidden = _normed(functional.embedding(tokens, self.words) + places, self.norm)
+        attend = self.attention(lengths, device)
+        for i, layer in enumerate(self.layers):
+            hidden = layer(hidden, attend, watch and watch(i))
+        return hidden
 
 
 def _normed(x: Tensor, norm: Any) -> Tensor:
@@ -114,9 +120,9 @@ def _normed(x: Tensor, norm: Any) -> Tensor:
     return functional.layer_norm(x, x.shape[-1:], weight.to(x.dtype), bias.to(x.dtype), norm.eps)
 
 
-def _packed_layers(bert: Any, dtype: torch.dtype) -> list[_Layer]:
+def _layers(bert: Any, linear: type[Packed | Cast], dtype: torch.dtype) -> list[_Layer]:
     return [
-        _Layer(layer, bert.config.num_attention_heads, *(Packed(linears, dtype) for linears in _linears(layer)))
+        _Layer(layer, bert.config.num_attention_heads, *(linear(linears, dtype) for linears in _linears(layer)))
         for layer in bert.encoder.layer
     ]
 
@@ -130,13 +136,16 @@ def _linears(layer: Any) -> Iterator[list[Any]]:
     yield [layer.output.dense]
 
 
+@torch.inference_mode()
 def _quantized_layers(bert: Any, sample: TextBatch) -> list[_Layer]:
     """Layers in int8, by the ranges that the sample shows in float32."""
-    layers = _packed_layers(bert, torch.float32)
-    return [
-        _quantized(layer, bert.config.num_attention_heads, seen)
-        for layer, seen in zip(bert.encoder.layer, _ranges(PackedBert(bert, layers), sample), strict=True)
-    ]
+    exact = PackedBert(bert, _layers(bert, Packed, torch.float32), by_length)
+    seen: list[dict[str, Range]] = [{} for _ in exact.layers]
+    exact.hidden(
+        sample.tokens, sample.chunk_offsets.diff(), lambda i: lambda name, x: seen[i].update({name: Range.of(x)})
+    )
+    heads = bert.config.num_attention_heads
+    return [_quantized(layer, heads, ranges) for layer, ranges in zip(bert.encoder.layer, seen, strict=True)]
 
 
 def _quantized(layer: Any, heads: int, seen: dict[str, Range]) -> _Layer:
@@ -150,14 +159,3 @@ def _quantized(layer: Any, heads: int, seen: dict[str, Range]) -> _Layer:
         Quantized(up, seen["up"], torch.uint8, then=last),
         last,
     )
-
-
-@torch.inference_mode()
-def _ranges(bert: PackedBert, sample: TextBatch) -> list[dict[str, Range]]:
-    lengths = sample.chunk_offsets.diff()
-    hidden = bert.embedded(sample.tokens, lengths)
-    seen: list[dict[str, Range]] = []
-    for layer in bert.layers:
-        seen.append({})
-        hidden = layer(hidden, lengths, lambda name, x: seen[-1].update({name: Range.of(x)}))
-    return seen

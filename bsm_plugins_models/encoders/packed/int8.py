@@ -69,7 +69,7 @@ class Quantized:
         else:
             bottom, top = min(0.0, float(low.min())), max(0.0, float(high.max()))
             self.scale = max(top - bottom, 1e-8) / 255
-            self.zero = round(-bottom / self.scale)
+            self.zero, self._inverse = round(-bottom / self.scale), torch.tensor(1 / self.scale)
         self._weight_scale = weight.abs().amax(dim=1).clamp(min=1e-8) / 127
         rounded = (weight / self._weight_scale[:, None]).round().clamp(-127, 127).to(torch.int8)
         self._weight = torch.ops.onednn.qlinear_prepack(rounded, [ROWS, weight.shape[1]])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 ROWS = 2048
 """Rows that a product is packed for; others work too."""
@@ -30,10 +31,26 @@ class Packed:
 
     def __call__(self, x: Tensor, gelu: bool = False, add: Tensor | None = None) -> Tensor:
         """``[rows, out]`` from ``[rows, in]``, in the dtype of the weights."""
+        x = x.to(self.bias.dtype)
         linear = torch.ops.mkldnn._linear_pointwise
         result: Tensor
         if add is not None:
-            result = linear.binary(x, add, self.weight, self.bias, "add")
+            result = linear.binary(x, add.to(x.dtype), self.weight, self.bias, "add")
         else:
             result = linear(x, self.weight, self.bias, "gelu" if gelu else "none", [], "none" if gelu else "")
         return result
+
+
+class Cast:
+    """The same on a GPU, in ``torch.bfloat16`` or ``torch.float16``."""
+
+    def __init__(self, linears: Sequence[nn.Linear], dtype: torch.dtype) -> None:
+        self.weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
+        self.bias = torch.cat([linear.bias.detach() for linear in linears]).to(dtype)
+
+    def __call__(self, x: Tensor, gelu: bool = False, add: Tensor | None = None) -> Tensor:
+        """As that of :class:`Packed`."""
+        result = functional.linear(x.to(self.weight.dtype), self.weight, self.bias)
+        if gelu:
+            return functional.gelu(result)
+        return result if add is None else result.add_(add)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.models import ENCODER
+from transformers import AutoConfig, AutoModel
+
+from bsm_core import TextBatch
+from bsm_core.batch import TokenBudget, encode_ragged_rows
+from bsm_plugins_models.encoders.bert import build_encoder
+from bsm_plugins_models.encoders.packed import attention, bert
+from bsm_plugins_models.encoders.packed.linear import Cast
+
+TOLERANCES = {"fp32": 1e-6, "bf16": 0.03, "int8": 0.1}
+"""Of the mean difference: the model is 12 wide, and averages nothing out."""
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_encoder(ENCODER).eval()
+
+
+def chunks_of(lengths):
+    generator = torch.Generator().manual_seed(len(lengths))
+    return [torch.randint(1, ENCODER["vocab_size"], (n,), generator=generator).tolist() for n in lengths]
+
+
+SAMPLE = TextBatch.from_rows([[chunk] for chunk in chunks_of([12, 9, 7, 3])])
+
+
+def encoded(model, precision, chunks, most=64):
+    backend = bert.build(model, precision, SAMPLE)
+    assert (backend.name, backend.precision) == ("tuned", precision)
+    with torch.inference_mode():
+        return encode_ragged_rows(TextBatch.from_rows([[c] for c in chunks]), backend.encode, TokenBudget(10**6), most)
+
+
+def eager(model, chunks):
+    with torch.inference_mode():
+        return torch.cat([model(input_ids=torch.tensor([chunk])).pooler_output for chunk in chunks])
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@given(lengths=st.lists(st.integers(1, 16), min_size=1, max_size=12), most=st.integers(1, 60))
+@settings(max_examples=15, deadline=None)
+def test_it_gives_what_the_model_gives_whatever_is_encoded_at_once(model, precision, lengths, most):
+    chunks = chunks_of(lengths)
+    got = encoded(model, precision, chunks, most)
+    assert got.dtype == torch.float32
+    assert (got - eager(model, chunks)).abs().mean() < TOLERANCES[precision]
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 1e-2), ("int8", 1e-2)])
+def test_a_chunk_does_not_depend_on_its_neighbours(model, precision, tolerance):
+    chunks = chunks_of([16, 13, 13, 5, 1])
+    alone = torch.cat([encoded(model, precision, [chunk]) for chunk in chunks])
+    assert torch.allclose(encoded(model, precision, chunks), alone, atol=tolerance)
+
+
+def test_no_chunk_at_all(model):
+    assert encoded(model, "fp32", []).shape == (0, ENCODER["hidden_size"])
+
+
+def test_other_models_precisions_and_samples_have_no_such_back_end(model):
+    assert bert.build(model, "fp16", SAMPLE) is None
+    assert bert.build(model, "int8", None) is None
+    assert bert.build(build_encoder({**ENCODER, "hidden_act": "gelu_new"}), "fp32", None) is None
+    roberta = AutoModel.from_config(AutoConfig.for_model("roberta", **{k: ENCODER[k] for k in _SIZES}))
+    assert bert.build(roberta, "fp32", None) is None
+    assert bert.build(build_encoder(ENCODER).bfloat16(), "fp32", None) is None
+
+
+_SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+
+
+def test_a_pytorch_without_the_operators_has_no_such_back_end(model, monkeypatch):
+    monkeypatch.setattr(bert, "_has_operators", lambda: False)
+    assert bert.build(model, "fp32", None) is None
+
+
+def test_the_layers_of_a_gpu_give_the_same(model):
+    """On the CPU, with the CPU's attention: the kernel has a test of its own."""
+    on_gpu = bert.PackedBert(model, bert._layers(model, Cast, torch.bfloat16), attention.by_length)
+    chunks = chunks_of([11, 6, 2])
+    batch = TextBatch.from_rows([[chunk] for chunk in chunks])
+    with torch.inference_mode():
+        got = on_gpu(batch.tokens, batch.chunk_offsets.diff())
+    assert (got - eager(model, chunks)).abs().mean() < TOLERANCES["bf16"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_on_a_gpu(precision):
+    torch.manual_seed(0)
+    model = build_encoder(ENCODER).eval()
+    chunks = chunks_of([11, 6, 2])
+    want = eager(model, chunks)
+    backend = bert.build(model.cuda(), precision, None)
+    batch = TextBatch.from_rows([[chunk] for chunk in chunks]).to("cuda")
+    with torch.inference_mode():
+        got = backend.encode(batch.tokens, batch.chunk_offsets.diff())
+    assert (got.cpu() - want).abs().mean() < TOLERANCES["bf16"]

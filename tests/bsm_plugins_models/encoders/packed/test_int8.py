@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from bsm_plugins_models.encoders.packed.int8 import Quantized, Range
+
+
+def error(got, want):
+    return ((got.float() - want).norm() / want.norm()).item()
+
+
+def sample(rows=200, size=32):
+    torch.manual_seed(0)
+    return torch.randn(rows, size)
+
+
+@torch.inference_mode()
+def test_a_product_in_int8_is_near_that_in_float32():
+    x, linears, residual = sample(), [nn.Linear(32, 16), nn.Linear(32, 8)], torch.randn(200, 24)
+    want = torch.cat([linear(x) for linear in linears], dim=1)
+    quantized = Quantized(linears, Range.of(x), torch.float32)
+    assert error(quantized(x), want) < 0.02
+    assert error(quantized(x, add=residual), want + residual) < 0.02
+    assert Quantized(linears, Range.of(x), torch.bfloat16)(x).dtype == torch.bfloat16
+
+
+@torch.inference_mode()
+def test_a_channel_far_out_does_not_cost_the_others_their_precision():
+    x, linear = sample(), nn.Linear(32, 16)
+    x[:, 3] *= 100
+    seen = Range.of(x)
+    plain = error(Quantized([linear], seen, torch.float32, smooth=False)(x), linear(x))
+    smooth = error(Quantized([linear], seen, torch.float32)(x), linear(x))
+    linear.weight[:, 3] = 0  # what is left is what the other channels lost
+    others = error(Quantized([linear], seen, torch.float32)(x), linear(x))
+    assert smooth < plain
+    assert others < 0.1 < error(Quantized([linear], seen, torch.float32, smooth=False)(x), linear(x))
+
+
+@torch.inference_mode()
+def test_one_layer_gives_the_next_its_integers():
+    x, up, down = sample(), nn.Linear(32, 64), nn.Linear(64, 32)
+    inner = functional.gelu(up(x))
+    last = Quantized([down], Range.of(inner), torch.float32, smooth=False)
+    first = Quantized([up], Range.of(x), torch.uint8, then=last)
+    assert first(x, gelu=True).dtype == torch.uint8
+    assert error(last(first(x, gelu=True)), down(inner)) < 0.05
+
+
+@torch.inference_mode()
+def test_a_row_does_not_depend_on_its_neighbours_and_what_is_far_out_is_cut_off():
+    x, linear = sample(), nn.Linear(32, 16)
+    quantized = Quantized([linear], Range.of(x), torch.float32)
+    wild = x.clone()
+    wild[1:] *= 1000
+    assert torch.equal(quantized(wild)[0], quantized(x)[0])
+    assert quantized(wild).isfinite().all()
+    assert Quantized([linear], Range.of(torch.zeros(2, 32)), torch.float32)(torch.zeros(2, 32)).isfinite().all()

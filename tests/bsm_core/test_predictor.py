@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from support.operations import Operations
 from support.plugins import component, run_python, write_plugin
 from support.toy import SITE, toy_rows, write_toy_artifact
 
@@ -32,6 +33,15 @@ from bsm_core.registry import Registry
 @pytest.fixture
 def predictor(toy_artifact):
     return Predictor.from_artifact(toy_artifact)
+
+
+def test_initial_weights_are_not_drawn_where_the_artifact_has_them(toy_artifact):
+    with Operations() as operations:
+        predictor = Predictor.from_artifact(toy_artifact)
+    assert operations.random == 0
+    with Operations() as operations:
+        type(predictor.model)(predictor.model.config)
+    assert operations.random
 
 
 def test_a_frame_of_probabilities_with_the_index_of_the_rows(predictor):

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from support.models import CONFIG, ENCODER, token_rows, wrong_keys
+from support.operations import Operations
 
 from bsm_core import ConfigError, TextBatch, TokenBudget
+from bsm_core.initialisation import deferred_initialisation
 from bsm_plugins_models.bimodal import BimodalBert
 from bsm_plugins_models.encoders.bert import BertTextEncoder, build_encoder, longest_chunk
 
@@ -30,6 +32,19 @@ def test_pooler_output_mean_over_chunks_then_linear_at_any_budget(tokens):
         got = encoder(TextBatch.from_rows(rows), TokenBudget(tokens))
         assert got.shape == (7, 5)
         assert torch.allclose(got, reference(encoder, rows), atol=1e-5)
+
+
+def test_transformers_draws_no_weights_either_where_they_are_replaced():
+    state = make().state_dict()
+    with Operations() as operations, deferred_initialisation():
+        encoder = BertTextEncoder(ENCODER, 5)
+        encoder.load_state_dict(state)
+    assert operations.random == 0
+    beside = dict(encoder.named_buffers())
+    assert {name: value.tolist() for name, value in make().named_buffers()} == {
+        k: v.tolist() for k, v in beside.items()
+    }
+    assert beside["bert.embeddings.position_ids"].tolist() == [list(range(16))]
 
 
 def test_padding_carries_the_pad_token_of_the_config():

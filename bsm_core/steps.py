@@ -11,7 +11,7 @@ import json
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from types import SimpleNamespace
@@ -211,19 +211,26 @@ class Pipeline:
         return self._rebuild, ()
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[Any], list[TextFailure]]:
-        """Run the column through all steps.
+        """Run the column through all steps, each distinct text once.
 
         Args:
             texts: One text a row.
 
         Returns:
-            One result a row, and the rows that a step failed on, whose result is that of empty text.
+            One result a row, and the rows that a step failed on, whose result is that of empty text. Rows of equal
+            text share one result.
         """
+        numbers: dict[str, int] = {}
+        rows = [numbers.setdefault(text, len(numbers)) for text in texts]
+        distinct = list(numbers)
         failures: list[TextFailure] = []
         results: list[Any] = []
-        for start in range(0, len(texts), ROWS_AT_ONCE):
-            results += self._isolate(texts[start : start + ROWS_AT_ONCE], start, failures)
-        return results, failures
+        for start in range(0, len(distinct), ROWS_AT_ONCE):
+            results += self._isolate(distinct[start : start + ROWS_AT_ONCE], start, failures)
+        failed = {failure.row: failure for failure in failures}
+        return [results[number] for number in rows], [
+            replace(failed[number], row=row) for row, number in enumerate(rows) if number in failed
+        ]
 
     def _isolate(self, texts: Sequence[str], start: int, failures: list[TextFailure]) -> list[Any]:
         """Run all texts; where a step raises, halve until the rows that it raises on stand alone."""

@@ -21,6 +21,7 @@ def run_record(
     self_check: float | None,
     committed: Committed,
     seconds: float,
+    profile: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The run record: settings, devices, components, hashes, versions and counts; JSON-able.
 
@@ -32,6 +33,7 @@ def run_record(
         self_check: How far off the artifact's check rows were; None where they were not scored.
         committed: What was written.
         seconds: Wall time of the run.
+        profile: Seconds by what took them; None where it was not asked for.
     """
     return {
         "settings": settings.model_dump(mode="json"),
@@ -46,4 +48,5 @@ def run_record(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "output": committed.path.name,
+        "profile": None if profile is None else {what: round(value, 6) for what, value in profile.items()},
     }

@@ -66,6 +66,7 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "num_workers": "3",
         "window_rows": "9",
         "run_record": True,
+        "profile": True,
         "self_check": False,
         "strict": True,
     }

@@ -29,6 +29,7 @@ from bsm_core.dataset import WindowInfo, WindowLoader
 from bsm_core.engines.clock import Clock, of_all_ranks
 from bsm_core.engines.devices import DevicePlan, loader_workers
 from bsm_core.engines.progress import Progress
+from bsm_core.engines.threads import threads_for
 from bsm_core.errors import DataError, EngineError, MissingColumnsError
 from bsm_core.hooks import Hooks
 from bsm_core.memory import FreeMemory
@@ -177,7 +178,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     )
     self_check, times = SelfCheck(predictor, rows), Times()
     callbacks = [self_check, PartWriter(sink, predictor.hooks, times), *([Progress()] if rank == 0 else [])]
-    with quiet(), times.of(TOTAL):
+    with quiet(), threads_for(predictor), times.of(TOTAL):
         runner = trainer(plan, callbacks, Clock(times) if settings.profile else None)
         runner.predict(predictor.model, loader, return_predictions=False)
     runner.strategy.barrier("parts")

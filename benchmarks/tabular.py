@@ -39,6 +39,7 @@ CONFIG: dict[str, Any] = {
 ID = "id"
 MISSING = 0.02
 """Share of the cells that are missing."""
+PIECE = 1 << 16
 
 
 def write_artifact(folder: Path) -> Path:
@@ -51,11 +52,18 @@ def write_artifact(folder: Path) -> Path:
 
 
 def write_table(rows: int, path: Path) -> Path:
-    """Ten columns of float64 with gaps, and ids like ``0000042``."""
+    """Ten columns of float64 with gaps, and ids like ``0000042``.
+
+    It is written in pieces: a process is said to have had at least the memory of the one that started it.
+    """
     random = np.random.default_rng(0)
-    columns = {ID: pa.array([f"{i:07d}" for i in range(rows)])}
-    columns |= {name: pa.array(random.normal(size=rows), mask=random.random(rows) < MISSING) for name in FEATURES}
-    pq.write_table(pa.table(columns), path)
+    schema = pa.schema([(ID, pa.string()), *((name, pa.float64()) for name in FEATURES)])
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, rows, PIECE):
+            count = min(PIECE, rows - start)
+            ids = pa.array([f"{i:07d}" for i in range(start, start + count)])
+            cells = [pa.array(random.normal(size=count), mask=random.random(count) < MISSING) for _ in FEATURES]
+            writer.write_table(pa.table([ids, *cells], schema=schema))
     return path
 
 
@@ -73,9 +81,14 @@ def measure(artifact: Path, table: Path, output: Path) -> tuple[dict[str, Any], 
 
 def check(path: Path, rows: int) -> None:
     """The predictions must have every id, in order."""
-    ids = [i for window in TableSource.open(path).windows([ID]) for i in window.table[ID].to_pylist()]
-    if ids != [f"{i:07d}" for i in range(rows)]:
-        raise SystemExit(f"{path}: the ids are not those of the table")
+    seen = 0
+    for window in TableSource.open(path).windows([ID]):
+        ids = window.table[ID].to_pylist()
+        if ids != [f"{i:07d}" for i in range(seen, seen + len(ids))]:
+            raise SystemExit(f"{path}: ids behind row {seen} are not those of the table")
+        seen += len(ids)
+    if seen != rows:
+        raise SystemExit(f"{path}: {seen} rows, not {rows}")
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from bsm_core.config import ArtifactConfig
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.features import Column, Features, Imputer, RiskTable
 from bsm_core.processes import without_interrupts
+from bsm_core.profile import FEATURES, READING, WAITING, Times
 from bsm_core.steps import Pipeline, TextFailure
 from bsm_core.tables import TableSource, Window
 
@@ -53,6 +54,7 @@ class WindowInfo:
         index, start, last, fraction: As in :class:`bsm_core.tables.Window`.
         kept: The id column and other kept columns, untouched.
         findings: What was odd about the window.
+        times: What its preparation took.
     """
 
     index: int
@@ -61,6 +63,7 @@ class WindowInfo:
     fraction: float
     kept: pa.Table
     findings: Findings
+    times: Times = field(default_factory=Times)
 
     def names(self, rows: Sequence[int]) -> list[Any]:
         """What errors call some of its rows: their ids; where none is kept, their positions in the table."""
@@ -108,17 +111,26 @@ class BSMDataset:
             if column.type in (pa.string(), pa.large_string()):
                 self.columns[name] = column.fill_null("")
 
-    def to_batch(self) -> tuple[Batch, Findings]:
-        """Run the pipelines, a column at a time: text, numeric imputation, risk tables."""
+    def to_batch(self, times: Times | None = None) -> tuple[Batch, Findings]:
+        """Run the pipelines, a column at a time: text, numeric imputation, risk tables.
+
+        Args:
+            times: Where the time of each is added.
+        """
+        times = Times() if times is None else times
         texts: dict[str, TextBatch] = {}
         failures: dict[str, list[TextFailure]] = {}
         for column, pipeline in self._text.items():
-            values, unreadable = text_values(self.columns[column])
-            tokens, failed = pipeline(values)
-            texts[column] = TextBatch.from_rows(tokens)
+            with times.of(f"{column}: {NOT_TEXT}"):
+                values, unreadable = text_values(self.columns[column])
+            tokens, failed = pipeline(values, times)
+            with times.of(f"{column}: distinct chunks"):
+                texts[column] = TextBatch.from_rows(tokens)
             if unreadable or failed:
                 failures[column] = sorted(unreadable + failed, key=lambda failure: failure.row)
-        matrix = Features(self.config.tab_field_list, self._impute, self._risk).transform(self.columns, self.rows)
+        with times.of(FEATURES):
+            features = Features(self.config.tab_field_list, self._impute, self._risk)
+            matrix = features.transform(self.columns, self.rows)
         batch = Batch(self.rows, texts, torch.from_numpy(matrix.values))
         return batch, Findings(failures, matrix.bad)
 
@@ -193,20 +205,21 @@ class Preprocessor:
         wanted = {text.column: f"config.{text.key}" for text in self.config.text_fields}
         return {**dict.fromkeys(self.config.tab_field_list, "config.tab_field_list"), **wanted}
 
-    def batch(self, columns: Mapping[str, Column], rows: int) -> tuple[Batch, Findings]:
-        """The batch of some rows, and what was odd about them."""
+    def batch(self, columns: Mapping[str, Column], rows: int, times: Times | None = None) -> tuple[Batch, Findings]:
+        """The batch of some rows, and what was odd about them; ``times`` as in :meth:`BSMDataset.to_batch`."""
         dataset = BSMDataset(columns, rows, self.config)
         for processors in (self.pipelines, self.imputers, self.risk_tables):
             for name, processor in processors.items():
                 dataset.add_pipeline(name, processor)
-        return dataset.to_batch()
+        return dataset.to_batch(times)
 
-    def __call__(self, window: Window) -> Batch:
-        """The batch of a window, with what travels to its part."""
-        table = window.table
-        batch, findings = self.batch(dict(zip(table.column_names, table.columns, strict=True)), table.num_rows)
+    def __call__(self, window: Window, times: Times | None = None) -> Batch:
+        """The batch of a window, with what travels to its part; ``times`` is what reading it took."""
+        table, times = window.table, Times() if times is None else times
+        columns = dict(zip(table.column_names, table.columns, strict=True))
+        batch, findings = self.batch(columns, table.num_rows, times)
         kept = table.select(self.keep)
-        info = WindowInfo(window.index, window.start, window.last, window.fraction, kept, findings)
+        info = WindowInfo(window.index, window.start, window.last, window.fraction, kept, findings, times)
         return Batch(batch.rows, batch.texts, batch.features, window=info)
 
 
@@ -216,7 +229,7 @@ class _Windows(IterableDataset[Any]):
     def __init__(
         self,
         source: TableSource,
-        preprocess: Callable[[Window], Batch] | bytes,
+        preprocess: Callable[[Window, Times], Batch] | bytes,
         columns: Collection[str],
         rows: int,
         first: int,
@@ -235,9 +248,15 @@ class _Windows(IterableDataset[Any]):
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         try:
             preprocess = pickle.loads(self.preprocess) if isinstance(self.preprocess, bytes) else self.preprocess
-            for window in self.source.windows(self.columns, rows=self.rows):
+            windows = self.source.windows(self.columns, rows=self.rows)
+            last, times = False, Times()
+            while not last:
+                with times.of(READING):
+                    window = next(windows)
+                last = window.last
                 if window.index % (self.of * workers) == self.first + number * self.of:
-                    yield preprocess(window)
+                    yield preprocess(window, times)
+                    times = Times()
         except BSMError as error:
             yield error  # raised by WindowLoader: an error that leaves a worker by itself loses its type and its words
 
@@ -280,9 +299,16 @@ class WindowLoader:
         try:
             with without_interrupts() if self._loader.num_workers else nullcontext():
                 items = iter(self._loader)
-            for item in items:
+            while True:
+                waited = Times()
+                with waited.of(WAITING):
+                    item = next(items, None)
+                if item is None:
+                    return
                 if isinstance(item, BSMError):
                     raise item
+                if self._loader.num_workers:  # else it was not waited for, but prepared
+                    item.window.times.add(waited)
                 yield item
         except (RuntimeError, EOFError, ConnectionError) as error:  # the latter two where the pipe breaks first
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):

@@ -22,6 +22,7 @@ def run_record(
     encoders: Mapping[str, Any] | None,
     committed: Committed,
     seconds: float,
+    profile: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The run record: settings, devices, components, hashes, versions and counts; JSON-able.
 
@@ -34,6 +35,7 @@ def run_record(
         encoders: Precision and back end of the text encoders, and what the precision changed on the check rows.
         committed: What was written.
         seconds: Wall time of the run.
+        profile: Seconds by what took them; None where it was not asked for.
     """
     return {
         "settings": settings.model_dump(mode="json"),
@@ -49,4 +51,5 @@ def run_record(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "output": committed.path.name,
+        "profile": None if profile is None else {what: round(value, 6) for what, value in profile.items()},
     }

@@ -138,10 +138,18 @@ class Settings(BaseModel):
         Source("--backend", "what computes the text encoders: auto, eager or tuned", metavar="NAME"),
     ] = "auto"
     num_workers: Annotated[
-        NonNegativeInt, Source("--num-workers", "processes that prepare windows", "NUM_WORKERS", True, "N")
-    ] = 0
+        NonNegativeInt | None,
+        Source(
+            "--num-workers",
+            "processes that prepare windows (default: none on the CPU, a few on a GPU)",
+            "NUM_WORKERS",
+            True,
+            "N",
+        ),
+    ] = None
     window_rows: Annotated[PositiveInt, Source("--window-rows", "rows of a window", metavar="N")] = 4096
     run_record: Annotated[bool, Source("--run-record", "write run.json beside the predictions")] = False
+    profile: Annotated[bool, Source("--profile", "say at the end where the time went")] = False
     self_check: Annotated[bool, Source("--no-self-check", "run without scoring the artifact's check rows first")] = True
     strict: Annotated[
         bool, Source("--strict", "refuse to run where plugins, libraries or files are not those the artifact recorded")

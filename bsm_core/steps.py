@@ -11,7 +11,7 @@ import json
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from bsm_core.config import StepSpec
 from bsm_core.discovery import Component
 from bsm_core.errors import BSMError, PipelineError, StepFailedError, nearest
+from bsm_core.profile import Times
 from bsm_core.registry import Registry, default_registry
 
 ROWS_AT_ONCE = 256
@@ -210,41 +211,51 @@ class Pipeline:
         # Worker processes look the steps up again by name, in the same registry: a plugin's object is never pickled.
         return self._rebuild, ()
 
-    def __call__(self, texts: Sequence[str]) -> tuple[list[Any], list[TextFailure]]:
-        """Run the column through all steps.
+    def __call__(self, texts: Sequence[str], times: Times | None = None) -> tuple[list[Any], list[TextFailure]]:
+        """Run the column through all steps, each distinct text once.
 
         Args:
             texts: One text a row.
+            times: Where the time of each step is added.
 
         Returns:
-            One result a row, and the rows that a step failed on, whose result is that of empty text.
+            One result a row, and the rows that a step failed on, whose result is that of empty text. Rows of equal
+            text share one result.
         """
+        times = Times() if times is None else times
+        numbers: dict[str, int] = {}
+        rows = [numbers.setdefault(text, len(numbers)) for text in texts]
+        distinct = list(numbers)
         failures: list[TextFailure] = []
         results: list[Any] = []
-        for start in range(0, len(texts), ROWS_AT_ONCE):
-            results += self._isolate(texts[start : start + ROWS_AT_ONCE], start, failures)
-        return results, failures
+        for start in range(0, len(distinct), ROWS_AT_ONCE):
+            results += self._isolate(distinct[start : start + ROWS_AT_ONCE], start, failures, times)
+        failed = {failure.row: failure for failure in failures}
+        return [results[number] for number in rows], [
+            replace(failed[number], row=row) for row, number in enumerate(rows) if number in failed
+        ]
 
-    def _isolate(self, texts: Sequence[str], start: int, failures: list[TextFailure]) -> list[Any]:
+    def _isolate(self, texts: Sequence[str], start: int, failures: list[TextFailure], times: Times) -> list[Any]:
         """Run all texts; where a step raises, halve until the rows that it raises on stand alone."""
         try:
-            return self._apply(texts)
+            return self._apply(texts, times)
         except _StageError as error:
             if len(texts) > 1:
                 half = len(texts) // 2
-                head = self._isolate(texts[:half], start, failures)
-                return head + self._isolate(texts[half:], start + half, failures)
+                head = self._isolate(texts[:half], start, failures, times)
+                return head + self._isolate(texts[half:], start + half, failures, times)
             failures.append(TextFailure(start, *error.args))
             return [self._empty]
 
-    def _apply(self, values: Sequence[Any]) -> list[Any]:
+    def _apply(self, values: Sequence[Any], times: Times) -> list[Any]:
         for stage in self._stages:
-            values = stage(values)
+            with times.of(f"{self.context.column}: {stage.name}"):
+                values = stage(values)
         return list(values)
 
     def _on_empty(self, where: str) -> Any:
         try:
-            return self._apply([""])[0]
+            return self._apply([""], Times())[0]
         except _StageError as error:
             name, reason = error.args
             raise StepFailedError(f"text step {name!r} fails on empty text: {reason}", where=where) from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bsm_core import Kind, TextStep
-from bsm_plugins_text.encoding import encode
+from bsm_plugins_text.encoding import EncodedText, encode, ends_of_tokens
 
 NO_TEXT = "."
 """The one chunk of a row without text."""
@@ -60,62 +60,62 @@ class DialogueChunkerProcessor(TextStep):
         return self.process_batch([value])[0]
 
     def process_batch(self, values: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The same for a column, in one or two calls of the tokenizer: one for all turns, one for all chunks."""
+        """The same for a column, in one or two calls of the tokenizer: one for all turns, one for all chunks.
+
+        Chunks whose tokens are known remember them (:class:`EncodedText`).
+        """
         rows = self._fit(values)
-        packed = [self._pack(row)[: self._most] for row in rows]
+        packed: list[list[str]] = [self._pack(row)[: self._most] for row in rows]
         if not self._sizes_add_up:
-            sizes = map(len, self._encode([chunk for chunks in packed for chunk in chunks]))
-            for i, chunks in enumerate(packed):
-                if max([next(sizes) for _ in chunks], default=0) > self._room:
-                    packed[i] = self._pack_joined(rows[i])[: self._most]
+            chunks = iter(encode(self._tokenizer, [chunk for chunks in packed for chunk in chunks]))
+            for i, row in enumerate(packed):
+                joined = [next(chunks) for _ in row]
+                fit = all(chunk.size <= self._room for chunk in joined)
+                packed[i] = [*joined] if fit else self._pack_joined(rows[i])[: self._most]
         return [chunks or [NO_TEXT] for chunks in packed]
 
-    def _fit(self, values: Sequence[Sequence[str]]) -> list[list[tuple[str, int]]]:
-        """Each row's turns, cut to the room, with their sizes; those that hold nothing are left out."""
+    def _fit(self, values: Sequence[Sequence[str]]) -> list[list[EncodedText]]:
+        """Each row's turns, cut to the room; those that hold nothing are left out."""
         rows = [[turn for turn in row if turn.strip()] for row in values]
-        encodings = iter(self._encode([turn for row in rows for turn in row]))
-        cut = [[self._cut(turn, next(encodings)) for turn in row] for row in rows]
-        return [[(turn, size) for turn, size in row if size] for row in cut]
+        turns = iter(self._cut([turn for row in rows for turn in row]))
+        return [[turn for turn in [next(turns) for _ in row] if turn.size] for row in rows]
 
-    def _cut(self, turn: str, encoding: Any) -> tuple[str, int]:
-        """The turn and its size; of a long one, the longest start that fits and ends between two tokens."""
+    def _cut(self, texts: Sequence[str]) -> list[EncodedText]:
+        """The turns; of each long one, the longest start that fits and ends between two tokens."""
+        turns = encode(self._tokenizer, texts)
         room = self._room
-        while len(encoding) > self._room:
-            turn = turn[: encoding.offsets[room - 1][1]] if room else ""
-            [encoding] = self._encode([turn])
+        while long := [i for i, turn in enumerate(turns) if turn.size > self._room]:
+            whole = [turns[i] for i in long]
+            ends = ends_of_tokens(self._tokenizer, whole, room) if room else [0] * len(long)
+            starts = [turn[:end] for turn, end in zip(whole, ends, strict=True)]
+            for i, start in zip(long, encode(self._tokenizer, starts), strict=True):
+                turns[i] = start
             room -= 1  # a start can still be too long where one character is several tokens
-        return turn, len(encoding)
+        return turns
 
-    def _pack(self, turns: Sequence[tuple[str, int]]) -> list[str]:
+    def _pack(self, turns: Sequence[EncodedText]) -> list[str]:
         """Pack by the sizes of the turns alone."""
-        chunks: list[list[str]] = []
+        chunks: list[list[EncodedText]] = []
         left = 0
-        for turn, size in turns:
-            if not chunks or size > left:
+        for turn in turns:
+            if not chunks or turn.size > left:
                 chunks.append([])
                 left = self._room
             chunks[-1].append(turn)
-            left -= size
-        return [" ".join(chunk) for chunk in chunks]
+            left -= turn.size
+        return [chunk[0] if len(chunk) == 1 else " ".join(chunk) for chunk in chunks]
 
-    def _pack_joined(self, turns: Sequence[tuple[str, int]]) -> list[str]:
+    def _pack_joined(self, turns: Sequence[EncodedText]) -> list[str]:
         """Pack by the size of each chunk so far: slow, for tokenizers that make more tokens of joined turns."""
         chunks: list[str] = []
-        for turn, _ in turns:
-            if chunks and len(self._encode([f"{chunks[-1]} {turn}"])[0]) <= self._room:
-                chunks[-1] += f" {turn}"
-            else:
-                chunks.append(turn)
+        for turn in turns:
+            if chunks:
+                [joined] = encode(self._tokenizer, [f"{chunks[-1]} {turn}"])
+                if joined.size <= self._room:
+                    chunks[-1] = joined
+                    continue
+            chunks.append(turn)
         return chunks
-
-    def _encode(self, texts: list[str]) -> Sequence[Any]:
-        """Encodings without special tokens, whole: ``len`` is the size, ``offsets`` are characters of the text."""
-        if not texts:
-            return []
-        # longer than the model reads is what is being found out here, and nothing to warn of
-        encoded = encode(self._tokenizer, texts, add_special_tokens=False, truncation=False, verbose=False)
-        encodings: Sequence[Any] = encoded.encodings
-        return encodings
 
 
 def _drops_white_space(pre_tokenizer: Any) -> bool:

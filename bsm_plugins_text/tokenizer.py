@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bsm_core import Kind, TextStep
-from bsm_plugins_text.encoding import encode
+from bsm_plugins_text.encoding import encode, with_special_tokens
 
 
 class BertTokenizeProcessor(TextStep):
@@ -37,13 +37,7 @@ class BertTokenizeProcessor(TextStep):
         return self.process_batch([value])[0]
 
     def process_batch(self, values: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """The same for a column, in one call of the tokenizer."""
-        ids = iter(self._ids([chunk for row in values for chunk in row]))
+        """The same for a column, in one call of the tokenizer; in none for chunks that remember their tokens."""
+        chunks = encode(self._tokenizer, [chunk for row in values for chunk in row])
+        ids = iter(with_special_tokens(self._tokenizer, chunks, self._max_sen_len))
         return [[next(ids) for _ in row] for row in values]
-
-    def _ids(self, chunks: list[str]) -> list[list[int]]:
-        if not chunks:
-            return []
-        encoded = encode(self._tokenizer, chunks, truncation=True, max_length=self._max_sen_len)
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids

@@ -57,6 +57,18 @@ def plan_devices(settings: Settings, gpus: int) -> DevicePlan:
     return dataclasses.replace(used, warning=f"{_asked(settings)} asked for, {gpus} GPU(s) there: using {used}")
 
 
+def loader_workers(plan: DevicePlan, cores: int) -> int:
+    """How many processes prepare the windows of each rank where nothing was asked for.
+
+    On the CPU the model needs every core itself. On a GPU four keep up with it, and one core is left to drive it.
+
+    Args:
+        plan: The devices.
+        cores: Cores that all ranks share.
+    """
+    return max(1, min(4, cores // plan.count - 1)) if plan.accelerator == "gpu" else 0
+
+
 def _asked(settings: Settings) -> str:
     values = {name: getattr(settings, name) for name in ("device", "devices", "accelerator")}
     return ", ".join(

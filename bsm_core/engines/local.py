@@ -6,6 +6,7 @@ Every rank takes every ``world``-th window and writes its parts. Behind a barrie
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,12 +26,15 @@ from bsm_core.artifact import Artifact
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.batch import Batch
 from bsm_core.dataset import WindowInfo, WindowLoader
-from bsm_core.engines.devices import DevicePlan
+from bsm_core.engines.clock import Clock, of_all_ranks
+from bsm_core.engines.devices import DevicePlan, loader_workers
 from bsm_core.engines.progress import Progress
+from bsm_core.engines.threads import threads_for
 from bsm_core.errors import DataError, EngineError, MissingColumnsError
 from bsm_core.hooks import Hooks
 from bsm_core.memory import FreeMemory
 from bsm_core.predictor import Predictor, probability_names, warn_of_counts, warn_of_texts
+from bsm_core.profile import COMMIT, TOTAL, Times, table
 from bsm_core.provenance import components_of, record_of, require_same
 from bsm_core.record import run_record
 from bsm_core.self_check import check, require_fit
@@ -72,10 +76,11 @@ class DistributedUnavailableError(EngineError):
 class PartWriter(BasePredictionWriter):
     """Writes each window's probabilities, behind the columns it keeps, as its part; calls the hooks around it."""
 
-    def __init__(self, sink: Sink, hooks: Hooks) -> None:
+    def __init__(self, sink: Sink, hooks: Hooks, times: Times) -> None:
         super().__init__(write_interval="batch")
         self.sink = sink
         self.hooks = hooks
+        self.times = times
         self._named = 0
         self._free = FreeMemory()
 
@@ -102,6 +107,7 @@ class PartWriter(BasePredictionWriter):
             self._named += warn_of_texts(info.findings, ids, TEXTS_NAMED - self._named)
         table = with_probabilities(info.kept, prediction)
         counts = {**info.findings.counts(), **self.hooks.window_end(batch, prediction)}
+        self.times.add(info.times)
         self.sink.write_part(info.index, table, last=info.last, counts=counts)
         self._free.give_back()
 
@@ -166,26 +172,33 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     _check_columns(predictor, source, keep)
     schema = output_schema(source.schema(list(keep)), source.format, format)
     source = source.typed(schema)
+    workers = _loader_workers(settings, plan, predictor, source)
     loader = WindowLoader(
         source,
         predictor.preprocessor,
         rows=settings.window_rows,
         rank=rank,
         world=plan.count,
-        num_workers=settings.num_workers,
+        num_workers=workers,
         pin_memory=plan.accelerator == "gpu",
     )
-    before = BeforeTheFirst(predictor, settings, rows)
-    with quiet():
-        runner = trainer(plan, [before, PartWriter(sink, predictor.hooks), *([Progress()] if rank == 0 else [])])
+    before, times = BeforeTheFirst(predictor, settings, rows), Times()
+    callbacks = [before, PartWriter(sink, predictor.hooks, times), *([Progress()] if rank == 0 else [])]
+    with quiet(), threads_for(predictor), times.of(TOTAL):
+        runner = trainer(plan, callbacks, Clock(times) if settings.profile else None)
         runner.predict(predictor.model, loader, return_predictions=False)
     runner.strategy.barrier("parts")
+    if settings.profile:
+        times = of_all_ranks(times, plan.count)
     if rank:
         return None
     for name in predictor.probability_names:
         schema = schema.append(pa.field(name, pa.float64()))
-    committed = sink.commit(schema, format)
+    with times.of(TOTAL), times.of(COMMIT):
+        committed = sink.commit(schema, format)
     warn_of_counts(committed.counts)
+    if settings.profile:
+        log.info("where the time went, start-up left out:\n%s", table(times, committed.rows, helped=workers > 0))
     record = run_record(
         settings,
         used=str(plan),
@@ -195,12 +208,24 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
         encoders=asdict(before.tuned) if before.tuned else None,
         committed=committed,
         seconds=time.time() - job.began,
+        profile=times if settings.profile else None,
     )
     predictor.hooks.committed(committed, record)
     for key, count in predictor.hooks.take_failures().items():
         record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
     sink.succeed(record if settings.run_record else None)
     return committed
+
+
+def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, source: TableSource) -> int:
+    """What was asked for; else what suits the devices, and none where there is no text or a single window."""
+    if settings.num_workers is not None:
+        return settings.num_workers
+    workers = loader_workers(plan, len(os.sched_getaffinity(0)))
+    if not workers or not predictor.preprocessor.pipelines:
+        return 0
+    first = next(source.windows(predictor.preprocessor.keep, rows=settings.window_rows))
+    return 0 if first.last else workers  # a process takes seconds to start
 
 
 def with_probabilities(kept: pa.Table, probabilities: Tensor) -> pa.Table:
@@ -252,7 +277,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def trainer(plan: DevicePlan, callbacks: list[Callback]) -> Trainer:
+def trainer(plan: DevicePlan, callbacks: list[Callback], profiler: Clock | None = None) -> Trainer:
     """A Trainer that predicts on the devices of a plan, and neither logs nor saves anything."""
     return Trainer(
         accelerator=plan.accelerator,
@@ -260,6 +285,7 @@ def trainer(plan: DevicePlan, callbacks: list[Callback]) -> Trainer:
         strategy=_DDP() if plan.count > 1 else "auto",
         plugins=[LightningEnvironment()],  # the processes are ours; a cluster's variables mean others
         callbacks=callbacks,
+        profiler=profiler,
         benchmark=plan.accelerator == "gpu",
         use_distributed_sampler=False,
         logger=False,

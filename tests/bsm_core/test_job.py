@@ -8,14 +8,18 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from support.toy import toy_rows, write_toy_artifact
 
-from bsm_core import Predictor
+from bsm_core import Predictor, Settings
 from bsm_core.artifact import pack
+from bsm_core.dataset import WindowLoader
+from bsm_core.engines.devices import DevicePlan
+from bsm_core.engines.local import _loader_workers
 from bsm_core.errors import (
     BSMError,
     CorruptArtifactError,
@@ -150,6 +154,70 @@ def test_loader_workers_change_nothing(run):
     toy_rows().to_csv(run.data / "t.csv", index=False)
     alone = run(window_rows=4).path.read_bytes()
     assert run(window_rows=4, num_workers=2).path.read_bytes() == alone
+
+
+OWN = {"self-check", "moving", "model", "writing parts", "commit", "total"}
+PREPARING = {
+    *("reading", "features", "chat: reading", "chat: toy_trap", "chat: toy_tokens", "chat: distinct chunks"),
+}
+
+
+@pytest.mark.parametrize(
+    ("flags", "waits"),
+    [({}, set()), ({"num_workers": 1}, {"waiting for the loader"}), ({"device": "cpu", "devices": "2"}, set())],
+    ids=str,
+)
+def test_a_profile_says_where_the_time_went(run, caplog, flags, waits):
+    toy_rows().to_csv(run.data / "t.csv", index=False)
+    with caplog.at_level(logging.INFO, "bsm"):
+        done = run(window_rows=4, profile=True, run_record=True, **flags)
+    times = json.loads((run.out / "run.json").read_text())["profile"]
+    assert set(times) == OWN | PREPARING | waits
+    assert all(seconds > 0 for seconds in times.values())
+    own = OWN | waits if waits else OWN | PREPARING
+    assert sum(times[what] for what in own - {"total"}) < times["total"]
+    lines = [line.strip() for line in caplog.text.splitlines()]
+    if "devices" not in flags:  # there it is another process that says it
+        assert all(sum(line.startswith(what) for line in lines) == 1 for what in [*times, "the rest"])
+    assert done.counts == {}
+
+
+def test_no_profile_unless_it_is_asked_for(run, caplog):
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    with caplog.at_level(logging.INFO, "bsm"):
+        run(run_record=True)
+    assert json.loads((run.out / "run.json").read_text())["profile"] is None
+    assert "where the time went" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "used"),
+    [
+        ({"window_rows": 4}, 3),
+        ({"window_rows": 4, "num_workers": 0}, 0),
+        ({"window_rows": 23}, 0),  # a single window
+    ],
+    ids=str,
+)
+def test_on_a_gpu_several_windows_are_prepared_by_workers(run, monkeypatch, flags, used):
+    started = []
+
+    def loader(source, preprocessor, *, num_workers, **options):
+        started.append(num_workers)
+        return WindowLoader(source, preprocessor, num_workers=0, **options)
+
+    monkeypatch.setattr("bsm_core.engines.local.loader_workers", lambda plan, cores: 3)
+    monkeypatch.setattr("bsm_core.engines.local.WindowLoader", loader)
+    toy_rows().to_csv(run.data / "t.csv", index=False)
+    assert run(**flags).rows == 23
+    assert started == [used]
+
+
+def test_a_model_without_text_has_no_workers_unless_told_so():
+    predictor = SimpleNamespace(preprocessor=SimpleNamespace(pipelines={}, keep=("id",)))
+    for asked, used in [(None, 0), (2, 2)]:
+        settings = Settings(job_type="inference", num_workers=asked)
+        assert _loader_workers(settings, DevicePlan("gpu", (0,)), predictor, source=None) == used
 
 
 def test_odd_cells_are_counted_once_and_lose_no_row(run, caplog):

@@ -91,5 +91,5 @@ def test_what_was_written_and_when(record):
 def test_what_happened_is_all_there(record):
     assert set(record) == {
         *("settings", "device", "components", "artifact", "self_check", "versions"),
-        *("rows", "windows", "counts", "finished", "seconds", "output"),
+        *("rows", "windows", "counts", "finished", "seconds", "output", "profile"),
     }

@@ -66,6 +66,7 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "num_workers": "3",
         "window_rows": "9",
         "run_record": True,
+        "profile": True,
         "self_check": False,
         "strict": True,
     }
@@ -124,7 +125,8 @@ def test_help_tells_the_variable_and_the_default_of_each_setting(capsys):
         assert source.flag in out
         assert source.env is None or f"env {source.env}" in out
     assert "default /opt/ml/processing/input/inference_data" in out
-    assert "env NUM_WORKERS, default 0" in out
+    assert "env BATCH_SIZE, default 32" in out
+    assert "a few on a GPU) (env NUM_WORKERS)" in out
     assert "{inference,validation,testing}" in out
     assert "default None" not in out
 

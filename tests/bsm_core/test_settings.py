@@ -23,9 +23,10 @@ LAYERS = {
     "device": [("2", 2), ("[0,1]", (0, 1)), ("gpu", "gpu"), "auto"],
     "devices": [("2", 2), None, None, None],
     "accelerator": [("cpu", "cpu"), ("gpu", "gpu"), ("cpu", "cpu"), "auto"],
-    "num_workers": [("2", 2), ("3", 3), (4, 4), 0],
+    "num_workers": [("2", 2), ("3", 3), (4, 4), None],
     "window_rows": [("2", 2), None, None, 4096],
     "run_record": [(True, True), None, None, False],
+    "profile": [(True, True), None, None, False],
     "self_check": [(False, False), None, None, True],
     "strict": [(True, True), None, None, False],
 }

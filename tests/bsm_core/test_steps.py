@@ -224,6 +224,20 @@ def test_a_long_column_goes_through_in_slices_and_rows_keep_their_place(monkeypa
     assert max(seen) == 3
 
 
+def test_equal_texts_go_through_once_and_fail_one_by_one(monkeypatch):
+    seen = []
+    run = Upper.process_batch
+    monkeypatch.setattr(Upper, "process_batch", lambda self, values: seen.append(list(values)) or run(self, values))
+    made = pipeline("upper")
+    seen.clear()
+    results, failures = made(["a", "b", "a", "a", "b"])
+    assert (results, failures) == (["A", "B", "A", "A", "B"], [])
+    assert seen == [["a", "b"]]
+    results, failures = made(["bad", "a", "bad"])
+    assert results == ["", "A", ""]
+    assert failures == [TextFailure(row, "upper", "ValueError: cannot shout 'bad'") for row in (0, 2)]
+
+
 def test_a_failing_row_is_what_empty_text_is():
     results, failures = pipeline("split", "upper", "chunk", "tokenize")(["a|b", "a|bad", "c"])
     assert results == [[[1, 0], [1, 0]], [[1, 0]], [[1, 0]]]

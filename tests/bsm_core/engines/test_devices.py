@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bsm_core import Settings
-from bsm_core.engines.devices import DevicePlan, plan_devices
+from bsm_core.engines.devices import DevicePlan, loader_workers, plan_devices
 
 CPU = ("cpu", (0,))
 
@@ -115,3 +115,11 @@ def test_the_first_device_alone():
     got = DevicePlan("gpu", (2, 3)).single("could not connect")
     assert got == DevicePlan("gpu", (2,), "could not connect")
     assert str(got) == "GPU [2]"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "count", "cores", "workers"),
+    [("cpu", 1, 16, 0), ("gpu", 1, 16, 4), ("gpu", 4, 16, 3), ("gpu", 1, 2, 1), ("gpu", 8, 8, 1)],
+)
+def test_loader_workers_where_nothing_was_asked_for(accelerator, count, cores, workers):
+    assert loader_workers(DevicePlan(accelerator, tuple(range(count))), cores) == workers

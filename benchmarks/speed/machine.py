@@ -48,8 +48,8 @@ def peaks(device: str, encoders: Sequence[dict[str, Any]]) -> list[dict[str, Any
     """The rate of every kernel at every shape, in 10^9 floating-point operations a second.
 
     Returns:
-        ``precision``, ``kernel``, ``shape`` and ``gflops`` of each; ``failed``, and why, in place of the rate where this
-        processor or this torch has no such kernel.
+        ``precision``, ``kernel``, ``shape`` and ``gflops`` of each; ``failed``, and why, in place of the rate where
+        this processor or this torch has no such kernel.
     """
     rates = []
     with torch.inference_mode():

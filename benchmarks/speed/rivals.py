@@ -24,7 +24,7 @@ Forward = Callable[[Tensor, Tensor], Tensor]
 PADDED_BATCH = 32
 """Chunks of a batch of the padded loop, as the original script has it."""
 SORTED_BATCH = {"cpu": 8, "cuda": 256}
-"""Chunks of a batch where they stand in order of length: few waste least padding, but a GPU wants many."""
+"""Chunks of a batch where they stand in order of length: small batches hold the least padding, but a GPU wants many."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _exported(bert: Any, path: Path) -> Path:
     bert.set_attn_implementation("eager")
     ids = torch.ones(2, 8, dtype=torch.int64)
     names = ["input_ids", "attention_mask"]
-    axes = dict.fromkeys(names, {0: "chunks", 1: "length"})
+    axes = {name: {0: "chunks", 1: "length"} for name in names}
     torch.onnx.export(
         Pooled(bert),
         (ids, torch.ones_like(ids)),

@@ -24,9 +24,9 @@ def summary(result: Result, peaks: Peaks) -> Result:
         peaks: Of the result's device.
 
     Returns:
-        The result with ``rows_per_s``, ``tokens_per_s``, ``gflops`` (of the distinct chunks, without padding), ``share``
-        of the matrix product in its precision (None where there is none), and the largest ``peak_mb``, ``difference``
-        and ``start_up`` of the rounds.
+        The result with ``rows_per_s``, ``tokens_per_s``, ``gflops`` (of the distinct chunks, without padding),
+        ``share`` of the matrix product in its precision (None where there is none), and the largest ``peak_mb``,
+        ``difference`` and ``start_up`` of the rounds.
     """
     rounds = result["rounds"]
     seconds = min(figures["seconds"] for figures in rounds)

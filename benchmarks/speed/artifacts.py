@@ -10,10 +10,9 @@ import pandas as pd
 import torch
 from data import FEATURES, ID, NUMBERS, TEXT
 from minilm import minilm
-from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from bsm_core import ModelBase
+from bsm_core import ModelBase, Predictor
 from bsm_core.artifact import pack, save_artifact
 from bsm_core.registry import default_registry
 from bsm_core.self_check import add_check
@@ -27,6 +26,8 @@ STEPS = [
     {"name": "dialogue_chunker", "chunk_trancate": True},
     "tokenizer",
 ]
+ROWS_SPREAD = 64
+"""Rows that the scores of a fresh model are spread by."""
 BERT_BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 
 
@@ -72,12 +73,16 @@ def write_artifact(name: str, folder: Path, check_rows: pd.DataFrame) -> Path:
     torch.manual_seed(0)
     if name == "tiny":
         return pack(EXAMPLE, folder)
-    if name == "tabular":
-        _save(folder, _tabular(), {})
-    else:
+    config, encoder = _tabular() if name == "tabular" else _bimodal(), {}
+    if name != "tabular":
         pretrained = AutoModel.from_pretrained(minilm())
         encoder = pretrained.config.to_dict() | (BERT_BASE if name == "bert-base" else {})
-        _save(folder, _bimodal(), encoder, pretrained.state_dict() if name == "minilm" else None)
+    model = _built(config, encoder)
+    if name == "minilm":
+        model.load_pretrained("text_encoder", pretrained.state_dict())
+    _save(folder, config, encoder, model)
+    spread(model, Predictor.from_artifact(folder), check_rows.head(ROWS_SPREAD))
+    _save(folder, config, encoder, model)
     add_check(folder, check_rows)
     return folder
 
@@ -92,15 +97,13 @@ def _bimodal() -> Config:
     return {"model_class": "bimodal_bert", **text, **features}
 
 
-def _save(folder: Path, config: Config, encoder: Config, pretrained: dict[str, Tensor] | None = None) -> None:
-    """Build a model, and save it."""
+def _built(config: Config, encoder: Config) -> ModelBase:
     registry = default_registry()
     model_class = registry.load(registry.resolve("model_class", config["model_class"]), ModelBase)
-    model = model_class.from_config(config | ({"text_encoder": encoder} if encoder else {}))
-    if pretrained:
-        model.load_pretrained("text_encoder", pretrained)
-    # A fresh head gives every row about the same score; with these weights differences between rivals show.
-    torch.nn.init.normal_(model.final_merge_network[-1].weight)
+    return model_class.from_config(config | ({"text_encoder": encoder} if encoder else {})).eval()
+
+
+def _save(folder: Path, config: Config, encoder: Config, model: ModelBase) -> None:
     save_artifact(
         folder,
         config=config,
@@ -111,3 +114,21 @@ def _save(folder: Path, config: Config, encoder: Config, pretrained: dict[str, T
         encoder_configs={"": encoder} if encoder else {},
         safe_only=True,
     )
+
+
+@torch.no_grad()
+def spread(model: ModelBase, predictor: Predictor, rows: pd.DataFrame) -> None:
+    """Give the last layer weights with which the log odds of these rows have mean 0 and standard deviation 0.5.
+
+    A fresh head gives all rows about the same score, and what rivals differ by would not show in it.
+
+    Args:
+        model: The model, with two classes and ``final_merge_network``; its last layer is changed.
+        predictor: What has the same weights, and scores the rows.
+        rows: The columns that the model reads.
+    """
+    probabilities = torch.tensor(predictor.predict(rows)["prob_class_1"].to_numpy())
+    odds, last = probabilities.logit(), model.final_merge_network[-1]
+    last.bias -= odds.mean() * torch.tensor([0.0, 1.0])
+    for parameter in (last.weight, last.bias):
+        parameter /= 2 * odds.std()

@@ -22,6 +22,7 @@ from reviews import LABEL, example_config, measure, minilm, parts
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
+from speed.minilm import minilm
 
 from bsm_core import Predictor, train
 from bsm_core.cli import key_and_value

@@ -1,0 +1,207 @@
+"""The rivals: each gives every chunk the encoder's pooled vector, as its own documentation advises.
+
+They share the artifact's weights, tokenizer and head with bsm, so that their probabilities can be compared. A rival is
+built from a :class:`Subject`, and then called with texts.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Encode = Callable[[list[str]], Tensor]
+"""Texts of chunks to float ``[chunks, hidden_size]``, in their order."""
+Forward = Callable[[Tensor, Tensor], Tensor]
+"""``(input_ids [chunks, length], attention_mask [chunks, length]) -> [chunks, hidden_size]``."""
+
+PADDED_BATCH = 32
+"""Chunks of a batch of the padded loop, as the original script has it."""
+SORTED_BATCH = {"cpu": 8, "cuda": 256}
+"""Chunks of a batch where they stand in order of length: small batches hold the least padding, but a GPU wants many."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What every rival is given.
+
+    Attributes:
+        bert: The encoder, on its device, in evaluation mode.
+        tokenizer: Its fast tokenizer.
+        longest: Most tokens of a chunk.
+        device: ``"cpu"`` or ``"cuda"``.
+        precision: ``"fp32"``, ``"bf16"`` or ``"int8"``.
+    """
+
+    bert: Any
+    tokenizer: Any
+    longest: int
+    device: str
+    precision: str
+
+    @property
+    def in_precision(self) -> Any:
+        """The encoder in bfloat16 where that is the precision."""
+        return copy.deepcopy(self.bert).to(torch.bfloat16) if self.precision == "bf16" else self.bert
+
+
+class Pooled(nn.Module):
+    """An encoder that gives its pooler output alone."""
+
+    def __init__(self, bert: nn.Module) -> None:
+        super().__init__()
+        self.bert = bert
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Vectors, float ``[chunks, hidden_size]``."""
+        pooled: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        return pooled
+
+
+def padded(subject: Subject) -> Encode:
+    """The loop that most scripts have: batches in the order of the rows, each padded to the longest that can be."""
+
+    def encode(texts: list[str]) -> Tensor:
+        parts = []
+        for start in range(0, len(texts), PADDED_BATCH):
+            batch = texts[start : start + PADDED_BATCH]
+            inputs = subject.tokenizer(
+                batch, padding="max_length", truncation=True, max_length=subject.longest, return_tensors="pt"
+            )
+            parts.append(subject.bert(**inputs.to(subject.device)).pooler_output)
+        return torch.cat(parts)
+
+    return encode
+
+
+def by_length(subject: Subject, forward: Forward | None = None) -> Encode:
+    """Batches of chunks of about the same length, each padded to its longest; the encoder as it is, or ``forward``."""
+    forward = Pooled(subject.in_precision) if forward is None else forward
+    size = SORTED_BATCH[subject.device]
+
+    def encode(texts: list[str]) -> Tensor:
+        ids = subject.tokenizer(texts, truncation=True, max_length=subject.longest)["input_ids"]
+        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+        parts = []
+        for start in range(0, len(order), size):
+            chosen = [ids[i] for i in order[start : start + size]]
+            inputs = subject.tokenizer.pad({"input_ids": chosen}, return_tensors="pt").to(subject.device)
+            parts.append(forward(inputs["input_ids"], inputs["attention_mask"]))
+        vectors = torch.cat(parts)
+        return vectors[torch.tensor(order, device=vectors.device).argsort()]
+
+    return encode
+
+
+def compiled(subject: Subject) -> Encode:
+    """The same with ``torch.compile``, for any length, with frozen weights."""
+    from torch._inductor import config
+
+    config.freezing = True
+    return by_length(subject, torch.compile(Pooled(subject.in_precision), dynamic=True))
+
+
+def pipeline(subject: Subject) -> Encode:
+    """The feature-extraction pipeline of transformers, fed from a generator: no batches on a CPU, batches on a GPU."""
+    from transformers import pipeline as build
+
+    extract = build(
+        "feature-extraction",
+        model=subject.bert,
+        tokenizer=subject.tokenizer,
+        device=subject.device,
+        batch_size=1 if subject.device == "cpu" else SORTED_BATCH[subject.device],
+        tokenize_kwargs={"truncation": True, "max_length": subject.longest},
+        return_tensors=True,
+    )
+
+    def encode(texts: list[str]) -> Tensor:
+        first = [states[:, 0] for states in extract(text for text in texts)]  # a generator, so that it streams
+        pooler = subject.bert.pooler  # it reads the first token; the pipeline gives the states of all
+        pooled: Tensor = pooler.activation(pooler.dense(torch.cat(first).to(subject.device)))
+        return pooled
+
+    return encode
+
+
+def sentence_transformers(subject: Subject) -> Encode:
+    """``SentenceTransformer.encode``, which sorts by length, with the first token as pooling."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    with tempfile.TemporaryDirectory() as folder:
+        subject.bert.save_pretrained(folder)
+        subject.tokenizer.save_pretrained(folder)
+        transformer = Transformer(folder, max_seq_length=subject.longest)
+    pooling = Pooling(subject.bert.config.hidden_size, pooling_mode="cls")
+    model = SentenceTransformer(modules=[transformer, pooling], device=subject.device)
+    if subject.precision == "bf16":
+        model = model.to(torch.bfloat16)
+    pooler = subject.bert.pooler
+
+    def encode(texts: list[str]) -> Tensor:
+        size = 32 if subject.device == "cpu" else SORTED_BATCH[subject.device]
+        first = model.encode(texts, batch_size=size, convert_to_tensor=True, show_progress_bar=False)
+        pooled: Tensor = pooler.activation(pooler.dense(first.float()))
+        return pooled
+
+    return encode
+
+
+def onnx(subject: Subject) -> Encode:
+    """ONNX Runtime with all its optimisations, on batches in order of length; int8 is its dynamic quantisation."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = _exported(subject.bert, Path(folder) / "encoder.onnx")
+        if subject.precision == "int8":
+            path = _quantised(path)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def forward(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        feed = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
+        return torch.from_numpy(session.run(None, feed)[0])
+
+    return by_length(subject, forward)
+
+
+def _exported(bert: Any, path: Path) -> Path:
+    """The encoder as ONNX, exported the way that ONNX Runtime then runs fastest.
+
+    That is the older exporter and plain attention: graphs of the newer one, and those that
+    ``onnxruntime.transformers.optimizer`` has fused, were 14-18 % slower on a CPU (ONNX Runtime 1.32, MiniLM-L6).
+    """
+    bert = copy.deepcopy(bert)
+    bert.set_attn_implementation("eager")
+    ids = torch.ones(2, 8, dtype=torch.int64)
+    names = ["input_ids", "attention_mask"]
+    axes = {name: {0: "chunks", 1: "length"} for name in names}
+    torch.onnx.export(
+        Pooled(bert),
+        (ids, torch.ones_like(ids)),
+        path,
+        input_names=names,
+        output_names=["pooled"],
+        dynamic_axes=axes,
+        dynamo=False,
+    )
+    return path
+
+
+def _quantised(path: Path) -> Path:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    smaller = path.with_name("int8.onnx")
+    quantize_dynamic(path, smaller, weight_type=QuantType.QInt8)
+    return smaller
+
+
+RIVALS: dict[str, Callable[[Subject], Encode]] = {
+    rival.__name__: rival for rival in (padded, by_length, compiled, pipeline, sentence_transformers, onnx)
+}

@@ -1,0 +1,112 @@
+"""What was measured, as a table, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+EXACT = 1e-5
+"""Probabilities that differ by no more are the same."""
+
+Result = dict[str, Any]
+Peaks = Mapping[str, Mapping[str, Any]]
+"""The fastest matrix product of each precision."""
+
+HEADS = ("system", "precision", "rows/s", "tokens/s", "GFLOP/s", "of peak", "peak MB", "difference", "start-up s")
+
+
+def summary(result: Result, peaks: Peaks) -> Result:
+    """A result with its figures, of the fastest round.
+
+    Args:
+        result: ``rounds``, each with ``seconds`` and ``rows``; ``tokens``, ``gflop`` and ``distinct_gflop`` of those
+            rows; and ``precision``.
+        peaks: Of the result's device.
+
+    Returns:
+        The result with ``rows_per_s``, ``tokens_per_s``, ``gflops`` (of the distinct chunks, without padding),
+        ``share`` of the matrix product in its precision (None where there is none), and the largest ``peak_mb``,
+        ``difference`` and ``start_up`` of the rounds.
+    """
+    rounds = result["rounds"]
+    seconds = min(figures["seconds"] for figures in rounds)
+    gflops, peak = result["distinct_gflop"] / seconds, peaks.get(result["precision"], {}).get("gflops")
+    return {
+        **result,
+        "rows_per_s": rounds[0]["rows"] / seconds,
+        "tokens_per_s": result["tokens"] / seconds,
+        "gflops": gflops,
+        "share": gflops / peak if peak and gflops else None,
+        **{key: max(figures.get(key, 0.0) for figures in rounds) for key in ("peak_mb", "difference", "start_up")},
+    }
+
+
+def to_text(results: Sequence[Result]) -> str:
+    """A Markdown table of summaries, the fastest first."""
+    lines = [f"| {' | '.join(HEADS)} |", "|---|---|" + "--:|" * (len(HEADS) - 2)]
+    for r in sorted(results, key=lambda r: -r["rows_per_s"]):
+        cells = [
+            r["system"],
+            r["precision"],
+            f"{r['rows_per_s']:,.0f}",
+            f"{r['tokens_per_s']:,.0f}",
+            f"{r['gflops']:,.0f}",
+            "" if r["share"] is None else f"{r['share']:.0%}",
+            f"{r['peak_mb']:,.0f}",
+            "exact" if r["difference"] <= EXACT else f"{r['difference']:.1g}",
+            f"{r['start_up']:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def claims(results: Sequence[Result]) -> Iterator[str]:
+    """Ratios of bsm to its rivals, a line each, from the summaries of one run, whatever its models and data."""
+    cases: dict[tuple[str, str, str], dict[str, Result]] = {}
+    for r in results:
+        cases.setdefault((r["model"], r["data"], r["device"]), {})[r["system"]] = r
+    for (model, data, device), systems in cases.items():
+        for line in [*_ahead(systems), *_shares(systems), *_duplicates(systems, cases.get((model, "reviews", device)))]:
+            yield f"{model}, {data}, {device}: {line}"
+        if tenth := cases.get((model, f"{data}-tenth", device), {}).get("bsm"):
+            ratio = systems["bsm"]["peak_mb"] / tenth["peak_mb"]
+            yield f"{model}, {data}, {device}: peak memory {ratio:.2f} times that of a tenth of the rows"
+
+
+def is_rival(system: str) -> bool:
+    """Whether a system is none of ours."""
+    return not system.startswith("bsm")
+
+
+def _ahead(systems: Mapping[str, Result]) -> Iterator[str]:
+    """bsm beside the padded loop, and in each precision beside the fastest rival."""
+    ours = systems.get("bsm")
+    if ours and (padded := systems.get("padded loop")):
+        yield f"bsm is {ours['rows_per_s'] / padded['rows_per_s']:.2f} times the padded loop"
+    exact = [r for r in systems.values() if is_rival(r["system"]) and r["difference"] <= EXACT]
+    if ours and exact:
+        yield _beside(ours, exact, "exact rival")
+    for precision in ("bf16", "int8"):
+        rivals = [r for r in systems.values() if is_rival(r["system"]) and r["precision"] == precision]
+        if (own := systems.get(f"bsm {precision}")) and rivals:
+            yield _beside(own, rivals, f"{precision} rival")
+
+
+def _beside(ours: Result, rivals: Sequence[Result], called: str) -> str:
+    best = max(rivals, key=lambda r: r["rows_per_s"])
+    return (
+        f"{ours['system']} is {ours['rows_per_s'] / best['rows_per_s']:.2f} times the best {called} ({best['system']})"
+    )
+
+
+def _shares(systems: Mapping[str, Result]) -> Iterator[str]:
+    for name, r in systems.items():
+        if not is_rival(name) and r["share"] is not None:
+            yield f"{name} is at {r['share']:.0%} of the {r['precision']} matrix product"
+
+
+def _duplicates(systems: Mapping[str, Result], reviews: Mapping[str, Result] | None) -> Iterator[str]:
+    """The time of a table with repeats beside that of its distinct chunks at the rate of the reviews."""
+    ours, plain = systems.get("bsm"), (reviews or {}).get("bsm")
+    if ours and plain and ours["data"] == "duplicates" and ours["gflops"]:
+        yield f"bsm takes {plain['gflops'] / ours['gflops']:.2f} times the time of the distinct chunks"

@@ -1,0 +1,147 @@
+"""One measurement in a process of its own: ``python worker.py job.json`` writes its figures to ``job["result"]``.
+
+What is timed, of bsm: ``bsm_core.run`` from the file of the rows to the file of the predictions, less the time of the
+same run on a few rows, which is start-up. Of a rival: from the texts, in memory and cleaned as the artifact's steps
+clean them, beside ready features, to the file of the predictions. Its start-up, which is loading, export, compiling
+and a first pass over some of the rows, comes before. Start-up is told beside it; imports are part of neither.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from data import FEATURES, ID
+from rivals import RIVALS, Subject
+from torch import Tensor
+
+from bsm_core import Kind, Pipeline, Predictor
+from bsm_core import run as command
+
+WARM_UP = 8
+"""One chunk in so many is encoded before the clock starts, so that every length has been seen."""
+PREDICTIONS = "inference_predictions.parquet"
+
+
+def bsm(job: dict[str, Any]) -> dict[str, Any]:
+    """A whole run of bsm, and how long a run on a few rows takes: the first, and one more like it."""
+    few, rows = (pq.read_metadata(job[table]).num_rows for table in ("few", "table"))
+    cold, _ = _clocked(lambda: _run(job, "few"))
+    warm, warm_cpu = _clocked(lambda: _run(job, "few"))
+    whole, cpu = _clocked(lambda: _run(job, "table"))
+    record = json.loads((Path(job["output"]) / "run.json").read_text())
+    return {
+        "seconds": whole - warm,
+        "cpu_seconds": cpu - warm_cpu,
+        "rows": rows - few,
+        "start_up": cold,
+        "used": {key: record[key] for key in ("device", "precision", "backend") if key in record},
+    }
+
+
+def _run(job: dict[str, Any], table: str) -> None:
+    """``python -m bsm_core.run``, but in this process, whose peak memory is asked for."""
+    places = ["--model-dir", job["artifact"], "--data-dir", job[table], "--output-dir", job["output"]]
+    device = "gpu" if job["device"] == "cuda" else "cpu"
+    status = command.main(
+        ["--job_type", "inference", "--id-field", ID, *places, "--device", device, "--run-record", *job["flags"]]
+    )
+    if status:
+        raise SystemExit(status)
+
+
+def rival(job: dict[str, Any]) -> dict[str, Any]:
+    """A rival on the texts of the rows."""
+    began = time.perf_counter()
+    predictor = Predictor.from_artifact(job["artifact"], device=job["device"])
+    table = pq.read_table(job["table"])
+    chunks, per_row, features = _prepared(predictor, table)
+    config, encoder = predictor.model.config, predictor.model.text_subnetwork
+    tokenizer = predictor.preprocessor.pipelines[config.text_name].context.tokenizer
+    subject = Subject(encoder.bert, tokenizer, config.max_sen_len, job["device"], job["precision"])
+    encode = RIVALS[job["rival"]](subject)
+    with torch.inference_mode():
+        encode(chunks[::WARM_UP])
+    start_up = time.perf_counter() - began
+
+    @torch.inference_mode()
+    def score() -> None:
+        means = torch.segment_reduce(encode(chunks).float(), "mean", lengths=per_row, axis=0)
+        tab = predictor.model.tab_subnetwork(features)
+        _write(job, table[ID], predictor.model.fuse(encoder.project(means), tab))
+
+    seconds, cpu = _clocked(score)
+    return {"seconds": seconds, "cpu_seconds": cpu, "rows": table.num_rows, "start_up": start_up}
+
+
+def _prepared(predictor: Predictor, table: pa.Table) -> tuple[list[str], Tensor, Tensor]:
+    """The texts of all chunks, how many each row has, and the features, all as the artifact has them."""
+    preprocessor, device = predictor.preprocessor, predictor.model.device
+    (field,) = preprocessor.config.text_fields
+    context = preprocessor.pipelines[field.column].context
+    cut = next(i for i, part in enumerate(preprocessor.pipelines[field.column].parts) if part.name == "tokenizer")
+    cleaned, _ = Pipeline(field.steps[:cut], context, must_give=Kind.CHUNKS)(table[field.column].to_pylist())
+    columns = {name: table[name] for name in preprocessor.wanted}
+    batch, _ = preprocessor.batch(columns, table.num_rows)
+    per_row = torch.tensor([len(chunks) for chunks in cleaned], device=device)
+    return [chunk for chunks in cleaned for chunk in chunks], per_row, batch.features.to(device)
+
+
+def pandas_loop(job: dict[str, Any]) -> dict[str, Any]:
+    """What a script does without text: pandas reads, fills and writes, the model scores 4,096 rows at once."""
+    began = time.perf_counter()
+    predictor = Predictor.from_artifact(job["artifact"], device=job["device"])
+    model = predictor.model
+
+    @torch.inference_mode()
+    def score(table: str) -> None:
+        rows = pd.read_parquet(table)
+        features = torch.tensor(rows[list(FEATURES)].fillna(0.0).to_numpy("float32"), device=job["device"])
+        logits = [model.final_merge_network(model.tab_subnetwork(part)) for part in features.split(4096)]
+        _write(job, pa.array(rows[ID]), torch.cat(logits))
+
+    score(job["few"])
+    start_up = time.perf_counter() - began
+    seconds, cpu = _clocked(lambda: score(job["table"]))
+    rows = pq.read_metadata(job["table"]).num_rows
+    return {"seconds": seconds, "cpu_seconds": cpu, "rows": rows, "start_up": start_up}
+
+
+def _write(job: dict[str, Any], ids: pa.ChunkedArray | pa.Array, logits: Tensor) -> None:
+    probabilities = logits.double().softmax(dim=-1).cpu().numpy()
+    columns = {f"prob_class_{i}": probabilities[:, i] for i in range(probabilities.shape[1])}
+    Path(job["output"]).mkdir(exist_ok=True)
+    pq.write_table(pa.table({ID: ids, **columns}), Path(job["output"]) / PREDICTIONS)
+
+
+def _clocked(work: Callable[[], None]) -> tuple[float, float]:
+    """Wall and processor seconds of some work; a rival's result has been written, so a GPU is done too."""
+    began, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - began, time.process_time() - cpu
+
+
+def peak_memory() -> dict[str, float]:
+    """The most memory that this process has had resident, and that torch has had on the GPU, in MB (2^20 bytes)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    peaks = {"peak_mb": int(line.split()[1]) / 1024}
+    return peaks | ({"gpu_peak_mb": torch.cuda.max_memory_allocated() / 2**20} if torch.cuda.is_available() else {})
+
+
+def main() -> None:
+    """Measure what the job says."""
+    job = json.loads(Path(sys.argv[1]).read_text())
+    task = {None: bsm, "pandas": pandas_loop}.get(job["rival"], rival)
+    Path(job["result"]).write_text(json.dumps(task(job) | peak_memory()))
+
+
+if __name__ == "__main__":
+    main()

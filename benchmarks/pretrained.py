@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from reviews import LABEL, example_config, measure, minilm, parts
+from reviews import LABEL, example_config, measure, parts
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline

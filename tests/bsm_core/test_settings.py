@@ -23,6 +23,8 @@ LAYERS = {
     "device": [("2", 2), ("[0,1]", (0, 1)), ("gpu", "gpu"), "auto"],
     "devices": [("2", 2), None, None, None],
     "accelerator": [("cpu", "cpu"), ("gpu", "gpu"), ("cpu", "cpu"), "auto"],
+    "precision": [("bf16", "bf16"), ("int8", "int8"), None, "auto"],
+    "backend": [("Eager", "eager"), None, None, "auto"],
     "num_workers": [("2", 2), ("3", 3), (4, 4), None],
     "window_rows": [("2", 2), None, None, 4096],
     "run_record": [(True, True), None, None, False],

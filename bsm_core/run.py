@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bsm_core.errors import BSMError, Interrupted
-from bsm_core.memory import starting
 from bsm_core.settings import Settings, sources
 
 
@@ -38,6 +37,8 @@ def execute(arguments: argparse.Namespace) -> int:
     flags = {name: getattr(arguments, name) for name in sources()}
 
     def work() -> None:
+        from bsm_core.memory import starting
+
         with starting():
             from bsm_core import job
         job.run(flags, os.environ)

@@ -50,7 +50,7 @@ def bsm(job: dict[str, Any]) -> dict[str, Any]:
 def _run(job: dict[str, Any], table: str) -> None:
     """``python -m bsm_core.run``, but in this process, whose peak memory is asked for."""
     places = ["--model-dir", job["artifact"], "--data-dir", job[table], "--output-dir", job["output"]]
-    device = "gpu" if job["device"] == "cuda" else "cpu"
+    device = "1" if job["device"] == "cuda" else "cpu"  # one GPU, as the rivals have
     status = command.main(
         ["--job_type", "inference", "--id-field", ID, *places, "--device", device, "--run-record", *job["flags"]]
     )

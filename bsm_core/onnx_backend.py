@@ -1,8 +1,8 @@
 """The back end ``"onnx"``: ONNX Runtime computes an encoder from the file that ``bsm export`` wrote for it.
 
 The file comes with the artifact, and an artifact is data from somewhere else. So it is handed over as bytes, with all
-its weights inside: a file that points at others could have them read from anywhere. Operators that ONNX Runtime does not
-know are an error, for no library of operators is loaded.
+its weights inside: a file that points at others could have them read from anywhere. Operators that ONNX Runtime does
+not know are an error, for no library of operators is loaded.
 """
 
 from __future__ import annotations
@@ -108,12 +108,11 @@ def _session(file: Path) -> Any:
 def _read(file: Path) -> bytes:
     """The file, once it is known to refer to no other."""
     import onnx
-    from google.protobuf.message import DecodeError
 
     content = file.read_bytes()
     try:
         model = onnx.load_model_from_string(content)
-    except DecodeError as error:
+    except Exception as error:  # protobuf's own
         raise _corrupt(file, str(error)) from error
     if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in _tensors(model, onnx.TensorProto)):
         raise UnsafeArtifactError(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from bsm_core.batch import Batch, TextBatch, TokenBudget
-from bsm_core.encoder import EAGER, PRECISIONS, Backend, Encoder
+from bsm_core.encoder import EAGER, PRECISIONS, Backend, BuildBackend, Encoder
 from bsm_core.errors import CorruptArtifactError, UsageError
 from bsm_core.model import ModelBase
 from bsm_core.onnx_backend import ONNX, build, require_packages
@@ -129,7 +129,7 @@ def _texts(model: ModelBase, encoders: Mapping[str, Encoder], sample: Batch) -> 
 
 
 def _backend(name: str, encoder: Encoder, precision: str, wanted: str, text: TextBatch | None) -> Backend:
-    builders = {**encoder.backends(), ONNX: partial(_exported, name, encoder, wanted)}
+    builders: dict[str, BuildBackend] = {**encoder.backends(), ONNX: partial(_exported, name, encoder, wanted)}
     if wanted not in ("auto", EAGER, *builders):
         raise UsageError(
             f"encoder {name!r} has no back end {wanted!r}",
@@ -171,7 +171,7 @@ def _exported(name: str, encoder: Encoder, wanted: str, precision: str, sample: 
     if wanted == ONNX and backend and not _exact(encoder, Backend(EAGER, precision), [backend]):
         raise CorruptArtifactError(
             f"the ONNX file of encoder {name!r} does not give what the encoder's own code gives",
-            where=str(encoder.exported),
+            where=f"onnx/{name}.onnx",
             fix="make it anew with `bsm export MODEL_DIR NEW`",
         )
     return backend
@@ -187,12 +187,14 @@ def _fastest(encoder: Encoder, eager: Backend, backends: list[Backend]) -> Backe
     for other in others:
         if other not in exact:
             log.warning("back end %r does not give what the encoder's own code gives: it is left out", other.name)
+    if not exact:
+        return eager
     by_name = {backend.name: backend for backend in (eager, *exact)}
-    if exact and kept.get(key) not in by_name:
+    if kept.get(key) not in by_name:
         trial = _trial(encoder)
         kept[key] = min(by_name, key=lambda name: _seconds(encoder, by_name[name], trial))
         _keep(kept)
-    return by_name[kept.get(key, EAGER)]
+    return by_name[kept[key]]
 
 
 def _exact(encoder: Encoder, eager: Backend, others: list[Backend]) -> list[Backend]:

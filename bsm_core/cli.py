@@ -1,4 +1,4 @@
-"""The ``bsm`` command: ``run``, ``train``, ``plugins``, ``inspect``, ``pack``, ``convert``."""
+"""The ``bsm`` command: ``run``, ``train``, ``plugins``, ``inspect``, ``pack``, ``export``, ``convert``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bsm", description="Batch inference for text and tabular classifiers.")
     parser.add_argument("--version", action="version", version=f"bsm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_run, _add_train, _add_plugins, _add_inspect, _add_pack, _add_convert):
+    for add in (_add_run, _add_train, _add_plugins, _add_inspect, _add_pack, _add_export, _add_convert):
         add(commands)
     arguments = parser.parse_args(argv)
     handler: Callable[[argparse.Namespace], int] = arguments.handler
@@ -237,6 +237,27 @@ def _check_packed(folder: Path, data: Path | None) -> None:
         write_check_rows(folder, make(predictor, window.table))
     elif (rows := read_check_rows(folder)) is not None:
         check(Predictor.load(Artifact.load(folder)), rows)
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("export", help="pack an artifact with its text encoders as ONNX files beside the rest")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder or a model.tar.gz")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a folder, or a name in .tar.gz")
+    parser.set_defaults(handler=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from bsm_core.artifact import pack
+    from bsm_core.export import export
+
+    def finish(folder: Path) -> None:
+        export(folder)
+        _finish_packed(folder, data=None, check_rows=True)
+
+    with writing(arguments.destination):
+        packed = pack(arguments.source, arguments.destination, before_publishing=finish)
+    _say(str(packed))
+    return 0
 
 
 def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

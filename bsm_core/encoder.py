@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -49,12 +50,14 @@ class Encoder(nn.Module):
         length: Every chunk is padded or cut to this many tokens; where None, to the longest of its micro-batch.
         vocabulary: Number of token ids it knows.
         backend: What computes it. Training is always eager.
+        exported: The ONNX file that ``bsm export`` wrote for it; None where the artifact has none.
     """
 
     pad_id: int = 0
     length: int | None = None
     vocabulary: int = 1
     backend = Backend(EAGER, "fp32")
+    exported: Path | None = None
 
     @abstractmethod
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

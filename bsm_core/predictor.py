@@ -13,6 +13,7 @@ import torch
 
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
+from bsm_core.artifact.files import exported
 from bsm_core.artifact.provenance import read_provenance
 from bsm_core.batch import Batch
 from bsm_core.config import ArtifactConfig, TextField
@@ -33,7 +34,7 @@ from bsm_core.initialisation import deferred_initialisation
 from bsm_core.model import ModelBase
 from bsm_core.registry import Named, Registry, default_registry
 from bsm_core.steps import Pipeline, StepContext, names_used
-from bsm_core.tuning import Tuned, tune
+from bsm_core.tuning import Tuned, encoders_of, tune
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,8 +103,8 @@ class Predictor:
         with unpacked(Path(path)) as folder:
             predictor = cls.load(Artifact.load(folder), batch_size=batch_size, registry=registry)
             rows = read_check_rows(folder) if precision == "int8" or device != "cpu" else None
-        predictor.model.to(device)
-        predictor.tune(precision, backend, rows)
+            predictor.model.to(device)
+            predictor.tune(precision, backend, rows)
         return predictor
 
     def tune(self, precision: str, backend: str, rows: CheckRows | None) -> Tuned:
@@ -288,6 +289,9 @@ def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: i
         expected = {name: value.shape for name, value in model.state_dict().items()}
         weights = artifact.state_dict_for(expected, model.optional_state)
         model.load_state_dict(weights, strict=False)  # strictness is state_dict_for's, which lists everything at once
+    files = exported(artifact.folder)
+    for name, encoder in encoders_of(model).items():
+        encoder.exported = files.get(name)
     return model.eval()
 
 

@@ -135,7 +135,7 @@ class Settings(BaseModel):
     backend: Annotated[
         str,
         BeforeValidator(_lower),
-        Source("--backend", "what computes the text encoders: auto, eager or tuned", metavar="NAME"),
+        Source("--backend", "what computes the text encoders: auto, eager, tuned or onnx", metavar="NAME"),
     ] = "auto"
     num_workers: Annotated[
         NonNegativeInt | None,

@@ -14,15 +14,17 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from bsm_core.batch import Batch, TextBatch, TokenBudget
-from bsm_core.encoder import EAGER, PRECISIONS, Backend, Encoder
-from bsm_core.errors import UsageError
+from bsm_core.encoder import EAGER, PRECISIONS, Backend, BuildBackend, Encoder
+from bsm_core.errors import CorruptArtifactError, UsageError
 from bsm_core.model import ModelBase
+from bsm_core.onnx_backend import ONNX, build, require_packages
 
 log = logging.getLogger("bsm")
 
@@ -65,8 +67,9 @@ def tune(
 
     Raises:
         UsageError: An encoder has no such back end, or none in that precision.
+        ArtifactError: An encoder's ONNX file cannot be used, and was asked for; or it refers to other files.
     """
-    encoders = {name: module for name, module in model.named_modules() if isinstance(module, Encoder)}
+    encoders = encoders_of(model)
     wanted = precision
     if precision == "auto":
         wanted = ("fp16" if fp16 else "bf16") if model.device.type == "cuda" and sample is not None else "fp32"
@@ -89,6 +92,11 @@ def tune(
         wanted, sample.rows, largest, float(changes.mean()),
     )  # fmt: skip
     return Tuned(wanted, chosen, largest)
+
+
+def encoders_of(model: ModelBase) -> dict[str, Encoder]:
+    """The encoders of a model, by their names in it."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Encoder)}
 
 
 def _probabilities(model: ModelBase, sample: Batch) -> Tensor:
@@ -121,7 +129,7 @@ def _texts(model: ModelBase, encoders: Mapping[str, Encoder], sample: Batch) -> 
 
 
 def _backend(name: str, encoder: Encoder, precision: str, wanted: str, text: TextBatch | None) -> Backend:
-    builders = encoder.backends()
+    builders: dict[str, BuildBackend] = {**encoder.backends(), ONNX: partial(_exported, name, encoder, wanted)}
     if wanted not in ("auto", EAGER, *builders):
         raise UsageError(
             f"encoder {name!r} has no back end {wanted!r}",
@@ -143,28 +151,63 @@ def _backend(name: str, encoder: Encoder, precision: str, wanted: str, text: Tex
     return _fastest(encoder, eager, there)
 
 
+def _exported(name: str, encoder: Encoder, wanted: str, precision: str, sample: TextBatch | None) -> Backend | None:
+    """The back end of an encoder's ONNX file; what stands in its way is an error only where it was asked for."""
+    if wanted == ONNX:
+        require_packages("--backend")
+        if encoder.exported is None:
+            raise UsageError(
+                f"the artifact has no ONNX file of encoder {name!r}",
+                where="--backend",
+                fix="`bsm export MODEL_DIR NEW` makes it; or choose another back end",
+            )
+    try:
+        backend = build(encoder, precision)
+    except CorruptArtifactError as error:
+        if wanted == ONNX:
+            raise
+        log.warning("%s; it is left out", error.one_line())
+        return None
+    if wanted == ONNX and backend and not _exact(encoder, Backend(EAGER, precision), [backend]):
+        raise CorruptArtifactError(
+            f"the ONNX file of encoder {name!r} does not give what the encoder's own code gives",
+            where=f"onnx/{name}.onnx",
+            fix="make it anew with `bsm export MODEL_DIR NEW`",
+        )
+    return backend
+
+
 def _fastest(encoder: Encoder, eager: Backend, backends: list[Backend]) -> Backend:
     """The fastest of those that give what the encoder's own code gives, as a trial finds."""
     kept, key = _kept(), _key(encoder, backends)
     if kept.get(key) == EAGER:
         return eager
-    trial = _trial(encoder)
-    want = _encoded(encoder, eager, trial)
-    exact = [eager]
-    for other in backends:
-        if other is eager:
-            continue
-        off = (_encoded(encoder, other, trial) - want).abs()
-        # In a lower precision both are off, each in its own way; the check rows tell how far.
-        if (off.max() if eager.precision == "fp32" else off.mean()) <= TOLERANCES[eager.precision]:
-            exact.append(other)
-        else:
+    others = [backend for backend in backends if backend is not eager]
+    exact = _exact(encoder, eager, others)
+    for other in others:
+        if other not in exact:
             log.warning("back end %r does not give what the encoder's own code gives: it is left out", other.name)
-    by_name = {backend.name: backend for backend in exact}
-    if len(exact) > 1 and kept.get(key) not in by_name:
+    if not exact:
+        return eager
+    by_name = {backend.name: backend for backend in (eager, *exact)}
+    if kept.get(key) not in by_name:
+        trial = _trial(encoder)
         kept[key] = min(by_name, key=lambda name: _seconds(encoder, by_name[name], trial))
         _keep(kept)
-    return by_name.get(kept.get(key, EAGER), eager)
+    return by_name[kept[key]]
+
+
+def _exact(encoder: Encoder, eager: Backend, others: list[Backend]) -> list[Backend]:
+    """Those that give what the encoder's own code gives, on a trial."""
+    trial = _trial(encoder)
+    want = _encoded(encoder, eager, trial)
+    tolerance, exact = TOLERANCES[eager.precision], []
+    for other in others:
+        off = (_encoded(encoder, other, trial) - want).abs()
+        # In a lower precision both are off, each in its own way; the check rows tell how far.
+        if (off.max() if eager.precision == "fp32" else off.mean()) <= tolerance:
+            exact.append(other)
+    return exact
 
 
 def _trial(encoder: Encoder) -> TextBatch:

@@ -22,6 +22,8 @@ MODEL_ARTIFACTS = "model_artifacts.pth"
 WEIGHTS = ("model.safetensors", "model.pth")
 RISK_TABLES = ("risk_table_map.json", "risk_table_map.pkl")
 IMPUTE = ("impute_dict.json", "impute_dict.pkl")
+EXPORTED = "onnx"
+"""The folder of the encoders that were exported."""
 REQUIRED = ((HYPERPARAMETERS,), (MODEL_ARTIFACTS,), WEIGHTS, RISK_TABLES, IMPUTE)
 
 M = TypeVar("M", bound=BaseModel)
@@ -170,6 +172,11 @@ def list_files(folder: Path) -> list[Path]:
     files = (path for path in folder.rglob("*") if path.is_file())
     relative = ((path.relative_to(folder), path) for path in files)
     return [path for name, path in sorted(relative) if not any(part.startswith(".") for part in name.parts)]
+
+
+def exported(folder: Path) -> dict[str, Path]:
+    """The ONNX file of each encoder that was exported, by the encoder's name in the model."""
+    return {path.stem: path for path in sorted((folder / EXPORTED).glob("*.onnx")) if path.is_file()}
 
 
 def hashes(folder: Path) -> dict[str, str]:

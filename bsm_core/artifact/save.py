@@ -25,6 +25,7 @@ from bsm_core.artifact.description import wanted_keys
 from bsm_core.artifact.feature_tables import check_impute, check_risk_tables
 from bsm_core.artifact.files import (
     ARCHIVE,
+    EXPORTED,
     HYPERPARAMETERS,
     IMPUTE,
     MODEL_ARTIFACTS,
@@ -107,6 +108,7 @@ def save_artifact(
     _write_json(folder / IMPUTE[0], values)
     for stale in (*_PICKLED_TWINS, SELF_CHECK, PROVENANCE):  # of an artifact that was here before
         (folder / stale).unlink(missing_ok=True)
+    shutil.rmtree(folder / EXPORTED, ignore_errors=True)
     if not safe_only:
         torch.save({key: value.detach().cpu() for key, value in state_dict.items()}, folder / WEIGHTS[1])
         (folder / RISK_TABLES[1]).write_bytes(pickle.dumps(tables, protocol=4))

@@ -31,7 +31,17 @@ def change_impute(artifact: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "--help", "--version", "plugins", "plugins --json", "run --help", "inspect --help", "train --help"],
+    [
+        "",
+        "--help",
+        "--version",
+        "plugins",
+        "plugins --json",
+        "run --help",
+        "inspect --help",
+        "train --help",
+        "export --help",
+    ],
 )
 def test_light_commands_import_nothing_heavy(command):
     code = f"""
@@ -71,7 +81,7 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     out = capsys.readouterr().out
-    for command in ("run", "train", "plugins", "inspect", "pack", "convert"):
+    for command in ("run", "train", "plugins", "inspect", "pack", "export", "convert"):
         assert f"\n    {command} " in out
 
 

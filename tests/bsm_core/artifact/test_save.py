@@ -13,6 +13,7 @@ from support.artifacts import CONFIG, ENCODER_CONFIG, IMPUTE, RISK_TABLES, state
 
 from bsm_core.artifact import Artifact, pack, save_artifact, unpacked
 from bsm_core.artifact import save as save_module
+from bsm_core.artifact.files import exported
 from bsm_core.artifact.text import load_tokenizer
 from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError, UsageError
 
@@ -103,6 +104,13 @@ def test_safe_only_leaves_the_pickles_out_old_ones_too(tmp_path):
     save(tmp_path)
     assert names(save(tmp_path, safe_only=True)) == SAFE | ALWAYS
     Artifact.load(tmp_path)
+
+
+def test_encoders_that_an_earlier_artifact_exported_are_removed(tmp_path):
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "text.onnx").write_bytes(b"of other weights")
+    assert exported(tmp_path).keys() == {"text"}
+    assert "onnx" not in names(save(tmp_path))
 
 
 def test_what_is_saved_needs_no_allow_list(tmp_path):

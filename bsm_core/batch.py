@@ -9,7 +9,10 @@ from __future__ import annotations
 import dataclasses
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -180,7 +183,9 @@ def encode_rows(
     return text.row_means(torch.cat(parts or [encode(*_padding(text, pad_id, length or 1))[:0]]))
 
 
-def encode_ragged_rows(text: TextBatch, encode: EncodeRagged, budget: TokenBudget, most: int) -> Tensor:
+def encode_ragged_rows(
+    text: TextBatch, encode: EncodeRagged, budget: TokenBudget, most: int, streams: int = 1
+) -> Tensor:
     """As :func:`encode_rows`, for an encoder that takes chunks as they are, without padding.
 
     Args:
@@ -188,6 +193,7 @@ def encode_ragged_rows(text: TextBatch, encode: EncodeRagged, budget: TokenBudge
         encode: Gives one vector for each chunk; chunks come longest first.
         budget: As in :func:`encode_rows`.
         most: Tokens at once that suit the encoder, where the budget allows them.
+        streams: Micro-batches at once, on a thread each; on the CPU alone, and the budget holds for all together.
 
     Returns:
         float32 ``[rows, size]``.
@@ -201,11 +207,38 @@ def encode_ragged_rows(text: TextBatch, encode: EncodeRagged, budget: TokenBudge
         return encode(text.tokens[offsets[0] : offsets[-1]], offsets.diff())
 
     def count(start: int) -> int:
-        end = text.chunk_offsets[start] + min(budget.tokens, most)
+        end = text.chunk_offsets[start] + min(budget.tokens // streams, most)
         return max(1, int(torch.searchsorted(text.chunk_offsets, end, right=True)) - 1 - start)
 
-    parts = list(_micro_batches(text, ragged, count, budget, None))
+    if streams > 1:
+        parts = _at_once(text, ragged, count, streams)
+    else:
+        parts = list(_micro_batches(text, ragged, count, budget, None))
     return text.row_means(torch.cat(parts or [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]]))
+
+
+def _at_once(
+    text: TextBatch, encode: Callable[[int, int], Tensor], count: Callable[[int], int], streams: int
+) -> list[Tensor]:
+    """Vectors of the distinct chunks, each micro-batch on one thread of its own share of the cores.
+
+    Threads that share one micro-batch wait for each other after every operation; these meet once a window.
+    """
+    starts = [0]
+    while starts[-1] < text.distinct:
+        starts.append(min(starts[-1] + count(starts[-1]), text.distinct))
+    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    def work(bounds: tuple[int, int]) -> Tensor:
+        with torch.inference_mode(inference):  # which is each thread's own
+            return encode(*bounds)
+
+    share = partial(torch.set_num_threads, max(1, threads // streams))
+    try:
+        with ThreadPoolExecutor(streams, initializer=share) as pool:
+            return list(pool.map(work, pairwise(starts)))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _micro_batches(

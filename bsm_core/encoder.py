@@ -20,6 +20,9 @@ EAGER = "eager"
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """What an encoder's products are computed in, by the name of the setting; ``int8`` is no dtype of weights."""
 
+MOST_STREAMS = 16
+"""Threads of Python that prepare operations for each other's cores; more would wait for the interpreter."""
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -30,12 +33,14 @@ class Backend:
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
         encode: Takes chunks without padding; None for the encoder's own ``encode``.
         tokens: Tokens at once that suit it.
+        in_streams: Whether several micro-batches at once, on a thread each, suit it better than one on all threads.
     """
 
     name: str
     precision: str
     encode: EncodeRagged | None = None
     tokens: int = 2**31
+    in_streams: bool = False
 
 
 BuildBackend = Callable[[str, TextBatch | None], Backend | None]
@@ -76,7 +81,8 @@ class Encoder(nn.Module):
         backend = self.backend
         if self.training or backend.encode is None:
             return encode_rows(text, self._in_precision, budget, self.pad_id, self.length)
-        return encode_ragged_rows(text, backend.encode, budget, backend.tokens)
+        streams = min(torch.get_num_threads(), MOST_STREAMS) if backend.in_streams else 1
+        return encode_ragged_rows(text, backend.encode, budget, backend.tokens, streams)
 
     def _in_precision(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         if self.training or self.backend.precision == "fp32":

@@ -98,8 +98,9 @@ def _seconds(rounds: list[dict[str, Any]]) -> str:
 
 
 def _result(case: Case, device: str, name: str, rounds: list[dict[str, Any]]) -> Result:
-    used = rounds[0].get("used", {}).get("precision", {"used": SYSTEMS[name].precision})
-    names = {"model": case.model, "data": case.data, "device": device, "system": name, "precision": used["used"]}
+    encoders = rounds[0].get("used", {}).get("encoders") or {"precision": SYSTEMS[name].precision}
+    precision = encoders["precision"]
+    names = {"model": case.model, "data": case.data, "device": device, "system": name, "precision": precision}
     return {**names, **case.work(rounds[0]["rows"]), "rows": rounds[0]["rows"], "rounds": rounds}
 
 

@@ -43,7 +43,7 @@ def bsm(job: dict[str, Any]) -> dict[str, Any]:
         "cpu_seconds": cpu - warm_cpu,
         "rows": rows - few,
         "start_up": cold,
-        "used": {key: record[key] for key in ("device", "precision", "backend") if key in record},
+        "used": {key: record[key] for key in ("device", "encoders") if key in record},
     }
 
 
@@ -61,7 +61,7 @@ def _run(job: dict[str, Any], table: str) -> None:
 def rival(job: dict[str, Any]) -> dict[str, Any]:
     """A rival on the texts of the rows."""
     began = time.perf_counter()
-    predictor = Predictor.from_artifact(job["artifact"], device=job["device"])
+    predictor = Predictor.from_artifact(job["artifact"], device=job["device"], backend="eager")
     table = pq.read_table(job["table"])
     chunks, per_row, features = _prepared(predictor, table)
     config, encoder = predictor.model.config, predictor.model.text_subnetwork

@@ -34,12 +34,12 @@ def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Ba
     if bert.device.type != "cpu" or not _has_operators():
         return None
     if precision in _ON_CPU:
-        return Backend(
-            "tuned", precision, PackedBert(bert, _layers(bert, Packed, _ON_CPU[precision]), by_length), TOKENS
-        )
-    if precision == "int8" and sample is not None and sample.distinct:
-        return Backend("tuned", precision, PackedBert(bert, _quantized_layers(bert, sample), by_length), TOKENS)
-    return None
+        layers = _layers(bert, Packed, _ON_CPU[precision])
+    elif precision == "int8" and sample is not None and sample.distinct:
+        layers = _quantized_layers(bert, sample)
+    else:
+        return None
+    return Backend("tuned", precision, PackedBert(bert, layers, by_length), TOKENS, in_streams=True)
 
 
 def _is_plain(bert: PreTrainedModel) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bsm_core import Batch, TextBatch, TokenBudget, encode_rows
-from bsm_core.batch import DeviceOutOfMemoryError
+from bsm_core.batch import DeviceOutOfMemoryError, encode_ragged_rows
 from bsm_core.errors import BSMError
 
 ROWS = st.lists(st.lists(st.lists(st.integers(1, 99), max_size=6), max_size=4), max_size=8)
@@ -194,3 +194,70 @@ def test_a_batch_moves_with_its_texts_features_and_labels_and_keeps_its_window()
 def test_a_batch_crosses_processes():
     batch = Batch(1, {"chat": TextBatch.from_rows([[[1, 2]]])})
     assert torch.equal(pickle.loads(pickle.dumps(batch)).texts["chat"].tokens, batch.texts["chat"].tokens)
+
+
+def ragged(tokens, lengths):
+    """As :func:`encode`, without padding."""
+    sums = torch.stack([part.sum() for part in tokens.split(lengths.tolist())])
+    return torch.stack([sums, lengths], dim=1).double()
+
+
+@given(ROWS, st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 3]))
+def test_without_padding_rows_are_the_same_whatever_is_encoded_at_once(rows, budget, most, streams):
+    text = TextBatch.from_rows(rows)
+    got = encode_ragged_rows(text, ragged, TokenBudget(budget), most, streams)
+    assert got.tolist() == encode_rows(text, encode, TokenBudget(10_000)).tolist()
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_without_padding_a_micro_batch_keeps_to_the_budget_and_to_what_suits_the_encoder(streams):
+    text, sizes = TextBatch.from_rows([[[1] * 3, [2] * 3, [3] * 3, [4] * 2, [5]]]), []
+
+    def watch(tokens, lengths):
+        sizes.append(len(tokens))
+        return ragged(tokens, lengths)
+
+    encode_ragged_rows(text, watch, TokenBudget(7 * streams), 100, streams)
+    encode_ragged_rows(text, watch, TokenBudget(100), 7, streams)
+    assert sorted(sizes) == [6, 6, 6, 6]
+
+
+def test_without_padding_running_out_of_memory_halves_the_budget():
+    text, budget = TextBatch.from_rows([[[1, 2, 3]], [[4, 5]], [[6]]]), TokenBudget(100)
+
+    def tight(tokens, lengths):
+        if len(tokens) > 3:
+            raise torch.OutOfMemoryError("full")
+        return ragged(tokens, lengths)
+
+    assert torch.equal(
+        encode_ragged_rows(text, tight, budget, 100), encode_ragged_rows(text, ragged, TokenBudget(100), 100)
+    )
+    assert budget.tokens < 100
+    with pytest.raises(DeviceOutOfMemoryError, match="one chunk of 4 tokens"):
+        encode_ragged_rows(TextBatch.from_rows([[[1, 2, 3, 4]]]), tight, budget, 100)
+
+
+def test_streams_share_the_threads_and_give_them_back():
+    before, seen = torch.get_num_threads(), []
+
+    def watch(tokens, lengths):
+        seen.append((torch.get_num_threads(), torch.is_inference_mode_enabled()))
+        return ragged(tokens, lengths)
+
+    torch.set_num_threads(4)
+    try:
+        with torch.inference_mode():
+            encode_ragged_rows(TextBatch.from_rows([[[1]], [[2]], [[3]]]), watch, TokenBudget(100), 1, 2)
+        assert seen == [(2, True)] * 3
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_fails_in_a_stream_fails():
+    def fails(tokens, lengths):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        encode_ragged_rows(TextBatch.from_rows([[[1]], [[2]]]), fails, TokenBudget(100), 1, 2)

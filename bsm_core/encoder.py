@@ -53,6 +53,7 @@ class Encoder(nn.Module):
     Attributes:
         pad_id: Id of the padding token.
         length: Every chunk is padded or cut to this many tokens; where None, to the longest of its micro-batch.
+        longest: Most tokens of a chunk that it has positions for; None where there is no end.
         vocabulary: Number of token ids it knows.
         backend: What computes it. Training is always eager.
         exported: The ONNX file that ``bsm export`` wrote for it; None where the artifact has none.
@@ -60,6 +61,7 @@ class Encoder(nn.Module):
 
     pad_id: int = 0
     length: int | None = None
+    longest: int | None = None
     vocabulary: int = 1
     backend = Backend(EAGER, "fp32")
     exported: Path | None = None

@@ -53,7 +53,8 @@ def build(encoder: Encoder, precision: str, sample: TextBatch | None = None) -> 
     """
     on_cpu = next(encoder.parameters()).device.type == "cpu"
     file = encoder.exported
-    if file is None or precision != "fp32" or not on_cpu or not all(map(importlib.util.find_spec, PACKAGES)):
+    gone = file is None or not file.is_file()  # that of a model.tar.gz goes with the folder it was unpacked to
+    if file is None or gone or precision != "fp32" or not on_cpu or not all(map(importlib.util.find_spec, PACKAGES)):
         return None
     return Backend(ONNX, precision, OnnxEncoder(encoder, file), _TOKENS)
 

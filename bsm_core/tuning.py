@@ -212,7 +212,7 @@ def _exact(encoder: Encoder, eager: Backend, others: list[Backend]) -> list[Back
 
 def _trial(encoder: Encoder) -> TextBatch:
     """Chunks of several lengths."""
-    longest = encoder.length or max(_TRIAL_LENGTHS)
+    longest = encoder.length or encoder.longest or max(_TRIAL_LENGTHS)
     ids = [[(7 * length + i) % encoder.vocabulary for i in range(min(length, longest))] for length in _TRIAL_LENGTHS]
     return TextBatch.from_rows([[chunk] for chunk in ids]).to(next(encoder.parameters()).device)
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from torch.utils.data import DataLoader
 
 from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Predictor, Settings, job
@@ -29,6 +30,7 @@ from bsm_core.predictor import text_pipelines, warn_of_counts, warn_of_texts
 from bsm_core.run import main
 from bsm_core.sink import PREDICTIONS, Sink
 from bsm_core.tables import TableSource, TableWriter, detect_format
+from bsm_core.tuning import tune
 
 log = logging.getLogger("bsm")
 Processors = dict[str, dict[str, Any]]
@@ -130,8 +132,9 @@ def generate_predictions(
     (:func:`run_batch_inference`) uses them all.
     """
     first = device[0] if isinstance(device, list) else 0
+    tuned = LambdaCallback(on_predict_start=lambda trainer, model: tune(model))
     with quiet():
-        outputs = trainer(DevicePlan(accelerator, (first,)), []).predict(model, dataloader)
+        outputs = trainer(DevicePlan(accelerator, (first,)), [tuned]).predict(model, dataloader)
     return torch.cat(outputs).cpu().numpy()  # type: ignore[arg-type]
 
 

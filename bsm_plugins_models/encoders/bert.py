@@ -106,7 +106,7 @@ class BertEncoder(TextEncoder):
         super().__init__()
         self.bert = build_encoder(text_encoder)
         self.pad_id = text_encoder.get("pad_token_id") or 0
-        self.vocabulary = self.bert.config.vocab_size
+        self.longest, self.vocabulary = longest_chunk(text_encoder), self.bert.config.vocab_size
         self.reinit_pooler, self.reinit_layers = reinit_pooler, reinit_layers
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

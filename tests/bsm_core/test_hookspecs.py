@@ -43,6 +43,7 @@ def test_the_contract_is_documented_and_frozen():
 def install(tmp_path, monkeypatch):
     """Installs the plugin of a hook's docstring."""
     site = tmp_path / "site"
+    site.mkdir()  # Python remembers of a folder that is not there that it holds no modules
     monkeypatch.syspath_prepend(site)
     monkeypatch.delenv("BSM_PLUGINS", raising=False)
 

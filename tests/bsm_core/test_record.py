@@ -36,6 +36,7 @@ def record():
         ],
         hashes={"model.pth": "ab12"},
         self_check=2.5e-08,
+        encoders={"precision": "fp32", "backends": {"text": "tuned"}, "changed": None},
         committed=Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})),
         seconds=1.23456,
     )
@@ -91,5 +92,5 @@ def test_what_was_written_and_when(record):
 def test_what_happened_is_all_there(record):
     assert set(record) == {
         *("settings", "device", "components", "artifact", "self_check", "versions"),
-        *("rows", "windows", "counts", "finished", "seconds", "output", "profile"),
+        *("rows", "windows", "counts", "finished", "seconds", "output", "profile", "encoders"),
     }

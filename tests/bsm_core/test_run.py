@@ -68,6 +68,8 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "run_record": True,
         "profile": True,
         "self_check": False,
+        "precision": "bf16",
+        "backend": "eager",
         "strict": True,
     }
     flags = {name: source.flag for name, source in sources().items() if name != "job_type"}

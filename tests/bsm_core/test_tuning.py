@@ -66,6 +66,7 @@ SAMPLE = Batch(2, {"a": TextBatch.from_rows([[[1, 2]], [[3]]]), "b": TextBatch.f
 
 @pytest.fixture(autouse=True)
 def _place(tmp_path, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
@@ -96,6 +97,14 @@ def test_the_encoders_own_code_runs_where_it_is_faster(seconds):
     slow = model(quick=0)
     assert set(tuning.tune(slow).backends.values()) == {"eager"}
     assert used(slow) == ["eager", "eager"]
+
+
+@pytest.mark.parametrize("attribute", ["longest", "length"])
+def test_a_trial_has_no_chunk_that_is_longer_than_the_encoder_takes(seconds, attribute):
+    two = model(quick=0)
+    setattr(two.first, attribute, 20)
+    assert tuning._trial(two.first).length(0) == 20
+    assert tuning._trial(two.second).length(0) > 20
 
 
 def test_what_is_not_exact_does_not_run(seconds, caplog):

@@ -1,7 +1,21 @@
 """One thread for each process: the models of the tests are tiny, and threads that wait for each other cost more."""
 
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bsm-tests-")  # what a trial of back ends found is the user's
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """What a command configured ends with its test: pytest listens to a log twice that propagates only later."""
+    logger = logging.getLogger("bsm")
+    before = (logger.propagate, list(logger.handlers), logger.level)
+    yield
+    logger.propagate, logger.handlers[:] = before[:2]
+    logger.setLevel(before[2])

@@ -7,8 +7,7 @@ which are there already. They weigh nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from abc import ABC, abstractmethod
 from itertools import groupby
 from typing import cast
 
@@ -16,94 +15,128 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_LONG = 256
-"""From this many tokens on the left-over part does not matter, and a mask costs more than it saves."""
+from bsm_plugins_models.encoders.packed.float32 import by_onednn
+
+_VECTOR = 64
+"""Bytes of a vector of AVX-512; where vectors are shorter, this is a multiple of theirs."""
 
 
-Attend = Callable[[Tensor, int], Tensor]
-"""``(queries, keys and values side by side [tokens, 3 * size], heads) -> what each token gathers [tokens, size]``."""
+class Attention(ABC):
+    """Attention of some chunks.
+
+    Args:
+        lengths: Tokens of each chunk, int64 ``[chunks]``, on the CPU, longest first.
+        device: Where the tokens are.
+    """
+
+    @abstractmethod
+    def __init__(self, lengths: Tensor, device: torch.device) -> None: ...
+
+    @abstractmethod
+    def __call__(self, qkv: Tensor, heads: int) -> Tensor:
+        """What each token gathers, ``[tokens, size]``: queries, keys and values come side by side, ``3 * size``."""
+
+    @abstractmethod
+    def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
+        """What the first token of each chunk gathers, ``[chunks, size]``.
+
+        Args:
+            query: ``[chunks, size]``.
+            key_value: Side by side, ``[tokens, 2 * size]``.
+            heads: Number of heads.
+        """
 
 
-def by_length(lengths: Tensor, device: torch.device) -> Attend:
-    """Attention on the CPU, in float32 or bfloat16, of chunks of these lengths, int64 ``[chunks]``, longest first."""
-    return partial(_attend_by_length, lengths.tolist())
+class Ragged(Attention):
+    """On a GPU, in bfloat16 or float16, by the kernel that takes chunks of many lengths at once."""
 
+    def __init__(self, lengths: Tensor, device: torch.device) -> None:
+        def bounds(sizes: Tensor) -> Tensor:
+            return functional.pad(sizes.cumsum(0), (1, 0)).to(torch.int32).to(device, non_blocking=True)
 
-def ragged(lengths: Tensor, device: torch.device) -> Attend:
-    """Attention on a GPU, in bfloat16 or float16, by the kernel that takes chunks of many lengths at once."""
-    from torch.nn.attention.varlen import varlen_attn
+        self._bounds, self._first = bounds(lengths), bounds(torch.ones_like(lengths))
+        self._longest = int(lengths.max())  # on the CPU: the GPU is not waited for
 
-    bounds = functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32).to(device, non_blocking=True)
-    longest = int(lengths.max())  # on the CPU: the GPU is not waited for
-
-    def attend(qkv: Tensor, heads: int) -> Tensor:
+    def __call__(self, qkv: Tensor, heads: int) -> Tensor:
+        """See :meth:`Attention.__call__`."""
         q, k, v = qkv.view(len(qkv), 3, heads, -1).unbind(1)
-        gathered = varlen_attn(q, k, v, bounds, bounds, longest, longest)
-        return cast("Tensor", gathered).reshape(len(qkv), -1)
+        return self._attend(q, k, v, self._bounds, self._longest)
 
-    return attend
+    def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
+        """See :meth:`Attention.first`."""
+        k, v = key_value.view(len(key_value), 2, heads, -1).unbind(1)
+        return self._attend(query.view(len(query), heads, -1), k, v, self._first, 1)
 
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, of_queries: Tensor, most: int) -> Tensor:
+        from torch.nn.attention.varlen import varlen_attn
 
-def _attend_by_length(lengths: Sequence[int], qkv: Tensor, heads: int) -> Tensor:
-    total, size = len(qkv), qkv.shape[1] // 3
-    gathered = qkv.new_empty(total, size)
-    attend_one_length = _fused if qkv.dtype == torch.float32 else _in_two_products
-    start = 0
-    for length, count in _runs(lengths):
-        stop = start + length * count
-        seen = _whole_vectors(length, qkv.dtype)
-        inside = max(0, min(count, (total - seen - start) // length + 1))  # nothing lies behind the last chunks
-        for first, chunks, keys in ((start, inside, seen), (start + inside * length, count - inside, length)):
-            if chunks:
-                rows = slice(first, first + chunks * length)
-                into = gathered[rows].view(chunks, length, heads, size // heads)
-                q, k, v = _heads(qkv, first, (chunks, length, keys), heads)
-                into.copy_(attend_one_length(q, k, v).transpose(1, 2))
-        start = stop
-    return gathered
+        gathered = varlen_attn(q, k, v, of_queries, self._bounds, most, self._longest)
+        return cast("Tensor", gathered).flatten(1)
 
 
-def _runs(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Each length, and how many chunks of it stand together."""
-    for length, group in groupby(lengths):
-        yield length, len(list(group))
+class ByLength(Attention):
+    """On the CPU, in float32 or bfloat16, one length at a time, as two batched products."""
+
+    def __init__(self, lengths: Tensor, device: torch.device) -> None:
+        self._runs = [(length, len(list(run))) for length, run in groupby(lengths.tolist())]
+
+    def __call__(self, qkv: Tensor, heads: int) -> Tensor:
+        """See :meth:`Attention.__call__`."""
+        gathered = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
+        start = 0
+        for length, count in self._runs:
+            over = -length % (_VECTOR // qkv.itemsize)
+            inside = max(0, min(count, (len(qkv) - over - start) // length))  # nothing lies behind the last chunks
+            middle, stop = start + inside * length, start + count * length
+            if inside:
+                self._attend(qkv[start : middle + over], length, over, heads, gathered[start:middle])
+            if inside < count:
+                last = functional.pad(qkv[middle:stop], (0, 0, 0, over))
+                self._attend(last, length, over, heads, gathered[middle:stop])
+            start = stop
+        return gathered
+
+    def _attend(self, qkv: Tensor, length: int, over: int, heads: int, into: Tensor) -> None:
+        """All chunks of one length, and ``over`` rows behind them."""
+        chunks = (len(qkv) - over) // length
+        attend = _over_keys if qkv.dtype == torch.float32 else _over_queries
+        with by_onednn():
+            gathered = attend(qkv, chunks, heads, length, over)
+        into.view(chunks, length, heads, -1).copy_(gathered.transpose(1, 2))
+
+    def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
+        """See :meth:`Attention.first`."""
+        parts = []
+        for length, count in self._runs:
+            q, kv = query[:count].view(count, heads, 1, -1), key_value[: count * length]
+            query, key_value = query[count:], key_value[count * length :]
+            k, v = kv.view(count, length, 2, heads, -1).permute(2, 0, 3, 1, 4)
+            parts.append(functional.scaled_dot_product_attention(q, k, v).flatten(1))
+        return torch.cat(parts)
 
 
-def _whole_vectors(length: int, dtype: torch.dtype) -> int:
-    if dtype == torch.float32 and length >= _LONG:
-        return length
-    vector = 64 // dtype.itemsize  # AVX-512; where vectors are shorter this is a multiple of theirs
-    return -(-length // vector) * vector
-
-
-def _heads(qkv: Tensor, first: int, shape: tuple[int, int, int], heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Views ``[chunks, heads, length or keys, size of a head]``; keys and values of neighbours overlap."""
-    chunks, length, keys = shape
+def _part(qkv: Tensor, which: int, chunks: int, heads: int, length: int, over: int = 0) -> Tensor:
+    """Queries, keys or values, ``[chunks * heads, length + over, size of a head]``."""
     row = qkv.shape[1]
     size = row // 3
-    stride = (length * row, size // heads, row, 1)
-
-    def view(which: int, rows: int) -> Tensor:
-        return qkv.as_strided((chunks, heads, rows, size // heads), stride, first * row + which * size)
-
-    return view(0, length), view(1, keys), view(2, keys)
+    shape, stride = (chunks, heads, length + over, size // heads), (length * row, size // heads, row, 1)
+    return qkv[:, which * size :].as_strided(shape, stride).reshape(chunks * heads, length + over, -1)
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    length, keys = q.shape[2], k.shape[2]
-    mask = None
-    if keys > length:
-        mask = q.new_zeros(1, 1, 1, keys)
-        mask[..., length:] = -torch.inf
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+def _scores(a: Tensor, b: Tensor) -> Tensor:
+    return torch.baddbmm(a.new_empty(1, 1, 1), a, b.transpose(1, 2), beta=0, alpha=a.shape[2] ** -0.5)
 
 
-def _in_two_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """As two batched products, which oneDNN computes in bfloat16 several times faster than the fused kernel."""
-    chunks, heads, length, size = q.shape
-    q, k, v = (part.reshape(chunks * heads, -1, size) for part in (q, k, v))
-    scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=size**-0.5)
-    if scores.shape[2] > length:
-        scores[:, :, length:].fill_(-torch.inf)
+def _over_keys(qkv: Tensor, chunks: int, heads: int, length: int, over: int) -> Tensor:
+    q, k, v = (_part(qkv, i, chunks, heads, length, more) for i, more in enumerate((0, over, over)))
+    scores = _scores(q, k)
+    scores[:, :, length:] = -torch.inf
     torch.softmax(scores, -1, out=scores)
-    return torch.bmm(scores, v).view(chunks, heads, length, size)
+    return torch.bmm(scores, v).view(chunks, heads, length, -1)
+
+
+def _over_queries(qkv: Tensor, chunks: int, heads: int, length: int, over: int) -> Tensor:
+    """With the scores of a key in a row: bfloat16 is faster so."""
+    q, k, v = (_part(qkv, i, chunks, heads, length, more) for i, more in enumerate((over, 0, 0)))
+    weights = _scores(k, q).softmax(1)
+    return torch.bmm(weights.transpose(1, 2), v).view(chunks, heads, length + over, -1)[:, :, :length]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bsm_core import Backend, TextBatch
-from bsm_plugins_models.encoders.packed.attention import Attend, by_length, ragged
+from bsm_plugins_models.encoders.packed.attention import Attention, ByLength, Ragged
 from bsm_plugins_models.encoders.packed.int8 import Quantized, Range
 from bsm_plugins_models.encoders.packed.linear import Cast, Packed
 
@@ -22,7 +23,12 @@ TOKENS = 2048
 _ON_CPU = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ON_GPU = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What the kernels for chunks of many lengths take."""
+_Linears = Mapping[str, Sequence[Any]]
+"""Linear layers that read the same, by the name of their product."""
+_Products = Callable[[int, _Linears], Mapping[str, Any]]
+"""``(number of the layer, linears) -> products``."""
 _Watch = Callable[[str, Tensor], None]
+_WatchLayer = Callable[[int, str, Tensor], None]
 
 
 def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Backend | None:
@@ -30,16 +36,16 @@ def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Ba
     if not _is_plain(bert):
         return None
     if bert.device.type == "cuda" and precision in _ON_GPU:
-        return Backend("tuned", precision, PackedBert(bert, _layers(bert, Cast, _ON_GPU[precision]), ragged))
+        return Backend("tuned", precision, PackedBert(bert, _in_dtype(Cast, _ON_GPU[precision]), Ragged))
     if bert.device.type != "cpu" or not _has_operators():
         return None
     if precision in _ON_CPU:
-        layers = _layers(bert, Packed, _ON_CPU[precision])
+        products = _in_dtype(Packed, _ON_CPU[precision])
     elif precision == "int8" and sample is not None and sample.distinct:
-        layers = _quantized_layers(bert, sample)
+        products = _in_int8(bert, sample)
     else:
         return None
-    return Backend("tuned", precision, PackedBert(bert, layers, by_length), TOKENS, in_streams=True)
+    return Backend("tuned", precision, PackedBert(bert, products, ByLength), TOKENS, in_streams=True)
 
 
 def _is_plain(bert: PreTrainedModel) -> bool:
@@ -51,6 +57,7 @@ def _is_plain(bert: PreTrainedModel) -> bool:
         and config.hidden_act == "gelu"
         and getattr(config, "position_embedding_type", "absolute") == "absolute"
         and not getattr(config, "is_decoder", False)
+        and config.num_hidden_layers > 0
     )
 
 
@@ -61,58 +68,98 @@ def _has_operators() -> bool:
     return there and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
-class _Layer:
-    """One layer of the encoder, its four products given."""
+def _unwatched(layer: int, name: str, x: Tensor) -> None:
+    """Nobody looks."""
 
-    def __init__(self, layer: Any, heads: int, qkv: Any, out: Any, up: Any, down: Any) -> None:
-        self.heads, self.qkv, self.out, self.up, self.down = heads, qkv, out, up, down
+
+class _Layer:
+    """One layer of the encoder.
+
+    Args:
+        layer: That of transformers.
+        products: Its products, by the names of :attr:`PRODUCTS`.
+        heads: Number of heads.
+    """
+
+    PRODUCTS: tuple[str, ...] = ("qkv", "out", "up", "down")
+
+    def __init__(self, layer: Any, products: Mapping[str, Any], heads: int) -> None:
+        self.products, self.heads = products, heads
         self.norms = (layer.attention.output.LayerNorm, layer.output.LayerNorm)
 
-    def __call__(self, x: Tensor, attend: Attend, watch: _Watch | None = None) -> Tensor:
-        gathered = attend(self.qkv(x), self.heads)
-        attended = _normed(self.out(gathered, add=x), self.norms[0])
-        inner = self.up(attended, gelu=True)
-        if watch:
-            for name, value in zip(("qkv", "out", "up", "down"), (x, gathered, attended, inner), strict=True):
-                watch(name, value)
-        return _normed(self.down(inner, add=attended), self.norms[1])
+    def __call__(self, x: Tensor, attention: Attention, watch: _Watch) -> Tensor:
+        """``[total, size]`` from the same."""
+        watch("qkv", x)
+        return self._behind_attention(x, attention(self.products["qkv"](x), self.heads), watch)
+
+    def _behind_attention(self, x: Tensor, gathered: Tensor, watch: _Watch) -> Tensor:
+        watch("out", gathered)
+        attended = _normed(self.products["out"](gathered, add=x), self.norms[0])
+        watch("up", attended)
+        inner = self.products["up"](attended, gelu=True)
+        watch("down", inner)
+        return _normed(self.products["down"](inner, add=attended), self.norms[1])
+
+
+class _LastLayer(_Layer):
+    """The last one, for the first token of each chunk alone: the pooler reads no other."""
+
+    PRODUCTS = ("query", "key_value", "out", "up", "down")
+
+    def first(self, x: Tensor, first: Tensor, attention: Attention, watch: _Watch) -> Tensor:
+        """``[chunks, size]`` from ``[total, size]``; ``first`` is where each chunk begins, int64 ``[chunks]``."""
+        watch("key_value", x)
+        key_value, x = self.products["key_value"](x), x[first]
+        gathered = attention.first(self.products["query"](x), key_value, self.heads)
+        return self._behind_attention(x, gathered, watch)
 
 
 class PackedBert:
     """Takes chunks one behind the other; only attention looks at where one ends.
 
     Args:
-        bert: The model, in float32.
-        layers: Its layers.
-        attention: Gives, for the lengths of the chunks, what computes their attention.
+        bert: The model, in float32, of one layer or more.
+        products: Makes what computes the linear layers of a layer, by name; given its number, too.
+        attention: The attention that suits the device.
     """
 
-    def __init__(self, bert: Any, layers: list[_Layer], attention: Callable[[Tensor, torch.device], Attend]) -> None:
-        self.attention = attention
+    def __init__(self, bert: Any, products: _Products, attention: type[Attention]) -> None:
         embeddings = bert.embeddings
         self.words = embeddings.word_embeddings.weight.detach()
         types = embeddings.token_type_embeddings.weight.detach()
         self.positions = embeddings.position_embeddings.weight.detach() + types[0]
-        self.norm, self.pooler, self.layers = embeddings.LayerNorm, bert.pooler, layers
+        self.norm, self.pooler, self.attention = embeddings.LayerNorm, bert.pooler, attention
+        heads, layers = bert.config.num_attention_heads, list(bert.encoder.layer)
 
-    def __call__(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Pooler outputs, float32 ``[chunks, size]``, of int32 ``[total]`` tokens and int64 ``[chunks]`` lengths."""
-        hidden = self.hidden(tokens, lengths)
-        first = hidden[(lengths.cumsum(0) - lengths).to(hidden.device)].float()
-        dense = self.pooler.dense
-        return functional.linear(first, dense.weight, dense.bias).tanh()
+        def made(kind: type[_Layer], i: int) -> Any:
+            linears = _linears(layers[i])
+            return kind(layers[i], products(i, {name: linears[name] for name in kind.PRODUCTS}), heads)
 
-    def hidden(self, tokens: Tensor, lengths: Tensor, watch: Callable[[int], _Watch] | None = None) -> Tensor:
-        """What the last layer gives, ``[total, size]``; ``watch`` is shown what each layer's products read."""
-        device = tokens.device
+        self.layers: list[_Layer] = [made(_Layer, i) for i in range(len(layers) - 1)]
+        self.last: _LastLayer = made(_LastLayer, len(layers) - 1)
+
+    def __call__(self, tokens: Tensor, lengths: Tensor, watch: _WatchLayer = _unwatched) -> Tensor:
+        """Pooler outputs of chunks.
+
+        Args:
+            tokens: int32 ``[total]``, on the device.
+            lengths: int64 ``[chunks]``, on the CPU, longest first.
+            watch: Is shown what the products of each layer read.
+
+        Returns:
+            float32 ``[chunks, size]``.
+        """
         starts = lengths.cumsum(0) - lengths
         positions = torch.arange(len(tokens)) - starts.repeat_interleave(lengths)
-        places = functional.embedding(positions.to(device, non_blocking=True), self.positions)
-        hidden = _normed(functional.embedding(tokens, self.words) + places, self.norm)
-        attend = self.attention(lengths, device)
+        starts, positions = (where.to(tokens.device, non_blocking=True) for where in (starts, positions))
+        attention = self.attention(lengths, tokens.device)
+        hidden = functional.embedding(tokens, self.words) + functional.embedding(positions, self.positions)
+        hidden = _normed(hidden, self.norm)
         for i, layer in enumerate(self.layers):
-            hidden = layer(hidden, attend, watch and watch(i))
-        return hidden
+            hidden = layer(hidden, attention, partial(watch, i))
+        first = self.last.first(hidden, starts, attention, partial(watch, len(self.layers)))
+        dense = self.pooler.dense
+        return functional.linear(first.float(), dense.weight, dense.bias).tanh()
 
 
 def _normed(x: Tensor, norm: Any) -> Tensor:
@@ -120,42 +167,41 @@ def _normed(x: Tensor, norm: Any) -> Tensor:
     return functional.layer_norm(x, x.shape[-1:], weight.to(x.dtype), bias.to(x.dtype), norm.eps)
 
 
-def _layers(bert: Any, linear: type[Packed | Cast], dtype: torch.dtype) -> list[_Layer]:
-    return [
-        _Layer(layer, bert.config.num_attention_heads, *(linear(linears, dtype) for linears in _linears(layer)))
-        for layer in bert.encoder.layer
-    ]
-
-
-def _linears(layer: Any) -> Iterator[list[Any]]:
-    """The layers of the four products: queries, keys and values; what follows attention; up; down."""
+def _linears(layer: Any) -> dict[str, list[Any]]:
+    """Linear layers that read the same, by the names of products."""
     own = layer.attention.self
-    yield [own.query, own.key, own.value]
-    yield [layer.attention.output.dense]
-    yield [layer.intermediate.dense]
-    yield [layer.output.dense]
+    return {
+        "qkv": [own.query, own.key, own.value],
+        "query": [own.query],
+        "key_value": [own.key, own.value],
+        "out": [layer.attention.output.dense],
+        "up": [layer.intermediate.dense],
+        "down": [layer.output.dense],
+    }
+
+
+def _in_dtype(product: type[Packed | Cast], dtype: torch.dtype) -> _Products:
+    return lambda i, linears: {name: product(together, dtype) for name, together in linears.items()}
 
 
 @torch.inference_mode()
-def _quantized_layers(bert: Any, sample: TextBatch) -> list[_Layer]:
-    """Layers in int8, by the ranges that the sample shows in float32."""
-    exact = PackedBert(bert, _layers(bert, Packed, torch.float32), by_length)
-    seen: list[dict[str, Range]] = [{} for _ in exact.layers]
-    exact.hidden(
-        sample.tokens, sample.chunk_offsets.diff(), lambda i: lambda name, x: seen[i].update({name: Range.of(x)})
-    )
-    heads = bert.config.num_attention_heads
-    return [_quantized(layer, heads, ranges) for layer, ranges in zip(bert.encoder.layer, seen, strict=True)]
+def _in_int8(bert: Any, sample: TextBatch) -> _Products:
+    """By the ranges that the sample shows in float32. What is computed of few tokens alone stays in float32."""
+    exactly = _in_dtype(Packed, torch.float32)
+    exact = PackedBert(bert, exactly, ByLength)
+    seen: dict[tuple[int, str], Range] = {}
+    exact(sample.tokens, sample.chunk_offsets.diff(), lambda i, name, x: seen.update({(i, name): Range.of(x)}))
 
+    def products(i: int, linears: _Linears) -> Mapping[str, Any]:
+        if "key_value" in linears:
+            quantized = Quantized(linears["key_value"], seen[i, "key_value"], torch.float32)
+            return {**exactly(i, linears), "key_value": quantized}
+        down = Quantized(linears["down"], seen[i, "down"], torch.float32, smooth=False)
+        return {
+            "qkv": Quantized(linears["qkv"], seen[i, "qkv"], torch.bfloat16),
+            "out": Quantized(linears["out"], seen[i, "out"], torch.float32),
+            "up": Quantized(linears["up"], seen[i, "up"], torch.uint8, then=down),
+            "down": down,
+        }
 
-def _quantized(layer: Any, heads: int, seen: dict[str, Range]) -> _Layer:
-    qkv, out, up, down = _linears(layer)
-    last = Quantized(down, seen["down"], torch.float32, smooth=False)
-    return _Layer(
-        layer,
-        heads,
-        Quantized(qkv, seen["qkv"], torch.bfloat16),
-        Quantized(out, seen["out"], torch.float32),
-        Quantized(up, seen["up"], torch.uint8, then=last),
-        last,
-    )
+    return products

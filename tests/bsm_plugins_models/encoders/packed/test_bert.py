@@ -60,6 +60,12 @@ def test_a_chunk_does_not_depend_on_its_neighbours(model, precision, tolerance):
     assert torch.allclose(encoded(model, precision, chunks), alone, atol=tolerance)
 
 
+def test_an_encoder_of_a_single_layer():
+    torch.manual_seed(1)
+    model, chunks = build_encoder({**ENCODER, "num_hidden_layers": 1}).eval(), chunks_of([9, 4, 4])
+    assert (encoded(model, "fp32", chunks) - eager(model, chunks)).abs().max() < 1e-6
+
+
 def test_no_chunk_at_all(model):
     assert encoded(model, "fp32", []).shape == (0, ENCODER["hidden_size"])
 
@@ -67,7 +73,8 @@ def test_no_chunk_at_all(model):
 def test_other_models_precisions_and_samples_have_no_such_back_end(model):
     assert bert.build(model, "fp16", SAMPLE) is None
     assert bert.build(model, "int8", None) is None
-    assert bert.build(build_encoder({**ENCODER, "hidden_act": "gelu_new"}), "fp32", None) is None
+    for other in ({"hidden_act": "gelu_new"}, {"num_hidden_layers": 0}):
+        assert bert.build(build_encoder({**ENCODER, **other}), "fp32", None) is None
     roberta = AutoModel.from_config(AutoConfig.for_model("roberta", **{k: ENCODER[k] for k in _SIZES}))
     assert bert.build(roberta, "fp32", None) is None
     assert bert.build(build_encoder(ENCODER).bfloat16(), "fp32", None) is None
@@ -83,7 +90,7 @@ def test_a_pytorch_without_the_operators_has_no_such_back_end(model, monkeypatch
 
 def test_the_layers_of_a_gpu_give_the_same(model):
     """On the CPU, with the CPU's attention: the kernel has a test of its own."""
-    on_gpu = bert.PackedBert(model, bert._layers(model, Cast, torch.bfloat16), attention.by_length)
+    on_gpu = bert.PackedBert(model, bert._in_dtype(Cast, torch.bfloat16), attention.ByLength)
     chunks = chunks_of([11, 6, 2])
     batch = TextBatch.from_rows([[chunk] for chunk in chunks])
     with torch.inference_mode():

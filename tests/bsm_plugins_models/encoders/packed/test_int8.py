@@ -27,6 +27,16 @@ def test_a_product_in_int8_is_near_that_in_float32():
 
 
 @torch.inference_mode()
+def test_activations_are_rounded_to_the_nearest_integer():
+    x = sample()
+    quantized = Quantized([nn.Linear(32, 16)], Range.of(x), torch.float32, smooth=False)
+    wild = torch.cat([x, 10 * x, -10 * x])
+    assert torch.equal(
+        quantized._quantized(wild), (wild / quantized.scale + quantized.zero).round().clamp(0, 255).byte()
+    )
+
+
+@torch.inference_mode()
 def test_a_channel_far_out_does_not_cost_the_others_their_precision():
     x, linear = sample(), nn.Linear(32, 16)
     x[:, 3] *= 100

@@ -9,19 +9,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SECONDS_BETWEEN = 1.0
+_KEEPING = {"trim_threshold": (-1, 2**29), "mmap_threshold": (-3, 2**25), "arena_max": (-8, 1)}
+"""Settings of glibc's ``mallopt``: their numbers in ``malloc.h``, and what they become."""
 
 
 class FreeMemory:
-    """Gives the C library's free memory back to the system, at most once a second.
+    """Keeps free memory within a window, and gives it back to the system behind one, at most once a second.
+
+    Every layer of every micro-batch asks for the same few megabytes. glibc by itself gives them back each time, to be
+    given new pages of zeros: on fast processors that is a tenth of the time. And it keeps a heap for each thread.
 
     Micro-batches come in hundreds of sizes, and glibc keeps what they leave behind in pieces: over many windows a
     process grows by memory that no row needs (``benchmarks/memory.py``). Giving it back takes some 20 ms. Other C
-    libraries have no ``malloc_trim``, and then nothing is done.
+    libraries have neither ``mallopt`` nor ``malloc_trim``, and then nothing is done.
     """
 
     def __init__(self) -> None:
-        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        library = ctypes.CDLL(None)
+        self._trim = getattr(library, "malloc_trim", None)
         self._last = time.monotonic()
+        if self._trim is not None:
+            for number, value in _KEEPING.values():
+                library.mallopt(number, value)
 
     def give_back(self) -> bool:
         """Whether it was done now."""

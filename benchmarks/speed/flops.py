@@ -17,8 +17,17 @@ def encoder_flop(lengths: Iterable[int], encoder: Mapping[str, Any]) -> int:
         lengths: Tokens of each chunk, special tokens included.
         encoder: The encoder's ``config.json``; empty where there is none, and nothing to encode.
     """
-    if not encoder:
-        return 0
-    hidden, inner, layers = (encoder[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers"))
-    linear, attention = 2 * (4 * hidden**2 + 2 * hidden * inner), 4 * hidden
-    return sum(layers * (n * linear + n**2 * attention) for n in lengths)
+    return sum(encoder.get("num_hidden_layers", 0) * _layer_flop(n, n, encoder) for n in lengths)
+
+
+def needed_flop(lengths: Iterable[int], encoder: Mapping[str, Any]) -> int:
+    """As :func:`encoder_flop`, of what the pooler's output depends on: the last layer is needed for one token alone."""
+    layers = encoder.get("num_hidden_layers", 0)
+    return sum((layers - 1) * _layer_flop(n, n, encoder) + _layer_flop(n, 1, encoder) for n in lengths if layers)
+
+
+def _layer_flop(tokens: int, wanted: int, encoder: Mapping[str, Any]) -> int:
+    """Of a layer that reads some tokens, and gives some of them."""
+    hidden, inner = encoder["hidden_size"], encoder["intermediate_size"]
+    key_value, others = 2 * 2 * hidden**2, 2 * (2 * hidden**2 + 2 * hidden * inner)
+    return tokens * key_value + wanted * (others + 4 * tokens * hidden)

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from artifacts import MODELS, word_pieces, write_artifact
 from data import DATA_SETS, ID, write_table
-from flops import encoder_flop
+from flops import encoder_flop, needed_flop
 from systems import SYSTEMS, System
 from worker import PREDICTIONS
 
@@ -51,10 +51,17 @@ class Case:
     new: list[list[int]] = field(repr=False)
 
     def work(self, rows: int) -> dict[str, float]:
-        """What the first rows are: their tokens, and the GFLOP of all their chunks and of the distinct ones."""
+        """What the first rows are: their tokens, and the GFLOP of all their chunks and of the distinct ones.
+
+        ``needed_gflop`` is that part of ``distinct_gflop`` which a score depends on.
+        """
         chunks, distinct = (list(chain(*lengths[:rows])) for lengths in (self.lengths, self.new))
-        gflop, distinct_gflop = (encoder_flop(sizes, self.encoder) / 1e9 for sizes in (chunks, distinct))
-        return {"tokens": sum(chunks), "gflop": gflop, "distinct_gflop": distinct_gflop}
+        return {
+            "tokens": sum(chunks),
+            "gflop": encoder_flop(chunks, self.encoder) / 1e9,
+            "distinct_gflop": encoder_flop(distinct, self.encoder) / 1e9,
+            "needed_gflop": needed_flop(distinct, self.encoder) / 1e9,
+        }
 
 
 class Jobs:

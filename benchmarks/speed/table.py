@@ -19,8 +19,8 @@ def summary(result: Result, peaks: Peaks) -> Result:
     """A result with its figures, of the fastest round.
 
     Args:
-        result: ``rounds``, each with ``seconds`` and ``rows``; ``tokens``, ``gflop`` and ``distinct_gflop`` of those
-            rows; and ``precision``.
+        result: ``rounds``, each with ``seconds`` and ``rows``; and the :meth:`~jobs.Case.work` of those rows;
+            and ``precision``.
         peaks: Of the result's device.
 
     Returns:
@@ -102,7 +102,9 @@ def _beside(ours: Result, rivals: Sequence[Result], called: str) -> str:
 def _shares(systems: Mapping[str, Result]) -> Iterator[str]:
     for name, r in systems.items():
         if not is_rival(name) and r["share"] is not None:
-            yield f"{name} is at {r['share']:.0%} of the {r['precision']} matrix product"
+            needed = r["share"] * r["needed_gflop"] / r["distinct_gflop"]
+            of = f"the {r['precision']} matrix product"
+            yield f"{name} is at {r['share']:.0%} of {of}, {needed:.0%} in what is needed"
 
 
 def _duplicates(systems: Mapping[str, Result], reviews: Mapping[str, Result] | None) -> Iterator[str]:

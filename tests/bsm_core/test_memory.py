@@ -17,9 +17,11 @@ def clock(monkeypatch):
 
 
 def test_free_memory_is_given_back_once_a_second(clock, monkeypatch):
-    asked = []
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: type("C", (), {"malloc_trim": staticmethod(asked.append)}))
+    asked, settings = [], {}
+    library = {"malloc_trim": staticmethod(asked.append), "mallopt": staticmethod(settings.__setitem__)}
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: type("C", (), library))
     free = memory.FreeMemory()
+    assert settings == {-1: 2**29, -3: 2**25, -8: 1}  # the numbers of <malloc.h>
     done = []
     for clock[0] in (100.5, 101.0, 101.5, 102.5):
         done.append(free.give_back())

@@ -1,8 +1,8 @@
 """Self-attention over chunks that lie one behind the other, without padding.
 
-The CPU takes the chunks of one length at a time. Its softmax is fast on whole vectors and slow on what is left over, so
-a chunk attends to a few rows more than it has, up to a multiple of the size of a vector: those of the chunk behind it,
-which are there already. They weigh nothing.
+The CPU takes the chunks of one length at a time, as two batched products. Its softmax is fast on whole vectors and slow
+on what is left over, and oneDNN makes a kernel for each shape: so a chunk has a few rows more than its own, up to a
+multiple. They are those of the chunk behind it, which are there already, and weigh nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from torch.nn import functional
 from bsm_plugins_models.encoders.packed.float32 import by_onednn
 
 _VECTOR = 64
-"""Bytes of a vector of AVX-512; where vectors are shorter, this is a multiple of theirs."""
+"""Bytes of a vector of AVX-512, a multiple of which a row of queries takes; shorter vectors divide it."""
+
+_KEYS = 16
+"""What the number of keys is a multiple of."""
 
 
 class Attention(ABC):
@@ -75,7 +78,7 @@ class Ragged(Attention):
 
 
 class ByLength(Attention):
-    """On the CPU, in float32 or bfloat16, one length at a time, as two batched products."""
+    """On the CPU, in float32 or bfloat16."""
 
     def __init__(self, lengths: Tensor, device: torch.device) -> None:
         self._runs = [(length, len(list(run))) for length, run in groupby(lengths.tolist())]
@@ -85,7 +88,7 @@ class ByLength(Attention):
         gathered = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
         start = 0
         for length, count in self._runs:
-            over = -length % (_VECTOR // qkv.itemsize)
+            over = _up(length, _VECTOR // qkv.itemsize) - length
             inside = max(0, min(count, (len(qkv) - over - start) // length))  # nothing lies behind the last chunks
             middle, stop = start + inside * length, start + count * length
             if inside:
@@ -98,11 +101,12 @@ class ByLength(Attention):
 
     def _attend(self, qkv: Tensor, length: int, over: int, heads: int, into: Tensor) -> None:
         """All chunks of one length, and ``over`` rows behind them."""
-        chunks = (len(qkv) - over) // length
-        attend = _over_keys if qkv.dtype == torch.float32 else _over_queries
+        chunks, keys = (len(qkv) - over) // length, _up(length, _KEYS)
+        q, k, v = (_part(qkv, i, chunks, heads, length, rows) for i, rows in enumerate((length + over, keys, keys)))
+        attend = _by_query if qkv.dtype == torch.float32 else _by_key
         with by_onednn():
-            gathered = attend(qkv, chunks, heads, length, over)
-        into.view(chunks, length, heads, -1).copy_(gathered.transpose(1, 2))
+            gathered = attend(q, k, v, length).view(chunks, heads, length + over, -1)
+        into.view(chunks, length, heads, -1).copy_(gathered[:, :, :length].transpose(1, 2))
 
     def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
         """See :meth:`Attention.first`."""
@@ -115,28 +119,30 @@ class ByLength(Attention):
         return torch.cat(parts)
 
 
-def _part(qkv: Tensor, which: int, chunks: int, heads: int, length: int, over: int = 0) -> Tensor:
-    """Queries, keys or values, ``[chunks * heads, length + over, size of a head]``."""
+def _up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _part(qkv: Tensor, which: int, chunks: int, heads: int, length: int, rows: int) -> Tensor:
+    """Queries, keys or values, ``[chunks * heads, rows, size of a head]``; what is over the length is the next's."""
     row = qkv.shape[1]
     size = row // 3
-    shape, stride = (chunks, heads, length + over, size // heads), (length * row, size // heads, row, 1)
-    return qkv[:, which * size :].as_strided(shape, stride).reshape(chunks * heads, length + over, -1)
+    shape, stride = (chunks, heads, rows, size // heads), (length * row, size // heads, row, 1)
+    return qkv[:, which * size :].as_strided(shape, stride).reshape(chunks * heads, rows, -1)
+
+
+def _by_query(q: Tensor, k: Tensor, v: Tensor, length: int) -> Tensor:
+    scores = _scores(q, k)
+    scores[:, :, length:] = -torch.inf
+    return torch.bmm(torch.softmax(scores, -1, out=scores), v)
+
+
+def _by_key(q: Tensor, k: Tensor, v: Tensor, length: int) -> Tensor:
+    """With the scores of a key in a row: bfloat16 is faster so."""
+    scores = _scores(k, q)
+    scores[:, length:] = -torch.inf
+    return torch.bmm(scores.softmax(1).transpose(1, 2), v)
 
 
 def _scores(a: Tensor, b: Tensor) -> Tensor:
     return torch.baddbmm(a.new_empty(1, 1, 1), a, b.transpose(1, 2), beta=0, alpha=a.shape[2] ** -0.5)
-
-
-def _over_keys(qkv: Tensor, chunks: int, heads: int, length: int, over: int) -> Tensor:
-    q, k, v = (_part(qkv, i, chunks, heads, length, more) for i, more in enumerate((0, over, over)))
-    scores = _scores(q, k)
-    scores[:, :, length:] = -torch.inf
-    torch.softmax(scores, -1, out=scores)
-    return torch.bmm(scores, v).view(chunks, heads, length, -1)
-
-
-def _over_queries(qkv: Tensor, chunks: int, heads: int, length: int, over: int) -> Tensor:
-    """With the scores of a key in a row: bfloat16 is faster so."""
-    q, k, v = (_part(qkv, i, chunks, heads, length, more) for i, more in enumerate((over, 0, 0)))
-    weights = _scores(k, q).softmax(1)
-    return torch.bmm(weights.transpose(1, 2), v).view(chunks, heads, length + over, -1)[:, :, :length]

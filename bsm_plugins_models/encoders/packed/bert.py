@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bsm_core import Backend, TextBatch
+from bsm_core.batch import EncodeRagged
 from bsm_plugins_models.encoders.packed.attention import Attention, ByLength, Ragged
 from bsm_plugins_models.encoders.packed.int8 import Quantized, Range
 from bsm_plugins_models.encoders.packed.linear import Cast, Packed
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 TOKENS = 2048
 """Tokens at once on the CPU: more no longer fit the cache."""
+_TOKENS, _CHUNKS = 32, 8
+"""What the tokens and the chunks that are encoded at once are multiples of."""
 _ON_CPU = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ON_GPU = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What the kernels for chunks of many lengths take."""
@@ -45,7 +48,24 @@ def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Ba
         products = _in_int8(bert, sample)
     else:
         return None
-    return Backend("tuned", precision, PackedBert(bert, products, ByLength), TOKENS, in_streams=True)
+    return Backend("tuned", precision, in_few_shapes(PackedBert(bert, products, ByLength)), TOKENS, in_streams=True)
+
+
+def in_few_shapes(encode: PackedBert) -> EncodeRagged:
+    """The same with chunks of padding behind, so that tokens and chunks come in multiples.
+
+    oneDNN makes a kernel for each shape, and keeps a thousand. Making one takes as long as using it a few times.
+    """
+
+    multiple = min(_TOKENS, len(encode.positions))
+
+    def encode_in_few_shapes(tokens: Tensor, lengths: Tensor) -> Tensor:
+        single = -(len(lengths) + 1) % _CHUNKS
+        last = 1 + -(len(tokens) + single + 1) % multiple
+        behind = torch.tensor([1] * single + [last])
+        return encode(functional.pad(tokens, (0, single + last)), torch.cat([lengths, behind]))[: len(lengths)]
+
+    return encode_in_few_shapes
 
 
 def _is_plain(bert: PreTrainedModel) -> bool:
@@ -143,7 +163,7 @@ class PackedBert:
 
         Args:
             tokens: int32 ``[total]``, on the device.
-            lengths: int64 ``[chunks]``, on the CPU, longest first.
+            lengths: int64 ``[chunks]``, on the CPU.
             watch: Is shown what the products of each layer read.
 
         Returns:

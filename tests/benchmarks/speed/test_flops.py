@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import torch
-from flops import encoder_flop
+from flops import encoder_flop, needed_flop
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
+
+from bsm_plugins_models.encoders.packed.attention import ByLength
+from bsm_plugins_models.encoders.packed.bert import PackedBert, _in_dtype
+from bsm_plugins_models.encoders.packed.linear import Cast
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
 
@@ -23,5 +27,17 @@ def test_it_is_what_torch_counts():
     assert encoder_flop([7, 19], SIZES) == counted(7) + counted(19)
 
 
+def test_what_is_needed_is_what_the_tuned_encoder_computes():
+    model = BertModel(BertConfig(vocab_size=50, **SIZES)).eval()
+    encode = PackedBert(model, _in_dtype(Cast, torch.float32), ByLength)
+    counter = FlopCounterMode(display=False)
+    lengths = [48, 16]  # multiples of what attention takes at once: nothing is computed in vain
+    with counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+        encode(torch.ones(sum(lengths), dtype=torch.int32), torch.tensor(lengths))
+    pooler = len(lengths) * 2 * SIZES["hidden_size"] ** 2
+    assert needed_flop(lengths, SIZES) == counter.get_total_flops() - pooler
+    assert needed_flop(lengths, SIZES) < encoder_flop(lengths, SIZES)
+
+
 def test_no_encoder_is_no_work():
-    assert encoder_flop([], {}) == 0
+    assert encoder_flop([], {}) == needed_flop([], {}) == 0

@@ -14,7 +14,7 @@ def result(system: str, seconds: float, **changes) -> dict:
     difference = changes.pop("difference", None)
     if difference is not None:
         rounds[0]["difference"] = difference
-    work = {"tokens": 4000, "gflop": 80.0, "distinct_gflop": 40.0}
+    work = {"tokens": 4000, "gflop": 80.0, "distinct_gflop": 40.0, "needed_gflop": 30.0}
     names = {"model": "minilm", "data": "reviews", "device": "cpu", "system": system, "precision": "fp32"}
     return summary({**names, **work, "rounds": rounds, **changes}, PEAKS)
 
@@ -58,7 +58,7 @@ def test_claims_are_of_exact_rivals_and_of_one_precision():
         "minilm, reviews, cpu: bsm is 20.00 times the padded loop",
         "minilm, reviews, cpu: bsm is 2.00 times the best exact rival (sorted)",
         "minilm, reviews, cpu: bsm bf16 is 4.00 times the best bf16 rival (sorted bf16)",
-        "minilm, reviews, cpu: bsm is at 40% of the fp32 matrix product",
+        "minilm, reviews, cpu: bsm is at 40% of the fp32 matrix product, 30% in what is needed",
     ]
 
 

@@ -28,7 +28,7 @@ def chunks_of(lengths):
     return [torch.randint(1, ENCODER["vocab_size"], (n,), generator=generator).tolist() for n in lengths]
 
 
-SAMPLE = TextBatch.from_rows([[chunk] for chunk in chunks_of([12, 9, 7, 3])])
+SAMPLE = TextBatch.from_rows([[chunk] for chunk in chunks_of([*range(16, 0, -1)] * 4)])
 
 
 def encoded(model, precision, chunks, most=64):

@@ -1,4 +1,4 @@
-"""A transformers ``BertModel`` computed without padding, on the CPU or a GPU."""
+"""A BERT or RoBERTa of transformers computed without padding, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ _TOKENS, _CHUNKS = 32, 8
 _ON_CPU = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ON_GPU = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What the kernels for chunks of many lengths take."""
+_TYPES = ("BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel")
+"""Models of transformers that differ in how they count positions alone."""
 _Linears = Mapping[str, Sequence[Any]]
 """Linear layers that read the same, by the name of their product."""
 _Products = Callable[[int, _Linears], Mapping[str, Any]]
@@ -57,7 +59,7 @@ def in_few_shapes(encode: PackedBert) -> EncodeRagged:
     oneDNN makes a kernel for each shape, and keeps a thousand. Making one takes as long as using it a few times.
     """
 
-    multiple = min(_TOKENS, len(encode.positions))
+    multiple = min(_TOKENS, encode.longest)
 
     def encode_in_few_shapes(tokens: Tensor, lengths: Tensor) -> Tensor:
         single = -(len(lengths) + 1) % _CHUNKS
@@ -71,7 +73,7 @@ def in_few_shapes(encode: PackedBert) -> EncodeRagged:
 def _is_plain(bert: PreTrainedModel) -> bool:
     config = bert.config
     return (
-        type(bert).__name__ == "BertModel"
+        type(bert).__name__ in _TYPES
         and type(bert).__module__.startswith("transformers.")
         and bert.dtype == torch.float32
         and config.hidden_act == "gelu"
@@ -148,6 +150,8 @@ class PackedBert:
         self.words = embeddings.word_embeddings.weight.detach()
         types = embeddings.token_type_embeddings.weight.detach()
         self.positions = embeddings.position_embeddings.weight.detach() + types[0]
+        self.padding: int | None = getattr(embeddings, "padding_idx", None)
+        self.longest = len(self.positions) - (0 if self.padding is None else self.padding + 1)
         self.norm, self.pooler, self.attention = embeddings.LayerNorm, bert.pooler, attention
         heads, layers = bert.config.num_attention_heads, list(bert.encoder.layer)
 
@@ -170,16 +174,25 @@ class PackedBert:
             float32 ``[chunks, size]``.
         """
         starts = lengths.cumsum(0) - lengths
-        positions = torch.arange(len(tokens)) - starts.repeat_interleave(lengths)
-        starts, positions = (where.to(tokens.device, non_blocking=True) for where in (starts, positions))
+        origins = starts.repeat_interleave(lengths)
+        starts, origins = (where.to(tokens.device, non_blocking=True) for where in (starts, origins))
         attention = self.attention(lengths, tokens.device)
-        hidden = functional.embedding(tokens, self.words) + functional.embedding(positions, self.positions)
+        positions = functional.embedding(self._counted(tokens, origins), self.positions)
+        hidden = functional.embedding(tokens, self.words) + positions
         hidden = _normed(hidden, self.norm)
         for i, layer in enumerate(self.layers):
             hidden = layer(hidden, attention, partial(watch, i))
         first = self.last.first(hidden, starts, attention, partial(watch, len(self.layers)))
         dense = self.pooler.dense
         return functional.linear(first.float(), dense.weight, dense.bias).tanh()
+
+    def _counted(self, tokens: Tensor, origins: Tensor) -> Tensor:
+        """The position of each token, int64 ``[total]``; ``origins`` says where its chunk begins."""
+        if self.padding is None:
+            return torch.arange(len(tokens), device=tokens.device) - origins
+        counts = (tokens != self.padding).long()  # RoBERTa begins behind the padding token, which has no position
+        before = counts.cumsum(0) - counts
+        return (before - before[origins] + 1) * counts + self.padding
 
 
 def _normed(x: Tensor, norm: Any) -> Tensor:

@@ -7,6 +7,7 @@ micro-batches of equal token budget hold chunks of about the same length, and ru
 from __future__ import annotations
 
 import dataclasses
+import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -179,7 +180,10 @@ def encode_rows(
     def count(start: int) -> int:
         return max(1, budget.tokens // (length or text.length(start)))
 
-    parts = list(_micro_batches(text, padded, count, budget, length))
+    def tokens(start: int, stop: int) -> int:
+        return (stop - start) * (length or text.length(start))
+
+    parts = list(_micro_batches(text, padded, count, tokens, budget))
     return text.row_means(torch.cat(parts or [encode(*_padding(text, pad_id, length or 1))[:0]]))
 
 
@@ -207,26 +211,36 @@ def encode_ragged_rows(
         return encode(text.tokens[offsets[0] : offsets[-1]], offsets.diff())
 
     def count(start: int) -> int:
-        end = text.chunk_offsets[start] + min(budget.tokens // streams, most)
+        end = text.chunk_offsets[start] + min(budget.tokens, most)
         return max(1, int(torch.searchsorted(text.chunk_offsets, end, right=True)) - 1 - start)
 
-    if streams > 1:
-        parts = _at_once(text, ragged, count, streams)
+    def tokens(start: int, stop: int) -> int:
+        return int(text.chunk_offsets[stop] - text.chunk_offsets[start])
+
+    bounds = _shares(text, min(budget.tokens // streams, most), streams) if streams > 1 else []
+    if len(bounds) > 1:
+        parts = _at_once(bounds, ragged, min(streams, len(bounds)))
     else:
-        parts = list(_micro_batches(text, ragged, count, budget, None))
+        parts = list(_micro_batches(text, ragged, count, tokens, budget))
     return text.row_means(torch.cat(parts or [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]]))
 
 
-def _at_once(
-    text: TextBatch, encode: Callable[[int, int], Tensor], count: Callable[[int], int], streams: int
-) -> list[Tensor]:
+def _shares(text: TextBatch, most: int, streams: int) -> list[tuple[int, int]]:
+    """Bounds of micro-batches of about equal size, as many for each stream, of ``most`` tokens or a single chunk."""
+    if not text.distinct:
+        return []
+    total, longest = int(text.chunk_offsets[-1]), text.length(0)
+    count = streams * math.ceil(total / (streams * max(1, most - longest)))
+    ends = torch.arange(count + 1) * total // count
+    starts = torch.searchsorted(text.chunk_offsets, ends)  # a chunk on the way is in: no more than one is too many
+    return list(pairwise(torch.unique(starts).tolist()))
+
+
+def _at_once(bounds: Sequence[tuple[int, int]], encode: Callable[[int, int], Tensor], streams: int) -> list[Tensor]:
     """Vectors of the distinct chunks, each micro-batch on one thread of its own share of the cores.
 
     Threads that share one micro-batch wait for each other after every operation; these meet once a window.
     """
-    starts = [0]
-    while starts[-1] < text.distinct:
-        starts.append(min(starts[-1] + count(starts[-1]), text.distinct))
     threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
 
     def work(bounds: tuple[int, int]) -> Tensor:
@@ -236,7 +250,7 @@ def _at_once(
     share = partial(torch.set_num_threads, max(1, threads // streams))
     try:
         with ThreadPoolExecutor(streams, initializer=share) as pool:
-            return list(pool.map(work, pairwise(starts)))
+            return list(pool.map(work, bounds))
     finally:
         torch.set_num_threads(threads)
 
@@ -245,13 +259,12 @@ def _micro_batches(
     text: TextBatch,
     encode: Callable[[int, int], Tensor],
     count: Callable[[int], int],
+    tokens: Callable[[int, int], int],
     budget: TokenBudget,
-    length: int | None,
 ) -> Iterator[Tensor]:
     """Vectors of the distinct chunks, by micro-batch; the budget halves when the accelerator runs out of memory."""
     start = 0
     while start < text.distinct:
-        width = length or text.length(start)
         stop = min(start + count(start), text.distinct)
         ran_out = False
         try:
@@ -259,10 +272,10 @@ def _micro_batches(
         except torch.OutOfMemoryError as error:
             if stop - start == 1:
                 raise DeviceOutOfMemoryError(
-                    f"the accelerator has no room for one chunk of {width} tokens: {error}",
+                    f"the accelerator has no room for one chunk of {tokens(start, stop)} tokens: {error}",
                     fix="lower max_sen_len, free the device, or score on the CPU with --device cpu",
                 ) from error
-            budget.tokens = (stop - start) * width  # what was tried, which may be less than was allowed
+            budget.tokens = tokens(start, stop)  # what was tried, which may be less than was allowed
             budget.halve()
             ran_out = True
         if ran_out:  # outside the except: the error itself holds on to what was computed

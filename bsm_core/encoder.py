@@ -6,6 +6,7 @@ faster ones. Which one runs, and in what precision, is chosen once, before the f
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Encoder(nn.Module):
         length: Every chunk is padded or cut to this many tokens; where None, to the longest of its micro-batch.
         longest: Most tokens of a chunk that it has positions for; None where there is no end.
         vocabulary: Number of token ids it knows.
-        backend: What computes it. Training is always eager.
+        backend: What computes it, with the weights it had then. Whatever wants gradients is always eager.
         exported: The ONNX file that ``bsm export`` wrote for it; None where the artifact has none.
     """
 
@@ -81,9 +82,10 @@ class Encoder(nn.Module):
     def row_means(self, text: TextBatch, budget: TokenBudget) -> Tensor:
         """The mean vector of each row's chunks, float32 ``[rows, encoded]``, encoding ``budget`` tokens at once."""
         backend = self.backend
-        if self.training or backend.encode is None:
+        if self.training or torch.is_grad_enabled() or backend.encode is None:
             return encode_rows(text, self._in_precision, budget, self.pad_id, self.length)
-        streams = min(torch.get_num_threads(), MOST_STREAMS) if backend.in_streams else 1
+        threads = torch.get_num_threads()
+        streams = threads // math.ceil(threads / MOST_STREAMS) if backend.in_streams else 1
         return encode_ragged_rows(text, backend.encode, budget, backend.tokens, streams)
 
     def _in_precision(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def _write(name: str, encoder: Encoder, file: Path) -> None:
             program.save(file, external_data=False)
     except Exception as error:
         raise UsageError(
-            f"encoder {name!r} cannot be exported: {str(error).strip().splitlines()[0]}",
+            f"encoder {name!r} cannot be exported: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
             where=f"class {type(encoder).__name__}",
             fix="its encode must be what torch.export takes; without ONNX it runs as it is",
         ) from error

@@ -27,7 +27,8 @@ def deferred_initialisation() -> Iterator[None]:
     Most of the time that it takes to build an encoder goes into random numbers, which the weights of the artifact then
     replace. Here filling a tensor is put off: to the first operation that reads the tensor or any view of it, or to the
     end of the context. It is left out where all of the tensor is overwritten before, as loading a state dict does. So
-    whatever a model class computes from its initial weights is the same as without.
+    whatever a model class computes from its initial weights, in this thread and by operations of PyTorch, is the same
+    as without; NumPy that shares a tensor's memory is not seen, and random numbers are drawn in another order.
     """
     fillings = _Fillings()
     with fillings, _ReadsPastDispatch():

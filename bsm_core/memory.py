@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 SECONDS_BETWEEN = 1.0
-_KEEPING = {"trim_threshold": (-1, 2**29), "mmap_threshold": (-3, 2**25), "arena_max": (-8, 1)}
+_CORES_A_HEAP = 4
+_KEEPING = {
+    "trim_threshold": (-1, 2**29),
+    "mmap_threshold": (-3, 2**25),
+    "arena_max": (-8, max(1, (os.cpu_count() or 1) // _CORES_A_HEAP)),
+}
 """Settings of glibc's ``mallopt``: their numbers in ``malloc.h``, and what they become."""
 
 

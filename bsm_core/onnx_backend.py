@@ -85,9 +85,13 @@ class OnnxEncoder:
     def _padded(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         given = dict(zip(INPUTS, (input_ids.numpy(), attention_mask.numpy()), strict=True))
         try:
-            return torch.from_numpy(self._session.run(None, given)[0])
+            vectors = torch.from_numpy(self._session.run(None, given)[0])
         except Exception as error:  # ONNX Runtime's own classes share no base
             raise _corrupt(self._file, str(error)) from error
+        if vectors.dim() != 2 or len(vectors) != len(input_ids) or not vectors.is_floating_point():
+            shape = list(vectors.shape)
+            raise _corrupt(self._file, f"it gives {vectors.dtype} {shape} for {len(input_ids)} chunks, not vectors")
+        return vectors
 
 
 def _session(file: Path) -> Any:

@@ -22,9 +22,10 @@ from torch import Tensor
 
 from bsm_core.batch import Batch, TextBatch, TokenBudget
 from bsm_core.encoder import EAGER, PRECISIONS, Backend, BuildBackend, Encoder
-from bsm_core.errors import CorruptArtifactError, UsageError
+from bsm_core.errors import CorruptArtifactError, ModelFailedError, UsageError
 from bsm_core.model import ModelBase
 from bsm_core.onnx_backend import ONNX, build, require_packages
+from bsm_core.versions import installed
 
 log = logging.getLogger("bsm")
 
@@ -66,23 +67,34 @@ def tune(
         What was chosen.
 
     Raises:
-        UsageError: An encoder has no such back end, or none in that precision.
+        UsageError: There is no such precision; an encoder has no such back end, none in that precision, or one that
+            does not give what its own code gives.
         ArtifactError: An encoder's ONNX file cannot be used, and was asked for; or it refers to other files.
     """
+    if precision not in ("auto", *TOLERANCES):
+        raise UsageError(
+            f"no precision is called {precision!r}", where="--precision", fix=f"one of auto, {', '.join(TOLERANCES)}"
+        )
     encoders = encoders_of(model)
     wanted = precision
     if precision == "auto":
         wanted = ("fp16" if fp16 else "bf16") if model.device.type == "cuda" and sample is not None else "fp32"
     exact = _choose(model, encoders, "fp32", "auto" if wanted != "fp32" else backend, sample)
+    if not encoders and (wanted != "fp32" or backend not in ("auto", EAGER)):
+        log.warning("the model has no encoder whose precision or back end can be chosen: it stays float32, eager")
     if wanted == "fp32" or not encoders:
-        if wanted != "fp32":
-            log.warning("the model has no encoder whose precision can be chosen: it stays float32")
         return Tuned("fp32", exact)
     before = None if sample is None else _probabilities(model, sample)
     chosen = _choose(model, encoders, wanted, backend, sample)
     if before is None or sample is None:
         return Tuned(wanted, chosen)
-    changes = (_probabilities(model, sample) - before).abs()
+    try:
+        changes = (_probabilities(model, sample) - before).abs()
+    except (ModelFailedError, torch.OutOfMemoryError) as error:  # numbers too large for the precision, as a rule
+        if precision != "auto":
+            raise
+        changes = torch.full_like(before, torch.inf)
+        log.warning("in %s the check rows fail: %s", wanted, error)
     largest = float(changes.max())
     if precision == "auto" and not largest <= TOLERANCES[wanted]:
         log.warning("%s changes the check rows by up to %.3g: using fp32", wanted, largest)
@@ -146,9 +158,22 @@ def _backend(name: str, encoder: Encoder, precision: str, wanted: str, text: Tex
             details=["int8 needs an artifact with check rows: `bsm pack` makes them"] if precision == "int8" else [],
             fix="choose another precision, or --backend auto",
         )
+    if wanted not in ("auto", EAGER) and precision in PRECISIONS:
+        _require_exact(name, encoder, Backend(EAGER, precision), there[0])
     if eager is None or len(there) == 1:
         return there[0]
     return _fastest(encoder, eager, there)
+
+
+def _require_exact(name: str, encoder: Encoder, eager: Backend, chosen: Backend) -> None:
+    if _exact(encoder, eager, [chosen]):
+        return
+    problem = f"back end {chosen.name!r} of encoder {name!r} does not give what the encoder's own code gives"
+    if chosen.name == ONNX:
+        raise CorruptArtifactError(
+            problem, where=f"onnx/{name}.onnx", fix="make the file anew with `bsm export MODEL_DIR NEW`"
+        )
+    raise UsageError(problem, where="--backend", fix="choose another, or auto")
 
 
 def _exported(name: str, encoder: Encoder, wanted: str, precision: str, sample: TextBatch | None) -> Backend | None:
@@ -168,12 +193,6 @@ def _exported(name: str, encoder: Encoder, wanted: str, precision: str, sample: 
             raise
         log.warning("%s; it is left out", error.one_line())
         return None
-    if wanted == ONNX and backend and not _exact(encoder, Backend(EAGER, precision), [backend]):
-        raise CorruptArtifactError(
-            f"the ONNX file of encoder {name!r} does not give what the encoder's own code gives",
-            where=f"onnx/{name}.onnx",
-            fix="make it anew with `bsm export MODEL_DIR NEW`",
-        )
     return backend
 
 
@@ -191,7 +210,7 @@ def _fastest(encoder: Encoder, eager: Backend, backends: list[Backend]) -> Backe
         return eager
     by_name = {backend.name: backend for backend in (eager, *exact)}
     if kept.get(key) not in by_name:
-        trial = _trial(encoder)
+        trial = _trial(encoder, torch.get_num_threads())  # each stream has its share
         kept[key] = min(by_name, key=lambda name: _seconds(encoder, by_name[name], trial))
         _keep(kept)
     return by_name[kept[key]]
@@ -203,17 +222,25 @@ def _exact(encoder: Encoder, eager: Backend, others: list[Backend]) -> list[Back
     want = _encoded(encoder, eager, trial)
     tolerance, exact = TOLERANCES[eager.precision], []
     for other in others:
-        off = (_encoded(encoder, other, trial) - want).abs()
+        try:
+            got = _encoded(encoder, other, trial)
+        except CorruptArtifactError as error:
+            log.warning("%s", error.one_line())
+            continue
+        if got.shape != want.shape:
+            continue
+        off = (got - want).abs()
         # In a lower precision both are off, each in its own way; the check rows tell how far.
         if (off.max() if eager.precision == "fp32" else off.mean()) <= tolerance:
             exact.append(other)
     return exact
 
 
-def _trial(encoder: Encoder) -> TextBatch:
-    """Chunks of several lengths."""
+def _trial(encoder: Encoder, times: int = 1) -> TextBatch:
+    """Chunks of several lengths, and so many times as many."""
     longest = encoder.length or encoder.longest or max(_TRIAL_LENGTHS)
-    ids = [[(7 * length + i) % encoder.vocabulary for i in range(min(length, longest))] for length in _TRIAL_LENGTHS]
+    lengths = [(time, min(length, longest)) for time in range(times) for length in _TRIAL_LENGTHS]
+    ids = [[(7 * length + 11 * time + i) % encoder.vocabulary for i in range(length)] for time, length in lengths]
     return TextBatch.from_rows([[chunk] for chunk in ids]).to(next(encoder.parameters()).device)
 
 
@@ -234,12 +261,12 @@ def _seconds(encoder: Encoder, backend: Backend, trial: TextBatch) -> float:
 
 
 def _key(encoder: Encoder, backends: list[Backend]) -> str:
-    """What the outcome of a trial depends on: machine, PyTorch, shapes and what could be chosen."""
+    """What the outcome of a trial depends on: machine, versions, shapes and what could be chosen."""
     shapes = [[name, *value.shape] for name, value in encoder.named_parameters()]
     names = [f"{backend.name}/{backend.precision}" for backend in backends]
     device = next(encoder.parameters()).device
     what = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    facts = [platform.machine(), what, torch.__version__, torch.get_num_threads(), names, shapes]
+    facts = [platform.machine(), what, installed(), torch.get_num_threads(), names, shapes]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -253,7 +280,7 @@ def _kept() -> dict[str, str]:
         kept = json.loads(_place().read_text())
     except (OSError, RuntimeError, ValueError):  # RuntimeError: a user without a home
         return {}
-    return kept if isinstance(kept, dict) else {}
+    return {str(key): name for key, name in kept.items() if isinstance(name, str)} if isinstance(kept, dict) else {}
 
 
 def _keep(kept: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 
 from bsm_core.settings import Settings
@@ -55,6 +56,13 @@ def plan_devices(settings: Settings, gpus: int) -> DevicePlan:
         return DevicePlan("gpu", there)
     used = DevicePlan("gpu", there or (0,)) if gpus else cpu
     return dataclasses.replace(used, warning=f"{_asked(settings)} asked for, {gpus} GPU(s) there: using {used}")
+
+
+def cores() -> int:
+    """How many this process may use, as far as the system tells."""
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def loader_workers(plan: DevicePlan, cores: int) -> int:

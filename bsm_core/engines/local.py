@@ -6,7 +6,6 @@ Every rank takes every ``world``-th window and writes its parts. Behind a barrie
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.batch import Batch
 from bsm_core.dataset import WindowInfo, WindowLoader
 from bsm_core.engines.clock import Clock, of_all_ranks
-from bsm_core.engines.devices import DevicePlan, loader_workers
+from bsm_core.engines.devices import DevicePlan, cores, loader_workers
 from bsm_core.engines.progress import Progress
 from bsm_core.engines.threads import threads_for
 from bsm_core.errors import DataError, EngineError, MissingColumnsError
@@ -161,7 +160,8 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     if not rank:
         warn_of_passed_over(settings.data_dir)
     artifact = Artifact.load(job.artifact)
-    rows = read_check_rows(job.artifact) if settings.self_check or settings.precision == "int8" else None
+    changing = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")  # which is told by check rows
+    rows = read_check_rows(job.artifact) if settings.self_check or changing else None
     predictor = Predictor.load(artifact, batch_size=settings.batch_size, keep=list(keep))
     if rank:
         predictor.hooks.take_failures()  # so far they are those of every process, and count once
@@ -221,7 +221,7 @@ def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, 
     """What was asked for; else what suits the devices, and none where there is no text or a single window."""
     if settings.num_workers is not None:
         return settings.num_workers
-    workers = loader_workers(plan, len(os.sched_getaffinity(0)))
+    workers = loader_workers(plan, cores())
     if not workers or not predictor.preprocessor.pipelines:
         return 0
     first = next(source.windows(predictor.preprocessor.keep, rows=settings.window_rows))

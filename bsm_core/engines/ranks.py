@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from bsm_core.engines.devices import DevicePlan
+from bsm_core.engines.devices import DevicePlan, cores
 from bsm_core.engines.local import DistributedUnavailableError, Job, score
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.log import configure
@@ -171,7 +171,7 @@ def _rank(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
         "LOCAL_RANK": str(rank),
     }
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // plan.count))
+        torch.set_num_threads(max(1, cores() // plan.count))
     try:
         pipe.send(score(job, plan, rank))
     except BSMError as error:

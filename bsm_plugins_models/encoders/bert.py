@@ -115,8 +115,8 @@ class BertEncoder(TextEncoder):
         return output
 
     def backends(self) -> Mapping[str, BuildBackend]:
-        """``"tuned"``: on the CPU, without padding and on packed weights, where the encoder is a plain BERT."""
-        return {"tuned": partial(packed.build, self.bert)}
+        """``"tuned"``: without padding, where the encoder is a plain BERT or RoBERTa and ``encode`` is this one."""
+        return {"tuned": partial(packed.build, self.bert)} if type(self).encode is BertEncoder.encode else {}
 
     def parts(self) -> Mapping[str, Part]:
         """The encoder itself."""

@@ -209,17 +209,44 @@ def test_without_padding_rows_are_the_same_whatever_is_encoded_at_once(rows, bud
     assert got.tolist() == encode_rows(text, encode, TokenBudget(10_000)).tolist()
 
 
-@pytest.mark.parametrize("streams", [1, 2])
-def test_without_padding_a_micro_batch_keeps_to_the_budget_and_to_what_suits_the_encoder(streams):
+def test_without_padding_a_micro_batch_keeps_to_the_budget_and_to_what_suits_the_encoder():
     text, sizes = TextBatch.from_rows([[[1] * 3, [2] * 3, [3] * 3, [4] * 2, [5]]]), []
 
     def watch(tokens, lengths):
         sizes.append(len(tokens))
         return ragged(tokens, lengths)
 
-    encode_ragged_rows(text, watch, TokenBudget(7 * streams), 100, streams)
-    encode_ragged_rows(text, watch, TokenBudget(100), 7, streams)
+    encode_ragged_rows(text, watch, TokenBudget(7), 100)
+    encode_ragged_rows(text, watch, TokenBudget(100), 7)
     assert sorted(sizes) == [6, 6, 6, 6]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 200), st.integers(2, 5))
+def test_streams_get_as_many_micro_batches_of_about_equal_size(lengths, most, streams):
+    text, sizes = TextBatch.from_rows([[[i] * n] for i, n in enumerate(lengths)]), []
+
+    def watch(tokens, lengths):
+        sizes.append((len(tokens), len(lengths)))
+        return ragged(tokens, lengths)
+
+    encode_ragged_rows(text, watch, TokenBudget(most * streams), 10**6, streams)
+    longest = max(lengths)
+    assert sum(tokens for tokens, _ in sizes) == sum(lengths)
+    assert all(tokens <= max(most, longest) or chunks == 1 for tokens, chunks in sizes)
+    if sum(lengths) > streams * longest:
+        assert len(sizes) >= streams
+        assert max(sizes)[0] - min(sizes)[0] <= 2 * longest
+
+
+def test_a_single_micro_batch_has_all_threads():
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(4)
+    try:
+        text = TextBatch.from_rows([[[1, 2, 3]]])
+        encode_ragged_rows(text, lambda *x: seen.append(torch.get_num_threads()) or ragged(*x), TokenBudget(9), 9, 4)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [4]
 
 
 def test_without_padding_running_out_of_memory_halves_the_budget():
@@ -236,6 +263,20 @@ def test_without_padding_running_out_of_memory_halves_the_budget():
     assert budget.tokens < 100
     with pytest.raises(DeviceOutOfMemoryError, match="one chunk of 4 tokens"):
         encode_ragged_rows(TextBatch.from_rows([[[1, 2, 3, 4]]]), tight, budget, 100)
+
+
+def test_without_padding_a_long_chunk_does_not_raise_the_budget_of_the_short_ones():
+    text, budget, tried = TextBatch.from_rows([[[9] * 512], *[[[i] * 12] for i in range(600)]]), TokenBudget(4096), []
+
+    def tight(tokens, lengths):
+        tried.append(len(tokens))
+        if len(tokens) > 2000:
+            raise torch.OutOfMemoryError("full")
+        return ragged(tokens, lengths)
+
+    encode_ragged_rows(text, tight, budget, 10**6)
+    assert tried[0] > 4000
+    assert budget.tokens <= tried[0] // 2 + 1
 
 
 def test_streams_share_the_threads_and_give_them_back():

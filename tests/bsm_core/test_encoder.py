@@ -34,6 +34,7 @@ def test_by_itself_an_encoder_is_eager_padded_and_float32():
     assert encoder.seen == [(2, 3), (1, 1)]
 
 
+@torch.inference_mode()
 def test_a_back_end_gets_chunks_without_padding_as_many_as_suit_it():
     encoder, seen = Sums().eval(), []
 
@@ -49,6 +50,13 @@ def test_a_back_end_gets_chunks_without_padding_as_many_as_suit_it():
     assert encoder(ROWS, TokenBudget(2)).tolist() == [[5.0], [0.0], [11.0]]
     assert [lengths for _, lengths in seen] == [[3], [2], [1]]
     assert encoder(TextBatch.from_rows([[], []]), TokenBudget(2)).tolist() == [[0.0], [0.0]]
+
+
+def test_who_wants_gradients_gets_the_encoders_own_code():
+    encoder = Sums().eval()
+    encoder.backend = Backend("mine", "fp32", lambda tokens, lengths: pytest.fail("it has no gradients"))
+    encoder(ROWS, TokenBudget(6)).sum().backward()
+    assert encoder.linear.weight.grad is not None
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])

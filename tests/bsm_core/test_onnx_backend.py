@@ -240,6 +240,23 @@ def test_auto_leaves_out_what_cannot_be_used(exported, caplog):
         tune(exported, backend="onnx")
 
 
+def test_a_file_that_gives_no_vector_for_each_chunk(exported, onnx, caplog):
+    def flat(model):
+        output = model.graph.output[0]
+        inner, output.name = output.name, "flat"
+        del output.type.tensor_type.shape.dim[:]
+        output.type.tensor_type.shape.dim.add().dim_param = "all"
+        shape = onnx.helper.make_tensor("of_all", onnx.TensorProto.INT64, [1], [-1])
+        model.graph.initializer.append(shape)
+        model.graph.node.append(onnx.helper.make_node("Reshape", [inner, "of_all"], ["flat"]))
+
+    change(exported.text.exported, flat)
+    assert tune(exported).backends == {"text": EAGER}
+    assert "not vectors" in caplog.text
+    with pytest.raises(CorruptArtifactError):
+        tune(exported, backend="onnx")
+
+
 def test_auto_refuses_a_file_that_refers_to_others(exported):
     change(exported.text.exported, lambda model: kept_outside(model.graph.initializer[0]))
     with pytest.raises(UnsafeArtifactError):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bsm_core import Backend, Batch, Encoder, ModelBase, ModelConfig, TextBatch, tuning
-from bsm_core.errors import UsageError
+from bsm_core.errors import ModelFailedError, UsageError
 
 
 class Means(Encoder):
@@ -124,7 +124,7 @@ def test_a_trial_is_made_once_and_its_outcome_kept(seconds, tmp_path):
     assert set(tuning.tune(model(quick=1e-3)).backends.values()) == {"eager"}  # exactness is never taken from there
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"x":', "\x00"])
+@pytest.mark.parametrize("content", ["", "[1]", '{"x":', "\x00", '{"x": ["quick"]}'])
 def test_a_file_that_cannot_be_read_holds_no_outcome(seconds, tmp_path, content):
     (tmp_path / "bsm").mkdir()
     (tmp_path / "bsm/backends.json").write_text(content)
@@ -140,6 +140,28 @@ def test_a_place_that_cannot_be_written_costs_a_trial_alone(seconds, tmp_path, m
 def test_a_back_end_by_name(seconds):
     assert set(tuning.tune(model(quick=0), backend="eager").backends.values()) == {"eager"}
     assert set(tuning.tune(model(quick=0, other=0), backend="other").backends.values()) == {"other"}
+
+
+def test_a_back_end_by_name_is_compared_too(seconds):
+    with pytest.raises(UsageError, match="'quick' of encoder 'first' does not give what the encoder's own code gives"):
+        tuning.tune(model(quick=1e-3), backend="quick")
+
+
+def test_a_back_end_that_gives_vectors_of_another_size_is_not_exact():
+    encoder = Means(quick=0).eval()
+    wide = Backend("wide", "fp32", lambda tokens, lengths: torch.zeros(len(lengths), 2))
+    assert tuning._exact(encoder, Backend("eager", "fp32"), [wide]) == []
+
+
+def test_a_trial_of_speed_has_chunks_for_every_thread():
+    encoder = Means(quick=0).eval()
+    once, thrice = (tuning._trial(encoder, times).distinct for times in (1, 3))
+    assert thrice == 3 * once
+
+
+def test_an_unknown_precision_is_an_error():
+    with pytest.raises(UsageError, match="no precision is called 'fp8'"):
+        tuning.tune(Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval(), precision="fp8")
 
 
 def test_an_unknown_back_end_is_an_error_that_names_the_others():
@@ -178,7 +200,9 @@ def test_a_model_without_an_encoder_stays_as_it_is(caplog):
     plain = Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval()
     with caplog.at_level(logging.WARNING, logger="bsm"):
         assert tuning.tune(plain, precision="bf16") == tuning.Tuned("fp32", {})
-    assert "stays float32" in caplog.text
+        assert tuning.tune(plain, backend="quick") == tuning.Tuned("fp32", {})
+        assert tuning.tune(plain) == tuning.Tuned("fp32", {})
+    assert caplog.text.count("stays float32") == 2
 
 
 class OnGpu(Two):
@@ -206,6 +230,19 @@ def test_auto_on_a_gpu_is_float32_where_they_do_not_or_are_not_there(on_gpu, sec
         assert tuning.tune(gpu, sample=SAMPLE).precision == "fp32"
     assert "using fp32" in caplog.text
     assert gpu.first.backend.precision == "fp32"
+
+
+def test_auto_on_a_gpu_is_float32_where_the_check_rows_fail(on_gpu, seconds, monkeypatch, caplog):
+    def probabilities(model, sample):
+        if model.first.backend.precision == "fp16":
+            raise ModelFailedError("probabilities that are no numbers")
+        return torch.zeros(2, 2)
+
+    monkeypatch.setattr(tuning, "_probabilities", probabilities)
+    assert tuning.tune(on_gpu(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
+    assert "in fp16 the check rows fail: probabilities that are no numbers" in caplog.text
+    with pytest.raises(ModelFailedError):
+        tuning.tune(on_gpu(quick=0), sample=SAMPLE, precision="fp16")
 
 
 def test_auto_on_the_cpu_is_float32_whatever_the_artifact_says(seconds):

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bsm_plugins_models.encoders.packed.float32 import by_onednn
-
 _VECTOR = 64
 """Bytes of a vector of AVX-512, a multiple of which a row of queries takes; shorter vectors divide it."""
 
@@ -52,6 +50,17 @@ class Attention(ABC):
 
 class Ragged(Attention):
     """On a GPU, in bfloat16 or float16, by the kernel that takes chunks of many lengths at once."""
+
+    @classmethod
+    def runs(cls, size: int, heads: int, dtype: torch.dtype, device: torch.device) -> bool:
+        """Whether this GPU and PyTorch have the kernel for heads of this size, as a trial finds."""
+        if torch.cuda.get_device_capability(device) < (8, 0):
+            return False
+        try:
+            cls(torch.tensor([2, 1]), device)(torch.zeros(3, 3 * size, dtype=dtype, device=device), heads)
+        except (ImportError, RuntimeError):  # what PyTorch raises for each thing that a kernel does not take
+            return False
+        return True
 
     def __init__(self, lengths: Tensor, device: torch.device) -> None:
         def bounds(sizes: Tensor) -> Tensor:
@@ -104,18 +113,17 @@ class ByLength(Attention):
         chunks, keys = (len(qkv) - over) // length, _up(length, _KEYS)
         q, k, v = (_part(qkv, i, chunks, heads, length, rows) for i, rows in enumerate((length + over, keys, keys)))
         attend = _by_query if qkv.dtype == torch.float32 else _by_key
-        with by_onednn():
-            gathered = attend(q, k, v, length).view(chunks, heads, length + over, -1)
+        gathered = attend(q, k, v, length).view(chunks, heads, length + over, -1)
         into.view(chunks, length, heads, -1).copy_(gathered[:, :, :length].transpose(1, 2))
 
     def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
         """See :meth:`Attention.first`."""
         parts = []
         for length, count in self._runs:
-            q, kv = query[:count].view(count, heads, 1, -1), key_value[: count * length]
+            q, kv = query[:count].view(count * heads, 1, -1), key_value[: count * length]
             query, key_value = query[count:], key_value[count * length :]
-            k, v = kv.view(count, length, 2, heads, -1).permute(2, 0, 3, 1, 4)
-            parts.append(functional.scaled_dot_product_attention(q, k, v).flatten(1))
+            k, v = kv.view(count, length, 2, heads, -1).permute(2, 0, 3, 1, 4).reshape(2, count * heads, length, -1)
+            parts.append(torch.bmm(_scores(q, k).softmax(-1), v).view(count, -1))
         return torch.cat(parts)
 
 

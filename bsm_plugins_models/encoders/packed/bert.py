@@ -13,6 +13,7 @@ from torch.nn import functional
 from bsm_core import Backend, TextBatch
 from bsm_core.batch import EncodeRagged
 from bsm_plugins_models.encoders.packed.attention import Attention, ByLength, Ragged
+from bsm_plugins_models.encoders.packed.float32 import by_onednn
 from bsm_plugins_models.encoders.packed.int8 import Quantized, Range
 from bsm_plugins_models.encoders.packed.linear import Cast, Packed
 
@@ -41,12 +42,15 @@ def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Ba
     if not _is_plain(bert):
         return None
     if bert.device.type == "cuda" and precision in _ON_GPU:
-        return Backend("tuned", precision, PackedBert(bert, _in_dtype(Cast, _ON_GPU[precision]), Ragged))
-    if bert.device.type != "cpu" or not _has_operators():
+        dtype, heads = _ON_GPU[precision], bert.config.num_attention_heads
+        if not Ragged.runs(bert.config.hidden_size, heads, dtype, bert.device):
+            return None
+        return Backend("tuned", precision, PackedBert(bert, _in_dtype(Cast, dtype), Ragged))
+    if bert.device.type != "cpu" or not Packed.runs(_ON_CPU.get(precision, torch.float32)):
         return None
     if precision in _ON_CPU:
         products = _in_dtype(Packed, _ON_CPU[precision])
-    elif precision == "int8" and sample is not None and sample.distinct:
+    elif precision == "int8" and sample is not None and sample.distinct and Quantized.runs():
         products = _in_int8(bert, sample)
     else:
         return None
@@ -65,7 +69,8 @@ def in_few_shapes(encode: PackedBert) -> EncodeRagged:
         single = -(len(lengths) + 1) % _CHUNKS
         last = 1 + -(len(tokens) + single + 1) % multiple
         behind = torch.tensor([1] * single + [last])
-        return encode(functional.pad(tokens, (0, single + last)), torch.cat([lengths, behind]))[: len(lengths)]
+        with by_onednn():  # around all of it: what a chunk gives does not depend on who else is at work
+            return encode(functional.pad(tokens, (0, single + last)), torch.cat([lengths, behind]))[: len(lengths)]
 
     return encode_in_few_shapes
 
@@ -81,13 +86,6 @@ def _is_plain(bert: PreTrainedModel) -> bool:
         and not getattr(config, "is_decoder", False)
         and config.num_hidden_layers > 0
     )
-
-
-def _has_operators() -> bool:
-    """They are PyTorch's, but not promised: without them it is eager."""
-    wanted = {"mkldnn": ("_linear_pointwise", "_reorder_linear_weight"), "onednn": ("qlinear_pointwise",)}
-    there = all(hasattr(getattr(torch.ops, where), name) for where, names in wanted.items() for name in names)
-    return there and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def _unwatched(layer: int, name: str, x: Tensor) -> None:

@@ -51,6 +51,22 @@ class Quantized:
         smooth: Divide channels by scales of their own first; not where ``x`` comes as uint8.
     """
 
+    @classmethod
+    def runs(cls) -> bool:
+        """Whether this processor and PyTorch have it, and have it right.
+
+        Processors without VNNI add products of large integers up in 16 bits, which are not enough.
+        """
+        linear = nn.Linear(64, 2)
+        with torch.inference_mode():
+            linear.weight.copy_(torch.tensor([1.0, -1.0])[:, None].expand(2, 64))
+            x = torch.ones(2, 64)
+            try:
+                product = cls([linear], Range.of(x), torch.float32)(x)
+            except (AttributeError, RuntimeError):
+                return False
+            return bool(torch.allclose(product, linear(x), rtol=0.05))
+
     def __init__(
         self,
         linears: Sequence[nn.Linear],

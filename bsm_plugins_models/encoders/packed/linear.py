@@ -24,6 +24,16 @@ class Packed:
         dtype: ``torch.float32`` or ``torch.bfloat16``.
     """
 
+    @classmethod
+    def runs(cls, dtype: torch.dtype) -> bool:
+        """Whether this processor and PyTorch have it, as a trial finds: the operators are PyTorch's, not promised."""
+        with torch.inference_mode():
+            try:
+                cls([nn.Linear(2, 2)], dtype)(torch.zeros(2, 2), gelu=True)
+            except (AttributeError, RuntimeError):
+                return False
+        return True
+
     def __init__(self, linears: Sequence[nn.Linear], dtype: torch.dtype) -> None:
         weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)

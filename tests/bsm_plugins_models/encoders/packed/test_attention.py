@@ -82,6 +82,21 @@ def test_a_gpu_kernel_is_given_bounds_and_the_longest_lengths(monkeypatch):
     assert torch.allclose(of_first_tokens(attend, qkv, lengths, 2), want[starts_of(lengths)], atol=1e-6)
 
 
+@pytest.mark.parametrize("error", [ImportError("none"), RuntimeError("heads of 7 are not taken"), None])
+@pytest.mark.parametrize("capability", [(7, 5), (9, 0)])
+def test_a_gpu_without_the_kernel_does_without(monkeypatch, capability, error):
+    from torch.nn.attention import varlen
+
+    def kernel(q, *others):
+        if error:
+            raise error
+        return q
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(varlen, "varlen_attn", kernel)
+    assert attention.Ragged.runs(24, 3, torch.bfloat16, CPU) == (capability == (9, 0) and error is None)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_the_gpu_kernel_itself():
     lengths = [70, 33, 33, 2]

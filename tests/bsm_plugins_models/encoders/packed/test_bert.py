@@ -11,7 +11,8 @@ from bsm_core import TextBatch
 from bsm_core.batch import TokenBudget, encode_ragged_rows
 from bsm_plugins_models.encoders.bert import build_encoder
 from bsm_plugins_models.encoders.packed import attention, bert
-from bsm_plugins_models.encoders.packed.linear import Cast
+from bsm_plugins_models.encoders.packed.int8 import Quantized
+from bsm_plugins_models.encoders.packed.linear import Cast, Packed
 
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 TOLERANCES = {"fp32": 1e-6, "bf16": 0.03, "int8": 0.1}
@@ -91,9 +92,29 @@ def test_other_models_precisions_and_samples_have_no_such_back_end(model):
     assert bert.build(build_encoder(ENCODER).bfloat16(), "fp32", None) is None
 
 
-def test_a_pytorch_without_the_operators_has_no_such_back_end(model, monkeypatch):
-    monkeypatch.setattr(bert, "_has_operators", lambda: False)
-    assert bert.build(model, "fp32", None) is None
+@pytest.mark.parametrize(("missing", "precisions"), [(Packed, ["fp32", "bf16", "int8"]), (Quantized, ["int8"])])
+def test_a_machine_without_the_operators_has_no_such_back_end(model, monkeypatch, missing, precisions):
+    monkeypatch.setattr(missing, "runs", lambda *dtype: False)
+    built = [precision for precision in TOLERANCES if bert.build(model, precision, SAMPLE)]
+    assert built == [precision for precision in TOLERANCES if precision not in precisions]
+
+
+@torch.inference_mode()
+def test_streams_give_the_same_again_and_again():
+    """Wide enough for the kernels of real models; each micro-batch on one of two threads."""
+    torch.manual_seed(3)
+    wide = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 512, "max_position_embeddings": 64}
+    model = build_encoder({**ENCODER, **wide, "initializer_range": 0.02}).eval()
+    chunks = [torch.randint(1, 60, (n,)).tolist() for n in range(4, 64)]
+    text, backend = TextBatch.from_rows([[chunk] for chunk in chunks]), bert.build(model, "fp32", None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        got = [encode_ragged_rows(text, backend.encode, TokenBudget(10**6), 256, 2) for _ in range(5)]
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(again, got[0]) for again in got)
+    assert (got[0] - eager(model, chunks)).abs().max() < 1e-5
 
 
 def test_the_layers_of_a_gpu_give_the_same(model):
@@ -110,7 +131,7 @@ def test_the_layers_of_a_gpu_give_the_same(model):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_on_a_gpu(precision):
     torch.manual_seed(0)
-    model = build_encoder(ENCODER).eval()
+    model = build_encoder({**ENCODER, "hidden_size": 24}).eval()  # heads of a size that the kernel takes
     chunks = chunks_of([11, 6, 2])
     want = eager(model, chunks)
     backend = bert.build(model.cuda(), precision, None)

@@ -31,7 +31,6 @@ SYSTEMS = {
     "bsm": System(kind=None),
     "bsm eager": System(flags=("--backend", "eager")),
     "bsm tuned": System(flags=("--backend", "tuned")),
-    "bsm onnx": System(flags=("--backend", "onnx"), devices=("cpu",)),
     "bsm bf16": System(flags=("--precision", "bf16"), precision="bf16"),
     "bsm int8": System(flags=("--precision", "int8"), precision="int8", devices=("cpu",)),
     "padded loop": System("padded", part=8),

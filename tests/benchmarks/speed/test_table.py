@@ -28,6 +28,20 @@ def test_the_fastest_round_counts_and_the_worst_peak_and_difference():
     assert (made["peak_mb"], made["difference"], made["start_up"]) == (800, 1e-7, 1)
 
 
+def test_start_up_is_taken_off_without_favour_for_the_round_where_it_took_longest():
+    rounds = [
+        {"seconds": 9.0, "whole": 10.0, "few": 1.0, "rows": 50},
+        {"seconds": 8.0, "whole": 11.0, "few": 3.0, "rows": 50},
+    ]
+    made = summary({"precision": "fp32", "tokens": 1, "distinct_gflop": 9.0, "needed_gflop": 9.0, "rounds": rounds}, {})
+    assert made["rows_per_s"] == pytest.approx(50 / 9)
+
+
+def test_an_exact_rival_is_compared_with_what_is_exact_alone():
+    found = list(claims([result("bsm", 1.0, difference=0.01), result("sorted", 2.0)]))
+    assert not any("exact rival" in line for line in found)
+
+
 def test_no_share_without_a_peak_or_without_products():
     assert result("bsm int8", 1.0, precision="int8")["share"] is None
     assert result("bsm", 1.0, distinct_gflop=0.0)["share"] is None
@@ -35,7 +49,7 @@ def test_no_share_without_a_peak_or_without_products():
 
 def test_the_table_has_the_fastest_first():
     lines = to_text([result("slow", 10.0), result("fast", 1.0, difference=0.004)]).splitlines()
-    assert lines[2] == "| fast | fp32 | 50 | 4,000 | 40 | 40% | 800 | 0.004 | 1.0 |"
+    assert lines[2] == "| fast | fp32 | 50 | 4,000 | 40 | 40% | 30% | 800 | 0.004 | 1.0 |"
     assert lines[3].startswith("| slow | fp32 | 5 |")
     assert "| exact |" in lines[3]
     assert len({line.count("|") for line in lines}) == 1

@@ -87,6 +87,7 @@ def tune(
     before = None if sample is None else _probabilities(model, sample)
     chosen = _choose(model, encoders, wanted, backend, sample)
     if before is None or sample is None:
+        log.info("the artifact has no check rows: how far %s changes probabilities is not known", wanted)
         return Tuned(wanted, chosen)
     try:
         changes = (_probabilities(model, sample) - before).abs()
@@ -152,11 +153,14 @@ def _backend(name: str, encoder: Encoder, precision: str, wanted: str, text: Tex
     others = [build(precision, text) for other, build in builders.items() if wanted in ("auto", other)]
     there = [backend for backend in (*others, eager if wanted in ("auto", EAGER) else None) if backend]
     if not there:
+        by_name = wanted != "auto"
+        fix = "choose another precision" + ", or --backend auto" * by_name
+        if precision == "int8" and text is None:
+            fix = "int8 needs check rows: `bsm pack MODEL_DIR NEW --data TABLE` gives the artifact some"
         raise UsageError(
-            f"encoder {name!r} cannot be computed in {precision} here" + f" by {wanted!r}" * (wanted != "auto"),
-            where="--precision" if wanted == "auto" else "--backend",
-            details=["int8 needs an artifact with check rows: `bsm pack` makes them"] if precision == "int8" else [],
-            fix="choose another precision, or --backend auto",
+            f"encoder {name!r} cannot be computed in {precision} here" + f" by {wanted!r}" * by_name,
+            where="--backend" if by_name else "--precision",
+            fix=fix,
         )
     if wanted not in ("auto", EAGER) and precision in PRECISIONS:
         _require_exact(name, encoder, Backend(EAGER, precision), there[0])

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,15 +57,26 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python benchmarks/speed", description="bsm beside other ways to score.")
-    parser.add_argument("--reviews", type=Path, required=True, help="reviews.parquet")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--reviews", type=Path, required=True, help="the clothing reviews, as Parquet")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL", help=_of(MODELS))
     usual = [name for name, data in DATA_SETS.items() if data.by_default]
-    parser.add_argument("--data", nargs="+", choices=DATA_SETS, default=usual)
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--data", nargs="+", choices=DATA_SETS, default=usual, metavar="DATA", help=_of(DATA_SETS))
+    parser.add_argument(
+        "--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="SYSTEM", help=_of(SYSTEMS)
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="rows of each data set, as a multiple of its own")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the fastest counts")
     parser.add_argument("--out", type=Path, default=Path("speed.json"), help="the results; a plot is drawn beside it")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not arguments.reviews.is_file():
+        parser.error(f"--reviews: there is no file {arguments.reviews}")
+    if not pairs(arguments.models, arguments.data):
+        parser.error("--data: none of them is a data set for one of --models: text and tabular do not go together")
+    return arguments
+
+
+def _of(names: Iterable[str]) -> str:
+    return f"some of {', '.join(names)}"
 
 
 def devices() -> list[str]:

@@ -177,8 +177,12 @@ def test_a_back_end_that_cannot_be_had_is_an_error(backend, precision):
 
 
 def test_int8_wants_check_rows():
-    with pytest.raises(UsageError, match="bsm pack"):
+    with pytest.raises(UsageError) as caught:
         tuning.tune(model(quick=0), precision="int8")
+    assert "bsm pack MODEL_DIR NEW --data TABLE" in caught.value.fix
+    with pytest.raises(UsageError, match="in int8 here by 'eager'") as caught:
+        tuning.tune(model(quick=0), precision="int8", backend="eager", sample=SAMPLE)
+    assert caught.value.fix == "choose another precision, or --backend auto"
 
 
 def test_int8_sees_what_each_encoder_is_given_and_says_what_it_changed(seconds, caplog):
@@ -192,8 +196,10 @@ def test_int8_sees_what_each_encoder_is_given_and_says_what_it_changed(seconds, 
     assert "int8 changes the probabilities of the 2 check rows by at most" in caplog.text
 
 
-def test_another_precision_without_check_rows_is_not_compared(seconds):
-    assert tuning.tune(model(quick=0), precision="bf16").changed is None
+def test_another_precision_without_check_rows_is_not_compared(seconds, caplog):
+    with caplog.at_level(logging.INFO, logger="bsm"):
+        assert tuning.tune(model(quick=0), precision="bf16").changed is None
+    assert "how far bf16 changes probabilities is not known" in caplog.text
 
 
 def test_a_model_without_an_encoder_stays_as_it_is(caplog):

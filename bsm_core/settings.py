@@ -150,9 +150,7 @@ class Settings(BaseModel):
     window_rows: Annotated[PositiveInt, Source("--window-rows", "rows of a window", metavar="N")] = 4096
     run_record: Annotated[bool, Source("--run-record", "write run.json beside the predictions")] = False
     profile: Annotated[bool, Source("--profile", "say at the end where the time went")] = False
-    self_check: Annotated[bool, Source("--no-self-check", "run without comparing the artifact's check rows")] = (
-        True
-    )
+    self_check: Annotated[bool, Source("--no-self-check", "run without comparing the artifact's check rows")] = True
     strict: Annotated[
         bool, Source("--strict", "refuse to run where plugins, libraries or files are not those the artifact recorded")
     ] = False

@@ -123,10 +123,9 @@ class ByLength(Attention):
             q, kv = query[:count].view(count, heads, 1, -1), key_value[: count * length]
             query, key_value = query[count:], key_value[count * length :]
             k, v = kv.view(count, length, 2, heads, -1).permute(2, 0, 3, 1, 4).float()
-            scores = (q * k).sum(-1, keepdim=True) * q.shape[
-                3
-            ] ** -0.5  # products this thin need no kernel of their own
-            parts.append((scores.softmax(2) * v).sum(2).view(count, -1))
+            scores = (q * k).sum(-1, keepdim=True)  # products this thin need no kernel of their own
+            weights = (scores * q.shape[3] ** -0.5).softmax(2)
+            parts.append((weights * v).sum(2).view(count, -1))
         return torch.cat(parts).to(query.dtype)
 
 

@@ -52,7 +52,7 @@ _setting = _Setting()
 
 @contextmanager
 def by_onednn() -> Iterator[None]:
-    """Within the block oneDNN computes ``torch.bmm`` of float32 on the CPU, where it does so in float32."""
+    """Within the block oneDNN computes float32 products on the CPU, in all threads, where it does so in float32."""
     if not _is_exact():
         yield
         return

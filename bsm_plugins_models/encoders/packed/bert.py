@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from bsm_core import Backend, TextBatch
-from bsm_core.batch import EncodeRagged
 from bsm_plugins_models.encoders.packed.attention import Attention, ByLength, Ragged
 from bsm_plugins_models.encoders.packed.float32 import by_onednn
 from bsm_plugins_models.encoders.packed.int8 import Quantized, Range
@@ -57,7 +56,7 @@ def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Ba
     return Backend("tuned", precision, in_few_shapes(PackedBert(bert, products, ByLength)), TOKENS, in_streams=True)
 
 
-def in_few_shapes(encode: PackedBert) -> EncodeRagged:
+def in_few_shapes(encode: PackedBert) -> Callable[[Tensor, Tensor], Tensor]:
     """The same with chunks of padding behind, so that tokens and chunks come in multiples.
 
     oneDNN makes a kernel for each shape, and keeps a thousand. Making one takes as long as using it a few times.

@@ -53,15 +53,14 @@ def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Ba
         products = _in_int8(bert, sample)
     else:
         return None
-    return Backend("tuned", precision, in_few_shapes(PackedBert(bert, products, ByLength)), TOKENS, in_streams=True)
+    return Backend("tuned", precision, _in_few_shapes(PackedBert(bert, products, ByLength)), TOKENS, in_streams=True)
 
 
-def in_few_shapes(encode: PackedBert) -> Callable[[Tensor, Tensor], Tensor]:
+def _in_few_shapes(encode: PackedBert) -> Callable[[Tensor, Tensor], Tensor]:
     """The same with chunks of padding behind, so that tokens and chunks come in multiples.
 
     oneDNN makes a kernel for each shape, and keeps a thousand. Making one takes as long as using it a few times.
     """
-
     multiple = min(_TOKENS, encode.longest)
 
     def encode_in_few_shapes(tokens: Tensor, lengths: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from sklearn.pipeline import make_pipeline
 from speed.minilm import minilm
 
 from bsm_core import Predictor, train
-from bsm_core.cli import key_and_value
-from bsm_core.log import configure
+from bsm_core.cli.train_command import key_and_value
+from bsm_core.runtime.log import configure
 
 TEXT = "Review Text"
 SETTINGS = {

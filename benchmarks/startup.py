@@ -47,10 +47,10 @@ def timed(label, function):
             spent[label] = spent.get(label, 0.0) + time.perf_counter() - start
     return wrapper
 
-from bsm_core.memory import starting
+from bsm_core.runtime.memory import starting
 with starting():
-    import bsm_core.job
-spent["imports of bsm_core.job"] = time.perf_counter() - began
+    import bsm_core.scoring.job
+spent["imports of bsm_core.scoring.job"] = time.perf_counter() - began
 for label, module, path in json.loads(sys.argv.pop(1)):
     *owners, name = path.split(".")
     owner = importlib.import_module(module)
@@ -68,20 +68,20 @@ print(json.dumps(spent))
 sys.exit(status)
 """
 WATCHED = (
-    ("unpacking", "bsm_core.artifact.unpack", "_extract"),
+    ("unpacking", "bsm_core.artifact.untrusted.archive", "_extract"),
     ("reading the artifact", "bsm_core.artifact.load", "Artifact.load"),
     ("hashes for the record", "bsm_core.artifact.load", "hashes"),
     ("predictor", "bsm_core.predictor", "Predictor.load"),
-    ("  model class, imported", "bsm_core.registry", "Registry.load"),
+    ("  model class, imported", "bsm_core.plugins.registry", "Registry.load"),
     ("  model, built and filled", "bsm_core.predictor", "_build_model"),
     ("  text pipelines", "bsm_core.predictor", "text_pipelines"),
-    ("Trainer, made", "bsm_core.engines.local", "trainer"),
+    ("Trainer, made", "bsm_core.scoring.engines.local", "trainer"),
     ("Trainer, predicting", "lightning.pytorch", "Trainer.predict"),
-    ("  check rows", "bsm_core.engines.local", "check"),
-    ("  windows: prepared", "bsm_core.dataset", "Preprocessor.batch"),
-    ("  windows: model", "bsm_core.model", "ModelBase.predict_step"),
-    ("commit", "bsm_core.sink", "Sink.commit"),
-    ("run record", "bsm_core.engines.local", "run_record"),
+    ("  check rows", "bsm_core.scoring.engines.local", "check"),
+    ("  windows: prepared", "bsm_core.preprocess.dataset", "Preprocessor.batch"),
+    ("  windows: model", "bsm_core.models.base", "ModelBase.predict_step"),
+    ("commit", "bsm_core.scoring.sink", "Sink.commit"),
+    ("run record", "bsm_core.scoring.engines.local", "run_record"),
 )
 """What of a run is timed: a label, a module, a name in it; what is indented is part of what stands above."""
 
@@ -123,7 +123,7 @@ def split(arguments: Sequence[str]) -> None:
     """Print the parts of one run."""
     command = [sys.executable, "-c", TIMED, json.dumps(WATCHED), *arguments]
     spent = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-    for label in ("imports of bsm_core.job", *(label for label, _, _ in WATCHED), "all"):
+    for label in ("imports of bsm_core.scoring.job", *(label for label, _, _ in WATCHED), "all"):
         if label in spent:
             print(f"{label:26} {spent[label]:6.2f} s")
 

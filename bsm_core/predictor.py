@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -13,12 +14,10 @@ import torch
 
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
+from bsm_core.artifact.config import ArtifactConfig, TextField
 from bsm_core.artifact.files import exported
-from bsm_core.artifact.provenance import read_provenance
-from bsm_core.batch import Batch
-from bsm_core.config import ArtifactConfig, TextField
-from bsm_core.dataset import Findings, Preprocessor
-from bsm_core.discovery import Component
+from bsm_core.artifact.provenance_file import read_provenance
+from bsm_core.backends.choose import Tuned, encoders_of, tune
 from bsm_core.errors import (
     BSMError,
     ConfigError,
@@ -28,13 +27,15 @@ from bsm_core.errors import (
     UsageError,
     nearest,
 )
-from bsm_core.features import Column
-from bsm_core.hooks import Hooks
-from bsm_core.initialisation import deferred_initialisation
-from bsm_core.model import ModelBase
-from bsm_core.registry import Named, Registry, default_registry
-from bsm_core.steps import Pipeline, StepContext, names_used
-from bsm_core.tuning import Tuned, encoders_of, tune
+from bsm_core.models.base import ModelBase
+from bsm_core.models.batch import Batch
+from bsm_core.models.deferred_init import deferred_initialisation
+from bsm_core.plugins.discovery import Component
+from bsm_core.plugins.hooks import Hooks
+from bsm_core.plugins.registry import Named, Registry, default_registry
+from bsm_core.preprocess.dataset import Findings, Preprocessor
+from bsm_core.preprocess.features import Column
+from bsm_core.preprocess.steps import Pipeline, StepContext, names_used
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +56,7 @@ class Predictor:
         preprocessor: Turns rows into batches.
         components: The plugin components in use.
         hooks: The guards and observers to call.
+        artifact: The artifact it was made of, without weights, which the model has.
 
     Example::
 
@@ -68,7 +70,9 @@ class Predictor:
         preprocessor: Preprocessor,
         components: Sequence[Component] = (),
         hooks: Hooks | None = None,
+        artifact: Artifact | None = None,
     ) -> None:
+        self.artifact = artifact
         self.model = model
         self.preprocessor = preprocessor
         self.components = tuple(components)
@@ -108,10 +112,25 @@ class Predictor:
         return predictor
 
     def tune(self, precision: str, backend: str, rows: CheckRows | None) -> Tuned:
-        """Choose what computes the text encoders, with the model on its device; see :func:`bsm_core.tuning.tune`."""
+        """Choose what computes the text encoders, with the model on its device.
+
+        See :func:`bsm_core.backends.choose.tune`.
+        """
         sample = None if rows is None else self.check_batch(rows.rows)
         fp16 = bool(self.preprocessor.config.as_mapping().get("fp16"))
         return tune(self.model, precision=precision, backend=backend, sample=sample, fp16=fp16)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        batch_size: int | None = None,
+        keep: Sequence[str] = (),
+        registry: Registry | None = None,
+    ) -> Predictor:
+        """Open the artifact in a folder once, for whoever needs it: see :meth:`load`, and :attr:`artifact`."""
+        return cls.load(Artifact.load(folder), batch_size=batch_size, keep=keep, registry=registry)
 
     @classmethod
     def load(
@@ -145,7 +164,7 @@ class Predictor:
         model.component = components[0]
         pipelines = text_pipelines(config, artifact.tokenizer, registry)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
-        return cls(model, preprocessor, list(dict.fromkeys(components)), hooks)
+        return cls(model, preprocessor, list(dict.fromkeys(components)), hooks, replace(artifact, weights={}))
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
         """The batch of an artifact's check rows, by column the text a CSV file would have."""

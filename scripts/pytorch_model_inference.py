@@ -21,16 +21,17 @@ import torch
 from lightning.pytorch.callbacks import LambdaCallback
 from torch.utils.data import DataLoader
 
-from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Predictor, Settings, job
+from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Predictor, Settings
 from bsm_core.artifact import Artifact, read_config, unpacked
-from bsm_core.engines.devices import DevicePlan, plan_devices
-from bsm_core.engines.local import quiet, trainer, with_probabilities
+from bsm_core.backends.choose import tune
 from bsm_core.errors import DataError
 from bsm_core.predictor import text_pipelines, warn_of_counts, warn_of_texts
 from bsm_core.run import main
-from bsm_core.sink import PREDICTIONS, Sink
+from bsm_core.scoring import job
+from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
+from bsm_core.scoring.engines.local import quiet, trainer, with_probabilities
+from bsm_core.scoring.sink import PREDICTIONS, Sink
 from bsm_core.tables import TableSource, TableWriter, detect_format
-from bsm_core.tuning import tune
 
 log = logging.getLogger("bsm")
 Processors = dict[str, dict[str, Any]]

@@ -16,9 +16,10 @@ from support.pages import SETS_UP, Reader, blocks, commands
 from support.plugins import run_python
 
 import bsm_core
-from bsm_core import ArtifactConfig, ModelConfig, Registry, Settings, TextStep, errors, hookspecs
-from bsm_core.batch import DeviceOutOfMemoryError
-from bsm_core.settings import sources
+from bsm_core import ArtifactConfig, ModelConfig, Registry, Settings, TextStep, errors
+from bsm_core.models.batch import DeviceOutOfMemoryError
+from bsm_core.plugins import hookspecs
+from bsm_core.scoring.settings import sources
 from bsm_core.testing import model_checks, plugin_checks, step_checks
 
 ROOT = Path(__file__).parents[1]
@@ -192,17 +193,17 @@ def test_the_functions_of_the_script():
     assert listed == {name: names for name, names in defined.items() if name not in private}
 
 
-def test_the_rooms_and_their_order():
+def test_the_folders_and_their_order():
     layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (order,) = [contract["layers"] for contract in layers if contract["type"] == "layers"]
-    rooms = {
-        names(room)[0]: torch
-        for room, _, torch in rows("architecture.md", "room of `bsm_core`", "what it is for", "torch")
+    folders = {
+        names(folder)[0]: torch
+        for folder, _, torch in rows("architecture.md", "folder of `bsm_core`", "what it is for", "torch")
     }
-    assert list(rooms) == [room.strip().removeprefix("bsm_core.") for line in order for room in line.split(":")]
-    assert set(rooms) == {module.name for module in pkgutil.iter_modules(bsm_core.__path__)}
-    light = [room for room, torch in rooms.items() if torch != "yes"]
-    imports = "; ".join(f"import bsm_core.{room}" for room in light)
+    assert list(folders) == [name.strip().removeprefix("bsm_core.") for line in order for name in line.split(":")]
+    assert set(folders) == {module.name for module in pkgutil.iter_modules(bsm_core.__path__)}
+    light = [folder for folder, torch in folders.items() if torch != "yes"]
+    imports = "; ".join(f"import bsm_core.{folder}" for folder in light)
     assert run_python(f"import sys; {imports}; print('torch' in sys.modules)") == "False"
 
 

@@ -14,8 +14,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from bsm_core import ModelBase, Predictor
 from bsm_core.artifact import pack, save_artifact
-from bsm_core.registry import default_registry
-from bsm_core.self_check import add_check
+from bsm_core.plugins.registry import default_registry
+from bsm_core.scoring.self_check import add_check
 
 Config = dict[str, Any]
 EXAMPLE = Path(__file__).parents[2] / "examples/reviews/model.tar.gz"

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from bsm_core.artifact.load import read_config as read_config
     from bsm_core.artifact.save import pack as pack
     from bsm_core.artifact.save import save_artifact as save_artifact
-    from bsm_core.artifact.unpack import Limits as Limits
-    from bsm_core.artifact.unpack import unpacked as unpacked
+    from bsm_core.artifact.untrusted.archive import Limits as Limits
+    from bsm_core.artifact.untrusted.archive import unpacked as unpacked
 
 _HOMES = {
     "Artifact": "load",
     "Description": "description",
-    "Limits": "unpack",
+    "Limits": "untrusted.archive",
     "describe": "description",
     "pack": "save",
     "read_config": "load",
     "save_artifact": "save",
-    "unpacked": "unpack",
+    "unpacked": "untrusted.archive",
 }
 __all__ = ["Artifact", "Description", "Limits", "describe", "pack", "read_config", "save_artifact", "unpacked"]
 

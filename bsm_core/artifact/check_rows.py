@@ -1,6 +1,6 @@
 """``self_check.json``: a few rows of an artifact, and the probabilities they had when it was packed.
 
-This is the file alone; :mod:`bsm_core.self_check` makes and scores the rows.
+This is the file alone; :mod:`bsm_core.scoring.self_check` makes and scores the rows.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from bsm_core.artifact.files import read_validated
 from bsm_core.errors import CorruptArtifactError, DataError
+from bsm_core.runtime.versions import current_name
 
 SELF_CHECK = "self_check.json"
 MOST_ROWS, MOST_BYTES = 64, 16 * 2**20
@@ -26,9 +27,9 @@ class CheckRows(BaseModel):
 
     Attributes:
         format: Version of the file's format.
-        precision: A name of :data:`bsm_core.self_check.TOLERANCES`.
+        precision: A name of :data:`bsm_core.scoring.self_check.TOLERANCES`.
         device: ``"cpu"``, ``"cuda"``, …
-        versions: What :func:`bsm_core.versions.installed` gave.
+        versions: What :func:`bsm_core.runtime.versions.installed` gave.
         rows: Of each row the cells of the columns that the artifact reads, as the text a CSV file would have; or null.
         probabilities: ``[rows, classes]``.
         tokens: SHA-256 of the token ids of these rows, by text column.
@@ -40,7 +41,7 @@ class CheckRows(BaseModel):
     format: Literal[1] = 1
     precision: _Word
     device: _Word
-    versions: Annotated[dict[_Word, _Word], Field(max_length=64)]
+    versions: Annotated[dict[Annotated[_Word, AfterValidator(current_name)], _Word], Field(max_length=64)]
     rows: Annotated[list[dict[str, str | None]], Field(min_length=1, max_length=MOST_ROWS)]
     probabilities: list[Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]]
     tokens: dict[str, str]

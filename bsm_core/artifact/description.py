@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
+from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.feature_tables import RiskTable, read_impute, read_risk_tables
 from bsm_core.artifact.files import (
     HYPERPARAMETERS,
@@ -25,13 +26,12 @@ from bsm_core.artifact.files import (
     sha256,
 )
 from bsm_core.artifact.load import check_config, disagreements, merged_config, versions
-from bsm_core.artifact.provenance import read_provenance
-from bsm_core.artifact.text import ENCODER, TOKENIZER, Part, find_inside, prefix_of
-from bsm_core.artifact.torch_files import read_embedding, read_model_artifacts, read_weights
-from bsm_core.artifact.unpack import unpacked
-from bsm_core.config import ArtifactConfig
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, Part, find_inside, prefix_of
+from bsm_core.artifact.provenance_file import read_provenance
+from bsm_core.artifact.untrusted.archive import unpacked
+from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_weights
 from bsm_core.errors import BSMError
-from bsm_core.registry import Named, Registry, default_registry
+from bsm_core.plugins.registry import Named, Registry, default_registry
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from bsm_core.artifact.files import IMPUTE, RISK_TABLES, read_json_object, require
-from bsm_core.artifact.safe_pickle import load_pickle
+from bsm_core.artifact.untrusted.safe_pickle import load_pickle
 from bsm_core.errors import CorruptArtifactError
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)

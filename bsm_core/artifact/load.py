@@ -13,11 +13,18 @@ import torch
 from pydantic import AliasChoices
 from torch import Tensor
 
+from bsm_core.artifact.config import ArtifactConfig, TextField
 from bsm_core.artifact.feature_tables import RiskTable, read_impute, read_risk_tables
 from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, check_complete, hashes, read_json_object, require
-from bsm_core.artifact.text import ENCODER, TOKENIZER, find_part, load_encoder_config, load_tokenizer, prefix_of
-from bsm_core.artifact.torch_files import fit_weights, read_embedding, read_model_artifacts, read_weights
-from bsm_core.config import ArtifactConfig, TextField
+from bsm_core.artifact.pretrained_files import (
+    ENCODER,
+    TOKENIZER,
+    find_part,
+    load_encoder_config,
+    load_tokenizer,
+    prefix_of,
+)
+from bsm_core.artifact.untrusted.torch_files import fit_weights, read_embedding, read_model_artifacts, read_weights
 from bsm_core.errors import CorruptArtifactError
 
 PROVIDED = ("text_encoder", "primary_text_encoder", "secondary_text_encoder", "embedding_shape")

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from bsm_core.artifact.check_rows import SELF_CHECK
+from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.description import wanted_keys
 from bsm_core.artifact.feature_tables import check_impute, check_risk_tables
 from bsm_core.artifact.files import (
@@ -35,12 +36,20 @@ from bsm_core.artifact.files import (
     sha256,
 )
 from bsm_core.artifact.load import Artifact
-from bsm_core.artifact.provenance import PROVENANCE, refresh_provenance
-from bsm_core.artifact.text import ENCODER, TOKENIZER, Part, find_inside, find_part, names_tokenizer, prefix_of
-from bsm_core.artifact.unpack import unpacked
-from bsm_core.config import ArtifactConfig
+from bsm_core.artifact.pretrained_files import (
+    ENCODER,
+    TOKENIZER,
+    Part,
+    find_inside,
+    find_part,
+    names_tokenizer,
+    prefix_of,
+)
+from bsm_core.artifact.provenance_file import PROVENANCE, refresh_provenance
+from bsm_core.artifact.untrusted.archive import unpacked
 from bsm_core.errors import ConfigError, TokenizerError, UsageError
-from bsm_core.registry import default_registry
+from bsm_core.plugins.registry import default_registry
+from bsm_core.runtime.versions import __version__
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +107,7 @@ def save_artifact(
         "embedding_mat": None if embedding_mat is None else torch.as_tensor(embedding_mat).detach().cpu(),
         "vocab": None if vocab is None else dict(vocab),
         "model_class": plain["model_class"],
-        "bsm_version": importlib.metadata.version("bsm"),
+        "bsm_version": __version__,
         "torch_version": str(torch.__version__),
         "transformers_version": importlib.metadata.version("transformers"),
     }

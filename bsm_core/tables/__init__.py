@@ -5,7 +5,7 @@ own Arrow type.
 """
 
 from bsm_core.tables.convert import convert
-from bsm_core.tables.discover import FORMATS, Format, detect_format, discover, warn_of_passed_over
+from bsm_core.tables.data_files import FORMATS, Format, detect_format, discover, warn_of_passed_over
 from bsm_core.tables.read import TableSource, Window
 from bsm_core.tables.write import TableWriter, output_schema
 

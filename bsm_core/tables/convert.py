@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bsm_core.errors import UsageError
-from bsm_core.tables.discover import Format, detect_format, warn_of_passed_over
+from bsm_core.tables.data_files import Format, detect_format, warn_of_passed_over
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import TableWriter, output_schema
 

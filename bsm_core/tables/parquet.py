@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bsm_core.tables.text import reading
+from bsm_core.tables.delimited import reading
 
 # pandas writes up to a million rows as one row group. Without pre-buffering, and with a bounded buffer per column, its
 # pages are read as they are needed.

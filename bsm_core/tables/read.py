@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.errors import DataError, MissingColumnsError, nearest
-from bsm_core.tables import parquet, text
-from bsm_core.tables.discover import Format, detect_format, discover, raise_no_data
+from bsm_core.tables import delimited as text
+from bsm_core.tables import parquet
+from bsm_core.tables.data_files import Format, detect_format, discover, raise_no_data
 
 
 @dataclass(frozen=True)

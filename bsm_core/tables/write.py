@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from bsm_core.errors import DataError
-from bsm_core.tables.discover import DELIMITERS, Format, codec_of
+from bsm_core.tables.data_files import DELIMITERS, Format, codec_of
 
 # A Parquet row group is written when it has this many rows, or bytes in memory.
 _GROUP_ROWS = 1 << 16

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from bsm_core.discovery import Component, canonical
 from bsm_core.errors import UsageError, nearest
-from bsm_core.registry import Named, Registry, default_registry
-from bsm_core.steps import TextStep
+from bsm_core.plugins.discovery import Component, canonical
+from bsm_core.plugins.registry import Named, Registry, default_registry
+from bsm_core.preprocess.steps import TextStep
 from bsm_core.testing.checks import Check, ConformanceError, Report, Subject
 from bsm_core.testing.plugin_checks import PluginSubject
 from bsm_core.testing.step_checks import StepSubject
@@ -151,7 +151,7 @@ def _loader(registry: Registry, component: Component) -> Callable[[], type[Any]]
     def load() -> type[Any]:
         if component.kind == "step":
             return registry.load(component, TextStep)
-        from bsm_core.model import ModelBase
+        from bsm_core.models.base import ModelBase
 
         return registry.load(component, ModelBase)
 

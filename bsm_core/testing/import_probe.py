@@ -21,12 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bsm_core.discovery import Component, canonical
 from bsm_core.errors import BSMError
-from bsm_core.hookspecs import Removed
-from bsm_core.listing import listing
-from bsm_core.loading import load_object
-from bsm_core.registry import Registry
+from bsm_core.plugins.discovery import Component, canonical
+from bsm_core.plugins.hookspecs import Removed
+from bsm_core.plugins.listing import listing
+from bsm_core.plugins.loading import load_object
+from bsm_core.plugins.registry import Registry
 
 _EVENTS = {
     "socket.__new__": "sockets",
@@ -94,11 +94,11 @@ class Probe:
         """What a component names, which must be what it should be; None where it is not."""
         try:
             if component.kind == "step":
-                from bsm_core.steps import TextStep
+                from bsm_core.preprocess.steps import TextStep
 
                 return self.registry.load(component, TextStep)
             if component.kind == "model_class":
-                from bsm_core.model import ModelBase
+                from bsm_core.models.base import ModelBase
 
                 return self.registry.load(component, ModelBase)
             found = load_object(component)
@@ -111,7 +111,7 @@ class Probe:
 
     def check_hooks(self, component: Component) -> None:
         """Its hooks must be those that there are."""
-        from bsm_core.hooks import manager_of
+        from bsm_core.plugins.hooks import manager_of
 
         try:
             manager_of(component)

@@ -19,9 +19,10 @@ from pydantic.fields import FieldInfo
 from torch import Tensor, nn
 
 from bsm_core.artifact import Artifact
-from bsm_core.batch import Batch, TextBatch
 from bsm_core.errors import ConfigError
-from bsm_core.model import ModelBase, ModelConfig
+from bsm_core.models.base import ModelBase
+from bsm_core.models.batch import Batch, TextBatch
+from bsm_core.models.model_config import ModelConfig
 from bsm_core.predictor import Predictor
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError
 from bsm_core.testing.elsewhere import ElsewhereError, elsewhere

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from bsm_core.batch import Batch, TextBatch
-from bsm_core.model import ModelBase
+from bsm_core.models.base import ModelBase
+from bsm_core.models.batch import Batch, TextBatch
 from bsm_core.testing.checks import Check, CheckFailedError, ClassSubject, Result
 from bsm_core.testing.toys import CONFIG, VOCABULARY
 

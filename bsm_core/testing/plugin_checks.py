@@ -10,9 +10,9 @@ import sys
 from functools import cached_property
 from typing import Any
 
-from bsm_core.discovery import Component, Failure, canonical
-from bsm_core.hookspecs import CONTRACT, GROUPS, PROJECT
-from bsm_core.registry import Registry, default_registry
+from bsm_core.plugins.discovery import Component, Failure, canonical
+from bsm_core.plugins.hookspecs import CONTRACT, GROUPS, PROJECT
+from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, Subject
 from bsm_core.testing.elsewhere import SECONDS
 
@@ -135,7 +135,9 @@ def loads_twice(subject: PluginSubject) -> None:
     subject.seen("load_again")
 
 
-@CHECKS.add("implement hooks of bsm_core.hookspecs with their arguments, or fewer; mark others optionalhook=True")
+@CHECKS.add(
+    "implement hooks of bsm_core.plugins.hookspecs with their arguments, or fewer; mark others optionalhook=True"
+)
 def has_valid_hooks(subject: PluginSubject) -> None:
     """Its guards and observers implement hooks that there are, with arguments that these have."""
     subject.seen("hooks")

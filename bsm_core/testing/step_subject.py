@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, reduce
 from typing import Any, ClassVar
 
-from bsm_core.config import StepSpec
-from bsm_core.steps import Kind, StepContext, TextStep, build_step
+from bsm_core.artifact.config import StepSpec
+from bsm_core.preprocess.steps import Kind, StepContext, TextStep, build_step
 from bsm_core.testing.checks import Check, ClassSubject
 from bsm_core.testing.elsewhere import SECONDS, ElsewhereError
 from bsm_core.testing.toys import CONFIG, toy_tokenizer

@@ -6,8 +6,9 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from bsm_core.batch import Batch, encode_rows
-from bsm_core.model import ModelBase, ModelConfig
+from bsm_core.models.base import ModelBase
+from bsm_core.models.batch import Batch, encode_rows
+from bsm_core.models.model_config import ModelConfig
 
 
 class ToyConfig(ModelConfig):

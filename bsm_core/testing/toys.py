@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bsm_core import registry as registries
-from bsm_core.discovery import Component, Provider
-from bsm_core.registry import Named, Registry
-from bsm_core.steps import Kind, TextStep
+from bsm_core.plugins import registry as registries
+from bsm_core.plugins.discovery import Component, Provider
+from bsm_core.plugins.registry import Named, Registry
+from bsm_core.preprocess.steps import Kind, TextStep
 
 if TYPE_CHECKING:
-    from bsm_core.model import ModelBase
+    from bsm_core.models.base import ModelBase
 
 HERE = Provider("bsm-testing", "0")
 VOCABULARY = 64

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from bsm_core.batch import Batch
 from bsm_core.errors import DataError
-from bsm_core.features import Column, category_key, category_texts
+from bsm_core.models.batch import Batch
 from bsm_core.predictor import table_columns
+from bsm_core.preprocess.features import Column, category_key, category_texts
 from bsm_core.tables import TableSource
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from bsm_core.errors import DataError
-from bsm_core.features import Column, Imputer, category_key, category_texts
+from bsm_core.preprocess.features import Column, Imputer, category_key, category_texts
 
 
 def fit_impute(columns: Mapping[str, Column], names: Iterable[str]) -> dict[str, float]:

@@ -20,13 +20,13 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from bsm_core.batch import Batch
-from bsm_core.engines.local import quiet
 from bsm_core.errors import BSMError, EngineError
-from bsm_core.model import ModelBase
-from bsm_core.training.config import TrainingConfig
+from bsm_core.models.base import ModelBase
+from bsm_core.models.batch import Batch
+from bsm_core.scoring.engines.local import quiet
 from bsm_core.training.data import BatchRows, ShuffledBatches
 from bsm_core.training.metrics import MODES, History
+from bsm_core.training.training_config import TrainingConfig
 
 log = logging.getLogger("bsm")
 

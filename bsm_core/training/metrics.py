@@ -20,7 +20,7 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
-from bsm_core.batch import Batch
+from bsm_core.models.batch import Batch
 
 log = logging.getLogger("bsm")
 

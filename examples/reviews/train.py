@@ -22,7 +22,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from bsm_core import Predictor, train
 from bsm_core.artifact import pack
-from bsm_core.log import configure
+from bsm_core.runtime.log import configure
 
 HERE = Path(__file__).parent
 SEED = 0

@@ -8,8 +8,8 @@ from types import MappingProxyType
 import pytest
 from support.toy import SITE, toy_rows, write_toy_artifact
 
-from bsm_core import job
-from bsm_core.registry import default_registry
+from bsm_core.plugins.registry import default_registry
+from bsm_core.scoring import job
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from support.toy import CONFIG, SITE, toy_rows
 from bsm_core import __version__, cli, run
 from bsm_core.artifact import unpacked
 from bsm_core.artifact.check_rows import read_check_rows
-from bsm_core.registry import default_registry
-from bsm_core.self_check import add_check
+from bsm_core.plugins.registry import default_registry
+from bsm_core.scoring.self_check import add_check
 
 BOTH = ["pack", "a", "b", "--data", "c", "--no-self-check"]
 HEAVY = ("torch", "lightning", "pyarrow", "transformers", "pandas", "numpy")

@@ -9,7 +9,7 @@ import pytest
 from support.plugins import forget_modules, write_distribution
 
 from bsm_core import cli
-from bsm_core.registry import default_registry
+from bsm_core.plugins.registry import default_registry
 
 GOOD = """
     from bsm_core import TextStep

@@ -28,7 +28,7 @@ class Shout(TextStep):
 def site(tmp_path: Path) -> Iterator[Path]:
     """Fake distributions, one of which stands in the place of the built-ins; forgotten after the test."""
     folder = tmp_path / "site"
-    write_plugin(folder, "bsm", {"shout": "acme_text:Shout", "scream": "shout"})
+    write_plugin(folder, "bsm-core", {"shout": "acme_text:Shout", "scream": "shout"})
     removed = {"whisper": "acme_gone:whisper"}
     write_distribution(folder, "acme", {}, {"steps": {"shout": "torch:Nothing"}, "removed": removed}, "2.0")
     write_distribution(folder, "newer", {}, {"bsm.v2.steps": {"murmur": "newer:Murmur"}})
@@ -47,9 +47,9 @@ def entries(capsys) -> dict[tuple[str, str], str]:
 
 def test_plugins_as_json(site, capsys):
     found = entries(capsys)
-    assert found["bsm", "shout"] == "clashes with acme 2.0"
-    assert found["acme", "shout"] == "clashes with bsm 1.0"
-    assert found["bsm", "scream"] == "alias of shout"
+    assert found["bsm-core", "shout"] == "clashes with acme 2.0"
+    assert found["acme", "shout"] == "clashes with bsm-core 1.0"
+    assert found["bsm-core", "scream"] == "alias of shout"
     assert found["acme", "whisper"] == "removed"
     assert found["newer", "-"].startswith("cannot be used: it speaks version 2 of the plugin contract")
 
@@ -74,7 +74,9 @@ def test_plugins_as_a_table(site, capsys):
     assert cli.main(["plugins"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0].split() == ["name", "kind", "provider", "version", "status"]
-    assert any(line.split() == ["scream", "step", "bsm", "1.0", "alias", "of", "shout"] for line in out.splitlines())
+    assert any(
+        line.split() == ["scream", "step", "bsm-core", "1.0", "alias", "of", "shout"] for line in out.splitlines()
+    )
     assert "cannot be used: it speaks version 2" in out
 
 
@@ -83,7 +85,9 @@ def test_why_plugins_cannot_be_used(site, capsys):
     out = capsys.readouterr().out
     assert "newer 1.0: it speaks version 2 of the plugin contract" in out
     assert "acme 2.0: text step 'shout' could not be loaded: AttributeError: module 'torch' has no" in out
-    assert "bsm 1.0: text step 'shout' could not be loaded: ModuleNotFoundError: No module named 'acme_text'" in out
+    assert (
+        "bsm-core 1.0: text step 'shout' could not be loaded: ModuleNotFoundError: No module named 'acme_text'" in out
+    )
     assert "acme 2.0: tombstone 'whisper' could not be loaded: ModuleNotFoundError" in out
     assert "\nTraceback (most recent call last):\n" in out
 
@@ -99,9 +103,9 @@ def test_a_host_without_its_own_metadata(tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(sys, "path", [str(tmp_path)])
         monkeypatch.setattr(sys, "frozen", True, raising=False)
         ((key, status),) = entries(capsys).items()
-    assert key == ("bsm", "-")
+    assert key == ("bsm-core", "-")
     assert status.startswith(
-        "cannot be used: this program was frozen without the metadata of bsm: `pyinstaller --copy-m"
+        "cannot be used: this program was frozen without the metadata of bsm-core: `pyinstaller --copy-m"
     )
 
 

@@ -26,8 +26,8 @@ from bsm_core.errors import (
     UsageError,
     WeightsMismatchError,
 )
+from bsm_core.plugins.registry import Registry
 from bsm_core.predictor import building, table_columns
-from bsm_core.registry import Registry
 
 
 @pytest.fixture

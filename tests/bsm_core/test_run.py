@@ -11,9 +11,10 @@ import sys
 import pytest
 from support.toy import toy_rows
 
-from bsm_core import Settings, job, run
+from bsm_core import Settings, run
 from bsm_core.errors import DataError, UsageError
-from bsm_core.settings import sources
+from bsm_core.scoring import job
+from bsm_core.scoring.settings import sources
 
 TESTING = ["--job_type", "testing"]
 
@@ -181,7 +182,7 @@ def test_a_run_in_process(places, tmp_path, capsys):
 def test_a_bug_prints_a_traceback_and_exits_with_1():
     code = """
 import sys, types
-sys.modules["bsm_core.job"] = types.SimpleNamespace(run=lambda flags, env: 1 / 0)
+sys.modules["bsm_core.scoring.job"] = types.SimpleNamespace(run=lambda flags, env: 1 / 0)
 from bsm_core.run import main
 sys.exit(main(["--job_type", "testing"]))
 """

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from bsm_core import ModelBase
-from bsm_core.registry import default_registry
+from bsm_core.plugins.registry import default_registry
 
-OURS = [c for c in default_registry().components if c.kind == "model_class" and c.provider.distribution == "bsm"]
+OURS = [c for c in default_registry().components if c.kind == "model_class" and c.provider.distribution == "bsm-core"]
 ALIASES = {
     "bimodal": "bimodal_bert",
     "multimodal_bert": "bimodal_bert",
@@ -39,5 +39,5 @@ def test_the_classes():
 def test_every_name_loads_a_model_class(name):
     registry = default_registry()
     component = registry.resolve("model_class", name)
-    assert component.provider.distribution == "bsm"
+    assert component.provider.distribution == "bsm-core"
     assert issubclass(registry.load(component, ModelBase), ModelBase)

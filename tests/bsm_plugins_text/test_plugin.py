@@ -1,12 +1,12 @@
 import pytest
 
 from bsm_core import Kind, Pipeline, TextStep
-from bsm_core.config import FULL_CLEANING, MINIMAL_CLEANING, StepSpec
+from bsm_core.artifact.config import FULL_CLEANING, MINIMAL_CLEANING, StepSpec
 from bsm_core.errors import PipelineError
-from bsm_core.registry import default_registry
-from bsm_core.steps import StepContext
+from bsm_core.plugins.registry import default_registry
+from bsm_core.preprocess.steps import StepContext
 
-OURS = [c for c in default_registry().components if c.kind == "step" and c.provider.distribution == "bsm"]
+OURS = [c for c in default_registry().components if c.kind == "step" and c.provider.distribution == "bsm-core"]
 
 
 def pipeline(tokenizer, *steps, must_give=Kind.TOKENS):

@@ -5,6 +5,6 @@ from __future__ import annotations
 from bsm_core.testing import parametrize_with_checks
 
 
-@parametrize_with_checks("bsm")
+@parametrize_with_checks("bsm-core")
 def test_conformance(check):
     check()

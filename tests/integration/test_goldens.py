@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bsm_core import Predictor, job
+from bsm_core import Predictor
+from bsm_core.scoring import job
 
 GOLDENS = Path(__file__).parents[1] / "data/goldens"
 CASES = sorted(path.parent.name for path in GOLDENS.glob("*/expected.parquet"))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bsm_core.errors import SelfCheckError
-from bsm_core.self_check import add_check
+from bsm_core.scoring.self_check import add_check
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests/data/goldens"

@@ -128,7 +128,7 @@ def check_scores(folder, rows, predicted, label, order):
 def test_every_class_is_trained_here():
     registry = Registry.discover()
     components = [registry.resolve("model_class", name) for name in registry.names("model_class")]
-    assert {component.name for component in components if component.provider.distribution == "bsm"} == set(CLASSES)
+    assert {component.name for component in components if component.provider.distribution == "bsm-core"} == set(CLASSES)
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -24,7 +24,7 @@ import pytest
 from support.plugins import forget_modules
 
 from bsm_core import cli
-from bsm_core.registry import default_registry
+from bsm_core.plugins.registry import default_registry
 
 SETS_UP = frozenset({"make demo", "make test", "pip install ."})
 """Commands that set up an environment: the only ones that are not run."""

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from bsm_core.discovery import Component, Provider
 from bsm_core.errors import ComponentLoadError
-from bsm_core.hookspecs import CONTRACT, PROJECT, Kind
-from bsm_core.loading import load_object
-from bsm_core.registry import Registry, default_registry
+from bsm_core.plugins.discovery import Component, Provider
+from bsm_core.plugins.hookspecs import CONTRACT, PROJECT, Kind
+from bsm_core.plugins.loading import load_object
+from bsm_core.plugins.registry import Registry, default_registry
 
 PACKAGES = Path(__file__).parents[1]
 """The folder that has this package, for the path of other processes."""

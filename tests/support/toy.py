@@ -11,7 +11,7 @@ import torch
 
 from bsm_core import ModelBase
 from bsm_core.artifact import save_artifact
-from bsm_core.registry import Registry
+from bsm_core.plugins.registry import Registry
 
 SITE = Path(__file__).parents[1] / "toy_site"
 CONFIG: Mapping[str, Any] = {

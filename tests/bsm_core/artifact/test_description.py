@@ -9,7 +9,7 @@ import pytest
 from support.artifacts import CONFIG, write_artifact
 
 from bsm_core.artifact import Artifact, describe, pack
-from bsm_core.registry import Component, Provider, Registry
+from bsm_core.plugins.registry import Component, Provider, Registry
 
 CHECK = {
     "precision": "float32",

@@ -14,7 +14,7 @@ from support.artifacts import CONFIG, ENCODER_CONFIG, IMPUTE, RISK_TABLES, state
 from bsm_core.artifact import Artifact, pack, save_artifact, unpacked
 from bsm_core.artifact import save as save_module
 from bsm_core.artifact.files import exported
-from bsm_core.artifact.text import load_tokenizer
+from bsm_core.artifact.pretrained_files import load_tokenizer
 from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError, UsageError
 
 PICKLED = {"model.pth", "risk_table_map.pkl", "impute_dict.pkl"}

@@ -9,7 +9,7 @@ from support.broken_plugins import GOOD
 from support.plugins import forget_modules, run_python
 
 from bsm_core.errors import UnknownStepError, UsageError
-from bsm_core.registry import default_registry
+from bsm_core.plugins.registry import default_registry
 from bsm_core.testing import (
     ConformanceError,
     check_model_class,
@@ -97,7 +97,7 @@ def test_the_kit_imports_neither_pytest_nor_torch_before_it_must():
     code = """
         import sys
         from bsm_core.testing import check_text_step
-        from bsm_core.steps import TextStep
+        from bsm_core.preprocess.steps import TextStep
         from support.broken_steps import Good
         check_text_step(Good)
         print(sorted({"pytest", "torch", "_pytest"} & set(sys.modules)))

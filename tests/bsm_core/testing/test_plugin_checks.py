@@ -10,7 +10,7 @@ import pytest
 from support.broken_plugins import BROKEN, GOOD, HOOKS, STEP, Plugin
 from support.plugins import forget_modules
 
-from bsm_core.registry import default_registry
+from bsm_core.plugins.registry import default_registry
 from bsm_core.testing import plugin_checks
 from bsm_core.testing.checks import Report
 from bsm_core.testing.plugin_checks import CHECKS, PluginSubject

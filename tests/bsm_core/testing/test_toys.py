@@ -8,7 +8,7 @@ from support.plugins import write_plugin
 
 from bsm_core import Predictor, Registry
 from bsm_core.errors import UnknownStepError
-from bsm_core.registry import default_registry
+from bsm_core.plugins.registry import default_registry
 from bsm_core.testing import isolated_registry, toy_artifact
 from bsm_core.testing.toys import ROWS, toy_tokenizer
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bsm_core.errors import DataError
-from bsm_core.features import RiskTable
+from bsm_core.preprocess.features import RiskTable
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
 
 LABELS = torch.tensor([1, 1, 0, 0, 1, 0])

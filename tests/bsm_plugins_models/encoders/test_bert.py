@@ -6,7 +6,7 @@ from support.models import CONFIG, ENCODER, token_rows, wrong_keys
 from support.operations import Operations
 
 from bsm_core import ConfigError, TextBatch, TokenBudget
-from bsm_core.initialisation import deferred_initialisation
+from bsm_core.models.deferred_init import deferred_initialisation
 from bsm_plugins_models.bimodal import BimodalBert
 from bsm_plugins_models.encoders.bert import BertTextEncoder, build_encoder, longest_chunk
 

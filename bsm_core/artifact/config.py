@@ -1,0 +1,130 @@
+"""An artifact's config: what ``hyperparameters.json`` and ``model_artifacts.pth`` say, merged and checked.
+
+The runner reads only the keys below. A model class checks its own keys with its own config class; keys that nobody
+knows are kept. A value of ``null`` means the key's default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    model_validator,
+)
+
+from bsm_core.models.model_config import count_classes
+from bsm_core.runtime.validation import validated
+
+FULL_CLEANING = (
+    "dialogue_splitter",
+    "html_normalizer",
+    "emoji_remover",
+    "text_normalizer",
+    "dialogue_chunker",
+    "tokenizer",
+)
+"""Steps of a text field whose config lists none, by the inference contract."""
+MINIMAL_CLEANING = ("dialogue_splitter", "text_normalizer", "dialogue_chunker", "tokenizer")
+"""The same for the secondary text field."""
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """One entry of a list of text steps: ``"name"``, or ``{"name": ..., <its parameters>}``."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _step_spec(entry: Any) -> StepSpec:
+    if isinstance(entry, StepSpec):
+        return entry
+    if isinstance(entry, str):
+        return StepSpec(entry)
+    if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
+        return StepSpec(entry["name"], {k: v for k, v in entry.items() if k != "name"})
+    raise ValueError('a step is a name, or {"name": ..., <its parameters>}')
+
+
+StepList = list[Annotated[StepSpec, BeforeValidator(_step_spec)]]
+
+
+def _default_steps(names: tuple[str, ...]) -> list[StepSpec]:
+    return [StepSpec(name) for name in names]
+
+
+@dataclass(frozen=True)
+class TextField:
+    """A text field of the model: its config key, its column and its steps."""
+
+    key: str
+    column: str
+    steps_key: str
+    steps: tuple[StepSpec, ...]
+
+
+class ArtifactConfig(BaseModel):
+    """The keys of an artifact's config that the runner itself reads; the rest stays in ``model_extra``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    model_class: str
+    text_name: str | None = None
+    primary_text_name: str | None = None
+    secondary_text_name: str | None = None
+    text_processing_steps: StepList = Field(default_factory=lambda: _default_steps(FULL_CLEANING))
+    primary_text_processing_steps: StepList = Field(default_factory=lambda: _default_steps(FULL_CLEANING))
+    secondary_text_processing_steps: StepList = Field(default_factory=lambda: _default_steps(MINIMAL_CLEANING))
+    tab_field_list: list[str] = []
+    cat_field_list: list[str] = []
+    is_binary: bool = True
+    num_classes: PositiveInt = 2
+    max_sen_len: PositiveInt = 512
+    chunk_trancate: bool = Field(default=False, validation_alias=AliasChoices("chunk_trancate", "chunk_truncate"))
+    max_total_chunks: PositiveInt = 5
+    batch_size: PositiveInt | None = None
+    tokenizer: str | None = None
+    text_input_ids_key: str = "input_ids"
+    text_attention_mask_key: str = "attention_mask"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        columns = [f.column for f in self.text_fields]
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"primary_text_name and secondary_text_name are both {columns[0]!r}")
+        return self
+
+    _classes = model_validator(mode="before")(count_classes)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], *, where: str) -> ArtifactConfig:
+        """Check a merged config.
+
+        Raises:
+            ConfigError: Keys are missing or wrong; it names all of them.
+        """
+        return validated(cls, {k: v for k, v in values.items() if v is not None}, where=where)
+
+    @property
+    def text_fields(self) -> tuple[TextField, ...]:
+        """The text fields: primary and secondary where ``primary_text_name`` is set, else ``text_name``, else none."""
+        keys = ["primary_text_name", "secondary_text_name"] if self.primary_text_name else ["text_name"]
+        fields = []
+        for key in keys:
+            column, steps_key = getattr(self, key), key.replace("name", "processing_steps")
+            if column:
+                fields.append(TextField(key, column, steps_key, tuple(getattr(self, steps_key))))
+        return tuple(fields)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Every key and value, defaults and unknown keys included; what steps and model classes are given."""
+        known = {name: getattr(self, name) for name in type(self).model_fields}
+        return {**(self.model_extra or {}), **known}

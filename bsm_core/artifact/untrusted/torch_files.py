@@ -1,0 +1,193 @@
+"""Reading what torch wrote, without running code, and fitting the weights to a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, require
+from bsm_core.artifact.untrusted.safe_pickle import (
+    STAND_INS,
+    ForbiddenGlobalError,
+    PickledArray,
+    PickledDtype,
+    forbidden,
+)
+from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError, WeightsMismatchError
+
+_LEADING = re.compile(r"^(?:(?:module|_orig_mod|_forward_module)\.)+")
+_INNER = re.compile(r"(?<=\.)(?:_orig_mod|_forward_module)\.")
+_POSITION_IDS = re.compile(r"(?:^|\.)embeddings\.position_ids$")
+_FORBIDDEN = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
+
+
+def load_torch(path: Path, safe_twin: str | None = None) -> Any:
+    """Read a file of ``torch.save`` that holds tensors, numpy arrays and plain values.
+
+    Args:
+        path: The file.
+        safe_twin: The file that is read in its place where it is there, for the error.
+
+    Returns:
+        The value, its tensors on the CPU; a ``TorchVersion`` comes as ``str``, a numpy scalar as Python's.
+
+    Raises:
+        UnsafeArtifactError: It refers to anything else; the error names it.
+        CorruptArtifactError: It cannot be read.
+    """
+    allowed: list[Any] = [(stand_in, name) for name, stand_in in STAND_INS.items()]
+    # The classes of what the stand-ins give. A pickle can only spell names with a dot in them, so not these.
+    allowed += [(PickledArray, "array"), (PickledDtype, "dtype")]
+    allowed.append((str, "torch.torch_version.TorchVersion"))
+    try:
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except ForbiddenGlobalError as error:
+        raise forbidden(str(error), path.name, safe_twin) from None
+    except Exception as error:
+        if match := _FORBIDDEN.search(str(error)):
+            raise forbidden(match[1], path.name, safe_twin) from None
+        raise CorruptArtifactError(
+            f"{path.name} cannot be read: {_reason(error)}",
+            where=path.name,
+            fix="copy the artifact again, or have it saved again with torch.save",
+        ) from error
+
+
+def read_model_artifacts(folder: Path) -> dict[str, Any]:
+    """Read ``model_artifacts.pth``.
+
+    Raises:
+        UnsafeArtifactError: It refers to forbidden code.
+        CorruptArtifactError: It cannot be read, or holds no dict.
+    """
+    path = require(folder, (MODEL_ARTIFACTS,))
+    value = load_torch(path)
+    if not isinstance(value, dict) or not isinstance(value.get("config") or {}, dict):
+        raise CorruptArtifactError(
+            f"{path.name} holds no dict with a 'config' dict", where=path.name, fix="save {'config': {...}, ...}"
+        )
+    return value
+
+
+def read_embedding(model_artifacts: Mapping[str, Any]) -> Tensor | None:
+    """The embedding matrix ``[vocabulary, dimensions]``, if there is one.
+
+    Raises:
+        CorruptArtifactError: It is no matrix of numbers.
+    """
+    value = model_artifacts.get("embedding_mat")
+    if value is None:
+        return None
+    if isinstance(value, PickledArray) and value.dtype.kind in "iuf":
+        value = torch.tensor(value)
+    if not isinstance(value, Tensor) or value.ndim != 2:
+        raise CorruptArtifactError(
+            f"{MODEL_ARTIFACTS}: embedding_mat is not a matrix of numbers", where=f"{MODEL_ARTIFACTS}: embedding_mat"
+        )
+    return _dense("embedding_mat", value, MODEL_ARTIFACTS)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read ``model.safetensors``, or ``model.pth`` where it is not there.
+
+    Returns:
+        The state dict, without the prefixes of wrappers (``module.``, ``_orig_mod.``, ``_forward_module.``).
+
+    Raises:
+        UnsafeArtifactError: It refers to forbidden code, or holds sparse tensors.
+        CorruptArtifactError: It cannot be read, or is neither a state dict nor a Lightning checkpoint.
+    """
+    path = require(folder, WEIGHTS)
+    state = _load_safetensors(path) if path.suffix == ".safetensors" else load_torch(path, WEIGHTS[0])
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]  # a Lightning checkpoint
+    wrong = [repr(k) for k, v in state.items() if not isinstance(v, Tensor)] if isinstance(state, Mapping) else ["all"]
+    if wrong:
+        raise CorruptArtifactError(
+            f"{path.name} is neither a state dict nor a Lightning checkpoint",
+            where=path.name,
+            details=[f"no tensor: {', '.join(wrong[:10])}"],
+            fix="save model.state_dict()",
+        )
+    weights = {strip_prefixes(str(key)): _dense(str(key), value, path.name) for key, value in state.items()}
+    if len(weights) < len(state):
+        raise CorruptArtifactError(f"{path.name} holds weights twice, with and without a prefix", where=path.name)
+    return weights
+
+
+def strip_prefixes(key: str) -> str:
+    """A weight's name as the bare model has it.
+
+    ``module.`` is stripped from the front only: a model may well have a part of that name.
+    """
+    return _LEADING.sub("", _INNER.sub("", key))
+
+
+def fit_weights(
+    weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size], optional: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """Check weights against a model's keys and shapes.
+
+    Args:
+        weights: The artifact's.
+        expected: Shape by key, of ``model.state_dict()``.
+        optional: Keys that either side may lack.
+
+    Returns:
+        The weights of those keys.
+
+    Raises:
+        WeightsMismatchError: Keys are missing or unexpected, or shapes differ; it lists all of them.
+    """
+    free = {key for key in (*weights, *expected) if key in optional or _POSITION_IDS.search(key)}
+    problems = [f"missing: {key} {list(expected[key])}" for key in expected if key not in weights and key not in free]
+    problems += [
+        f"unexpected: {key} {list(weights[key].shape)}" for key in weights if key not in expected and key not in free
+    ]
+    found = {key: weights[key] for key in expected if key in weights}
+    problems += [
+        f"shape: {key} is {list(value.shape)}, the model has {list(expected[key])}"
+        for key, value in found.items()
+        if value.shape != expected[key]
+    ]
+    if problems:
+        raise WeightsMismatchError(
+            f"the weights do not fit the model class in {len(problems)} place(s)",
+            where="model weights",
+            details=problems,
+            fix="check that model_class and the sizes in the config are those the weights were trained with",
+        )
+    return found
+
+
+def _dense(name: str, value: Tensor, file: str) -> Tensor:
+    """Refuse tensors that are no block of numbers: torch does not vouch for loading them from strangers."""
+    if value.layout is not torch.strided or value.is_nested:
+        raise UnsafeArtifactError(
+            f"{file}: {name!r} is a sparse or nested tensor", where=file, fix="save it as a dense tensor"
+        )
+    if value.is_meta:
+        raise CorruptArtifactError(f"{file}: {name!r} is a tensor without data", where=file, fix="save the weights")
+    return value.detach()
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path, device="cpu")
+    except Exception as error:
+        raise CorruptArtifactError(
+            f"{path.name} cannot be read: {error}", where=path.name, fix="copy the artifact again"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of torch's message that says what happened; the rest of it advises to load the file unsafely."""
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}"

@@ -1,0 +1,1 @@
+"""Backends compute a text encoder: choosing one, ONNX Runtime, and the export of encoders."""

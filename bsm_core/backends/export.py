@@ -1,0 +1,105 @@
+"""Writes the encoders of an artifact as ONNX files, for the back end ``"onnx"``: ``bsm export``."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bsm_core.artifact.files import EXPORTED
+from bsm_core.backends.choose import encoders_of, tune
+from bsm_core.backends.onnx_runtime import INPUTS, ONNX, require_packages
+from bsm_core.errors import UsageError
+from bsm_core.models.base import ModelBase
+from bsm_core.models.encoder import Encoder
+
+_LOUD = "torch.onnx"
+"""The logger that speaks of libraries which are not needed here."""
+
+
+def export(model: ModelBase, folder: Path) -> list[Path]:
+    """Write each encoder of an artifact to ``onnx/<its name in the model>.onnx``, and check that it gives the same.
+
+    Args:
+        model: The artifact's model, on the CPU, in evaluation mode.
+        folder: The artifact's folder; earlier files of these names are replaced.
+
+    Returns:
+        The files.
+
+    Raises:
+        UsageError: The extra ``[onnx]`` is not installed; or the model has no encoder, or one that cannot be exported.
+        CorruptArtifactError: A file gives other vectors than the encoder, by more than 1e-5.
+    """
+    require_packages("bsm export")
+    encoders = encoders_of(model)
+    if not encoders:
+        raise UsageError(
+            "the model has no text encoder to export",
+            where=f"model class {type(model).__name__}",
+            fix="nothing needs to be done: it runs without ONNX; a model class of your own derives its from Encoder",
+        )
+    (folder / EXPORTED).mkdir(exist_ok=True)
+    for name, encoder in encoders.items():
+        encoder.exported = folder / EXPORTED / f"{name}.onnx"
+        _write(name, encoder, encoder.exported)
+    tune(model, precision="fp32", backend=ONNX)  # which refuses what is not exact
+    return [encoder.exported for encoder in encoders.values() if encoder.exported]
+
+
+class _Vectors(nn.Module):
+    """An encoder whose ``forward`` is its ``encode``."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.encoder.encode(input_ids, attention_mask)
+
+
+def _write(name: str, encoder: Encoder, file: Path) -> None:
+    """Two chunks are the example; their number and, where the encoder has none of its own, their length are free."""
+    length, free = encoder.length or 16, torch.export.Dim.DYNAMIC
+    input_ids = (torch.arange(2 * length) % encoder.vocabulary).view(2, length)
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[1, length // 2 :] = 0
+    axes = {0: free} if encoder.length else {0: free, 1: free}
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                _Vectors(encoder).eval(),
+                (input_ids, attention_mask),
+                input_names=list(INPUTS),
+                output_names=["vectors"],
+                dynamic_shapes=dict.fromkeys(INPUTS, axes),
+                dynamo=True,
+                verbose=False,
+            )
+            assert program is not None  # as it is with dynamo
+            program.save(file, external_data=False)
+    except Exception as error:
+        raise UsageError(
+            f"encoder {name!r} cannot be exported: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
+            where=f"class {type(encoder).__name__}",
+            fix="its encode must be what torch.export takes; without ONNX it runs as it is",
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of itself; what it cannot do it raises."""
+    logger = logging.getLogger(_LOUD)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,26 @@
+"""``bsm convert``: convert a table between formats."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bsm_core.artifact.files import writing
+from bsm_core.cli.output import say
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of ``bsm``."""
+    parser = commands.add_parser("convert", help="convert a table between CSV, TSV and Parquet")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a file, or a folder of files of one format")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a file; its name gives the format")
+    parser.set_defaults(handler=_convert)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from bsm_core.tables import convert
+
+    with writing(arguments.destination):
+        rows = convert(arguments.source, arguments.destination)
+    say(f"{rows:,} rows: {arguments.destination}")
+    return 0

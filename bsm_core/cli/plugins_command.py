@@ -1,0 +1,67 @@
+"""``bsm plugins``: list plugins, write a new one, check one."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+from bsm_core.cli.output import say
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of ``bsm``."""
+    parser = commands.add_parser("plugins", help="list text steps and model classes, and who provides them")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="print JSON")
+    forms.add_argument("--errors", action="store_true", help="import everything, and print what cannot be loaded")
+    parser.set_defaults(handler=_plugins)
+    actions = parser.add_subparsers(title="for authors of plugins", metavar="ACTION")
+    new = actions.add_parser("new", help="write a package with a new plugin, tests included")
+    new.add_argument("kind", choices=["step", "model"], help="a text step or a model class")
+    new.add_argument("name", metavar="NAME", help="of the distribution, for example acme-shout")
+    new.add_argument("--output", type=Path, metavar="DIR", help="a new folder for it (default NAME)")
+    new.set_defaults(handler=_new_plugin)
+    check = actions.add_parser("check", help="check that an installed plugin keeps the contract")
+    check.add_argument("name", metavar="NAME", help="of the distribution")
+    check.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    check.set_defaults(handler=_check_plugin)
+
+
+def _plugins(arguments: argparse.Namespace) -> int:
+    from bsm_core.plugins.listing import errors_text, listing, listing_text
+    from bsm_core.plugins.registry import default_registry
+
+    registry = default_registry()
+    if arguments.errors:
+        from bsm_core.models.base import ModelBase
+        from bsm_core.preprocess.steps import TextStep
+
+        say(errors_text(registry, {"step": TextStep, "model_class": ModelBase}))
+    elif arguments.json:
+        say(json.dumps(listing(registry), indent=2))
+    else:
+        say(listing_text(registry))
+    return 0
+
+
+def _new_plugin(arguments: argparse.Namespace) -> int:
+    from bsm_core.plugins.registry import default_registry
+    from bsm_core.plugins.scaffold import new_plugin
+
+    files = new_plugin(arguments.kind, arguments.name, arguments.output, default_registry())
+    folder = files[0].parent
+    say("\n".join(map(str, files)))
+    say(f"To go on: pip install -e '{folder}[test]'; python -m pytest {folder}")
+    return 0
+
+
+def _check_plugin(arguments: argparse.Namespace) -> int:
+    from bsm_core.testing import check_plugin
+
+    with contextlib.redirect_stdout(sys.stderr):  # what plugins print is not the report
+        report = check_plugin(arguments.name, on_fail=None)
+    say(json.dumps(report.to_dict(), indent=2) if arguments.json else report.to_text())
+    return 0 if report.ok else 1

@@ -1,0 +1,56 @@
+"""``bsm run``, which is also ``python -m bsm_core.run``: score a table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+from bsm_core.scoring.settings import Settings, sources
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of ``bsm``."""
+    parser = commands.add_parser("run", help="score a table (the same as python -m bsm_core.run)")
+    add_arguments(parser)
+    parser.set_defaults(handler=execute)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every setting."""
+    for name, source in sources().items():
+        field = Settings.model_fields[name]
+        options: dict[str, Any] = {"dest": name, "help": _help(name)}
+        choices = [c for c in _flatten(field.annotation) if isinstance(c, str)]
+        if field.annotation is bool:
+            options["action"] = "store_const"
+            options["const"] = not field.default  # a switch is there to be thrown
+        elif choices and source.metavar is None:
+            options["choices"], options["type"] = choices, str.lower
+        else:
+            options["metavar"] = source.metavar
+        parser.add_argument(source.flag, required=field.is_required(), **options)
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Run the job that the arguments describe."""
+    from bsm_core.runtime.memory import starting
+
+    with starting():
+        from bsm_core.scoring import job
+    job.run({name: getattr(arguments, name) for name in sources()}, os.environ)
+
+
+def _help(name: str) -> str:
+    source, default = sources()[name], Settings.model_fields[name].get_default()
+    notes = [f"env {source.env}"] if source.env else []
+    if isinstance(default, str | int | Path) and not isinstance(default, bool):
+        notes.append(f"default {default}")
+    return source.help + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _flatten(annotation: Any) -> list[Any]:
+    """The literal values in an annotation."""
+    arguments = get_args(annotation)
+    return [value for a in arguments for value in _flatten(a)] if arguments else [annotation]

@@ -1,0 +1,46 @@
+"""``bsm train``: a table and a config become an artifact."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from bsm_core.errors import UsageError
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of ``bsm``."""
+    parser = commands.add_parser("train", help="turn a table and a config into an artifact")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the config, a JSON file")
+    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="rows with labels: a folder or a file")
+    parser.add_argument("--validation", type=Path, metavar="PATH", help="rows to measure on (default: some of --data)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder for the artifact")
+    parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu"], default="auto", help="(default auto)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a config key, in JSON or as text; repeatable"
+    )
+    parser.set_defaults(handler=_train)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from bsm_core.runtime.memory import starting
+
+    with starting():
+        from bsm_core.training import train
+        from bsm_core.training.training_config import read_config_file
+
+    config = read_config_file(arguments.config) | dict(map(key_and_value, arguments.set))
+    train(config, arguments.data, arguments.output, validation=arguments.validation, accelerator=arguments.accelerator)
+
+
+def key_and_value(text: str) -> tuple[str, Any]:
+    """A config key and its value, from ``KEY=VALUE``; the value is JSON, or text where it is not."""
+    key, found, value = text.partition("=")
+    if not (key and found):
+        raise UsageError(f"--set {text!r} cannot be used", fix="write KEY=VALUE, for example --set max_epochs=5")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

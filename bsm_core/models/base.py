@@ -1,0 +1,202 @@
+"""The base class of every model class.
+
+A model class is a :class:`~lightning.pytorch.LightningModule` whose ``forward`` turns a batch into logits. Loss,
+optimiser, schedule and prediction stand here, once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from bsm_core.errors import BSMError, ConfigError, ModelFailedError
+from bsm_core.models.batch import Batch, TokenBudget
+from bsm_core.models.model_config import ModelConfig
+from bsm_core.plugins.discovery import Component
+from bsm_core.runtime.validation import validated
+
+_ROWS_NAMED = 10
+"""How many rows without a number an error names."""
+
+
+class ModelBase(pl.LightningModule):
+    """Base of all model classes: ``forward(batch) -> logits [rows, num_classes]``.
+
+    Attributes:
+        Config: The class's own keys, a subclass of :class:`ModelConfig`.
+        optional_state: State dict keys an artifact may lack.
+        example_config: Config keys that :mod:`bsm_core.testing` builds the model with, beside those of its own.
+        token_budget: Tokens the encoder may see at once; ``batch_size`` chunks of ``max_sen_len`` tokens.
+        component: What an artifact found the class by, for errors; None for a model that was built by hand.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = ModelConfig
+    optional_state: ClassVar[Collection[str]] = ("class_weights_tensor", "loss_op.weight")
+    example_config: ClassVar[Mapping[str, Any]] = {}
+    class_weights_tensor: Tensor
+    component: Component | None = None
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        weights = torch.tensor(config.class_weights or [1.0] * config.num_classes)
+        self.register_buffer("class_weights_tensor", weights)
+        self.loss_op = nn.CrossEntropyLoss(weight=weights.clone())
+        self.token_budget = TokenBudget(config.batch_size * config.max_sen_len)
+
+    @classmethod
+    def from_config(cls, values: Mapping[str, Any], *, where: str = "config") -> Self:
+        """Build the model, with fresh weights, from an artifact's config.
+
+        Raises:
+            ConfigError: Keys are missing or wrong; it names all of them.
+        """
+        return cls(validated(cls.Config, {k: v for k, v in values.items() if v is not None}, where=where))
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, float ``[rows, num_classes]``. A row's logits must not depend on the other rows."""
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch without waiting, from page-locked memory; Lightning by itself waits for what is no tensor."""
+        return batch.to(device, non_blocking=True)
+
+    def predict_step(self, batch: Batch, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
+        """Class probabilities, float64 ``[rows, num_classes]``; of two classes, the first is one minus the second.
+
+        Raises:
+            ModelFailedError: ``forward`` raises, gives something other than logits of that shape, or leads to
+                probabilities that are no numbers.
+        """
+        if batch.rows == 0:
+            return torch.empty(0, self.config.num_classes, dtype=torch.float64)
+        with self._named_in_errors():
+            logits = self._checked_logits(self(batch), batch.rows)
+            probabilities = logits.double().softmax(dim=-1)
+            if self.config.num_classes == 2:
+                probabilities[:, 0] = 1 - probabilities[:, 1]
+            self._check_finite(probabilities, batch)
+        return probabilities
+
+    @contextmanager
+    def _named_in_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (BSMError, torch.OutOfMemoryError):
+            raise
+        except StopIteration as error:  # with a cause contextlib lets it through, and it ends Lightning's epoch
+            raise self._failed(error) from None
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> ModelFailedError:
+        return self._failure(
+            f"failed: {type(error).__name__}: {error}",
+            details=_own_line(error, self),
+            fix="correct the model class, or the artifact where it does not suit the class",
+        )
+
+    def _checked_logits(self, logits: Any, rows: int) -> Tensor:
+        wanted = [rows, self.config.num_classes]
+        if isinstance(logits, Tensor) and logits.is_floating_point() and list(logits.shape) == wanted:
+            return logits
+        given = f"a {type(logits).__name__}"
+        if isinstance(logits, Tensor):
+            given = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
+        raise self._failure(
+            f"gave {given} for logits, not floats {wanted}",
+            fix="forward must give [rows, num_classes], a row of logits for every row of the batch",
+        )
+
+    def _check_finite(self, probabilities: Tensor, batch: Batch) -> None:
+        bad = (~probabilities.isfinite()).any(dim=1).nonzero().flatten().tolist()
+        if bad:
+            named = [*map(repr, batch.names(bad[:_ROWS_NAMED])), *(["..."] if len(bad) > _ROWS_NAMED else [])]
+            raise self._failure(
+                f"gave probabilities that are no numbers for {len(bad)} of {batch.rows} rows",
+                details=[f"rows: {', '.join(named)}"],
+                fix="look for numbers far out in these rows, and for weights that are no numbers",
+            )
+
+    def _failure(self, what: str, *, fix: str, details: Sequence[str] = ()) -> ModelFailedError:
+        cls, component = type(self), self.component
+        name = component.name if component else cls.__name__
+        where = f"{component.target} of {component.provider}" if component else f"{cls.__module__}:{cls.__qualname__}"
+        return ModelFailedError(f"model class {name!r} {what}", where=where, details=details, fix=fix)
+
+    def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
+        """Start one part of the model from pretrained weights, before training; override it where there is such a part.
+
+        Args:
+            key: The config key that describes the part: ``"text_encoder"``, ``"primary_text_encoder"``,
+                ``"secondary_text_encoder"``, or ``"embedding_mat"``.
+            state: Of an encoder, the state dict of the transformers model; of an embedding matrix, ``"weight"``, float
+                ``[vocabulary, dimensions]``.
+
+        Raises:
+            ConfigError: The class has no such part, or the weights do not fit it.
+        """
+        raise ConfigError(
+            f"model class {type(self).__name__} takes no pretrained weights",
+            where=f"config.{key}",
+            fix="leave the key out, or override load_pretrained in the model class",
+        )
+
+    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+        """The parameters that learn at ``encoder_lr``: those of the parts that :meth:`load_pretrained` starts."""
+        return ()
+
+    def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
+        """Cross entropy with the class weights.
+
+        Raises:
+            ModelFailedError: ``forward`` raises, or gives something other than logits of that shape.
+        """
+        with self._named_in_errors():
+            loss: Tensor = self.loss_op(self._checked_logits(self(batch), batch.rows), batch.labels)
+        self.log("train_loss", loss, batch_size=batch.rows)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
+        """Class probabilities, as :meth:`predict_step` gives them; metrics are the training job's."""
+        return self.predict_step(batch)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW without decay on biases and norms; linear warm-up and decay where ``run_scheduler``.
+
+        Encoders learn at ``encoder_lr``, the rest at ``lr`` (discriminative fine-tuning: Howard and Ruder, 2018,
+        arXiv:1801.06146).
+        """
+        config, encoders = self.config, set(map(id, self.encoder_parameters()))
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter in filter(lambda p: p.requires_grad, self.parameters()):
+            lr = config.encoder_lr if config.encoder_lr and id(parameter) in encoders else config.lr
+            decay = config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((lr, decay), []).append(parameter)
+        options = [{"params": found, "lr": lr, "weight_decay": decay} for (lr, decay), found in groups.items()]
+        optimizer = torch.optim.AdamW(options, eps=config.adam_epsilon)
+        if not self.config.run_scheduler:
+            return optimizer
+        from transformers import get_linear_schedule_with_warmup
+
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
+            optimizer, self.config.warmup_steps, steps
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _own_line(error: Exception, model: ModelBase) -> list[str]:
+    """The last line of the model class's own file that the error came through."""
+    code = getattr(inspect.unwrap(type(model).forward), "__code__", None)
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if code and frame.filename == code.co_filename]
+    return [f"line {own[-1].lineno} of {Path(own[-1].filename).name}, in {own[-1].name}"] if own else []

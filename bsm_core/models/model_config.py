@@ -1,0 +1,48 @@
+"""Config keys that every model class has."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+
+def count_classes(values: dict[str, Any]) -> dict[str, Any]:
+    """Make ``is_binary`` and ``num_classes`` agree: binary is two classes, and who says only how many says both."""
+    if "is_binary" not in values:
+        return {**values, "is_binary": values.get("num_classes", 2) == 2}
+    return {**values, "num_classes": 2} if values["is_binary"] in (True, "true") else values
+
+
+class ModelConfig(BaseModel):
+    """Config keys every model class has; a model class adds its own in a subclass. Other keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+    is_binary: bool = True
+    num_classes: PositiveInt = 2
+    class_weights: list[NonNegativeFloat] | None = None
+    max_sen_len: PositiveInt = 512
+    batch_size: PositiveInt = 32
+    lr: PositiveFloat = 2e-5
+    encoder_lr: PositiveFloat | None = None
+    weight_decay: NonNegativeFloat = 0.0
+    adam_epsilon: PositiveFloat = 1e-8
+    warmup_steps: NonNegativeInt = 0
+    run_scheduler: bool = True
+
+    _classes = model_validator(mode="before")(count_classes)
+
+    @model_validator(mode="after")
+    def _weigh_each_class(self) -> Self:
+        if self.class_weights and len(self.class_weights) != self.num_classes:
+            raise ValueError(f"class_weights has {len(self.class_weights)} values for {self.num_classes} classes")
+        return self

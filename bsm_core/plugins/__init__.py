@@ -1,0 +1,1 @@
+"""Plugins: the contract, discovery, loading, the registry of names, hooks, listing, scaffolding."""

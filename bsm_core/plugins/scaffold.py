@@ -1,0 +1,84 @@
+"""A new plugin from nothing: ``bsm plugins new`` writes a package whose tests pass at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+from bsm_core.errors import UsageError
+from bsm_core.plugins.discovery import canonical
+from bsm_core.plugins.hookspecs import CONTRACT
+from bsm_core.plugins.registry import Registry
+
+PluginKind = Literal["step", "model"]
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")  # of the packaging standards (PEP 508)
+_TAKEN = ("conftest", "setup", "bsm")
+_MODULE = re.compile(r"[a-z][a-z0-9_]*")
+_FIX = "choose a name such as 'acme-shout': letters, digits and hyphens, of which the first is a letter"
+
+
+def new_plugin(kind: PluginKind, name: str, folder: Path | None, registry: Registry) -> list[Path]:
+    """Write a package with one text step or model class, a test of it, and nothing else.
+
+    Args:
+        kind: ``"step"`` or ``"model"``.
+        name: Name of the distribution, ``"acme-shout"``; module and component are then called ``acme_shout``.
+        folder: A new folder for it; a folder of that name where None.
+        registry: The installed plugins, whose names are taken.
+
+    Returns:
+        The files, in order.
+
+    Raises:
+        UsageError: The folder is there or cannot be written, the name cannot be used, or an installed plugin or module
+            has it already.
+    """
+    values = _values(name)
+    _require_free(values["component"], registry)
+    folder = Path(name) if folder is None else folder
+    templates = resources.files("bsm_core") / "templates" / kind
+    try:
+        folder.mkdir(parents=True)
+        written = []
+        for template in sorted(templates.iterdir(), key=lambda file: file.name):
+            path = folder / template.name.removesuffix(".in").replace("module", values["module"])
+            path.write_text(Template(template.read_text("utf-8")).substitute(values), "utf-8")
+            written.append(path)
+    except FileExistsError:
+        raise UsageError(f"{folder} is there already", fix="name a new folder with --output") from None
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}", fix="name another with --output") from error
+    return written
+
+
+def _values(name: str) -> Mapping[str, str]:
+    """What the templates are filled with."""
+    module = canonical(name).replace("-", "_")
+    if not (_DISTRIBUTION.fullmatch(name) and _MODULE.fullmatch(module)):
+        raise UsageError(f"{name!r} is no name for a plugin", fix=_FIX)
+    if module in _TAKEN or module.startswith("test_") or module.endswith("_test"):
+        raise UsageError(f"{name!r} is no name for a plugin: pytest or the installer takes it for its own", fix=_FIX)
+    if keyword.iskeyword(module):
+        raise UsageError(f"{name!r} is no name for a plugin: {module!r} is a word of Python", fix=_FIX)
+    return {
+        "distribution": name,
+        "module": module,
+        "component": module,
+        "class_name": "".join(part.capitalize() for part in module.split("_")),
+        "contract": str(CONTRACT),
+    }
+
+
+def _require_free(name: str, registry: Registry) -> None:
+    """Neither a plugin nor a module of that name is installed."""
+    for component in registry.components:
+        if component.name == name:
+            raise UsageError(f"{name!r} is taken: {component.provider} provides it", fix="choose another name")
+    if importlib.util.find_spec(name) is not None:
+        raise UsageError(f"{name!r} is taken: a module of that name is installed", fix="choose another name")

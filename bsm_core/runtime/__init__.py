@@ -1,0 +1,1 @@
+"""Services of a running process: log lines, profile, memory, child processes, library versions."""

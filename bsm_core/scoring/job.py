@@ -1,0 +1,73 @@
+"""One job from its settings to its markers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bsm_core.artifact import read_config, unpacked
+from bsm_core.errors import BSMError, UsageError
+from bsm_core.plugins.hookspecs import Committed
+from bsm_core.scoring.engines import ranks
+from bsm_core.scoring.engines.devices import plan_devices
+from bsm_core.scoring.engines.local import Job
+from bsm_core.scoring.settings import Settings
+from bsm_core.scoring.sink import Sink
+
+log = logging.getLogger("bsm")
+
+
+def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
+    """Score a table with an artifact, from file to file.
+
+    Args:
+        flags: Settings by field name; None means not given.
+        env: Environment variables.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: The settings cannot be used; nothing was touched.
+        BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
+    """
+    settings = Settings.resolve(flags, env)
+    _check_places(settings.data_dir, settings.output_dir)
+    sink = Sink(settings.output_dir)
+    try:
+        sink.begin()
+        return _run(settings, flags, env)
+    except BaseException as error:
+        sink.fail(error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}")
+        raise
+
+
+def _check_places(data: Path, output: Path) -> None:
+    """The predictions of one run must not be data of the next."""
+    if data.is_dir() and output.resolve().is_relative_to(data.resolve()):
+        raise UsageError(
+            "the output folder is inside the data folder", where=str(output), fix="choose another --output-dir"
+        )
+
+
+def _run(settings: Settings, flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
+    began = time.time()
+    with unpacked(settings.model_dir) as folder:
+        settings = Settings.resolve(flags, env, read_config(folder))
+        plan = plan_devices(settings, torch.cuda.device_count())
+        if plan.warning:
+            log.warning("%s", plan.warning)
+        log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, plan)
+        committed, used = ranks.run(Job(settings, folder, began), plan)
+    seconds = time.time() - began
+    log.info(
+        "%s rows in %.1f s (%s rows/s) on %s, device asked for: %s",
+        f"{committed.rows:,}", seconds, f"{committed.rows / seconds:,.0f}", used, settings.device,
+    )  # fmt: skip
+    log.info("predictions: %s", committed.path)
+    return committed

@@ -1,0 +1,206 @@
+"""An artifact checks itself: its check rows must score here as they did when it was packed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from bsm_core.artifact import Artifact
+from bsm_core.artifact.check_rows import SELF_CHECK, CheckRows, corrupt, write_check_rows
+from bsm_core.errors import DataError, ModelFailedError, SelfCheckError
+from bsm_core.models.batch import TextBatch
+from bsm_core.models.encoder import Encoder
+from bsm_core.plugins.registry import Registry
+from bsm_core.predictor import Predictor, table_columns
+from bsm_core.preprocess.dataset import text_values
+from bsm_core.runtime.versions import installed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS = 8
+"""How many rows are stored."""
+TOLERANCES = {"float64": 1e-4, "float32": 1e-4, "tf32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int8": 0.1}
+"""How far off a probability may be, by precision; one that is not here counts as the loosest."""
+
+_LONG_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
+_FEATURES_NAMED = 5
+_FIX = (
+    "bring the artifact, or what differs, back to what it was; where the change is meant, `bsm pack MODEL_DIR NEW"
+    " --data TABLE` makes new check rows, and --no-self-check runs the artifact as it is"
+)
+
+
+def add_check(folder: Path, rows: pd.DataFrame | pa.Table, registry: Registry | None = None) -> None:
+    """Store the first :data:`ROWS` rows of a table in an artifact, with the probabilities it gives them.
+
+    Args:
+        folder: The artifact's folder; an earlier ``self_check.json`` in it is replaced.
+        rows: At least the columns that the artifact reads. Their cells are stored as text, and go where it goes.
+        registry: Where names are looked up; the process's own where None.
+
+    Raises:
+        MissingColumnsError: Columns are missing.
+        DataError: There are no rows, or they are too large; or a column is there more than once.
+        BSMError: The artifact cannot be loaded, or its model fails.
+    """
+    write_check_rows(folder, make(Predictor.load(Artifact.load(folder), registry=registry), rows))
+
+
+def make(predictor: Predictor, data: pd.DataFrame | pa.Table) -> CheckRows:
+    """Check rows of the first rows of a table; raises as :func:`add_check` does."""
+    return _scored(predictor, _as_text(predictor, data))
+
+
+def check(predictor: Predictor, then: CheckRows) -> float:
+    """Score check rows with the model as it is, on its device and in its precision.
+
+    Args:
+        predictor: The artifact's.
+        then: The artifact's check rows.
+
+    Returns:
+        The largest difference of a probability from what it was.
+
+    Raises:
+        SelfCheckError: The difference is more than the tolerance of the looser precision of then and now, or the model
+            fails.
+        CorruptArtifactError: The check rows lack columns, or have another number of classes.
+    """
+    require_fit(predictor, then)
+    try:
+        now = _scored(predictor, then.rows)
+    except ModelFailedError as error:
+        what = f"the artifact's check rows cannot be scored here: {error.what}"
+        raise SelfCheckError(
+            what, where=error.where, details=[*error.details, *_changed_versions(then)], fix=_FIX
+        ) from error
+    differences = np.abs(np.subtract(now.probabilities, then.probabilities))
+    row, column = np.unravel_index(differences.argmax(), differences.shape)
+    largest = float(differences[row, column])
+    precision = max(then.precision, now.precision, key=tolerance)
+    if largest <= tolerance(precision):
+        return largest
+    gives, gave = now.probabilities[row][column], then.probabilities[row][column]
+    raise SelfCheckError(
+        "the artifact gives other probabilities here than when it was packed: "
+        f"row {row}, {predictor.probability_names[column]} {gives:.6g} instead of {gave:.6g}, off by {largest:.3g} "
+        f"(tolerance {tolerance(precision)} for {precision})",
+        where=SELF_CHECK,
+        details=[*_causes(then, now), *_changed_versions(then)],
+        fix=_FIX,
+    )
+
+
+def tolerance(precision: str) -> float:
+    """How far off a probability may be in that precision."""
+    return TOLERANCES.get(precision, max(TOLERANCES.values()))
+
+
+def precision_of(model: nn.Module) -> str:
+    """The loosest precision among the model's parameters and what its encoders are computed in.
+
+    float32 on a GPU is ``"tf32"``: convolutions and recurrent layers there round their inputs to it by default.
+    """
+    dtypes = {str(p.dtype).removeprefix("torch."): p.device.type for p in model.parameters() if p.is_floating_point()}
+    if "cuda" in dtypes.values() and "float32" in dtypes:
+        dtypes["tf32"] = "cuda"
+    encoders = {_LONG_NAMES[m.backend.precision] for m in model.modules() if isinstance(m, Encoder)}
+    return max(sorted({*dtypes, *encoders}), key=tolerance, default="float32")
+
+
+def _scored(predictor: Predictor, rows: Sequence[Mapping[str, str | None]]) -> CheckRows:
+    """The rows with what this predictor makes of them; what is odd about them is no finding of the run."""
+    preprocessor, model = predictor.preprocessor, predictor.model
+    batch = predictor.check_batch(rows)
+    with torch.inference_mode():
+        probabilities = model.predict_step(batch.to(model.device))
+    return CheckRows(
+        precision=precision_of(model),
+        device=model.device.type,
+        versions=installed(),
+        rows=[dict(row) for row in rows],
+        probabilities=probabilities.tolist(),
+        tokens={column: _digest(text) for column, text in batch.texts.items()},
+        features=dict(zip(preprocessor.config.tab_field_list, batch.features.T.tolist(), strict=True)),
+    )
+
+
+def _digest(text: TextBatch) -> str:
+    """SHA-256 of the token ids by row and chunk, however a batch arranges them."""
+    tokens = text.tokens.tolist()
+    chunks = [tokens[start:stop] for start, stop in pairwise(text.chunk_offsets.tolist())]
+    ids = iter(text.chunk_ids.tolist())
+    rows = [[chunks[chunk] for chunk in islice(ids, length)] for length in text.row_lengths.tolist()]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _as_text(predictor: Predictor, data: pd.DataFrame | pa.Table) -> list[dict[str, str | None]]:
+    """The first rows as the text that a CSV file would have, or null where a cell is missing."""
+    columns, _ = table_columns(data, predictor.preprocessor.wanted)
+    if not len(data):
+        raise DataError("there are no rows to check the artifact with", fix="give a table that has some")
+    texts = {field.column for field in predictor.preprocessor.config.text_fields}
+    cells: dict[str, list[str | None]] = {}
+    for name, column in columns.items():
+        first: Any = column[:ROWS]
+        typed = first.to_pylist() if isinstance(first, pa.Array | pa.ChunkedArray) else first
+        cells[name] = [_cell(value) for value in (text_values(first)[0] if name in texts else typed)]
+    return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
+
+
+def _cell(value: Any) -> str | None:
+    import pandas as pd
+
+    if pd.isna(value) is True:
+        return None
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def require_fit(predictor: Predictor, then: CheckRows) -> None:
+    """Check rows have the columns and the classes of the model.
+
+    Raises:
+        CorruptArtifactError: They have not.
+    """
+    wanted, classes = predictor.preprocessor.wanted, predictor.model.config.num_classes
+    problems = [f"no column {name!r}, wanted by {key}" for name, key in wanted.items() if name not in then.rows[0]]
+    if (stored := len(then.probabilities[0])) != classes:
+        problems.append(f"probabilities of {stored} classes, the model has {classes}")
+    if problems:
+        raise corrupt(problems)
+
+
+def _causes(then: CheckRows, now: CheckRows) -> Iterator[str]:
+    """A line for each place where then and now part, in the order a row takes."""
+    tokens = [column for column, digest in now.tokens.items() if then.tokens.get(column) != digest]
+    for column in tokens:
+        yield f"tokens of {column!r} differ: the tokenizer or its text steps are not those of the artifact"
+    features = [name for name, values in now.features.items() if then.features.get(name) != values]
+    if features:
+        named = ", ".join(map(repr, features[:_FEATURES_NAMED])) + (", ..." if features[_FEATURES_NAMED:] else "")
+        yield f"features differ: {named}: the risk tables or imputation values are not those of the artifact"
+    elif list(then.features) != list(now.features):
+        yield "features are others, or stand in another order: tab_field_list is not that of the artifact"
+    elif not tokens:
+        yield "tokens and features are the same: the weights, the model class or a library are not"
+    if (now.precision, now.device) != (then.precision, then.device):
+        yield f"{now.precision} on {now.device}, was {then.precision} on {then.device}"
+
+
+def _changed_versions(then: CheckRows) -> list[str]:
+    now = installed()
+    return [
+        f"{name} {now.get(name, 'none')}, was {then.versions.get(name, 'none')}"
+        for name in {**now, **then.versions}
+        if now.get(name) != then.versions.get(name)
+    ]

@@ -1,0 +1,205 @@
+"""An artifact's config: defaults, aliases, forms of a step list, and every wrong key at once."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, Field
+
+from bsm_core import ArtifactConfig
+from bsm_core.artifact.config import StepSpec
+from bsm_core.errors import ConfigError
+from bsm_core.runtime.validation import validated
+
+FULL = ["dialogue_splitter", "html_normalizer", "emoji_remover", "text_normalizer", "dialogue_chunker", "tokenizer"]
+MINIMAL = ["dialogue_splitter", "text_normalizer", "dialogue_chunker", "tokenizer"]
+
+
+def config(**values: object) -> ArtifactConfig:
+    return ArtifactConfig.from_mapping({"model_class": "bert", **values}, where="model_artifacts.pth")
+
+
+def problems(**values: object) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        config(**values)
+    assert caught.value.where == "model_artifacts.pth"
+    return caught.value.details
+
+
+DEFAULTS = {
+    "text_name": None,
+    "primary_text_name": None,
+    "secondary_text_name": None,
+    "text_processing_steps": [StepSpec(name) for name in FULL],
+    "primary_text_processing_steps": [StepSpec(name) for name in FULL],
+    "secondary_text_processing_steps": [StepSpec(name) for name in MINIMAL],
+    "tab_field_list": [],
+    "cat_field_list": [],
+    "is_binary": True,
+    "num_classes": 2,
+    "max_sen_len": 512,
+    "chunk_trancate": False,
+    "max_total_chunks": 5,
+    "batch_size": None,
+    "tokenizer": None,
+    "text_input_ids_key": "input_ids",
+    "text_attention_mask_key": "attention_mask",
+}
+
+
+def test_the_defaults_of_the_contract():
+    assert config().as_mapping() == {"model_class": "bert", **DEFAULTS}
+
+
+@pytest.mark.parametrize("key", [*DEFAULTS, "chunk_truncate"])
+def test_null_is_the_default(key):
+    assert config(**{key: None}) == config()
+
+
+def test_two_configs_do_not_share_a_default():
+    config().tab_field_list.append("x")
+    assert config().tab_field_list == []
+
+
+def test_every_wrong_key_at_once():
+    found = problems(
+        model_class=3,
+        max_sen_len=0,
+        num_classes=2.5,
+        tab_field_list="age",
+        cat_field_list=["a", 1],
+        is_binary="maybe",
+        text_processing_steps=["tokenizer", 7, {"params": {}}],
+        chunk_trancate="x",
+    )
+    assert sorted(line.split(":")[0] for line in found) == [
+        "cat_field_list.1", "chunk_trancate", "is_binary", "max_sen_len", "model_class", "num_classes",
+        "tab_field_list", "text_processing_steps.1", "text_processing_steps.2",
+    ]  # fmt: skip
+    assert "max_sen_len: Input should be greater than 0 (it is 0)" in found
+    assert 'text_processing_steps.1: a step is a name, or {"name": ..., <its parameters>} (it is 7)' in found
+
+
+def test_a_long_value_is_cut_short_and_a_problem_is_said_once():
+    (line,) = problems(max_sen_len=list(range(1000)))
+    shown = line.partition("(it is ")[2]
+    assert shown.startswith("[0, 1, 2,")
+    assert shown.endswith("...)")
+    assert len(shown) == 81
+
+    class Twice(BaseModel):
+        first: int = Field(validation_alias="size")
+        second: int = Field(validation_alias="size")
+
+    with pytest.raises(ConfigError, match="1 problem") as caught:
+        validated(Twice, {"size": "x"}, where="config")
+    assert len(caught.value.details) == 1
+
+
+@pytest.mark.parametrize("values", [{}, {"model_class": None}])
+def test_a_config_without_a_model_class(values):
+    with pytest.raises(ConfigError) as caught:
+        ArtifactConfig.from_mapping(values, where="x")
+    assert str(caught.value) == (
+        "1 problem(s) in the config of the artifact (x)\n  model_class: missing\n  To fix: correct these keys in "
+        "hyperparameters.json or model_artifacts.pth and pack the artifact again"
+    )
+
+
+@pytest.mark.parametrize("key", ["chunk_trancate", "chunk_truncate"])
+def test_both_spellings_of_chunk_trancate(key):
+    made = config(**{key: True})
+    assert made.chunk_trancate is True
+    assert made.as_mapping()["chunk_trancate"] is True
+    assert problems(**{key: "x"})[0].startswith(f"{key}: ")
+
+
+def test_the_spelling_of_existing_artifacts_wins():
+    assert config(chunk_trancate=False, chunk_truncate=True).chunk_trancate is False
+    assert config(chunk_trancate=True, chunk_truncate=False).chunk_trancate is True
+
+
+def test_the_forms_of_a_step():
+    steps = ["a", {"name": "b"}, {"name": "c", "max_sen_len": 8, "unmarked": "drop"}, StepSpec("d", {"x": 1})]
+    assert config(text_processing_steps=steps).text_processing_steps == [
+        StepSpec("a"),
+        StepSpec("b"),
+        StepSpec("c", {"max_sen_len": 8, "unmarked": "drop"}),
+        StepSpec("d", {"x": 1}),
+    ]
+
+
+@pytest.mark.parametrize("entry", [3, None, ["a"], {}, {"name": 3}, {"step": "a"}])
+def test_what_is_no_step(entry):
+    (line,) = problems(text_processing_steps=["a", entry])
+    assert line == f'text_processing_steps.1: a step is a name, or {{"name": ..., <its parameters>}} (it is {entry!r})'
+
+
+def test_unknown_keys_are_kept():
+    values = {"lr": 2e-05, "kernel_size": [3, 5], "nothing": None, "text_fields": "mine"}
+    made = config(**values)
+    assert made.as_mapping()["lr"] == 2e-05
+    assert made.as_mapping()["kernel_size"] == [3, 5]
+    assert made.as_mapping()["text_fields"] == "mine"
+    assert made.text_fields == ()
+    assert "nothing" not in made.as_mapping()
+
+
+def test_a_key_that_is_no_text():
+    with pytest.raises(ConfigError, match="Keys should be strings"):
+        ArtifactConfig.from_mapping({"model_class": "bert", 3: 4}, where="x")
+
+
+def test_numpy_scalars_and_text_of_numbers_are_read():
+    made = config(num_classes=np.int64(4), is_binary=np.bool_(False), batch_size="16")
+    assert (made.num_classes, made.is_binary, made.batch_size) == (4, False, 16)
+
+
+@pytest.mark.parametrize(
+    ("values", "fields"),
+    [
+        ({}, []),
+        ({"text_name": "chat"}, [("text_name", "chat", FULL)]),
+        ({"text_name": ""}, []),
+        ({"primary_text_name": "chat"}, [("primary_text_name", "chat", FULL)]),
+        (
+            {"primary_text_name": "chat", "secondary_text_name": "events", "text_name": "old"},
+            [("primary_text_name", "chat", FULL), ("secondary_text_name", "events", MINIMAL)],
+        ),
+        ({"text_name": "chat", "secondary_text_name": "events"}, [("text_name", "chat", FULL)]),
+        ({"text_name": "chat", "text_processing_steps": ["a"]}, [("text_name", "chat", ["a"])]),
+    ],
+)
+def test_the_text_fields(values, fields):
+    made = config(**values).text_fields
+    assert [(f.key, f.column, [step.name for step in f.steps]) for f in made] == fields
+    assert all(f.steps_key == f.key.replace("_name", "_processing_steps") for f in made)
+
+
+def test_two_text_fields_of_one_column():
+    assert problems(primary_text_name="chat", secondary_text_name="chat") == (
+        "primary_text_name and secondary_text_name are both 'chat'",
+    )
+
+
+def test_binary_with_more_classes():
+    assert config(is_binary=True, num_classes=5).num_classes == 2
+    assert config(is_binary=True, num_classes=1).num_classes == 2
+    assert config(is_binary=False, num_classes=5).num_classes == 5
+
+
+def test_a_config_does_not_change_and_pickles():
+    made = config(text_name="chat", text_processing_steps=[{"name": "a", "n": 1}], lr=0.1)
+    assert pickle.loads(pickle.dumps(made)) == made
+    with pytest.raises(ValueError, match="frozen"):
+        made.max_sen_len = 3
+
+
+def test_a_config_is_plain_json():
+    text = '{"model_class": "bert", "text_processing_steps": ["a", {"name": "b", "n": [1]}], "batch_size": null}'
+    made = ArtifactConfig.from_mapping(json.loads(text), where="hyperparameters.json")
+    assert made.text_processing_steps == [StepSpec("a"), StepSpec("b", {"n": [1]})]
+    assert made.batch_size is None

@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import stat
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bsm_core.artifact.untrusted.archive import Limits, unpacked
+from bsm_core.errors import ArtifactError, CorruptArtifactError, MissingArtifactFilesError, UnsafeArtifactError
+
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def member(name: str, data: bytes = b"x", kind: bytes = tarfile.REGTYPE, **attributes: object) -> Member:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(data)
+    for key, value in attributes.items():
+        setattr(info, key, value)
+    return info, data
+
+
+def archive(path: Path, *members: Member | str, tail: bytes = b"") -> Path:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
+        for item in members:
+            info, data = member(item) if isinstance(item, str) else item
+            tar.addfile(info, io.BytesIO(data))
+    path.write_bytes(gzip.compress(plain.getvalue() + tail))
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "model.tar.gz"
+
+
+# What is to be unpacked
+
+
+def test_a_plain_folder_is_used_where_it_is(tmp_path):
+    (tmp_path / "model.pth").write_bytes(b"x")
+    with unpacked(tmp_path) as folder:
+        assert folder == tmp_path
+
+
+def test_an_archive_in_the_folder_wins_over_the_files_beside_it(target):
+    archive(target, member("model.pth", b"from the archive"))
+    (target.parent / "model.pth").write_bytes(b"beside it")
+    with unpacked(target.parent) as folder:
+        assert (folder / "model.pth").read_bytes() == b"from the archive"
+
+
+@pytest.mark.parametrize("name", ["model.tar.gz", "other.tgz"])
+def test_an_archive_may_be_named_itself(tmp_path, name):
+    with unpacked(archive(tmp_path / name, "./a", "b/c")) as f:
+        assert names(f) == ["a", "b/c"]
+
+
+def test_a_single_top_level_folder_is_stepped_into(target):
+    archive(target, member("artifact", b"", tarfile.DIRTYPE), "artifact/model.pth", "artifact/tokenizer/t.json", "._x")
+    with unpacked(target) as folder:
+        assert names(folder) == ["model.pth", "tokenizer/t.json"]
+
+
+def test_two_top_level_entries_are_left_as_they_are(target):
+    with unpacked(archive(target, "tokenizer/t.json", "model.pth")) as folder:
+        assert names(folder) == ["model.pth", "tokenizer/t.json"]
+
+
+def test_the_dot_folder_and_folders_listed_late_or_twice_are_fine(target):
+    dot, sub = member("./", b"", tarfile.DIRTYPE), member("./sub", b"", tarfile.DIRTYPE)
+    with unpacked(archive(target, dot, "sub/a", sub, sub, "b")) as folder:
+        assert names(folder) == ["b", "sub/a"]
+
+
+def test_nothing_there_is_an_error_that_names_the_path(tmp_path):
+    with pytest.raises(MissingArtifactFilesError, match="nowhere"), unpacked(tmp_path / "nowhere"):
+        pass
+
+
+def test_the_folder_is_private_and_goes_afterwards(target):
+    executable = member("run", b"#!/bin/sh\n", mode=0o6777)
+    with unpacked(archive(target, executable, "sub/a")) as folder:
+        kept = folder
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / "sub").stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / "run").stat().st_mode) == 0o600
+    assert not kept.exists()
+
+
+def test_the_folder_goes_after_an_error_too(target, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    with pytest.raises(UnsafeArtifactError), unpacked(archive(target, "ok", "../evil")):
+        pass
+    assert list(scratch.iterdir()) == []
+
+
+def test_nothing_is_written_beside_the_archive(target):
+    archive(target, "a")
+    with unpacked(target.parent):
+        assert names(target.parent) == ["model.tar.gz"]
+
+
+def test_unpacking_needs_no_torch():
+    package = "bsm_core.artifact.untrusted"
+    code = f"import sys, {package}.archive, {package}.safe_pickle; print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
+
+
+# Names that leave the folder or mean two things
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "//etc/passwd", "../evil", "a/../../evil", "a/..", "..", "./../evil"],
+)
+def test_absolute_and_climbing_names_are_refused(target, name):
+    with (
+        pytest.raises(UnsafeArtifactError, match="leaves the artifact's folder") as caught,
+        unpacked(archive(target, "ok", name)),
+    ):
+        pass
+    assert repr(name) in str(caught.value)
+    assert not (target.parent / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["C:/evil", "c:evil", "..\\evil", "a\\b", "\\\\host\\share", "a\nb", "a\x1b[2Jb", "\udcff"]
+)
+def test_names_that_systems_read_differently_are_refused(target, name):
+    with (
+        pytest.raises(UnsafeArtifactError, match="not every system reads alike") as caught,
+        unpacked(archive(target, name)),
+    ):
+        pass
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [".", "./", "/"])
+def test_a_file_without_a_name_is_refused(target, name):
+    with pytest.raises(UnsafeArtifactError), unpacked(archive(target, member(name))):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("a", "a"),
+        ("a", "./a"),
+        ("a/b", "a//b"),
+        ("model.pth", "MODEL.pth"),
+        ("Sub/a", "sub/b"),
+        ("straße", "STRASSE"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("a", "a/b"),
+        ("a/b", "a"),
+    ],
+)
+def test_a_second_member_in_the_same_place_is_refused(target, first, second):
+    with (
+        pytest.raises(UnsafeArtifactError, match="takes the place of") as caught,
+        unpacked(archive(target, first, second)),
+    ):
+        pass
+    assert repr(second) in str(caught.value)
+
+
+# Things that are no plain files
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (tarfile.SYMTYPE, "symbolic link"),
+        (tarfile.LNKTYPE, "hard link"),
+        (tarfile.CHRTYPE, "character device"),
+        (tarfile.BLKTYPE, "block device"),
+        (tarfile.FIFOTYPE, "fifo"),
+        (tarfile.CONTTYPE, "contiguous file"),
+        (b"Z", "unknown type"),
+    ],
+)
+def test_anything_but_files_and_folders_is_refused(target, kind, what):
+    link = member("thing", b"", kind, linkname="/etc/passwd")
+    with (
+        pytest.raises(UnsafeArtifactError, match="neither a plain file nor a folder") as caught,
+        unpacked(archive(target, link)),
+    ):
+        pass
+    assert "'thing'" in str(caught.value), what
+
+
+def test_a_file_is_not_written_through_a_link(target, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link = member("sub", b"", tarfile.SYMTYPE, linkname=str(outside))
+    with pytest.raises(UnsafeArtifactError, match="'sub'"), unpacked(archive(target, link, "sub/evil")):
+        pass
+    assert list(outside.iterdir()) == []
+
+
+def test_sparse_files_are_refused(target):
+    sparse = member("sparse", b"", pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 40)})
+    with pytest.raises(UnsafeArtifactError, match="neither a plain file"), unpacked(archive(target, sparse)):
+        pass
+
+
+# Archives that are too much
+
+
+def test_too_many_members_are_refused(target):
+    many = archive(target, *(f"f{i}" for i in range(6)))
+    with pytest.raises(UnsafeArtifactError, match="more than 5 members"), unpacked(many, Limits(members=5)):
+        pass
+    with unpacked(many, Limits(members=6)) as folder:
+        assert len(names(folder)) == 6
+
+
+def test_too_large_a_whole_is_refused(target):
+    big = archive(target, *(member(f"f{i}", os.urandom(60_000)) for i in range(4)))
+    with pytest.raises(UnsafeArtifactError, match="more than 200,000 bytes"), unpacked(big, Limits(size=200_000)):
+        pass
+
+
+def test_too_large_a_member_is_refused_by_its_header_alone(target):
+    lying = member("huge", b"", pax_headers={"size": str(1 << 50)})
+    with pytest.raises(UnsafeArtifactError, match="'huge' claims"), unpacked(archive(target, lying)):
+        pass
+
+
+def test_a_bomb_is_refused_by_its_ratio(target):
+    bomb = archive(target, member("zeros", bytes(2_000_000)))
+    limits = Limits(ratio=50, free=100_000)
+    with pytest.raises(UnsafeArtifactError, match="compressed more than 50 times"), unpacked(bomb, limits):
+        pass
+    with unpacked(bomb) as folder:  # small enough for its ratio not to matter
+        assert (folder / "zeros").stat().st_size == 2_000_000
+
+
+def test_a_header_is_not_a_way_into_memory(target):
+    fat = member("a", pax_headers={"comment": "x" * 300_000})
+    with pytest.raises(UnsafeArtifactError, match="header"), unpacked(archive(target, fat), Limits(header=100_000)):
+        pass
+
+
+def test_padding_behind_the_end_counts_too(target):
+    padded = archive(target, "a", tail=bytes(2_000_000))
+    with pytest.raises(UnsafeArtifactError, match="holds more than"), unpacked(padded, Limits(size=1_000_000)):
+        pass
+
+
+# Damage
+
+
+def test_a_file_that_is_no_archive_is_corrupt(target):
+    target.write_bytes(b"not an archive")
+    with pytest.raises(CorruptArtifactError, match=r"model\.tar\.gz is damaged"), unpacked(target):
+        pass
+
+
+def test_an_empty_file_is_corrupt(target):
+    target.write_bytes(b"")
+    with pytest.raises(CorruptArtifactError), unpacked(target):
+        pass
+
+
+@settings(max_examples=40, deadline=None)
+@given(part=st.floats(0, 0.999))
+def test_an_archive_cut_short_anywhere_is_corrupt(tmp_path_factory, part):
+    path = archive(tmp_path_factory.mktemp("cut") / "model.tar.gz", member("a", os.urandom(3000)), "b")
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    with pytest.raises(CorruptArtifactError), unpacked(path):
+        pass
+
+
+def test_a_wrong_checksum_in_gzip_is_corrupt(target):
+    data = bytearray(archive(target, "a").read_bytes())
+    data[-8] ^= 1  # the CRC
+    target.write_bytes(data)
+    with pytest.raises(CorruptArtifactError, match="CRC"), unpacked(target):
+        pass
+
+
+def _plain(*members: str) -> bytearray:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
+        for name in members:
+            tar.addfile(member(name)[0], io.BytesIO(b"x"))
+    return bytearray(plain.getvalue())
+
+
+def test_a_damaged_second_header_is_not_the_end_of_the_archive(target):
+    plain = _plain("a", "b")
+    plain[1024 + 3] ^= 1
+    target.write_bytes(gzip.compress(plain))
+    with pytest.raises(CorruptArtifactError, match="bad checksum"), unpacked(target):
+        pass
+
+
+def test_an_archive_without_an_end_is_corrupt(target):
+    target.write_bytes(gzip.compress(bytes(_plain("a")[:1024])))
+    with pytest.raises(CorruptArtifactError), unpacked(target):
+        pass
+
+
+def test_data_behind_the_end_is_corrupt(target):
+    archive(target, "a", tail=bytes(_plain("hidden")))
+    with pytest.raises(CorruptArtifactError, match="behind the end"), unpacked(target):
+        pass
+
+
+def test_a_negative_size_is_no_endless_loop(target):
+    plain = _plain("a", "b")
+    plain[124:136] = b"\xff" * 11 + b"\x00"  # base-256, negative
+    plain[148:156] = b" " * 8
+    plain[148:156] = b"%06o\0 " % sum(plain[:512])
+    target.write_bytes(gzip.compress(plain))
+    with pytest.raises(ArtifactError), unpacked(target):
+        pass
+
+
+def test_a_full_disk_says_so(target, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bsm_core.artifact.untrusted.archive._Extraction._write", full)
+    with pytest.raises(ArtifactError, match="No space left on device") as caught, unpacked(archive(target, "a")):
+        pass
+    assert "TMPDIR" in str(caught.value)
+    assert not isinstance(caught.value, CorruptArtifactError)
+
+
+# The checksum beside it
+
+
+@pytest.mark.parametrize("form", ["{}", "{}\n", "{}  model.tar.gz\n", "{} *model.tar.gz", "{}  /build/model.tar.gz"])
+@pytest.mark.parametrize("upper", [False, True])
+def test_a_matching_checksum_is_accepted(target, form, upper):
+    archive(target, "a")
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    (target.parent / "model.tar.gz.sha256").write_text(form.format(digest.upper() if upper else digest))
+    with unpacked(target) as folder:
+        assert names(folder) == ["a"]
+
+
+def test_another_checksum_is_refused_before_anything_is_read(target):
+    target.write_bytes(b"no archive at all")
+    (target.parent / "model.tar.gz.sha256").write_text("0" * 64)
+    with pytest.raises(CorruptArtifactError, match="does not match") as caught, unpacked(target.parent):
+        pass
+    assert hashlib.sha256(b"no archive at all").hexdigest() in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "0" * 64 + "  other.tar.gz", "0" * 64 + "\n" + "1" * 64])
+def test_a_checksum_file_that_is_none_is_refused(target, text):
+    archive(target, "a")
+    (target.parent / "model.tar.gz.sha256").write_text(text)
+    with pytest.raises(CorruptArtifactError, match="is not the SHA-256 of") as caught, unpacked(target):
+        pass
+    assert "get both again" in caught.value.fix
+    assert "sha256sum" not in caught.value.fix  # that would vouch for whatever is there

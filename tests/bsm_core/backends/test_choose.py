@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from bsm_core import Backend, Batch, Encoder, ModelBase, ModelConfig, TextBatch
+from bsm_core.backends import choose as tuning
+from bsm_core.errors import ModelFailedError, UsageError
+
+
+class Means(Encoder):
+    """Of each chunk the mean id, times a weight; with back ends that a test gives it."""
+
+    vocabulary = 50
+
+    def __init__(self, **backends):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.given = backends
+
+    def encode(self, input_ids, attention_mask):
+        means = (input_ids * attention_mask).sum(1, keepdim=True) / attention_mask.sum(1, keepdim=True)
+        return means * self.weight / 50
+
+    def backends(self):
+        return {name: self._builder(name, off) for name, off in self.given.items()}
+
+    def _builder(self, name, off):
+        def build(precision, sample):
+            if off is None or (precision == "int8" and sample is None):
+                return None
+            self.sample = sample
+
+            def encode(tokens, lengths):
+                change = 0 if precision == "fp32" else 0.03
+                parts = [part.float().mean() for part in tokens.split(lengths.tolist())]
+                return torch.stack(parts)[:, None] / 50 + off + change
+
+            return Backend(name, precision, encode)
+
+        return build
+
+
+class Two(ModelBase):
+    """Two encoders, of two text fields."""
+
+    def __init__(self, first, second):
+        super().__init__(ModelConfig())
+        self.first, self.second = first, second
+
+    def forward(self, batch):
+        logits = self.first(batch.texts["a"], self.token_budget) + self.second(batch.texts["b"], self.token_budget)
+        return torch.cat([logits, -logits], dim=1)
+
+
+def model(**backends):
+    return Two(Means(**backends), Means(**backends)).eval()
+
+
+SAMPLE = Batch(2, {"a": TextBatch.from_rows([[[1, 2]], [[3]]]), "b": TextBatch.from_rows([[[9]], [[8, 7]]])})
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """How long each back end takes; which were tried."""
+    took = SimpleNamespace(eager=2.0, quick=1.0, tried=[])
+
+    def fake(encoder, backend, trial):
+        took.tried.append(backend.name)
+        return getattr(took, backend.name, 3.0)
+
+    monkeypatch.setattr(tuning, "_seconds", fake)
+    return took
+
+
+def used(model):
+    return [model.first.backend.name, model.second.backend.name]
+
+
+def test_the_faster_one_runs(seconds):
+    chosen = tuning.tune(model(quick=0))
+    assert (chosen.precision, chosen.backends) == ("fp32", {"first": "quick", "second": "quick"})
+
+
+def test_the_encoders_own_code_runs_where_it_is_faster(seconds):
+    seconds.eager = 0.5
+    slow = model(quick=0)
+    assert set(tuning.tune(slow).backends.values()) == {"eager"}
+    assert used(slow) == ["eager", "eager"]
+
+
+@pytest.mark.parametrize("attribute", ["longest", "length"])
+def test_a_trial_has_no_chunk_that_is_longer_than_the_encoder_takes(seconds, attribute):
+    two = model(quick=0)
+    setattr(two.first, attribute, 20)
+    assert tuning._trial(two.first).length(0) == 20
+    assert tuning._trial(two.second).length(0) > 20
+
+
+def test_what_is_not_exact_does_not_run(seconds, caplog):
+    wrong = model(quick=1e-3)
+    with caplog.at_level(logging.WARNING, logger="bsm"):
+        assert set(tuning.tune(wrong).backends.values()) == {"eager"}
+    assert "'quick' does not give what the encoder's own code gives" in caplog.text
+    assert used(wrong) == ["eager", "eager"]
+
+
+def test_a_trial_is_made_once_and_its_outcome_kept(seconds, tmp_path):
+    tuning.tune(model(quick=0))
+    assert len(seconds.tried) == 2  # both encoders have the same shapes
+    tuning.tune(model(quick=0))
+    assert len(seconds.tried) == 2
+    assert list(json.loads((tmp_path / "bsm/backends.json").read_text()).values()) == ["quick"]
+    assert set(tuning.tune(model(quick=1e-3)).backends.values()) == {"eager"}  # exactness is never taken from there
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"x":', "\x00", '{"x": ["quick"]}'])
+def test_a_file_that_cannot_be_read_holds_no_outcome(seconds, tmp_path, content):
+    (tmp_path / "bsm").mkdir()
+    (tmp_path / "bsm/backends.json").write_text(content)
+    assert set(tuning.tune(model(quick=0)).backends.values()) == {"quick"}
+
+
+def test_a_place_that_cannot_be_written_costs_a_trial_alone(seconds, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert set(tuning.tune(model(quick=0)).backends.values()) == {"quick"}
+
+
+def test_a_back_end_by_name(seconds):
+    assert set(tuning.tune(model(quick=0), backend="eager").backends.values()) == {"eager"}
+    assert set(tuning.tune(model(quick=0, other=0), backend="other").backends.values()) == {"other"}
+
+
+def test_a_back_end_by_name_is_compared_too(seconds):
+    with pytest.raises(UsageError, match="'quick' of encoder 'first' does not give what the encoder's own code gives"):
+        tuning.tune(model(quick=1e-3), backend="quick")
+
+
+def test_a_back_end_that_gives_vectors_of_another_size_is_not_exact():
+    encoder = Means(quick=0).eval()
+    wide = Backend("wide", "fp32", lambda tokens, lengths: torch.zeros(len(lengths), 2))
+    assert tuning._exact(encoder, Backend("eager", "fp32"), [wide]) == []
+
+
+def test_a_trial_of_speed_has_chunks_for_every_thread():
+    encoder = Means(quick=0).eval()
+    once, thrice = (tuning._trial(encoder, times).distinct for times in (1, 3))
+    assert thrice == 3 * once
+
+
+def test_an_unknown_precision_is_an_error():
+    with pytest.raises(UsageError, match="no precision is called 'fp8'"):
+        tuning.tune(Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval(), precision="fp8")
+
+
+def test_an_unknown_back_end_is_an_error_that_names_the_others():
+    with pytest.raises(UsageError, match="no back end 'fast'") as caught:
+        tuning.tune(model(quick=0), backend="fast")
+    assert "auto, eager, quick" in str(caught.value)
+
+
+@pytest.mark.parametrize(("backend", "precision"), [("eager", "int8"), ("quick", "fp32"), ("auto", "int8")])
+def test_a_back_end_that_cannot_be_had_is_an_error(backend, precision):
+    with pytest.raises(UsageError, match=f"cannot be computed in {precision} here"):
+        tuning.tune(model(quick=None), backend=backend, precision=precision, sample=SAMPLE)
+
+
+def test_int8_wants_check_rows():
+    with pytest.raises(UsageError) as caught:
+        tuning.tune(model(quick=0), precision="int8")
+    assert "bsm pack MODEL_DIR NEW --data TABLE" in caught.value.fix
+    with pytest.raises(UsageError, match="in int8 here by 'eager'") as caught:
+        tuning.tune(model(quick=0), precision="int8", backend="eager", sample=SAMPLE)
+    assert caught.value.fix == "choose another precision, or --backend auto"
+
+
+def test_int8_sees_what_each_encoder_is_given_and_says_what_it_changed(seconds, caplog):
+    two = model(quick=0)
+    with caplog.at_level(logging.INFO, logger="bsm"):
+        chosen = tuning.tune(two, precision="int8", sample=SAMPLE)
+    assert two.first.sample.tokens.tolist() == [1, 2, 3]
+    assert two.second.sample.tokens.tolist() == [8, 7, 9]
+    assert chosen.precision == "int8"
+    assert 0.001 < chosen.changed < 0.1
+    assert "int8 changes the probabilities of the 2 check rows by at most" in caplog.text
+
+
+def test_another_precision_without_check_rows_is_not_compared(seconds, caplog):
+    with caplog.at_level(logging.INFO, logger="bsm"):
+        assert tuning.tune(model(quick=0), precision="bf16").changed is None
+    assert "how far bf16 changes probabilities is not known" in caplog.text
+
+
+def test_a_model_without_an_encoder_stays_as_it_is(caplog):
+    plain = Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval()
+    with caplog.at_level(logging.WARNING, logger="bsm"):
+        assert tuning.tune(plain, precision="bf16") == tuning.Tuned("fp32", {})
+        assert tuning.tune(plain, backend="quick") == tuning.Tuned("fp32", {})
+        assert tuning.tune(plain) == tuning.Tuned("fp32", {})
+    assert caplog.text.count("stays float32") == 2
+
+
+class OnGpu(Two):
+    """On a GPU, it says."""
+
+    device = torch.device("cuda")
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    monkeypatch.setattr(Batch, "to", lambda self, device, non_blocking=False: self)
+    return lambda **backends: OnGpu(Means(**backends), Means(**backends)).eval()
+
+
+@pytest.mark.parametrize(("fp16", "precision"), [(False, "bf16"), (True, "fp16")])
+def test_auto_on_a_gpu_is_a_lower_precision_where_the_check_rows_allow_it(on_gpu, seconds, fp16, precision):
+    assert tuning.tune(on_gpu(quick=0), sample=SAMPLE, fp16=fp16).precision == precision
+
+
+def test_auto_on_a_gpu_is_float32_where_they_do_not_or_are_not_there(on_gpu, seconds, monkeypatch, caplog):
+    assert tuning.tune(on_gpu(quick=0)).precision == "fp32"
+    monkeypatch.setitem(tuning.TOLERANCES, "bf16", -1)
+    with caplog.at_level(logging.WARNING, logger="bsm"):
+        gpu = on_gpu(quick=0)
+        assert tuning.tune(gpu, sample=SAMPLE).precision == "fp32"
+    assert "using fp32" in caplog.text
+    assert gpu.first.backend.precision == "fp32"
+
+
+def test_auto_on_a_gpu_is_float32_where_the_check_rows_fail(on_gpu, seconds, monkeypatch, caplog):
+    def probabilities(model, sample):
+        if model.first.backend.precision == "fp16":
+            raise ModelFailedError("probabilities that are no numbers")
+        return torch.zeros(2, 2)
+
+    monkeypatch.setattr(tuning, "_probabilities", probabilities)
+    assert tuning.tune(on_gpu(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
+    assert "in fp16 the check rows fail: probabilities that are no numbers" in caplog.text
+    with pytest.raises(ModelFailedError):
+        tuning.tune(on_gpu(quick=0), sample=SAMPLE, precision="fp16")
+
+
+def test_auto_on_the_cpu_is_float32_whatever_the_artifact_says(seconds):
+    assert tuning.tune(model(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"

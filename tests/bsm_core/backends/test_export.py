@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from support.encoders import BranchingModel, MeanModel, mean_model
+
+from bsm_core import Predictor, cli
+from bsm_core.artifact.files import exported
+from bsm_core.artifact.provenance_file import read_provenance
+from bsm_core.backends import onnx_runtime as onnx_backend
+from bsm_core.backends.export import export
+from bsm_core.errors import UsageError
+from bsm_core.scoring.self_check import add_check
+from bsm_core.testing import isolated_registry, toy_artifact
+
+ROWS = pd.DataFrame({"text": ["hello", "is this on", None, "hello again and again"]})
+
+
+@pytest.fixture
+def packages():
+    for name in onnx_backend.PACKAGES:
+        pytest.importorskip(name)
+
+
+@pytest.fixture
+def registry():
+    with isolated_registry(model_classes={"mean": MeanModel, "branching": BranchingModel}) as registry:
+        yield registry
+
+
+@pytest.fixture
+def artifact(registry, tmp_path):
+    folder = toy_artifact(tmp_path, mean_model(), model_class="mean")
+    add_check(folder, ROWS)
+    return folder
+
+
+def test_an_exported_artifact_gives_the_same(packages, artifact, tmp_path, capsys):
+    new = tmp_path / "new"
+    assert cli.main(["export", str(artifact), str(new)]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == (f"{new}\n", "")
+    assert [path.relative_to(new).as_posix() for path in exported(new).values()] == ["onnx/text.onnx"]
+    assert read_provenance(new).files.keys() >= {"onnx/text.onnx", "self_check.json", "model.safetensors"}
+    predictor = Predictor.from_artifact(new, backend="onnx")
+    assert predictor.model.text.backend.name == "onnx"
+    frame = predictor.predict(ROWS)  # another number of chunks, of other lengths, than was exported
+    pd.testing.assert_frame_equal(frame, Predictor.from_artifact(artifact, backend="eager").predict(ROWS), atol=1e-6)
+
+
+def test_without_the_packages_it_says_what_to_install(artifact, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(onnx_backend, "PACKAGES", ("no_such_onnx",))
+    assert cli.main(["export", str(artifact), str(tmp_path / "new")]) == 2
+    assert "pip install 'bsm-core[onnx]'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_model_without_encoders_has_nothing_to_export(registry, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_backend, "PACKAGES", ())
+    with pytest.raises(UsageError, match="no text encoder to export"):
+        export(toy_artifact(tmp_path))
+
+
+def test_an_encoder_that_cannot_be_exported_is_an_error(packages, registry, tmp_path):
+    folder = toy_artifact(tmp_path, mean_model(BranchingModel), model_class="branching")
+    with pytest.raises(UsageError, match="encoder 'text' cannot be exported") as caught:
+        export(folder)
+    assert caught.value.where == "class BranchingEncoder"

@@ -1,0 +1,338 @@
+"""Every hook, by a guard and by an observer, in one process and in two; found as a stranger's would be."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from support.plugins import forget_modules, write_distribution
+from support.toy import toy_rows
+
+from bsm_core import Predictor
+from bsm_core.errors import HookFailedError
+from bsm_core.plugins import hooks
+from bsm_core.plugins.registry import default_registry
+
+ONE, TWO = {}, {"device": "cpu", "devices": "2"}
+both = pytest.mark.parametrize("devices", [ONE, TWO], ids=["one process", "two processes"])
+NOTE = """
+    import json, os
+    from bsm_core import hookimpl
+
+    def note(*what):
+        with open(os.environ["ACME_NOTES"], "a") as notes:
+            print(json.dumps(what), file=notes)
+
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch, toy_site):
+    """Installs a distribution ``acme`` with a hook, for this process and those it starts."""
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(toy_site)]))
+    monkeypatch.setenv("ACME_NOTES", str(tmp_path / "notes"))
+    monkeypatch.delenv("BSM_PLUGINS", raising=False)
+
+    def write(hook: str, body: str, kind: str = "observers") -> None:
+        source = NOTE + f"    @hookimpl\n    def {hook}:\n        {body}\n"
+        write_distribution(site, "acme", {"acme_hooks": source}, {kind: {"acme_drift": "acme_hooks"}}, "2.0")
+        importlib.invalidate_caches()
+        default_registry.cache_clear()
+
+    write.notes = lambda: [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
+    yield write
+    forget_modules(site)
+    default_registry.cache_clear()
+
+
+def record(run):
+    return json.loads((run.out / "run.json").read_text())
+
+
+# Each hook
+
+
+def test_hook_bsm_artifact_loaded(install, data):
+    install("bsm_artifact_loaded(artifact)", "note(artifact.config.model_class, len(artifact.hashes['model.pth']))")
+    data()
+    assert install.notes() == [["toy_model", 64]]
+    Predictor.from_artifact(data.artifact)
+    assert install.notes() == [["toy_model", 64]] * 2
+
+
+@both
+def test_hook_bsm_window_start(install, data, devices):
+    install("bsm_window_start(batch)", "note(batch.window.index, batch.rows, batch.window.kept.num_rows)")
+    data(window_rows=10, **devices)
+    assert sorted(install.notes()) == [[0, 10, 10], [1, 10, 10], [2, 3, 3]]
+
+
+@both
+def test_hook_bsm_window_end(install, data, devices):
+    body = "return {'rows': len(probabilities), 'halves': batch.rows / 2}"
+    install("bsm_window_end(batch, probabilities)", body)
+    done = data(window_rows=10, run_record=True, **devices)
+    assert done.counts == {"plugin:acme_drift:rows": 23, "plugin:acme_drift:halves": 11.5}
+    assert record(data)["counts"] == done.counts
+
+
+@both
+def test_hook_bsm_committed(install, data, devices):
+    markers = "[path.name for path in committed.path.parent.glob('_SUCCESS')]"
+    seen = f"committed.path.name, committed.path.exists(), committed.rows, record['rows'], {markers}"
+    install("bsm_committed(committed, record)", f"note({seen}, 'model.pth' in record['artifact'])")
+    data(**devices)
+    assert install.notes() == [["inference_predictions.csv", True, 23, 23, [], True]]
+    assert (data.out / "_SUCCESS").exists()
+
+
+def test_every_hook_has_a_test():
+    assert {f"test_hook_{name}" for name in hooks.SPECS} == {n for n in globals() if n.startswith("test_hook_")}
+    assert len(hooks.SPECS) == 4
+
+
+# What fails
+
+ARGUMENTS = {
+    "bsm_artifact_loaded": "artifact",
+    "bsm_window_start": "batch",
+    "bsm_window_end": "batch, probabilities",
+    "bsm_committed": "committed, record",
+}
+
+
+@pytest.mark.parametrize("hook", hooks.SPECS)
+def test_a_guard_that_raises_fails_the_run_and_is_named(install, data, hook):
+    install(f"{hook}({ARGUMENTS[hook]})", "raise ValueError('nobody vouched for it')", "guards")
+    with pytest.raises(HookFailedError) as caught:
+        data()
+    assert caught.value.what == f"guard 'acme_drift' failed in {hook}: ValueError: nobody vouched for it"
+    assert caught.value.where == "acme_hooks of acme 2.0"
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert not (data.out / "_SUCCESS").exists()
+    assert (data.out / "_FAILURE").read_text() == caught.value.one_line() + "\n"
+
+
+def test_a_guard_fails_the_run_of_two_processes(install, data):
+    install("bsm_window_end(batch, probabilities)", "assert batch.window.index != 1, 'odd'", "guards")
+    with pytest.raises(HookFailedError, match="AssertionError: odd"):
+        data(window_rows=10, **TWO)
+
+
+@pytest.mark.parametrize("hook", hooks.SPECS)
+def test_an_observer_that_raises_is_a_warning_and_the_run_goes_on(install, data, hook, caplog, quiet_log):
+    install(f"{hook}({ARGUMENTS[hook]})", "raise SystemExit('out of disk')")
+    done = data(window_rows=10)
+    assert done.rows == 23
+    assert (data.out / "_SUCCESS").exists()
+    said = f"observer 'acme_drift' failed in {hook}: SystemExit: out of disk (acme_hooks of acme 2.0); the run goes on"
+    assert [r.message for r in caplog.records].count(said) == 1
+    assert done.counts == {"hook:acme_drift": 3 if "window" in hook else 1}
+
+
+@both
+@pytest.mark.parametrize("hook", ["bsm_artifact_loaded", "bsm_committed"])
+def test_a_failure_of_every_process_counts_once(install, data, hook, devices):
+    install(f"{hook}({ARGUMENTS[hook]})", "raise ValueError")
+    data(window_rows=10, run_record=True, **devices)
+    assert record(data)["counts"] == {"hook:acme_drift": 1}
+
+
+@both
+def test_an_observer_that_cannot_be_loaded_counts_once(install, data, devices):
+    install("bsm_windows_start(batch)", "pass")
+    data(window_rows=10, run_record=True, **devices)
+    assert record(data)["counts"] == {"hook:acme_drift": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("3", "TypeError: it gave a int, not a mapping of names to numbers"),
+        ("{1: 2}", "TypeError: it gave 1: 2, not a name and a number"),
+        ("{'a': 'b'}", "TypeError: it gave 'a': 'b', not a name and a number"),
+        ("{'a': float('nan')}", "ValueError: it gave 'a': nan, which cannot be summed"),
+    ],
+)
+def test_numbers_that_cannot_be_summed_have_failed(install, data, answer, said, caplog, quiet_log):
+    install("bsm_window_end(batch, probabilities)", f"return {answer}")
+    assert data().counts == {"hook:acme_drift": 1}
+    assert said in caplog.text
+
+
+def test_none_is_no_number(install, data):
+    install("bsm_window_end(batch, probabilities)", "return None")
+    assert data().counts == {}
+
+
+@both
+def test_a_hook_changes_no_prediction(install, data, devices):
+    plain = data(**devices).path.read_bytes()
+    install("bsm_window_end(batch, probabilities)", "probabilities.fill_(0.5)")
+    assert data(**devices).path.read_bytes() == plain
+
+
+@pytest.mark.parametrize("kind", ["guards", "observers"])
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("bsm_window_start(window)", "window"),
+        ("bsm_windows_start(batch)", "did you mean 'bsm_window_start'?"),
+    ],
+)
+def test_a_hook_that_there_is_not(install, data, kind, hook, said, caplog, quiet_log):
+    install(hook, "pass", kind)
+    if kind == "observers":
+        assert data().counts == {"hook:acme_drift": 1}
+        assert "observer 'acme_drift' failed in (loading): " in caplog.text
+        return
+    with pytest.raises(HookFailedError) as caught:
+        data()
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["guards", "observers"])
+def test_hooks_that_cannot_be_imported(install, data, kind, caplog, quiet_log):
+    install("bsm_window_start(batch)", "pass\n\n    import no_such_module", kind)
+    said = "failed in (loading): observer 'acme_drift' could not be loaded: ModuleNotFoundError"
+    if kind == "observers":
+        assert data().rows == 23
+        assert said in caplog.text
+        return
+    with pytest.raises(HookFailedError) as caught:
+        data()
+    assert said.replace("observer", "guard") in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "said"),
+    [
+        ("guards", "Acme-Vouch", "its name is not lower_snake"),
+        ("bsm.v1.guard", "acme_vouch", "there is no such group; did you mean 'bsm.v1.guards'?"),
+        ("bsm.v2.guards", "acme_vouch", "there is no such group"),
+        ("bsm.guards", "acme_vouch", "declares no version of the plugin contract"),
+    ],
+)
+@pytest.mark.parametrize("beside", [True, False], ids=["beside a good one", "alone"])
+def test_a_guard_that_cannot_be_read_is_not_passed_over(install, data, tmp_path, group, name, said, beside):
+    install("bsm_window_start(batch)", "pass")
+    good = {"observers": {"acme_drift": "acme_hooks"}} if beside else {}
+    write_distribution(tmp_path / "site", "acme-vouch", {}, {**good, group: {name: "acme_vouch"}})
+    default_registry.cache_clear()
+    with pytest.raises(HookFailedError) as caught:
+        data()
+    assert "acme-vouch 1.0 cannot be used: " in caught.value.what
+    if not (beside and group == "bsm.guards") and not (group == "bsm.v2.guards" and not beside):
+        assert said in caught.value.what
+
+
+def test_a_guard_for_two_hosts_is_one(install, data, tmp_path):
+    groups = {"guards": {"acme_vouch": "acme_vouch"}, "bsm.v2.guards": {"acme_vouch": "acme_vouch_2"}}
+    code = "from bsm_core import hookimpl\n@hookimpl\ndef bsm_window_start():\n    pass\n"
+    write_distribution(tmp_path / "site", "acme-vouch", {"acme_vouch": code}, groups)
+    default_registry.cache_clear()
+    assert data().rows == 23
+
+
+@both
+def test_a_hook_changes_no_batch(install, data, devices):
+    plain = data(**devices).path.read_bytes()
+    install("bsm_window_start(batch)", "batch.features.zero_(); [t.tokens.zero_() for t in batch.texts.values()]")
+    done = data(**devices)
+    assert done.path.read_bytes() == plain
+    assert done.counts == {}
+
+
+def test_a_hook_changes_no_record(install, data):
+    body = "record['components'].clear(); record['rows'] = committed.counts['a'] = 0"
+    install("bsm_committed(committed, record)", body)
+    assert data(run_record=True).counts == {}
+    assert (record(data)["rows"], len(record(data)["components"])) == (23, 4)
+
+
+def test_two_plugins_of_one_name_are_counted_apart(install, data, tmp_path):
+    install("bsm_window_end(batch)", "return {'rows': batch.rows}")
+    other = "from bsm_core import hookimpl\n@hookimpl\ndef bsm_window_end():\n    return {'rows': 1}\n"
+    entry_points = {"guards": {"acme_drift": "acme_other"}}
+    write_distribution(tmp_path / "site", "acme-two", {"acme_other": other}, entry_points)
+    default_registry.cache_clear()
+    assert data().counts == {"plugin:acme/acme_drift:rows": 23, "plugin:acme-two/acme_drift:rows": 1}
+
+
+def test_a_predictor_with_hooks_travels(install, data):
+    install("bsm_artifact_loaded(artifact)", "note('called')")
+    predictor = pickle.loads(pickle.dumps(Predictor.from_artifact(data.artifact)))
+    assert [c.name for c in predictor.hooks.components] == ["acme_drift"]
+    assert install.notes() == [["called"]]
+
+
+def test_without_hooks_is_the_same_registry_less_its_hooks(install):
+    install("bsm_artifact_loaded(artifact)", "pass", "guards")
+    registry = hooks.without_hooks(default_registry())
+    assert registry.names("guard") == []
+    assert registry.names("step") == default_registry().names("step")
+
+
+def test_hooks_are_in_the_record_and_bsm_plugins_leaves_them_out(install, data, monkeypatch):
+    install("bsm_window_start(batch)", "note('called')")
+    data(run_record=True)
+    *_, last = record(data)["components"]
+    assert (last["kind"], last["name"], last["distribution"], last["version"], last["object"]) == (
+        *("observer", "acme_drift", "acme", "2.0", "acme_hooks"),
+    )
+    monkeypatch.setenv("BSM_PLUGINS", "toy-bsm")
+    default_registry.cache_clear()
+    data(run_record=True)
+    assert install.notes() == [["called"]]
+    assert {c["kind"] for c in record(data)["components"]} == {"model_class", "step"}
+
+
+def test_the_check_rows_are_no_window(install, data):
+    from bsm_core.scoring.self_check import add_check
+
+    add_check(data.artifact, toy_rows())
+    install("bsm_window_end(batch, probabilities)", "note(batch.rows)")
+    data()
+    assert install.notes() == [[23]]
+
+
+def test_without_plugins_hooks_are_nothing():
+    none = hooks.Hooks(default_registry())
+    assert not none
+    assert none.window_end(None, torch.zeros(1)) == {}
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(install, data):
+    body = "import numpy; return {'a': numpy.int64(2), 'b': probabilities.sum().round(), 'c': numpy.float32(0.5)}"
+    install("bsm_window_end(batch, probabilities)", body)
+    counts = data().counts
+    assert counts == {"plugin:acme_drift:a": 2, "plugin:acme_drift:b": 23.0, "plugin:acme_drift:c": 0.5}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return {'a': 10**400}",
+        "import collections; return type('M', (collections.UserDict,), {'items': lambda self: 1 / 0})(a=1)",
+        "raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})",
+    ],
+    ids=["too large", "a mapping that raises", "an error that raises"],
+)
+def test_an_observer_fails_no_run_whatever_it_does(install, data, body):
+    install("bsm_window_end(batch, probabilities)", body)
+    assert data().counts == {"hook:acme_drift": 1}
+
+
+def test_a_hook_changes_no_artifact(install, data):
+    plain = data().path.read_bytes()
+    install(
+        "bsm_artifact_loaded(artifact)",
+        "artifact.impute.clear(); artifact.risk_tables.clear(); artifact.weights.clear()",
+    )
+    assert data().path.read_bytes() == plain

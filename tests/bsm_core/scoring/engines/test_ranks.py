@@ -1,0 +1,118 @@
+"""Which of several failures the watcher of the ranks reports."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bsm_core.errors import BSMError, DataError, EngineError
+from bsm_core.plugins.hookspecs import Committed
+from bsm_core.scoring.engines import ranks
+from bsm_core.scoring.engines.devices import DevicePlan
+from bsm_core.scoring.engines.local import DistributedUnavailableError
+
+DONE = Committed(Path("out.csv"), 5, 1, Counter())
+LOST = ranks._Failed(EngineError("rank 0 of 2 failed: RuntimeError: Connection closed by peer"), consequence=True)
+
+
+@dataclass
+class FakeProcess:
+    """A process whose exit is seen at the given look."""
+
+    code: int
+    seen_at: int = 1
+    looks: int = 0
+    sentinel: int = field(default_factory=lambda: os.open(os.devnull, os.O_RDONLY))
+
+    @property
+    def exitcode(self) -> int | None:
+        self.looks += 1
+        return self.code if self.looks >= self.seen_at else None
+
+
+def watch(*pairs):
+    """Watch ranks, each a word (or ...) and a process."""
+    watched = []
+    for number, (word, process) in enumerate(pairs):
+        ours, theirs = multiprocessing.Pipe(duplex=False)
+        if word is not ...:
+            theirs.send(word)
+        theirs.close()
+        watched.append(ranks._Watched(number, len(pairs), process, ours))
+    try:
+        return ranks._watch(watched)
+    finally:
+        for _, process in pairs:
+            os.close(process.sentinel)
+
+
+def test_what_rank_0_committed_is_returned():
+    assert watch((DONE, FakeProcess(0, seen_at=3)), (None, FakeProcess(0, seen_at=5))) == DONE
+
+
+@pytest.mark.parametrize("seen_at", [1, 2, 50])
+def test_a_rank_that_died_is_the_cause_however_late_it_is_seen(seen_at):
+    with pytest.raises(EngineError, match="rank 1 of 2 exited with 3"):
+        watch((LOST, FakeProcess(1)), (..., FakeProcess(3, seen_at)))
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_rank_that_ends_without_a_word_has_died_whatever_its_code(code):
+    with pytest.raises(EngineError, match=f"rank 1 of 2 exited with {code}"):
+        watch((None, FakeProcess(0, seen_at=9)), (..., FakeProcess(code)))
+
+
+@pytest.mark.parametrize("seen_at", [1, 50])
+def test_a_rank_that_names_its_error_is_the_cause(seen_at):
+    with pytest.raises(DataError, match="line 14"):
+        watch((LOST, FakeProcess(1)), (ranks._Failed(DataError("line 14")), FakeProcess(1, seen_at)))
+
+
+def test_a_lost_connection_is_reported_where_nothing_else_shows_up(monkeypatch):
+    monkeypatch.setattr(ranks, "_GRACE_S", 0.05)
+    with pytest.raises(EngineError, match="Connection closed by peer"):
+        watch((LOST, FakeProcess(1)), (..., FakeProcess(0, seen_at=10**9)))
+
+
+def test_the_fall_back_is_taken_where_every_rank_could_not_connect():
+    word = ranks._Failed(DistributedUnavailableError("no such interface"), consequence=True)
+    with pytest.raises(DistributedUnavailableError):
+        watch((word, FakeProcess(1)), (word, FakeProcess(1)))
+
+
+def test_rank_0_must_commit():
+    with pytest.raises(BSMError, match="without committing"):
+        watch((None, FakeProcess(0)), (None, FakeProcess(0)))
+
+
+def test_the_traceback_of_the_cause_alone_is_logged(caplog):
+    cause = ranks._Failed(EngineError("rank 1 of 2 failed: KeyError: 'x'"), traceback="Traceback ...\n  line 7")
+    lost = ranks._Failed(LOST.error, consequence=True, traceback="Traceback ...\n  of a lost connection")
+    with pytest.raises(EngineError), caplog.at_level(logging.ERROR, "bsm"):
+        watch((lost, FakeProcess(1)), (cause, FakeProcess(1)))
+    assert caplog.messages == ["rank 1 of 2 failed: KeyError: 'x'\nTraceback ...\n  line 7"]
+
+
+@pytest.mark.parametrize(("windows", "said"), [(1, True), (2, False)])
+def test_fewer_windows_than_processes_are_said(monkeypatch, caplog, windows, said):
+    committed = Committed(DONE.path, 5, windows, Counter())
+    monkeypatch.setattr(ranks, "_launch", lambda job, plan: committed)
+    with caplog.at_level(logging.INFO, "bsm"):
+        assert ranks.run(None, DevicePlan("cpu", (0, 1)))[0] == committed
+    assert ("1 window(s) for 2 processes" in caplog.text) == said
+
+
+def test_a_rank_is_started_so_that_it_never_sees_ctrl_c(monkeypatch):
+    def start(process):
+        raise RuntimeError(f"started without {signal.pthread_sigmask(signal.SIG_BLOCK, ())}")
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start)
+    with pytest.raises(RuntimeError, match="SIGINT"):
+        ranks._launch(None, DevicePlan("cpu", (0, 1)))

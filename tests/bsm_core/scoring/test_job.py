@@ -1,0 +1,575 @@
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from types import SimpleNamespace
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from support.toy import toy_rows, write_toy_artifact
+
+from bsm_core import Predictor, Settings
+from bsm_core.artifact import pack
+from bsm_core.errors import (
+    BSMError,
+    CorruptArtifactError,
+    DataError,
+    EngineError,
+    MissingArtifactFilesError,
+    MissingColumnsError,
+    MixedFormatsError,
+    ModelFailedError,
+    NoInferenceDataError,
+    SelfCheckError,
+    SinkError,
+    UsageError,
+)
+from bsm_core.preprocess.dataset import WindowLoader
+from bsm_core.scoring.engines.devices import DevicePlan
+from bsm_core.scoring.engines.local import _loader_workers
+from bsm_core.scoring.self_check import add_check
+
+ENV = {"ID_FIELD": "id"}
+
+
+def read(path):
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype={"id": str}, keep_default_na=False)
+
+
+def listing(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def failed(run, kind, env=ENV, **flags):
+    """The error of a run that must fail, which leaves ``_FAILURE`` with its one line and nothing else."""
+    with pytest.raises(kind) as caught:
+        run(env, **flags)
+    assert listing(run.out) == ["_FAILURE"]
+    assert (run.out / "_FAILURE").read_text() == caught.value.one_line() + "\n"
+    return caught.value
+
+
+# What is written
+
+
+@pytest.mark.parametrize("window_rows", [1, 7, 4096])
+@pytest.mark.parametrize("format", ["csv", "tsv", "parquet"])
+def test_every_row_in_order_in_every_format(run, format, window_rows):
+    rows = toy_rows()
+    if format == "parquet":
+        rows.to_parquet(run.data / "t.parquet")
+    else:
+        rows.to_csv(run.data / f"t.{format}", sep="\t" if format == "tsv" else ",", index=False)
+    done = run(window_rows=window_rows)
+    assert listing(run.out) == ["_HEALTH", "_SUCCESS", f"inference_predictions.{format}"]
+    got = read(done.path)
+    assert list(got.columns) == ["id", "prob_class_0", "prob_class_1"]
+    assert got["id"].tolist() == rows["id"].tolist()
+    want = Predictor.from_artifact(run.artifact).predict(rows)
+    assert (got[want.columns] - want).abs().to_numpy().max() < 1e-6
+    assert (done.rows, done.windows) == (23, -(-23 // window_rows))
+
+
+def test_the_output_format_is_a_setting(run):
+    toy_rows(5).to_csv(run.data / "t.csv", index=False)
+    path = run({**ENV, "OUTPUT_FORMAT": "parquet"}).path
+    assert pq.read_schema(path).names == ["id", "prob_class_0", "prob_class_1"]
+    assert read(path)["id"].tolist() == toy_rows(5)["id"].tolist()
+
+
+def test_strange_ids_come_out_byte_for_byte(run):
+    ids = [b"00123", b"9007199254740993", b"NA", b"1e5", b"  x ", b"", b"00123", '"q,é"'.encode(), b"\xff"]
+    quoted = [b'"' + i.replace(b'"', b'""') + b'"' for i in ids]
+    body = b"\n".join(i + b",hi,1,web" for i in quoted)
+    (run.data / "t.csv").write_bytes(b"id,chat,amount,channel\n" + body + b"\n")
+    lines = run().path.read_bytes().splitlines()[1:]
+    assert [line.rsplit(b",", 2)[0] for line in lines] == [*ids[:7], b'"""q,\xc3\xa9"""', b"\xff"]
+
+
+def test_kept_columns_stand_between_id_and_probabilities(run):
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    got = read(run(keep_columns="extra,amount").path)
+    assert list(got.columns) == ["id", "extra", "amount", "prob_class_0", "prob_class_1"]
+    assert got["extra"].tolist() == ["never, read"] * 3
+    everything = read(run(keep_columns="all").path)
+    assert list(everything.columns)[:5] == ["id", "chat", "amount", "channel", "extra"]
+
+
+def test_part_files_compressed_and_plain_are_one_table(run):
+    rows = toy_rows(9)
+    (run.data / "b").mkdir()
+    (run.data / "_SUCCESS").touch()
+    rows[:4].to_csv(run.data / "a.csv", index=False)
+    with gzip.open(run.data / "b/part.csv.gz", "wt") as file:
+        rows[4:].to_csv(file, index=False)
+    assert read(run(window_rows=3).path)["id"].tolist() == rows["id"].tolist()
+
+
+def test_a_header_only_table(run):
+    toy_rows(0).to_csv(run.data / "t.csv", index=False)
+    done = run()
+    assert done.path.read_text() == "id,prob_class_0,prob_class_1\n"
+    assert (run.out / "_SUCCESS").exists()
+
+
+def test_an_archive_in_a_read_only_folder(run, tmp_path):
+    (tmp_path / "packed").mkdir()
+    pack(run.artifact, tmp_path / "packed/model.tar.gz")
+    (tmp_path / "packed").chmod(0o500)
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    before = listing(tmp_path / "packed")
+    assert run(model_dir=tmp_path / "packed").rows == 3
+    assert listing(tmp_path / "packed") == before
+
+
+def test_the_record_says_what_was_asked_and_what_was_used(run):
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    run(run_record=True, device="2", num_workers=0)
+    record = json.loads((run.out / "run.json").read_text())
+    assert record["device"] == {"asked": 2, "used": "1 CPU process(es)"}
+    assert record["rows"] == 3
+    assert record["components"][0]["object"] == "toy_bsm_model:ToyModel"
+    assert record["artifact"].keys() >= {"model.pth", "hyperparameters.json"}
+
+
+def test_batch_size_comes_from_the_artifact_unless_a_flag_says_so(run):
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    sizes = []
+    for env, flags in [({"BATCH_SIZE": "9"}, {}), ({"BATCH_SIZE": "9"}, {"batch_size": "2"})]:
+        run({**ENV, **env}, run_record=True, **flags)
+        sizes.append(json.loads((run.out / "run.json").read_text())["settings"]["batch_size"])
+    assert sizes == [4, 2]
+
+
+def test_loader_workers_change_nothing(run):
+    toy_rows().to_csv(run.data / "t.csv", index=False)
+    alone = run(window_rows=4).path.read_bytes()
+    assert run(window_rows=4, num_workers=2).path.read_bytes() == alone
+
+
+OWN = {"self-check", "moving", "model", "writing parts", "commit", "total"}
+PREPARING = {
+    *("reading", "features", "chat: reading", "chat: toy_trap", "chat: toy_tokens", "chat: distinct chunks"),
+}
+
+
+@pytest.mark.parametrize(
+    ("flags", "waits"),
+    [({}, set()), ({"num_workers": 1}, {"waiting for the loader"}), ({"device": "cpu", "devices": "2"}, set())],
+    ids=str,
+)
+def test_a_profile_says_where_the_time_went(run, caplog, flags, waits):
+    toy_rows().to_csv(run.data / "t.csv", index=False)
+    with caplog.at_level(logging.INFO, "bsm"):
+        done = run(window_rows=4, profile=True, run_record=True, **flags)
+    times = json.loads((run.out / "run.json").read_text())["profile"]
+    assert set(times) == OWN | PREPARING | waits
+    assert all(seconds > 0 for seconds in times.values())
+    own = OWN | waits if waits else OWN | PREPARING
+    assert sum(times[what] for what in own - {"total"}) < times["total"]
+    lines = [line.strip() for line in caplog.text.splitlines()]
+    if "devices" not in flags:  # there it is another process that says it
+        assert all(sum(line.startswith(what) for line in lines) == 1 for what in [*times, "the rest"])
+    assert done.counts == {}
+
+
+def test_no_profile_unless_it_is_asked_for(run, caplog):
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    with caplog.at_level(logging.INFO, "bsm"):
+        run(run_record=True)
+    assert json.loads((run.out / "run.json").read_text())["profile"] is None
+    assert "where the time went" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "used"),
+    [
+        ({"window_rows": 4}, 3),
+        ({"window_rows": 4, "num_workers": 0}, 0),
+        ({"window_rows": 23}, 0),  # a single window
+    ],
+    ids=str,
+)
+def test_on_a_gpu_several_windows_are_prepared_by_workers(run, monkeypatch, flags, used):
+    started = []
+
+    def loader(source, preprocessor, *, num_workers, **options):
+        started.append(num_workers)
+        return WindowLoader(source, preprocessor, num_workers=0, **options)
+
+    monkeypatch.setattr("bsm_core.scoring.engines.local.loader_workers", lambda plan, cores: 3)
+    monkeypatch.setattr("bsm_core.scoring.engines.local.WindowLoader", loader)
+    toy_rows().to_csv(run.data / "t.csv", index=False)
+    assert run(**flags).rows == 23
+    assert started == [used]
+
+
+def test_a_model_without_text_has_no_workers_unless_told_so():
+    predictor = SimpleNamespace(preprocessor=SimpleNamespace(pipelines={}, keep=("id",)))
+    for asked, used in [(None, 0), (2, 2)]:
+        settings = Settings(job_type="inference", num_workers=asked)
+        assert _loader_workers(settings, DevicePlan("gpu", (0,)), predictor, source=None) == used
+
+
+def test_odd_cells_are_counted_once_and_lose_no_row(run, caplog):
+    rows = toy_rows(9)
+    rows.loc[2, "amount"] = "many"
+    rows.loc[3, "amount"] = "inf"
+    rows.loc[4, "chat"] = "no!"
+    rows.to_csv(run.data / "t.csv", index=False)
+    with caplog.at_level(logging.WARNING, "bsm"):
+        done = run(window_rows=3)
+    assert done.rows == 9
+    assert done.counts == {"number:amount": 2, "text:chat": 1}
+    assert caplog.text.count("column 'amount': 2 cell(s) that are no finite number") == 1
+    assert "row '004': column 'chat', step 'toy_tokens'" in caplog.text
+
+
+def test_only_some_odd_texts_are_named(run, caplog):
+    rows = toy_rows(50).assign(chat="!")
+    rows.to_csv(run.data / "t.csv", index=False)
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert run(window_rows=8).counts == {"text:chat": 50}
+    assert caplog.text.count("no shouting") == 20
+    assert "column 'chat': 50 text(s) taken as empty" in caplog.text
+
+
+# What fails
+
+
+def test_the_id_field_is_required_and_the_columns_are_listed(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    error = failed(run, MissingColumnsError, env={})
+    assert "ID_FIELD is not set" in str(error)
+    assert "id, chat, amount, channel, extra" in str(error)
+
+
+def test_an_id_column_that_is_not_there(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    error = failed(run, MissingColumnsError, env={"ID_FIELD": "customer"})
+    assert isinstance(error, KeyError)
+    assert "'customer', wanted by --id-field (ID_FIELD)" in str(error)
+    assert "'id', 'chat', 'amount'" in str(error)
+
+
+def test_all_missing_feature_columns_before_the_model_runs(run):
+    toy_rows(2)[["id", "extra"]].to_csv(run.data / "t.csv", index=False)
+    error = failed(run, MissingColumnsError)
+    for name, wants in [("chat", "config.text_name"), ("amount", "config.tab_field_list"), ("channel", "config.tab")]:
+        assert name in str(error)
+        assert wants in str(error)
+
+
+def test_all_missing_columns_whoever_wants_them_at_once(run):
+    toy_rows(2)[["chat", "extra"]].to_csv(run.data / "t.csv", index=False)
+    error = failed(run, MissingColumnsError, env={"ID_FIELD": "customer"}, keep_columns="extra,more,amount")
+    assert error.details == (
+        "'customer', wanted by --id-field (ID_FIELD)",
+        "'more', wanted by --keep-columns",
+        "'amount', wanted by --keep-columns and config.tab_field_list",
+        "'channel', wanted by config.tab_field_list",
+        "columns found: 'chat', 'extra'",
+    )
+
+
+def test_a_kept_column_that_is_not_there(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    assert "--keep-columns" in str(failed(run, MissingColumnsError, keep_columns="extra,more"))
+
+
+def test_a_column_named_like_a_prediction(run):
+    toy_rows(2).assign(prob_class_1="x").to_csv(run.data / "t.csv", index=False)
+    assert run().rows == 2
+    with pytest.raises(DataError, match="prob_class_1"):
+        run(keep_columns="all")
+
+
+def test_no_data(run):
+    assert isinstance(failed(run, NoInferenceDataError), RuntimeError)
+
+
+def test_two_formats(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    toy_rows(2).to_parquet(run.data / "t.parquet")
+    error = failed(run, MixedFormatsError)
+    assert "t.csv" in str(error)
+    assert "t.parquet" in str(error)
+
+
+def test_a_ragged_row_says_where_and_leaves_no_output(run):
+    toy_rows(30).to_csv(run.data / "t.csv", index=False)
+    with (run.data / "t.csv").open("a") as file:
+        file.write("031,short\n")
+    error = failed(run, DataError, window_rows=5)
+    assert "t.csv" in str(error)
+    assert "32" in str(error)
+
+
+def test_a_byte_that_no_parquet_text_holds_is_found_before_its_window_is_scored(run, monkeypatch):
+    rows = "".join(f"{i:03},hi,1,web\n" for i in range(9))
+    (run.data / "t.csv").write_bytes(b"id,chat,amount,channel\n" + rows.encode().replace(b"001", b"00\xff"))
+    monkeypatch.setattr("bsm_core.scoring.sink.Sink.write_part", lambda *a, **k: pytest.fail("a part was written"))
+    error = failed(run, DataError, env={**ENV, "OUTPUT_FORMAT": "parquet"}, window_rows=3)
+    assert error.where == f"{run.data / 't.csv'}, line 3, column 'id'"
+    assert "00\\xff" in error.what
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_what_is_kept_and_in_which_format_changes_no_probability(run, format):
+    rows = toy_rows()
+    rows.to_csv(run.data / "t.csv", index=False)
+    got = read(run(output_format=format, keep_columns="all", window_rows=5).path)
+    want = Predictor.from_artifact(run.artifact).predict(rows)
+    assert (got[want.columns] - want).abs().to_numpy().max() < 1e-6
+
+
+def test_files_that_may_hold_rows_and_are_not_read_are_named_once(run, caplog):
+    toy_rows(4).to_csv(run.data / "t.csv", index=False)
+    (run.data / "more.json").write_text("[1]")
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert run().rows == 4
+    assert caplog.text.count(str(run.data / "more.json")) == 1
+
+
+def test_the_artifact_is_hashed_for_the_record_alone(run, monkeypatch):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    monkeypatch.setattr("bsm_core.artifact.load.hashes", lambda folder: pytest.fail("hashed"))
+    assert run().rows == 2
+
+
+def test_missing_artifact_files_are_all_named(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    for name in ("model.pth", "model.safetensors", "hyperparameters.json"):
+        (run.artifact / name).unlink()
+    error = failed(run, MissingArtifactFilesError)
+    assert isinstance(error, FileNotFoundError)
+    assert "hyperparameters.json" in str(error)
+    assert "model.pth" in str(error)
+
+
+def test_an_earlier_run_leaves_neither_marker(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    run(run_record=True)
+    (run.data / "t.csv").write_text("id,chat\n")
+    with pytest.raises(BSMError):
+        run()
+    assert listing(run.out) == ["_FAILURE", "inference_predictions.csv"]
+    toy_rows(4).to_csv(run.data / "t.csv", index=False)
+    assert run().rows == 4
+    assert listing(run.out) == ["_HEALTH", "_SUCCESS", "inference_predictions.csv"]
+
+
+def test_a_prediction_file_of_another_format_goes_when_the_new_one_is_there(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    run()
+    run(output_format="parquet")
+    assert listing(run.out) == ["_HEALTH", "_SUCCESS", "inference_predictions.parquet"]
+
+
+def test_wrong_usage_touches_nothing(run):
+    with pytest.raises(UsageError):
+        run(device="many")
+    assert not run.out.exists()
+
+
+@pytest.mark.parametrize("inside", [".", "out", "a/b/../c"])
+def test_an_output_folder_inside_the_data_folder_is_refused_and_nothing_is_touched(run, tmp_path, inside):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    (tmp_path / "link").symlink_to(run.data)
+    for data, out in [(run.data, run.data / inside), (tmp_path / "link", run.data / inside)]:
+        with pytest.raises(UsageError, match="inside the data folder") as caught:
+            run(data_dir=data, output_dir=out)
+        assert "--output-dir" in caught.value.fix
+    assert listing(run.data) == ["t.csv"]
+
+
+def test_an_output_folder_may_hold_the_data_or_stand_beside_the_file(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    assert run(data_dir=run.data / "t.csv", output_dir=run.data).rows == 2
+    (run.data / "deep").mkdir()
+    (run.data / "t.csv").rename(run.data / "deep/t.csv")
+    assert run(data_dir=run.data / "deep", output_dir=run.data).rows == 2
+
+
+def test_an_output_folder_that_cannot_be_made(run, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match="file"):
+        run(output_dir=tmp_path / "file/out")
+
+
+def test_a_bug_leaves_a_failure_too(run, monkeypatch):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    monkeypatch.setattr("bsm_core.scoring.engines.local.Predictor.load", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run()
+    assert (run.out / "_FAILURE").read_text() == "ZeroDivisionError: division by zero\n"
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_probabilities_that_are_no_numbers_fail_the_run_and_rows_are_named(run, monkeypatch, format):
+    import toy_bsm_model
+
+    forward = toy_bsm_model.ToyModel.forward
+    monkeypatch.setattr(toy_bsm_model.ToyModel, "forward", lambda self, batch: forward(self, batch) * float("inf"))
+    write = {"csv": partial(pd.DataFrame.to_csv, index=False), "parquet": pd.DataFrame.to_parquet}[format]
+    write(toy_rows(7), run.data / f"t.{format}")
+    error = failed(run, ModelFailedError, window_rows=4)
+    assert "model class 'toy_model' gave probabilities that are no numbers for 4 of 4 rows" in str(error)
+    assert "rows: '000', '001', '002', '003'" in str(error)
+
+
+def test_a_model_class_that_fails_is_named(run, monkeypatch):
+    import toy_bsm_model
+
+    monkeypatch.setattr(toy_bsm_model.ToyModel, "forward", lambda self, batch: [][1])
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    error = failed(run, ModelFailedError)
+    assert "'toy_model' failed: IndexError" in str(error)
+    assert "of toy-bsm 1.0" in str(error)
+    assert isinstance(error.__cause__, IndexError)
+
+
+# Self-check
+
+
+@pytest.fixture
+def changed(run):
+    """The artifact's imputation value is no longer what it was when its check rows were made."""
+    add_check(run.artifact, toy_rows())
+    (run.artifact / "impute_dict.json").write_text('{"amount": 99}')
+    toy_rows(12).to_csv(run.data / "t.csv", index=False)
+
+
+@pytest.mark.parametrize("flags", [{}, {"num_workers": 1}, {"device": "cpu", "devices": "2"}], ids=str)
+def test_an_artifact_that_gives_other_numbers_scores_no_window(run, changed, monkeypatch, flags):
+    monkeypatch.setattr("bsm_core.scoring.sink.Sink.write_part", lambda *a, **k: pytest.fail("a part was written"))
+    error = failed(run, SelfCheckError, window_rows=3, **flags)
+    assert "off by " in error.what
+    assert "features differ: 'amount'" in str(error)
+
+
+def test_an_artifact_is_run_without_its_check_when_told_so(run, changed):
+    assert run(self_check=False, run_record=True).rows == 12
+    assert json.loads((run.out / "run.json").read_text())["self_check"] is None
+
+
+@pytest.mark.parametrize("flags", [{}, {"device": "cpu", "devices": "2"}], ids=str)
+def test_check_rows_that_hold_change_nothing_but_the_record(run, caplog, flags):
+    toy_rows(12).to_csv(run.data / "t.csv", index=False)
+    without = run(window_rows=3, run_record=True, **flags)
+    bytes_without = without.path.read_bytes()
+    assert json.loads((run.out / "run.json").read_text())["self_check"] is None
+    add_check(run.artifact, toy_rows().assign(chat="!", amount="many"))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "bsm"):
+        done = run(window_rows=3, run_record=True, **flags)
+    assert (done, done.path.read_bytes(), caplog.text) == (without, bytes_without, "")
+    assert json.loads((run.out / "run.json").read_text())["self_check"]["largest_difference"] < 1e-6
+
+
+def test_check_rows_that_cannot_be_read_fail_the_run(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    (run.artifact / "self_check.json").write_text("{}")
+    assert "self_check.json" in str(failed(run, CorruptArtifactError))
+    assert run(self_check=False).rows == 2
+
+
+# Several processes
+
+
+def test_two_processes_write_the_same_bytes(run, monkeypatch, capfd):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    toy_rows(40).to_csv(run.data / "t.csv", index=False)
+    (run.data / "more.json").write_text("[1]")
+    one = run(device="cpu", window_rows=3).path.read_bytes()
+    (run.out / "inference_predictions.csv").unlink()
+    capfd.readouterr()
+    done = run(device="cpu", devices="2", window_rows=3, run_record=True)
+    assert capfd.readouterr().err.count("more.json") == 1  # what all of them see, one of them says
+    assert done.path.read_bytes() == one
+    assert (done.rows, done.windows) == (40, 14)
+    assert json.loads((run.out / "run.json").read_text())["device"]["used"] == "2 CPU process(es)"
+    assert listing(run.out) == ["_HEALTH", "_SUCCESS", "inference_predictions.csv", "run.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("KILL", "was killed by SIGKILL"), ("STOP", "exited with 3"), ("LEAVE", "SystemExit: 0")]
+)
+def test_a_rank_that_dies_fails_the_run(run, text, words):
+    rows = toy_rows(12)
+    rows.loc[7, "chat"] = text
+    rows.to_csv(run.data / "t.csv", index=False)
+    error = failed(run, BSMError, device="cpu", devices="2", window_rows=3)
+    assert words in str(error)
+    assert type(error) is EngineError
+    assert "Traceback" not in str(error)
+
+
+def test_an_error_of_a_rank_is_the_error_of_the_run(run):
+    toy_rows(12).to_csv(run.data / "t.csv", index=False)
+    with (run.data / "t.csv").open("a") as file:
+        file.write("031,short\n")
+    assert "line 14" in str(failed(run, DataError, device="cpu", devices="2", window_rows=3))
+
+
+def test_processes_that_cannot_be_connected_fall_back_to_one(run, monkeypatch, caplog):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "no-such-interface")
+    toy_rows(5).to_csv(run.data / "t.csv", index=False)
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert run(device="cpu", devices="2", run_record=True).rows == 5
+    assert "could not be connected" in caplog.text
+    assert json.loads((run.out / "run.json").read_text())["device"]["used"] == "1 CPU process(es)"
+
+
+def test_a_rank_with_much_to_say_is_heard(run):
+    header = ",".join(f"column_{i:05d}" for i in range(20_000))
+    (run.data / "t.csv").write_text(header + "\n")
+    assert "column_19999" in str(failed(run, MissingColumnsError, device="cpu", devices="2"))
+
+
+# Interruption
+
+
+@pytest.fixture
+def waiting(toy_site, tmp_path):
+    """Starts a run that waits in its first window."""
+    artifact = write_toy_artifact(tmp_path / "model", text_processing_steps=["toy_wait", "toy_tokens"])
+    (tmp_path / "data").mkdir()
+    toy_rows(3).to_csv(tmp_path / "data/t.csv", index=False)
+    command = [sys.executable, "-m", "bsm_core.run", "--job_type", "testing", "--id-field", "id"]
+    places = ["--model-dir", artifact, "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "out"]
+
+    def start(*flags):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen([*command, *places, *flags], env={**os.environ}, **pipes)
+        assert process.stdout.readline() == b"waiting\n"
+        return process
+
+    return start
+
+
+def test_a_watcher_that_is_killed_takes_its_ranks_along(waiting, tmp_path):
+    process = waiting("--device", "cpu", "--devices", "2")
+    process.kill()
+    process.communicate(timeout=30)  # ends when nobody holds the pipes any more, ranks included
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+@pytest.mark.parametrize("devices", ["1", "2"])
+def test_a_run_that_is_terminated_leaves_a_failure(waiting, tmp_path, devices):
+    process = waiting("--device", "cpu", "--devices", devices)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"Traceback" not in errors
+    assert listing(tmp_path / "out") == ["_FAILURE"]
+    assert (tmp_path / "out/_FAILURE").read_text() == "Interrupted: SIGTERM\n"

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+from support.plugins import component
+
+from bsm_core import Settings
+from bsm_core.plugins.hookspecs import Committed
+from bsm_core.scoring.provenance import record_of
+from bsm_core.scoring.record import run_record
+
+SETTINGS = {
+    "job_type": "inference",
+    "id_field": "id",
+    "model_dir": Path("/m"),
+    "device": (0, 2),
+    "keep_columns": ("a", "b"),
+}
+
+
+@pytest.fixture
+def record():
+    return run_record(
+        Settings(**SETTINGS),
+        used="GPU [0]",
+        components=[
+            record_of(component("model_class", "net", "acme_net:Net", "acme", "2.0"), "net", given={}, used={"lr": 1}),
+            record_of(component("step", "shout", "acme_steps:Shout", "acme", "2.0"), "acme/shout", "chat"),
+        ],
+        hashes={"model.pth": "ab12"},
+        self_check=2.5e-08,
+        encoders={"precision": "fp32", "backends": {"text": "tuned"}, "changed": None},
+        committed=Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})),
+        seconds=1.23456,
+    )
+
+
+def test_it_is_json(record):
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_every_setting_with_its_value_defaults_included(record):
+    assert set(record["settings"]) == set(Settings.model_fields)
+    assert record["settings"]["device"] == [0, 2]
+    assert record["settings"]["keep_columns"] == ["a", "b"]
+    assert record["settings"]["model_dir"] == "/m"
+    assert record["settings"]["window_rows"] == 4096
+    assert Settings(**record["settings"]) == Settings(**SETTINGS)
+
+
+def test_the_devices_asked_for_and_used(record):
+    assert record["device"] == {"asked": [0, 2], "used": "GPU [0]"}
+
+
+def test_who_provided_what(record):
+    acme = {"distribution": "acme", "version": "2.0"}
+    net = {"object": "acme_net:Net", "column": None, "source": None, "given": {}, "used": {"lr": 1}}
+    shout = {"object": "acme_steps:Shout", "column": "chat", "source": None, "given": {}, "used": {}}
+    assert record["components"] == [
+        {"kind": "model_class", "name": "net", **acme, **net},
+        {"kind": "step", "name": "acme/shout", **acme, **shout},
+    ]
+
+
+def test_the_artifact_and_the_versions(record):
+    assert record["artifact"] == {"model.pth": "ab12"}
+    versions = record["versions"]
+    assert versions["python"] == platform.python_version()
+    assert versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert versions["bsm-core"] == importlib.metadata.version("bsm-core")
+    assert {"lightning", "transformers", "tokenizers", "pyarrow", "numpy"} <= set(versions)
+
+
+def test_how_far_off_the_check_rows_were(record):
+    assert record["self_check"] == {"largest_difference": 2.5e-08}
+
+
+def test_what_was_written_and_when(record):
+    assert (record["rows"], record["windows"], record["counts"]) == (7, 2, {"text:chat": 3})
+    assert (record["output"], record["seconds"]) == ("inference_predictions.tsv", 1.235)
+    finished = datetime.fromisoformat(record["finished"])
+    assert abs((datetime.now(UTC) - finished).total_seconds()) < 60
+
+
+def test_what_happened_is_all_there(record):
+    assert set(record) == {
+        *("settings", "device", "components", "artifact", "self_check", "versions"),
+        *("rows", "windows", "counts", "finished", "seconds", "output", "profile", "encoders"),
+    }

@@ -1,0 +1,140 @@
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
+from bsm_core.tables import data_files as discover
+from bsm_core.tables import detect_format, warn_of_passed_over
+
+
+def put(folder: Path, *names: str, content: str = "id\n1\n") -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+
+
+def found(folder: Path) -> list[str]:
+    return [file.relative_to(folder).as_posix() for file in discover(folder)]
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.csv", "csv"),
+        ("a.TSV", "tsv"),
+        ("a.b.parquet", "parquet"),
+        ("a.snappy.parquet", "parquet"),
+        ("a.csv.gz", "csv"),
+        ("a.tsv.zst", "tsv"),
+        ("A.CSV.BZ2", "csv"),
+        ("a.csv.lz4", "csv"),
+        ("a.tsv.br", "tsv"),
+    ],
+)
+def test_the_extension_tells_the_format(name, format):
+    assert detect_format(name) == format
+
+
+@pytest.mark.parametrize("name", ["a", "a.json", "csv", "a.gz", "a.json.gz", "a.parquet.gz", "a.csv.zip", ".csv"])
+def test_other_extensions_are_refused(name):
+    with pytest.raises(DataError, match=r"\.csv, \.tsv"):
+        detect_format(name)
+
+
+def test_files_come_in_path_order_out_of_all_folders(tmp_path):
+    put(tmp_path, "b.csv", "a/2.csv", "a/10.csv", "a-b/1.csv.gz", "c/d/e.csv", "notes.txt")
+    assert found(tmp_path) == ["a/10.csv", "a/2.csv", "a-b/1.csv.gz", "b.csv", "c/d/e.csv"]
+
+
+def test_markers_and_empty_files_are_passed_over(tmp_path):
+    put(tmp_path, "a.csv", "_SUCCESS", "_old.csv", ".a.csv.swp", "._a.tsv", "_temporary/0/a.parquet", ".git/x.tsv")
+    put(tmp_path, "empty.csv", "empty.parquet", content="")
+    assert found(tmp_path) == ["a.csv"]
+
+
+def test_a_file_named_outright_is_taken_whatever_its_name(tmp_path):
+    put(tmp_path, "_a.csv", "b.csv")
+    assert discover(tmp_path / "_a.csv") == (tmp_path / "_a.csv",)
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    put(tmp_path, "elsewhere/a.csv", "data/b.csv")
+    (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/loop").symlink_to(tmp_path / "data")
+    assert found(tmp_path / "data") == ["b.csv", "link/a.csv"]
+
+
+def test_two_formats_are_listed_with_their_files(tmp_path):
+    put(tmp_path, "a.csv", "x/b.csv.gz", "c.tsv")
+    with pytest.raises(MixedFormatsError) as caught:
+        discover(tmp_path)
+    assert caught.value.details == (f"csv: {tmp_path}/a.csv, {tmp_path}/x/b.csv.gz", f"tsv: {tmp_path}/c.tsv")
+
+
+def test_a_folder_without_data_names_the_extensions_and_what_is_there(tmp_path):
+    put(tmp_path, "a.json")
+    with pytest.raises(NoInferenceDataError) as caught:
+        discover(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert ".parquet" in str(caught.value)
+    assert "a.json" in str(caught.value)
+
+
+def test_a_folder_of_empty_files_says_so(tmp_path):
+    put(tmp_path, "a.csv", "b.parquet", content="")
+    with pytest.raises(NoInferenceDataError, match="every data file is empty") as caught:
+        discover(tmp_path)
+    assert "a.csv" in str(caught.value)
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(NoInferenceDataError, match="no such file or folder"):
+        discover(tmp_path / "nowhere")
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    put(tmp_path, os.fsdecode(b"\xff.csv"))
+    with pytest.raises(DataError, match="rename the file") as caught:
+        discover(tmp_path)
+    caught.value.one_line().encode()
+
+
+@pytest.mark.parametrize("name", ["b.csv.xz", "b.parquet.gz", "b.tsv.zip", "b.CSV.snappy", "b.csv.zstd", "b.csv.tar"])
+def test_a_data_file_packed_in_an_unread_way_is_not_passed_over(tmp_path, name):
+    put(tmp_path, "a.csv", name)
+    with pytest.raises(DataError, match="unpack it"):
+        discover(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x/b.csv.bak", "b.gz", "b.json.gz", "b.txt", "part-00000"])
+def test_what_may_hold_rows_and_is_passed_over_is_named(tmp_path, caplog, monkeypatch, name):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    put(tmp_path, "a.csv", name)
+    warn_of_passed_over(tmp_path)
+    assert caplog.messages[0].startswith(f"passed over: {tmp_path / name}; the extensions read are .csv, ")
+
+
+def test_what_holds_no_rows_is_passed_over_without_a_word(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    put(tmp_path, "a.csv", "b.csv.gz", "_SUCCESS", ".b.json", "_c/d.json")
+    put(tmp_path, "empty.json", content="")
+    (tmp_path / "link.json").symlink_to(tmp_path / "nowhere")
+    warn_of_passed_over(tmp_path)
+    put(tmp_path, "notes.txt")
+    warn_of_passed_over(tmp_path / "a.csv")
+    assert not caplog.messages
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    put(tmp_path, "a.csv", "secret/b.csv")
+
+    def walk(folder, followlinks, onerror):
+        onerror(PermissionError(13, "Permission denied", str(tmp_path / "secret")))
+        yield from ()
+
+    monkeypatch.setattr("os.walk", walk)
+    with pytest.raises(DataError, match="Permission denied") as caught:
+        discover(tmp_path)
+    assert "secret" in str(caught.value)

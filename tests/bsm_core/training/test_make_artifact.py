@@ -1,0 +1,488 @@
+from __future__ import annotations
+
+import json
+import logging
+import random
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from support.plugins import forget_modules, write_distribution
+from support.training import BERT, CONFIG, ENCODING, PAIR, files, labelled_rows, save_encoder
+
+from bsm_core import Predictor, train
+from bsm_core.artifact import Artifact, describe
+from bsm_core.artifact.check_rows import read_check_rows
+from bsm_core.errors import ConfigError, DataError, HookFailedError, MissingColumnsError, ModelFailedError, UsageError
+from bsm_core.plugins.registry import default_registry
+from bsm_core.scoring.provenance import require_same
+from bsm_core.scoring.self_check import check
+from bsm_core.training import make_artifact as run
+from bsm_core.training.metrics import History
+
+EMBEDDING = {key: value for key, value in ENCODING.items() if key != "text_encoder"} | {"model_class": "toy_embedding"}
+
+pytestmark = pytest.mark.usefixtures("toy_site")
+
+
+@pytest.fixture
+def output(tmp_path):
+    """Where the artifact goes; nothing else is in its folder."""
+    (tmp_path / "jobs").mkdir()
+    return tmp_path / "jobs" / "model"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def stop_at(monkeypatch, epoch):
+    """The process ends at the start of an epoch, counted from nought."""
+    original = History.on_train_epoch_start
+
+    def maybe(self, trainer, module):
+        if trainer.current_epoch == epoch:
+            raise KeyboardInterrupt
+        original(self, trainer, module)
+
+    monkeypatch.setattr(History, "on_train_epoch_start", maybe)
+
+
+def stopped(monkeypatch, epoch, *arguments, **options):
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            train(*arguments, **options)
+
+
+# The artifact
+
+
+@pytest.mark.parametrize("values", [CONFIG, ENCODING, PAIR, EMBEDDING], ids=lambda values: values["model_class"])
+def test_a_job_leaves_an_artifact_that_scores_and_checks_itself_and_nothing_beside_it(output, values):
+    rows = labelled_rows()
+    trained = train(values, rows, output)
+    assert trained.folder == output
+    assert names(output.parent) == ["model"]
+    assert describe(output).problems == []
+    predictor = Predictor.from_artifact(output)
+    assert predictor.predict(rows).shape == (40, 2)
+    assert check(predictor, read_check_rows(output)) < 1e-6
+
+
+def test_an_artifact_says_what_made_it(output):
+    train(CONFIG, labelled_rows(), output)
+    artifact = Artifact.load(output)
+    require_same(artifact, Predictor.load(artifact))
+
+
+def test_a_training_job_asks_no_guard(output, tmp_path, monkeypatch):
+    code = "from bsm_core import hookimpl\n\n@hookimpl\ndef bsm_artifact_loaded():\n    raise ValueError('not today')\n"
+    write_distribution(tmp_path / "site", "acme-vouch", {"acme_vouch": code}, {"guards": {"acme_vouch": "acme_vouch"}})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    default_registry.cache_clear()
+    train(CONFIG, labelled_rows(), output)
+    with pytest.raises(HookFailedError, match="not today"):
+        Predictor.from_artifact(output)
+    forget_modules(tmp_path / "site")
+    default_registry.cache_clear()
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_how_many_rows_the_artifact_keeps_is_the_configs_to_say(output, count):
+    train({**CONFIG, "check_rows": count}, labelled_rows(), output)
+    stored = read_check_rows(output)
+    assert (0 if stored is None else len(stored.rows)) == count
+
+
+def test_the_artifact_has_the_safe_files_their_twins_and_the_metrics(output):
+    train(ENCODING, labelled_rows(), output)
+    assert {
+        *("hyperparameters.json", "model_artifacts.pth", "model.safetensors", "model.pth", "risk_table_map.json"),
+        *("risk_table_map.pkl", "impute_dict.json", "impute_dict.pkl", "training_metrics.json", "self_check.json"),
+        *("tokenizer", "text_encoder", "provenance.json"),
+    } == set(names(output))
+
+
+def test_its_config_says_what_was_given_and_chosen(output):
+    train({**ENCODING, "text_encoder": dict(BERT), "odd": 1}, labelled_rows(), output)
+    config = json.loads((output / "hyperparameters.json").read_text())
+    tokenizer = json.loads((output / "tokenizer/tokenizer.json").read_text())["model"]["vocab"]
+    assert (config["odd"], config["seed"], config["monitor"]) == (1, 0, "log_loss")
+    assert (config["tokenizer"], config["vocab_size"]) == ("tokenizer", len(tokenizer))
+    assert config["multiclass_categories"] == [0, 1]
+    assert "text_encoder" not in config
+    assert json.loads((output / "text_encoder/config.json").read_text())["vocab_size"] == len(tokenizer)
+
+
+def test_the_weights_saved_are_those_of_the_best_epoch(output, monkeypatch):
+    seen = {}
+    original = History.on_train_epoch_end
+
+    def keep(self, trainer, module):
+        original(self, trainer, module)
+        seen[trainer.current_epoch] = {key: value.clone() for key, value in module.state_dict().items()}
+
+    monkeypatch.setattr(History, "on_train_epoch_end", keep)
+    monkeypatch.setattr(
+        "bsm_core.training.metrics.Scores.compute", lambda self: {"log_loss": [2.0, 1.0, 3.0][len(seen)]}
+    )
+    metrics = train(CONFIG, labelled_rows(), output).metrics
+    assert metrics["best"]["epoch"] == 2
+    weights = Artifact.load(output).weights
+    assert all(torch.equal(value, weights[key]) for key, value in seen[1].items())
+    assert not torch.equal(seen[2]["head.weight"], weights["head.weight"])
+
+
+def test_the_metrics_are_written_and_given(output):
+    trained = train({**CONFIG, "early_stopping_patience": 5}, labelled_rows(), output)
+    written = json.loads((output / "training_metrics.json").read_text())
+    assert written == trained.metrics
+    assert written["rows"] == {"training": 30, "validation": 10}
+    assert written["classes"] == [0, 1]
+    assert [epoch["epoch"] for epoch in written["epochs"]] == [1, 2, 3]
+    assert written["best"] == min(written["epochs"], key=lambda epoch: epoch["log_loss"])
+    assert written["best"].keys() == {"epoch", "train_loss", "log_loss", "auroc", "f1", "accuracy"}
+    assert len(trained.seconds) == 3
+
+
+def test_the_metrics_are_those_of_the_artifact_on_the_validation_part(output):
+    held = labelled_rows(24)[:20]
+    best = train(CONFIG, labelled_rows(), output, validation=held).metrics["best"]
+    likely = Predictor.from_artifact(output).predict(held).to_numpy()
+    labels = held["label"].astype(int).to_numpy()
+    assert best["log_loss"] == pytest.approx(-np.log(likely[np.arange(20), labels]).mean(), rel=1e-5)
+    assert best["accuracy"] == pytest.approx((likely.argmax(1) == labels).mean())
+
+
+# Rows
+
+
+def test_the_rows_may_come_as_any_table(output, tmp_path):
+    frame = labelled_rows()
+    typed = frame.assign(amount=pd.to_numeric(frame["amount"]), label=frame["label"].astype(int))
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    frame.to_csv(tmp_path / "rows.tsv", index=False, sep="\t")
+    typed.to_parquet(tmp_path / "rows.parquet")
+    sources = [frame, typed, pa.Table.from_pandas(frame), tmp_path / "rows.csv", str(tmp_path / "rows.tsv")]
+    made = []
+    for source in [*sources, tmp_path / "rows.parquet"]:
+        train({**CONFIG, "max_epochs": 1}, source, output)
+        made.append(files(output))
+        shutil.rmtree(output)
+    for other in made[1:]:
+        other["self_check.json"] = made[0]["self_check.json"]  # its rows are as they were given: 3 or 3.0
+        assert other == made[0]
+
+
+def test_a_column_of_mixed_python_values_is_trained_on_and_checked(output):
+    rows = labelled_rows().assign(amount=[1, "x", None, 2.5] * 10)
+    train(CONFIG, rows, output)
+    assert check(Predictor.from_artifact(output), read_check_rows(output)) == 0
+    assert json.loads((output / "impute_dict.json").read_text()) == {"amount": pytest.approx(1.75, abs=0.8)}
+
+
+@pytest.mark.parametrize("labels", [["0", "1", "2", "3"], ["a", "b", "c", "d"]], ids=["numbers", "texts"])
+def test_more_than_two_classes(output, labels):
+    rows = labelled_rows().assign(label=labels * 10)
+    metrics = train({**CONFIG, "is_binary": False, "num_classes": 4, "class_weights": "balanced"}, rows, output).metrics
+    assert metrics["classes"] == [0, 1, 2, 3] if labels[0] == "0" else labels
+    got = Predictor.from_artifact(output).predict(rows)
+    assert list(got.columns) == [f"prob_class_{i}" for i in range(4)]
+    assert np.allclose(got.sum(axis=1), 1)
+
+
+def test_the_order_of_the_classes_is_that_of_the_config(output, tmp_path):
+    rows = labelled_rows(60)
+    config = {**CONFIG, "max_epochs": 8, "tab_field_list": [], "cat_field_list": []}
+    train(config, rows, output)
+    train({**config, "multiclass_categories": ["1", "0"]}, rows, tmp_path / "turned")
+    ones = [Predictor.from_artifact(folder).predict(rows)["prob_class_1"] for folder in (output, tmp_path / "turned")]
+    is_one = rows["label"] == "1"
+    assert ones[0][is_one].mean() > ones[0][~is_one].mean()
+    assert ones[1][is_one].mean() < ones[1][~is_one].mean()
+
+
+def test_only_the_training_part_is_learnt_from(output):
+    held = labelled_rows(12).assign(channel="phone", amount="1000", chat="unheard|words")
+    train(
+        {**ENCODING, "tab_field_list": ["amount", "channel"], "cat_field_list": ["channel"]},
+        labelled_rows(),
+        output,
+        validation=held,
+    )
+    [table] = json.loads((output / "risk_table_map.json").read_text()).values()
+    assert set(table["bins"]) == {"web", "shop", "mail"}
+    assert json.loads((output / "impute_dict.json").read_text())["amount"] < 10
+    assert "unheard" not in json.loads((output / "tokenizer/tokenizer.json").read_text())["model"]["vocab"]
+
+
+def test_class_weights_are_balanced_on_the_training_part(output):
+    rows = labelled_rows(40).assign(label=["1"] + ["0"] * 39)
+    train({**CONFIG, "class_weights": "balanced"}, rows, output, validation=labelled_rows(6))
+    weights = [40 / (2 * 39), 40 / 2]
+    assert json.loads((output / "hyperparameters.json").read_text())["class_weights"] == pytest.approx(weights)
+    assert Artifact.load(output).weights["loss_op.weight"].tolist() == pytest.approx(weights)
+
+
+def test_a_text_field_that_is_listed_as_a_category_has_no_risk_table(output):
+    config = {**CONFIG, "tab_field_list": ["channel"], "cat_field_list": ["chat", "channel"]}
+    train(config, labelled_rows(), output)
+    assert set(json.loads((output / "risk_table_map.json").read_text())) == {"channel"}
+
+
+def test_without_a_validation_part_all_rows_are_trained_on(output, caplog):
+    with caplog.at_level(logging.INFO, "bsm"):
+        metrics = train({**CONFIG, "validation_fraction": 0}, labelled_rows(), output).metrics
+    assert metrics["rows"] == {"training": 40, "validation": 0}
+    assert metrics["best"] == metrics["epochs"][-1]
+    assert set(metrics["best"]) == {"epoch", "train_loss"}
+    assert "training on 40 rows, measuring on none" in caplog.text
+    assert "the best epoch" not in caplog.text
+    assert read_check_rows(output).rows[0]["chat"] == labelled_rows()["chat"][0]
+
+
+def test_a_class_that_is_not_measured_on_has_no_auroc(output):
+    held = labelled_rows().query("label == '1'")
+    trained = train(CONFIG, labelled_rows(), output, validation=held)
+    assert [epoch["auroc"] for epoch in trained.metrics["epochs"]] == [None] * 3
+    assert '"auroc": null' in (output / "training_metrics.json").read_text()
+    with pytest.raises(DataError, match="no AUROC to find the best epoch by") as caught:
+        train({**CONFIG, "monitor": "auroc"}, labelled_rows(), output.with_name("other"), validation=held)
+    assert caught.value.where == "config.monitor"
+
+
+def test_the_log_tells_the_rows_the_epochs_and_the_place(output, caplog):
+    with caplog.at_level(logging.INFO):
+        train(CONFIG, labelled_rows().assign(amount=["1", *["x"] * 39]), output)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "training on 30 rows, measuring on 10"
+    assert [line.partition(":")[0] for line in said[1:]] == [
+        "column 'amount'",
+        "column 'amount'",
+        "epoch 1",
+        "epoch 2",
+        "epoch 3",
+        "the best epoch is 3",
+        "artifact",
+    ]
+    assert said[-1] == f"artifact: {output}"
+
+
+# Starting points
+
+
+def test_a_pretrained_encoder_is_where_training_starts(output, tmp_path):
+    encoder = save_encoder(tmp_path / "encoder")
+    config = {**ENCODING, "text_encoder": tmp_path / "encoder", "lr": 1e-12}
+    train(config, labelled_rows(), output)
+    weights = Artifact.load(output).weights
+    for key, value in encoder.state_dict().items():
+        assert torch.allclose(weights[f"text_encoder.{key}"], value, atol=1e-6), key
+    assert json.loads((output / "text_encoder/config.json").read_text())["vocab_size"] == 60
+
+
+def test_two_fields_start_from_two_encoders(output, tmp_path):
+    encoders = {prefix: save_encoder(tmp_path / prefix, seed) for seed, prefix in enumerate(["primary", "secondary"])}
+    config = {**PAIR, **{f"{prefix}_text_encoder": str(tmp_path / prefix) for prefix in encoders}, "lr": 1e-12}
+    train({key: value for key, value in config.items() if key != "text_encoder"}, labelled_rows(), output)
+    weights = Artifact.load(output).weights
+    for prefix, encoder in encoders.items():
+        start = encoder.state_dict()["embeddings.word_embeddings.weight"]
+        assert torch.allclose(weights[f"{prefix}_text_encoder.embeddings.word_embeddings.weight"], start, atol=1e-6)
+        assert (output / f"{prefix}_text_encoder/config.json").exists()
+
+
+def test_an_embedding_matrix_is_where_training_starts(output, tmp_path):
+    matrix = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    np.save(tmp_path / "m.npy", matrix)
+    train({**EMBEDDING, "embedding_mat": tmp_path / "m.npy", "lr": 1e-12}, labelled_rows(), output)
+    artifact = Artifact.load(output)
+    assert np.allclose(artifact.weights["embedding.weight"], matrix, atol=1e-6)
+    assert artifact.embedding_mat.shape == (60, 3)
+
+
+def test_pretrained_weights_that_do_not_fit_are_an_error_of_the_config(output, tmp_path, monkeypatch):
+    import toy_bsm_encoders
+
+    save_encoder(tmp_path / "encoder")
+    monkeypatch.setattr(
+        toy_bsm_encoders.ToyEncoder, "load_pretrained", lambda self, key, state: self.load_state_dict(state)
+    )
+    with pytest.raises(ConfigError, match="'toy_encoder' cannot be built: RuntimeError") as caught:
+        train({**ENCODING, "text_encoder": tmp_path / "encoder"}, labelled_rows(), output)
+    assert caught.value.where == "config"
+
+
+# The same again
+
+
+@pytest.mark.parametrize("values", [CONFIG, {**ENCODING, "max_epochs": 2}], ids=lambda values: values["model_class"])
+def test_the_same_seed_gives_the_same_files(output, tmp_path, values):
+    train(values, labelled_rows(), output)
+    torch.manual_seed(7)  # what the caller does is no part of the job
+    train(values, labelled_rows(), tmp_path / "again")
+    train({**values, "seed": 1}, labelled_rows(), tmp_path / "other")
+    assert files(output) == files(tmp_path / "again")
+    assert files(output)["model.safetensors"] != files(tmp_path / "other")["model.safetensors"]
+
+
+@pytest.mark.parametrize("values", [CONFIG, {**ENCODING, "max_epochs": 3}], ids=lambda values: values["model_class"])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_job_that_was_stopped_and_run_again_gives_the_same_files(output, tmp_path, monkeypatch, values, epoch):
+    train(values, labelled_rows(), tmp_path / "whole")
+    stopped(monkeypatch, epoch, values, labelled_rows(), output)
+    assert names(output.parent) == [".model.training"]
+    torch.manual_seed(7)
+    trained = train(values, labelled_rows(), output)
+    assert len(trained.seconds) == 3 - epoch
+    assert files(output) == files(tmp_path / "whole")
+    assert names(output.parent) == ["model"]
+
+
+@pytest.mark.parametrize("patience", [1, 5])
+def test_a_job_that_was_stopped_while_it_saved_gives_the_same_files(output, tmp_path, monkeypatch, patience):
+    values = {**CONFIG, "max_epochs": 4, "early_stopping_patience": patience, "monitor": "accuracy"}
+    epochs = train(values, labelled_rows(), tmp_path / "whole").metrics["epochs"]
+    assert (len(epochs) < 4) == (patience == 1)
+
+    def half(folder, *arguments):
+        folder.mkdir()
+        (folder / "odd.json").write_text("{}")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "save_artifact", lambda folder, **parts: half(folder))
+        with pytest.raises(OSError, match="No space"):
+            train(values, labelled_rows(), output)
+    assert names(output.parent) == [".model.training"]
+    train(values, labelled_rows(), output)
+    assert files(output) == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows"),
+    [({"lr": 0.01}, 40), ({}, 44), ({"seed": 1}, 40)],
+    ids=["another config", "other rows", "another seed"],
+)
+def test_the_checkpoint_of_another_job_is_refused_and_named(output, monkeypatch, changes, rows):
+    stopped(monkeypatch, 1, CONFIG, labelled_rows(), output)
+    with pytest.raises(UsageError, match="an earlier job with another config or other rows") as caught:
+        train({**CONFIG, **changes}, labelled_rows(rows), output)
+    assert caught.value.where == str(output.with_name(".model.training"))
+    train(CONFIG, labelled_rows(), output)  # which was left as it was
+
+
+def test_a_job_that_was_stopped_before_its_first_epoch_ended_leaves_nothing(output, monkeypatch):
+    stopped(monkeypatch, 0, CONFIG, labelled_rows(), output)
+    assert names(output.parent) == []
+    train({**CONFIG, "lr": 0.01}, labelled_rows(), output)
+
+
+def test_what_a_killed_job_left_without_a_checkpoint_is_in_nobodys_way(output):
+    work = output.with_name(".model.training")
+    work.mkdir()
+    (work / "job.sha256").write_text("of another job")
+    train(CONFIG, labelled_rows(), output)
+    assert names(output.parent) == ["model"]
+
+
+def test_the_process_is_as_it_was(output):
+    torch.manual_seed(3)
+    np.random.seed(3)
+    random.seed(3)
+    train(ENCODING, labelled_rows(), output)
+    got = (torch.rand(1).item(), np.random.rand(), random.random())
+    torch.manual_seed(3)
+    np.random.seed(3)
+    random.seed(3)
+    assert got == (torch.rand(1).item(), np.random.rand(), random.random())
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+# Places
+
+
+def test_an_output_that_holds_something_is_left_alone(output):
+    output.mkdir()
+    (output / "precious").write_text("x")
+    for taken in (output, output / "precious"):
+        with pytest.raises(UsageError, match="the output is there already"):
+            train(CONFIG, labelled_rows(), taken)
+    assert names(output) == ["precious"]
+    assert names(output.parent) == ["model"]
+
+
+def test_an_empty_folder_is_filled_and_not_replaced(output):
+    output.mkdir()  # it may be a mount point
+    before = output.stat().st_ino
+    train(CONFIG, labelled_rows(), output)
+    assert output.stat().st_ino == before
+    assert Predictor.from_artifact(output)
+    assert names(output.parent) == ["model"]
+
+
+def test_folders_above_the_output_are_made_and_relative_names_are_fine(output, monkeypatch):
+    monkeypatch.chdir(output.parent)
+    assert train(CONFIG, labelled_rows(), "deep/down").folder.name == "down"
+    assert names(output.parent / "deep") == ["down"]
+
+
+# What fails
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "error"),
+    [
+        ({"max_epochs": 0}, {}, ConfigError),
+        ({"label_name": "none"}, {}, MissingColumnsError),
+        ({}, {"label": "1"}, DataError),
+        ({"num_classes": 3, "is_binary": False}, {}, DataError),
+        ({**ENCODING, "text_encoder": {**BERT, "hidden_size": 9}}, {}, ConfigError),
+        ({**ENCODING, "max_sen_len": 20}, {"chat": "a b c d " * 6}, ModelFailedError),
+    ],
+    ids=["config", "column", "one class", "classes", "encoder", "forward"],
+)
+def test_a_job_that_fails_leaves_nothing(output, changes, rows, error):
+    with pytest.raises(error):
+        train({**CONFIG, **changes}, labelled_rows().assign(**rows), output)
+    assert names(output.parent) == []
+
+
+def test_an_artifact_that_cannot_score_is_not_published(output, monkeypatch):
+    def fail(*arguments):
+        raise ModelFailedError("no good")
+
+    monkeypatch.setattr(run, "add_check", fail)
+    with pytest.raises(ModelFailedError):
+        train(CONFIG, labelled_rows(), output)
+    assert names(output.parent) == [".model.training"]
+
+
+def test_missing_columns_of_the_validation_part_are_named(output):
+    with pytest.raises(MissingColumnsError, match="channel"):
+        train(CONFIG, labelled_rows(), output, validation=labelled_rows().drop(columns="channel"))
+    with pytest.raises(DataError, match="none of the classes"):
+        train(CONFIG, labelled_rows(), output, validation=labelled_rows().assign(label="maybe"))
+
+
+def test_a_gpu_that_is_not_there_is_an_error(output, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="there is no GPU"):
+        train(CONFIG, labelled_rows(), output, accelerator="gpu")
+
+
+def test_the_config_may_be_a_file(output, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    train(tmp_path / "config.json", labelled_rows(), output)
+    train(str(tmp_path / "config.json"), labelled_rows(), tmp_path / "again")
+    assert files(output) == files(tmp_path / "again")
+
+
+def test_bf16_gives_an_artifact_in_float32(output):
+    train({**CONFIG, "precision": "bf16-mixed"}, labelled_rows(), output)
+    assert {value.dtype for value in Artifact.load(output).weights.values()} == {torch.float32}
+    assert check(Predictor.from_artifact(output), read_check_rows(output)) == 0

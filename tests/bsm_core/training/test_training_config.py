@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from support.artifacts import write_tokenizer
+from support.training import BERT, CONFIG, ENCODING, PAIR, save_encoder
+
+from bsm_core.errors import ConfigError, UnknownModelClassError, UnknownStepError
+from bsm_core.plugins.registry import Registry
+from bsm_core.scoring.settings import sources
+from bsm_core.training.training_config import TrainingConfig, TrainingJob, read_config_file
+
+
+@pytest.fixture
+def job(toy_site):
+    def make(values=CONFIG, **changes):
+        return TrainingJob.from_config({**values, **changes}, Registry.discover())
+
+    return make
+
+
+@pytest.fixture
+def problems(job):
+    """The lines of the error that a config gives."""
+
+    def find(values=CONFIG, **changes):
+        with pytest.raises(ConfigError) as caught:
+            job(values, **changes)
+        return list(caught.value.details)
+
+    return find
+
+
+def test_what_is_wrong_for_the_runner_the_job_and_the_model_class_is_told_at_once(problems):
+    found = problems(
+        ENCODING,
+        max_total_chunks=0,
+        text_processing_steps=5,
+        label_name=None,
+        max_epochs="many",
+        monitor="loss",
+        batch_size=-1,
+        lr="fast",
+        text_name=None,
+        text_encoder=None,
+    )
+    assert sorted(line.partition(":")[0] for line in found) == [
+        "batch_size",
+        "label_name",
+        "lr",
+        "max_epochs",
+        "max_total_chunks",
+        "monitor",
+        "text_encoder",
+        "text_name",
+        "text_processing_steps",
+    ]
+
+
+def test_without_a_model_class_the_other_keys_are_told_all_the_same(problems):
+    found = problems(model_class=None, max_epochs=0, max_sen_len=0)
+    assert {line.partition(":")[0] for line in found} == {"max_epochs", "max_sen_len", "model_class"}
+
+
+def test_null_is_the_default(job):
+    assert (
+        job(max_epochs=None, seed=None).training == job(max_epochs=TrainingConfig(label_name="x").max_epochs).training
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"model_class": "toy_mdel"}, UnknownModelClassError),
+        ({"text_processing_steps": ["toy_toks"]}, UnknownStepError),
+    ],
+    ids=["model class", "step"],
+)
+def test_names_are_looked_up_before_any_data_is_read(job, values, error):
+    with pytest.raises(error, match="did you mean") as caught:
+        job(**values)
+    assert "config." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"text_encoder": None}, "text_encoder: missing; give a Hugging Face config, or the folder of a pretrained"),
+        ({"text_encoder": "/nowhere"}, "text_encoder: '/nowhere' is no folder"),
+        ({"text_encoder": ["bert"]}, "text_encoder: a list is neither a config nor a folder"),
+        ({"text_encoder": "."}, "text_encoder: no config.json in the folder '.'"),
+        ({"is_binary": True, "num_classes": 5}, "num_classes: 5 contradicts is_binary = true; set that to false"),
+        ({"tokenizer": "/nowhere"}, "tokenizer: '/nowhere' is no folder; leave the key out"),
+        ({"tokenizer": 3}, "tokenizer: Input should be a valid string"),
+        ({"model_class": "toy_embedding", "embedding_mat": "no.npy"}, "embedding_mat: 'no.npy' is no file"),
+        ({"model_class": "toy_embedding", "embedding_mat": [[1.0]]}, "embedding_mat: [[1.0]] is no file"),
+        ({"class_weights": [1.0, 2.0, 3.0]}, "class_weights has 3 values for 2 classes"),
+        ({"vocab_size": 5}, "vocab_size: Input should be greater than 5"),
+        ({"validation_fraction": 1}, "validation_fraction: "),
+        ({"label_name": "chat"}, "label_name: the model would read 'chat' as a text field or a feature"),
+        ({"tab_field_list": ["label"]}, "label_name: the model would read 'label'"),
+    ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
+)
+def test_one_wrong_key_is_one_line(problems, changes, line):
+    [found] = problems(ENCODING, **changes)
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize("weights", ["heavy", [1, "a"], [-1.0, 2.0]], ids=str)
+def test_class_weights_that_are_none(problems, weights):
+    assert all(line.startswith("class_weights") for line in problems(class_weights=weights))
+
+
+def test_class_weights_reach_the_model_class_but_for_the_balanced_ones_which_are_fitted(job):
+    assert job(class_weights=[1, 3]).model_values({})["class_weights"] == [1, 3]
+    balanced = job(class_weights="balanced")
+    assert "class_weights" not in balanced.model_values({})
+    assert balanced.model_values({"class_weights": [2.0, 0.5]})["class_weights"] == [2.0, 0.5]
+
+
+# Encoders and tokenizers
+
+
+def test_an_encoder_is_a_config_or_a_folder_given_as_text_or_as_a_path(job, tmp_path):
+    save_encoder(tmp_path / "encoder")
+    assert job(ENCODING).values["text_encoder"] == BERT
+    as_path = job(ENCODING, text_encoder=tmp_path / "encoder")
+    assert as_path.values == job(ENCODING, text_encoder=str(tmp_path / "encoder")).values
+
+
+def test_prefixed_keys_fall_back_to_those_without_a_prefix(job, tmp_path):
+    shared = job(PAIR)
+    assert {shared.encoder_key(f"{prefix}text_encoder") for prefix in ("primary_", "secondary_")} == {"text_encoder"}
+    assert shared.tokenizer_key("primary_") == "tokenizer"
+    own = job(PAIR, secondary_text_encoder=dict(BERT), secondary_tokenizer=str(write_tokenizer(tmp_path / "tokenizer")))
+    assert own.encoder_key("secondary_text_encoder") == "secondary_text_encoder"
+    assert own.encoder_key("primary_text_encoder") == "text_encoder"
+    assert [own.tokenizer_key(prefix) for prefix in ("primary_", "secondary_")] == ["tokenizer", "secondary_tokenizer"]
+
+
+def test_a_folder_that_both_fields_fall_back_to_is_missed_once(problems):
+    assert problems(PAIR, text_encoder="/nowhere", tokenizer="/nowhere") == [
+        "text_encoder: '/nowhere' is no folder",
+        "tokenizer: '/nowhere' is no folder; leave the key out to have a tokenizer fitted",
+    ]
+
+
+def test_of_what_the_model_class_does_not_want_nothing_is_asked(job):
+    assert not job().wants("text_encoder")
+    assert job(ENCODING).wants("text_encoder")
+
+
+# Keys that nobody knows
+
+
+def test_unknown_keys_are_warned_of_with_the_nearest(job, caplog):
+    with caplog.at_level(logging.WARNING, "bsm"):
+        job(max_epoch=3, embeding_mat="x", zzz=1, sise=4)
+    assert [record.getMessage() for record in caplog.records] == [
+        "config key 'embeding_mat' is read by nothing here; did you mean 'embedding_mat'?",
+        "config key 'max_epoch' is read by nothing here; did you mean 'max_epochs'?",
+        "config key 'sise' is read by nothing here; did you mean 'size'?",
+        "config key 'zzz' is read by nothing here",
+    ]
+
+
+def test_known_keys_are_those_of_runner_job_model_class_steps_and_settings(job, caplog):
+    settings = dict.fromkeys(sources())
+    with caplog.at_level(logging.WARNING, "bsm"):
+        job(size=5, id_name="id", chunk_truncate=True, secondary_tokenizer="later", device="cpu", output_format="csv")
+        job(**settings)
+        job(PAIR, size=3, text_encoder=dict(BERT))
+    assert caplog.text == ""
+
+
+# What becomes the artifact's
+
+
+def test_the_artifacts_config_is_what_was_given_and_chosen_without_what_it_has_in_files(job, tmp_path):
+    tokenizer = write_tokenizer(tmp_path / "tokenizer")
+    values = job(PAIR, primary_tokenizer=str(tokenizer), odd=7, seed=None, class_weights="balanced").artifact_values(
+        {"class_weights": [1.0, 2.0], "tokenizer": "tokenizer"}
+    )
+    assert values["odd"] == 7
+    assert values["seed"] == 0
+    assert values["batch_size"] == 32
+    assert values["class_weights"] == [1.0, 2.0]
+    assert values["tokenizer"] == "tokenizer"
+    assert not {"primary_tokenizer", "text_encoder", "multiclass_categories"} & values.keys()
+
+
+@pytest.mark.parametrize("odd", [object(), np.int64(3), float("nan"), {1, 2}], ids=["object", "numpy", "nan", "set"])
+def test_what_json_cannot_hold_is_refused_before_training(job, odd):
+    with pytest.raises(ConfigError, match="holds what JSON cannot"):
+        job(odd=odd)
+
+
+# The file
+
+
+def test_a_config_file(tmp_path):
+    (tmp_path / "c.json").write_text('{"model_class": "x", "größe": [1, null]}', encoding="utf-8")
+    assert read_config_file(tmp_path / "c.json") == {"model_class": "x", "größe": [1, None]}
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]", "\xff"], ids=["not there", "not JSON", "a list", "not text"])
+def test_a_config_file_that_is_none(tmp_path, content):
+    path = tmp_path / "c.json"
+    if content is not None:
+        path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConfigError) as caught:
+        read_config_file(path)
+    assert caught.value.where == str(path)
+
+
+# Keys that name columns
+
+
+def test_columns_that_the_model_class_does_not_read_are_not_asked_for(job, caplog):
+    made = job(ENCODING | {"model_class": "toy_embedding"}, tab_field_list=["amount"])
+    assert made.artifact.tab_field_list == []
+    assert "tab_field_list" not in made.artifact_values({})
+    assert "config key 'tab_field_list' is left out: model class 'toy_embedding' does not read it" in caplog.text
+
+
+def test_a_list_of_steps_that_belongs_to_no_text_field_is_warned_of(job, caplog):
+    job(PAIR, text_processing_steps=["toy_tokens"])
+    assert "config key 'text_processing_steps' is read by nothing here" in caplog.text

@@ -1,0 +1,73 @@
+"""The structure of the code: folders, imports, sizes, names, and how docstrings begin."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import grimp
+import pytest
+
+import bsm_core
+
+CORE = Path(bsm_core.__file__).parent
+PACKAGES = [CORE, *(CORE.parent / name for name in ("bsm_plugins_text", "bsm_plugins_models"))]
+MOST_ENTRIES, MOST_FILES, MOST_LINES = 16, 12, 400
+MOST_NODES, MOST_LEVELS, MOST_EDGES = 24, 12, 105
+VAGUE = ("It ", "They ", "Those ", "That ", "What ", "Some of ", "All of ", "The same ", "Its ", "Nobody ", "Who ")
+
+pytestmark = pytest.mark.checkout
+
+
+@pytest.fixture(scope="module")
+def imports() -> dict[str, set[str]]:
+    """The modules of ``bsm_core`` that each of them imports, for type checking too."""
+    graph = grimp.build_graph("bsm_core", exclude_type_checking_imports=False, cache_dir=None)
+    return {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+
+
+def levels(imports: dict[str, set[str]]) -> dict[str, int]:
+    """The length of the longest chain of imports that begins at each node."""
+    found: dict[str, int] = {}
+    while len(found) < len(imports):
+        ready = [name for name in imports if name not in found and imports[name] <= found.keys()]
+        assert ready, f"a circle among {sorted(imports.keys() - found.keys())}"
+        found |= {name: 1 + max((found[other] for other in imports[name]), default=0) for name in ready}
+    return found
+
+
+def test_no_module_imports_itself_in_a_circle(imports):
+    """A package's ``__init__`` stands for its names: a module may import its own package's neighbours."""
+    levels({name: {o for o in others if not name.startswith(f"{o}.")} for name, others in imports.items()})
+
+
+def test_folders_form_few_levels_with_few_imports_between_them(imports):
+    folders: dict[str, set[str]] = {}
+    for name, others in imports.items():
+        folder = ".".join(name.split(".")[:2])
+        folders.setdefault(folder, set()).update(".".join(other.split(".")[:2]) for other in others)
+    folders = {folder: others - {folder} for folder, others in folders.items()}
+    assert len(folders) <= MOST_NODES
+    assert max(levels(folders).values()) <= MOST_LEVELS
+    assert sum(map(len, folders.values())) <= MOST_EDGES
+
+
+def sources() -> Iterator[tuple[Path, ast.Module]]:
+    for package in PACKAGES:
+        for file in sorted(package.rglob("*.py")):
+            yield file, ast.parse(file.read_text())
+
+
+def test_folders_and_files_are_small():
+    assert len([entry for entry in CORE.iterdir() if entry.name != "__pycache__"]) <= MOST_ENTRIES
+    for folder in {file.parent for file, _ in sources()}:
+        assert len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) <= MOST_FILES, folder
+    for file, _ in sources():
+        assert len(file.read_text().splitlines()) <= MOST_LINES, file
+
+
+def test_file_names_are_unique():
+    names = Counter(file.name for file in CORE.rglob("*.py") if file.name not in ("__init__.py", "__main__.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -7,6 +7,7 @@ own Arrow type.
 from bsm_core.tables.convert import convert
 from bsm_core.tables.data_files import FORMATS, Format, detect_format, discover, warn_of_passed_over
 from bsm_core.tables.read import TableSource, Window
+from bsm_core.tables.required_columns import require_columns
 from bsm_core.tables.write import TableWriter, output_schema
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "detect_format",
     "discover",
     "output_schema",
+    "require_columns",
     "warn_of_passed_over",
 ]

@@ -11,10 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bsm_core.errors import DataError, MissingColumnsError, nearest
+from bsm_core.errors import DataError
 from bsm_core.tables import delimited as text
 from bsm_core.tables import parquet
 from bsm_core.tables.data_files import Format, detect_format, discover, raise_no_data
+from bsm_core.tables.required_columns import require_columns
 
 
 @dataclass(frozen=True)
@@ -92,34 +93,15 @@ class TableSource:
             MissingColumnsError: Columns are missing; all of them are named.
             DataError: The header has a wanted column twice.
         """
-        if missing := [name for name in wanted if name not in self.columns]:
-            near = {name: nearest(name, self.columns) for name in missing}
-            hints = {name: f"; did you mean {other!r}?" if other else "" for name, other in near.items()}
-            raise MissingColumnsError(
-                f"{len(missing)} column(s) are missing from the data",
-                where=str(self.files[0]),
-                details=[
-                    *(f"{name!r}, wanted by {wanted[name]}{hints[name]}" for name in missing),
-                    f"columns found: {', '.join(map(repr, self.columns))}",
-                    *self._other_delimiter(),
-                ],
-                fix="add the columns to the data, or correct the names",
-            )
-        count = Counter(self.columns)
-        if twice := [name for name in wanted if count[name] > 1]:
-            raise DataError(
-                f"columns that are there more than once: {', '.join(map(repr, twice))}",
-                where=str(self.files[0]),
-                fix="a column that is read must have a name of its own",
-            )
+        require_columns(self.columns, wanted, where=str(self.files[0]), hints=self._other_delimiter())
 
     def _other_delimiter(self) -> list[str]:
-        """What a header of one column looks to be split by."""
-        looks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
-        found = [name for mark, name in looks.items() if len(self.columns) == 1 and mark in self.columns[0]]
+        """Return a hint if the single column of the header looks like several columns with another delimiter."""
+        marks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
+        found = [name for mark, name in marks.items() if len(self.columns) == 1 and mark in self.columns[0]]
         if self.format == "parquet" or not found:
             return []
-        return [f"they look to be split by {found[0]}: a .csv file is read by ',', a .tsv file by tabs"]
+        return [f"the columns seem to be separated by {found[0]}: a .csv file needs ',', a .tsv file needs tabs"]
 
     def schema(self, columns: Sequence[str]) -> pa.Schema:
         """The types of columns that reach the output unchanged: the id and the columns kept.

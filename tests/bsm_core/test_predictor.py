@@ -27,7 +27,7 @@ from bsm_core.errors import (
     WeightsMismatchError,
 )
 from bsm_core.plugins.registry import Registry
-from bsm_core.predictor import building, table_columns
+from bsm_core.predictor import building
 
 
 @pytest.fixture
@@ -90,7 +90,8 @@ def test_all_missing_columns_are_named_with_who_wants_them(predictor):
         predictor.predict(toy_rows(2).drop(columns=["channel"]).rename(columns={"chat": "chats"}))
     assert caught.value.details == (
         "'channel', wanted by config.tab_field_list",
-        "'chat', wanted by config.text_name; nearest: 'chats'",
+        "'chat', wanted by config.text_name; did you mean 'chats'?",
+        "columns found: 'id', 'chats', 'amount', 'extra'",
     )
 
 
@@ -98,7 +99,7 @@ def test_all_missing_columns_are_named_with_who_wants_them(predictor):
 def test_a_column_that_is_there_twice_is_the_error_it_is_on_the_command_line(predictor, of):
     rows = toy_rows(2)
     twice = of(pd.concat([rows, rows[["chat"]], rows[["extra"]]], axis=1))
-    with pytest.raises(DataError, match="columns that are there more than once: 'chat'"):
+    with pytest.raises(DataError, match="columns that occur more than once: 'chat'"):
         predictor.predict(twice)
     assert predictor.predict(of(pd.concat([rows, rows[["extra"]]], axis=1))).shape == (2, 2)
 
@@ -227,6 +228,29 @@ def test_weights_that_do_not_fit_are_listed(toy_site, tmp_path):
         assert name in str(caught.value)
 
 
+def test_every_name_is_resolved_once(toy_site, tmp_path, monkeypatch):
+    fields = {"primary_text_name": "chat", "secondary_text_name": "notes"}
+    steps = {"primary_text_processing_steps": ["toy_trap", "toy_tokens"]}
+    steps["secondary_text_processing_steps"] = ["toy_trap", "toy_trap", "toy_tokens"]
+    artifact = write_toy_artifact(tmp_path / "model", **fields, **steps)
+    resolved = []
+    resolve = Registry.resolve
+
+    def count(registry, kind, name, *, where=None):
+        resolved.append((kind, name, where))
+        return resolve(registry, kind, name, where=where)
+
+    monkeypatch.setattr(Registry, "resolve", count)
+    predictor = Predictor.open(artifact)
+    assert set(predictor.preprocessor.pipelines) == {"chat", "notes"}
+    expected = [("model_class", "toy_model", "config.model_class")]
+    expected += [("step", name, f"config.{key}") for key, names in steps.items() for name in names]
+    assert resolved == expected
+    resolved.clear()
+    assert pickle.loads(pickle.dumps(predictor.preprocessor)).pipelines["notes"](["hi"])[1] == []
+    assert resolved == []
+
+
 def test_the_components_in_use_are_known(predictor):
     assert [c.name for c in predictor.components] == ["toy_model", "toy_trap", "toy_tokens"]
     assert predictor.components[0].origin == "toy-bsm==1.0:toy_bsm_model:ToyModel"
@@ -297,17 +321,6 @@ def test_arrays_in_the_config_become_lists(toy_site, tmp_path):
 
 
 # What training shares
-
-
-def test_the_columns_of_a_frame_and_of_a_table_and_the_index_of_the_frame():
-    frame = pd.DataFrame({"a": [1, None], "b": [1, "x"], "c": [0, 0]}, index=[7, 8])
-    columns, index = table_columns(frame, {"b": "me", "a": "me"})
-    assert list(columns) == ["b", "a"]
-    assert columns["b"] == [1, "x"]
-    assert columns["a"].to_pylist() == [1.0, None]
-    assert index.tolist() == [7, 8]
-    columns, index = table_columns(pa.table({"a": [1, 2]}), {"a": "me"})
-    assert (columns["a"].to_pylist(), index) == ([1, 2], None)
 
 
 def test_what_is_raised_while_a_model_is_built_is_an_error_of_its_config():

@@ -31,7 +31,7 @@ from bsm_core.errors import (
     SinkError,
     UsageError,
 )
-from bsm_core.preprocess.dataset import WindowLoader
+from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.local import _loader_workers
 from bsm_core.scoring.self_check import add_check

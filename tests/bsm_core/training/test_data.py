@@ -14,7 +14,7 @@ from support.training import labelled_rows
 
 from bsm_core import Batch, TextBatch
 from bsm_core.errors import DataError, MissingColumnsError, NoInferenceDataError, UsageError
-from bsm_core.preprocess.dataset import text_values
+from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Imputer, category_texts
 from bsm_core.training.data import BatchRows, Rows, ShuffledBatches, class_indices, class_order, read_columns
 

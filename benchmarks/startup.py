@@ -78,7 +78,7 @@ WATCHED = (
     ("Trainer, made", "bsm_core.scoring.engines.local", "trainer"),
     ("Trainer, predicting", "lightning.pytorch", "Trainer.predict"),
     ("  check rows", "bsm_core.scoring.engines.local", "check"),
-    ("  windows: prepared", "bsm_core.preprocess.preprocessor", "Preprocessor.batch"),
+    ("  windows: prepared", "bsm_core.preprocess.dataset", "Preprocessor.batch"),
     ("  windows: model", "bsm_core.models.base", "ModelBase.predict_step"),
     ("commit", "bsm_core.scoring.sink", "Sink.commit"),
     ("run record", "bsm_core.scoring.engines.local", "run_record"),

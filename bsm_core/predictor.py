@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -13,7 +14,7 @@ import torch
 
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
-from bsm_core.artifact.components import ArtifactComponents
+from bsm_core.artifact.components import resolve_components
 from bsm_core.artifact.files import exported
 from bsm_core.backends.choose import Tuned, encoders_of, tune
 from bsm_core.errors import BSMError, ConfigError, UsageError
@@ -24,9 +25,9 @@ from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.preprocess.columns import table_columns
+from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import warn_of_counts, warn_of_texts
 from bsm_core.preprocess.pipeline import text_pipelines
-from bsm_core.preprocess.preprocessor import Preprocessor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,12 +151,13 @@ class Predictor:
         hooks = Hooks(registry)
         hooks.artifact_loaded(artifact)
         config = artifact.config
-        resolved = ArtifactComponents.resolve(config, artifact.folder, registry)
-        model = _build_model(artifact, registry.load(resolved.model_class, ModelBase), batch_size)
-        model.component = resolved.model_class
-        pipelines = text_pipelines(config, artifact.tokenizer, registry, resolved.steps)
+        model_class, steps = resolve_components(config, artifact.folder, registry)
+        model = _build_model(artifact, registry.load(model_class, ModelBase), batch_size)
+        model.component = model_class
+        pipelines = text_pipelines(config, artifact.tokenizer, registry, steps)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
-        return cls(model, preprocessor, resolved.distinct, hooks, replace(artifact, weights={}))
+        components = list(dict.fromkeys([model_class, *chain(*steps.values())]))
+        return cls(model, preprocessor, components, hooks, replace(artifact, weights={}))
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
         """Return the batch of an artifact's check rows. A check row has the text of a CSV cell by column."""

@@ -1,22 +1,104 @@
-"""``BSMDataset``: the dataset of the inference contract, for scripts that hold a whole table in memory."""
+"""From the columns of a table to a batch: ``Preprocessor`` for windows, ``BSMDataset`` for a whole table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
+import torch
 
 from bsm_core.artifact.config import ArtifactConfig
-from bsm_core.models.batch import Batch
-from bsm_core.preprocess.features import Column, Imputer, RiskTable
-from bsm_core.preprocess.findings import Findings
+from bsm_core.models.batch import Batch, TextBatch
+from bsm_core.preprocess.columns import NOT_TEXT, text_values
+from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable
+from bsm_core.preprocess.findings import Findings, TextFailure
 from bsm_core.preprocess.pipeline import Pipeline
-from bsm_core.preprocess.preprocessor import features_of, make_batch
-from bsm_core.runtime.profile import Times
+from bsm_core.runtime.profile import FEATURES, Times
+from bsm_core.tables import Window
+
+
+@dataclass(frozen=True)
+class WindowInfo:
+    """Data of a window that its batch carries from the table to the output.
+
+    Attributes:
+        index, start, last, fraction: See :class:`bsm_core.tables.Window`.
+        kept: The id column and the other kept columns, unchanged.
+        findings: Faulty cells of the window.
+        times: Time that reading and preparing the window took.
+    """
+
+    index: int
+    start: int
+    last: bool
+    fraction: float
+    kept: pa.Table
+    findings: Findings
+    times: Times = field(default_factory=Times)
+
+    def names(self, rows: Sequence[int]) -> list[Any]:
+        """Return the names of rows for errors: ids or, if no column is kept, positions in the whole table."""
+        if not self.kept.num_columns:
+            return [self.start + row for row in rows]
+        ids = self.kept.column(0).take(pa.array(rows, pa.int64())).to_pylist()
+        return [value.decode(errors="backslashreplace") if isinstance(value, bytes) else value for value in ids]
+
+
+class Preprocessor:
+    """Turns windows into batches. Pickles without steps, so that loader workers can build their own.
+
+    Args:
+        config: The artifact's config.
+        pipelines: Pipeline of each text column.
+        impute: Imputation value by feature.
+        risk_tables: Risk table by feature, as ``{"bins": {category: risk}, "default_bin": risk}``.
+        keep: Columns that the batch carries unchanged, the id first.
+    """
+
+    def __init__(
+        self,
+        config: ArtifactConfig,
+        pipelines: Mapping[str, Pipeline],
+        impute: Mapping[str, float],
+        risk_tables: Mapping[str, Mapping[str, Any]],
+        keep: Sequence[str] = (),
+    ) -> None:
+        self.config = config
+        self.pipelines = dict(pipelines)
+        self.imputers = {name: Imputer(value) for name, value in impute.items()}
+        self.risk_tables = {name: RiskTable(t["bins"], t["default_bin"]) for name, t in risk_tables.items()}
+        self.keep = tuple(keep)
+        self._features = features_of(config, self.imputers, self.risk_tables)
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """Columns that the model needs, each with the config key that names it."""
+        wanted = {text.column: f"config.{text.key}" for text in self.config.text_fields}
+        return {**dict.fromkeys(self.config.tab_field_list, "config.tab_field_list"), **wanted}
+
+    def batch(self, columns: Mapping[str, Column], rows: int, times: Times | None = None) -> tuple[Batch, Findings]:
+        """Return the batch of some rows, and their findings. For the arguments, see :func:`make_batch`."""
+        return make_batch(columns, rows, self.pipelines, self._features, times)
+
+    def __call__(self, window: Window, times: Times | None = None) -> Batch:
+        """Return the batch of a window, with its :class:`WindowInfo`.
+
+        Args:
+            window: The window.
+            times: Time that reading the window took. The time of each step is added to it.
+        """
+        table, times = window.table, Times() if times is None else times
+        columns = dict(zip(table.column_names, table.columns, strict=True))
+        batch, findings = self.batch(columns, table.num_rows, times)
+        kept = table.select(self.keep)
+        info = WindowInfo(window.index, window.start, window.last, window.fraction, kept, findings, times)
+        return Batch(batch.rows, batch.texts, batch.features, window=info)
 
 
 class BSMDataset:
-    """Rows of a table, and the processors that turn them into one batch.
+    """Rows of a table, and the processors that turn them into one batch: the dataset of the inference contract.
 
     Args:
         columns: Columns of the table by name: Arrow arrays, or sequences of Python objects.
@@ -66,3 +148,48 @@ class BSMDataset:
         """
         features = features_of(self.config, self._imputers, self._risk_tables)
         return make_batch(self.columns, self.rows, self._pipelines, features, times)
+
+
+def features_of(
+    config: ArtifactConfig, imputers: Mapping[str, Imputer], risk_tables: Mapping[str, RiskTable]
+) -> Features:
+    """Return the features of a config; a text column takes no risk table."""
+    texts = {text.column for text in config.text_fields}
+    return Features(
+        config.tab_field_list, imputers, {name: table for name, table in risk_tables.items() if name not in texts}
+    )
+
+
+def make_batch(
+    columns: Mapping[str, Column],
+    rows: int,
+    pipelines: Mapping[str, Pipeline],
+    features: Features,
+    times: Times | None = None,
+) -> tuple[Batch, Findings]:
+    """Turn columns into a batch, one column at a time: first the text columns, then the features.
+
+    Args:
+        columns: Columns by name.
+        rows: Number of rows.
+        pipelines: Pipeline of each text column.
+        features: The features.
+        times: Object to which the time of each step is added.
+
+    Returns:
+        The batch, and the findings of its rows.
+    """
+    times = Times() if times is None else times
+    texts: dict[str, TextBatch] = {}
+    failures: dict[str, list[TextFailure]] = {}
+    for column, pipeline in pipelines.items():
+        with times.of(f"{column}: {NOT_TEXT}"):
+            values, unreadable = text_values(columns[column])
+        tokens, failed = pipeline(values, times)
+        with times.of(f"{column}: distinct chunks"):
+            texts[column] = TextBatch.from_rows(tokens)
+        if unreadable or failed:
+            failures[column] = sorted(unreadable + failed, key=lambda failure: failure.row)
+    with times.of(FEATURES):
+        matrix = features.transform(columns, rows)
+    return Batch(rows, texts, torch.from_numpy(matrix.values)), Findings(failures, matrix.bad)

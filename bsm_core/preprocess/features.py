@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bsm_core.tables import holds_text
+
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
 """A column of a table: raw bytes from CSV, any Arrow type from Parquet, Python objects from a mixed pandas column."""
 
@@ -30,16 +32,6 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?")  # in lo
 # Plain numbers, which Arrow parses at once: never so large that a double overflows, nothing that is no number.
 _PLAIN_NUMBER = r"^-?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,2})?$"
 
-_TEXT_TYPES: tuple[Callable[[Any], bool], ...] = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_fixed_size_binary,
-    pa.types.is_null,
-)
 _NUMBER_TYPES: tuple[Callable[[Any], bool], ...] = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
 _UNREADABLE = pa.scalar(b"\xff", pa.large_binary())
 
@@ -209,7 +201,7 @@ def _cells(column: Column) -> Any:
         column = column.cast(column.type.value_type)  # chunks may differ in their dictionaries, so before combining
     if pa.types.is_decimal(column.type) or pa.types.is_date(column.type):
         column = column.cast(pa.large_string())  # as text, decimals are exact
-    if any(is_type(column.type) for is_type in _TEXT_TYPES):
+    if holds_text(column.type):
         column = column.cast(pa.large_binary())
     elif not any(is_type(column.type) for is_type in _NUMBER_TYPES):
         column = pc.if_else(column.is_valid(), _UNREADABLE, None)

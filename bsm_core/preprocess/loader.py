@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.models.batch import Batch
-from bsm_core.preprocess.preprocessor import Preprocessor
+from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.runtime.processes import without_interrupts
 from bsm_core.runtime.profile import READING, WAITING, Times
 from bsm_core.tables import TableSource, Window
 
 
+@dataclass(eq=False)
 class _WindowBatches(IterableDataset[Any]):
     """Batches of the windows of one rank, shared out among the loader's workers."""
 
-    def __init__(
-        self,
-        source: TableSource,
-        preprocess: Callable[[Window, Times], Batch] | bytes,
-        columns: Collection[str],
-        rows: int,
-        rank: int,
-        world: int,
-    ) -> None:
-        self.source, self.preprocess, self.columns, self.rows = source, preprocess, tuple(columns), rows
-        self.rank, self.world = rank, world
+    source: TableSource
+    preprocess: Callable[[Window, Times], Batch] | bytes
+    columns: Sequence[str]
+    rows: int
+    rank: int
+    world: int
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker that fails while it unpickles its dataset dies without an error message. The preprocessor imports
@@ -84,7 +81,7 @@ class WindowLoader:
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        columns = dict.fromkeys([*preprocess.keep, *preprocess.wanted])
+        columns = list(dict.fromkeys([*preprocess.keep, *preprocess.wanted]))
         self._loader: DataLoader[Any] = DataLoader(
             _WindowBatches(source, preprocess, columns, rows, rank, world),
             batch_size=None,

@@ -106,15 +106,8 @@ class Pipeline:
         self.context = context
         self.components = list(components or resolve_steps(specs, registry, where))
         self.steps: list[PipelineStep] = []
-        self._rebuild = partial(
-            Pipeline,
-            tuple(specs),
-            context,
-            registry=registry,
-            where=where,
-            must_give=must_give,
-            components=self.components,
-        )
+        build = partial(Pipeline, tuple(specs), context, registry=registry, where=where, must_give=must_give)
+        self._rebuild = partial(build, components=self.components)
         kind, previous = Kind.TEXT, "the column"
         for spec, component in zip(specs, self.components, strict=True):
             step = build_step(registry.load(component, TextStep), spec, context, where)

@@ -26,17 +26,13 @@ def require_columns(
     """
     count = Counter(names)
     if missing := [name for name in wanted if not count[name]]:
-        texts = [name for name in names if isinstance(name, str)]
-        near = {name: nearest(name, texts) for name in missing}
+        near = {name: nearest(name, [other for other in names if isinstance(other, str)]) for name in missing}
         meant = {name: f"; did you mean {other!r}?" if other else "" for name, other in near.items()}
+        lines = [f"{name!r}, wanted by {wanted[name]}{meant[name]}" for name in missing]
         raise MissingColumnsError(
             f"{len(missing)} column(s) are missing from the data",
             where=where,
-            details=[
-                *(f"{name!r}, wanted by {wanted[name]}{meant[name]}" for name in missing),
-                f"columns found: {', '.join(map(repr, names))}",
-                *hints,
-            ],
+            details=[*lines, f"columns found: {', '.join(map(repr, names))}", *hints],
             fix="add the columns to the data, or correct the names",
         )
     if repeated := [name for name in wanted if count[name] > 1]:

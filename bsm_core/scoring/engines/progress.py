@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from bsm_core.models.batch import Batch
-from bsm_core.preprocess.preprocessor import WindowInfo
+from bsm_core.preprocess.dataset import WindowInfo
 
 log = logging.getLogger("bsm")
 

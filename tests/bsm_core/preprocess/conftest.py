@@ -5,7 +5,7 @@ from support.windows import CONFIG
 
 from bsm_core import Pipeline
 from bsm_core.artifact.config import StepSpec
-from bsm_core.preprocess.preprocessor import Preprocessor
+from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.steps import StepContext
 
 

@@ -12,8 +12,8 @@ from bsm_core import Pipeline
 from bsm_core.artifact.config import StepSpec
 from bsm_core.errors import ComponentLoadError, DataError, EngineError
 from bsm_core.plugins.registry import Registry
+from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.loader import WindowLoader
-from bsm_core.preprocess.preprocessor import Preprocessor
 from bsm_core.preprocess.steps import StepContext
 
 

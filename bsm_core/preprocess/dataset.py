@@ -191,5 +191,5 @@ def make_batch(
         if unreadable or failed:
             failures[column] = sorted(unreadable + failed, key=lambda failure: failure.row)
     with times.of(FEATURES):
-        matrix = features.transform(columns, rows)
-    return Batch(rows, texts, torch.from_numpy(matrix.values)), Findings(failures, matrix.bad)
+        matrix, bad = features.transform(columns, rows)
+    return Batch(rows, texts, torch.from_numpy(matrix)), Findings(failures, bad)

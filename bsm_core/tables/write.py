@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 
@@ -113,14 +114,8 @@ class TableWriter:
 
     def close(self) -> None:
         """Write the rows that are held for the next row group, and close the file. A second call does nothing."""
-        try:
+        with self._file, self._parquet or nullcontext():
             self._write_group()
-        finally:
-            try:
-                if self._parquet:
-                    self._parquet.close()
-            finally:
-                self._file.close()
 
     def _write_group(self) -> None:
         if self._held and self._parquet:

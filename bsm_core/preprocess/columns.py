@@ -35,7 +35,7 @@ def table_columns(data: pd.DataFrame | pa.Table, wanted: Mapping[str, str]) -> t
     import pandas as pd
 
     if not isinstance(data, pa.Table | pd.DataFrame):
-        raise UsageError(f"a {type(data).__name__} is no table", fix="give a pandas DataFrame or a pyarrow Table")
+        raise UsageError(f"{type(data).__name__} is not a table", fix="pass a pandas DataFrame or a pyarrow Table")
     if isinstance(data, pa.Table):
         require_columns(data.column_names, wanted)
         return {name: data.column(name) for name in wanted}, None
@@ -91,4 +91,4 @@ def _as_text(value: Any) -> tuple[str, str | None]:
             return value.decode(), None
         except UnicodeDecodeError as error:
             return "", f"bytes that are not UTF-8 ({error.reason} at byte {error.start})"
-    return "", f"a {type(value).__name__} is not text"
+    return "", f"a value of type {type(value).__name__} is not text"

@@ -47,7 +47,7 @@ class WindowInfo:
 
 
 class Preprocessor:
-    """Turns windows into batches. Pickles without steps, so that loader workers can build their own.
+    """Processor that turns windows into batches. A pickle has no steps: a loader worker builds its own.
 
     Args:
         config: The artifact's config.

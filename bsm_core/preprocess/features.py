@@ -51,7 +51,7 @@ class FeatureColumn:
 
 
 class Imputer:
-    """Replaces missing, unparsable and infinite numbers of a column by one value.
+    """Processor that replaces missing, unparsable and infinite numbers of a column by one value.
 
     The inference contract calls it ``NumericalVariableImputationProcessor``.
 
@@ -75,7 +75,7 @@ class Imputer:
 
 
 class RiskTable:
-    """Replaces each category of a column by the risk that was measured for it in training.
+    """Processor that replaces each category of a column by the risk that training measured for it.
 
     The inference contract calls it ``RiskTableMappingProcessor``.
 

@@ -12,7 +12,7 @@ log = logging.getLogger("bsm")
 
 _WARNINGS = {
     "text": "column %r: %d text(s) taken as empty",
-    "number": "column %r: %d cell(s) that are no finite number, taken as missing",
+    "number": "column %r: %d cell(s) that are not finite numbers, taken as missing",
     "hook": "observer %r failed %d time(s)",
 }
 

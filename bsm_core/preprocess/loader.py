@@ -112,8 +112,8 @@ class WindowLoader:
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
             raise EngineError(
-                f"a process that prepares windows died: {error}",
-                fix="it may have run out of memory: lower --num-workers or --window-rows, or set --num-workers 0",
+                f"a worker process that prepares windows died: {error}",
+                fix="if memory ran out, lower --num-workers or --window-rows, or set --num-workers 0",
             ) from error
         finally:
             # Stops the workers. A reference that an error's traceback holds would keep them alive.

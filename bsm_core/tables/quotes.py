@@ -8,7 +8,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Quotes:
-    """Follows the quotes of a text file, one block of bytes after the other.
+    """State of the quotes in a text file that is read block by block.
 
     CSV readers read ``"a" b`` as the cell ``a b``. If there are line breaks between the two quotes, the quotes are most
     likely stray quotes of two different rows, and such a reader would merge all rows from the first to the second.

@@ -106,7 +106,7 @@ def test_a_column_that_is_there_twice_is_the_error_it_is_on_the_command_line(pre
 
 @pytest.mark.parametrize("data", [[1, 2], None, [{"chat": "hi"}], {"chat": ["hi"]}, "rows.csv"], ids=repr)
 def test_what_is_no_table_is_named(predictor, data):
-    with pytest.raises(UsageError, match=f"a {type(data).__name__} is no table") as caught:
+    with pytest.raises(UsageError, match=f"{type(data).__name__} is not a table") as caught:
         predictor.predict(data)
     assert "pandas DataFrame or a pyarrow Table" in caught.value.fix
 
@@ -159,8 +159,9 @@ def test_mixed_python_values_lose_no_row(predictor, caplog):
         got = predictor.predict(rows)
     want = predictor.predict(toy_rows(4).assign(chat=["hello", "", "", "hello"], amount=["", "0.25", "0.5", ""]))
     assert np.array_equal(got.to_numpy(), want.to_numpy())
-    assert "row 1: column 'chat', step 'reading': a int is not text; its text is taken as empty" in caplog.text
-    assert "column 'amount': 1 cell(s) that are no finite number" in caplog.text
+    told = "row 1: column 'chat', step 'reading': a value of type int is not text; its text is taken as empty"
+    assert told in caplog.text
+    assert "column 'amount': 1 cell(s) that are not finite numbers" in caplog.text
     assert "row 2" not in caplog.text
 
 

@@ -230,7 +230,7 @@ def test_odd_cells_are_counted_once_and_lose_no_row(run, caplog):
         done = run(window_rows=3)
     assert done.rows == 9
     assert done.counts == {"number:amount": 2, "text:chat": 1}
-    assert caplog.text.count("column 'amount': 2 cell(s) that are no finite number") == 1
+    assert caplog.text.count("column 'amount': 2 cell(s) that are not finite numbers") == 1
     assert "row '004': column 'chat', step 'toy_tokens'" in caplog.text
 
 

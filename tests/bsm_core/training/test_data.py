@@ -79,7 +79,7 @@ def test_a_table_without_rows_is_an_error(tmp_path, source):
 
 
 def test_what_is_no_table(tmp_path):
-    with pytest.raises(UsageError, match="a NoneType is no table"):
+    with pytest.raises(UsageError, match="NoneType is not a table"):
         read_columns(None, WANTED)
     with pytest.raises(NoInferenceDataError):
         read_columns(tmp_path / "none.csv", WANTED)

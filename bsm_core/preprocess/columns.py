@@ -61,17 +61,10 @@ def text_values(column: Column) -> tuple[list[str], list[TextFailure]]:
             column = column.cast(column.type.value_type)
         if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
             column = _decoded(column)
-        values = column.to_pylist()
-    else:
-        values = list(column)
-    texts: list[str] = []
-    failures: list[TextFailure] = []
-    for row, value in enumerate(values):
-        text, reason = (value, None) if isinstance(value, str) else _as_text(value)
-        texts.append(text)
-        if reason:
-            failures.append(TextFailure(row, NOT_TEXT, reason))
-    return texts, failures
+        column = column.to_pylist()
+    read = [(value, None) if isinstance(value, str) else _as_text(value) for value in column]
+    failures = [TextFailure(row, NOT_TEXT, reason) for row, (_, reason) in enumerate(read) if reason]
+    return [text for text, _ in read], failures
 
 
 def _decoded(column: Any) -> Any:

@@ -53,7 +53,8 @@ class Preprocessor:
         config: The artifact's config.
         pipelines: Pipeline of each text column.
         impute: Imputation value by feature.
-        risk_tables: Risk table by feature, as ``{"bins": {category: risk}, "default_bin": risk}``.
+        risk_tables: Risk table by feature, as ``{"bins": {category: risk}, "default_bin": risk}``. A risk table of a
+            text column is ignored.
         keep: Columns that the batch carries unchanged, the id first.
     """
 
@@ -68,9 +69,10 @@ class Preprocessor:
         self.config = config
         self.pipelines = dict(pipelines)
         self.imputers = {name: Imputer(value) for name, value in impute.items()}
-        self.risk_tables = {name: RiskTable(t["bins"], t["default_bin"]) for name, t in risk_tables.items()}
+        tabular = risk_tables.keys() - {text.column for text in config.text_fields}
+        self.risk_tables = {n: RiskTable(t["bins"], t["default_bin"]) for n, t in risk_tables.items() if n in tabular}
         self.keep = tuple(keep)
-        self._features = features_of(config, self.imputers, self.risk_tables)
+        self._features = Features(config.tab_field_list, self.imputers, self.risk_tables)
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -123,7 +125,7 @@ class BSMDataset:
             self._pipelines[name] = processor
         elif isinstance(processor, Imputer):
             self._imputers[name] = processor
-        else:
+        elif name not in {text.column for text in self.config.text_fields}:
             self._risk_tables[name] = processor
 
     def fill_missing_value(self, label_name: str | None = None, column_cat_name: Sequence[str] = ()) -> None:
@@ -146,18 +148,8 @@ class BSMDataset:
         Args:
             times: Object to which the time of each step is added.
         """
-        features = features_of(self.config, self._imputers, self._risk_tables)
+        features = Features(self.config.tab_field_list, self._imputers, self._risk_tables)
         return make_batch(self.columns, self.rows, self._pipelines, features, times)
-
-
-def features_of(
-    config: ArtifactConfig, imputers: Mapping[str, Imputer], risk_tables: Mapping[str, RiskTable]
-) -> Features:
-    """Return the features of a config; a text column takes no risk table."""
-    texts = {text.column for text in config.text_fields}
-    return Features(
-        config.tab_field_list, imputers, {name: table for name, table in risk_tables.items() if name not in texts}
-    )
 
 
 def make_batch(

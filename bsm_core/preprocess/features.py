@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bsm_core.tables import holds_text
+from bsm_core.tables.write import holds_text
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
 """Column of a table: bytes from CSV, any Arrow type from Parquet, Python objects from a mixed pandas column."""

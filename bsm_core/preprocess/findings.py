@@ -46,9 +46,8 @@ class Findings:
 
     def counts(self) -> Counter[str]:
         """Return the number of faulty cells by ``"text:<column>"`` and ``"number:<column>"``."""
-        counts = Counter({f"text:{column}": len(rows) for column, rows in self.texts.items()})
-        counts.update({f"number:{column}": count for column, count in self.numbers.items()})
-        return counts
+        texts = {f"text:{column}": len(rows) for column, rows in self.texts.items()}
+        return Counter(texts | {f"number:{column}": count for column, count in self.numbers.items()})
 
 
 def warn_of_texts(findings: Findings, ids: Sequence[Any] | None = None, limit: int = 10) -> int:

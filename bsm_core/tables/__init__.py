@@ -6,9 +6,8 @@ This package does not know the meaning of any column.
 
 from bsm_core.tables.convert import convert
 from bsm_core.tables.data_files import FORMATS, Format, detect_format, discover, warn_of_passed_over
-from bsm_core.tables.read import TableSource, Window
-from bsm_core.tables.required_columns import require_columns
-from bsm_core.tables.write import TableWriter, holds_text, output_schema
+from bsm_core.tables.read import TableSource, Window, require_columns
+from bsm_core.tables.write import TableWriter, output_schema
 
 __all__ = [
     "FORMATS",
@@ -19,7 +18,6 @@ __all__ = [
     "convert",
     "detect_format",
     "discover",
-    "holds_text",
     "output_schema",
     "require_columns",
     "warn_of_passed_over",

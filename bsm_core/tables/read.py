@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bsm_core.errors import DataError
+from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables import delimited, parquet
 from bsm_core.tables.data_files import Format, detect_format, discover, raise_no_data
-from bsm_core.tables.required_columns import require_columns
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,40 @@ class TableSource:
             for batch, share in batches:
                 yield _conform(batch, schema, file), (before + share * size) / sum(sizes)
             before += size
+
+
+def require_columns(
+    names: Sequence[Any], wanted: Mapping[str, str], *, where: str | None = None, hints: Sequence[str] = ()
+) -> None:
+    """Check that a table has some columns, each once.
+
+    Args:
+        names: Names of the table's columns. Names that are not ``str`` are never wanted.
+        wanted: Names of the columns to check, each with the config key or setting that names it.
+        where: File of the table, for errors.
+        hints: Further lines for the error about missing columns.
+
+    Raises:
+        MissingColumnsError: Columns are missing; the error lists all of them.
+        DataError: The table has a wanted column more than once.
+    """
+    count = Counter(names)
+    if missing := [name for name in wanted if not count[name]]:
+        near = {name: nearest(name, [other for other in names if isinstance(other, str)]) for name in missing}
+        meant = {name: f"; did you mean {other!r}?" if other else "" for name, other in near.items()}
+        lines = [f"{name!r}, wanted by {wanted[name]}{meant[name]}" for name in missing]
+        raise MissingColumnsError(
+            f"{len(missing)} column(s) are missing from the data",
+            where=where,
+            details=[*lines, f"columns found: {', '.join(map(repr, names))}", *hints],
+            fix="add the columns to the data, or correct the names",
+        )
+    if repeated := [name for name in wanted if count[name] > 1]:
+        raise DataError(
+            f"columns that occur more than once: {', '.join(map(repr, repeated))}",
+            where=where,
+            fix="rename or remove the other columns of the same name",
+        )
 
 
 def _cut(pieces: Iterator[tuple[pa.Table, float]], schema: pa.Schema, rows: int) -> Iterator[Window]:

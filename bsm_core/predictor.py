@@ -146,7 +146,7 @@ class Predictor:
             BSMError: See :meth:`from_artifact`.
         """
         if batch_size is not None and (not isinstance(batch_size, SupportsIndex) or batch_size < 1):
-            raise UsageError(f"batch_size={batch_size!r} cannot be used", fix="give a number of chunks, 1 or more")
+            raise UsageError(f"batch_size={batch_size!r} cannot be used", fix="pass a number of chunks, 1 or more")
         registry = registry or default_registry()
         hooks = Hooks(registry)
         hooks.artifact_loaded(artifact)
@@ -201,7 +201,7 @@ def _device(name: str) -> str:
     gpus = torch.cuda.device_count()
     there = ["auto", "cpu", *(["cuda", *(f"cuda:{i}" for i in range(gpus))] if gpus else [])]
     if name not in there:
-        raise UsageError(f"no device {name!r}", fix=f"give one of {', '.join(map(repr, there))}")
+        raise UsageError(f"there is no device {name!r}", fix=f"use one of {', '.join(map(repr, there))}")
     return ("cuda" if gpus else "cpu") if name == "auto" else name
 
 

@@ -17,8 +17,10 @@ from bsm_core.preprocess.steps import Kind, StepContext, TextStep
 from bsm_core.runtime.profile import Times
 
 ROWS_AT_ONCE = 256
-"""Number of distinct texts that go through a pipeline together: enough for speed, and few enough that the objects
-which a tokenizer makes of them are freed soon."""
+"""Number of distinct texts that go through a pipeline together.
+
+Large enough for speed, and small enough that the objects which a tokenizer makes of the texts are freed soon.
+"""
 
 Fit: TypeAlias = Literal["as_is", "each", "wrap"]
 """How a step is applied to a value: to the value itself, to each text in a list, or to a list of the one text."""
@@ -31,8 +33,8 @@ class PipelineStep:
     Attributes:
         name: Name of the step in the config.
         component: Component to which the name was resolved.
-        given: Parameters that the config gives.
-        used: All parameters: those of the config, those that the artifact provides, and defaults.
+        given: Parameters in the config.
+        used: All parameters: from the config, from the artifact, and defaults.
         step: The step itself.
         fit: How the step is applied to the values that the steps before it return.
     """

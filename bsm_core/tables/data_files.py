@@ -88,7 +88,10 @@ def discover(path: Path) -> tuple[Path, ...]:
 
 
 def warn_of_passed_over(path: Path) -> None:
-    """Log a warning with the files that :func:`discover` ignores because of their extension: they may contain rows."""
+    """Log a warning with the files that :func:`discover` ignores because of their extension.
+
+    Such files may contain rows.
+    """
     if path.is_file():
         return
     if files := [f for f in sorted(_walk(path)) if not _format_of(f) and f.is_file() and f.stat().st_size]:

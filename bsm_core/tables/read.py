@@ -181,7 +181,7 @@ def require_columns(
 
     Raises:
         MissingColumnsError: Columns are missing; the error lists all of them.
-        DataError: The table has a wanted column more than once.
+        DataError: A wanted column occurs more than once.
     """
     count = Counter(names)
     if missing := [name for name in wanted if not count[name]]:

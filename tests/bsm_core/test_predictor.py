@@ -124,8 +124,8 @@ def test_a_device_that_is_not_there_names_those_that_are(toy_artifact, monkeypat
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UsageError) as caught:
         Predictor.from_artifact(toy_artifact, device=device)
-    assert caught.value.what == f"no device {device!r}"
-    assert caught.value.fix == "give one of 'auto', 'cpu'"
+    assert caught.value.what == f"there is no device {device!r}"
+    assert caught.value.fix == "use one of 'auto', 'cpu'"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match="'auto', 'cpu', 'cuda', 'cuda:0', 'cuda:1'"):
         Predictor.from_artifact(toy_artifact, device="cuda:2")

@@ -7,7 +7,7 @@ from support.windows import CONFIG, decoded, write
 
 from bsm_core import BSMDataset
 from bsm_core.preprocess.columns import NOT_TEXT
-from bsm_core.preprocess.features import Imputer, RiskTable
+from bsm_core.preprocess.features import Features, Imputer, RiskTable
 
 
 def test_a_window_becomes_a_batch(preprocessor, tmp_path):
@@ -20,6 +20,15 @@ def test_a_window_becomes_a_batch(preprocessor, tmp_path):
     assert batch.window.kept.to_pydict() == {"id": [b"01", b"02"]}
     assert (batch.window.index, batch.window.last) == (0, True)
     assert not batch.window.findings.counts()
+
+
+def test_features_are_built_once_for_all_windows(preprocessor, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(Features, "__init__", lambda self, *arguments: built.append(arguments))
+    source = write(tmp_path / "t.csv", *(f"{i},x,1,web" for i in range(5)))
+    windows = list(source.windows(["id", "chat", "amount", "channel"], rows=2))
+    assert [preprocessor(window).features.tolist() for window in windows] == [[[1.0, 0.5]] * n for n in (2, 2, 1)]
+    assert built == []
 
 
 def test_rows_are_named_by_their_ids_or_else_by_their_place_in_the_table(preprocessor, tmp_path):

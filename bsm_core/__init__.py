@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from bsm_core.plugins.registry import Registry as Registry
     from bsm_core.predictor import Predictor as Predictor
     from bsm_core.preprocess.dataset import BSMDataset as BSMDataset
+    from bsm_core.preprocess.pipeline import Pipeline as Pipeline
     from bsm_core.preprocess.steps import Kind as Kind
-    from bsm_core.preprocess.steps import Pipeline as Pipeline
     from bsm_core.preprocess.steps import TextStep as TextStep
     from bsm_core.scoring.settings import Settings as Settings
     from bsm_core.training import Trained as Trained
@@ -47,7 +47,7 @@ _HOMES = {
     "Kind": "preprocess.steps",
     "ModelBase": "models.base",
     "ModelConfig": "models.model_config",
-    "Pipeline": "preprocess.steps",
+    "Pipeline": "preprocess.pipeline",
     "Predictor": "predictor",
     "Registry": "plugins.registry",
     "Removed": "plugins.hookspecs",

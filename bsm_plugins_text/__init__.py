@@ -1,1 +1,1 @@
-"""The text steps that come with bsm, one file a step; ``plugin.py`` registers them."""
+"""The text steps of bsm, one file for each step. ``pyproject.toml`` registers them as entry points."""

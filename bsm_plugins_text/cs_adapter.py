@@ -1,4 +1,4 @@
-"""``cs_adapter``: messages with a role into plain messages."""
+"""Text step ``cs_adapter``: from messages with a role to plain messages."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from bsm_core import Kind, TextStep
 
 
 class CSAdapterProcessor(TextStep):
-    """Writes each message as ``"[role]: content"``; one without a role as its content alone."""
+    """Step that writes each message as ``"[role]: content"``, or as its content if the role is empty."""
 
     takes = Kind.ROLE_MESSAGES
     gives = Kind.MESSAGES
 
     def process(self, value: Sequence[Mapping[str, str]]) -> list[str]:
-        """The messages of one chat."""
+        """Return the messages of one chat."""
         return [f"[{m['role']}]: {m['content']}" if m["role"] else m["content"] for m in value]

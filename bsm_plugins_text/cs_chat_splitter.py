@@ -1,4 +1,4 @@
-"""``cs_chat_splitter``: a customer-service chat into messages with a role."""
+"""Text step ``cs_chat_splitter``: from a customer-service chat to messages with a role."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _MARKER = re.compile(r"\[(bot|customer|agent)\]:")
 
 
 class CSChatSplitterProcessor(TextStep):
-    """Takes what follows each ``[bot]:``, ``[customer]:`` or ``[agent]:``, trimmed; blank messages go.
+    """Step that returns the text after each ``[bot]:``, ``[customer]:`` or ``[agent]:`` as a message with that role.
 
-    As with ``dialogue_splitter``, in a marked text what stands before the first marker goes.
+    White space around a message is removed. Blank messages, and text before the first marker, are dropped.
 
     Args:
-        unmarked: What becomes of a text with no marker at all: ``"keep"`` makes it one message whose role is the
-            empty string, ``"drop"`` gives none.
+        unmarked: What to do with a text without markers: ``"keep"`` returns the text as one message with an empty role,
+            ``"drop"`` returns no message.
     """
 
     gives = Kind.ROLE_MESSAGES
@@ -26,7 +26,7 @@ class CSChatSplitterProcessor(TextStep):
         self._unmarked = unmarked
 
     def process(self, value: str) -> list[dict[str, str]]:
-        """The messages of one chat, each ``{"role": ..., "content": ...}``."""
+        """Return the messages of one chat, each as ``{"role": ..., "content": ...}``."""
         head, *rest = _MARKER.split(value)
         pairs = list(zip(rest[::2], rest[1::2], strict=True))
         if not pairs and self._unmarked == "keep":

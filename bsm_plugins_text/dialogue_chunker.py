@@ -1,4 +1,4 @@
-"""``dialogue_chunker``: turns into chunks that fit the encoder."""
+"""Text step ``dialogue_chunker``: from turns to chunks that fit the encoder."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from bsm_core import Kind, TextStep
-from bsm_plugins_text.encoding import EncodedText, encode, ends_of_tokens
+from bsm_plugins_text.encoding import EncodedText, encode, ends_of_tokens, room_for_tokens
 
 NO_TEXT = "."
-"""The one chunk of a row without text."""
+"""The chunk of a row without text."""
 
 
 class DialogueChunkerProcessor(TextStep):
-    """Packs whole turns, in order and joined by one space, each into the chunk before it where it still fits.
+    """Step that packs the turns of a row into chunks, in order.
 
-    A chunk holds at most ``max_sen_len`` tokens, less the special tokens. A turn longer than that is cut to it,
-    between two tokens. Turns that are blank or hold no token go; no text at all gives the one chunk ``"."``.
+    A turn is appended to the last chunk, after a space, if it fits there; else it begins a new chunk. With special
+    tokens, a chunk has at most ``max_sen_len`` tokens. A turn that is longer by itself is cut after the last token that
+    fits. Turns that are blank or have no tokens are dropped. A row without text has the one chunk ``"."``.
 
     Args:
-        tokenizer: A Hugging Face fast tokenizer, of any kind.
-        max_sen_len: Most tokens of a chunk, special tokens included.
-        chunk_trancate: Stop after ``max_total_chunks`` chunks.
-        max_total_chunks: Most chunks of a row where ``chunk_trancate`` is true.
-        chunk_truncate: Another spelling of ``chunk_trancate``, which it beats.
+        tokenizer: A Hugging Face fast tokenizer.
+        max_sen_len: Maximum number of tokens of a chunk, with special tokens.
+        chunk_trancate: Whether a row has at most ``max_total_chunks`` chunks; further chunks are dropped.
+        max_total_chunks: Maximum number of chunks of a row if ``chunk_trancate`` is true.
+        chunk_truncate: The correct spelling of ``chunk_trancate``; overrides it if it is not None.
 
     Raises:
-        ValueError: ``max_sen_len`` leaves no room beside the special tokens, ``max_total_chunks`` is less than 1, or
-            the tokenizer is not a fast one.
+        ValueError: ``max_sen_len`` is not larger than the number of special tokens, ``max_total_chunks`` is less than
+            1, or the tokenizer is not a fast tokenizer.
     """
 
     takes = Kind.MESSAGES
@@ -42,27 +43,25 @@ class DialogueChunkerProcessor(TextStep):
         max_total_chunks: int = 5,
         chunk_truncate: bool | None = None,
     ) -> None:
-        special = tokenizer.num_special_tokens_to_add()
-        if max_sen_len <= special:
-            raise ValueError(f"max_sen_len: {max_sen_len} leaves no room beside {special} special tokens")
+        self._room = room_for_tokens(tokenizer, max_sen_len)
         if max_total_chunks < 1:
             raise ValueError(f"max_total_chunks: must be at least 1, not {max_total_chunks}")
         if not tokenizer.is_fast:
-            raise ValueError(f"tokenizer: must be a fast one, not {type(tokenizer).__name__}")
+            raise ValueError(f"tokenizer: must be a fast tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer = tokenizer
-        self._room = max_sen_len - special
         self._sizes_add_up = _drops_white_space(tokenizer.backend_tokenizer.pre_tokenizer)
         truncate = chunk_trancate if chunk_truncate is None else chunk_truncate
         self._most = max_total_chunks if truncate else None
 
     def process(self, value: Sequence[str]) -> list[str]:
-        """The chunks of one row."""
+        """Return the chunks of one row."""
         return self.process_batch([value])[0]
 
     def process_batch(self, values: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The same for a column, in one or two calls of the tokenizer: one for all turns, one for all chunks.
+        """Return the chunks of each row. Chunks whose tokens are known are :class:`EncodedText`.
 
-        Chunks whose tokens are known remember them (:class:`EncodedText`).
+        The tokenizer is called once for all turns and, if the lengths of joined turns do not add up, once for all
+        chunks. Turns that must be cut need further calls.
         """
         rows = self._fit(values)
         packed: list[list[str]] = [self._pack(row)[: self._most] for row in rows]
@@ -75,13 +74,13 @@ class DialogueChunkerProcessor(TextStep):
         return [chunks or [NO_TEXT] for chunks in packed]
 
     def _fit(self, values: Sequence[Sequence[str]]) -> list[list[EncodedText]]:
-        """Each row's turns, cut to the room; those that hold nothing are left out."""
+        """Return the turns of each row, cut to the room of a chunk, without turns that have no tokens."""
         rows = [[turn for turn in row if turn.strip()] for row in values]
         turns = iter(self._cut([turn for row in rows for turn in row]))
         return [[turn for turn in [next(turns) for _ in row] if turn.size] for row in rows]
 
     def _cut(self, texts: Sequence[str]) -> list[EncodedText]:
-        """The turns; of each long one, the longest start that fits and ends between two tokens."""
+        """Return the turns, each cut after the last token that fits into a chunk."""
         turns = encode(self._tokenizer, texts)
         room = self._room
         while long := [i for i, turn in enumerate(turns) if turn.size > self._room]:
@@ -90,11 +89,11 @@ class DialogueChunkerProcessor(TextStep):
             starts = [turn[:end] for turn, end in zip(whole, ends, strict=True)]
             for i, start in zip(long, encode(self._tokenizer, starts), strict=True):
                 turns[i] = start
-            room -= 1  # a start can still be too long where one character is several tokens
+            room -= 1  # a cut turn is still too long if one of its characters has several tokens
         return turns
 
     def _pack(self, turns: Sequence[EncodedText]) -> list[str]:
-        """Pack by the sizes of the turns alone."""
+        """Pack turns by the sum of their token counts."""
         chunks: list[list[EncodedText]] = []
         left = 0
         for turn in turns:
@@ -106,7 +105,10 @@ class DialogueChunkerProcessor(TextStep):
         return [chunk[0] if len(chunk) == 1 else " ".join(chunk) for chunk in chunks]
 
     def _pack_joined(self, turns: Sequence[EncodedText]) -> list[str]:
-        """Pack by the size of each chunk so far: slow, for tokenizers that make more tokens of joined turns."""
+        """Pack turns by the token count of the joined text.
+
+        Slow; for tokenizers that return more tokens for joined turns than for the separate turns.
+        """
         chunks: list[str] = []
         for turn in turns:
             if chunks:
@@ -119,5 +121,8 @@ class DialogueChunkerProcessor(TextStep):
 
 
 def _drops_white_space(pre_tokenizer: Any) -> bool:
-    """Whether white space only parts words, as BERT has it: joined turns hold no more tokens than they do alone."""
+    """Return whether white space only separates words, as in BERT.
+
+    Then joined turns have no more tokens than the separate turns.
+    """
     return pre_tokenizer is not None and [p for p, _ in pre_tokenizer.pre_tokenize_str("a  b")] == ["a", "b"]

@@ -1,4 +1,4 @@
-"""``dialogue_splitter``: a dialogue into its turns."""
+"""Text step ``dialogue_splitter``: from a dialogue to its turns."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ BEGIN, END = "[bom]", "[eom]"
 
 
 class DialogueSplitterProcessor(TextStep):
-    """Takes the turns that stand between ``[bom]`` and ``[eom]``, trimmed; blank turns go.
+    """Step that returns the text between each ``[bom]`` and the next ``[eom]`` as a turn.
 
-    An unclosed ``[bom]`` runs to the next ``[bom]`` or to the end of the text. In a marked text, what stands outside
-    the markers goes. Markers are read as they are spelled here: ``[BOM]`` is plain text.
+    White space around a turn is removed, and blank turns are dropped. A turn without ``[eom]`` ends at the next
+    ``[bom]`` or at the end of the text. In a text with markers, text outside of them is dropped. Markers are
+    case-sensitive: ``[BOM]`` is ordinary text.
 
     Args:
-        unmarked: What becomes of a text with no marker at all: ``"keep"`` makes it one turn, ``"drop"`` gives none.
+        unmarked: What to do with a text without markers: ``"keep"`` returns the text as one turn, ``"drop"`` returns no
+            turn.
     """
 
     gives = Kind.MESSAGES
@@ -25,9 +27,9 @@ class DialogueSplitterProcessor(TextStep):
         self._unmarked = unmarked
 
     def process(self, value: str) -> list[str]:
-        """The turns of one text."""
+        """Return the turns of one text."""
         if BEGIN in value or END in value:
-            turns = [part.partition(END)[0] for part in value.split(BEGIN)[1:]]
+            turns = [text.partition(END)[0] for text in value.split(BEGIN)[1:]]
         else:
             turns = [value] if self._unmarked == "keep" else []
         return [turn.strip() for turn in turns if turn.strip()]

@@ -1,4 +1,4 @@
-"""Calling a tokenizer: what the steps that use one share."""
+"""Calls of a Hugging Face fast tokenizer, shared by the steps that use one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 class EncodedText(str):
-    """A text that remembers its tokens, so that a later step need not look for them again.
+    """Text with its tokens, so that a later step need not tokenize it again.
 
-    It equals the plain text; a copy, a pickle or a slice of it is the plain text.
+    An ``EncodedText`` is equal to the plain text. Its copies, pickles and slices are plain ``str``.
 
     Attributes:
-        tokenizer: The Hugging Face fast tokenizer that found the tokens.
+        tokenizer: The Hugging Face fast tokenizer that tokenized the text.
         encoding: The ``tokenizers.Encoding`` of the whole text, without special tokens and without offsets.
     """
 
@@ -21,7 +21,7 @@ class EncodedText(str):
     encoding: Any
 
     def __new__(cls, text: str, tokenizer: Any, encoding: Any) -> EncodedText:
-        """The text, with what it remembers."""
+        """Return the text with its tokens."""
         encoded = super().__new__(cls, text)
         encoded.tokenizer, encoded.encoding = tokenizer, encoding
         return encoded
@@ -35,11 +35,23 @@ class EncodedText(str):
         return len(self.encoding)
 
 
-def encode(tokenizer: Any, texts: Sequence[str]) -> list[EncodedText]:
-    """The texts with their tokens, in one call of the tokenizer for all that do not remember them.
+def room_for_tokens(tokenizer: Any, max_sen_len: int) -> int:
+    """Return the number of tokens that fit into a chunk beside the special tokens.
 
     Raises:
-        ValueError: A text is no Unicode text.
+        ValueError: No token fits.
+    """
+    special: int = tokenizer.num_special_tokens_to_add()
+    if max_sen_len <= special:
+        raise ValueError(f"max_sen_len: {max_sen_len} leaves no room beside {special} special tokens")
+    return max_sen_len - special
+
+
+def encode(tokenizer: Any, texts: Sequence[str]) -> list[EncodedText]:
+    """Return texts with their tokens. The tokenizer is called once, for the texts without tokens.
+
+    Raises:
+        ValueError: A text has half of a surrogate pair, and is therefore not Unicode text.
     """
     known = [isinstance(text, EncodedText) and text.tokenizer is tokenizer for text in texts]
     unknown = [text for text, is_known in zip(texts, known, strict=True) if not is_known]
@@ -51,20 +63,23 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[EncodedText]:
 
 
 def ends_of_tokens(tokenizer: Any, texts: Sequence[str], count: int) -> list[int]:
-    """Where the ``count``-th token of each text ends, in characters; each has that many, special tokens left out."""
+    """Return the end of the ``count``-th token of each text, in characters.
+
+    Special tokens do not count. Each text must have at least ``count`` tokens.
+    """
     encodings = _call(_plain(tokenizer).encode_batch, texts)
     return [encoding.offsets[count - 1][1] for encoding in encodings]
 
 
 def with_special_tokens(tokenizer: Any, texts: Sequence[EncodedText], most: int) -> list[list[int]]:
-    """Their token ids with the special tokens, cut to ``most``."""
+    """Return the token ids of texts, with special tokens, cut to at most ``most`` ids."""
     backend = _plain(tokenizer)
     backend.enable_truncation(most, direction=tokenizer.truncation_side)
     return [backend.post_process(text.encoding).ids for text in texts]
 
 
 def _plain(tokenizer: Any) -> Any:
-    """Its ``tokenizers.Tokenizer``, without the truncation and padding that its file, or another caller, asked for."""
+    """Return the ``tokenizers.Tokenizer``, without the truncation and padding that its file or another caller set."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
@@ -75,6 +90,6 @@ def _plain(tokenizer: Any) -> Any:
 def _call(encode_batch: Any, texts: Sequence[str]) -> Sequence[Any]:
     try:
         encodings: Sequence[Any] = encode_batch(list(texts), add_special_tokens=False)
-    except TypeError as error:  # so it says that a string cannot be UTF-8
-        raise ValueError("half of a surrogate pair is no text") from error
+    except TypeError as error:  # the tokenizer's error for a string that cannot be encoded as UTF-8
+        raise ValueError("half of a surrogate pair is not Unicode text") from error
     return encodings

@@ -1,4 +1,4 @@
-"""``html_normalizer``: the text of an HTML fragment."""
+"""Text step ``html_normalizer``: from HTML to plain text."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from bsm_core import TextStep
 
 
 class HTMLNormalizerProcessor(TextStep):
-    """Takes the text nodes, trimmed, with one space between them; decodes entities; drops script, style and comments.
+    """Step that returns the text nodes of HTML, each trimmed, joined by a space.
 
-    Text without ``<`` or ``&`` passes untouched. A tag or comment that is never closed is text: ``a < b``, ``a <b``.
+    Entities are decoded; scripts, styles and comments are dropped. A text without ``<`` and ``&`` does not change. A
+    tag or comment that is not closed is ordinary text, as in ``a < b`` and ``a <b``.
     """
 
     def process(self, value: str) -> str:
-        """The text of one fragment."""
+        """Return the plain text of one HTML fragment."""
         if "<" not in value and "&" not in value:
             return value
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Beautiful Soup's advice that this might be a URL, or XML
-            return BeautifulSoup(_close(value), "html.parser").get_text(" ", strip=True)
+            warnings.simplefilter("ignore", UserWarning)  # Beautiful Soup warns if a text looks like a URL or XML
+            return BeautifulSoup(_escape_unclosed(value), "html.parser").get_text(" ", strip=True)
 
 
-def _close(markup: str) -> str:
-    """Escape what is never closed.
+def _escape_unclosed(markup: str) -> str:
+    """Escape tags and comments that are not closed, and append a line break.
 
-    Pythons differ in what they make of it: some lose the rest of the text, others take quadratic time. The line break
-    ends an entity at the end of the text, whose ``&`` some would lose.
+    Versions of Python parse them differently: some lose the rest of the text, others take quadratic time. Without the
+    line break, some versions lose the ``&`` of an entity at the end of the text.
     """
     for begin, end in (("<!--", "-->"), ("<", ">")):
         closed = markup.rfind(end) + 1

@@ -1,4 +1,4 @@
-"""``text_normalizer``: lower case, plain white space, plain punctuation."""
+"""Text step ``text_normalizer``: lower case, single spaces and ASCII punctuation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _PLAIN: dict[int, int | str] = {
     **dict.fromkeys(map(ord, "“”„‟«»"), '"'),
     **dict.fromkeys(map(ord, "‐‑‒–—―−﹘﹣"), "-"),
     ord("…"): "...",
-    **{full: full - 0xFEE0 for full in range(0xFF01, 0xFF5F)},  # full-width forms of ASCII
+    **{full: full - 0xFEE0 for full in range(0xFF01, 0xFF5F)},  # full-width ASCII characters
 }
 
 
 class TextNormalizationProcessor(TextStep):
-    """Brings spellings of the same text together; each part can be switched off.
+    """Step that replaces different spellings of a text by one spelling.
 
     Args:
-        lowercase: Lower case.
-        whitespace: Every run of white space becomes one space; none at either end.
-        punctuation: Typographic quotes, dashes, ellipsis and full-width forms become their ASCII form.
+        lowercase: Whether to convert the text to lower case.
+        whitespace: Whether to replace every run of white space by one space, and remove it at both ends.
+        punctuation: Whether to replace typographic quotes, dashes, the ellipsis and full-width characters by ASCII.
     """
 
     def __init__(self, lowercase: bool = True, whitespace: bool = True, punctuation: bool = True) -> None:
@@ -28,7 +28,7 @@ class TextNormalizationProcessor(TextStep):
         self._punctuation = punctuation
 
     def process(self, value: str) -> str:
-        """One text, normalized."""
+        """Return the normalized text."""
         if self._punctuation and not value.isascii():
             value = value.translate(_PLAIN)
         if self._lowercase:

@@ -1,4 +1,4 @@
-"""``text_upper``: upper case and plain white space."""
+"""Text step ``text_upper``: upper case, and single spaces."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from bsm_core import TextStep
 
 
 class TextUpperProcessor(TextStep):
-    """Trims, puts into upper case and collapses every run of white space to one space."""
+    """Step that converts text to upper case, trims it, and replaces every run of white space by one space."""
 
     def process(self, value: str) -> str:
-        """One text in upper case."""
+        """Return the text in upper case."""
         return " ".join(value.upper().split())

@@ -1,4 +1,4 @@
-"""``tokenizer``: chunks into token ids."""
+"""Text step ``tokenizer``: from chunks to token ids."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from bsm_core import Kind, TextStep
-from bsm_plugins_text.encoding import encode, with_special_tokens
+from bsm_plugins_text.encoding import encode, room_for_tokens, with_special_tokens
 
 
 class BertTokenizeProcessor(TextStep):
-    """Tokenizes each chunk, with special tokens, cut to ``max_sen_len`` ids. Nothing is padded.
+    """Step that returns the token ids of each chunk, with special tokens and without padding, cut to ``max_sen_len``.
 
     Args:
-        tokenizer: A Hugging Face fast tokenizer, of any kind. Truncation and padding that its files ask for do not
-            apply.
-        max_sen_len: Most token ids of a chunk, special tokens included.
+        tokenizer: A Hugging Face fast tokenizer. Truncation and padding in its files are ignored.
+        max_sen_len: Maximum number of token ids of a chunk, with special tokens.
 
     Raises:
-        ValueError: ``max_sen_len`` leaves no room beside the special tokens.
+        ValueError: ``max_sen_len`` is not larger than the number of special tokens.
     """
 
     takes = Kind.CHUNKS
@@ -26,18 +25,19 @@ class BertTokenizeProcessor(TextStep):
     uses = ("tokenizer", "max_sen_len")
 
     def __init__(self, tokenizer: Any, max_sen_len: int) -> None:
-        special = tokenizer.num_special_tokens_to_add()
-        if max_sen_len <= special:
-            raise ValueError(f"max_sen_len: {max_sen_len} leaves no room beside {special} special tokens")
+        room_for_tokens(tokenizer, max_sen_len)
         self._tokenizer = tokenizer
         self._max_sen_len = max_sen_len
 
     def process(self, value: Sequence[str]) -> list[list[int]]:
-        """The token ids of each chunk of one row."""
+        """Return the token ids of each chunk of one row."""
         return self.process_batch([value])[0]
 
     def process_batch(self, values: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """The same for a column, in one call of the tokenizer; in none for chunks that remember their tokens."""
+        """Return the token ids of each chunk of each row.
+
+        The tokenizer is called once, for the chunks that are not :class:`~bsm_plugins_text.encoding.EncodedText`.
+        """
         chunks = encode(self._tokenizer, [chunk for row in values for chunk in row])
         ids = iter(with_special_tokens(self._tokenizer, chunks, self._max_sen_len))
         return [[next(ids) for _ in row] for row in values]

@@ -25,7 +25,8 @@ from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Pre
 from bsm_core.artifact import Artifact, read_config, unpacked
 from bsm_core.backends.choose import tune
 from bsm_core.errors import DataError
-from bsm_core.predictor import text_pipelines, warn_of_counts, warn_of_texts
+from bsm_core.preprocess.findings import warn_of_counts, warn_of_texts
+from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.run import main
 from bsm_core.scoring import job
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices

@@ -97,7 +97,7 @@ def _prepared(predictor: Predictor, table: pa.Table) -> tuple[list[str], Tensor,
     preprocessor, device = predictor.preprocessor, predictor.model.device
     (field,) = preprocessor.config.text_fields
     context = preprocessor.pipelines[field.column].context
-    cut = next(i for i, part in enumerate(preprocessor.pipelines[field.column].parts) if part.name == "tokenizer")
+    cut = next(i for i, step in enumerate(preprocessor.pipelines[field.column].steps) if step.name == "tokenizer")
     cleaned, _ = Pipeline(field.steps[:cut], context, must_give=Kind.CHUNKS)(table[field.column].to_pylist())
     columns = {name: table[name] for name in preprocessor.wanted}
     batch, _ = preprocessor.batch(columns, table.num_rows)

@@ -1,1 +1,1 @@
-"""From the columns of a window to a batch: text steps, pipelines, tabular features."""
+"""From the columns of a window to a batch: text steps, pipelines, features, and the loader of batches."""

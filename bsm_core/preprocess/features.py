@@ -1,7 +1,7 @@
-"""Tabular features: table columns become one float vector a row, a column at a time.
+"""Tabular features: from table columns to one float vector for each row, a column at a time.
 
-A number is imputed where it is missing; a category is looked up in its risk table. A value gives the same feature
-whether it comes as the text of a CSV cell or typed from Parquet.
+A missing number is replaced by its imputation value; a category is replaced by its value in a risk table. The feature
+of a value does not depend on the format: text in a CSV cell and a typed value in Parquet are equal.
 """
 
 from __future__ import annotations
@@ -18,62 +18,42 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bsm_core.tables.write import holds_text
+
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
-"""A column of a table: raw bytes from CSV, any Arrow type from Parquet, Python objects from a mixed pandas column."""
+"""Column of a table: bytes from CSV, any Arrow type from Parquet, Python objects from a mixed pandas column."""
 
 MISSING_NUMBER = -1.0
-"""What a missing number becomes where the artifact has no imputation value for its feature."""
+"""Imputation value of features for which the artifact has none."""
 
 _MISSING_WORDS = frozenset({"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "none", "nat"})
 _BOOLEANS = {"true": 1.0, "false": 0.0}
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?")  # in lower case
-# Plain numbers, which Arrow parses at once: never so large that a double overflows, nothing that is no number.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?")  # of text in lower case
+# The common spellings of numbers, which Arrow parses a column at a time. Their length is limited so that no match
+# overflows float64.
 _PLAIN_NUMBER = r"^-?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,2})?$"
 
-_TEXT_TYPES: tuple[Callable[[Any], bool], ...] = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_fixed_size_binary,
-    pa.types.is_null,
-)
 _NUMBER_TYPES: tuple[Callable[[Any], bool], ...] = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
 _UNREADABLE = pa.scalar(b"\xff", pa.large_binary())
 
 
 @dataclass(frozen=True)
 class FeatureColumn:
-    """One feature of some rows.
+    """Values of one feature.
 
     Attributes:
         values: float32 ``[rows]``, all finite.
-        bad: Number of cells that were unparsable or infinite; missing ones are not bad.
+        bad: Number of cells that were unparsable or infinite, without missing cells.
     """
 
     values: npt.NDArray[np.float32]
     bad: int
 
 
-@dataclass(frozen=True)
-class FeatureMatrix:
-    """All features of some rows.
-
-    Attributes:
-        values: float32 ``[rows, features]``, C-contiguous, all finite.
-        bad: Number of unparsable or infinite cells by column; only columns that have some.
-    """
-
-    values: npt.NDArray[np.float32]
-    bad: dict[str, int]
-
-
 class Imputer:
-    """Numbers, with one value in place of those that are missing, unparsable or infinite.
+    """Processor that replaces missing, unparsable and infinite numbers of a column by one value.
 
-    ``NumericalVariableImputationProcessor`` in the inference contract.
+    The inference contract calls it ``NumericalVariableImputationProcessor``.
 
     Args:
         value: The imputation value.
@@ -83,9 +63,9 @@ class Imputer:
         self.value = value
 
     def transform(self, column: Column) -> FeatureColumn:
-        """Read a column as numbers; ``true`` is 1 and ``false`` is 0.
+        """Return a column as numbers. ``true`` is 1 and ``false`` is 0.
 
-        A number that float32 cannot hold is an infinity. Dates and nested values are unparsable.
+        A number outside the range of float32 counts as infinite. Dates and nested values are unparsable.
         """
         with np.errstate(over="ignore"):
             values = _numbers(column).astype(np.float32)
@@ -95,13 +75,13 @@ class Imputer:
 
 
 class RiskTable:
-    """Categories, each mapped to the risk that training found for it.
+    """Processor that replaces each category of a column by the risk that training measured for it.
 
-    ``RiskTableMappingProcessor`` in the inference contract.
+    The inference contract calls it ``RiskTableMappingProcessor``.
 
     Args:
-        bins: Risk by category. Keys that are not text count as their text.
-        default_bin: Risk of every other category.
+        bins: Risk by category. A key that is not a string stands for its text, and None for ``"nan"``.
+        default_bin: Risk of all other categories.
     """
 
     def __init__(self, bins: Mapping[Any, float], default_bin: float) -> None:
@@ -114,15 +94,18 @@ class RiskTable:
                 self._by_value.setdefault(value, risk)
 
     def transform(self, column: Column, missing: float | None = None) -> FeatureColumn:
-        """Look a column up: each cell's text, else its canonical number, else ``default_bin``.
+        """Return the risk of each cell of a column.
+
+        The risk of a cell is the bin of its text; without such a bin, the bin with the same number; else
+        ``default_bin``.
 
         Args:
-            column: Cells of any type. NaN, null and an empty cell are missing; a date's text is ``2024-01-31``.
-            missing: The feature's imputation value, where it has one: a missing cell is then this number. Without
-                one it is the bin ``"nan"`` or ``""``, whichever the table has, else ``default_bin``.
+            column: Cells of any type. NaN, null and an empty cell are missing. The text of a date is ``2024-01-31``.
+            missing: Imputation value of the feature, which replaces missing cells before the lookup. None: the risk of
+                a missing cell is the bin ``"nan"``, else the bin ``""``, else ``default_bin``.
 
         Returns:
-            Risks. Bad cells are those without a text: bytes that do not decode, times and nested values.
+            The risks. Cells without a text are bad: bytes that are not UTF-8, times and nested values.
         """
         encoded = _cells(column).dictionary_encode()
         risk_of_missing = self._missing if missing is None else self._risk(str(missing), self._missing)
@@ -134,7 +117,7 @@ class RiskTable:
         return FeatureColumn(values, int(bad.sum()))
 
     def _risk(self, text: str | None, risk_of_missing: float) -> float:
-        """The risk of one distinct text; NaN where there is no text."""
+        """Return the risk of a text, or NaN for None."""
         if text is None:
             return np.nan
         if text in ("", "nan"):
@@ -148,16 +131,17 @@ class RiskTable:
 
 
 class Features:
-    """The feature vector of an artifact: what its ``tab_field_list`` names, in that order.
+    """The features of an artifact, in the order of its ``tab_field_list``.
 
     Args:
-        names: ``tab_field_list``; a name may stand in it twice.
-        imputers: By feature; a feature without one is imputed with :data:`MISSING_NUMBER`.
-        risk_tables: By feature. One that has an imputer too is imputed first, then looked up.
+        names: Names of the features, which are also the names of their columns. A name may occur twice.
+        imputers: Imputer by feature. The imputation value of other features is :data:`MISSING_NUMBER`.
+        risk_tables: Risk table by feature. If a feature has an imputer too, missing cells are imputed before the
+            lookup.
 
     Attributes:
-        names: The features in order.
-        columns: The distinct columns they need.
+        names: Names of the features, in order.
+        columns: Names of the columns that the features need, each once.
     """
 
     def __init__(
@@ -168,48 +152,54 @@ class Features:
         self._transforms: dict[str, Callable[[Column], FeatureColumn]] = {}
         for name in self.columns:
             imputer = imputers.get(name)
-            if name in risk_tables:
-                missing = None if imputer is None else imputer.value
-                self._transforms[name] = partial(risk_tables[name].transform, missing=missing)
+            if table := risk_tables.get(name):
+                self._transforms[name] = partial(table.transform, missing=imputer.value if imputer else None)
             else:
                 self._transforms[name] = (imputer or Imputer()).transform
 
-    def transform(self, columns: Mapping[str, Column], rows: int) -> FeatureMatrix:
-        """Make the feature matrix of some rows.
+    def transform(self, columns: Mapping[str, Column], rows: int) -> tuple[npt.NDArray[np.float32], dict[str, int]]:
+        """Return the feature matrix of some rows.
 
         Args:
-            columns: At least :attr:`columns`, each ``rows`` long.
-            rows: Number of rows, needed where there are no features.
+            columns: Columns by name, at least those in :attr:`columns`, with ``rows`` cells each.
+            rows: Number of rows.
+
+        Returns:
+            float32 ``[rows, features]``, C-contiguous, all finite; and the number of unparsable or infinite cells by
+            column, for columns with such cells.
         """
         made = {name: transform(columns[name]) for name, transform in self._transforms.items()}
         values = np.empty((rows, len(self.names)), np.float32)
         if self.names:
             np.stack([made[name].values for name in self.names], axis=1, out=values)
-        return FeatureMatrix(values, {name: column.bad for name, column in made.items() if column.bad})
+        return values, {name: column.bad for name, column in made.items() if column.bad}
 
 
 def category_texts(column: Column) -> list[str]:
-    """The text that a risk table looks each cell up by; ``"nan"`` where it is missing or has none."""
+    """Return the text by which a risk table looks up each cell: ``"nan"`` if the cell is missing or has no text."""
     encoded = _cells(column).dictionary_encode()
     texts = [_text(value) or "nan" for value in encoded.dictionary.to_numpy(zero_copy_only=False)]
     return [*np.array([*texts, "nan"], dtype=object)[encoded.indices.fill_null(len(texts)).to_numpy()]]
 
 
 def category_key(text: str) -> Decimal | str:
-    """What all spellings of a category have in common: ``3``, ``3.0`` and ``3e0`` are one number."""
+    """Return a key that is equal for all spellings of a category, such as ``3``, ``3.0`` and ``3e0``."""
     key = _canonical(text)
     return text if key is None else key
 
 
 def _cells(column: Column) -> Any:
-    """A column as one Arrow array, of booleans, integers, floats or raw bytes; what is none of these is unreadable."""
+    """Return a column as one Arrow array of booleans, integers, floats or bytes.
+
+    Values of other types become bytes that are not UTF-8, so that they count as unparsable.
+    """
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         return _python_cells(column)
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)  # chunks may differ in their dictionaries, so before combining
+        column = column.cast(column.type.value_type)  # before combine_chunks: dictionaries of chunks may differ
     if pa.types.is_decimal(column.type) or pa.types.is_date(column.type):
-        column = column.cast(pa.large_string())  # as text, decimals are exact
-    if any(is_type(column.type) for is_type in _TEXT_TYPES):
+        column = column.cast(pa.large_string())  # the text of a decimal is exact
+    if holds_text(column.type):
         column = column.cast(pa.large_binary())
     elif not any(is_type(column.type) for is_type in _NUMBER_TYPES):
         column = pc.if_else(column.is_valid(), _UNREADABLE, None)
@@ -217,8 +207,8 @@ def _cells(column: Column) -> Any:
 
 
 def _python_cells(column: Sequence[object]) -> Any:
-    """Python objects as the bytes of their text, so that one mixed column has one type."""
-    import pandas as pd  # slow to import, and only this needs it
+    """Return the text of Python objects as bytes, so that a column of mixed types has one type."""
+    import pandas as pd  # here, because the import is slow and rarely needed
 
     missing = pd.Series(list(column), dtype=object).isna().to_numpy()
     cells = [v if isinstance(v, bytes) else str(v).encode("utf-8", "surrogatepass") for v in column]
@@ -226,7 +216,7 @@ def _python_cells(column: Sequence[object]) -> Any:
 
 
 def _numbers(column: Column) -> npt.NDArray[np.float64]:
-    """A column as numbers: NaN where a cell is missing, infinity where it is unparsable."""
+    """Return a column as numbers: NaN for a missing cell, infinity for an unparsable cell."""
     cells = _cells(column)
     if not pa.types.is_large_binary(cells.type):
         numbers: npt.NDArray[np.float64] = cells.to_numpy(zero_copy_only=False).astype(np.float64)
@@ -242,7 +232,7 @@ def _numbers(column: Column) -> npt.NDArray[np.float64]:
 
 
 def _number(cell: bytes) -> float:
-    """One distinct cell that is not plainly a number."""
+    """Return the number in a cell that :data:`_PLAIN_NUMBER` does not match."""
     text = _text(cell)
     if text is None:
         return np.inf
@@ -255,7 +245,7 @@ def _number(cell: bytes) -> float:
 
 
 def _text(value: Any) -> str | None:
-    """A cell's text, for numbers and booleans as pandas would write it to CSV; None where bytes do not decode."""
+    """Return the text of a cell, as pandas writes it to CSV, or None for bytes that are not UTF-8."""
     if not isinstance(value, bytes):
         return str(value)
     try:
@@ -265,11 +255,11 @@ def _text(value: Any) -> str | None:
 
 
 def _canonical(text: str) -> Decimal | str | None:
-    """What all spellings of a number, of a boolean or of NaN have in common; None for other texts."""
+    """Return a value that is equal for all spellings of a number, a boolean or NaN, or None for other texts."""
     word = text.strip().lower()
     if word in _BOOLEANS or word == "nan":
         return word
     try:
         return Decimal(word) if _NUMBER.fullmatch(word) else None
-    except InvalidOperation:  # an exponent of twenty digits
+    except InvalidOperation:  # the exponent has about twenty digits or more
         return None

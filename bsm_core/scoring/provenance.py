@@ -60,7 +60,7 @@ def components_of(predictor: Predictor) -> list[ComponentRecord]:
         name = predictor.preprocessor.config.model_class
         records.append(record_of(model_class, name, given=given, used=config.model_dump(mode="json")))
     for column, pipeline in predictor.preprocessor.pipelines.items():
-        records += [record_of(p.component, p.name, column, given=p.given, used=p.used) for p in pipeline.parts]
+        records += [record_of(p.component, p.name, column, given=p.given, used=p.used) for p in pipeline.steps]
     return records
 
 

@@ -20,8 +20,8 @@ from bsm_core.errors import DataError, ModelFailedError, SelfCheckError
 from bsm_core.models.batch import TextBatch
 from bsm_core.models.encoder import Encoder
 from bsm_core.plugins.registry import Registry
-from bsm_core.predictor import Predictor, table_columns
-from bsm_core.preprocess.dataset import text_values
+from bsm_core.predictor import Predictor
+from bsm_core.preprocess.columns import table_columns, text_values
 from bsm_core.runtime.versions import installed
 
 if TYPE_CHECKING:

@@ -1,12 +1,12 @@
-"""Input tables in windows, output tables as a stream: CSV, TSV and Parquet, every id kept byte for byte.
+"""Reading tables in windows and writing them as a stream: CSV, TSV and Parquet.
 
-Nothing here knows what a column means. CSV and TSV cells are read as the bytes they are, Parquet columns with their
-own Arrow type.
+Ids stay the same byte for byte: cells of CSV and TSV are read as bytes, columns of Parquet with their own Arrow type.
+This package does not know the meaning of any column.
 """
 
 from bsm_core.tables.convert import convert
 from bsm_core.tables.data_files import FORMATS, Format, detect_format, discover, warn_of_passed_over
-from bsm_core.tables.read import TableSource, Window
+from bsm_core.tables.read import TableSource, Window, require_columns
 from bsm_core.tables.write import TableWriter, output_schema
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "detect_format",
     "discover",
     "output_schema",
+    "require_columns",
     "warn_of_passed_over",
 ]

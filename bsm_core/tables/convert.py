@@ -1,4 +1,4 @@
-"""From one format to another, a window at a time."""
+"""Conversion of a table to another format, one window at a time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from bsm_core.tables.write import TableWriter, output_schema
 
 
 def convert(source: Path, destination: Path, *, format: Format | None = None, rows: int = 4096) -> int:
-    """Write a table, with all its columns and rows in their order, in another format.
+    """Write all columns and rows of a table, in order, in another format.
 
     Args:
-        source: A data file or a folder of data files.
-        destination: The file to write. It is there only once it is complete.
-        format: Its format; None for the one its name says.
-        rows: Rows held at a time.
+        source: A data file, or a folder of data files.
+        destination: The file to write. It appears only when it is complete.
+        format: Format of the destination. None: the format that its extension names.
+        rows: Number of rows in memory at a time.
 
     Returns:
         The number of rows.
 
     Raises:
-        UsageError: The destination is one of the files read.
+        UsageError: The destination is one of the source files.
         DataError: The source cannot be read, or cannot be written in this format.
         OSError: The destination cannot be written.
     """
@@ -34,7 +34,8 @@ def convert(source: Path, destination: Path, *, format: Format | None = None, ro
     format = format or detect_format(destination)
     schema = output_schema(table.schema(table.columns), table.format, format)
     table = table.typed(schema)
-    # The suffix stays at the end, where it says how to compress; the dot in front hides the file from readers.
+    # The extension stays at the end because it sets the compression. Readers of the folder ignore names that begin
+    # with a dot.
     partial = destination.with_name(f".partial-{destination.name}")
     count = 0
     try:

@@ -1,4 +1,4 @@
-"""Which files are the table, and of which format."""
+"""Finding the files of a table, and their format."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 _FORMAT_OF_SUFFIX: dict[str, Format] = {f".{name}": name for name in FORMATS}
 
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
-# A data file packed like this must not be passed over as if it were a note beside the data.
+# A data file with one of these compressions is an error: if it were ignored, its rows would be lost.
 _UNREADABLE = {
     *(".xz", ".lzma", ".zip", ".7z", ".z", ".rar", ".tar", ".tgz", ".gzip", ".bz", ".bzip2", ".zstd"),
     *(".snappy", ".snz", ".sz", ".lzo", ".lz", ".deflate"),
 }
 
-_READABLE = ".csv, .tsv (also with .gz, .bz2, .zst, .lz4 or .br behind it) and .parquet"
+_READABLE = ".csv, .tsv (both also followed by .gz, .bz2, .zst, .lz4 or .br) and .parquet"
 
 
 def codec_of(path: Path) -> str | None:
-    """Arrow's name for the compression of a text file; None where it is not compressed."""
+    """Return Arrow's name for the compression of a text file, or None if the file is not compressed."""
     return CODECS.get(path.suffix.lower())
 
 
 def detect_format(path: str | Path) -> Format:
-    """The format of a data file, told by its extension; compressed text by its inner one (``.csv.gz``).
+    """Return the format of a data file, from its extension. ``.csv.gz`` is compressed ``csv``.
 
     Raises:
-        DataError: The extension is not that of a data file, or of a compression that cannot be read.
+        DataError: The extension is not that of a data file, or names a compression that cannot be read.
     """
     found = _format_of(Path(path))
     if found is None:
@@ -45,19 +45,19 @@ def detect_format(path: str | Path) -> Format:
 
 
 def discover(path: Path) -> tuple[Path, ...]:
-    """The files that together are one table.
+    """Return the files that together are one table.
 
-    Files and folders whose names begin with ``_`` or ``.`` are markers and passed over, and so are empty files. Files
-    with names of other kinds are passed over too; :func:`warn_of_passed_over` lists them.
+    Three groups of files are ignored: empty files; files and folders whose names begin with ``_`` or ``.``, such as
+    markers; and files with other extensions, which :func:`warn_of_passed_over` lists.
 
     Args:
-        path: A data file, or a folder that is searched with all its sub-folders.
+        path: A data file, or a folder, which is searched with all its sub-folders.
 
     Returns:
         Files of one format, in path order.
 
     Raises:
-        NoInferenceDataError: There is no data file, or all of them are empty.
+        NoInferenceDataError: There is no data file, or all data files are empty.
         MixedFormatsError: There are data files of two formats.
         DataError: A file or folder cannot be read.
     """
@@ -67,7 +67,7 @@ def discover(path: Path) -> tuple[Path, ...]:
         files = [path] if path.is_file() else [f for f in sorted(_walk(path)) if _format_of(f)]
         by_format: dict[Format, list[Path]] = {}
         for file in files:
-            str(file).encode()  # Arrow's file names are UTF-8
+            str(file).encode()  # Arrow expects file names in UTF-8
             if file.stat().st_size:
                 by_format.setdefault(detect_format(file), []).append(file)
     except OSError as error:
@@ -88,21 +88,29 @@ def discover(path: Path) -> tuple[Path, ...]:
 
 
 def warn_of_passed_over(path: Path) -> None:
-    """Log which files of a folder :func:`discover` passes over though nothing marks them: there may be rows in one."""
+    """Log a warning with the files that :func:`discover` ignores because of their extension.
+
+    Such files may contain rows.
+    """
     if path.is_file():
         return
     if files := [f for f in sorted(_walk(path)) if not _format_of(f) and f.is_file() and f.stat().st_size]:
-        log.warning("passed over: %s; the extensions read are %s", _some(files), _READABLE)
+        log.warning("files that are not data files were ignored: %s; the extensions are %s", _some(files), _READABLE)
 
 
 def raise_no_data(path: Path, empty: list[Path]) -> NoReturn:
-    """Say that there is no table in ``path``: no data file at all, or only ``empty`` ones."""
+    """Raise :class:`NoInferenceDataError` for a folder or file.
+
+    Args:
+        path: The folder or file.
+        empty: Its data files, all of them empty.
+    """
     if empty:
         what, details = "no data: every data file is empty", [f"empty: {_some(empty)}"]
         fix = "write data; a table without rows still needs its header"
     else:
         what, details = "no data file in the folder", [f"found: {_some(sorted(_walk(path))) or 'nothing'}"]
-        fix = f"put data there; the extensions read are {_READABLE}"
+        fix = f"put a data file into the folder; the extensions are {_READABLE}"
     raise NoInferenceDataError(what, where=str(path), details=details, fix=fix)
 
 
@@ -111,15 +119,14 @@ def _format_of(path: Path) -> Format | None:
     if outer in _FORMAT_OF_SUFFIX:
         return _FORMAT_OF_SUFFIX[outer]
     format = _FORMAT_OF_SUFFIX.get(inner)
-    if (format and outer in _UNREADABLE) or (format == "parquet" and outer in CODECS):
-        raise DataError(
-            f"a {format} file packed as {outer} cannot be read", where=str(path), fix=f"unpack it; read are {_READABLE}"
-        )
+    if format and (outer in _UNREADABLE or (format == "parquet" and outer in CODECS)):
+        what, fix = f"a {format} file packed as {outer} cannot be read", f"unpack it; the extensions are {_READABLE}"
+        raise DataError(what, where=str(path), fix=fix)
     return format if outer in CODECS else None
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All visible files below a folder, through links too, no folder twice."""
+    """Return all visible files in a folder and its sub-folders. Links are followed; no folder is searched twice."""
     seen: set[str] = set()
     for here, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
         if (real := os.path.realpath(here)) in seen:
@@ -135,7 +142,7 @@ def _visible(name: str) -> bool:
 
 
 def _raise(error: OSError) -> None:
-    # os.walk would pass a folder that cannot be listed, and its rows would be lost in silence.
+    # Without this, os.walk ignores a folder that it cannot list, and the rows in that folder would be lost.
     raise error
 
 

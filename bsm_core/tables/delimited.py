@@ -1,15 +1,18 @@
-"""CSV and TSV files: cells as the bytes they are, and an exact place for every error.
+"""Reading CSV and TSV files: cells as bytes, and the exact place of every error.
 
-pyarrow parses. Three things are added to it. A sentinel row is appended to the stream, because pyarrow takes an
-unclosed quote at the end of a file for a good cell, rows and all; with the sentinel it is noticed. The stream is
-watched for quotes that merge rows, which pyarrow lets pass as well. And a file that is refused is
-read once more by the ``csv`` module, which can tell the line.
+pyarrow parses the files. This module adds three things:
+
+- A sentinel row at the end of the stream. pyarrow reads an unclosed quote as one cell that contains all following rows.
+  With such a quote, the sentinel row does not arrive as a row.
+- A search for stray quotes that merge rows, see :mod:`bsm_core.tables.quotes`. pyarrow does not report them.
+- A second pass over a file that pyarrow refuses, with the ``csv`` module, which knows the line number of the error.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,34 +29,36 @@ from bsm_core.tables.quotes import Quotes
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# A row must fit into one block. Most do into the first size; a file with a longer row is reopened with the next.
+# In bytes. A row must fit into one block. If a row is longer than a block, the file is reopened with the next size.
 BLOCK_SIZES = (1 << 20, 1 << 24, 1 << 28)
 
 _SENTINEL = b"bsm-end-of-table"
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # the characters that the error handler "surrogateescape" makes
 _field_size_limit = threading.Lock()
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what Arrow and the system say about a file that cannot be read into a :class:`DataError`."""
+    """Turn errors of Arrow and of the operating system about a file into a :class:`DataError`."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
         raise DataError(
-            f"cannot be read: {str(error).splitlines()[0]}", where=str(path), fix="the file may be cut off or damaged"
+            f"cannot be read: {reason}", where=str(path), fix="the file may be cut off or damaged"
         ) from error
 
 
 def read_schema(path: Path, format: Format) -> pa.Schema | None:
-    """The columns of a text file, all of type ``binary``.
+    """Return the columns of a text file, all with type ``binary``.
 
     Returns:
-        The schema, or None where the file holds nothing, not even a header.
+        The schema, or None if the file has no content, not even a header.
 
     Raises:
         DataError: The header is not UTF-8 or not CSV, or the file cannot be read.
     """
-    with reading(path), _open(path) as stream:
+    with reading(path), _Stream(path) as stream:
         rows = csv.reader(_lines(stream), delimiter=DELIMITERS[format], strict=True)
         try:
             header: list[str] = next(filter(None, rows), [])
@@ -69,25 +74,25 @@ def read_schema(path: Path, format: Format) -> pa.Schema | None:
 def read_batches(
     path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema
 ) -> Iterator[tuple[pa.RecordBatch, float]]:
-    """The rows of a text file.
+    """Read the rows of a text file.
 
     Args:
         path: The file.
-        format: ``csv`` or ``tsv``.
-        schema: What :func:`read_schema` gave.
-        wanted: Columns to read, as ``binary`` or ``string``; no other is converted.
+        format: ``"csv"`` or ``"tsv"``.
+        schema: Schema of the file, from :func:`read_schema`.
+        wanted: Columns to read, as ``binary`` or ``string``; other columns are not converted.
 
     Yields:
-        Batches of some rows, and the share of the file that was read for them, 0 to 1.
+        Record batches, each with the share of the file that has been read, 0 to 1.
 
     Raises:
-        DataError: A row with too many or too few cells, a quote that is not closed or closed in the middle of a cell,
-            a row too long, a cell that is to be a string and not UTF-8, a file that is damaged.
+        DataError: A row has too many or too few cells or is too long; a quote is not closed, or is closed in the middle
+            of a cell on another line; a cell of a ``string`` column is not UTF-8; the file is damaged.
     """
     with reading(path):
         given = 0
         for block_size in BLOCK_SIZES:
-            skip = given  # given before the file was reopened
+            skip = given  # number of rows that were yielded before the file was reopened
             try:
                 for batch, share in _parse(path, format, len(schema), wanted, block_size):
                     fresh = batch.slice(skip)
@@ -95,14 +100,11 @@ def read_batches(
                     given += len(fresh)
                     yield fresh, share
             except pa.ArrowInvalid as error:
-                if not _row_too_long(error) or block_size == BLOCK_SIZES[-1]:
+                row_too_long = any(sign in str(error) for sign in ("straddling object", "Empty CSV file or block"))
+                if not row_too_long or block_size == BLOCK_SIZES[-1]:
                     raise _explain(path, format, schema, wanted, str(error)) from error
             else:
                 return
-
-
-def _row_too_long(error: pa.ArrowInvalid) -> bool:
-    return any(sign in str(error) for sign in ("straddling object", "Empty CSV file or block"))
 
 
 def _parse(
@@ -112,7 +114,7 @@ def _parse(
     parse_options = pacsv.ParseOptions(delimiter=DELIMITERS[format], newlines_in_values=True)
     convert_options = pacsv.ConvertOptions(include_columns=wanted.names, column_types=wanted)
     with (
-        _open(path, _sentinel_row(format, width), Quotes(DELIMITERS[format])) as stream,
+        _Stream(path, _sentinel_row(format, width), Quotes(DELIMITERS[format])) as stream,
         pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader,
     ):
         held, share = None, 0.0
@@ -130,12 +132,16 @@ def _sentinel_row(format: Format, width: int) -> bytes:
 
 
 class _Stream(io.RawIOBase):
-    """The unpacked bytes of a file with ``tail`` behind them; ``share`` of the packed ones is read, 0 to 1."""
+    """The decompressed bytes of a file, followed by ``tail``.
 
-    def __init__(self, file: pa.NativeFile, codec: str | None, tail: bytes, quotes: Quotes | None) -> None:
-        self._raw = self._file = file
-        if codec:
-            self._file = pa.CompressedInputStream(file, codec)
+    Attributes:
+        share: Share of the file that has been read, 0 to 1, of its compressed bytes.
+    """
+
+    def __init__(self, path: Path, tail: bytes = b"", quotes: Quotes | None = None) -> None:
+        self._raw = self._file = pa.OSFile(str(path))
+        if codec := codec_of(path):
+            self._file = pa.CompressedInputStream(self._raw, codec)
         self._tail = io.BytesIO(tail)
         self._quotes = quotes
         self.share = 0.0
@@ -158,25 +164,21 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-def _open(path: Path, tail: bytes = b"", quotes: Quotes | None = None) -> _Stream:
-    return _Stream(pa.OSFile(str(path)), codec_of(path), tail, quotes)
-
-
 def _lines(stream: _Stream) -> io.TextIOWrapper:
-    # One bad byte, anywhere, must not keep the others from being looked at.
+    # surrogateescape: with a strict decoder, a byte that is not UTF-8 would hide the error that is searched for.
     return io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "surrogateescape", newline="")
 
 
 def _explain(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, reason: str) -> DataError:
-    """Find the row that could not be read, by its line in the file."""
-    width, tail = len(schema), _sentinel_row(format, len(schema)).decode()
+    """Find the first row that cannot be read, and return an error with its line in the file."""
+    width, tail = len(schema), _sentinel_row(format, len(schema))
     strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
     line, lines = 1, list[str]()
-    with _open(path, tail.encode()) as stream, _long_cells():
-        rows = csv.reader(_noted(_lines(stream), lines), delimiter=DELIMITERS[format])
+    with _Stream(path, tail) as stream, _long_cells():
+        rows = csv.reader(_recorded(_lines(stream), lines), delimiter=DELIMITERS[format])
         try:
             for cells in rows:
-                if cells and cells[-1].endswith(tail):
+                if cells and cells[-1].endswith(tail.decode()):
                     line += sum(cell.count("\n") for cell in cells[:-1])
                     return _error(path, line, "a quote is opened and never closed", cells[-1:])
                 if len(lines) > 1 and _merged(lines, format):
@@ -184,7 +186,7 @@ def _explain(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, r
                     return _error(path, line, what, cells)
                 if cells and len(cells) != width:
                     return _error(path, line, f"expected {width} cells, found {len(cells)}", cells)
-                if cells and (bad := [name for name, at in strings.items() if not _is_utf8(cells[at])]):
+                if cells and (bad := [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]):
                     return _not_utf8(path, line, bad[0], cells[strings[bad[0]]])
                 line = rows.line_num + 1
                 lines.clear()
@@ -193,23 +195,16 @@ def _explain(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, r
     return DataError(f"cannot be read: {reason}", where=str(path))
 
 
-def _noted(lines: Iterable[str], notes: list[str]) -> Iterator[str]:
+def _recorded(lines: Iterable[str], record: list[str]) -> Iterator[str]:
+    """Yield lines, and append each of them to ``record``."""
     for line in lines:
-        notes.append(line)
+        record.append(line)
         yield line
 
 
 def _merged(lines: list[str], format: Format) -> bool:
-    """Whether the lines of one row are those of several."""
+    """Return whether stray quotes make one row of several lines."""
     return Quotes(DELIMITERS[format]).merge_rows("".join(lines).encode(errors="surrogateescape") + b"\n")
-
-
-def _is_utf8(cell: str) -> bool:
-    try:
-        cell.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _not_utf8(path: Path, line: int, column: str, cell: str) -> DataError:
@@ -225,14 +220,14 @@ def _error(path: Path, line: int, what: str, cells: list[str]) -> DataError:
     return DataError(
         what,
         where=f"{path}, line {line}",
-        details=[f"it begins with {text[:80]!r}"] if cells else [],
-        fix="a cell that holds the delimiter, a quote or a line break must stand in quotes, its own quotes doubled",
+        details=[f"the row begins with {text[:80]!r}"] if cells else [],
+        fix="put a cell that contains the delimiter, a quote or a line break into quotes, and double the quotes inside",
     )
 
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
-    """Let the csv module read cells as long as a block; its limit is one for the whole process."""
+    """Let the csv module read cells as long as the largest block. Its limit holds for the whole process."""
     with _field_size_limit:
         before = csv.field_size_limit(BLOCK_SIZES[-1])
         try:

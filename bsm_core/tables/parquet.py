@@ -1,4 +1,4 @@
-"""Parquet files: columns with their own Arrow type, and never a whole row group in memory."""
+"""Reading Parquet files: columns with their own Arrow type, without a whole row group in memory."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pyarrow.parquet as pq
 
 from bsm_core.tables.delimited import reading
 
-# pandas writes up to a million rows as one row group. Without pre-buffering, and with a bounded buffer per column, its
-# pages are read as they are needed.
+# In bytes, for each column. pandas writes up to a million rows as one row group. Without pre-buffering, and with a
+# bounded buffer, pages of a row group are read only when their rows are needed.
 _BUFFER_SIZE = 1 << 18
 
-# pandas' index without a name; to a reader of the table it is no column.
+# Name of an unnamed pandas index. It is not a column of the table.
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def read_schema(path: Path) -> pa.Schema:
-    """The columns of a Parquet file with their Arrow types, without metadata.
+    """Return the columns of a Parquet file with their Arrow types, without metadata.
 
     Raises:
-        DataError: The file is not Parquet.
+        DataError: The file is not a Parquet file.
     """
     with reading(path):
         fields = pq.read_schema(path)
@@ -31,15 +31,15 @@ def read_schema(path: Path) -> pa.Schema:
 
 
 def read_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[tuple[pa.RecordBatch, float]]:
-    """The rows of a Parquet file.
+    """Read the rows of a Parquet file.
 
     Args:
         path: The file.
-        columns: Columns to read; no other is decoded.
-        rows: Most rows of a batch.
+        columns: Columns to read; other columns are not decoded.
+        rows: Maximum number of rows of a record batch.
 
     Yields:
-        Batches, and the share of the file's rows that were read with them, 0 to 1.
+        Record batches, each with the share of the file's rows that have been read, 0 to 1.
 
     Raises:
         DataError: The file is damaged.

@@ -1,4 +1,4 @@
-"""Lone quotes, which would merge rows."""
+"""Detection of stray quotes, which would merge rows of a text file."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Quotes:
-    """Follows the quotes of a text file, block by block.
+    """State of the quotes in a text file that is read block by block.
 
-    Readers of CSV take ``"a" b`` for the cell ``a b``. Where line breaks stand between the two quotes, they most likely
-    are lone quotes of two rows, and would merge all rows from one to the other.
+    CSV readers read ``"a" b`` as the cell ``a b``. If there are line breaks between the two quotes, the quotes are most
+    likely stray quotes of two different rows, and such a reader would merge all rows from the first to the second.
 
     Args:
-        delimiter: What stands between two cells, one character.
+        delimiter: The character between two cells.
     """
 
     def __init__(self, delimiter: str) -> None:
         ends = rf"{delimiter}\r\n"
-        within_a_cell = rf'(?<=[^{ends}])"'  # a character like any other
-        on_one_line = r'"[^"\r\n]*+(?:""[^"\r\n]*+)*+"(?=[^"])'  # whatever follows
-        on_several = rf'"[^"]*+(?:""[^"]*+)*+"(?=[{ends}])'
-        self._sound = re.compile(rf'[^"]*+(?:(?:{within_a_cell}|{on_one_line}|{on_several})[^"]*+)*+'.encode())
+        inside_a_cell = rf'(?<=[^{ends}])"'  # an ordinary character
+        on_one_line = r'"[^"\r\n]*+(?:""[^"\r\n]*+)*+"(?=[^"])'  # sound, whatever comes next
+        on_several_lines = rf'"[^"]*+(?:""[^"]*+)*+"(?=[{ends}])'  # sound, because the cell ends
+        sound = rf'[^"]*+(?:(?:{inside_a_cell}|{on_one_line}|{on_several_lines})[^"]*+)*+'
+        self._sound = re.compile(sound.encode())
         self._closed = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"(?=[^"])')
-        self._rest: bytes | None = None  # from the byte before what is not yet understood
+        self._rest: bytes | None = None  # the bytes that _sound has not matched yet, and one byte before them
 
     def merge_rows(self, block: bytes) -> bool:
-        """Whether a quote that was opened on one line and is closed on another does not end its cell.
+        """Return whether a quote is opened on one line and closed on another, in the middle of a cell.
 
         Args:
-            block: The next bytes of the file; the last must be a line break.
+            block: The next bytes of the file. The last byte of the file must be a line break.
         """
         if self._rest is None:
             self._rest, block = b"\n", block.removeprefix(_BYTE_ORDER_MARK)

@@ -1,4 +1,4 @@
-"""One table out of one or many files, read in windows."""
+"""Reading one or more data files as one table, in windows."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.errors import DataError, MissingColumnsError, nearest
-from bsm_core.tables import delimited as text
-from bsm_core.tables import parquet
+from bsm_core.tables import delimited, parquet
 from bsm_core.tables.data_files import Format, detect_format, discover, raise_no_data
 
 
 @dataclass(frozen=True)
 class Window:
-    """A run of consecutive rows of the whole table.
+    """Consecutive rows of a table.
 
     Attributes:
-        index: Number of the window: 0, 1, 2, ...
-        start: Number of its first row in the whole table.
-        table: The columns asked for, in the order asked for. Its columns may be slices of larger buffers.
-        last: No window follows.
-        fraction: Share of the input read when this window was cut, 0 to 1 and never falling; for progress.
+        index: Number of the window, from 0.
+        start: Position of the first row in the whole table, from 0.
+        table: The requested columns, in the requested order. They may be slices of larger buffers.
+        last: Whether this is the last window of the table.
+        fraction: Share of the input that was read up to this window, 0 to 1, never decreasing; for progress bars.
     """
 
     index: int
@@ -41,11 +41,11 @@ class TableSource:
     """Data files that are read as one table, in path order.
 
     Attributes:
-        format: The format of all files.
-        files: The files that hold the table.
-        columns: Names of the columns, as the first file has them.
-        schemas: The Arrow types in each file; text files have ``binary`` columns only.
-        types: The types of columns that are read as others; see :meth:`typed`.
+        format: Format of all files.
+        files: The files, without empty ones.
+        columns: Names of the columns, in the order of the first file.
+        schemas: Arrow schema of each file. All columns of text files have type ``binary``.
+        types: Columns that are read with another type, see :meth:`typed`.
     """
 
     format: Format
@@ -62,7 +62,7 @@ class TableSource:
             path: A data file or a folder.
 
         Raises:
-            NoInferenceDataError: There is no data file, or all are empty.
+            NoInferenceDataError: There is no data file, or all data files are empty.
             MixedFormatsError: There are data files of two formats.
             DataError: The columns of two files differ, or a file cannot be read.
         """
@@ -71,10 +71,10 @@ class TableSource:
         files: list[Path] = []
         schemas: list[pa.Schema] = []
         for file in found:
-            schema = parquet.read_schema(file) if format == "parquet" else text.read_schema(file, format)
-            if schema is None:  # nothing inside, once unpacked
+            schema = parquet.read_schema(file) if format == "parquet" else delimited.read_schema(file, format)
+            if schema is None:  # a compressed file whose content is empty
                 continue
-            # Part-files come by the thousands and have one schema: keep it once.
+            # A table may have thousands of files with equal schemas: keep one object for all of them.
             schemas.append(schemas[0] if schemas and schema == schemas[0] else schema)
             files.append(file)
             _check_same_columns(files[0], schemas[0], file, schemas[-1])
@@ -83,85 +83,59 @@ class TableSource:
         return cls(format, tuple(files), tuple(schemas[0].names), tuple(schemas))
 
     def require(self, wanted: Mapping[str, str]) -> None:
-        """Check that the table has columns.
-
-        Args:
-            wanted: Names of columns, and who wants each (a config key or a setting).
-
-        Raises:
-            MissingColumnsError: Columns are missing; all of them are named.
-            DataError: The header has a wanted column twice.
-        """
-        if missing := [name for name in wanted if name not in self.columns]:
-            near = {name: nearest(name, self.columns) for name in missing}
-            hints = {name: f"; did you mean {other!r}?" if other else "" for name, other in near.items()}
-            raise MissingColumnsError(
-                f"{len(missing)} column(s) are missing from the data",
-                where=str(self.files[0]),
-                details=[
-                    *(f"{name!r}, wanted by {wanted[name]}{hints[name]}" for name in missing),
-                    f"columns found: {', '.join(map(repr, self.columns))}",
-                    *self._other_delimiter(),
-                ],
-                fix="add the columns to the data, or correct the names",
-            )
-        count = Counter(self.columns)
-        if twice := [name for name in wanted if count[name] > 1]:
-            raise DataError(
-                f"columns that are there more than once: {', '.join(map(repr, twice))}",
-                where=str(self.files[0]),
-                fix="a column that is read must have a name of its own",
-            )
+        """Check that the table has some columns, each once. See :func:`~bsm_core.tables.require_columns`."""
+        require_columns(self.columns, wanted, where=str(self.files[0]), hints=self._other_delimiter())
 
     def _other_delimiter(self) -> list[str]:
-        """What a header of one column looks to be split by."""
-        looks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
-        found = [name for mark, name in looks.items() if len(self.columns) == 1 and mark in self.columns[0]]
+        """Return a hint if the single column of the header looks like several columns with another delimiter."""
+        marks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
+        found = [name for mark, name in marks.items() if len(self.columns) == 1 and mark in self.columns[0]]
         if self.format == "parquet" or not found:
             return []
-        return [f"they look to be split by {found[0]}: a .csv file is read by ',', a .tsv file by tabs"]
+        return [f"the columns seem to be separated by {found[0]}: a .csv file needs ',', a .tsv file needs tabs"]
 
     def schema(self, columns: Sequence[str]) -> pa.Schema:
-        """The types of columns that reach the output unchanged: the id and the columns kept.
+        """Return the types of columns that are written to the output unchanged: the id and the other kept columns.
 
         Args:
-            columns: Names of columns.
+            columns: Names of the columns.
 
         Returns:
-            The Arrow types these columns have in every window: ``binary`` for CSV and TSV, their own for Parquet,
-            unless :meth:`typed` gave them others.
+            The Arrow types that the columns have in every window: ``binary`` for CSV and TSV, the types of the files
+            for Parquet, or the types that :meth:`typed` has set.
 
         Raises:
-            DataError: A column has not the same type in all files. Columns of nulls alone fit every type.
+            DataError: A column has different types in two files. A column of nulls fits every type.
             MissingColumnsError: A column is missing.
         """
         return self._schema(columns, convert=False)
 
     def typed(self, schema: pa.Schema) -> TableSource:
-        """The same table, with some columns read as other types: a cell that does not fit is found as it is read.
+        """Return this table with other types for some columns. Reading a cell that does not fit is an error.
 
         Args:
-            schema: What :func:`output_schema` gave for :meth:`schema`.
+            schema: The types, from :func:`output_schema`.
         """
         return dataclasses.replace(self, types=schema)
 
     def windows(self, columns: Sequence[str], *, rows: int = 4096) -> Iterator[Window]:
-        """Read the table in windows of exactly ``rows`` rows (the last may be shorter), across the borders of files.
+        """Read the table in windows of exactly ``rows`` rows. Only the last window may have fewer.
 
-        A table without rows is one window without rows. A column whose numeric type differs between Parquet files
-        is promoted to one that takes all; call :meth:`schema` first for those that must not change.
+        A window may contain rows of several files. A table without rows is one window without rows. A column with
+        different numeric types in Parquet files is promoted to a type for all of them; call :meth:`schema` first for
+        columns that must not change.
 
         Args:
-            columns: Columns to read, at least one and each once; no other is parsed.
-            rows: Rows of a window.
+            columns: Names of the columns to read, at least one, each once. Other columns are not parsed.
+            rows: Number of rows of a window.
 
         Raises:
             MissingColumnsError: A column is missing.
-            DataError: A file is damaged or has ragged rows, the types of a column have nothing in common, or a cell
-                that is to be a string is not UTF-8.
+            DataError: A file is damaged, a row has too many or too few cells, the types of a column in two files cannot
+                be combined, or a cell of a ``string`` column is not UTF-8.
         """
         if rows < 1 or not columns or len(set(columns)) < len(columns):
-            raise ValueError("windows are at least one row of at least one column, each asked for once")
+            raise ValueError("windows need at least one row and at least one column, and each column once")
         schema = self._schema(columns, convert=True)
         return _cut(self._pieces(columns, schema, rows), schema, rows)
 
@@ -178,11 +152,7 @@ class TableSource:
             try:
                 merged = merged if other == merged else _merge(merged, other, convert=convert)
             except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-                raise DataError(
-                    f"column {column!r} is {other} here and {merged} in the files before",
-                    where=str(file),
-                    fix="write all files with the same type for this column",
-                ) from error
+                raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
         return merged
 
     def _pieces(self, columns: Sequence[str], schema: pa.Schema, rows: int) -> Iterator[tuple[pa.Table, float]]:
@@ -192,10 +162,44 @@ class TableSource:
             if self.format == "parquet":
                 batches = parquet.read_batches(file, columns, rows)
             else:
-                batches = text.read_batches(file, self.format, own, schema)
+                batches = delimited.read_batches(file, self.format, own, schema)
             for batch, share in batches:
                 yield _conform(batch, schema, file), (before + share * size) / sum(sizes)
             before += size
+
+
+def require_columns(
+    names: Sequence[Any], wanted: Mapping[str, str], *, where: str | None = None, hints: Sequence[str] = ()
+) -> None:
+    """Check that a table has some columns, each once.
+
+    Args:
+        names: Names of the table's columns. Names that are not ``str`` are never wanted.
+        wanted: Names of the columns to check, each with the config key or setting that names it.
+        where: File of the table, for errors.
+        hints: Further lines for the error about missing columns.
+
+    Raises:
+        MissingColumnsError: Columns are missing; the error lists all of them.
+        DataError: A wanted column occurs more than once.
+    """
+    count = Counter(names)
+    if missing := [name for name in wanted if not count[name]]:
+        near = {name: nearest(name, [other for other in names if isinstance(other, str)]) for name in missing}
+        meant = {name: f"; did you mean {other!r}?" if other else "" for name, other in near.items()}
+        lines = [f"{name!r}, wanted by {wanted[name]}{meant[name]}" for name in missing]
+        raise MissingColumnsError(
+            f"{len(missing)} column(s) are missing from the data",
+            where=where,
+            details=[*lines, f"columns found: {', '.join(map(repr, names))}", *hints],
+            fix="add the columns to the data, or correct the names",
+        )
+    if repeated := [name for name in wanted if count[name] > 1]:
+        raise DataError(
+            f"columns that occur more than once: {', '.join(map(repr, repeated))}",
+            where=where,
+            fix="rename or remove the other columns of the same name",
+        )
 
 
 def _cut(pieces: Iterator[tuple[pa.Table, float]], schema: pa.Schema, rows: int) -> Iterator[Window]:
@@ -203,8 +207,7 @@ def _cut(pieces: Iterator[tuple[pa.Table, float]], schema: pa.Schema, rows: int)
     for piece, fraction in pieces:
         held.append(piece)
         count += len(piece)
-        # A full window waits for one row more: only then it is known not to be the last.
-        if count <= rows:
+        if count <= rows:  # a full window is held back until another row arrives: it may be the last one
             continue
         table = pa.concat_tables(held)
         while len(table) > rows:
@@ -216,25 +219,27 @@ def _cut(pieces: Iterator[tuple[pa.Table, float]], schema: pa.Schema, rows: int)
 
 
 def _check_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:
-    lacks = Counter(expected.names) - Counter(schema.names)
-    has = Counter(schema.names) - Counter(expected.names)
-    if lacks or has:
+    one, other = Counter(expected.names), Counter(schema.names)
+    if one != other:
+        changes = {"lacks": one - other, "adds": other - one}
         raise DataError(
             f"the columns differ from those of {first}",
             where=str(file),
-            details=[
-                f"{what}: {', '.join(map(repr, names))}" for what, names in (("lacks", lacks), ("adds", has)) if names
-            ],
-            fix="files that are read as one table must have the same columns",
+            details=[f"{what}: {', '.join(map(repr, names))}" for what, names in changes.items() if names],
+            fix="give all files of the table the same columns",
         )
 
 
+def _type_error(what: str, file: Path) -> DataError:
+    return DataError(what, where=str(file), fix="write all files with the same type for this column")
+
+
 def _merge(one: pa.DataType, other: pa.DataType, *, convert: bool) -> pa.DataType:
-    """A type that takes the values of both; only with ``convert`` one in which a value may look different."""
+    """Return a type for the values of both types. Only with ``convert``, it may change how a value is written."""
     kinds, promote = [one, other], "default"
     values = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
     if all(map(pa.types.is_dictionary, kinds)) and values[0] == values[1]:
-        promote = "permissive"  # the width of the indices is no part of a value
+        promote = "permissive"  # the types differ only in the width of their indices
     elif convert and pa.null() not in kinds:
         kinds, promote = values, "permissive"
     schemas = [pa.schema([("column", kind)]) for kind in kinds]
@@ -246,13 +251,10 @@ def _conform(batch: pa.RecordBatch, schema: pa.Schema, file: Path) -> pa.Table:
     for wanted, column in zip(schema, batch.columns, strict=True):
         if column.type != wanted.type:
             try:
-                # Promoting a large integer to float may round it, as any reader of numbers would.
+                # allow_float_truncate: a large integer may be rounded when its column is promoted to float.
                 column = column.cast(options=pc.CastOptions(wanted.type, allow_float_truncate=True))
             except pa.ArrowInvalid as error:
-                raise DataError(
-                    f"column {wanted.name!r} does not fit {wanted.type}, its type in other files: {error}",
-                    where=str(file),
-                    fix="write all files with the same type for this column",
-                ) from error
+                what = f"column {wanted.name!r} does not fit {wanted.type}, its type in other files: {error}"
+                raise _type_error(what, file) from error
         columns.append(column)
     return pa.table(columns, schema=schema)

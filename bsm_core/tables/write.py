@@ -1,8 +1,9 @@
-"""Writing a table as it comes, in CSV, TSV or Parquet."""
+"""Writing a table as a stream, in CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 
@@ -14,29 +15,33 @@ import pyarrow.types as pt
 from bsm_core.errors import DataError
 from bsm_core.tables.data_files import DELIMITERS, Format, codec_of
 
-# A Parquet row group is written when it has this many rows, or bytes in memory.
+# A Parquet row group is written when it has this number of rows, or of bytes in memory.
 _GROUP_ROWS = 1 << 16
 _GROUP_BYTES = 1 << 26
 
-# Types whose values are written as they are.
-_TEXT = (
+_TEXT_TYPES = (
     *(pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary),
     *(pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null),
 )
 
 
-def output_schema(schema: pa.Schema, source: Format, destination: Format) -> pa.Schema:
-    """The types that columns of ``source`` have in ``destination``.
+def holds_text(kind: pa.DataType) -> bool:
+    """Return whether the values of an Arrow type are strings, bytes or nulls."""
+    return any(is_type(kind) for is_type in _TEXT_TYPES)
 
-    All types stay, with one exception: the bytes of CSV and TSV cells become ``string`` in Parquet.
+
+def output_schema(schema: pa.Schema, source: Format, destination: Format) -> pa.Schema:
+    """Return the types of columns in the output.
+
+    The types do not change, with one exception: ``binary`` cells of CSV and TSV become ``string`` in Parquet.
 
     Args:
-        schema: What :meth:`TableSource.schema` gave.
+        schema: Types of the columns in the input, from :meth:`TableSource.schema`.
         source: Format of the input.
         destination: Format of the output.
 
     Raises:
-        DataError: A column's type has no text form (CSV and TSV).
+        DataError: Values of a column cannot be written as text (CSV and TSV).
     """
     if destination != "parquet":
         _check_flat(schema)
@@ -47,26 +52,26 @@ def output_schema(schema: pa.Schema, source: Format, destination: Format) -> pa.
 
 
 class TableWriter:
-    """Writes tables, one after the other, into one file. A context manager.
+    """Context manager that writes tables, one after the other, into one file.
 
-    CSV and TSV: a cell is quoted only where it must be, lines end with ``\\n``, a null is an empty cell, bytes are
-    written as they are, floats as the shortest text that reads back the same. A name ending in ``.gz``, ``.zst``, ...
-    is compressed. Parquet: tables are gathered into row groups of some 64 thousand rows.
+    CSV and TSV: a cell is quoted only if necessary, and lines end with ``\\n``. A null is an empty cell, bytes are
+    written unchanged, and a float is the shortest text that reads back as the same number. If the file name ends in
+    ``.gz``, ``.zst``, ..., the file is compressed. Parquet: a row group has about 64 thousand rows.
 
     Args:
-        path: File to write; one that exists is overwritten.
-        schema: Columns of the file and their types; :func:`output_schema` gives it for columns of the input.
-        format: The file's format, whatever its name.
+        path: File to write. An existing file is overwritten.
+        schema: Columns of the file and their types. For columns of the input, :func:`output_schema` returns them.
+        format: Format of the file; the file name does not matter.
 
     Raises:
-        DataError: A column's type has no text form (CSV and TSV).
-        OSError: The file cannot be written; :meth:`write` and :meth:`close` raise it too.
+        DataError: Values of a column cannot be written as text (CSV and TSV).
+        OSError: The file cannot be written. :meth:`write` and :meth:`close` raise this error too.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, format: Format) -> None:
         self._schema = schema
         self._delimiter = DELIMITERS.get(format)
-        self._waiting: list[pa.Table] = []
+        self._held: list[pa.Table] = []
         self._parquet: pq.ParquetWriter | None = None
         if self._delimiter:
             _check_flat(schema)
@@ -87,46 +92,40 @@ class TableWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None:
-            self._waiting.clear()
+            self._held.clear()
         self.close()
 
     def write(self, table: pa.Table) -> None:
         """Append rows.
 
         Args:
-            table: The columns of the schema, in its order.
+            table: Table with the columns of the schema, in the same order.
         """
         if table.schema.names != self._schema.names:
-            raise ValueError(f"columns {table.schema.names} do not fit the file's {self._schema.names}")
+            raise ValueError(f"columns {table.schema.names} do not fit the columns {self._schema.names} of the file")
         table = pa.table(table.columns, schema=self._schema)
         if self._delimiter:
             for batch in table.to_batches():
                 self._write_lines(batch.columns)
             return
-        self._waiting.append(table)
-        if sum(map(len, self._waiting)) >= _GROUP_ROWS or sum(t.nbytes for t in self._waiting) >= _GROUP_BYTES:
+        self._held.append(table)
+        if sum(map(len, self._held)) >= _GROUP_ROWS or sum(t.nbytes for t in self._held) >= _GROUP_BYTES:
             self._write_group()
 
     def close(self) -> None:
-        """Write what waits and close the file. Closing twice does no harm."""
-        try:
+        """Write the rows that are held for the next row group, and close the file. A second call does nothing."""
+        with self._file, self._parquet or nullcontext():
             self._write_group()
-        finally:
-            try:
-                if self._parquet:
-                    self._parquet.close()
-            finally:
-                self._file.close()
 
     def _write_group(self) -> None:
-        if self._waiting and self._parquet:
-            self._parquet.write_table(pa.concat_tables(self._waiting))
-        self._waiting.clear()
+        if self._held and self._parquet:
+            self._parquet.write_table(pa.concat_tables(self._held))
+        self._held.clear()
 
     def _write_lines(self, columns: Sequence[pa.Array]) -> None:
         delimiter = self._delimiter or ""
         cells = [_quoted(_cells(column), delimiter) for column in columns]
-        if len(cells) == 1:  # an empty line would be no row
+        if len(cells) == 1:  # quote an empty cell: readers ignore empty lines
             cells = [pc.if_else(pc.equal(pc.binary_length(cells[0]), 0), _bytes('""'), cells[0])]
         cells[-1] = pc.binary_join_element_wise(cells[-1], _bytes("\n"), _bytes(""))
         lines = pc.binary_join_element_wise(*cells, _bytes(delimiter))
@@ -139,17 +138,17 @@ def _check_flat(schema: pa.Schema) -> None:
             _cells(pa.nulls(0, field.type))
         except pa.ArrowNotImplementedError as error:
             raise DataError(
-                f"a cell of type {field.type} has no place in a text file",
+                f"values of type {field.type} cannot be written as csv or tsv",
                 where=f"column {field.name!r}",
                 fix="write parquet, or leave the column out",
             ) from error
 
 
 def _cells(column: pa.Array) -> pa.Array:
-    """A column as the bytes of its cells; a null is empty."""
+    """Return the bytes of each cell of a column. The cell of a null is empty."""
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if not any(is_text(column.type) for is_text in _TEXT):
+    if not holds_text(column.type):
         column = column.cast(pa.large_string())
     return column.cast(pa.large_binary()).fill_null(b"")
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bsm_core.errors import BSMError, PipelineError
-from bsm_core.preprocess.steps import ROWS_AT_ONCE, Kind, TextStep, fit_of
+from bsm_core.preprocess.pipeline import ROWS_AT_ONCE, fit_of
+from bsm_core.preprocess.steps import Kind, TextStep
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError
 from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
 from bsm_core.testing.step_subject import StepSubject as StepSubject

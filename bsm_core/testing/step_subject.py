@@ -9,7 +9,8 @@ from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 from bsm_core.artifact.config import StepSpec
-from bsm_core.preprocess.steps import Kind, StepContext, TextStep, build_step
+from bsm_core.preprocess.step_params import build_step
+from bsm_core.preprocess.steps import Kind, StepContext, TextStep
 from bsm_core.testing.checks import Check, ClassSubject
 from bsm_core.testing.elsewhere import SECONDS, ElsewhereError
 from bsm_core.testing.toys import CONFIG, toy_tokenizer
@@ -88,8 +89,7 @@ def context_of(cls: type[TextStep]) -> StepContext:
 
 def provided(cls: type[TextStep]) -> dict[str, Any]:
     """The parameters that the toy artifact provides."""
-    context = context_of(cls)
-    return {name: value for name in cls.uses if (value := context.provide(name)) is not None}
+    return context_of(cls).provide(cls.uses)
 
 
 def shown(value: Any) -> str:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from bsm_core.errors import DataError
 from bsm_core.models.batch import Batch
-from bsm_core.predictor import table_columns
+from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.features import Column, category_key, category_texts
 from bsm_core.tables import TableSource
 

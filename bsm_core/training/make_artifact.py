@@ -24,8 +24,10 @@ from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
-from bsm_core.predictor import building, text_pipelines, warn_of_counts
+from bsm_core.predictor import building
 from bsm_core.preprocess.dataset import Preprocessor
+from bsm_core.preprocess.findings import warn_of_counts
+from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import add_check
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns

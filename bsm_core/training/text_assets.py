@@ -15,9 +15,10 @@ from torch import Tensor
 from bsm_core.artifact.config import TextField
 from bsm_core.artifact.pretrained_files import load_encoder_config, load_tokenizer, prefix_of
 from bsm_core.errors import ConfigError
-from bsm_core.preprocess.dataset import text_values
+from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Column
-from bsm_core.preprocess.steps import Pipeline, StepContext, names_used
+from bsm_core.preprocess.pipeline import Pipeline, names_used
+from bsm_core.preprocess.steps import StepContext
 from bsm_core.training.training_config import ENCODERS, TrainingJob
 from bsm_core.training.wordpiece import fit_wordpiece
 

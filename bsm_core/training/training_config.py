@@ -27,7 +27,7 @@ from bsm_core.errors import ConfigError, nearest
 from bsm_core.models.base import ModelBase
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import Registry
-from bsm_core.preprocess.steps import names_used
+from bsm_core.preprocess.pipeline import names_used
 from bsm_core.runtime.validation import validated
 from bsm_core.scoring.self_check import ROWS
 from bsm_core.scoring.settings import sources

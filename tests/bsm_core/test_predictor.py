@@ -27,7 +27,7 @@ from bsm_core.errors import (
     WeightsMismatchError,
 )
 from bsm_core.plugins.registry import Registry
-from bsm_core.predictor import building, table_columns
+from bsm_core.predictor import building
 
 
 @pytest.fixture
@@ -90,7 +90,8 @@ def test_all_missing_columns_are_named_with_who_wants_them(predictor):
         predictor.predict(toy_rows(2).drop(columns=["channel"]).rename(columns={"chat": "chats"}))
     assert caught.value.details == (
         "'channel', wanted by config.tab_field_list",
-        "'chat', wanted by config.text_name; nearest: 'chats'",
+        "'chat', wanted by config.text_name; did you mean 'chats'?",
+        "columns found: 'id', 'chats', 'amount', 'extra'",
     )
 
 
@@ -98,14 +99,14 @@ def test_all_missing_columns_are_named_with_who_wants_them(predictor):
 def test_a_column_that_is_there_twice_is_the_error_it_is_on_the_command_line(predictor, of):
     rows = toy_rows(2)
     twice = of(pd.concat([rows, rows[["chat"]], rows[["extra"]]], axis=1))
-    with pytest.raises(DataError, match="columns that are there more than once: 'chat'"):
+    with pytest.raises(DataError, match="columns that occur more than once: 'chat'"):
         predictor.predict(twice)
     assert predictor.predict(of(pd.concat([rows, rows[["extra"]]], axis=1))).shape == (2, 2)
 
 
 @pytest.mark.parametrize("data", [[1, 2], None, [{"chat": "hi"}], {"chat": ["hi"]}, "rows.csv"], ids=repr)
 def test_what_is_no_table_is_named(predictor, data):
-    with pytest.raises(UsageError, match=f"a {type(data).__name__} is no table") as caught:
+    with pytest.raises(UsageError, match=f"{type(data).__name__} is not a table") as caught:
         predictor.predict(data)
     assert "pandas DataFrame or a pyarrow Table" in caught.value.fix
 
@@ -123,8 +124,8 @@ def test_a_device_that_is_not_there_names_those_that_are(toy_artifact, monkeypat
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UsageError) as caught:
         Predictor.from_artifact(toy_artifact, device=device)
-    assert caught.value.what == f"no device {device!r}"
-    assert caught.value.fix == "give one of 'auto', 'cpu'"
+    assert caught.value.what == f"there is no device {device!r}"
+    assert caught.value.fix == "use one of 'auto', 'cpu'"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match="'auto', 'cpu', 'cuda', 'cuda:0', 'cuda:1'"):
         Predictor.from_artifact(toy_artifact, device="cuda:2")
@@ -158,8 +159,9 @@ def test_mixed_python_values_lose_no_row(predictor, caplog):
         got = predictor.predict(rows)
     want = predictor.predict(toy_rows(4).assign(chat=["hello", "", "", "hello"], amount=["", "0.25", "0.5", ""]))
     assert np.array_equal(got.to_numpy(), want.to_numpy())
-    assert "row 1: column 'chat', step 'reading': a int is not text; its text is taken as empty" in caplog.text
-    assert "column 'amount': 1 cell(s) that are no finite number" in caplog.text
+    told = "row 1: column 'chat', step 'reading': a value of type int is not text; its text is taken as empty"
+    assert told in caplog.text
+    assert "column 'amount': 1 cell(s) that are not finite numbers" in caplog.text
     assert "row 2" not in caplog.text
 
 
@@ -225,6 +227,29 @@ def test_weights_that_do_not_fit_are_listed(toy_site, tmp_path):
         Predictor.from_artifact(tmp_path / "worse")
     for name in ("head.bias", "head.weight", "more"):
         assert name in str(caught.value)
+
+
+def test_every_name_is_resolved_once(toy_site, tmp_path, monkeypatch):
+    fields = {"primary_text_name": "chat", "secondary_text_name": "notes"}
+    steps = {"primary_text_processing_steps": ["toy_trap", "toy_tokens"]}
+    steps["secondary_text_processing_steps"] = ["toy_trap", "toy_trap", "toy_tokens"]
+    artifact = write_toy_artifact(tmp_path / "model", **fields, **steps)
+    resolved = []
+    resolve = Registry.resolve
+
+    def count(registry, kind, name, *, where=None):
+        resolved.append((kind, name, where))
+        return resolve(registry, kind, name, where=where)
+
+    monkeypatch.setattr(Registry, "resolve", count)
+    predictor = Predictor.open(artifact)
+    assert set(predictor.preprocessor.pipelines) == {"chat", "notes"}
+    expected = [("model_class", "toy_model", "config.model_class")]
+    expected += [("step", name, f"config.{key}") for key, names in steps.items() for name in names]
+    assert resolved == expected
+    resolved.clear()
+    assert pickle.loads(pickle.dumps(predictor.preprocessor)).pipelines["notes"](["hi"])[1] == []
+    assert resolved == []
 
 
 def test_the_components_in_use_are_known(predictor):
@@ -297,17 +322,6 @@ def test_arrays_in_the_config_become_lists(toy_site, tmp_path):
 
 
 # What training shares
-
-
-def test_the_columns_of_a_frame_and_of_a_table_and_the_index_of_the_frame():
-    frame = pd.DataFrame({"a": [1, None], "b": [1, "x"], "c": [0, 0]}, index=[7, 8])
-    columns, index = table_columns(frame, {"b": "me", "a": "me"})
-    assert list(columns) == ["b", "a"]
-    assert columns["b"] == [1, "x"]
-    assert columns["a"].to_pylist() == [1.0, None]
-    assert index.tolist() == [7, 8]
-    columns, index = table_columns(pa.table({"a": [1, 2]}), {"a": "me"})
-    assert (columns["a"].to_pylist(), index) == ([1, 2], None)
 
 
 def test_what_is_raised_while_a_model_is_built_is_an_error_of_its_config():

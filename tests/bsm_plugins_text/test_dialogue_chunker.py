@@ -116,7 +116,7 @@ def test_limits_are_checked(wordpiece, arguments, message):
 
 def test_a_slow_tokenizer_is_refused(wordpiece, monkeypatch):
     monkeypatch.setattr(type(wordpiece), "is_fast", property(lambda self: False))
-    with pytest.raises(ValueError, match="tokenizer: must be a fast one, not"):
+    with pytest.raises(ValueError, match="tokenizer: must be a fast tokenizer, not"):
         DialogueChunkerProcessor(wordpiece, 8)
 
 

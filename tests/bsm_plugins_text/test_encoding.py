@@ -84,5 +84,5 @@ def test_a_copy_is_plain_text(wordpiece, again):
 
 @pytest.mark.parametrize("call", [lambda t: encode(t, ["a", "\ud800"]), lambda t: ends_of_tokens(t, ["\ud800"], 1)])
 def test_half_a_surrogate_pair(wordpiece, call):
-    with pytest.raises(ValueError, match="half of a surrogate pair is no text"):
+    with pytest.raises(ValueError, match="half of a surrogate pair is not Unicode text"):
         call(wordpiece)

@@ -28,8 +28,10 @@ from bsm_core.errors import DataError, EngineError, MissingColumnsError
 from bsm_core.models.batch import Batch
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.predictor import Predictor, probability_names, warn_of_counts, warn_of_texts
-from bsm_core.preprocess.dataset import WindowInfo, WindowLoader
+from bsm_core.predictor import Predictor, probability_names
+from bsm_core.preprocess.dataset import WindowInfo
+from bsm_core.preprocess.findings import warn_of_counts, warn_of_texts
+from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
 from bsm_core.scoring.engines.clock import Clock, of_all_ranks

@@ -408,24 +408,24 @@ def test_the_matrix_follows_tab_field_list():
         "extra": csv("never", "read"),
     }
     made = features()
-    matrix = made.transform(columns, 2)
+    matrix, bad = made.transform(columns, 2)
     assert made.columns == ("score", "channel", "age", "chat")
-    assert matrix.values.tolist() == [[0.125, 0.25, -1.0, 0.25, -1.0], [3.0, 0.5, 7.0, 0.5, 2.0]]
-    assert matrix.bad == {"score": 1, "chat": 1}
-    assert matrix.values.dtype == np.float32
-    assert matrix.values.flags.c_contiguous
+    assert matrix.tolist() == [[0.125, 0.25, -1.0, 0.25, -1.0], [3.0, 0.5, 7.0, 0.5, 2.0]]
+    assert bad == {"score": 1, "chat": 1}
+    assert matrix.dtype == np.float32
+    assert matrix.flags.c_contiguous
 
 
 def test_an_imputed_category_is_looked_up_as_its_number():
     made = Features(["n"], {"n": Imputer(2.0)}, {"n": RiskTable({"2": 0.5, "nan": 0.25}, 0.0)})
-    assert made.transform({"n": csv("", "2", "9")}, 3).values.tolist() == [[0.5], [0.5], [0.0]]
+    assert made.transform({"n": csv("", "2", "9")}, 3)[0].tolist() == [[0.5], [0.5], [0.0]]
 
 
 def test_no_features_and_no_rows():
-    assert Features([], {}, {}).transform({}, 3).values.shape == (3, 0)
-    empty = features().transform({name: pa.array([], pa.binary()) for name in features().columns}, 0)
-    assert empty.values.shape == (0, 5)
-    assert empty.bad == {}
+    assert Features([], {}, {}).transform({}, 3)[0].shape == (3, 0)
+    empty, bad = features().transform({name: pa.array([], pa.binary()) for name in features().columns}, 0)
+    assert empty.shape == (0, 5)
+    assert bad == {}
 
 
 def test_one_cell_never_stands_for_a_whole_column():
@@ -438,15 +438,15 @@ def test_a_row_does_not_depend_on_its_neighbours(rows):
     made = Features(["n", "c"], {}, {"c": RiskTable({"3": 0.25, "x": 0.75}, 0.5)})
     together = made.transform({"n": csv(*(n for n, _ in rows)), "c": csv(*(c for _, c in rows))}, len(rows))
     alone = [made.transform({"n": csv(n), "c": csv(c)}, 1) for n, c in rows]
-    assert bits(together.values.ravel()) == bits(np.concatenate([row.values.ravel() for row in alone]))
+    assert bits(together[0].ravel()) == bits(np.concatenate([row[0].ravel() for row in alone]))
     for name in ("n", "c"):
-        assert together.bad.get(name, 0) == sum(row.bad.get(name, 0) for row in alone)
+        assert together[1].get(name, 0) == sum(row[1].get(name, 0) for row in alone)
 
 
 def test_features_go_to_worker_processes():
     made = pickle.loads(pickle.dumps(features()))
     columns = {name: csv("1") for name in made.columns}
-    assert made.transform(columns, 1).values.tolist() == features().transform(columns, 1).values.tolist()
+    assert made.transform(columns, 1)[0].tolist() == features().transform(columns, 1)[0].tolist()
 
 
 def test_features_import_no_torch():

@@ -31,7 +31,7 @@ from bsm_core.errors import (
     SinkError,
     UsageError,
 )
-from bsm_core.preprocess.dataset import WindowLoader
+from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.local import _loader_workers
 from bsm_core.scoring.self_check import add_check
@@ -230,7 +230,7 @@ def test_odd_cells_are_counted_once_and_lose_no_row(run, caplog):
         done = run(window_rows=3)
     assert done.rows == 9
     assert done.counts == {"number:amount": 2, "text:chat": 1}
-    assert caplog.text.count("column 'amount': 2 cell(s) that are no finite number") == 1
+    assert caplog.text.count("column 'amount': 2 cell(s) that are not finite numbers") == 1
     assert "row '004': column 'chat', step 'toy_tokens'" in caplog.text
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
-from bsm_core.tables import data_files as discover
-from bsm_core.tables import detect_format, warn_of_passed_over
+from bsm_core.tables import detect_format, discover, warn_of_passed_over
 
 
 def put(folder: Path, *names: str, content: str = "id\n1\n") -> None:
@@ -113,7 +112,9 @@ def test_what_may_hold_rows_and_is_passed_over_is_named(tmp_path, caplog, monkey
     monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
     put(tmp_path, "a.csv", name)
     warn_of_passed_over(tmp_path)
-    assert caplog.messages[0].startswith(f"passed over: {tmp_path / name}; the extensions read are .csv, ")
+    assert caplog.messages[0].startswith(
+        f"files that are not data files were ignored: {tmp_path / name}; the extensions are .csv, "
+    )
 
 
 def test_what_holds_no_rows_is_passed_over_without_a_word(tmp_path, caplog, monkeypatch):

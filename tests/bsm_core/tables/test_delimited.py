@@ -158,7 +158,7 @@ def test_two_lone_quotes_do_not_merge_the_rows_between(tmp_path, name, delimiter
     assert error.where.endswith("line 4")
     assert error.what == "a quote is closed in the middle of a cell: the row would run to line 6"
     assert "lone" in error.details[0]
-    assert "doubled" in error.fix
+    assert "double the quotes" in error.fix
 
 
 def test_two_lone_quotes_in_other_columns_are_named_before_the_number_of_cells(tmp_path):

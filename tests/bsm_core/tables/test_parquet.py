@@ -61,7 +61,7 @@ def test_a_feature_is_promoted_but_an_id_is_not(tmp_path, one, other, merged):
         table = TableSource.open(tmp_path)
         assert column(table).type == merged
         assert column(table).to_pylist() == [*first.to_pylist(), *second.to_pylist()]
-        with pytest.raises(DataError, match=f"'x' is {second.type} here and {first.type}") as caught:
+        with pytest.raises(DataError, match=f"'x' has type {second.type}, but {first.type}") as caught:
             table.schema(["x"])
         assert caught.value.where.endswith("b.parquet")
 
@@ -89,7 +89,7 @@ def test_types_without_anything_in_common_name_file_and_column(tmp_path):
     put(tmp_path / "b.parquet", id=[1], x=["1"])
     table = TableSource.open(tmp_path)
     assert column(table, "id").to_pylist() == [1, 1]
-    with pytest.raises(DataError, match="column 'x' is string here and int64") as caught:
+    with pytest.raises(DataError, match="column 'x' has type string, but int64") as caught:
         table.windows(["id", "x"])
     assert caught.value.where.endswith("b.parquet")
 

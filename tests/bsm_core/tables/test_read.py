@@ -107,7 +107,7 @@ def test_a_header_that_is_split_by_something_else_is_told_so(tmp_path, name, hea
     (tmp_path / name).write_text(f"{header}\n1\n")
     with pytest.raises(MissingColumnsError) as caught:
         TableSource.open(tmp_path).require({"id": "ID_FIELD"})
-    assert caught.value.details[-1].startswith(f"they look to be split by {looks}: ")
+    assert caught.value.details[-1].startswith(f"the columns seem to be separated by {looks}: ")
 
 
 @pytest.mark.parametrize("header", ["ids", "a;b,c"])

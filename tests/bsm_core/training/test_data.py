@@ -14,7 +14,7 @@ from support.training import labelled_rows
 
 from bsm_core import Batch, TextBatch
 from bsm_core.errors import DataError, MissingColumnsError, NoInferenceDataError, UsageError
-from bsm_core.preprocess.dataset import text_values
+from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Imputer, category_texts
 from bsm_core.training.data import BatchRows, Rows, ShuffledBatches, class_indices, class_order, read_columns
 
@@ -79,7 +79,7 @@ def test_a_table_without_rows_is_an_error(tmp_path, source):
 
 
 def test_what_is_no_table(tmp_path):
-    with pytest.raises(UsageError, match="a NoneType is no table"):
+    with pytest.raises(UsageError, match="NoneType is not a table"):
         read_columns(None, WANTED)
     with pytest.raises(NoInferenceDataError):
         read_columns(tmp_path / "none.csv", WANTED)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import multiprocessing
+import signal
+
+import pytest
+from support.plugins import component, on_path
+from support.windows import CONFIG, decoded, write
+from torch.utils.data import DataLoader
+
+from bsm_core import Pipeline
+from bsm_core.artifact.config import StepSpec
+from bsm_core.errors import ComponentLoadError, DataError, EngineError
+from bsm_core.plugins.registry import Registry
+from bsm_core.preprocess.dataset import Preprocessor
+from bsm_core.preprocess.loader import WindowLoader
+from bsm_core.preprocess.steps import StepContext
+
+
+def indices(loader):
+    return [(b.window.index, b.window.kept["id"].to_pylist()) for b in loader]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_share_the_windows_out(preprocessor, tmp_path, world):
+    source = write(tmp_path / "t.csv", *(f"{i},x,1,web" for i in range(11)))
+    shares = [indices(WindowLoader(source, preprocessor, rows=2, rank=r, world=world)) for r in range(world)]
+    assert [[i for i, _ in share] for share in shares] == [list(range(r, 6, world)) for r in range(world)]
+    ids = [i for _, kept in sorted(w for share in shares for w in share) for i in kept]
+    assert ids == [str(i).encode() for i in range(11)]
+
+
+def test_workers_share_them_further_and_look_steps_up_by_name(preprocessor, tmp_path):
+    source = write(tmp_path / "t.csv", *(f"{i},x{i},1,web" for i in range(11)))
+    alone = WindowLoader(source, preprocessor, rows=2, rank=1, world=2)
+    helped = WindowLoader(source, preprocessor, rows=2, rank=1, world=2, num_workers=2)
+    assert sorted(indices(helped)) == indices(alone)
+    assert {i: decoded(b) for b in helped for i in [b.window.index]} == {b.window.index: decoded(b) for b in alone}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_the_data_keeps_its_type_and_its_words(preprocessor, tmp_path, workers):
+    before = multiprocessing.active_children()
+    source = write(tmp_path / "t.csv", "1,x,1,web", "2,ragged")
+    with pytest.raises(DataError, match=r"t\.csv.*3|line 3") as caught:
+        list(WindowLoader(source, preprocessor, num_workers=workers))
+    assert caught.value.__traceback__  # which must not keep the workers
+    assert multiprocessing.active_children() == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_are_started_so_that_they_never_see_ctrl_c(preprocessor, tmp_path, monkeypatch, workers):
+    blocked = []
+
+    def start(loader):
+        blocked.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return iter([])
+
+    monkeypatch.setattr(DataLoader, "__iter__", start)
+    list(WindowLoader(write(tmp_path / "t.csv"), preprocessor, num_workers=workers))
+    assert blocked == [workers > 0]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_worker_that_dies_is_an_error_for_people(toy_site, tmp_path):
+    config = CONFIG.model_copy(update={"tab_field_list": []})
+    trap = Pipeline([StepSpec("toy_trap"), StepSpec("toy_tokens")], StepContext("chat"))
+    source = write(tmp_path / "t.csv", "1,KILL,1,web")
+    with pytest.raises(EngineError, match="prepares windows died"):
+        list(WindowLoader(source, Preprocessor(config, {"chat": trap}, {}, {}, keep=["id"]), num_workers=1))
+
+
+HERE_ALONE = """
+import multiprocessing
+from bsm_core import TextStep
+
+if multiprocessing.parent_process():
+    raise ValueError("not in a worker")
+
+class Shout(TextStep):
+    def process(self, value):
+        return value.upper()
+"""
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_worker_looks_steps_up_in_the_same_registry_and_tells_why_it_cannot(toy_site, tmp_path, breaks):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/acme.py").write_text(HERE_ALONE if breaks else HERE_ALONE.replace("raise", "_ ="))
+    targets = {"mine": "acme:Shout", "tokens": "toy_bsm_steps:ToyTokens"}
+    registry = Registry(component("step", name, target, "acme", "2.0") for name, target in targets.items())
+    config = CONFIG.model_copy(update={"tab_field_list": []})
+    with on_path(tmp_path / "site"):
+        pipeline = Pipeline([StepSpec("mine"), StepSpec("tokens")], StepContext("chat"), registry=registry)
+        loader = WindowLoader(
+            write(tmp_path / "t.csv", "1,hi,1,web"), Preprocessor(config, {"chat": pipeline}, {}, {}), num_workers=1
+        )
+        if breaks:
+            with pytest.raises(ComponentLoadError, match=r"ValueError: not in a worker \(acme:Shout of acme 2\.0\)"):
+                list(loader)
+        else:
+            assert [decoded(batch) for batch in loader] == [["HI"]]

@@ -68,12 +68,12 @@ def prepare_text(job: TrainingJob, columns: Mapping[str, Column]) -> TextParts:
         ConfigError: An encoder has too small a vocabulary, or a folder does not hold what it should.
     """
     parts = TextParts(_tokenizers(job, columns))
-    for key in filter(job.wants, ENCODERS):
+    for key in filter(job.reads, ENCODERS):
         config, state = _encoder(job, key, _tokenizer_of(parts.tokenizers, key.removesuffix("text_encoder")))
         parts.encoders[key] = config
         if state is not None:
             parts.pretrained[key] = state
-    if not job.wants("embedding_shape"):
+    if not job.reads("embedding_shape"):
         return parts
     given = job.values.get("embedding_mat")
     vocabulary = len(_tokenizer_of(parts.tokenizers, ""))

@@ -171,7 +171,7 @@ class TrainingJob:
     def _contradictions(self) -> Iterator[Problem]:
         """Find keys that are valid alone and wrong together."""
         classes = self.values.get("num_classes", 2)
-        if self.values.get("is_binary") in (True, "true") and classes != 2:
+        if "is_binary" in self.values and self.artifact.is_binary is True and classes not in (2, "2"):
             yield Problem("num_classes", f"{classes!r} contradicts is_binary = true; set is_binary to false")
         label, texts = self.values.get("label_name"), [text.column for text in self.artifact.text_fields]
         if label in [*texts, *self.artifact.tab_field_list]:

@@ -64,6 +64,11 @@ def test_without_a_model_class_the_other_keys_are_told_all_the_same(problems):
     assert {line.partition(":")[0] for line in found} == {"max_epochs", "max_sen_len", "model_class"}
 
 
+@pytest.mark.parametrize("values", [{"is_binary": "yes", "num_classes": "2"}, {"is_binary": "no", "num_classes": 5}])
+def test_is_binary_and_num_classes_may_agree_in_any_spelling(job, values):
+    assert job(**values).artifact.is_binary == (values["is_binary"] == "yes")
+
+
 def test_null_is_the_default(job):
     assert (
         job(max_epochs=None, seed=None).training == job(max_epochs=TrainingConfig(label_name="x").max_epochs).training
@@ -92,6 +97,8 @@ def test_names_are_looked_up_before_any_data_is_read(job, values, error):
         ({"text_encoder": ["bert"]}, "text_encoder: a list is neither a Hugging Face config nor a folder"),
         ({"text_encoder": "."}, "text_encoder: the folder '.' has no config.json"),
         ({"is_binary": True, "num_classes": 5}, "num_classes: 5 contradicts is_binary = true; set is_binary to false"),
+        ({"is_binary": "True", "num_classes": 5}, "num_classes: 5 contradicts is_binary = true"),
+        ({"is_binary": 1, "num_classes": "5"}, "num_classes: '5' contradicts is_binary = true"),
         ({"tokenizer": "/nowhere"}, "tokenizer: '/nowhere' is not a folder; remove the key"),
         ({"tokenizer": 3}, "tokenizer: Input should be a valid string"),
         ({"model_class": "toy_embedding", "embedding_mat": "no.npy"}, "embedding_mat: 'no.npy' is not a file"),

@@ -136,7 +136,7 @@ def train(
 
 @contextmanager
 def _work_folder(output: Path) -> Iterator[Path]:
-    """Provide a hidden folder next to the output. Keep it if the job stops or fails when it has a checkpoint."""
+    """Provide a hidden folder next to the output. Keep it if the job stops or fails after a checkpoint."""
     work = output.absolute().with_name(f".{output.absolute().name}.training")
     with writing(output):
         work.mkdir(parents=True, exist_ok=True)

@@ -133,12 +133,12 @@ def class_order(column: Column, name: str, classes: int, given: Collection[Any] 
 
 
 def _wrong_classes(name: str, classes: int, found: list[tuple[Any, int]]) -> DataError:
-    shown = [f"{value!r} ({count:,} rows)" for value, count in found[:_NAMED]]
+    shown = _first([f"{value!r} ({count:,} rows)" for value, count in found])
     number = len(found)
     return DataError(
         f"the label {name!r} has {number} class(es), the config expects {classes}",
         where=f"column {name!r}",
-        details=[f"classes: {', '.join([*shown, *(['...'] if number > _NAMED else [])]) or 'none'}"],
+        details=[f"classes: {', '.join(shown) or 'none'}"],
         fix=f"correct wrong labels; or set num_classes to {number} and is_binary to {str(number == 2).lower()}; or set"
         " label_name to another column"
         if number > 1
@@ -163,16 +163,18 @@ def class_indices(column: Column, name: str, order: Sequence[Any], called: str =
     known = {text: index.get(category_key(text), -1) for text in set(texts)}
     labels = torch.tensor([known[text] for text in texts], dtype=torch.int64)
     if bad := (labels < 0).nonzero().flatten().tolist():
-        shown = [
-            f"row {i + 1}: {'no label' if category_key(texts[i]) == _MISSING else repr(texts[i])}" for i in bad[:_NAMED]
-        ]
+        rows = [f"row {i + 1}: {'no label' if category_key(texts[i]) == _MISSING else repr(texts[i])}" for i in bad]
         raise DataError(
             f"{len(bad)} row(s) have no label, or a label that is not one of the classes",
             where=f"{called}, column {name!r}",
-            details=[*shown, *(["..."] if len(bad) > _NAMED else []), f"classes: {', '.join(map(repr, order))}"],
+            details=[*_first(rows), f"classes: {', '.join(map(repr, order))}"],
             fix="correct these rows or remove them; the first row of the table is row 1",
         )
     return labels
+
+
+def _first(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= _NAMED else [*lines[:_NAMED], "..."]
 
 
 def _place(key: Decimal | str) -> tuple[bool, Decimal, str]:

@@ -1,27 +1,33 @@
-# `make demo` and `make test` are all you need; each sets up its own virtual environment first.
+# Every target sets up the virtual environment first, where it is missing or older than requirements.txt.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := bsm_core bsm_plugins_text bsm_plugins_models
 SOURCES := $(PACKAGES) scripts tests examples docs benchmarks
 
-.PHONY: demo test check docs wheel-test example clean
+.PHONY: help demo test check docs wheel-test dist example clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 $(VENV)/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bsm needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
-	@echo "Installing bsm and what requirements.txt lists into $(VENV): some minutes, once."
+	@echo "Installing bsm and the packages of requirements.txt into $(VENV). This takes some minutes, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
-	@echo "$(VENV) is ready: $(BIN)/bsm is the command, or activate it with: source $(BIN)/activate"
+	@echo "$(VENV) is ready. Run $(BIN)/bsm, or activate the environment: source $(BIN)/activate"
 
-demo: $(VENV)/.ready  ## score 1,000 real reviews with the example artifact
+demo: $(VENV)/.ready  ## score 1,000 reviews with the example artifact
 	$(BIN)/python -m bsm_core.run --job_type inference --id-field review_id \
 	    --model-dir examples/reviews/model.tar.gz --data-dir examples/reviews/reviews.csv --output-dir demo-output
 	@echo && head -n 6 demo-output/inference_predictions.csv && echo "... 1,000 rows in demo-output/inference_predictions.csv"
 
-check: $(VENV)/.ready  ## lint, types, layers
+test: $(VENV)/.ready  ## run all tests, with coverage
+	$(BIN)/pytest --numprocesses 2 --cov --cov-report term
+
+check: $(VENV)/.ready  ## check style, types and the imports between folders
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
@@ -30,14 +36,15 @@ check: $(VENV)/.ready  ## lint, types, layers
 docs: $(VENV)/.ready  ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
 
-wheel-test: $(VENV)/.ready  ## test the installed wheel in a new environment, outside the checkout
+wheel-test: $(VENV)/.ready  ## test the wheels in a new environment, outside the checkout
 	BIN=$(abspath $(BIN)) PYTHON=$(PYTHON) .ci/wheel-test
 
-example: $(VENV)/.ready  ## train the example artifact again: make example REVIEWS=path/to/reviews.parquet
+dist: $(VENV)/.ready  ## build the sdist and the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+example: $(VENV)/.ready  ## train the example artifact again: make example REVIEWS=reviews.parquet
 	$(BIN)/python examples/reviews/train.py --reviews $(REVIEWS)
 
-test: $(VENV)/.ready  ## the whole test suite, with coverage
-	$(BIN)/pytest --numprocesses 2 --cov --cov-report term
-
-clean:
+clean:  ## remove the virtual environment and everything that was built
 	rm -rf $(VENV) demo-output docs/_build dist build

@@ -6,6 +6,7 @@ import inspect
 import json
 import typing
 from collections.abc import Collection
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from bsm_core.artifact.config import StepSpec
 from bsm_core.errors import BSMError, PipelineError, nearest
 from bsm_core.preprocess.steps import StepContext, TextStep
+from bsm_core.runtime.validation import problems_of
 
 
 def build_step(cls: type[TextStep], spec: StepSpec, context: StepContext, where: str) -> TextStep:
@@ -82,13 +84,9 @@ def _read_params(cls: type[TextStep], spec: StepSpec, accepted: list[str]) -> tu
             # As JSON, because a strict check of Python values refuses a JSON list for a tuple.
             params[name] = TypeAdapter(hints.get(name, Any)).validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
-            problems += [_describe(name, problem) for problem in error.errors()]
+            found = problems_of(error)
+            problems += [str(replace(p, key=f"{name}.{p.key}" if p.key else name)) for p in found]
     return params, problems
-
-
-def _describe(name: str, problem: Any) -> str:
-    path, message = ".".join(str(key) for key in (name, *problem["loc"])), problem["msg"]
-    return f"{path}: {message[:1].lower()}{message[1:]}, not {problem['input']!r}"
 
 
 def _hints(cls: type[TextStep], names: Collection[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Training: a table and a config become an artifact.
 
-The road is :func:`~bsm_core.training.make_artifact.train`: read, split, fit, train, save, check.
+Start with :func:`~bsm_core.training.make_artifact.train`: it reads and splits the rows, fits what surrounds the model,
+trains, saves and checks.
 """
 
 from bsm_core.training.make_artifact import Trained, train

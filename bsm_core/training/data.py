@@ -1,4 +1,4 @@
-"""The rows of a training job: read, labelled, split, and dealt out in batches."""
+"""Rows of a training job: reading, labeling, splitting and batching."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NAMED = 10
-"""How many rows or values an error names."""
+"""Most rows or values that an error names."""
 _MISSING = "nan"
-"""The key of a label that is missing."""
-_BATCHES_A_BLOCK = 16
-"""Rows are sorted by length within so many batches: like lengths together, and order still random."""
+"""Category key of a missing label."""
+_BATCHES_PER_BLOCK = 16
+"""Number of batches whose rows are sorted by length together, so that a batch has rows of similar length."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some labelled rows.
+    """Labeled rows.
 
     Attributes:
         columns: Columns by name.
-        labels: int64 ``[rows]``, class indices.
+        labels: Class indices, int64 ``[rows]``.
     """
 
     columns: dict[str, Column]
@@ -49,7 +49,7 @@ class Rows:
         return len(self.labels)
 
     def take(self, indices: Sequence[int]) -> Rows:
-        """Some of them, in that order."""
+        """Return the rows at some positions, in the order of ``indices``."""
         where = pa.array(indices, pa.int64())
         columns: dict[str, Column] = {
             name: column.take(where) if isinstance(column, pa.Array | pa.ChunkedArray) else [column[i] for i in indices]
@@ -58,7 +58,7 @@ class Rows:
         return Rows(columns, self.labels[torch.tensor(indices, dtype=torch.int64)])
 
     def head(self, count: int) -> pd.DataFrame:
-        """The first rows, as a table of Python objects."""
+        """Return the first rows as a table of Python objects."""
         import pandas as pd
 
         cells: dict[str, list[Any]] = {}
@@ -67,21 +67,34 @@ class Rows:
         return pd.DataFrame(cells, dtype=object)
 
     def split(self, fraction: float, seed: int) -> tuple[Rows, Rows | None]:
-        """Hold some rows out at random: the same ones for the same seed, each part in the order of the table."""
-        held = min(math.ceil(len(self) * fraction), len(self) - 1)
-        if not held:
+        """Split the rows at random into training and validation rows, each in the order of the table.
+
+        Args:
+            fraction: Share of the rows that becomes validation rows, 0 to 1.
+            seed: Seed of the choice; the same seed chooses the same rows.
+
+        Returns:
+            The training rows and the validation rows; None for no validation rows.
+        """
+        count = min(math.ceil(len(self) * fraction), len(self) - 1)
+        if not count:
             return self, None
         order = np.random.default_rng(seed).permutation(len(self))
-        return self.take(np.sort(order[held:]).tolist()), self.take(np.sort(order[:held]).tolist())
+        return self.take(np.sort(order[count:]).tolist()), self.take(np.sort(order[:count]).tolist())
 
 
 def read_columns(
     data: str | Path | pd.DataFrame | pa.Table, wanted: Mapping[str, str], called: str = "data"
 ) -> dict[str, Column]:
-    """The wanted columns of a file, a folder, a frame or a table, all rows at once; errors call it as ``called`` says.
+    """Return columns of a file, a folder, a DataFrame or a table, with all rows.
+
+    Args:
+        data: The source of the rows.
+        wanted: Names of columns, and the config key or setting that asks for each.
+        called: Name of the table, for errors.
 
     Raises:
-        MissingColumnsError: Columns are missing; it names all of them and who wants each.
+        MissingColumnsError: Columns are missing. The error names all of them and the keys that ask for them.
         DataError: A file cannot be read, or there are no rows.
     """
     if isinstance(data, str | Path):
@@ -90,22 +103,22 @@ def read_columns(
         data = pa.concat_tables(window.table for window in source.windows(list(wanted)))
     columns, _ = table_columns(data, wanted)
     if not len(data):
-        raise DataError("the table has no rows", where=called, fix="training and measuring need rows with labels")
+        raise DataError("the table has no rows", where=called, fix="give a table with labeled rows")
     return columns
 
 
 def class_order(column: Column, name: str, classes: int, given: Collection[Any] | None) -> list[Any]:
-    """The label of each class, in the order of ``prob_class_0``, ``prob_class_1``, ….
+    """Return the label of each class, in the order of ``prob_class_0``, ``prob_class_1`` and so on.
 
     Args:
         column: The labels.
-        name: The column's name, for errors.
-        classes: How many there must be.
-        given: ``multiclass_categories`` of the config, which decides where it is given; else numbers stand in
-            ascending order, and texts behind them.
+        name: Name of the column, for errors.
+        classes: Number of classes.
+        given: The config's ``multiclass_categories``, which sets the order. Without it, numbers come first, in
+            ascending order, then texts.
 
     Raises:
-        DataError: There are more or fewer distinct labels.
+        DataError: The number of distinct labels is not ``classes``.
     """
     rows: Counter[Decimal | str] = Counter()
     for text, count in Counter(category_texts(column)).items():
@@ -113,20 +126,20 @@ def class_order(column: Column, name: str, classes: int, given: Collection[Any] 
     if given is not None:
         found = {category_key(str(value)): value for value in given}
     else:
-        found = {key: _plain(key) for key in sorted(rows.keys() - {_MISSING}, key=_place)}
+        found = {key: _as_number(key) for key in sorted(rows.keys() - {_MISSING}, key=_place)}
     if len(found) != classes or classes < 2:
-        raise _other_classes(name, classes, [(value, rows[key]) for key, value in found.items()])
+        raise _wrong_classes(name, classes, [(value, rows[key]) for key, value in found.items()])
     return list(found.values())
 
 
-def _other_classes(name: str, classes: int, found: list[tuple[Any, int]]) -> DataError:
-    shown = [f"{value!r} ({count:,} rows)" for value, count in found[:_NAMED]]
+def _wrong_classes(name: str, classes: int, found: list[tuple[Any, int]]) -> DataError:
+    shown = _first([f"{value!r} ({count:,} rows)" for value, count in found])
     number = len(found)
     return DataError(
-        f"label {name!r} has {number} class(es), the config says {classes}",
+        f"the label {name!r} has {number} class(es), the config expects {classes}",
         where=f"column {name!r}",
-        details=[f"classes: {', '.join([*shown, *(['...'] if number > _NAMED else [])]) or 'none'}"],
-        fix=f"correct stray labels; or set num_classes to {number} and is_binary to {str(number == 2).lower()}, or"
+        details=[f"classes: {', '.join(shown) or 'none'}"],
+        fix=f"correct wrong labels; or set num_classes to {number} and is_binary to {str(number == 2).lower()}; or set"
         " label_name to another column"
         if number > 1
         else "give rows of at least two classes",
@@ -134,40 +147,48 @@ def _other_classes(name: str, classes: int, found: list[tuple[Any, int]]) -> Dat
 
 
 def class_indices(column: Column, name: str, order: Sequence[Any], called: str = "data") -> Tensor:
-    """Labels as class indices, int64 ``[rows]``; errors call the table as ``called`` says.
+    """Return labels as class indices, int64 ``[rows]``.
+
+    Args:
+        column: The labels.
+        name: Name of the column, for errors.
+        order: Label of each class.
+        called: Name of the table, for errors.
 
     Raises:
-        DataError: A label is missing or is none of the classes; it names rows.
+        DataError: Labels are missing or do not belong to a class. The error names the rows.
     """
     index = {category_key(str(value)): i for i, value in enumerate(order)}
     texts = category_texts(column)
     known = {text: index.get(category_key(text), -1) for text in set(texts)}
     labels = torch.tensor([known[text] for text in texts], dtype=torch.int64)
     if bad := (labels < 0).nonzero().flatten().tolist():
-        shown = [
-            f"row {i + 1}: {'no label' if category_key(texts[i]) == _MISSING else repr(texts[i])}" for i in bad[:_NAMED]
-        ]
+        rows = [f"row {i + 1}: {'no label' if category_key(texts[i]) == _MISSING else repr(texts[i])}" for i in bad]
         raise DataError(
-            f"{len(bad)} row(s), counted from 1, have a label that is none of the classes",
+            f"{len(bad)} row(s) have no label, or a label that is not one of the classes",
             where=f"{called}, column {name!r}",
-            details=[*shown, *(["..."] if len(bad) > _NAMED else []), f"classes: {', '.join(map(repr, order))}"],
-            fix="correct these rows or leave them out",
+            details=[*_first(rows), f"classes: {', '.join(map(repr, order))}"],
+            fix="correct these rows or remove them; the first row of the table is row 1",
         )
     return labels
+
+
+def _first(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= _NAMED else [*lines[:_NAMED], "..."]
 
 
 def _place(key: Decimal | str) -> tuple[bool, Decimal, str]:
     return (False, key, "") if isinstance(key, Decimal) else (True, Decimal(0), key)
 
 
-def _plain(key: Decimal | str) -> Any:
+def _as_number(key: Decimal | str) -> Any:
     if isinstance(key, str):
         return key
     return int(key) if key == key.to_integral_value() else float(key)
 
 
 class BatchRows(Dataset[Batch]):
-    """All rows as one batch, from which a list of row numbers takes a smaller one."""
+    """All rows as one batch. A list of row numbers selects a smaller batch."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -180,16 +201,16 @@ class BatchRows(Dataset[Batch]):
 
 
 class ShuffledBatches(Sampler[list[int]]):
-    """Rows in batches of like length, in an order that the seed and the epoch decide.
+    """Row numbers of the batches of an epoch, in random order. The rows of a batch have similar lengths.
 
     Args:
         batch: All rows.
-        batch_size: Rows of a batch; the last one of an epoch may be smaller.
-        seed: The job's.
+        rows_per_batch: Number of rows in a batch; one batch of an epoch may have fewer.
+        seed: Seed of the job. The order depends on the seed and the epoch.
     """
 
-    def __init__(self, batch: Batch, batch_size: int, seed: int) -> None:
-        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+    def __init__(self, batch: Batch, rows_per_batch: int, seed: int) -> None:
+        self.rows_per_batch, self.seed, self.epoch = rows_per_batch, seed, 0
         self.lengths = np.zeros(batch.rows, np.int64)
         for text in batch.texts.values():
             tokens = text.chunk_offsets.diff()[text.chunk_ids]
@@ -197,17 +218,17 @@ class ShuffledBatches(Sampler[list[int]]):
             self.lengths += torch.zeros(batch.rows, dtype=torch.int64).index_add_(0, rows, tokens).numpy()
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
+        return -(-len(self.lengths) // self.rows_per_batch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch; Lightning calls this before each one."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.lengths))
-        size = self.batch_size * _BATCHES_A_BLOCK
+        size = self.rows_per_batch * _BATCHES_PER_BLOCK
         blocks = [order[start : start + size] for start in range(0, len(order), size)]
         rows = np.concatenate([block[np.argsort(self.lengths[block], kind="stable")] for block in blocks])
         for i in rng.permutation(len(self)):
-            yield rows[i * self.batch_size : (i + 1) * self.batch_size].tolist()
+            yield rows[i * self.rows_per_batch : (i + 1) * self.rows_per_batch].tolist()

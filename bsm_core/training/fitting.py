@@ -1,4 +1,4 @@
-"""What is fitted beside the weights: risk tables, imputation values, class weights. On the training part alone."""
+"""Imputation values, risk tables and class weights, fitted on the training rows alone."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bsm_core.preprocess.features import Column, Imputer, category_key, category
 
 
 def fit_impute(columns: Mapping[str, Column], names: Iterable[str]) -> dict[str, float]:
-    """The median of each numeric feature; none for a feature that is missing everywhere.
+    """Return the median of each numeric feature, without features that are missing in every row.
 
     Raises:
-        DataError: A feature has cells, but not a single number among them.
+        DataError: A feature has values, and none of them is a number.
     """
     read = {name: Imputer(np.nan).transform(columns[name]) for name in names}
     if texts := [name for name, column in read.items() if column.bad and np.isnan(column.values).all()]:
         raise DataError(
-            f"features without a single number: {', '.join(map(repr, texts))}",
+            f"features that have values, but no number: {', '.join(map(repr, texts))}",
             where="config.tab_field_list",
-            fix="list categories in cat_field_list too, and leave out what is no feature",
+            fix="add features that are categories to cat_field_list; remove columns that are no features",
         )
     return {name: float(np.nanmedian(c.values)) for name, c in read.items() if not np.isnan(c.values).all()}
 
@@ -37,29 +37,29 @@ def fit_risk_tables(
     smoothing: float,
     min_count: int,
 ) -> dict[str, dict[str, Any]]:
-    """The risk of each category of some features: a smoothed mean of the label, scaled to 0..1.
+    """Return the risk tables of categorical features: for each category, a smoothed mean of the label, from 0 to 1.
 
-    With two classes that is the share of class 1; with more, the mean class index over the highest one. A category's
-    mean is drawn towards that of all rows, which is also the default:
+    With two classes, the mean is the share of class 1. With more classes, it is the mean class index divided by the
+    highest class index. Smoothing moves the mean of a category towards the mean of all rows, which is also the default:
     ``(sum + smoothing · mean) / (count + smoothing)``
     (Micci-Barreca, 2001, doi:10.1145/507533.507538, with a constant weight).
 
     Args:
         columns: Columns by name.
-        names: The features.
-        labels: int64 ``[rows]``, class indices.
+        names: Names of the features.
+        labels: Class indices, int64 ``[rows]``.
         classes: Number of classes.
-        smoothing: How many rows of the overall mean each category is mixed with.
-        min_count: A category with fewer rows has no bin of its own.
+        smoothing: Weight of the mean of all rows, in rows.
+        min_count: Fewest rows of a category that has a bin.
 
     Returns:
-        ``{feature: {"bins": {category: risk}, "default_bin": risk}}``; missing cells are the category ``"nan"``.
+        ``{feature: {"bins": {category: risk}, "default_bin": risk}}``; a missing cell is the category ``"nan"``.
     """
     risk = labels.numpy() / (classes - 1)
     mean = float(risk.mean())
     tables = {}
     for name in names:
-        spelling: dict[Any, str] = {}  # 3 and 3.0 are one category, as they are to a risk table
+        spelling: dict[Any, str] = {}  # 3 and 3.0 are one category, as when a risk table is applied
         cells = [spelling.setdefault(category_key(text), text) for text in category_texts(columns[name])]
         texts, codes = np.unique(np.array(cells, dtype=object), return_inverse=True)
         counts, sums = np.bincount(codes), np.bincount(codes, weights=risk)
@@ -70,6 +70,9 @@ def fit_risk_tables(
 
 
 def balanced_weights(labels: Tensor, classes: int) -> list[float]:
-    """``rows / (classes · rows of the class)``, as in scikit-learn's ``"balanced"``; 1 for a class without rows."""
+    """Return the weight of each class, ``rows / (classes · rows of the class)``; 1 for a class without rows.
+
+    The formula is that of ``class_weight="balanced"`` in scikit-learn.
+    """
     counts = labels.bincount(minlength=classes).tolist()
     return [len(labels) / (classes * count) if count else 1.0 for count in counts]

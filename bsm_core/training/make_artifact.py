@@ -1,4 +1,4 @@
-"""The road of a training job, from a table and a config to an artifact that has checked itself."""
+"""A training job: from a table and a config to an artifact that was checked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from bsm_core.scoring.self_check import add_check
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
 from bsm_core.training.loop import LAST, Fitted, fit
-from bsm_core.training.text_assets import TextParts, prepare_text
+from bsm_core.training.text_assets import TextAssets, prepare_text
 from bsm_core.training.training_config import TrainingJob, read_config_file
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class Trained:
     """A finished training job.
 
     Attributes:
-        folder: The artifact.
-        metrics: What ``training_metrics.json`` holds: ``rows``, ``classes``, ``epochs`` and ``best``.
-        seconds: Wall time of each epoch of this process, validation not included.
+        folder: Folder of the artifact.
+        metrics: Content of ``training_metrics.json``: ``rows``, ``classes``, ``epochs`` and ``best``.
+        seconds: Wall time of each epoch that this process trained, without validation.
     """
 
     folder: Path
@@ -62,12 +62,16 @@ class Trained:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Everything that is fitted before the weights are."""
+    """The batches, and everything that is fitted before the weights.
 
-    text: TextParts
+    Attributes:
+        changes: Config keys of the artifact whose values the job chose.
+    """
+
+    text: TextAssets
     impute: dict[str, float]
     risk_tables: dict[str, dict[str, Any]]
-    changes: dict[str, Any]  # of the config
+    changes: dict[str, Any]
     train: Batch
     validation: Batch | None
 
@@ -83,49 +87,50 @@ def train(
 ) -> Trained:
     """Train a model and write its artifact.
 
-    The tokenizer, risk tables, imputation values and class weights are fitted on the training part alone. A job that
-    was stopped goes on from its last epoch when it is run again. The same seed gives the same files on one machine,
-    with one number of threads.
+    The tokenizer, imputation values, risk tables and class weights are fitted on the training rows alone. A job that
+    was stopped resumes from its last epoch when it is run again. On one machine, with one number of threads, the same
+    seed writes the same files.
 
     Args:
-        config: The config, or a JSON file of it: the artifact's keys, the model class's and the training job's.
-        data: The rows, with labels: a file or folder, a DataFrame or a pyarrow Table.
-        output: The artifact's folder, which must not be there or be empty.
-        validation: Rows to measure on and to choose the best epoch by. Where None, ``validation_fraction`` of the rows
-            is held out.
-        accelerator: ``"auto"`` is a GPU where there is one. One device is used.
-        registry: Where names are looked up; the process's own where None.
+        config: Config keys of the artifact, the model class and the training job, or a JSON file that holds them.
+        data: Rows with labels: a file, a folder, a DataFrame or a pyarrow Table.
+        output: Folder of the artifact, which must be empty or not exist.
+        validation: Rows with labels, on which each epoch is measured and the best one is chosen. If None,
+            ``validation_fraction`` of ``data`` is used for this, and not for training.
+        accelerator: ``"auto"`` is a GPU if there is one. One device is used.
+        registry: Registry in which names are looked up; the default registry of the process if None.
 
     Raises:
-        UsageError: The output is there already, or another job was stopped there; or there is no GPU.
-        ConfigError: Config keys are missing or wrong; it names all of them.
-        MissingColumnsError: Columns are missing; it names all of them.
-        DataError: Rows without a usable label, or a file that cannot be read.
+        UsageError: The output is not empty, a different job was stopped there, or there is no GPU.
+        ConfigError: Config keys are missing or wrong. The error names all of them.
+        MissingColumnsError: Columns are missing. The error names all of them.
+        DataError: Rows have no usable label, or a file cannot be read.
     """
     output = Path(output)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UsageError("the output is there already", where=str(output), fix="name a new folder, or remove it")
+        what = "the output already exists and is not an empty folder"
+        raise UsageError(what, where=str(output), fix="name a new folder, or remove this one")
     if accelerator == "gpu" and not torch.cuda.is_available():
-        raise UsageError("there is no GPU here", fix="leave the accelerator to 'auto', or set it to 'cpu'")
+        raise UsageError("this machine has no GPU", fix="set the accelerator to 'auto' or 'cpu'")
     values = config if isinstance(config, Mapping) else read_config_file(Path(config))
     job = TrainingJob.from_config(values, registry or default_registry())
     with isolate_rng(), _work_folder(output) as work:
         torch.manual_seed(job.training.seed)
-        rows, held, order = _rows(job, data, validation)
-        log.info("training on %s rows, measuring on %s", f"{len(rows):,}", f"{len(held):,}" if held else "none")
-        prepared = _prepare(job, rows, held, order)
+        rows, held_out, order = _rows(job, data, validation)
+        log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
+        prepared = _prepare(job, rows, held_out, order)
         model = _model(job, prepared)
-        _own(work, job, prepared)
+        _claim(work, job, prepared)
         fitted = fit(model, prepared.train, prepared.validation, job.training, work / CHECKPOINTS, accelerator)
-        metrics = _metrics(fitted, rows, held, order)
+        metrics = _metrics(fitted, rows, held_out, order)
         with writing(output):
             artifact = _save(work / "artifact", job, prepared, fitted.weights, metrics)
-            hookless = without_hooks(job.registry)  # no guard can vouch for what was made a moment ago
+            hookless = without_hooks(job.registry)  # a guard cannot know an artifact that was just made
             if job.training.check_rows:
-                add_check(artifact, (held or rows).head(job.training.check_rows), hookless)
+                add_check(artifact, (held_out or rows).head(job.training.check_rows), hookless)
             add_provenance(artifact, hookless)
             _publish(artifact, output)
-    if held:
+    if held_out:
         log.info("the best epoch is %d", fitted.best + 1)
     log.info("artifact: %s", output)
     return Trained(output, metrics, fitted.seconds)
@@ -133,7 +138,7 @@ def train(
 
 @contextmanager
 def _work_folder(output: Path) -> Iterator[Path]:
-    """A hidden folder beside the output; it stays where it has a checkpoint and the job is stopped or fails."""
+    """Provide a hidden folder next to the output. Keep it if the job stops or fails after a checkpoint."""
     work = output.absolute().with_name(f".{output.absolute().name}.training")
     with writing(output):
         work.mkdir(parents=True, exist_ok=True)
@@ -145,7 +150,7 @@ def _work_folder(output: Path) -> Iterator[Path]:
         if done or not _checkpointed(work):
             shutil.rmtree(work)
         else:
-            log.warning("stopped; the same job, run again, goes on from its last epoch, which is kept in %s", work)
+            log.warning("stopped; run the same job again to resume from its last epoch, which is kept in %s", work)
 
 
 def _checkpointed(work: Path) -> bool:
@@ -153,7 +158,7 @@ def _checkpointed(work: Path) -> bool:
 
 
 def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
-    """The training part, the validation part and the label of each class."""
+    """Return the training rows, the validation rows and the label of each class."""
     label, artifact = job.training.label_name, job.artifact
     wanted = {label: "config.label_name"} | Preprocessor(artifact, {}, {}, {}).wanted
     columns = read_columns(data, wanted, _called(data, "data"))
@@ -161,25 +166,25 @@ def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | No
 
     rows = Rows(columns, class_indices(columns[label], label, order, _called(data, "data")))
     if validation is None:
-        rows, held = rows.split(job.training.validation_fraction, job.training.seed)
+        rows, held_out = rows.split(job.training.validation_fraction, job.training.seed)
     else:
         called = _called(validation, "validation")
         columns = read_columns(validation, wanted, called)
-        held = Rows(columns, class_indices(columns[label], label, order, called))
-    if held and job.training.monitor == "auroc" and not held.labels.bincount(minlength=len(order)).all():
+        held_out = Rows(columns, class_indices(columns[label], label, order, called))
+    if held_out and job.training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
         raise DataError(
-            "the validation part has no row of some classes, and no AUROC to find the best epoch by",
+            "some classes have no validation rows, so there is no AUROC to choose the best epoch by",
             where="config.monitor",
-            fix="give more rows to measure on, or set monitor to 'log_loss'",
+            fix="give more validation rows, or set monitor to 'log_loss'",
         )
-    return rows, held, order
+    return rows, held_out, order
 
 
 def _called(data: Any, name: str) -> str:
     return str(data) if isinstance(data, str | Path) else name
 
 
-def _prepare(job: TrainingJob, rows: Rows, held: Rows | None, order: list[Any]) -> _Prepared:
+def _prepare(job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[Any]) -> _Prepared:
     config, training = job.artifact, job.training
     texts = {text.column for text in config.text_fields}
     categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
@@ -198,7 +203,7 @@ def _prepare(job: TrainingJob, rows: Rows, held: Rows | None, order: list[Any]) 
         changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
     preprocess = Preprocessor(config, text_pipelines(config, text.tokenizer, job.registry), impute, risk_tables)
     return _Prepared(
-        text, impute, risk_tables, changes, _batch(preprocess, rows), _batch(preprocess, held) if held else None
+        text, impute, risk_tables, changes, _batch(preprocess, rows), _batch(preprocess, held_out) if held_out else None
     )
 
 
@@ -210,7 +215,7 @@ def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
 
 def _model(job: TrainingJob, prepared: _Prepared) -> ModelBase:
     values = job.model_values({**prepared.changes, **prepared.text.provided()})
-    with building(job.artifact.model_class, where="config", fix="correct the key it speaks of"):
+    with building(job.artifact.model_class, where="config", fix="correct the key that the message names"):
         model = job.model_class.from_config(values)
         for key, state in prepared.text.pretrained.items():
             model.load_pretrained(key, state)
@@ -218,30 +223,30 @@ def _model(job: TrainingJob, prepared: _Prepared) -> ModelBase:
     return model.train()
 
 
-def _own(work: Path, job: TrainingJob, prepared: _Prepared) -> None:
-    """Take the work folder; checkpoints in it must be of the same job on the same rows."""
+def _claim(work: Path, job: TrainingJob, prepared: _Prepared) -> None:
+    """Mark the work folder with a digest of the job and its rows; a checkpoint of a different job is an error."""
     digest = hashlib.sha256(json.dumps([str(work), job.values], sort_keys=True).encode())
     for batch in filter(None, (prepared.train, prepared.validation)):
-        texts = (part for text in batch.texts.values() for part in vars(text).values())
+        texts = (tensor for text in batch.texts.values() for tensor in vars(text).values())
         for tensor in (batch.features, batch.labels, *texts):
             digest.update(tensor.numpy().tobytes())
     mark = work / "job.sha256"
     if _checkpointed(work) and mark.read_text() != digest.hexdigest():
         raise UsageError(
-            "an earlier job with another config or other rows was stopped here, or its folder was moved",
+            "a job with a different config or different rows was stopped here, or its folder was moved",
             where=str(work),
-            fix="run that one again to finish it, or remove the folder",
+            fix="run that job again to finish it, or remove the folder",
         )
     mark.write_text(digest.hexdigest())
 
 
-def _metrics(fitted: Fitted, rows: Rows, held: Rows | None, order: list[Any]) -> dict[str, Any]:
+def _metrics(fitted: Fitted, rows: Rows, held_out: Rows | None, order: list[Any]) -> dict[str, Any]:
     epochs = [
         {key: None if math.isnan(value) else value for key, value in {**measured, "epoch": number}.items()}
         for number, measured in enumerate(fitted.epochs, start=1)
     ]
     return {
-        "rows": {"training": len(rows), "validation": len(held) if held else 0},
+        "rows": {"training": len(rows), "validation": len(held_out) if held_out else 0},
         "classes": order,
         "epochs": epochs,
         "best": epochs[fitted.best],
@@ -251,7 +256,7 @@ def _metrics(fitted: Fitted, rows: Rows, held: Rows | None, order: list[Any]) ->
 def _save(
     folder: Path, job: TrainingJob, prepared: _Prepared, weights: Mapping[str, Tensor], metrics: Mapping[str, Any]
 ) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)  # a job that was stopped while it saved
+    shutil.rmtree(folder, ignore_errors=True)  # remains of a job that was stopped while it saved
     save_artifact(
         folder,
         config=job.artifact_values(prepared.changes),
@@ -267,7 +272,7 @@ def _save(
 
 
 def _publish(artifact: Path, output: Path) -> None:
-    """Move the artifact to where it belongs; a folder that is there may be a mount point, and stays."""
+    """Move the artifact to the output folder; an existing folder is filled, because it may be a mount point."""
     if output.exists():
         shutil.copytree(artifact, output, dirs_exist_ok=True)
     else:

@@ -1,4 +1,4 @@
-"""How good a model is: torchmetrics on the validation part, and a line for every epoch."""
+"""Metrics of a model on the validation rows, with torchmetrics, and the log line of each epoch."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from bsm_core.models.batch import Batch
 log = logging.getLogger("bsm")
 
 MODES = {"log_loss": "min", "auroc": "max", "f1": "max", "accuracy": "max"}
-"""The metrics, and which way each is better."""
+"""Metrics by name, and whether the best value is the lowest (``"min"``) or the highest (``"max"``)."""
 
 
 class Scores:
-    """Metrics over batches of probabilities.
+    """Metrics of probabilities, collected batch by batch.
 
-    With two classes, AUROC and F1 are those of class 1; with more, the mean over the classes. Accuracy is the share of
-    rows whose most probable class is right; log loss is the mean of ``-log p`` of the right class, in nats.
+    With two classes, AUROC and F1 are computed for class 1. With more classes, they are means over the classes.
+    Accuracy is the share of rows whose most probable class is correct. Log loss is the mean of ``-log p`` of the
+    correct class, in nats.
 
     Args:
         classes: Number of classes.
@@ -53,7 +54,7 @@ class Scores:
         self._seen = torch.zeros(classes, dtype=torch.int64)
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add some rows: probabilities, float ``[rows, classes]``, and labels, int64 ``[rows]``."""
+        """Add rows: probabilities, float ``[rows, classes]``, and labels, int64 ``[rows]``."""
         probabilities, labels = probabilities.cpu(), labels.cpu()
         self._seen += labels.bincount(minlength=self.classes)
         self._log_loss.update(-probabilities.gather(1, labels[:, None]).clamp(min=1e-15).log())
@@ -61,7 +62,7 @@ class Scores:
             metric.update((probabilities[:, 1] if self.classes == 2 else probabilities).float(), labels)
 
     def compute(self) -> dict[str, float]:
-        """The metrics of all rows so far. AUROC is NaN where rows of a class are missing."""
+        """Return the metrics of all rows so far. AUROC is NaN if a class has no rows."""
         values = {"log_loss": float(self._log_loss.compute())}
         for name, metric in self._metrics.items():
             undefined = name == "auroc" and not bool((self._seen > 0).all())
@@ -70,15 +71,15 @@ class Scores:
 
 
 class History(Callback):
-    """Measures each epoch on the validation part, keeps what it found, and logs a line.
+    """Callback that measures each epoch on the validation rows and logs a line.
 
     Attributes:
-        epochs: Of each finished epoch: ``epoch``, ``train_loss`` and, where there is a validation part, its metrics.
-        seconds: Wall time of each epoch of this process, validation not included.
+        epochs: ``epoch`` (from 0), ``train_loss`` and the metrics of the validation rows, for each finished epoch.
+        seconds: Wall time of each epoch that this process trained, without validation.
 
     Args:
         classes: Number of classes.
-        seed: The job's.
+        seed: Seed of the job.
     """
 
     def __init__(self, classes: int, seed: int) -> None:
@@ -91,49 +92,49 @@ class History(Callback):
         self._trained = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Return the state that a checkpoint stores."""
         return {"epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.epochs = list(state_dict["epochs"])
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin to count; the epoch's dropout depends on the seed and the epoch, whether the job was resumed or not."""
+        """Reset the counts, and seed the epoch, so that a resumed job draws the same random numbers."""
         torch.manual_seed(self.seed + trainer.current_epoch)
         self._loss, self._rows, self._scores = 0.0, 0, Scores(self.classes)
         self._began, self._trained = time.monotonic(), 0.0
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Keep the loss."""
+        """Add the loss of a batch."""
         self._loss += float(outputs["loss"]) * batch.rows
         self._rows += batch.rows
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """The epoch's training is over."""
+        """Stop the clock of the epoch."""
         self._trained = time.monotonic() - self._began
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Keep what the metrics need of the probabilities."""
+        """Add the probabilities of a batch."""
         self._scores.update(outputs, batch.labels)
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Hand the metrics to early stopping and the checkpoint."""
+        """Log the metrics, which early stopping and the checkpoint read."""
         pl_module.log_dict(self._scores.compute())
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Keep and log the epoch."""
+        """Store and log the metrics of the epoch."""
         measured = {"train_loss": self._loss / self._rows}
         if trainer.enable_validation:
             measured |= self._scores.compute()
         self.seconds.append(self._trained or time.monotonic() - self._began)
         self.epochs.append({"epoch": trainer.current_epoch, **measured})
-        log.info("epoch %d: %s", trainer.current_epoch + 1, shown(measured))
+        log.info("epoch %d: %s", trainer.current_epoch + 1, as_text(measured))
 
 
-def shown(metrics: dict[str, float]) -> str:
-    """``AUROC 0.9312, log loss 0.2811``."""
+def as_text(metrics: dict[str, float]) -> str:
+    """Return metrics as text, such as ``AUROC 0.9312, log loss 0.2811``."""
     names = {"auroc": "AUROC", "f1": "F1"}
     return ", ".join(f"{names.get(key, key.replace('_', ' '))} {value:.4f}" for key, value in metrics.items())

@@ -1,9 +1,9 @@
-"""Tokenizers and encoders of a training job: fitted or fresh, or from the folders of pretrained ones."""
+"""Tokenizers, encoders and embeddings of a training job: new ones, or loaded from the files that the config names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsm_core.artifact.config import TextField
+from bsm_core.artifact.config import StepSpec, TextField
 from bsm_core.artifact.pretrained_files import load_encoder_config, load_tokenizer, prefix_of
 from bsm_core.errors import ConfigError
 from bsm_core.preprocess.columns import text_values
@@ -27,70 +27,72 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TextParts:
-    """The tokenizers and encoders of a job.
+class TextAssets:
+    """Tokenizers, encoders and embeddings of a training job.
 
     Attributes:
-        tokenizers: By prefix: ``""`` for the fields that share one.
-        encoders: The Hugging Face config of each encoder the model class wants, by its config key.
+        tokenizers: Tokenizers by prefix: ``"primary_"``, ``"secondary_"``, or ``""`` for the fields that share one.
+        encoders: Hugging Face configs of the encoders that the model class reads, by config key.
         pretrained: Weights to start from, by config key, for ``ModelBase.load_pretrained``.
-        embedding: The embedding matrix of the artifact, float32 ``[vocabulary, dimensions]``, where the class wants
-            one; zeros where it tells the shape alone.
+        embedding: Embedding matrix of the artifact, float32 ``[vocabulary, dimensions]``; zeros if training starts from
+            new embeddings; None if the model class reads none.
     """
 
-    tokenizers: dict[str, PreTrainedTokenizerBase]
-    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
-    pretrained: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    embedding: Tensor | None = None
+    tokenizers: Mapping[str, PreTrainedTokenizerBase]
+    encoders: Mapping[str, Mapping[str, Any]]
+    pretrained: Mapping[str, Mapping[str, Tensor]]
+    embedding: Tensor | None
 
     def tokenizer(self, text: TextField) -> PreTrainedTokenizerBase:
-        """The tokenizer of a text field that has one."""
-        return self.tokenizers.get(prefix_of(text)) or self.tokenizers[""]
+        """Return the tokenizer of a text field."""
+        return _tokenizer_for(self.tokenizers, prefix_of(text))
 
     def config(self) -> dict[str, Any]:
-        """What the artifact's config says of them: where its tokenizers are, and how large."""
-        places = {f"{prefix}tokenizer": f"{prefix}tokenizer" for prefix in self.tokenizers}
-        return places | {f"{prefix}vocab_size": len(tokenizer) for prefix, tokenizer in self.tokenizers.items()}
+        """Return the artifact's config keys of the tokenizers: their folders and the sizes of their vocabularies."""
+        folders = {f"{prefix}tokenizer": f"{prefix}tokenizer" for prefix in self.tokenizers}
+        return folders | {f"{prefix}vocab_size": len(tokenizer) for prefix, tokenizer in self.tokenizers.items()}
 
     def provided(self) -> dict[str, Any]:
-        """What the artifact provides to the model class of them, by config key."""
+        """Return the values that an artifact provides to the model class, by config key."""
         shape = {} if self.embedding is None else {"embedding_shape": list(self.embedding.shape)}
         return {**self.encoders, **shape}
 
 
-def prepare_text(job: TrainingJob, columns: Mapping[str, Column]) -> TextParts:
-    """Fit or load the tokenizers, then describe the encoders.
+def prepare_text(job: TrainingJob, columns: Mapping[str, Column]) -> TextAssets:
+    """Fit or load the tokenizers, then the encoders and the embedding matrix that belong to them.
 
     Args:
-        job: The job.
-        columns: Of the training part.
+        job: The training job.
+        columns: Columns of the training rows.
 
     Raises:
-        ConfigError: An encoder has too small a vocabulary, or a folder does not hold what it should.
+        ConfigError: An encoder or embedding matrix is too small for its tokenizer, or a file cannot be used.
     """
-    parts = TextParts(_tokenizers(job, columns))
-    for key in filter(job.wants, ENCODERS):
-        config, state = _encoder(job, key, _tokenizer_of(parts.tokenizers, key.removesuffix("text_encoder")))
-        parts.encoders[key] = config
-        if state is not None:
-            parts.pretrained[key] = state
-    if not job.wants("embedding_shape"):
-        return parts
-    given = job.values.get("embedding_mat")
-    vocabulary = len(_tokenizer_of(parts.tokenizers, ""))
-    if given is None:
-        return TextParts(**{**vars(parts), "embedding": torch.zeros(vocabulary, job.training.embed_size)})
-    embedding = _embedding(given, vocabulary)
-    return TextParts(
-        parts.tokenizers, parts.encoders, {**parts.pretrained, "embedding_mat": {"weight": embedding}}, embedding
-    )
+    tokenizers = _tokenizers(job, columns)
+    encoders: dict[str, Mapping[str, Any]] = {}
+    pretrained: dict[str, Mapping[str, Tensor]] = {}
+    for key in filter(job.reads, ENCODERS):
+        tokenizer = _tokenizer_for(tokenizers, key.removesuffix("text_encoder"))
+        encoders[key], weights = _encoder(job, key, tokenizer)
+        if weights is not None:
+            pretrained[key] = weights
+    embedding = None
+    if job.reads("embedding_shape"):
+        vocabulary = len(_tokenizer_for(tokenizers, ""))
+        if path := job.values.get("embedding_mat"):
+            embedding = _embedding(path, vocabulary)
+            pretrained["embedding_mat"] = {"weight": embedding}
+        else:
+            embedding = torch.zeros(vocabulary, job.training.embed_size)
+    return TextAssets(tokenizers, encoders, pretrained, embedding)
 
 
 def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, PreTrainedTokenizerBase]:
-    fields: dict[str, list[TextField]] = {}
+    fields: dict[str, list[tuple[TextField, list[StepSpec]]]] = {}
     for text in job.artifact.text_fields:
-        if "tokenizer" in names_used(text.steps, registry=job.registry, where=f"config.{text.steps_key}"):
-            fields.setdefault(job.tokenizer_key(prefix_of(text)), []).append(text)
+        steps = _steps_before_tokenizer(job, text)
+        if len(steps) < len(text.steps):
+            fields.setdefault(job.tokenizer_key(prefix_of(text)), []).append((text, steps))
     tokenizers = {}
     for key, sharing in fields.items():
         folder = job.values.get(key)
@@ -98,7 +100,7 @@ def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, Pr
             load_tokenizer(Path(folder))
             if folder
             else fit_wordpiece(
-                (text for one in sharing for text in _texts(job, one, columns[one.column])),
+                (text for field, steps in sharing for text in _texts(job, field, steps, columns[field.column])),
                 vocab_size=job.training.vocab_size,
                 min_frequency=job.training.min_frequency,
                 max_length=job.artifact.max_sen_len,
@@ -107,16 +109,20 @@ def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, Pr
     return tokenizers
 
 
-def _texts(job: TrainingJob, text: TextField, column: Column) -> Iterator[str]:
-    """A column's texts as the steps before the first that needs a tokenizer leave them."""
+def _steps_before_tokenizer(job: TrainingJob, text: TextField) -> list[StepSpec]:
+    """Return the steps of a text field before the first one that uses a tokenizer; all of them if none does."""
 
-    def without(spec: Any) -> bool:
-        return "tokenizer" not in names_used([spec], registry=job.registry, where=where)
+    def uses_none(step: StepSpec) -> bool:
+        return "tokenizer" not in names_used([step], registry=job.registry, where=f"config.{text.steps_key}")
 
-    where = f"config.{text.steps_key}"
+    return list(takewhile(uses_none, text.steps))
+
+
+def _texts(job: TrainingJob, text: TextField, steps: list[StepSpec], column: Column) -> Iterator[str]:
+    """Return the texts of a column after some steps."""
     values: list[Any] = text_values(column)[0]
-    if steps := list(takewhile(without, text.steps)):
-        context = StepContext(text.column, None, job.artifact.as_mapping())
+    if steps:
+        context, where = StepContext(text.column, None, job.artifact.as_mapping()), f"config.{text.steps_key}"
         values, _ = Pipeline(steps, context, registry=job.registry, where=where, must_give=None)(values)
     for value in values:
         yield from _strings(value)
@@ -132,13 +138,13 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(inner)
 
 
-def _tokenizer_of(tokenizers: Mapping[str, PreTrainedTokenizerBase], prefix: str) -> PreTrainedTokenizerBase:
+def _tokenizer_for(tokenizers: Mapping[str, PreTrainedTokenizerBase], prefix: str) -> PreTrainedTokenizerBase:
     tokenizer = tokenizers.get(prefix) or tokenizers.get("")
     if tokenizer is None:
         raise ConfigError(
             "the model class reads tokens, but no text step uses a tokenizer",
             where="config.text_processing_steps",
-            fix="end the list with 'dialogue_chunker' and 'tokenizer'",
+            fix="end the list with a step that returns tokens",
         )
     return tokenizer
 
@@ -146,20 +152,21 @@ def _tokenizer_of(tokenizers: Mapping[str, PreTrainedTokenizerBase], prefix: str
 def _encoder(
     job: TrainingJob, key: str, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[dict[str, Any], Mapping[str, Tensor] | None]:
-    """The config of an encoder and, of a pretrained one, its weights."""
+    """Return the config of an encoder and, for a pretrained one, its weights."""
     own, vocabulary = job.encoder_key(key), len(tokenizer)
     given = job.values[own]
+    weights = None
     if isinstance(given, str):
-        config, state = load_encoder_config(Path(given)), _pretrained(Path(given), own)
+        config, weights = load_encoder_config(Path(given)), _pretrained(Path(given), own)
     else:
-        config, state = {"vocab_size": vocabulary, "pad_token_id": tokenizer.pad_token_id or 0, **given}, None
+        config = {"vocab_size": vocabulary, "pad_token_id": tokenizer.pad_token_id or 0, **given}
     if (size := config.get("vocab_size", vocabulary)) < vocabulary:
         raise ConfigError(
-            f"the encoder has a vocabulary of {size}, the tokenizer one of {vocabulary}",
+            f"the vocabulary of the encoder has {size} tokens, that of the tokenizer has {vocabulary}",
             where=f"config.{own}",
-            fix="give the tokenizer that belongs to the encoder, or leave vocab_size out of the encoder's config",
+            fix="name the tokenizer that belongs to the encoder, or remove vocab_size from the encoder's config",
         )
-    return config, state
+    return config, weights
 
 
 def _pretrained(folder: Path, key: str) -> Mapping[str, Tensor]:
@@ -173,10 +180,10 @@ def _pretrained(folder: Path, key: str) -> Mapping[str, Tensor]:
         raise ConfigError(
             f"the pretrained encoder cannot be loaded: {type(error).__name__}: {error}",
             where=f"config.{key}: {folder}",
-            fix="give a folder that transformers' save_pretrained wrote",
+            fix="give a folder that save_pretrained of transformers wrote",
         ) from error
-    state: Mapping[str, Tensor] = model.state_dict()
-    return state
+    weights: Mapping[str, Tensor] = model.state_dict()
+    return weights
 
 
 def _embedding(path: str, vocabulary: int) -> Tensor:
@@ -190,8 +197,8 @@ def _embedding(path: str, vocabulary: int) -> Tensor:
         ) from error
     if matrix.ndim != 2 or matrix.dtype.kind != "f" or len(matrix) < vocabulary:
         raise ConfigError(
-            f"the embedding matrix is {matrix.dtype} {list(matrix.shape)}, not floats [{vocabulary}, dimensions]",
+            f"the embedding matrix is {matrix.dtype} {list(matrix.shape)}, not float [{vocabulary}, dimensions]",
             where=f"config.embedding_mat: {path}",
-            fix="give a row for every token of the tokenizer",
+            fix="give one row for each token of the tokenizer",
         )
     return torch.from_numpy(matrix.astype(np.float32))

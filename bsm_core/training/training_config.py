@@ -1,14 +1,13 @@
-"""What a training job is asked for: one config, of which most becomes the artifact's own."""
+"""Config of a training job. Most of its keys become the config of the artifact."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AliasChoices,
@@ -21,30 +20,32 @@ from pydantic import (
     PositiveInt,
 )
 
-from bsm_core.artifact.config import ArtifactConfig
+from bsm_core.artifact.config import ArtifactConfig, json_config
 from bsm_core.artifact.pretrained_files import load_encoder_config, prefix_of
 from bsm_core.errors import ConfigError, nearest
 from bsm_core.models.base import ModelBase
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import Registry
 from bsm_core.preprocess.pipeline import names_used
-from bsm_core.runtime.validation import validated
+from bsm_core.runtime.validation import Problem, check_values
 from bsm_core.scoring.self_check import ROWS
 from bsm_core.scoring.settings import sources
 from bsm_core.training.wordpiece import SPECIAL_TOKENS
 
 log = logging.getLogger("bsm")
 
-_INPUTS = ("text_name", "primary_text_name", "secondary_text_name", "tab_field_list")
-"""Keys that name columns; the runner would ask for them even where the model class does not read them."""
+M = TypeVar("M", bound=BaseModel)
+
+_COLUMN_KEYS = ("text_name", "primary_text_name", "secondary_text_name", "tab_field_list")
+"""Keys that name columns. The runner would read these columns even if the model class does not."""
 ENCODERS = ("text_encoder", "primary_text_encoder", "secondary_text_encoder")
 TOKENIZERS = ("tokenizer", "primary_tokenizer", "secondary_tokenizer")
-_FOR_TRAINING_ALONE = (*ENCODERS, *TOKENIZERS, "embedding_mat")
-"""Keys that name what the artifact has in files of its own."""
+_OWN_FILES = (*ENCODERS, *TOKENIZERS, "embedding_mat")
+"""Keys whose content the artifact stores in files of its own, and not in its config."""
 
 
 class TrainingConfig(BaseModel):
-    """Config keys of the training job itself; the model class has further ones, such as ``lr``."""
+    """Config keys of the training job itself. The model class has further keys, such as ``lr``."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
@@ -69,15 +70,15 @@ class TrainingConfig(BaseModel):
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A checked config, and the model class it names.
+    """A checked config and the model class that it names.
 
     Attributes:
-        values: The config as it was given, without nulls.
+        values: The config as the caller wrote it, without nulls.
         artifact: The keys that the runner reads.
         training: The keys that the training job reads.
-        component: The model class as the registry knows it.
-        model_class: The model class, loaded.
-        registry: Where names are looked up.
+        component: Registry entry of the model class.
+        model_class: The model class.
+        registry: Registry in which names are looked up.
     """
 
     values: dict[str, Any]
@@ -89,49 +90,51 @@ class TrainingJob:
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any], registry: Registry) -> TrainingJob:
-        """Check everything that can be known before the data are read.
+        """Check everything that can be checked before the rows are read.
 
         Raises:
-            ConfigError: Keys are missing or wrong, of the runner, the training job and the model class; it names all.
+            ConfigError: Keys of the runner, the training job or the model class are missing or wrong. The error names
+                all of them.
             UnknownComponentError: A step or the model class is not registered.
         """
-        values = _plain(values)
-        problems: list[str] = []
+        values = {key: value for key, value in json_config(values, where="config").items() if value is not None}
+        problems: list[Problem] = []
         if not isinstance(values.get("model_class"), str):
-            _collect(problems, ArtifactConfig, values)
-            _collect(problems, TrainingConfig, values)
-            raise _all_at_once(problems)
+            _checked(ArtifactConfig, values, problems)
+            _checked(TrainingConfig, values, problems)
+            raise _all_in_one(problems)
         component = registry.resolve("model_class", values["model_class"], where="config.model_class")
         model_class = registry.load(component, ModelBase)
-        unread = [key for key in _INPUTS if key in values and key not in _keys(model_class.Config)]
+        unread = [key for key in _COLUMN_KEYS if key in values and key not in _keys(model_class.Config)]
         values = {key: value for key, value in values.items() if key not in unread}
-        artifact = _collect(problems, ArtifactConfig, values)
-        training = _collect(problems, TrainingConfig, values)
+        artifact = _checked(ArtifactConfig, values, problems)
+        training = _checked(TrainingConfig, values, problems)
         job = cls(values, artifact, training, component, model_class, registry)
         _add(problems, [*job._encoder_problems(), *job._file_problems(), *job._contradictions()])
-        _collect(problems, job.model_class.Config, job.model_values(job._likely()))
+        _checked(model_class.Config, job.model_values(job._expected_values()), problems)
         if problems:
-            raise _all_at_once(problems)
+            raise _all_in_one(problems)
         job._warn_of_unread_keys(unread)
         return job
 
-    def wants(self, key: str) -> bool:
-        """Whether the model class lists a key in its ``Config``."""
+    def reads(self, key: str) -> bool:
+        """Return whether the model class has a key in its ``Config``."""
         return key in self.model_class.Config.model_fields
 
     def encoder_key(self, key: str) -> str:
-        """The key that says what an encoder is: its own where it is given, else the one without a prefix."""
+        """Return the key that describes an encoder: its own if the config has it, otherwise ``"text_encoder"``."""
         return key if key in self.values else "text_encoder"
 
     def tokenizer_key(self, prefix: str) -> str:
-        """The same for the tokenizer of a text field."""
+        """Return the key of a text field's tokenizer: its own if the config has it, otherwise ``"tokenizer"``."""
         return f"{prefix}tokenizer" if f"{prefix}tokenizer" in self.values else "tokenizer"
 
     def model_values(self, provided: Mapping[str, Any]) -> dict[str, Any]:
-        """What the model class is built from.
+        """Return the values that the model class is built from.
 
         Args:
-            provided: Values that come from elsewhere: ``"text_encoder"``, ``"embedding_shape"``, class weights, ….
+            provided: Values that the job provides, by config key: ``"text_encoder"``, ``"embedding_shape"``,
+                ``"class_weights"`` and so on.
         """
         config = self.artifact.as_mapping() | {"batch_size": self.training.batch_size}
         if self.training.class_weights == "balanced":
@@ -139,129 +142,121 @@ class TrainingJob:
         return {key: value for key, value in {**config, **provided}.items() if value is not None}
 
     def artifact_values(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The artifact's config: what was given and what training chose, without what stands in files of its own."""
-        kept = {key: value for key, value in self.values.items() if key not in _FOR_TRAINING_ALONE}
+        """Return the artifact's config: the caller's keys, the defaults of the job, and ``changes``."""
+        kept = {key: value for key, value in self.values.items() if key not in _OWN_FILES}
         return {**kept, **self.training.model_dump(exclude={"class_weights"}, exclude_none=True), **changes}
 
-    def _encoder_problems(self) -> Iterator[str]:
-        for key in filter(self.wants, ENCODERS):
+    def _encoder_problems(self) -> Iterator[Problem]:
+        for key in filter(self.reads, ENCODERS):
             own = self.encoder_key(key)
             given = self.values.get(own)
             if given is None:
-                yield f"{key}: missing; give a Hugging Face config, or the folder of a pretrained encoder"
+                yield Problem(key, "missing; give a Hugging Face config, or the folder of a pretrained encoder")
             elif isinstance(given, str) and not Path(given).is_dir():
-                yield f"{own}: {given!r} is no folder"
+                yield Problem(own, f"{given!r} is not a folder; give the folder of a pretrained encoder, or a config")
             elif isinstance(given, str) and not (Path(given) / "config.json").is_file():
-                yield f"{own}: no config.json in the folder {given!r}"
+                yield Problem(own, f"the folder {given!r} has no config.json; give a folder of save_pretrained")
             elif not isinstance(given, str | Mapping):
-                yield f"{own}: a {type(given).__name__} is neither a config nor a folder"
+                yield Problem(own, f"a {type(given).__name__} is neither a Hugging Face config nor a folder")
 
-    def _file_problems(self) -> Iterator[str]:
+    def _file_problems(self) -> Iterator[Problem]:
         for key in sorted({self.tokenizer_key(prefix_of(text)) for text in self.artifact.text_fields}):
             given = self.values.get(key)
             if given is not None and not (isinstance(given, str) and Path(given).is_dir()):
-                yield f"{key}: {given!r} is no folder; leave the key out to have a tokenizer fitted"
+                yield Problem(key, f"{given!r} is not a folder; remove the key, and a tokenizer is fitted")
         given = self.values.get("embedding_mat")
         if given is not None and not (isinstance(given, str) and Path(given).is_file()):
-            yield f"embedding_mat: {given!r} is no file; leave the key out to start from fresh embeddings"
+            yield Problem("embedding_mat", f"{given!r} is not a file; remove the key to start from new embeddings")
 
-    def _contradictions(self) -> Iterator[str]:
-        """Keys that are right by themselves and wrong together."""
+    def _contradictions(self) -> Iterator[Problem]:
+        """Find keys that are valid alone and wrong together."""
         classes = self.values.get("num_classes", 2)
-        if self.values.get("is_binary") in (True, "true") and classes != 2:
-            yield f"num_classes: {classes!r} contradicts is_binary = true; set that to false"
+        if "is_binary" in self.values and self.artifact.is_binary is True and classes not in (2, "2"):
+            yield Problem("num_classes", f"{classes!r} contradicts is_binary = true; set is_binary to false")
         label, texts = self.values.get("label_name"), [text.column for text in self.artifact.text_fields]
         if label in [*texts, *self.artifact.tab_field_list]:
-            yield f"label_name: the model would read {label!r} as a text field or a feature"
+            yield Problem("label_name", f"the model would read the label {label!r} as a text field or a feature")
 
-    def _likely(self) -> dict[str, Any]:
-        """What is provided later, as far as it is known: enough to check the model class's keys early."""
-        likely: dict[str, Any] = {}
-        if self.wants("embedding_shape"):
-            likely["embedding_shape"] = [self.training.vocab_size, self.training.embed_size]
-        if self.wants("vocab_size"):
-            likely["vocab_size"] = self.training.vocab_size
-        for key in filter(self.wants, ENCODERS):
+    def _expected_values(self) -> dict[str, Any]:
+        """Return approximate values of what the job provides later, so that the model class's keys are checked now."""
+        expected: dict[str, Any] = {}
+        if self.reads("embedding_shape"):
+            expected["embedding_shape"] = [self.training.vocab_size, self.training.embed_size]
+        if self.reads("vocab_size"):
+            expected["vocab_size"] = self.training.vocab_size
+        for key in filter(self.reads, ENCODERS):
             given = self.values.get(self.encoder_key(key))
             if isinstance(given, str) and (Path(given) / "config.json").is_file():
-                likely[key] = load_encoder_config(Path(given))
-            else:
-                likely[key] = given if isinstance(given, Mapping) else {"model_type": "bert"}  # is a problem already
-        return likely
+                expected[key] = load_encoder_config(Path(given))
+            else:  # anything but a mapping is a problem already, which a valid value keeps from being reported twice
+                expected[key] = given if isinstance(given, Mapping) else {"model_type": "bert"}
+        return expected
 
-    def _warn_of_unread_keys(self, inputs: list[str]) -> None:
-        for key in inputs:
-            log.warning("config key %r is left out: model class %r does not read it", key, self.artifact.model_class)
+    def _warn_of_unread_keys(self, unread: list[str]) -> None:
+        for key in unread:
+            log.warning("config key %r is ignored: model class %r does not read it", key, self.artifact.model_class)
         models = (ArtifactConfig, TrainingConfig, self.model_class.Config)
-        known = {key for model in models for key in _keys(model)} | {*sources(), *_FOR_TRAINING_ALONE, "id_name"}
+        known = {key for model in models for key in _keys(model)} | {*sources(), *_OWN_FILES, "id_name"}
         known -= {"text_processing_steps", "primary_text_processing_steps", "secondary_text_processing_steps"}
         for text in self.artifact.text_fields:
             known |= {text.steps_key, *names_used(text.steps, registry=self.registry, where=f"config.{text.steps_key}")}
         for key in sorted(self.values.keys() - known):
             near = nearest(key, known)
-            log.warning("config key %r is read by nothing here%s", key, f"; did you mean {near!r}?" if near else "")
+            log.warning("config key %r is not read by anything%s", key, f"; did you mean {near!r}?" if near else "")
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The config of a JSON file.
+    """Return the config in a JSON file.
 
     Raises:
-        ConfigError: It is not there, is not JSON or holds something else than an object.
+        ConfigError: The file does not exist, is not JSON, or does not hold an object.
     """
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"the config cannot be read: {error}", where=str(path), fix="check the path, and that it is JSON"
+            f"the config cannot be read: {error}", where=str(path), fix="give the path of a JSON file"
         ) from error
     if not isinstance(values, dict):
-        raise ConfigError(f"the config is a {type(values).__name__}, not an object", where=str(path))
+        raise ConfigError(
+            f"the config is a JSON {type(values).__name__}, not an object",
+            where=str(path),
+            fix='write {"key": value, ...}; docs/training.md lists the keys',
+        )
     return values
 
 
 def _keys(model: type[BaseModel]) -> Iterator[str]:
-    """The keys that a model reads, under all their names."""
+    """Return the keys that a model reads, with their other names."""
     for name, field in model.model_fields.items():
         yield name
         if isinstance(field.validation_alias, AliasChoices):
             yield from (alias for alias in field.validation_alias.choices if isinstance(alias, str))
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as a JSON file would give it, without nulls; a path is text."""
-    try:
-        plain = json.loads(json.dumps(dict(values), default=os.fspath, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"the config holds what JSON cannot: {error}", where="config", fix="give numbers, text, lists and dicts"
-        ) from error
-    return {key: value for key, value in plain.items() if value is not None}
+def _checked(model: type[M], values: Mapping[str, Any], problems: list[Problem]) -> M:
+    """Return a checked model and add to ``problems``; keys that have one are left out, so that checking can go on."""
+    checked, found = check_values(model, values)
+    _add(problems, found)
+    wrong = {_top(problem) for problem in found}
+    return checked or model.model_construct(**{key: value for key, value in values.items() if key not in wrong})
 
 
-def _collect(problems: list[str], model: type[Any], values: Mapping[str, Any]) -> Any:
-    """A checked model; of one with problems what its other keys make, so that checking can go on."""
-    try:
-        return validated(model, values, where="config")
-    except ConfigError as error:
-        _add(problems, error.details)
-        wrong = {_key(detail) for detail in error.details}
-        return model.model_construct(**{key: value for key, value in values.items() if key not in wrong})
+def _add(problems: list[Problem], found: Iterable[Problem]) -> None:
+    """Add the problems of keys that have none yet."""
+    known = {_top(problem) for problem in problems}
+    problems += [problem for problem in dict.fromkeys(found) if _top(problem) not in known]
 
 
-def _add(problems: list[str], found: Iterable[str]) -> None:
-    """Add those of keys that have no problem yet."""
-    known = {_key(problem) for problem in problems}
-    problems += [problem for problem in dict.fromkeys(found) if _key(problem) not in known]
+def _top(problem: Problem) -> str:
+    """Return the config key of a problem inside its value; the message of a problem of several keys."""
+    return problem.key.partition(".")[0] or problem.message
 
 
-def _key(problem: str) -> str:
-    return problem.partition(":")[0].partition(".")[0]
-
-
-def _all_at_once(problems: list[str]) -> ConfigError:
+def _all_in_one(problems: list[Problem]) -> ConfigError:
     return ConfigError(
         f"{len(problems)} problem(s) in the training config",
         where="config",
-        details=problems,
+        details=list(map(str, problems)),
         fix="correct these keys; docs/training.md and docs/model-classes.md list them",
     )

@@ -20,19 +20,19 @@ SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 _ALPHABET = 1000
-"""Most characters that have a token of their own, as in tokenizers."""
+"""Most characters that have their own token; the default of the tokenizers library."""
 
 
 def fit_wordpiece(
     texts: Iterable[str], *, vocab_size: int, min_frequency: int, max_length: int
 ) -> PreTrainedTokenizerBase:
-    """A lower-case WordPiece tokenizer; the same texts give the same one.
+    """Return a lowercase WordPiece tokenizer. The same texts return the same tokenizer.
 
     Args:
-        texts: What to learn from.
-        vocab_size: Most entries of the vocabulary, special tokens included.
-        min_frequency: How often a piece must occur.
-        max_length: The tokenizer's ``model_max_length``.
+        texts: Texts to learn the vocabulary from.
+        vocab_size: Maximum size of the vocabulary, with the special tokens.
+        min_frequency: Lowest number of occurrences of a piece.
+        max_length: ``model_max_length`` of the tokenizer.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -55,8 +55,8 @@ def _tokenizer(vocab: dict[str, int]) -> Tokenizer:
 
 
 def _vocabulary(texts: list[str], vocab_size: int, min_frequency: int) -> dict[str, int]:
-    # The trainer numbers the pieces that go on a word ("##a") as it meets them in a hash map, and breaks ties by these
-    # numbers: each run would give another vocabulary. As special tokens they are numbered in the order given.
+    # The trainer numbers the pieces inside a word ("##a") in the order of a hash map, and breaks ties by these numbers,
+    # so each run would return another vocabulary. Special tokens are numbered in the order of this list.
     special = [*SPECIAL_TOKENS.values()]
     start, inner = _characters(texts, vocab_size - len(special))
     trained = _tokenizer({})
@@ -73,7 +73,7 @@ def _vocabulary(texts: list[str], vocab_size: int, min_frequency: int) -> dict[s
 
 
 def _characters(texts: list[str], room: int) -> tuple[list[str], list[str]]:
-    """The most frequent characters, and those of them that stand inside a word; each sorted, together ``room``."""
+    """Return the most frequent characters, and those that occur inside a word, both sorted; at most ``room`` in all."""
     words: Counter[str] = Counter()
     bare = _tokenizer({})
     for text in texts:

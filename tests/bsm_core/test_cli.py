@@ -127,7 +127,7 @@ def test_train_writes_an_artifact_and_tells_of_each_epoch(train, tmp_path, capsy
     assert cli.main(["inspect", str(tmp_path / "model")]) == 0
     captured = capsys.readouterr()
     assert [line.split(" ", 2)[2].partition(":")[0] for line in captured.err.splitlines()] == [
-        "training on 30 rows, measuring on 10",
+        "training on 30 rows, validating on 10",
         "epoch 1",
         "epoch 2",
         "epoch 3",
@@ -163,7 +163,7 @@ def test_rows_to_measure_on_may_be_a_table_of_their_own(train, tmp_path):
         (["--data", "none.csv"], 1, ["NoInferenceDataError: no such file", "none.csv"]),
         (["--config", "none.json"], 1, ["ConfigError: the config cannot be read", "none.json"]),
         (["--output", "{0}/rows.csv/model"], 1, ["SinkError: could not be written", "rows.csv/model"]),
-        (["--output", "{0}"], 2, ["UsageError: the output is there already"]),
+        (["--output", "{0}"], 2, ["UsageError: the output already exists"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("--") else "",
 )
@@ -201,11 +201,11 @@ sys.exit(cli.main(sys.argv[1:]))
     *lines, last = said.splitlines()
     assert last == "interrupted by SIGINT"
     assert [line.split(" ")[1] for line in lines] == [*["INFO"] * 3, "WARNING"]  # ours alone: the rows and two epochs
-    assert "the same job, run again, goes on" in lines[-1]
+    assert "run the same job again to resume" in lines[-1]
     assert not (tmp_path / "model").exists()
     assert train() == 0
     again = capsys.readouterr().err
-    assert "going on from" in again
+    assert "resuming from" in again
     assert "epoch 2:" not in again
     assert "epoch 3:" in again
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model", "rows.csv"]

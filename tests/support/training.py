@@ -1,4 +1,4 @@
-"""Small training jobs of the toy plugin in ``tests/toy_site``; they need no built-in plugin."""
+"""Small training jobs for the toy plugin in ``tests/toy_site``, without the built-in plugins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIG: Mapping[str, Any] = {
     "max_epochs": 3,
     "validation_fraction": 0.25,
 }
-"""A job without a tokenizer: a third of a second."""
+"""Job without a tokenizer, which takes a third of a second."""
 BERT: Mapping[str, Any] = {
     "model_type": "bert",
     "hidden_size": 8,
@@ -43,7 +43,7 @@ ENCODING: Mapping[str, Any] = {
     "max_epochs": 1,
     "validation_fraction": 0.25,
 }
-"""A job with a tokenizer and an encoder."""
+"""Job with a tokenizer and an encoder."""
 PAIR: Mapping[str, Any] = {
     **{key: value for key, value in ENCODING.items() if not key.startswith("text_") or key == "text_encoder"},
     "model_class": "toy_pair",
@@ -52,11 +52,11 @@ PAIR: Mapping[str, Any] = {
     "primary_text_processing_steps": ["toy_encode"],
     "secondary_text_processing_steps": ["toy_clean", "toy_split", "toy_encode"],
 }
-"""A job with two text fields."""
+"""Job with two text fields."""
 
 
 def labelled_rows(count: int = 40) -> pd.DataFrame:
-    """Rows whose label can be told from each text; texts as a CSV file has them."""
+    """Return rows in which each text reveals the label. All values are text, as in a CSV file."""
     return pd.DataFrame(
         {
             "id": [f"{i:03d}" for i in range(count)],
@@ -70,12 +70,12 @@ def labelled_rows(count: int = 40) -> pd.DataFrame:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, with its content."""
+    """Return the content of every file below a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def save_encoder(folder: Path, seed: int = 1, **config: Any) -> PreTrainedModel:
-    """Write the folder of a pretrained encoder, as transformers does, and give the encoder."""
+    """Write the folder of a pretrained encoder, as transformers does, and return the encoder."""
     torch.manual_seed(seed)
     settings = CONFIG_MAPPING["bert"](**{**BERT, "vocab_size": 60, **config})
     encoder = AutoModel.from_config(settings)

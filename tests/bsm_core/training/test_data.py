@@ -129,12 +129,12 @@ def test_the_config_decides_the_order_and_how_a_class_is_spelled():
 @pytest.mark.parametrize(
     ("cells", "classes", "given", "words"),
     [
-        (["a", "b", "c", "a"], 2, None, ["'y' has 3 class(es), the config says 2", "'a' (2 rows), 'b'", "es to 3"]),
-        (["a", "b"], 3, None, ["has 2 class(es), the config says 3", "num_classes to 2 and is_binary to true"]),
+        (["a", "b", "c", "a"], 2, None, ["'y' has 3 class(es), the config expects 2", "'a' (2 rows), 'b'", "es to 3"]),
+        (["a", "b"], 3, None, ["has 2 class(es), the config expects 3", "num_classes to 2 and is_binary to true"]),
         (["a", "a"], 2, None, ["has 1 class(es)", "at least two classes"]),
         (["a", "a"], 1, None, ["has 1 class(es)", "at least two classes"]),
         ([None, ""], 2, None, ["has 0 class(es)", "classes: none"]),
-        (["a", "b"], 2, ["a", "b", "c"], ["has 3 class(es), the config says 2", "'c' (0 rows)"]),
+        (["a", "b"], 2, ["a", "b", "c"], ["has 3 class(es), the config expects 2", "'c' (0 rows)"]),
         (["1", "2"], 2, ["1", 1.0], ["has 1 class(es)"]),
         ([str(i / 7) for i in range(50)], 2, None, ["has 50 class(es)", ", ..."]),
     ],
@@ -155,7 +155,7 @@ def test_a_missing_label_is_no_class_and_names_its_row(missing):
 
 
 def test_of_many_rows_without_a_class_the_first_are_named():
-    with pytest.raises(DataError, match=r"^12 row\(s\), counted from 1, have a label that is none") as caught:
+    with pytest.raises(DataError, match=r"^12 row\(s\) have no label, or a label that is not one") as caught:
         class_indices(["a"] * 3 + ["c"] * 12, "y", ["a", "b"])
     assert caught.value.details[0] == "row 4: 'c'"
     assert caught.value.details[10:] == ("...", "classes: 'a', 'b'")

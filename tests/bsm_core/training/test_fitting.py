@@ -96,7 +96,7 @@ def test_a_feature_without_a_number_has_no_imputation_value():
 
 def test_features_of_texts_alone_are_refused_all_at_once():
     columns = {"a": ["x", ""], "b": ["1", "x"], "c": ["red", "blue"]}
-    with pytest.raises(DataError, match="features without a single number: 'a', 'c'") as caught:
+    with pytest.raises(DataError, match="features that have values, but no number: 'a', 'c'") as caught:
         fit_impute(columns, ["a", "b", "c"])
     assert "cat_field_list" in caught.value.fix
 

@@ -180,7 +180,7 @@ def test_a_job_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypa
     model = affine()
     with caplog.at_level(logging.INFO, "bsm"):
         parts = train(tmp_path / "parts", model, validation=validation, max_epochs=4)
-    assert f"going on from {tmp_path / 'parts' / LAST}" in caplog.text
+    assert f"resuming from {tmp_path / 'parts' / LAST}" in caplog.text
     assert len(model.seen) == 8  # the third and the fourth epoch, of four batches
     assert (parts.epochs, parts.best) == (whole.epochs, whole.best)
     assert same_weights(parts.weights, whole.weights)
@@ -274,7 +274,7 @@ def test_no_room_for_a_step_says_what_to_lower(tmp_path, place):
         model.forward = full
     else:
         model.on_before_backward = full
-    with pytest.raises(EngineError, match="no room for a training step: CUDA out of memory") as caught:
+    with pytest.raises(EngineError, match="ran out of memory in a training step: CUDA out of memory") as caught:
         train(tmp_path, model)
     assert "batch_size" in caught.value.fix
 

@@ -240,7 +240,7 @@ def test_without_a_validation_part_all_rows_are_trained_on(output, caplog):
     assert metrics["rows"] == {"training": 40, "validation": 0}
     assert metrics["best"] == metrics["epochs"][-1]
     assert set(metrics["best"]) == {"epoch", "train_loss"}
-    assert "training on 40 rows, measuring on none" in caplog.text
+    assert "training on 40 rows, validating on 0" in caplog.text
     assert "the best epoch" not in caplog.text
     assert read_check_rows(output).rows[0]["chat"] == labelled_rows()["chat"][0]
 
@@ -250,7 +250,7 @@ def test_a_class_that_is_not_measured_on_has_no_auroc(output):
     trained = train(CONFIG, labelled_rows(), output, validation=held)
     assert [epoch["auroc"] for epoch in trained.metrics["epochs"]] == [None] * 3
     assert '"auroc": null' in (output / "training_metrics.json").read_text()
-    with pytest.raises(DataError, match="no AUROC to find the best epoch by") as caught:
+    with pytest.raises(DataError, match="no AUROC to choose the best epoch by") as caught:
         train({**CONFIG, "monitor": "auroc"}, labelled_rows(), output.with_name("other"), validation=held)
     assert caught.value.where == "config.monitor"
 
@@ -259,7 +259,7 @@ def test_the_log_tells_the_rows_the_epochs_and_the_place(output, caplog):
     with caplog.at_level(logging.INFO):
         train(CONFIG, labelled_rows().assign(amount=["1", *["x"] * 39]), output)
     said = [record.getMessage() for record in caplog.records]
-    assert said[0] == "training on 30 rows, measuring on 10"
+    assert said[0] == "training on 30 rows, validating on 10"
     assert [line.partition(":")[0] for line in said[1:]] == [
         "column 'amount'",
         "column 'amount'",
@@ -370,7 +370,7 @@ def test_a_job_that_was_stopped_while_it_saved_gives_the_same_files(output, tmp_
 )
 def test_the_checkpoint_of_another_job_is_refused_and_named(output, monkeypatch, changes, rows):
     stopped(monkeypatch, 1, CONFIG, labelled_rows(), output)
-    with pytest.raises(UsageError, match="an earlier job with another config or other rows") as caught:
+    with pytest.raises(UsageError, match="a job with a different config or different rows") as caught:
         train({**CONFIG, **changes}, labelled_rows(rows), output)
     assert caught.value.where == str(output.with_name(".model.training"))
     train(CONFIG, labelled_rows(), output)  # which was left as it was
@@ -410,7 +410,7 @@ def test_an_output_that_holds_something_is_left_alone(output):
     output.mkdir()
     (output / "precious").write_text("x")
     for taken in (output, output / "precious"):
-        with pytest.raises(UsageError, match="the output is there already"):
+        with pytest.raises(UsageError, match="the output already exists"):
             train(CONFIG, labelled_rows(), taken)
     assert names(output) == ["precious"]
     assert names(output.parent) == ["model"]
@@ -465,13 +465,13 @@ def test_an_artifact_that_cannot_score_is_not_published(output, monkeypatch):
 def test_missing_columns_of_the_validation_part_are_named(output):
     with pytest.raises(MissingColumnsError, match="channel"):
         train(CONFIG, labelled_rows(), output, validation=labelled_rows().drop(columns="channel"))
-    with pytest.raises(DataError, match="none of the classes"):
+    with pytest.raises(DataError, match="not one of the classes"):
         train(CONFIG, labelled_rows(), output, validation=labelled_rows().assign(label="maybe"))
 
 
 def test_a_gpu_that_is_not_there_is_an_error(output, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="there is no GPU"):
+    with pytest.raises(UsageError, match="this machine has no GPU"):
         train(CONFIG, labelled_rows(), output, accelerator="gpu")
 
 

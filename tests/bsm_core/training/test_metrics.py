@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsm_core.training.metrics import MODES, Scores, shown
+from bsm_core.training.metrics import MODES, Scores, as_text
 
 
 def scores(probabilities, labels, classes=2, at_once=100):
@@ -75,6 +75,6 @@ def test_a_sure_and_wrong_probability_is_a_finite_loss():
 
 
 def test_a_line_for_people():
-    assert shown({"train_loss": 0.5, "auroc": 0.93125, "f1": math.nan, "log_loss": 1.0}) == (
+    assert as_text({"train_loss": 0.5, "auroc": 0.93125, "f1": math.nan, "log_loss": 1.0}) == (
         "train loss 0.5000, AUROC 0.9313, F1 nan, log loss 1.0000"
     )

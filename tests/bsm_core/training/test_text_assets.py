@@ -140,7 +140,9 @@ def test_a_pretrained_encoder_in_half_precision_is_trained_in_float32(prepare, t
 def test_a_vocabulary_too_small_for_the_tokenizer_is_an_error(prepare, tmp_path, given):
     save_encoder(tmp_path / "encoder", vocab_size=10)
     encoder = {**BERT, "vocab_size": 10} if given == "config" else str(tmp_path / "encoder")
-    with pytest.raises(ConfigError, match="the encoder has a vocabulary of 10, the tokenizer one of") as caught:
+    with pytest.raises(
+        ConfigError, match="the vocabulary of the encoder has 10 tokens, that of the tokenizer has"
+    ) as caught:
         prepare(text_encoder=encoder)
     assert caught.value.where == "config.text_encoder"
 
@@ -177,7 +179,7 @@ def test_an_embedding_matrix_of_a_file_is_where_training_starts(prepare, tmp_pat
 @pytest.mark.parametrize(
     ("save", "words"),
     [
-        (lambda path: np.save(path, np.zeros((10, 5))), r"float64 \[10, 5\], not floats \["),
+        (lambda path: np.save(path, np.zeros((10, 5))), r"float64 \[10, 5\], not float \["),
         (lambda path: np.save(path, np.zeros(70)), r"float64 \[70\]"),
         (lambda path: np.save(path, np.zeros((70, 5), int)), r"int64 \[70, 5\]"),
         (lambda path: np.save(path, np.array([{}] * 70)), "cannot be read"),

@@ -64,6 +64,11 @@ def test_without_a_model_class_the_other_keys_are_told_all_the_same(problems):
     assert {line.partition(":")[0] for line in found} == {"max_epochs", "max_sen_len", "model_class"}
 
 
+@pytest.mark.parametrize("values", [{"is_binary": "yes", "num_classes": "2"}, {"is_binary": "no", "num_classes": 5}])
+def test_is_binary_and_num_classes_may_agree_in_any_spelling(job, values):
+    assert job(**values).artifact.is_binary == (values["is_binary"] == "yes")
+
+
 def test_null_is_the_default(job):
     assert (
         job(max_epochs=None, seed=None).training == job(max_epochs=TrainingConfig(label_name="x").max_epochs).training
@@ -88,19 +93,21 @@ def test_names_are_looked_up_before_any_data_is_read(job, values, error):
     ("changes", "line"),
     [
         ({"text_encoder": None}, "text_encoder: missing; give a Hugging Face config, or the folder of a pretrained"),
-        ({"text_encoder": "/nowhere"}, "text_encoder: '/nowhere' is no folder"),
-        ({"text_encoder": ["bert"]}, "text_encoder: a list is neither a config nor a folder"),
-        ({"text_encoder": "."}, "text_encoder: no config.json in the folder '.'"),
-        ({"is_binary": True, "num_classes": 5}, "num_classes: 5 contradicts is_binary = true; set that to false"),
-        ({"tokenizer": "/nowhere"}, "tokenizer: '/nowhere' is no folder; leave the key out"),
+        ({"text_encoder": "/nowhere"}, "text_encoder: '/nowhere' is not a folder"),
+        ({"text_encoder": ["bert"]}, "text_encoder: a list is neither a Hugging Face config nor a folder"),
+        ({"text_encoder": "."}, "text_encoder: the folder '.' has no config.json"),
+        ({"is_binary": True, "num_classes": 5}, "num_classes: 5 contradicts is_binary = true; set is_binary to false"),
+        ({"is_binary": "True", "num_classes": 5}, "num_classes: 5 contradicts is_binary = true"),
+        ({"is_binary": 1, "num_classes": "5"}, "num_classes: '5' contradicts is_binary = true"),
+        ({"tokenizer": "/nowhere"}, "tokenizer: '/nowhere' is not a folder; remove the key"),
         ({"tokenizer": 3}, "tokenizer: Input should be a valid string"),
-        ({"model_class": "toy_embedding", "embedding_mat": "no.npy"}, "embedding_mat: 'no.npy' is no file"),
-        ({"model_class": "toy_embedding", "embedding_mat": [[1.0]]}, "embedding_mat: [[1.0]] is no file"),
+        ({"model_class": "toy_embedding", "embedding_mat": "no.npy"}, "embedding_mat: 'no.npy' is not a file"),
+        ({"model_class": "toy_embedding", "embedding_mat": [[1.0]]}, "embedding_mat: [[1.0]] is not a file"),
         ({"class_weights": [1.0, 2.0, 3.0]}, "class_weights has 3 values for 2 classes"),
         ({"vocab_size": 5}, "vocab_size: Input should be greater than 5"),
         ({"validation_fraction": 1}, "validation_fraction: "),
-        ({"label_name": "chat"}, "label_name: the model would read 'chat' as a text field or a feature"),
-        ({"tab_field_list": ["label"]}, "label_name: the model would read 'label'"),
+        ({"label_name": "chat"}, "label_name: the model would read the label 'chat' as a text field or a feature"),
+        ({"tab_field_list": ["label"]}, "label_name: the model would read the label 'label'"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
 )
@@ -143,14 +150,14 @@ def test_prefixed_keys_fall_back_to_those_without_a_prefix(job, tmp_path):
 
 def test_a_folder_that_both_fields_fall_back_to_is_missed_once(problems):
     assert problems(PAIR, text_encoder="/nowhere", tokenizer="/nowhere") == [
-        "text_encoder: '/nowhere' is no folder",
-        "tokenizer: '/nowhere' is no folder; leave the key out to have a tokenizer fitted",
+        "text_encoder: '/nowhere' is not a folder; give the folder of a pretrained encoder, or a config",
+        "tokenizer: '/nowhere' is not a folder; remove the key, and a tokenizer is fitted",
     ]
 
 
 def test_of_what_the_model_class_does_not_want_nothing_is_asked(job):
-    assert not job().wants("text_encoder")
-    assert job(ENCODING).wants("text_encoder")
+    assert not job().reads("text_encoder")
+    assert job(ENCODING).reads("text_encoder")
 
 
 # Keys that nobody knows
@@ -160,10 +167,10 @@ def test_unknown_keys_are_warned_of_with_the_nearest(job, caplog):
     with caplog.at_level(logging.WARNING, "bsm"):
         job(max_epoch=3, embeding_mat="x", zzz=1, sise=4)
     assert [record.getMessage() for record in caplog.records] == [
-        "config key 'embeding_mat' is read by nothing here; did you mean 'embedding_mat'?",
-        "config key 'max_epoch' is read by nothing here; did you mean 'max_epochs'?",
-        "config key 'sise' is read by nothing here; did you mean 'size'?",
-        "config key 'zzz' is read by nothing here",
+        "config key 'embeding_mat' is not read by anything; did you mean 'embedding_mat'?",
+        "config key 'max_epoch' is not read by anything; did you mean 'max_epochs'?",
+        "config key 'sise' is not read by anything; did you mean 'size'?",
+        "config key 'zzz' is not read by anything",
     ]
 
 
@@ -194,7 +201,7 @@ def test_the_artifacts_config_is_what_was_given_and_chosen_without_what_it_has_i
 
 @pytest.mark.parametrize("odd", [object(), np.int64(3), float("nan"), {1, 2}], ids=["object", "numpy", "nan", "set"])
 def test_what_json_cannot_hold_is_refused_before_training(job, odd):
-    with pytest.raises(ConfigError, match="holds what JSON cannot"):
+    with pytest.raises(ConfigError, match="JSON cannot hold"):
         job(odd=odd)
 
 
@@ -223,9 +230,9 @@ def test_columns_that_the_model_class_does_not_read_are_not_asked_for(job, caplo
     made = job(ENCODING | {"model_class": "toy_embedding"}, tab_field_list=["amount"])
     assert made.artifact.tab_field_list == []
     assert "tab_field_list" not in made.artifact_values({})
-    assert "config key 'tab_field_list' is left out: model class 'toy_embedding' does not read it" in caplog.text
+    assert "config key 'tab_field_list' is ignored: model class 'toy_embedding' does not read it" in caplog.text
 
 
 def test_a_list_of_steps_that_belongs_to_no_text_field_is_warned_of(job, caplog):
     job(PAIR, text_processing_steps=["toy_tokens"])
-    assert "config key 'text_processing_steps' is read by nothing here" in caplog.text
+    assert "config key 'text_processing_steps' is not read by anything" in caplog.text

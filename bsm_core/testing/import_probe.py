@@ -111,10 +111,10 @@ class Probe:
 
     def check_hooks(self, component: Component) -> None:
         """Its hooks must be those that there are."""
-        from bsm_core.plugins.hooks import manager_of
+        from bsm_core.plugins.hook_calls import implementations
 
         try:
-            manager_of(component)
+            implementations(component)
         except BSMError as error:
             self.seen["hooks"].append(error.one_line())
 

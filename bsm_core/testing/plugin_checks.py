@@ -10,7 +10,7 @@ import sys
 from functools import cached_property
 from typing import Any
 
-from bsm_core.plugins.discovery import Component, Failure, canonical
+from bsm_core.plugins.discovery import Component, UnusablePlugin, canonical
 from bsm_core.plugins.hookspecs import CONTRACT, GROUPS, PROJECT
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, Subject
@@ -42,7 +42,7 @@ class PluginSubject(Subject):
         return [c for c in self.registry.components if canonical(c.provider.distribution) == name]
 
     @property
-    def failures(self) -> list[Failure]:
+    def failures(self) -> list[UnusablePlugin]:
         """What cannot be used of it."""
         name = canonical(self.distribution)
         return [f for f in self.registry.failures if canonical(f.provider.distribution) == name]

@@ -14,7 +14,7 @@ import pytest
 
 from bsm_core.errors import ComponentLoadError
 from bsm_core.plugins.discovery import Component, Provider
-from bsm_core.plugins.hookspecs import CONTRACT, PROJECT, Kind
+from bsm_core.plugins.hookspecs import CONTRACT, PROJECT, ComponentKind
 from bsm_core.plugins.loading import load_object
 from bsm_core.plugins.registry import Registry, default_registry
 
@@ -107,7 +107,9 @@ def run_python(code: str, *path: Path, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def component(kind: Kind, name: str, target: str, distribution: str = "fake", version: str = "1.0") -> Component:
+def component(
+    kind: ComponentKind, name: str, target: str, distribution: str = "fake", version: str = "1.0"
+) -> Component:
     """A component as discovery would have found it."""
     return Component(kind, name, target, Provider(distribution, version))
 

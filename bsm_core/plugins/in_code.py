@@ -1,0 +1,66 @@
+"""Components that plugins register in code, through the hook ``bsm_register``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+from bsm_core.errors import ComponentLoadError, PluginError
+from bsm_core.plugins.discovery import Component
+from bsm_core.plugins.hook_calls import REGISTER, HookCalls
+from bsm_core.plugins.hookspecs import Registrar
+from bsm_core.plugins.loading import described, place, watched
+
+
+class InCode:
+    """Components registered in code. The plugins are imported when one of the attributes is first read.
+
+    Args:
+        plugins: Components of the kind ``"plugin"``.
+    """
+
+    def __init__(self, plugins: Iterable[Component]) -> None:
+        self.plugins = tuple(dict.fromkeys(plugins))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Classes made in code cannot be pickled: another process calls the hooks again.
+        return InCode, (self.plugins,)
+
+    @property
+    def classes(self) -> dict[Component, type]:
+        """Class of each registered component. A plugin that fails registers nothing."""
+        return self._registered[0]
+
+    @property
+    def errors(self) -> dict[Component, PluginError]:
+        """Error of each plugin that cannot be loaded or whose hook fails."""
+        return self._registered[1]
+
+    @cached_property
+    def _registered(self) -> tuple[dict[Component, type], dict[Component, PluginError]]:
+        errors: dict[Component, PluginError] = {}
+
+        def failed(plugin: Component, hook: str, error: BaseException) -> None:
+            errors[plugin] = ComponentLoadError(
+                f"plugin {plugin.name!r} failed in {hook}: {described(error)}",
+                where=place(plugin),
+                fix=f"repair or update {plugin.provider.distribution}, or leave it out with BSM_PLUGINS",
+            )
+            errors[plugin].__cause__ = error
+
+        calls, registrars = HookCalls(failed), {plugin: Registrar() for plugin in self.plugins}
+        for plugin in self.plugins:
+            try:
+                calls.add(plugin)
+            except PluginError as error:
+                errors[plugin] = error
+        with watched(" and ".join(str(plugin.provider) for plugin in calls.components), f"in {REGISTER}"):
+            calls.call(REGISTER, {"registry": registrars.__getitem__})
+        classes = {
+            Component(kind, name, f"{cls.__module__}:{cls.__qualname__}", plugin.provider, plugin.extras, plugin): cls
+            for plugin, registrar in registrars.items()
+            if plugin not in errors
+            for (kind, name), cls in registrar.classes.items()
+        }
+        return classes, errors

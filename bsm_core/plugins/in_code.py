@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from bsm_core.errors import ComponentLoadError, PluginError
-from bsm_core.plugins.discovery import Component
+from bsm_core.plugins.discovery import WORDS, Component
 from bsm_core.plugins.hook_calls import REGISTER, HookCalls
 from bsm_core.plugins.hookspecs import Registrar
 from bsm_core.plugins.loading import described, place, watched
@@ -36,6 +36,23 @@ class InCode:
     def errors(self) -> dict[Component, PluginError]:
         """Error of each plugin that cannot be loaded or whose hook fails."""
         return self._registered[1]
+
+    def load(self, component: Component) -> type:
+        """Return the class of a registered component.
+
+        Raises:
+            PluginError: The plugin fails, or does not register the component in this process.
+        """
+        plugin = component.registered_by
+        if plugin is not None and plugin in self.errors:
+            raise self.errors[plugin]
+        if component not in self.classes:
+            raise ComponentLoadError(
+                f"{WORDS[component.kind]} {component.name!r} is not registered in this process",
+                where=place(component),
+                fix=f"let {REGISTER} register the same names and classes in every process",
+            )
+        return self.classes[component]
 
     @cached_property
     def _registered(self) -> tuple[dict[Component, type], dict[Component, PluginError]]:

@@ -147,7 +147,7 @@ class Registry:
         Raises:
             ComponentLoadError: The import fails (the cause is chained), or the class is not a subclass of ``base``.
         """
-        loaded: Any = load_object(component) if component.registered_by is None else self.in_code.classes[component]
+        loaded: Any = load_object(component) if component.registered_by is None else self.in_code.load(component)
         if not (isinstance(loaded, type) and issubclass(loaded, base)):
             raise ComponentLoadError(
                 f"{WORDS[component.kind]} {component.name!r} is not a subclass of {base.__name__}",

@@ -13,6 +13,8 @@ from support.plugins import on_path, run_python, write_distribution, write_plugi
 from bsm_core import __version__
 from bsm_core.plugins.discovery import Component, Discovered, Provider, UnusablePlugin, canonical, find
 
+OURS = f"bsm-core {__version__} implements version 1"
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Path]:
@@ -136,15 +138,15 @@ def test_a_distribution_that_has_lost_its_metadata(site):
         (["bsm.steps"], "it declares no version of the plugin contract: 'bsm.steps' is none of "),
         (
             ["bsm.v2.steps"],
-            f"it implements version 2 of the plugin contract, bsm-core {__version__} implements version 1: update bsm-core",
+            f"it implements version 2 of the plugin contract, {OURS}: update bsm-core",
         ),
         (
             ["bsm.v2.steps", "bsm.v12.steps"],
-            f"it implements version 2 and 12 of the plugin contract, bsm-core {__version__} implements version 1: update bsm-core",
+            f"it implements version 2 and 12 of the plugin contract, {OURS}: update bsm-core",
         ),
         (
             ["bsm.v0.steps"],
-            f"it implements version 0 of the plugin contract, bsm-core {__version__} implements version 1: update acme",
+            f"it implements version 0 of the plugin contract, {OURS}: update acme",
         ),
     ],
 )

@@ -436,7 +436,7 @@ def test_a_wrapper_sees_results_and_may_add_to_them(install, data, options, body
         ("hookwrapper=True", "outcome = yield\noutcome.force_result([])"),
         (
             "wrapper=True",
-            "try:\n    return (yield)\nexcept Exception as error:\n    raise KeyError('other') from error",
+            "try:\n    return (yield)\nexcept Exception:\n    raise KeyError('other')",
         ),
     ],
 )

@@ -88,7 +88,8 @@ def test_what_could_not_be_loaded_can_be_once_it_is_there(site):
         ("acme_horn", "pip install 'acme[loud]'"),
         (
             "spelled_otherwise",
-            "install the package that provides 'spelled_otherwise' (perhaps one of the extras of acme: fast, loud), or update acme",
+            "install the package that provides 'spelled_otherwise' "
+            "(perhaps one of the extras of acme: fast, loud), or update acme",
         ),
     ],
 )

@@ -108,7 +108,7 @@ def test_the_command_says_what_it_wrote_and_how_to_go_on(kind, tmp_path, capsys)
     assert cli.main(["plugins", "new", kind, "acme-thing", "--output", str(folder)]) == 0
     *files, last = capsys.readouterr().out.splitlines()
     assert sorted(map(str, folder.iterdir())) == files
-    assert last == f"To go on: pip install -e '{folder}[test]'; python -m pytest {folder}"
+    assert last == f"Next: pip install -e '{folder}[test]'; python -m pytest {folder}"
 
 
 def test_the_command_imports_nothing_heavy(tmp_path):

@@ -77,9 +77,7 @@ def main() -> None:
         listed = sum(f"step_{i} " in printed for i in range(arguments.plugins))
         if listed != arguments.plugins:
             raise SystemExit(f"{listed} of {arguments.plugins} plugins are listed")
-    medians = {
-        name: median(times[1:]) for name, times in seconds.items()
-    }  # without the first run, which fills the caches of the file system
+    medians = {name: median(times[1:]) for name, times in seconds.items()}  # the first run fills caches
     first = next(iter(medians.values()))
     print(f"{'':36} {'seconds':>8} {'ratio':>6}")
     for name, value in medians.items():

@@ -13,9 +13,7 @@ from bsm_core.cli.output import say
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
-    parser = commands.add_parser(
-        "plugins", help="list text steps, model classes and hooks with the packages that provide them"
-    )
+    parser = commands.add_parser("plugins", help="list text steps, model classes and hooks, with their packages")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print JSON")
     forms.add_argument(

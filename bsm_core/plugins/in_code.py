@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import sys
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -75,9 +77,18 @@ class InCode:
         with watched(" and ".join(str(plugin.provider) for plugin in calls.components), f"in {REGISTER}"):
             calls.call(REGISTER, {"registry": registrars.__getitem__})
         classes = {
-            Component(kind, name, f"{cls.__module__}:{cls.__qualname__}", plugin.provider, plugin.extras, plugin): cls
+            Component(kind, name, _target(plugin, cls), plugin.provider, plugin.extras, plugin): cls
             for plugin, registrar in registrars.items()
             if plugin not in errors
             for (kind, name), cls in registrar.classes.items()
         }
         return classes, errors
+
+
+def _target(plugin: Component, cls: type) -> str:
+    """Return ``module:name`` of a class; the module is the plugin's where the class cannot be imported."""
+    try:
+        importable = operator.attrgetter(cls.__qualname__)(sys.modules[cls.__module__]) is cls
+    except (AttributeError, KeyError):
+        importable = False  # made by a call of type(), for example, whose __module__ can be "abc"
+    return f"{cls.__module__ if importable else plugin.target.partition(':')[0]}:{cls.__qualname__}"

@@ -76,12 +76,10 @@ def _error_text(component: Component, error: PluginError) -> str:
 
 
 def _clashes_in_code(registry: Registry) -> Iterator[str]:
-    everything = (*registry.components, *registry.in_code.classes)
     for component in registry.in_code.classes:
-        for other in everything:
-            if other is not component and (other.kind, other.name) == (component.kind, component.name):
-                name = f"{WORDS[component.kind]} {component.name!r}"
-                yield f"{component.provider}: {name}, registered in code, is also provided by {other.provider}"
+        for other in registry.others(component):
+            name = f"{WORDS[component.kind]} {component.name!r}"
+            yield f"{component.provider}: {name}, registered in code, is also provided by {other.provider}"
 
 
 def _registered(registry: Registry) -> Iterator[str]:

@@ -105,6 +105,11 @@ class Registry:
         found = _named(self.components, kind, name)
         return tuple(found) if len(found) > 1 else ()
 
+    def others(self, component: Component) -> list[Component]:
+        """Return the other components of the same kind and name, in metadata and in code."""
+        everything = (*self.components, *self.in_code.classes)
+        return [c for c in _named(everything, component.kind, component.name) if c is not component]
+
     def resolve(self, kind: Named, name: str, *, where: str | None = None) -> Component:
         """Find a component by its name, without importing the component.
 

@@ -116,10 +116,10 @@ def _plugin(distribution: str) -> Iterator[Subject]:
             f"no plugin {distribution!r} is installed",
             fix=f"did you mean {near!r}?" if near else "install it, with pip install -e for example",
         )
-    yield PluginSubject(distribution)
-    for component in (*registry.components, *registry.in_code.classes):
-        own = canonical(component.provider.distribution) == canonical(distribution)
-        if own and component.kind in ("step", "model_class") and component.alias_of is None:
+    plugin = PluginSubject(distribution)
+    yield plugin
+    for component in (*plugin.components, *plugin.in_code):
+        if component.kind in ("step", "model_class") and component.alias_of is None:
             yield _registered(component)
 
 

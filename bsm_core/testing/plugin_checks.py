@@ -39,6 +39,11 @@ class PluginSubject(Subject):
         return [c for c in self.registry.components if canonical(c.provider.distribution) == name]
 
     @property
+    def in_code(self) -> list[Component]:
+        """Components that the distribution registers in code."""
+        return [c for c in self.registry.in_code.classes if c.registered_by in self.components]
+
+    @property
     def failures(self) -> list[UnusablePlugin]:
         """Entry points of the distribution that cannot be used."""
         name = canonical(self.distribution)
@@ -102,13 +107,9 @@ def ships_its_modules(subject: PluginSubject) -> None:
 @CHECKS.add("choose another name, for example one that begins with the name of the distribution")
 def clashes_with_nobody(subject: PluginSubject) -> None:
     """No other distribution provides one of the plugin's names, and the plugin provides each name once."""
-    everything = (*subject.registry.components, *subject.registry.in_code.classes)
-    for component in everything:
-        if canonical(component.provider.distribution) != canonical(subject.distribution):
-            continue
-        for other in everything:
-            if other is not component and (other.kind, other.name) == (component.kind, component.name):
-                raise CheckFailedError(f"{component.kind} {component.name!r} is also provided by {other.provider}")
+    for component in (*subject.components, *subject.in_code):
+        for other in subject.registry.others(component):
+            raise CheckFailedError(f"{component.kind} {component.name!r} is also provided by {other.provider}")
 
 
 @CHECKS.add("repair the import: an artifact that names the component cannot be loaded without it", gate=True)

@@ -1,4 +1,4 @@
-"""Late fusion: a learned weight combines the logits of the text and those of the features."""
+"""Late fusion: a learned weight combines the logits of text and features."""
 
 import torch
 from pydantic import Field, PositiveInt

@@ -117,8 +117,11 @@ class HookCalls:
             The accepted results in the order of the calls, as wrappers changed them.
         """
         self._arguments, self._accept = arguments, accept
-        # pluggy warns about arguments that are missing in a call; the functions that it calls here take none.
-        results: list[Any] = getattr(self._manager.hook, hook)(**arguments)
+        try:
+            # pluggy warns about arguments that are missing in a call; the functions that it calls here take none.
+            results: list[Any] = getattr(self._manager.hook, hook)(**arguments)
+        finally:
+            self._arguments, self._accept = {}, None  # the arguments hold a window's tensors
         return results
 
     def _function(self, component: Component, hook: str, implementation: pluggy.HookImpl) -> Callable[[], Any]:
@@ -136,22 +139,14 @@ class HookCalls:
         self, component: Component, hook: str, implementation: pluggy.HookImpl
     ) -> Callable[[], Generator[None, list[Any], list[Any]]]:
         def call() -> Generator[None, list[Any], list[Any]]:
-            wrapper, raised, results = None, None, []
-            try:
-                wrapper = self._start(component, implementation)
-                if next(wrapper, self) is self:
-                    raise RuntimeError("the wrapper does not yield")
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code may raise any error
-                wrapper = None
-                self._failed(component, hook, error)
+            wrapper = self._begin(component, hook, implementation)
+            if wrapper is None:
+                return (yield)
+            results, raised = [], None
             try:
                 results = yield
-            except BaseException as error:
-                if wrapper is None:
-                    raise
+            except BaseException as error:  # noqa: BLE001 - the wrapper decides what becomes of the error
                 raised = error
-            if wrapper is None:
-                return results
             outcome = pluggy.Result(None if raised else list(results), raised)
             try:
                 changed = _finish(wrapper, outcome, old_style=implementation.hookwrapper)
@@ -166,9 +161,23 @@ class HookCalls:
 
         return call
 
+    def _begin(
+        self, component: Component, hook: str, implementation: pluggy.HookImpl
+    ) -> Generator[None, Any, Any] | None:
+        """Run a wrapper up to its ``yield``; return None where the wrapper fails."""
+        try:
+            wrapper: Generator[None, Any, Any] = self._start(component, implementation)
+            if next(wrapper, self) is self:
+                raise RuntimeError("the wrapper does not yield")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code may raise any error
+            self._failed(component, hook, error)
+            return None
+        return wrapper
+
     def _start(self, component: Component, implementation: pluggy.HookImpl) -> Any:
-        names = [*implementation.argnames, *(name for name in implementation.kwargnames if name in self._arguments)]
-        return implementation.function(*(self._arguments[name](component) for name in names))
+        arguments = [self._arguments[name](component) for name in implementation.argnames]
+        names = [name for name in implementation.kwargnames if name in self._arguments]
+        return implementation.function(*arguments, **{name: self._arguments[name](component) for name in names})
 
 
 def _finish(wrapper: Generator[None, Any, Any], outcome: pluggy.Result[Any], *, old_style: bool) -> Any:

@@ -48,7 +48,8 @@ def changes(batch, probabilities):
 
 
 @hookimpl
-def with_default(batch, probabilities=None):
+def with_default(batch, extra=1, probabilities=None):
+    assert extra == 1
     return {"length": len(batch), "probabilities": probabilities}
 
 

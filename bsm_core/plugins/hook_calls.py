@@ -44,7 +44,7 @@ def implementations(component: Component) -> list[tuple[str, pluggy.HookImpl]]:
     manager.add_hookspecs(hookspecs)
     try:
         manager.register(plugin, name=component.name)
-    except pluggy.PluginValidationError as error:
+    except Exception as error:  # PluginValidationError, or an error of an unusual plugin object
         fix = "use only arguments of the hook's specification, and make every wrapper a generator function"
         raise _invalid(component, " ".join(str(error).split()), fix) from error
     callers = manager.get_hookcallers(plugin) or []

@@ -14,7 +14,7 @@ from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
 from bsm_core.testing.import_probe import side_effects
 
 CHECKS = Checks()
-_INSIDE = "do it in the function that needs it, not when the module is imported"
+_INSIDE = "move the code from the top level of the module into the function that needs it"
 
 
 class PluginSubject(Subject):
@@ -118,7 +118,7 @@ def loads(subject: PluginSubject) -> None:
     subject.require_none("load")
 
 
-@CHECKS.add("ship neither a .pth file nor a sitecustomize module that imports it: bsm imports it when it is needed")
+@CHECKS.add("ship no .pth file and no sitecustomize module that imports the plugin: bsm imports it when needed")
 def is_listed_without_being_imported(subject: PluginSubject) -> None:
     """Listing all plugins imports neither the plugin's modules nor torch."""
     subject.require_none("imported_by_listing")

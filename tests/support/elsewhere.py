@@ -1,4 +1,4 @@
-"""Functions that another process is asked for."""
+"""Functions to call in other processes."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What do plugins cost that nobody uses? Time of ``bsm plugins`` with many of them installed.
+"""Time of ``bsm plugins`` with many unused plugins installed.
 
     python benchmarks/plugins.py [--plugins 50] [--runs 20]
 
-Installs fake distributions into a folder of the path, each with a step, another name of it, a model class, a name that
-is gone and an observer, and a module that ends the process that imports it. Then runs ``bsm --version``, and ``bsm
-plugins`` without and with them, in turn, each in a process of its own, and prints the medians in seconds and their
-ratio to the first.
+Installs fake distributions into a folder of the path. Each has a step, an alias, a model class, a removed name, an
+observer, a plugin that registers in code, and a module that ends the process that imports it. Then runs ``bsm
+--version``, and ``bsm plugins`` without and with these distributions, in turn, each in a process of its own. Prints the
+median of each command in seconds, and its ratio to the first.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ net_{i} = acme_{i}:Net
 gone_{i} = acme_{i}:gone
 [bsm.v1.observers]
 hooks_{i} = acme_{i}
+[bsm.v1.plugins]
+zoo_{i} = acme_{i}
 """
 
 
 def install(folder: Path, plugins: int) -> None:
-    """What pip would leave of so many plugins."""
+    """Write the metadata and modules of installed plugins into a folder."""
     for i in range(plugins):
         info = folder / f"acme_{i}-1.0.dist-info"
         info.mkdir(parents=True)
@@ -44,7 +46,7 @@ def install(folder: Path, plugins: int) -> None:
 
 
 def measure(folder: Path, *arguments: str) -> tuple[float, str]:
-    """Run ``bsm`` in a new process with a folder on its path: seconds, and what it printed."""
+    """Run ``bsm`` in a new process with a folder on its path; return the seconds and the output."""
     command = [sys.executable, "-m", "bsm_core.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     began = time.perf_counter()
@@ -53,7 +55,7 @@ def measure(folder: Path, *arguments: str) -> tuple[float, str]:
 
 
 def main() -> None:
-    """Measure in turn, and print a table."""
+    """Measure each command in turn and print a table."""
     parser = argparse.ArgumentParser(description="Time of bsm plugins.")
     parser.add_argument("--plugins", type=int, default=50)
     parser.add_argument("--runs", type=int, default=20)

@@ -1,4 +1,4 @@
-"""``bsm plugins``: list plugins, write a new one, check one."""
+"""``bsm plugins``: list the installed plugins, write a new plugin, check a plugin."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from bsm_core.cli.output import say
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
-    parser = commands.add_parser("plugins", help="list text steps and model classes, and who provides them")
+    parser = commands.add_parser("plugins", help="list text steps, model classes and hooks, with their packages")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print JSON")
-    forms.add_argument("--errors", action="store_true", help="import everything, and print what cannot be loaded")
+    forms.add_argument(
+        "--errors",
+        action="store_true",
+        help="import all plugins; print what cannot be loaded and what is registered in code",
+    )
     parser.set_defaults(handler=_plugins)
     actions = parser.add_subparsers(title="for authors of plugins", metavar="ACTION")
-    new = actions.add_parser("new", help="write a package with a new plugin, tests included")
+    new = actions.add_parser("new", help="write a package with a new plugin and its tests")
     new.add_argument("kind", choices=["step", "model"], help="a text step or a model class")
-    new.add_argument("name", metavar="NAME", help="of the distribution, for example acme-shout")
-    new.add_argument("--output", type=Path, metavar="DIR", help="a new folder for it (default NAME)")
+    new.add_argument("name", metavar="NAME", help="name of the distribution, for example acme-shout")
+    new.add_argument("--output", type=Path, metavar="DIR", help="folder to create for the package (default NAME)")
     new.set_defaults(handler=_new_plugin)
-    check = actions.add_parser("check", help="check that an installed plugin keeps the contract")
-    check.add_argument("name", metavar="NAME", help="of the distribution")
+    check = actions.add_parser("check", help="check that an installed plugin keeps the plugin contract")
+    check.add_argument("name", metavar="NAME", help="name of the distribution")
     check.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
     check.set_defaults(handler=_check_plugin)
 
@@ -54,14 +58,14 @@ def _new_plugin(arguments: argparse.Namespace) -> int:
     files = new_plugin(arguments.kind, arguments.name, arguments.output, default_registry())
     folder = files[0].parent
     say("\n".join(map(str, files)))
-    say(f"To go on: pip install -e '{folder}[test]'; python -m pytest {folder}")
+    say(f"Next: pip install -e '{folder}[test]'; python -m pytest {folder}")
     return 0
 
 
 def _check_plugin(arguments: argparse.Namespace) -> int:
     from bsm_core.testing import check_plugin
 
-    with contextlib.redirect_stdout(sys.stderr):  # what plugins print is not the report
+    with contextlib.redirect_stdout(sys.stderr):  # the output of plugins must not mix with the report
         report = check_plugin(arguments.name, on_fail=None)
     say(json.dumps(report.to_dict(), indent=2) if arguments.json else report.to_text())
     return 0 if report.ok else 1

@@ -1,1 +1,1 @@
-"""Plugins: the contract, discovery, loading, the registry of names, hooks, listing, scaffolding."""
+"""Plugins: the contract, discovery, the registry of names, hooks, listing, and writing new plugins."""

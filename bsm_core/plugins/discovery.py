@@ -1,4 +1,4 @@
-"""What the metadata of installed distributions say about plugins. None of a plugin's code runs here."""
+"""Discovery of plugins from the metadata of installed distributions. No code of a plugin runs here."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bsm_core.errors import nearest
-from bsm_core.plugins.hookspecs import CONTRACT, GROUPS, PROJECT, Kind
+from bsm_core.plugins.hookspecs import CONTRACT, GROUPS, NAME, PROJECT, ComponentKind
 from bsm_core.runtime.versions import DISTRIBUTION, __version__, current_name
 
 WORDS = {
     "step": "text step",
     "model_class": "model class",
-    "removed": "tombstone",
+    "removed": "removed name",
     "guard": "guard",
     "observer": "observer",
+    "plugin": "plugin",
 }
-"""What people call the kinds."""
+"""Name of each component kind in messages."""
 _CONTRACT = re.compile(rf"{PROJECT}\.v(\d+)\.")
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OBJECT = re.compile(r"[\w.]+:\w+")
 _MODULE = re.compile(r"[\w.]+(:\w+)?")
 
@@ -34,12 +34,12 @@ def canonical(distribution: str) -> str:
 
 @dataclass(frozen=True, order=True)
 class Provider:
-    """A distribution that is a plugin.
+    """An installed distribution that is a plugin.
 
     Attributes:
-        distribution: Its name.
-        version: Its version.
-        location: The folder of the path that it was found in.
+        distribution: Name of the distribution.
+        version: Version of the distribution.
+        location: Folder of ``sys.path`` that holds the distribution's metadata.
     """
 
     distribution: str
@@ -52,42 +52,45 @@ class Provider:
 
 @dataclass(frozen=True)
 class Component:
-    """One entry point of one provider.
+    """One component of one plugin.
 
     Attributes:
-        kind: What it is.
-        name: The name that configs use.
-        target: ``"module:Class"``; or, of a step or model class, another name of the same provider that it stands for.
-        provider: Who provides it.
-        extras: Extras of the provider that it needs, where its entry point says so.
+        kind: Kind of the component.
+        name: Name that configs use.
+        target: ``"module:Class"`` or, for hooks, ``"module"``. For an alias: the name that the alias stands for.
+        provider: Distribution that provides the component.
+        extras: Extras of the distribution that the component needs, from its entry point.
+        registered_by: Component of the kind ``"plugin"`` whose ``bsm_register`` registers this one; None where an
+            entry point names this one.
     """
 
-    kind: Kind
+    kind: ComponentKind
     name: str
     target: str
     provider: Provider
     extras: tuple[str, ...] = ()
+    registered_by: Component | None = None
 
     @property
     def alias_of(self) -> str | None:
-        """The name that it stands for, if it is but another name."""
+        """Name in the same distribution that an alias stands for; None for other components."""
         return self.target if self.kind in ("step", "model_class") and ":" not in self.target else None
 
     @property
     def origin(self) -> str:
-        """``distribution==version:module:Class``, as run records name it."""
+        """Distribution, version and object as run records show them: ``distribution==version:module:Class``."""
         return f"{self.provider.distribution}=={self.provider.version}:{self.target}"
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A plugin, or an entry point of one, that cannot be used, and why.
+class UnusablePlugin:
+    """A plugin, or one of its entry points, that cannot be used.
 
     Attributes:
-        provider: Whose it is.
-        reason: Why, and what to do about it.
-        names: Names of the entry points that are lost by it.
-        guard: Whether a guard is among them, without which nothing may run.
+        provider: The distribution.
+        reason: Reason, and how to repair it.
+        names: Names of the entry points that cannot be used.
+        guard: Whether one of the entry points is a guard; without its guards, no run may start.
     """
 
     provider: Provider
@@ -97,66 +100,69 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The plugins of the path.
+class Discovered:
+    """Plugins found on ``sys.path``.
 
     Attributes:
-        components: What they offer, clashes included.
-        failures: What cannot be used of them.
-        hidden: Distributions that lie on the path a second time, behind the one that counts.
+        components: All components, including several of one name.
+        failures: Plugins and entry points that cannot be used.
+        hidden: Distributions that ``sys.path`` holds a second time; the first one is used.
     """
 
     components: list[Component] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[UnusablePlugin] = field(default_factory=list)
     hidden: list[Provider] = field(default_factory=list)
 
 
-def find() -> Found:
-    """Read the entry points of every distribution on the path.
+def find() -> Discovered:
+    """Read the entry points of every distribution on ``sys.path``.
 
-    This is ``importlib.metadata.entry_points``, but one malformed distribution does not take all others with it. A
-    distribution that lies on the path twice counts where it comes first, as its modules do.
+    Unlike ``importlib.metadata.entry_points``, one malformed distribution does not hide all others. Where ``sys.path``
+    holds a distribution twice, the first one counts, as for its modules.
     """
-    found, first = Found(), dict[str, Provider]()
-    path = dict.fromkeys(str(Path(folder).resolve()) for folder in sys.path)  # a folder may be on it twice
+    found, first = Discovered(), dict[str, Provider]()
+    path = dict.fromkeys(str(Path(folder).resolve()) for folder in sys.path)  # a folder may be on the path twice
     for distribution in importlib.metadata.distributions(path=list(path)):
         try:
             entry_points = [e for e in distribution.entry_points if f"{e.group}.".startswith(f"{PROJECT}.")]
-        except Exception as error:  # noqa: BLE001 - importlib raises whatever its parser trips over
-            found.failures.append(Failure(_provider(distribution), f"{type(error).__name__}: {error}"))
+        except Exception as error:  # noqa: BLE001 - the parser of importlib.metadata raises errors of any type
+            found.failures.append(UnusablePlugin(_provider(distribution), f"{type(error).__name__}: {error}"))
             continue
         if not entry_points:
             continue
         provider = _provider(distribution)
         other = first.setdefault(canonical(provider.distribution), provider)
-        if other is provider and _in_front_of(provider, path):
+        if other is provider and _shadowed(provider, path):
             found.hidden.append(provider)
         elif other is provider:
-            for part in _read(provider, entry_points):
-                (found.components if isinstance(part, Component) else found.failures).append(part)  # type: ignore[arg-type]
+            for item in _read(provider, entry_points):
+                (found.components if isinstance(item, Component) else found.failures).append(item)  # type: ignore[arg-type]
         elif other.location == provider.location:
-            found.failures.append(Failure(provider, f"{other} lies in the same folder: reinstall {other.distribution}"))
+            reason = f"{other} is installed in the same folder: reinstall {other.distribution}"
+            found.failures.append(UnusablePlugin(provider, reason))
         else:
             found.hidden.append(provider)
-    if DISTRIBUTION not in first and (reason := lost_its_metadata()):
-        found.failures.append(Failure(Provider(DISTRIBUTION, __version__), reason))
+    if DISTRIBUTION not in first and (lost := lost_its_metadata()):
+        found.failures.append(UnusablePlugin(Provider(DISTRIBUTION, __version__), lost))
     return found
 
 
-def _in_front_of(provider: Provider, path: Iterable[str]) -> Provider | None:
-    """The same distribution where it lies further to the front of the path, without entry points of ours."""
+def _shadowed(provider: Provider, path: Iterable[str]) -> bool:
+    """Return whether the distribution comes earlier on the path as well, there without entry points of bsm."""
     first = next(iter(importlib.metadata.distributions(name=provider.distribution, path=list(path))), None)
-    front = None if first is None else _provider(first)
-    return None if front is None or front.location == provider.location else front
+    return first is not None and _provider(first).location != provider.location
 
 
 def frozen() -> bool:
-    """Whether this program was made one file, or folder, that has its own Python."""
+    """Return whether this program was frozen into a single file or folder, as PyInstaller does."""
     return bool(getattr(sys, "frozen", False))
 
 
 def lost_its_metadata() -> str | None:
-    """What to do where not even the built-ins are found, for want of bsm's own metadata."""
+    """Return how to repair an installation of bsm without metadata, where no built-in component can be found.
+
+    None where the metadata are present.
+    """
     try:
         importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
@@ -166,33 +172,35 @@ def lost_its_metadata() -> str | None:
                 f"{DISTRIBUTION} ...`, and the same for each plugin, with `--hidden-import` of the modules that its "
                 "entry points name"
             )
-        cure = f"pip install {DISTRIBUTION}, or put its dist-info there"
-        return f"the metadata of {DISTRIBUTION} are not on the path: {cure}"
+        fix = f"pip install {DISTRIBUTION}, or copy its dist-info folder there"
+        return f"the metadata of {DISTRIBUTION} are not on the path: {fix}"
     return None
 
 
 def _provider(distribution: importlib.metadata.Distribution) -> Provider:
-    # Name and version are None where the distribution has lost its METADATA, whatever their annotations say.
+    # Despite their annotations, name and version are None where a distribution has no METADATA file.
     location = str(Path(str(distribution.locate_file(""))).resolve())
     return Provider(distribution.name or "unknown", distribution.version or "0", location)
 
 
-def _read(provider: Provider, entry_points: list[importlib.metadata.EntryPoint]) -> Iterator[Component | Failure]:
+def _read(
+    provider: Provider, entry_points: list[importlib.metadata.EntryPoint]
+) -> Iterator[Component | UnusablePlugin]:
     versions = {int(match[1]) for e in entry_points if (match := _CONTRACT.match(e.group))}
     if CONTRACT not in versions:
         names = tuple(sorted({entry_point.name for entry_point in entry_points}))
         reason = _other_contract(provider, versions, entry_points[0].group)
-        yield Failure(provider, reason, names, any(map(_is_guard, entry_points)))
+        yield UnusablePlugin(provider, reason, names, any(map(_is_guard, entry_points)))
         return
-    ours = {e.name for e in entry_points if GROUPS.get(e.group) == "guard"}
+    guards = {e.name for e in entry_points if GROUPS.get(e.group) == "guard"}
     for entry_point in entry_points:
         match = _CONTRACT.match(entry_point.group)
-        if match and int(match[1]) != CONTRACT and not (_is_guard(entry_point) and entry_point.name not in ours):
-            continue  # for other hosts
+        if match and int(match[1]) != CONTRACT and not (_is_guard(entry_point) and entry_point.name not in guards):
+            continue  # an entry point for hosts of another contract version
         problem = _problem(entry_point)
         if problem:
             reason = f"entry point {entry_point.name!r} of {entry_point.group!r}: {problem}"
-            yield Failure(provider, reason, (entry_point.name,), _is_guard(entry_point))
+            yield UnusablePlugin(provider, reason, (entry_point.name,), _is_guard(entry_point))
         else:
             target = entry_point.value.partition("[")[0].strip()
             kind = GROUPS[entry_point.group]
@@ -200,7 +208,7 @@ def _read(provider: Provider, entry_points: list[importlib.metadata.EntryPoint])
 
 
 def _is_guard(entry_point: importlib.metadata.EntryPoint) -> bool:
-    """Whether it is, or was meant to be, a guard."""
+    # A misspelled group such as "bsm.v1.guard" counts: a guard that is not found must fail the run.
     return "guard" in entry_point.group
 
 
@@ -211,22 +219,22 @@ def _other_contract(provider: Provider, versions: set[int], group: str) -> str:
         return f"it declares no version of the plugin contract: {group!r} is none of {known}; update {name}"
     spoken = " and ".join(map(str, sorted(versions)))
     older = DISTRIBUTION if min(versions) > CONTRACT else name
-    ours = f"{DISTRIBUTION} {__version__} speaks {CONTRACT}"
-    return f"it speaks version {spoken} of the plugin contract, {ours}: update {older}"
+    ours = f"{DISTRIBUTION} {__version__} implements version {CONTRACT}"
+    return f"it implements version {spoken} of the plugin contract, {ours}: update {older}"
 
 
 def _problem(entry_point: importlib.metadata.EntryPoint) -> str:
-    """What is wrong with an entry point; nothing where it is well."""
+    """Return what is wrong with an entry point; an empty string where it is valid."""
     if entry_point.group not in GROUPS:
         near = nearest(entry_point.group, GROUPS)
-        return "there is no such group" + (f"; did you mean {near!r}?" if near else f"; there are {', '.join(GROUPS)}")
-    if not _NAME.fullmatch(entry_point.name):
+        return "there is no such group" + (f"; did you mean {near!r}?" if near else f"; use one of {', '.join(GROUPS)}")
+    if not NAME.fullmatch(entry_point.name):
         return "its name is not lower_snake"
     kind, value = GROUPS[entry_point.group], entry_point.value.partition("[")[0].strip()
-    if kind in ("guard", "observer"):
+    if kind in ("guard", "observer", "plugin"):
         return "" if _MODULE.fullmatch(value) else f"its value {value!r} is neither 'module' nor 'module:object'"
     if kind == "removed":
         return "" if _OBJECT.fullmatch(value) else f"its value {value!r} is not 'module:object'"
-    if _OBJECT.fullmatch(value) or _NAME.fullmatch(value):
+    if _OBJECT.fullmatch(value) or NAME.fullmatch(value):
         return ""
     return f"its value {value!r} is neither 'module:Class' nor another name"

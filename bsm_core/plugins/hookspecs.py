@@ -1,12 +1,13 @@
-"""The plugin contract: what a distribution can add to bsm.
+"""The plugin contract: the entry-point groups and the hooks through which a distribution extends bsm.
 
-A plugin adds names in its metadata, so that they are known before any of its code runs: each is an entry point of a
-group below. Hooks, which see a run go by, are functions of an entry point of ``bsm.v1.guards`` or ``bsm.v1.observers``
-and are called through pluggy.
+A plugin names its components in its metadata, so that they are known before any of its code runs: each name is an entry
+point of one of the groups in :data:`GROUPS`. Hooks are functions marked with :data:`hookimpl` and are called through
+pluggy. One hook registers components in code; the other four see a run.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +19,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PROJECT = "bsm"
-"""Beginning of every entry-point group, and name of the pluggy project."""
+"""First word of every entry-point group, and name of the pluggy project."""
 
 CONTRACT = 1
-"""Version of this contract. It stands in the names of the groups: a host reads those of the version that it speaks."""
+"""Version of the plugin contract. The version is part of every group's name; a host reads the groups of its version."""
 
-Kind = Literal["step", "model_class", "removed", "guard", "observer"]
-GROUPS: Mapping[str, Kind] = {
+Named = Literal["step", "model_class"]
+"""Kind of a component that a config names."""
+ComponentKind = Literal["step", "model_class", "removed", "guard", "observer", "plugin"]
+"""Kind of a component, given by its entry-point group."""
+
+GROUPS: Mapping[str, ComponentKind] = {
     f"{PROJECT}.v{CONTRACT}.steps": "step",
     f"{PROJECT}.v{CONTRACT}.model_classes": "model_class",
     f"{PROJECT}.v{CONTRACT}.removed": "removed",
     f"{PROJECT}.v{CONTRACT}.guards": "guard",
     f"{PROJECT}.v{CONTRACT}.observers": "observer",
+    f"{PROJECT}.v{CONTRACT}.plugins": "plugin",
 }
-"""The entry-point groups, and what an entry point of each is."""
+"""Kind of component for each entry-point group."""
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""Pattern of a component's name: lower_snake."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -39,10 +48,50 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @dataclass(frozen=True)
 class Removed:
-    """What an entry point of ``bsm.v1.removed`` leads to: ``old_step = Removed(since="2.0", instead="new_step")``."""
+    """Note about a removed name: ``old_step = Removed(since="2.0", instead="new_step")``.
+
+    An entry point of the group ``bsm.v1.removed`` points to the note.
+    """
 
     since: str
     instead: str = ""
+
+
+class Registrar:
+    """Collector that a plugin's :func:`bsm_register` adds text steps and model classes to.
+
+    Attributes:
+        classes: The added classes, by kind and name.
+    """
+
+    def __init__(self) -> None:
+        self.classes: dict[tuple[Named, str], type] = {}
+
+    def add_step(self, name: str, cls: type) -> None:
+        """Register a text step.
+
+        Args:
+            name: Name that configs use, lower_snake.
+            cls: Subclass of :class:`bsm_core.TextStep`.
+
+        Raises:
+            ValueError: The name is not lower_snake, or the plugin has registered it before.
+            TypeError: ``cls`` is not a class.
+        """
+        self._add("step", name, cls)
+
+    def add_model_class(self, name: str, cls: type) -> None:
+        """Register a model class, a subclass of :class:`bsm_core.ModelBase`; see :meth:`add_step`."""
+        self._add("model_class", name, cls)
+
+    def _add(self, kind: Named, name: str, cls: type) -> None:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ValueError(f"the name {name!r} is not lower_snake")
+        if not isinstance(cls, type):
+            raise TypeError(f"{name!r} must be a class, not a {type(cls).__name__}")
+        if (kind, name) in self.classes:
+            raise ValueError(f"{name!r} is registered twice")
+        self.classes[kind, name] = cls
 
 
 class ArtifactView(Protocol):
@@ -58,7 +107,7 @@ class ArtifactView(Protocol):
 
     @property
     def hashes(self) -> Mapping[str, str]:
-        """SHA-256 of each file, by its name relative to :attr:`folder`."""
+        """SHA-256 of each file, by file name relative to :attr:`folder`."""
 
     @property
     def impute(self) -> Mapping[str, float]:
@@ -90,18 +139,18 @@ class BatchView(Protocol):
 
     @property
     def window(self) -> Any:
-        """The window that the rows come from, with its ``index``, ``kept`` columns and ``findings``."""
+        """Window that the rows come from: its ``index``, its ``kept`` columns (the id first) and its ``findings``."""
 
 
 @dataclass(frozen=True)
 class Committed:
-    """What a commit wrote.
+    """Result of a commit.
 
     Attributes:
         path: The prediction file.
-        rows: Its number of rows.
-        windows: How many windows it was made of.
-        counts: Sums of the counts that came with the parts.
+        rows: Number of rows in the file.
+        windows: Number of windows that were scored.
+        counts: Counts, summed over all windows.
     """
 
     path: Path
@@ -111,10 +160,43 @@ class Committed:
 
 
 @hookspec
-def bsm_artifact_loaded(artifact: ArtifactView) -> None:
-    """Look at an artifact before its model is built; raise to refuse it.
+def bsm_register(registry: Registrar) -> None:
+    """Register text steps and model classes in code.
 
-    It is called in every process that loads the artifact. A complete guard, ``acme_vouch.py``::
+    Metadata are the usual way to name a component. Use this hook for names that only code can list, such as one model
+    class for each size of a network. The hook is called when a config names a component that no metadata name, and by
+    ``bsm plugins --errors``; it is called again in every process that needs such a name. A complete plugin,
+    ``acme_zoo.py``::
+
+        from bsm_core import TextStep, hookimpl
+
+        class Repeat(TextStep):
+            times = 1
+
+            def process(self, value):
+                return value * self.times
+
+        @hookimpl
+        def bsm_register(registry):
+            for times in (2, 3):
+                step = type(f"Repeat{times}", (Repeat,), {"times": times})
+                registry.add_step(f"acme_repeat_{times}", step)
+
+    The entry point in its ``pyproject.toml``::
+
+        [project.entry-points."bsm.v1.plugins"]
+        acme_zoo = "acme_zoo"
+
+    Args:
+        registry: Collector with the methods ``add_step(name, cls)`` and ``add_model_class(name, cls)``.
+    """
+
+
+@hookspec
+def bsm_artifact_loaded(artifact: ArtifactView) -> None:
+    """Inspect an artifact before its model is built; raise to refuse the artifact.
+
+    The hook is called in every process that loads the artifact. A complete guard, ``acme_vouch.py``::
 
         import os
         from pathlib import Path
@@ -127,29 +209,30 @@ def bsm_artifact_loaded(artifact: ArtifactView) -> None:
             if artifact.hashes["hyperparameters.json"] not in vouched:
                 raise ValueError("nobody vouched for this artifact")
 
-    and in its ``pyproject.toml``::
+    The entry point in its ``pyproject.toml``::
 
         [project.entry-points."bsm.v1.guards"]
         acme_vouch = "acme_vouch"
 
     Args:
-        artifact: The artifact: its config, its tables and, by file name, its ``hashes``.
+        artifact: The artifact: its config, its tables, and the ``hashes`` of its files.
     """
 
 
 @hookspec
 def bsm_window_start(batch: BatchView) -> None:
-    """A window is about to be scored, in this process.
+    """Inspect a window that is about to be scored in this process.
 
     Args:
-        batch: What the model will see, on its device. Read it; do not change it. ``batch.window`` has the number of the
-            window (``index``), the kept columns (``kept``, the id first) and what was odd about it (``findings``).
+        batch: The model's input, on the model's device. Read it; do not change it. ``batch.window`` has the number of
+            the window (``index``), the kept columns (``kept``, the id first) and the irregularities that were found in
+            its rows (``findings``).
     """
 
 
 @hookspec
 def bsm_window_end(batch: BatchView, probabilities: Tensor) -> Mapping[str, float] | None:
-    """A window was scored, in this process, and is about to be written.
+    """Inspect a window that was scored in this process and is about to be written.
 
     A complete observer, ``acme_drift.py``, with the entry point ``acme_drift = "acme_drift"`` in the group
     ``bsm.v1.observers``::
@@ -162,20 +245,21 @@ def bsm_window_end(batch: BatchView, probabilities: Tensor) -> Mapping[str, floa
             return {"sure": int(sure)}
 
     Args:
-        batch: As in :func:`bsm_window_start`.
+        batch: The model's input, as in :func:`bsm_window_start`.
         probabilities: float64 ``[rows, classes]``, on the model's device. Read them; do not change them.
 
     Returns:
-        Numbers to be summed over all windows, each counted once whatever the number of processes; the sums stand in the
-        run record's ``counts`` as ``plugin:<entry point>:<key>``. Or None.
+        Finite numbers by name, or None. bsm sums each number over all windows, each window once, whatever the number of
+        processes. The sums appear in the run record's ``counts`` as ``plugin:<entry point>:<name>``.
     """
 
 
 @hookspec
 def bsm_committed(committed: Committed, record: Mapping[str, Any]) -> None:
-    """The predictions are in place; ``_SUCCESS`` is not yet.
+    """Inspect a run whose predictions are in place and whose ``_SUCCESS`` marker is not written yet.
 
-    It is called once a run. A complete observer, ``acme_register.py``, with an entry point in ``bsm.v1.observers``::
+    The hook is called once for each run. A complete observer, ``acme_register.py``, with an entry point in
+    ``bsm.v1.observers``::
 
         import json
         import os
@@ -189,5 +273,5 @@ def bsm_committed(committed: Committed, record: Mapping[str, Any]) -> None:
 
     Args:
         committed: The prediction file (``path``), its ``rows`` and ``windows``, and the sums of all ``counts``.
-        record: The run record, as ``run.json`` has it.
+        record: The run record, with the content of ``run.json``.
     """

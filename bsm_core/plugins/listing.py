@@ -1,23 +1,23 @@
-"""What ``bsm plugins`` prints. Only ``--errors`` imports what a plugin names."""
+"""The texts that ``bsm plugins`` prints. Only ``--errors`` imports plugins."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from bsm_core.errors import PluginError
-from bsm_core.plugins.discovery import Component, Provider
-from bsm_core.plugins.hooks import manager_of
-from bsm_core.plugins.hookspecs import Kind
+from bsm_core.plugins.discovery import WORDS, Component, Provider
+from bsm_core.plugins.hook_calls import implementations
+from bsm_core.plugins.hookspecs import ComponentKind
 from bsm_core.plugins.loading import load_object
 from bsm_core.plugins.registry import Registry
 
 
 def listing(registry: Registry) -> list[dict[str, str]]:
-    """One entry a component, an unusable plugin, and one that is left out or hidden; sorted and JSON-able.
+    """Return an entry for each component that metadata name, and for each plugin that is unusable, left out or hidden.
 
     Returns:
-        Dicts with ``name``, ``kind``, ``provider``, ``version``, ``status`` and ``target``.
+        Sorted dicts with ``name``, ``kind``, ``provider``, ``version``, ``status`` and ``target``.
     """
     entries = [
         {
@@ -37,38 +37,61 @@ def listing(registry: Registry) -> list[dict[str, str]]:
 
 
 def listing_text(registry: Registry) -> str:
-    """The listing as a table for people."""
+    """Return the listing as a table for people."""
     head = ("name", "kind", "provider", "version", "status")
     rows = [head, *(tuple(entry[key] for key in head) for entry in listing(registry))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def errors_text(registry: Registry, bases: Mapping[Kind, type]) -> str:
-    """Why plugins, or what they name, cannot be used, with tracebacks. This imports everything.
+def errors_text(registry: Registry, bases: Mapping[ComponentKind, type]) -> str:
+    """Import every component; return what cannot be used, with tracebacks, and what plugins register in code.
 
     Args:
         registry: The plugins.
-        bases: The class that those of each kind must be subclasses of, where there is one.
+        bases: Base class that the components of a kind must have.
     """
     errors = [f"{f.provider}: {f.reason}" for f in registry.failures]
-    for component in registry.components:
-        if component.alias_of is not None:
+    for component in (*registry.components, *registry.in_code.classes):
+        if component.alias_of is not None or component.kind == "plugin":
             continue
         try:
             if component.kind in bases:
                 registry.load(component, bases[component.kind])
-            else:
+            elif component.kind == "removed":
                 load_object(component)
-            if component.kind in ("guard", "observer"):
-                manager_of(component)
+            else:
+                implementations(component)
         except PluginError as error:
-            cause = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
-            errors.append(f"{component.provider}: {error}\n{cause}".rstrip())
-    return "\n\n".join(errors) or "everything that plugins name can be loaded"
+            errors.append(_error_text(component, error))
+    errors += [_error_text(plugin, error) for plugin, error in registry.in_code.errors.items()]
+    return "\n\n".join(
+        [*errors, *_clashes_in_code(registry)] or ["everything that plugins name can be loaded"]
+    ) + "".join(f"\n\n{line}" for line in _registered(registry))
+
+
+def _error_text(component: Component, error: PluginError) -> str:
+    cause = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
+    return f"{component.provider}: {error}\n{cause}".rstrip()
+
+
+def _clashes_in_code(registry: Registry) -> Iterator[str]:
+    for component in registry.in_code.classes:
+        for other in registry.others(component):
+            name = f"{WORDS[component.kind]} {component.name!r}"
+            yield f"{component.provider}: {name}, registered in code, is also provided by {other.provider}"
+
+
+def _registered(registry: Registry) -> Iterator[str]:
+    for plugin in registry.in_code.plugins:
+        names = [f"{WORDS[c.kind]} {c.name!r}" for c in registry.in_code.classes if c.registered_by == plugin]
+        if plugin not in registry.in_code.errors:
+            yield f"{plugin.provider}: plugin {plugin.name!r} registers in code: {', '.join(names) or 'nothing'}"
 
 
 def _status(registry: Registry, component: Component) -> str:
+    if component.kind == "plugin":
+        return "registers in code"
     others = [c for c in registry.clashes(component.kind, component.name) if c is not component]
     if others:
         return f"clashes with {', '.join(str(c.provider) for c in others)}"
@@ -78,5 +101,5 @@ def _status(registry: Registry, component: Component) -> str:
 
 
 def _plugin_entry(provider: Provider, status: str) -> dict[str, str]:
-    place = {"provider": provider.distribution, "version": provider.version}
-    return {"name": "-", "kind": "plugin", **place, "status": status, "target": ""}
+    where = {"provider": provider.distribution, "version": provider.version}
+    return {"name": "-", "kind": "plugin", **where, "status": status, "target": ""}

@@ -1,4 +1,4 @@
-"""Importing what a component's entry point leads to, and saying what stands in the way."""
+"""Importing the object that a component's entry point names, with an error that says how to repair a failed import."""
 
 from __future__ import annotations
 
@@ -8,48 +8,63 @@ import importlib.metadata
 import io
 import logging
 import multiprocessing
+import operator
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-from bsm_core.errors import ComponentLoadError
+from bsm_core.errors import BSMError, ComponentLoadError
 from bsm_core.plugins.discovery import WORDS, Component, canonical, frozen
 
 log = logging.getLogger("bsm")
 
 
 def load_object(component: Component) -> Any:
-    """Import a component's module and take its object; what the import prints becomes a warning.
+    """Import a component's module and return the object that its target names.
 
     Raises:
-        ComponentLoadError: It cannot be imported; the cause is chained.
+        ComponentLoadError: The import fails; the cause is chained.
     """
     module, _, attribute = component.target.partition(":")
-    children = set(multiprocessing.active_children())
     try:
-        with _printed() as printed:
+        with watched(str(component.provider), "when it is imported"):
             loaded = importlib.import_module(module)
-            found = getattr(loaded, attribute) if attribute else loaded
+            found = operator.attrgetter(attribute)(loaded) if attribute else loaded
     except (Exception, SystemExit) as error:
         raise ComponentLoadError(
-            f"{WORDS[component.kind]} {component.name!r} could not be loaded: {type(error).__name__}: {error}",
+            f"{WORDS[component.kind]} {component.name!r} could not be loaded: {described(error)}",
             where=place(component),
-            fix=_cure(component, error),
+            fix=_fix(component, error),
         ) from error
-    if text := " ".join(printed.text.split()):
-        log.warning("%s prints when it is imported: %.200s", component.provider, text)
-    if started := set(multiprocessing.active_children()) - children:
-        names = ", ".join(sorted(process.name for process in started))
-        log.warning(
-            "%s starts processes when it is imported (%s); in a worker, which may start none, this fails the run",
-            component.provider,
-            names,
-        )
     return found
 
 
+@contextlib.contextmanager
+def watched(who: str, when: str) -> Iterator[None]:
+    """Log a warning about text that plugin code prints, and about processes that it starts.
+
+    Standard output is redirected inside the context, because the output of a command may be JSON.
+
+    Args:
+        who: Subject of the warning: the distribution.
+        when: Rest of the warning, ``"when it is imported"`` for example.
+    """
+    children, printed = set(multiprocessing.active_children()), _Printed()
+    stream = io.TextIOWrapper(printed, "utf-8", "replace", write_through=True)  # type: ignore[type-var]
+    try:
+        with contextlib.redirect_stdout(stream):
+            yield
+    finally:
+        printed.over = True
+    if text := " ".join(printed.text.split()):
+        log.warning("%s prints %s: %.200s", who, when, text)
+    if started := set(multiprocessing.active_children()) - children:
+        names = ", ".join(sorted(process.name for process in started))
+        log.warning("%s starts processes %s (%s); worker processes cannot, and fail the run", who, when, names)
+
+
 class _Printed(io.BufferedIOBase):
-    """What is printed meanwhile. Who keeps this stream, as a logging handler does, prints to standard error later."""
+    """Stream that collects text, and writes to standard error once it is over, for plugins that keep the stream."""
 
     def __init__(self) -> None:
         self.text, self.over = "", False
@@ -66,66 +81,65 @@ class _Printed(io.BufferedIOBase):
         return len(data)
 
 
-@contextlib.contextmanager
-def _printed() -> Iterator[_Printed]:
-    """Standard output leads elsewhere meanwhile: our own may be JSON."""
-    printed = _Printed()
-    stream = io.TextIOWrapper(printed, "utf-8", "replace", write_through=True)  # type: ignore[type-var]
-    with contextlib.redirect_stdout(stream):
-        try:
-            yield printed
-        finally:
-            printed.over = True
-
-
 def place(component: Component) -> str:
-    """Where a component comes from, for errors."""
+    """Return where a component comes from, for errors."""
     return f"{component.target} of {component.provider}"
 
 
-def _cure(component: Component, error: BaseException) -> str:
-    """What to do about a failed import, as exactly as the metadata allow."""
+def described(error: BaseException) -> str:
+    """Return the type and text of an error that plugin code raised, whose text may raise as well."""
+    if isinstance(error, BSMError):
+        return error.what
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - the __str__ of a plugin's error may raise any error
+        return type(error).__name__
+
+
+def _fix(component: Component, error: BaseException) -> str:
+    """Return how to repair a failed import, as exactly as the metadata allow."""
     provider, module = component.provider, component.target.partition(":")[0]
-    lacks = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
-    if lacks and f"{module}.".startswith(f"{lacks}."):
+    missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
+    if missing and f"{module}.".startswith(f"{missing}."):
         if frozen():
             return f"freeze the program again with its modules: `pyinstaller --hidden-import {module} ...`"
         return (
             f"its metadata are in {provider.location or 'the path'}, its modules are not: reinstall "
-            f"{provider.distribution}, or remove what is left of it"
+            f"{provider.distribution}, or delete its metadata"
         )
-    if lacks:
-        return _bring(lacks, component)
+    if missing:
+        return _how_to_install(missing, component)
     if isinstance(error, RuntimeError | AssertionError) and multiprocessing.parent_process() is not None:
         return (
-            f"tell the authors of {provider.distribution}: what a plugin does when it is imported happens in every "
-            "worker process, and these may not start processes; --num-workers 0 and one device do without workers"
+            f"report this to the authors of {provider.distribution}: every worker process imports the plugin, and "
+            "worker processes may not start processes; --num-workers 0 with one device needs no worker processes"
         )
-    return f"repair or update {provider.distribution}, or install what it needs"
+    return f"repair or update {provider.distribution}, or install the packages that it needs"
 
 
-def _bring(module: str, component: Component) -> str:
-    """How to install a module that a component needs, as far as names tell: by an extra, or by itself."""
+def _how_to_install(module: str, component: Component) -> str:
+    """Return how to install a module that a component needs: through an extra where one is known, or by itself."""
     name, (sure, maybe) = component.provider.distribution, _extras(component, module)
     if sure:
         return f"pip install '{name}[{','.join(sure)}]'"
     perhaps = f" (perhaps one of the extras of {name}: {', '.join(maybe)})" if maybe else ""
-    return f"install what provides {module!r}{perhaps}, or update {name}"
+    return f"install the package that provides {module!r}{perhaps}, or update {name}"
 
 
 def _extras(component: Component, module: str) -> tuple[list[str], list[str]]:
-    """The extras of a component's distribution that bring a module, and those that may."""
+    """Return the extras of a component's distribution that certainly install a module, and those that may."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     if component.extras:
         return list(component.extras), []
-    bring: dict[str, list[str]] = {}
+    installs: dict[str, list[str]] = {}
     try:
         metadata = importlib.metadata.metadata(component.provider.distribution)
         optional = [Requirement(line) for line in metadata.get_all("Requires-Dist") or [] if "extra" in line]
     except (importlib.metadata.PackageNotFoundError, InvalidRequirement):
         return [], []
     for extra in metadata.get_all("Provides-Extra") or []:
-        bring[extra] = [r.name for r in optional if r.marker and r.marker.evaluate({"extra": extra})]
+        installs[extra] = [r.name for r in optional if r.marker and r.marker.evaluate({"extra": extra})]
     top = canonical(module.partition(".")[0])
-    return [e for e, names in bring.items() if any(top in canonical(n) for n in names)], [e for e in bring if bring[e]]
+    sure = [extra for extra, names in installs.items() if any(top in canonical(name) for name in names)]
+    return sure, [extra for extra in installs if installs[extra]]

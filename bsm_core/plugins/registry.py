@@ -1,7 +1,8 @@
-"""From names to classes: who provides a name, and importing it when an artifact asks for it.
+"""The registry of component names: who provides a name, and the import of a component that an artifact asks for.
 
-Discovery is soft: what is broken becomes a :class:`Failure` and never an exception. Resolution is hard: a name that is
-unknown, ambiguous, removed or broken raises an error of its own kind. Nothing is imported before :meth:`Registry.load`.
+Discovery never raises: a plugin that cannot be used becomes an :class:`UnusablePlugin`. Resolution raises: a name that
+is unknown, ambiguous, removed or broken has an error class of its own. :meth:`Registry.load` imports a component.
+:meth:`Registry.resolve` imports the plugins that register components in code, where no metadata have the name.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from bsm_core.errors import (
     AmbiguousComponentError,
@@ -21,13 +22,22 @@ from bsm_core.errors import (
     UnknownStepError,
     nearest,
 )
-from bsm_core.plugins.discovery import WORDS, Component, Failure, Provider, canonical, find, frozen, lost_its_metadata
-from bsm_core.plugins.hookspecs import Kind, Removed
+from bsm_core.plugins.discovery import (
+    WORDS,
+    Component,
+    Provider,
+    UnusablePlugin,
+    canonical,
+    find,
+    frozen,
+    lost_its_metadata,
+)
+from bsm_core.plugins.hookspecs import ComponentKind, Removed
+from bsm_core.plugins.hookspecs import Named as Named
+from bsm_core.plugins.in_code import InCode
 from bsm_core.plugins.loading import load_object, place
 from bsm_core.runtime.versions import DISTRIBUTION
 
-Named = Literal["step", "model_class"]
-"""The kinds that a config names."""
 _UNKNOWN: Mapping[Named, type[UnknownComponentError]] = {
     "step": UnknownStepError,
     "model_class": UnknownModelClassError,
@@ -36,19 +46,22 @@ T = TypeVar("T")
 
 
 class Registry:
-    """All components of the plugins that were found.
+    """All components of the installed plugins.
 
     Args:
-        components: What the plugins offer, clashes included.
-        failures: What cannot be used of them.
+        components: Components that metadata name, including several of one name.
+        failures: Plugins and entry points that cannot be used.
         blocked: Providers that ``BSM_PLUGINS`` leaves out.
-        hidden: Distributions that lie on the path a second time.
+        hidden: Distributions that ``sys.path`` holds a second time.
+
+    Attributes:
+        in_code: Components that plugins register in code.
     """
 
     def __init__(
         self,
         components: Iterable[Component],
-        failures: Iterable[Failure] = (),
+        failures: Iterable[UnusablePlugin] = (),
         blocked: Iterable[Provider] = (),
         hidden: Iterable[Provider] = (),
     ) -> None:
@@ -56,16 +69,14 @@ class Registry:
         self.failures = tuple(failures)
         self.blocked = tuple(blocked)
         self.hidden = tuple(hidden)
-        self._by_name: dict[tuple[Kind, str], list[Component]] = {}
-        for component in self.components:
-            self._by_name.setdefault((component.kind, component.name), []).append(component)
+        self.in_code = InCode(component for component in self.components if component.kind == "plugin")
 
     @classmethod
     def discover(cls, allowed: frozenset[str] | None = None) -> Registry:
-        """Read the metadata of every plugin of the environment; none is imported.
+        """Read the metadata of every installed plugin, without importing any plugin.
 
         Args:
-            allowed: Canonical names of distributions to admit beside the built-ins; None admits all.
+            allowed: Canonical names of the distributions to load beside the built-ins; None for all.
         """
         found = find()
         if allowed is None:
@@ -74,89 +85,96 @@ class Registry:
         plugins = [c.provider for c in found.components] + [f.provider for f in found.failures]
         providers = {provider: canonical(provider.distribution) for provider in plugins}
         reason = "BSM_PLUGINS names it, but no installed distribution of that name has a plugin"
-        missing = [Failure(Provider(name, "(not found)"), reason) for name in sorted(allowed - set(providers.values()))]
+        missing = sorted(allowed - set(providers.values()))
         return cls(
             [c for c in found.components if providers[c.provider] in admitted],
-            [*(f for f in found.failures if providers[f.provider] in admitted), *missing],
+            [
+                *(f for f in found.failures if providers[f.provider] in admitted),
+                *(UnusablePlugin(Provider(name, "(not found)"), reason) for name in missing),
+            ],
             sorted(provider for provider, name in providers.items() if name not in admitted),
             found.hidden,
         )
 
-    def names(self, kind: Kind) -> list[str]:
-        """All names of a kind, sorted."""
+    def names(self, kind: ComponentKind) -> list[str]:
+        """Return all names of a kind that metadata have, sorted."""
         return sorted({c.name for c in self.components if c.kind == kind})
 
-    def clashes(self, kind: Kind, name: str) -> tuple[Component, ...]:
-        """Every component of that name when there are several, else nothing."""
-        found = self._by_name.get((kind, name), [])
+    def clashes(self, kind: ComponentKind, name: str) -> tuple[Component, ...]:
+        """Return the components of that name in metadata where there are several, else an empty tuple."""
+        found = _named(self.components, kind, name)
         return tuple(found) if len(found) > 1 else ()
 
+    def others(self, component: Component) -> list[Component]:
+        """Return the other components of the same kind and name, in metadata and in code."""
+        everything = (*self.components, *self.in_code.classes)
+        return [c for c in _named(everything, component.kind, component.name) if c is not component]
+
     def resolve(self, kind: Named, name: str, *, where: str | None = None) -> Component:
-        """Find a component by its name, without importing it.
+        """Find a component by its name, without importing the component.
+
+        Plugins that register components in code are imported where metadata do not have the name.
 
         Args:
             kind: ``"step"`` or ``"model_class"``.
-            name: ``name``, or ``distribution/name`` to pick one of two providers.
-            where: The config key that asks, for the error.
+            name: ``name``, or ``distribution/name`` to choose one of two providers.
+            where: Config key that asks, for the error.
 
         Raises:
-            UnknownComponentError: Nobody provides the name.
+            UnknownComponentError: No plugin provides the name.
             AmbiguousComponentError: Two distributions provide it.
-            RemovedComponentError: It was removed.
+            RemovedComponentError: The name was removed.
+            ComponentLoadError: The name is an alias of a name that its distribution does not provide.
         """
-        found = self._find(kind, name)
-        if not found:
-            for tombstone in self._find("removed", name):
-                raise self._removed(kind, tombstone, where)
+        component = self._one(kind, name, where)
+        if component is None:
             raise self._unknown(kind, name, where)
-        if len(found) > 1:
-            raise self._ambiguous(kind, found, where)
-        component = found[0]
         if component.alias_of is None:
             return component
-        whole = f"{component.provider.distribution}/{component.alias_of}"
-        target = self._find(kind, whole)
-        if not target:
-            for tombstone in self._find("removed", whole):
-                raise self._removed(kind, tombstone, where)
-        if len(target) != 1 or target[0].alias_of is not None:
+        distribution = component.provider.distribution
+        target = self._one(kind, f"{distribution}/{component.alias_of}", where)
+        if target is None or target.alias_of is not None:
             raise ComponentLoadError(
                 f"{WORDS[kind]} {component.name!r} stands for {component.alias_of!r}, which "
-                f"{component.provider.distribution} does not provide",
+                f"{distribution} does not provide",
                 where=where,
-                fix=f"tell the authors of {component.provider.distribution}, or update it",
+                fix=f"report this to the authors of {distribution}, or update it",
             )
-        return target[0]
+        return target
 
     def load(self, component: Component, base: type[T]) -> type[T]:
         """Import a component's class.
 
         Args:
-            component: What :meth:`resolve` gave.
-            base: The class it must be a subclass of.
+            component: Component that :meth:`resolve` returned.
+            base: Class that the component must be a subclass of.
 
         Raises:
-            ComponentLoadError: It cannot be imported, or is not a subclass of ``base``; the cause is chained.
+            ComponentLoadError: The import fails (the cause is chained), or the class is not a subclass of ``base``.
         """
-        loaded: Any = load_object(component)
+        loaded: Any = load_object(component) if component.registered_by is None else self.in_code.load(component)
         if not (isinstance(loaded, type) and issubclass(loaded, base)):
             raise ComponentLoadError(
                 f"{WORDS[component.kind]} {component.name!r} is not a subclass of {base.__name__}",
                 where=place(component),
-                fix=f"derive it from {base.__name__}, or tell the authors of {component.provider.distribution}",
+                fix=f"derive it from {base.__name__}, or report this to the authors of "
+                f"{component.provider.distribution}",
             )
         return loaded
 
-    def _find(self, kind: Kind, name: str) -> list[Component]:
-        distribution, _, bare = name.rpartition("/")
-        found = self._by_name.get((kind, bare), [])
-        if distribution:
-            found = [c for c in found if canonical(c.provider.distribution) == canonical(distribution)]
-        return found
+    def _one(self, kind: Named, name: str, where: str | None) -> Component | None:
+        """Return the only component of that name; None where there is none."""
+        found = _named(self.components, kind, name) or _named(self.in_code.classes, kind, name)
+        if len(found) > 1:
+            raise self._ambiguous(kind, found, where)
+        if not found:
+            for removed in _named(self.components, "removed", name):
+                raise self._removed(kind, removed, where)
+        return found[0] if found else None
 
     def _removed(self, kind: Named, component: Component, where: str | None) -> RemovedComponentError:
-        tombstone = load_object(component)
-        since, instead = (tombstone.since, tombstone.instead) if isinstance(tombstone, Removed) else ("", "")
+        note = load_object(component)
+        since, instead = (note.since, note.instead) if isinstance(note, Removed) else ("", "")
         distribution, when = component.provider.distribution, f" in version {since}" if since else ""
         return RemovedComponentError(
             f"{WORDS[kind]} {component.name!r} was removed from {distribution}{when}",
@@ -172,36 +190,51 @@ class Registry:
             details=[f"{c.provider.distribution}/{name}  from {place(c)}" for c in found],
             fix=f"name one of them, {choices[0]!r} for example; or leave one out with BSM_PLUGINS"
             if len(choices) > 1
-            else f"update {found[0].provider.distribution}, which provides it twice",
+            else f"update {found[0].provider.distribution}, which provides the name twice",
         )
 
     def _unknown(self, kind: Named, name: str, where: str | None) -> UnknownComponentError:
-        details = [f"registered: {', '.join(self.names(kind)) or 'none'}"]
+        known = sorted({*self.names(kind), *(c.name for c in self.in_code.classes if c.kind == kind)})
+        details = [f"registered: {', '.join(known) or 'none'}"]
         lost = lost_its_metadata()
         details += [f"cannot be used: {f.provider}: {f.reason}" for f in self.failures if f.reason != lost]
+        details += [f"cannot be used: {plugin.provider}: {e.what}" for plugin, e in self.in_code.errors.items()]
         if self.blocked:
             details.append(f"left out by BSM_PLUGINS: {', '.join(map(str, self.blocked))}")
-        fix = lost or self._cure(kind, name.rpartition("/")[2])
+        fix = lost or self._fix(name.rpartition("/")[2], known)
         return _UNKNOWN[kind](f"no {WORDS[kind]} {name!r}", where=where, details=details, fix=fix)
 
-    def _cure(self, kind: Named, name: str) -> str:
-        """What to do about a name that nobody provides."""
+    def _fix(self, name: str, known: list[str]) -> str:
+        """Return how to make an unknown name known."""
         if would := [str(failure.provider) for failure in self.failures if name in failure.names]:
             return f"{' and '.join(would)} would provide it, but cannot be used: see above"
-        if near := nearest(name, self.names(kind)):
+        if near := nearest(name, known):
             return f"did you mean {near!r}?"
+        if might := [str(plugin.provider) for plugin in self.in_code.errors]:
+            return f"{' and '.join(might)} might provide it, but cannot be used: see above"
         if frozen():
             return "freeze the program again with the metadata of the package that provides it (--copy-metadata)"
-        beside = ", or let BSM_PLUGINS admit one that it leaves out" if self.blocked else ""
-        return f"install the package that provides it{beside}"
+        also = ", or let BSM_PLUGINS admit one that it leaves out" if self.blocked else ""
+        return f"install the package that provides it{also}"
+
+
+def _named(components: Iterable[Component], kind: ComponentKind, name: str) -> list[Component]:
+    """Return the components of that kind and name, ``name`` or ``distribution/name``."""
+    distribution, _, bare = name.rpartition("/")
+    return [
+        component
+        for component in components
+        if (component.kind, component.name) == (kind, bare)
+        and (not distribution or canonical(component.provider.distribution) == canonical(distribution))
+    ]
 
 
 @functools.cache
 def default_registry() -> Registry:
-    """The process's registry, limited by the environment variable ``BSM_PLUGINS`` where it is set.
+    """Return the process's registry, limited by the environment variable ``BSM_PLUGINS`` where it is set.
 
-    ``BSM_PLUGINS`` is a comma-separated allow-list of distributions; the built-ins are always there, so an empty value
-    means the built-ins alone. It saves surprises; it is not a sandbox.
+    ``BSM_PLUGINS`` is a comma-separated list of distributions to load beside the built-ins; an empty value means the
+    built-ins alone. The variable keeps out plugins that nobody expects; it is not a sandbox.
     """
     if _replaced:
         return _replaced[-1]
@@ -213,7 +246,7 @@ def default_registry() -> Registry:
 
 @contextmanager
 def replaced(registry: Registry) -> Iterator[None]:
-    """Another registry is the process's own meanwhile; for tests."""
+    """Use another registry as the process's own inside the context; for tests."""
     _replaced.append(registry)
     default_registry.cache_clear()
     try:

@@ -1,4 +1,4 @@
-"""A new plugin from nothing: ``bsm plugins new`` writes a package whose tests pass at once."""
+"""``bsm plugins new``: write a package with a new plugin, whose tests pass at once."""
 
 from __future__ import annotations
 
@@ -13,36 +13,35 @@ from typing import Literal
 
 from bsm_core.errors import UsageError
 from bsm_core.plugins.discovery import canonical
-from bsm_core.plugins.hookspecs import CONTRACT
+from bsm_core.plugins.hookspecs import CONTRACT, NAME
 from bsm_core.plugins.registry import Registry
 
 PluginKind = Literal["step", "model"]
-_DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")  # of the packaging standards (PEP 508)
-_TAKEN = ("conftest", "setup", "bsm")
-_MODULE = re.compile(r"[a-z][a-z0-9_]*")
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")  # packaging standards, PEP 508
+_TAKEN = ("conftest", "setup", "bsm_core")
 _FIX = "choose a name such as 'acme-shout': letters, digits and hyphens, of which the first is a letter"
 
 
 def new_plugin(kind: PluginKind, name: str, folder: Path | None, registry: Registry) -> list[Path]:
-    """Write a package with one text step or model class, a test of it, and nothing else.
+    """Write a package with one text step or model class and a test of it.
 
     Args:
         kind: ``"step"`` or ``"model"``.
-        name: Name of the distribution, ``"acme-shout"``; module and component are then called ``acme_shout``.
-        folder: A new folder for it; a folder of that name where None.
+        name: Name of the distribution, ``"acme-shout"``; its module and its component are named ``acme_shout``.
+        folder: Folder to create for the package; None for a folder with the distribution's name.
         registry: The installed plugins, whose names are taken.
 
     Returns:
-        The files, in order.
+        The written files, sorted by name.
 
     Raises:
-        UsageError: The folder is there or cannot be written, the name cannot be used, or an installed plugin or module
-            has it already.
+        UsageError: The folder exists or cannot be written, the name is invalid, or an installed plugin or module has
+            the name.
     """
     values = _values(name)
     _require_free(values["component"], registry)
     folder = Path(name) if folder is None else folder
-    templates = resources.files("bsm_core") / "templates" / kind
+    templates = resources.files("bsm_core.plugins") / "templates" / kind
     try:
         folder.mkdir(parents=True)
         written = []
@@ -51,32 +50,33 @@ def new_plugin(kind: PluginKind, name: str, folder: Path | None, registry: Regis
             path.write_text(Template(template.read_text("utf-8")).substitute(values), "utf-8")
             written.append(path)
     except FileExistsError:
-        raise UsageError(f"{folder} is there already", fix="name a new folder with --output") from None
+        raise UsageError(f"{folder} exists already", fix="name a new folder with --output") from None
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}", fix="name another with --output") from error
     return written
 
 
 def _values(name: str) -> Mapping[str, str]:
-    """What the templates are filled with."""
+    """Return the values of the templates' placeholders."""
     module = canonical(name).replace("-", "_")
-    if not (_DISTRIBUTION.fullmatch(name) and _MODULE.fullmatch(module)):
-        raise UsageError(f"{name!r} is no name for a plugin", fix=_FIX)
+    if not (_DISTRIBUTION.fullmatch(name) and NAME.fullmatch(module)):
+        raise UsageError(f"{name!r} cannot be the name of a plugin", fix=_FIX)
     if module in _TAKEN or module.startswith("test_") or module.endswith("_test"):
-        raise UsageError(f"{name!r} is no name for a plugin: pytest or the installer takes it for its own", fix=_FIX)
+        reason = "pytest, pip or bsm gives a module of that name another meaning"
+        raise UsageError(f"{name!r} cannot be the name of a plugin: {reason}", fix=_FIX)
     if keyword.iskeyword(module):
-        raise UsageError(f"{name!r} is no name for a plugin: {module!r} is a word of Python", fix=_FIX)
+        raise UsageError(f"{name!r} cannot be the name of a plugin: {module!r} is a keyword of Python", fix=_FIX)
     return {
         "distribution": name,
         "module": module,
         "component": module,
-        "class_name": "".join(part.capitalize() for part in module.split("_")),
+        "class_name": "".join(word.capitalize() for word in module.split("_")),
         "contract": str(CONTRACT),
     }
 
 
 def _require_free(name: str, registry: Registry) -> None:
-    """Neither a plugin nor a module of that name is installed."""
+    """Check that no installed plugin and no installed module has the name."""
     for component in registry.components:
         if component.name == name:
             raise UsageError(f"{name!r} is taken: {component.provider} provides it", fix="choose another name")

@@ -1,4 +1,4 @@
-"""The conformance kit: a plugin proves that it keeps the contract.
+"""The conformance kit: checks that a plugin keeps the plugin contract.
 
 In a plugin's tests::
 
@@ -8,8 +8,8 @@ In a plugin's tests::
     def test_conformance(check):
         check()
 
-On the command line: ``bsm plugins check acme-shout``. The manner is that of scikit-learn's ``estimator_checks``. pytest
-is imported only where a check is run by it.
+On the command line: ``bsm plugins check acme-shout``. The kit is modeled on scikit-learn's ``estimator_checks``. Only
+:func:`parametrize_with_checks` imports pytest.
 """
 
 from bsm_core.testing.checks import Check as Check

@@ -1,4 +1,4 @@
-"""What a check is, what comes of one, and the report of many."""
+"""Checks, their results, the report of many results, and the subjects that checks examine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from itertools import groupby
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from bsm_core.errors import PluginError
+from bsm_core.plugins.discovery import Component
+from bsm_core.plugins.registry import Registry
 
 Level = Literal["MUST", "SHOULD"]
 Status = Literal["passed", "failed", "skipped"]
@@ -17,28 +19,28 @@ T = TypeVar("T")
 
 
 class ConformanceError(AssertionError):
-    """Something that MUST hold does not; the text says what, and how to repair it."""
+    """A MUST of the plugin contract does not hold; the text says what was observed and how to repair it."""
 
 
 class CheckFailedError(Exception):
-    """What a check raises when it fails: what was seen."""
+    """Raised by a check that fails; the text says what was observed."""
 
 
 class CheckSkippedError(Exception):
-    """What a check raises where it cannot look: why."""
+    """Raised by a check that cannot examine the subject; the text says why."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is looked at.
+    """One rule of the plugin contract.
 
     Attributes:
-        name: Its name.
-        level: ``"MUST"``, or ``"SHOULD"`` for what is good to have.
-        what: What must hold, in one sentence.
+        name: Name of the check.
+        level: ``"MUST"``, or ``"SHOULD"`` for a recommendation.
+        what: The rule, in one sentence.
         repair: How to repair a plugin that fails.
-        run: Looks at a subject; raises :class:`CheckFailedError` or :class:`CheckSkippedError`.
-        gate: Whether the checks behind it have no sense where it fails.
+        run: Examines a subject; raises :class:`CheckFailedError` or :class:`CheckSkippedError`.
+        gate: Whether the checks that follow are skipped where this one fails.
     """
 
     name: str
@@ -50,12 +52,12 @@ class Check:
 
 
 class Checks(list[Check]):
-    """The checks of one kind of subject, in order; use :meth:`add` on the function that makes the check."""
+    """The checks of one kind of subject, in order; :meth:`add` decorates the function that examines the subject."""
 
     def add(
         self, repair: str, *, level: Level = "MUST", gate: bool = False
     ) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
-        """Add a function; its name is the check's, its docstring says what must hold."""
+        """Add a function as a check: the function's name is the check's name, its docstring is the rule."""
 
         def register(run: Callable[[Any], None]) -> Callable[[Any], None]:
             self.append(Check(run.__name__, level, " ".join((run.__doc__ or "").split()), repair, run, gate))
@@ -66,13 +68,13 @@ class Checks(list[Check]):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check.
+    """Result of one check of one subject.
 
     Attributes:
-        subject: What was looked at: ``"step shout"``, say.
+        subject: The subject, for example ``"step shout"``.
         check: The check.
         status: ``"passed"``, ``"failed"`` or ``"skipped"``.
-        message: What was seen, or why it was skipped; empty where it passed.
+        message: Observation of a failed check, reason of a skipped check, or an empty string.
     """
 
     subject: str
@@ -81,7 +83,7 @@ class Result:
     message: str = ""
 
     def to_text(self) -> str:
-        """One line; of a failure also what must hold, and how to repair it."""
+        """Return the result as one line; for a failure, also the rule and how to repair the plugin."""
         status = "FAILED" if self.status == "failed" else self.status
         line = f"{status:7}  {self.check.level:6}  {self.check.name}"
         if self.status == "skipped":
@@ -93,36 +95,36 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """The results of many checks, in order."""
+    """Results of many checks, in order."""
 
     results: tuple[Result, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether everything that MUST hold does; what was skipped is not known to fail."""
+        """Whether no MUST failed; skipped checks do not count."""
         return not any(r.status == "failed" and r.check.level == "MUST" for r in self.results)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many checks passed, failed and were skipped."""
+        """Number of checks that passed, failed and were skipped."""
         found = Counter(r.status for r in self.results)
         return {status: found[status] for status in ("passed", "failed", "skipped")}
 
     def to_text(self) -> str:
-        """The report for people."""
+        """Return the report for people."""
         lines: list[str] = []
         for subject, results in groupby(self.results, key=lambda result: result.subject):
             lines.append(subject)
             for reason, alike in groupby(results, key=lambda r: r.message if r.status == "skipped" else ""):
                 group = list(alike)
-                if reason and len(group) > 1:  # one reason for many is said once
+                if reason and len(group) > 1:  # checks that are skipped for one reason share a line
                     lines.append(f"  skipped  {', '.join(r.check.name for r in group)}: {reason}")
                 else:
                     lines += ["  " + result.to_text().replace("\n", "\n  ") for result in group]
         return "\n".join([*lines, ", ".join(f"{count} {status}" for status, count in self.counts.items())])
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """Return the report as JSON values."""
         results = [
             {
                 "subject": r.subject,
@@ -138,7 +140,7 @@ class Report:
 
 
 class Subject:
-    """What checks look at. A subclass names its checks; what they build is kept for those that follow."""
+    """Object that checks examine. A subclass has the checks, and caches objects that several checks use."""
 
     checks: ClassVar[Sequence[Check]]
     label: str
@@ -147,19 +149,19 @@ class Subject:
         self._gates: dict[str, Result] = {}
 
     def result(self, check: Check) -> Result:
-        """Run one check, and before it the gates that stand before it."""
+        """Run one check, after the gates that come before it."""
         if self.unavailable is not None:
             return Result(self.label, check, "skipped", self.unavailable)
         for gate in self.checks:
             if gate is check:
                 break
             if gate.gate and self._gate(gate).status != "passed":
-                return Result(self.label, check, "skipped", f"it has no sense while {gate.name} fails")
+                return Result(self.label, check, "skipped", f"not checked because {gate.name} fails")
         return self._gate(check) if check.gate else self._run(check)
 
     @cached_property
     def unavailable(self) -> str | None:
-        """Why there is nothing to look at, where that is so."""
+        """Reason why the subject cannot be examined; None where it can."""
         return None
 
     def results(self) -> Iterable[Result]:
@@ -178,23 +180,24 @@ class Subject:
             return Result(self.label, check, "skipped", str(reason))
         except CheckFailedError as seen:
             return Result(self.label, check, "failed", str(seen))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's plugin may fail in any way
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise any error
             return Result(self.label, check, "failed", f"{type(error).__name__}: {error}")
         return Result(self.label, check, "passed")
 
 
 class ClassSubject(Subject, Generic[T]):
-    """A class that checks look at: a text step, or a model class.
+    """A class that checks examine: a text step or a model class.
 
     Args:
-        load: Gives the class.
-        label: What the report calls it.
+        load: Returns the class.
+        component: The component; other processes import the class through it.
     """
 
-    def __init__(self, load: Callable[[], type[T]], label: str) -> None:
+    def __init__(self, load: Callable[[], type[T]], component: Component) -> None:
         super().__init__()
         self._load = load
-        self.label = label
+        self.component = component
+        self.label = f"{component.kind} {component.name}"
 
     @cached_property
     def cls(self) -> type[T]:
@@ -203,9 +206,26 @@ class ClassSubject(Subject, Generic[T]):
 
     @cached_property
     def unavailable(self) -> str | None:
-        """Why the class cannot be loaded, where that is so; the check of its distribution says it as well."""
+        """Reason why the class cannot be loaded; the check ``loads`` of its distribution reports it as well."""
         try:
             _ = self.cls
         except PluginError as error:
             return f"it cannot be loaded: {error.one_line()}"
         return None
+
+    @property
+    def importable(self) -> bool:
+        """Whether another process can import the class."""
+        module, _, name = self.component.target.partition(":")
+        return self.component.registered_by is not None or not (module == "__main__" or "<locals>" in name)
+
+    def require_importable(self) -> None:
+        """Skip the check where another process cannot import the class."""
+        if not self.importable:
+            name = self.component.target.partition(":")[2]
+            raise CheckSkippedError(f"no other process can import {name}: define it at the top level of a module")
+
+
+def load_again(component: Component, base: type[T]) -> type[T]:
+    """Import a component's class in this process, from the component alone."""
+    return Registry([component.registered_by or component]).load(component, base)

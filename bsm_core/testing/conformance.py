@@ -1,17 +1,22 @@
-"""The kit's front: run all checks of a step, a model class or a whole distribution."""
+"""Entry points of the conformance kit: run all checks of a step, a model class or a distribution."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from bsm_core.errors import UsageError, nearest
 from bsm_core.plugins.discovery import Component, canonical
-from bsm_core.plugins.registry import Named, Registry, default_registry
+from bsm_core.plugins.registry import Named, default_registry
 from bsm_core.preprocess.steps import TextStep
 from bsm_core.testing.checks import Check, ConformanceError, Report, Subject
 from bsm_core.testing.plugin_checks import PluginSubject
 from bsm_core.testing.step_checks import StepSubject
+from bsm_core.testing.toys import component as toy_component
+
+if TYPE_CHECKING:
+    from bsm_core.testing.model_checks import ModelSubject
 
 OnFail = Literal["raise"] | None
 
@@ -21,24 +26,24 @@ def check_text_step(step: type[TextStep] | str, *, on_fail: OnFail = "raise") ->
 
     Args:
         step: The class, or its registered name.
-        on_fail: ``"raise"``, or None to get the report whatever it says.
+        on_fail: ``"raise"`` to raise an error where a MUST does not hold, or None to return the report in any case.
 
     Raises:
-        ConformanceError: Something that MUST hold does not; its text is the report.
+        ConformanceError: A MUST does not hold; the text of the error is the report.
     """
-    return _reported([_step(step)], on_fail)
+    return _reported([_subject("step", step)], on_fail)
 
 
 def check_model_class(model_class: type[Any] | str, *, on_fail: OnFail = "raise") -> Report:
     """Check one model class; arguments and errors are those of :func:`check_text_step`."""
-    return _reported([_model_class(model_class)], on_fail)
+    return _reported([_subject("model_class", model_class)], on_fail)
 
 
 def check_plugin(distribution: str, *, on_fail: OnFail = "raise") -> Report:
-    """Check an installed distribution, and every step and model class that it provides.
+    """Check an installed distribution, and every text step and model class that it names or registers in code.
 
     Args:
-        distribution: Its name, ``"acme-shout"``.
+        distribution: Name of the distribution, ``"acme-shout"``.
         on_fail: As in :func:`check_text_step`.
 
     Raises:
@@ -49,10 +54,10 @@ def check_plugin(distribution: str, *, on_fail: OnFail = "raise") -> Report:
 
 
 def parametrize_with_checks(*subjects: str | type[Any]) -> Callable[..., Any]:
-    """A pytest decorator: the test is run once a check, which it gets as ``check`` and calls.
+    """Return a pytest decorator that runs a test once for each check; the test calls its argument ``check``.
 
-    A check that fails is a failed test, which says how to repair the plugin. A SHOULD that fails is an expected
-    failure, and what cannot be looked at here a skipped test; both give their reasons.
+    A failed MUST is a failed test whose message says how to repair the plugin. A failed SHOULD is an expected failure,
+    and a check that cannot run is a skipped test; both give the reason.
 
     Args:
         subjects: Names of installed distributions, classes of text steps, and model classes.
@@ -95,7 +100,7 @@ def _subjects(names: Iterable[str | type[Any]]) -> Iterator[Subject]:
         if isinstance(name, str):
             yield from _plugin(name)
         else:
-            yield _step(name) if issubclass(name, TextStep) else _model_class(name)
+            yield _subject("step" if issubclass(name, TextStep) else "model_class", name)
 
 
 def _plugin(distribution: str) -> Iterator[Subject]:
@@ -111,48 +116,30 @@ def _plugin(distribution: str) -> Iterator[Subject]:
             f"no plugin {distribution!r} is installed",
             fix=f"did you mean {near!r}?" if near else "install it, with pip install -e for example",
         )
-    yield PluginSubject(distribution)
-    for component in registry.components:
-        if canonical(component.provider.distribution) == canonical(distribution) and component.alias_of is None:
-            if component.kind == "step":
-                yield StepSubject(_loader(registry, component), f"step {component.name}")
-            elif component.kind == "model_class":
-                yield _model_subject(_loader(registry, component), f"model_class {component.name}")
+    plugin = PluginSubject(distribution)
+    yield plugin
+    for component in (*plugin.components, *plugin.in_code):
+        if component.kind in ("step", "model_class") and component.alias_of is None:
+            yield _registered(component)
 
 
-def _step(step: type[TextStep] | str) -> Subject:
-    if isinstance(step, str):
-        load = _resolver("step", step)
-        load()  # what cannot be loaded is an error here, and not a report of what was skipped
-        return StepSubject(load, f"step {step}")
-    return StepSubject(lambda: step, f"step {step.__name__}")
+def _subject(kind: Named, subject: type[Any] | str) -> Subject:
+    if isinstance(subject, str):
+        found = _registered(default_registry().resolve(kind, subject))
+        _ = found.cls  # a class that cannot be loaded is an error here, not a report of skipped checks
+        return found
+    return _of(toy_component(kind, subject.__name__, subject), lambda _: subject)
 
 
-def _model_class(model_class: type[Any] | str) -> Subject:
-    if isinstance(model_class, str):
-        load = _resolver("model_class", model_class)
-        load()
-        return _model_subject(load, f"model_class {model_class}")
-    return _model_subject(lambda: model_class, f"model_class {model_class.__name__}")
+def _registered(component: Component) -> StepSubject | ModelSubject:
+    return _of(component, partial(default_registry().load, component))
 
 
-def _model_subject(load: Callable[[], type[Any]], label: str) -> Subject:
-    from bsm_core.testing.model_checks import ModelSubject  # which imports torch
+def _of(component: Component, load: Callable[[type[Any]], type[Any]]) -> StepSubject | ModelSubject:
+    """Return the subject of a component; ``load`` returns the class, which must be a subclass of its argument."""
+    if component.kind == "step":
+        return StepSubject(partial(load, TextStep), component)
+    from bsm_core.models.base import ModelBase
+    from bsm_core.testing.model_checks import ModelSubject  # imports torch
 
-    return ModelSubject(load, label)
-
-
-def _resolver(kind: Named, name: str) -> Callable[[], type[Any]]:
-    registry = default_registry()
-    return _loader(registry, registry.resolve(kind, name))
-
-
-def _loader(registry: Registry, component: Component) -> Callable[[], type[Any]]:
-    def load() -> type[Any]:
-        if component.kind == "step":
-            return registry.load(component, TextStep)
-        from bsm_core.models.base import ModelBase
-
-        return registry.load(component, ModelBase)
-
-    return load
+    return ModelSubject(partial(load, ModelBase), component)

@@ -1,115 +1,133 @@
-"""A second process, started once, with another hash seed: what is true here must be true there."""
+"""Function calls in other processes: one shared process, a fresh process, or a spawned worker."""
 
 from __future__ import annotations
 
 import atexit
 import importlib
+import multiprocessing
 import os
 import pickle
-import selectors
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from multiprocessing.connection import Connection
+from typing import Any
 
 HASH_SEED = "20261125"
+"""``PYTHONHASHSEED`` of the other processes. It differs from this process's, so that the order of sets differs."""
 SECONDS = 120.0
-"""How long an answer may take."""
+"""Seconds that an answer may take."""
 _lock = threading.Lock()
-_process: subprocess.Popen[bytes] | None = None
+_shared: _Process | None = None
 
 
 class ElsewhereError(Exception):
-    """What was asked of the other process failed there."""
+    """A call failed in the other process; the text says how."""
 
 
-def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of a module in the other process.
+def elsewhere(function: Callable[..., Any], *arguments: Any, fresh: bool = False) -> Any:
+    """Call a function in another process.
 
     Args:
-        function: It is found there by its name.
-        arguments: They travel as pickles, and so does the result.
+        function: A function of a module that the other process can import.
+        arguments: Arguments that pickle can transfer; the same holds for the result.
+        fresh: Whether to start a process for this call alone. The other calls share one process.
 
     Raises:
-        ElsewhereError: The function raised, or what it needs is not to be had there; it says what was raised.
+        ElsewhereError: The function raised, the process ended, or something could not be transferred.
     """
+    global _shared
     with _lock:
-        process = _other()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        # Twice pickled, so that what cannot be unpickled there is an error and no broken pipe.
-        request = pickle.dumps((function.__module__, function.__qualname__, pickle.dumps(arguments)))
-        _send(process.stdin, pickle.dumps((sys.path, request)))
-        if not _answers(process.stdout):
-            process.kill()
-            process.wait()
-            raise ElsewhereError(f"no answer in {SECONDS:g} s")
+        if fresh:
+            process = _Process()
+            try:
+                return process.call(function, arguments)
+            finally:
+                process.end()
+        if _shared is None or _shared.ended():
+            _shared = _Process()
+        return _shared.call(function, arguments)
+
+
+def in_a_worker(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a daemonic worker that this process spawns, as a data loader does; see :func:`elsewhere`."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    worker = context.Process(target=_answer, args=(theirs, pickle.dumps((function, arguments))), daemon=True)
+    worker.start()
+    theirs.close()
+    try:
+        return _receive(ours)
+    except EOFError:
+        worker.join()
+        raise ElsewhereError(f"the worker ended with status {worker.exitcode}") from None
+    finally:
+        worker.kill()  # the function may have left a thread running
+        worker.join()
+
+
+class _Process:
+    """A Python process that answers calls, with this process's ``sys.path``."""
+
+    def __init__(self) -> None:
+        self._connection, theirs = multiprocessing.Pipe()
+        path = os.pathsep.join(filter(None, sys.path))
+        code = f"from bsm_core.testing.elsewhere import serve; serve({theirs.fileno()})"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": HASH_SEED, "PYTHONPATH": path},
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        atexit.register(self.end)
+
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         try:
-            failed, answer = pickle.loads(_receive(process.stdout))
-        except EOFError:
-            process.wait()
-            raise ElsewhereError(f"the other process ended with status {process.returncode}") from None
-    if failed:
-        raise ElsewhereError(answer)
-    return pickle.loads(answer)
+            self._connection.send((sys.path, pickle.dumps((function, arguments))))
+            return _receive(self._connection)
+        except (EOFError, ConnectionError):
+            raise ElsewhereError(f"the other process ended with status {self._process.wait()}") from None
+        except TimeoutError as error:
+            self.end()
+            raise ElsewhereError(str(error)) from None
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
 
 
-def _answers(stream: BinaryIO | Any) -> bool:
-    """Whether an answer, or the end of the process, comes in time."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        return bool(selector.select(SECONDS))
-
-
-def serve() -> None:
-    """The other process: answer until nobody asks."""
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a plugin prints is no answer
+def serve(descriptor: int) -> None:
+    """Answer the calls that arrive at a file descriptor until the other side closes it."""
+    connection = Connection(descriptor)
+    os.dup2(2, 1)  # text that a plugin prints must not reach standard output, which may be JSON
     while True:
         try:
-            path, request = pickle.loads(_receive(requests))
+            path, request = connection.recv()
         except EOFError:
-            os._exit(0)  # also where a plugin has left a thread behind
+            os._exit(0)  # a plugin may have left a thread running
         sys.path[:] = path
         importlib.invalidate_caches()
-        _send(answers, pickle.dumps(_answer(request)))
+        _answer(connection, request)
 
 
-def _answer(request: bytes) -> tuple[bool, Any]:
+def _answer(connection: Connection, request: bytes) -> None:
     try:
-        module, name, arguments = pickle.loads(request)
-        function = getattr(importlib.import_module(module), name)
-        return False, pickle.dumps(function(*pickle.loads(arguments)))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is the answer
-        return True, f"{type(error).__name__}: {error}"
+        function, arguments = pickle.loads(request)
+        answer = True, pickle.dumps(function(*arguments))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - every error is the answer
+        answer = False, f"{type(error).__name__}: {error}".encode(errors="replace")
+    connection.send(answer)
 
 
-def _other() -> subprocess.Popen[bytes]:
-    global _process
-    if _process is None or _process.poll() is not None:
-        environment = {**os.environ, "PYTHONHASHSEED": HASH_SEED, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        code = "from bsm_core.testing.elsewhere import serve; serve()"
-        command = [sys.executable, "-c", code]
-        _process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        atexit.register(_end, _process)
-    return _process
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.stdin:
-        process.stdin.close()
-    process.wait()
-
-
-def _send(stream: BinaryIO | Any, content: bytes) -> None:
-    stream.write(len(content).to_bytes(8, "big") + content)
-    stream.flush()
-
-
-def _receive(stream: BinaryIO | Any) -> bytes:
-    size = stream.read(8)
-    if len(size) < 8:
-        raise EOFError
-    content: bytes = stream.read(int.from_bytes(size, "big"))
-    return content
+def _receive(connection: Connection) -> Any:
+    if not connection.poll(SECONDS):
+        raise TimeoutError(f"no answer in {SECONDS:g} s")
+    succeeded, answer = connection.recv()
+    if not succeeded:
+        raise ElsewhereError(answer.decode())
+    return pickle.loads(answer)

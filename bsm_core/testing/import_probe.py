@@ -1,8 +1,9 @@
-"""``python -m bsm_core.testing.import_probe NAME``: import a plugin in this fresh process, and say what it did.
+"""Import of a plugin in a fresh process, and a record of its side effects.
 
-Its modules are imported twice. The first time brings in what they need, and counts for what is printed, opened and
-started. Then its own modules are forgotten, and the second import, with nothing left to bring in, is what shows whether
-the plugin itself changes random state, warning filters or the environment.
+The plugin's modules are imported twice. The first import also imports the plugin's dependencies; output, sockets,
+processes and threads are recorded. Then the plugin's own modules are removed from ``sys.modules`` and imported again.
+The second import runs only the plugin's own code, so a change of random state, warning filters or the environment, or a
+call that initializes CUDA, comes from the plugin itself.
 """
 
 from __future__ import annotations
@@ -10,23 +11,26 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import json
+import multiprocessing
 import os
 import random
 import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bsm_core.errors import BSMError
+from bsm_core.errors import BSMError, HookFailedError
 from bsm_core.plugins.discovery import Component, canonical
+from bsm_core.plugins.hook_calls import implementations
 from bsm_core.plugins.hookspecs import Removed
+from bsm_core.plugins.in_code import InCode
 from bsm_core.plugins.listing import listing
 from bsm_core.plugins.loading import load_object
 from bsm_core.plugins.registry import Registry
+from bsm_core.testing.audit import audited
 
 _EVENTS = {
     "socket.__new__": "sockets",
@@ -44,139 +48,108 @@ _ACCELERATORS = {
 }
 
 
-class Probe:
-    """What was seen, by kind of thing.
+def side_effects(distribution: str) -> dict[str, list[str]]:
+    """Import a plugin in this process, which must be a fresh one, and return its side effects by kind."""
+    probe = _Probe(distribution)
+    environment, folder = dict(os.environ), Path.cwd()
+    probe.first_import()
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for name in probe.own_modules():
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    probe.second_import()
+    return probe.seen
 
-    Args:
-        distribution: The plugin's name.
-    """
+
+class _Probe:
+    """Record of the side effects of one plugin."""
 
     def __init__(self, distribution: str) -> None:
         names = ("imported_by_listing", "load", "load_again", "hooks", "printed", "sockets", "cuda", "random")
         self.seen: dict[str, list[str]] = {name: [] for name in (*names, "warnings", "environment", "started")}
-        self.watching = False
-        self.registry = Registry.discover()
-        listing(self.registry)
-        own = [c for c in self.registry.components if canonical(c.provider.distribution) == canonical(distribution)]
+        everything = Registry.discover()
+        listing(everything)
+        own = [c for c in everything.components if canonical(c.provider.distribution) == canonical(distribution)]
+        self.registry = Registry(own)
         self.components = [c for c in own if c.alias_of is None]
         self.modules = list(dict.fromkeys(c.target.partition(":")[0] for c in self.components))
-        self.tops = {module.partition(".")[0] for module in self.modules}
+        self.packages = {module.partition(".")[0] for module in self.modules}
         self.seen["imported_by_listing"] += sorted({*self.own_modules(), *({"torch"} & set(sys.modules))})
 
     def own_modules(self) -> list[str]:
-        """The plugin's modules that are imported."""
-        return [name for name in sys.modules if name.partition(".")[0] in self.tops]
+        """Return the names of the plugin's modules that are imported."""
+        return [name for name in sys.modules if name.partition(".")[0] in self.packages]
 
-    def run(self) -> None:
-        """Import the plugin twice, and look."""
-        sys.addaudithook(self.audit)
-        environment, folder = dict(os.environ), Path.cwd()
-        self.first()
-        os.environ.clear()
-        os.environ.update(environment)
-        os.chdir(folder)
-        for name in self.own_modules():
-            del sys.modules[name]
-        importlib.invalidate_caches()
-        self.second()
-
-    def first(self) -> None:
-        """Everything that it names is imported, and then looked at."""
-        with self.observed():
+    def first_import(self) -> None:
+        """Import all modules of the plugin and register its components in code, then check every component."""
+        with self.recorded():
             for module in self.modules:
-                with contextlib.suppress(Exception, SystemExit):  # load says what it was
+                with contextlib.suppress(Exception, SystemExit):  # check_component records the error
                     importlib.import_module(module)
-        for component in self.components:
-            if self.load(component) is not None and component.kind in ("guard", "observer"):
-                self.check_hooks(component)
+            registered = list(self.registry.in_code.classes)
+        for component in (*self.components, *registered):
+            self.check_component(component)
+        self.seen["load"] += _failed_registrations(self.registry.in_code)
 
-    def load(self, component: Component) -> Any:
-        """What a component names, which must be what it should be; None where it is not."""
+    def check_component(self, component: Component) -> None:
+        """Record an error where a component cannot be imported, is not an object of its kind, or has invalid hooks."""
         try:
             if component.kind == "step":
                 from bsm_core.preprocess.steps import TextStep
 
-                return self.registry.load(component, TextStep)
-            if component.kind == "model_class":
+                self.registry.load(component, TextStep)
+            elif component.kind == "model_class":
                 from bsm_core.models.base import ModelBase
 
-                return self.registry.load(component, ModelBase)
-            found = load_object(component)
+                self.registry.load(component, ModelBase)
+            elif component.kind == "removed":
+                if not isinstance(found := load_object(component), Removed):
+                    kind = type(found).__name__
+                    self.seen["load"].append(f"{component.target} is a {kind}, not a bsm_core.Removed")
+            else:
+                implementations(component)
+        except HookFailedError as error:
+            self.seen["hooks"].append(error.one_line())
         except BSMError as error:
             self.seen["load"].append(error.one_line())
-            return None
-        if component.kind == "removed" and not isinstance(found, Removed):
-            self.seen["load"].append(f"{component.target} is a {type(found).__name__}, not a bsm_core.Removed")
-        return found
 
-    def check_hooks(self, component: Component) -> None:
-        """Its hooks must be those that there are."""
-        from bsm_core.plugins.hooks import manager_of
-
-        try:
-            manager_of(component)
-        except BSMError as error:
-            self.seen["hooks"].append(error.one_line())
-
-    def second(self) -> None:
-        """Only what the modules themselves do is left to be seen."""
-        unsettle()
-        before = self.state()
-        with self.observed(), self.cuda_watched():
+    def second_import(self) -> None:
+        """Import the plugin's own modules again, and compare the state of the process before and after."""
+        _set_unusual_state()
+        before = _state()
+        with self.recorded(), self.cuda_recorded():
             for module in self.modules:
                 try:
                     importlib.import_module(module)
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is what was asked
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise any error
                     self.seen["load_again"].append(f"{module}: {type(error).__name__}: {error}")
-        for what, value in self.state().items():
-            kind = what.partition(" ")[0]
+            self.seen["load_again"] += _failed_registrations(InCode(self.registry.in_code.plugins))
+        for what, value in _state().items():
+            kind, _, subject = what.partition(" ")
             if value != before[what]:
-                self.seen[kind].append(_difference(what.partition(" ")[2], before[what], value))
-
-    def state(self) -> dict[str, Any]:
-        """What an import must leave alone, as far as the libraries that it is about are there."""
-        state: dict[str, Any] = {
-            "random the state of random": random.getstate(),
-            "warnings warnings.filters": list(warnings.filters),
-            "environment os.environ": dict(os.environ),
-            "environment the working folder": str(Path.cwd()),
-        }
-        if "numpy" in sys.modules:
-            import numpy as np
-
-            state["random the state of numpy.random"] = str(np.random.get_state())
-        if "torch" in sys.modules:
-            import torch
-
-            state["random the state of torch"] = torch.get_rng_state().tolist()
-        return state
+                self.seen[kind].append(_difference(subject, before[what], value))
 
     @contextlib.contextmanager
-    def observed(self) -> Iterator[None]:
-        """What is printed, opened and started meanwhile is noted."""
+    def recorded(self) -> Iterator[None]:
+        """Record output, sockets, processes and threads inside the context."""
         threads = set(threading.enumerate())
-        self.watching = True
-        try:
-            with _printed() as printed:
-                yield
-        finally:
-            self.watching = False
+        with audited(self.note), _printed() as printed:
+            yield
         if printed:
             self.seen["printed"].append(" ".join(printed)[:200])
         self.seen["started"] += [f"thread {thread.name}" for thread in set(threading.enumerate()) - threads]
-        if "multiprocessing" in sys.modules:
-            import multiprocessing
+        self.seen["started"] += [f"process {child.name}" for child in multiprocessing.active_children()]
 
-            self.seen["started"] += [f"process {child.name}" for child in multiprocessing.active_children()]
-
-    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Note an event of the interpreter."""
-        if self.watching and event in _EVENTS:
+    def note(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Record an audit event."""
+        if event in _EVENTS:
             self.seen[_EVENTS[event]].append(f"{event}{ascii(arguments)[:100]}")
 
     @contextlib.contextmanager
-    def cuda_watched(self) -> Iterator[None]:
-        """Calls that lead to an accelerator are noted; only the plugin itself is left to make them."""
+    def cuda_recorded(self) -> Iterator[None]:
+        """Record calls that initialize an accelerator or ask for one."""
         real = [
             (name, module, function, getattr(module, function))
             for name, functions in _ACCELERATORS.items()
@@ -185,43 +158,48 @@ class Probe:
             if hasattr(module, function)
         ]
         for name, module, function, called in real:
-            setattr(module, function, self.noting(f"{name}.{function}", called))
+            setattr(module, function, self.recording(f"{name}.{function}", called))
         try:
             yield
         finally:
             for _, module, function, called in real:
                 setattr(module, function, called)
 
-    def noting(self, name: str, function: Any) -> Any:
-        """The function, and a note of each call."""
+    def recording(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that records its call."""
 
-        def noted(*args: Any, **kwargs: Any) -> Any:
+        def recorded(*args: Any, **kwargs: Any) -> Any:
             self.seen["cuda"].append(f"{name}()")
             return function(*args, **kwargs)
 
-        return noted
+        return recorded
 
 
-@contextlib.contextmanager
-def _printed() -> Iterator[list[str]]:
-    """The words that are printed meanwhile, by Python or below it."""
-    words: list[str] = []
-    text, kept = io.StringIO(), [os.dup(1), os.dup(2)]
-    with tempfile.TemporaryFile() as below:
-        try:
-            os.dup2(below.fileno(), 1)
-            os.dup2(below.fileno(), 2)
-            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-                yield words
-        finally:
-            os.dup2(kept[0], 1)
-            os.dup2(kept[1], 2)
-            below.seek(0)
-            words += (text.getvalue() + below.read().decode(errors="replace")).split()
+def _failed_registrations(in_code: InCode) -> list[str]:
+    return [error.one_line() for error in in_code.errors.values() if not isinstance(error, HookFailedError)]
 
 
-def unsettle() -> None:
-    """Bring what the first import may have set already into a state in which nobody would leave it."""
+def _state() -> dict[str, Any]:
+    """Return the state that an import must not change, by kind and subject, for the libraries that are imported."""
+    state: dict[str, Any] = {
+        "random the state of random": random.getstate(),
+        "warnings warnings.filters": list(warnings.filters),
+        "environment os.environ": dict(os.environ),
+        "environment the working folder": str(Path.cwd()),
+    }
+    if "numpy" in sys.modules:
+        import numpy as np
+
+        state["random the state of numpy.random"] = str(np.random.get_state())
+    if "torch" in sys.modules:
+        import torch
+
+        state["random the state of torch"] = torch.get_rng_state().tolist()
+    return state
+
+
+def _set_unusual_state() -> None:
+    """Set a state that no plugin would choose, so that a plugin that sets its own state changes it in any case."""
     warnings.filters[:] = []  # type: ignore[index]
     random.seed(_SEED)
     if "numpy" in sys.modules:
@@ -234,21 +212,26 @@ def unsettle() -> None:
         torch.manual_seed(_SEED)
 
 
+@contextlib.contextmanager
+def _printed() -> Iterator[list[str]]:
+    """Yield a list that holds, after the context, the words that Python or a C library printed in it."""
+    words: list[str] = []
+    text, kept = io.StringIO(), [os.dup(1), os.dup(2)]
+    with tempfile.TemporaryFile() as output:
+        try:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+                yield words
+        finally:
+            os.dup2(kept[0], 1)
+            os.dup2(kept[1], 2)
+            output.seek(0)
+            words += (text.getvalue() + output.read().decode(errors="replace")).split()
+
+
 def _difference(what: str, before: Any, after: Any) -> str:
     if isinstance(before, dict):
         changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         return f"{what} changed: {', '.join(changed)}"
     return f"{what} changed"
-
-
-def main() -> None:
-    """Print what was seen, as JSON, on the last line."""
-    output = os.fdopen(os.dup(1), "w")
-    probe = Probe(sys.argv[1])
-    probe.run()
-    print("\n" + json.dumps(probe.seen), file=output, flush=True)
-    os._exit(0)  # whatever it has started must not keep this process
-
-
-if __name__ == "__main__":
-    main()

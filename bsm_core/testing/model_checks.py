@@ -1,19 +1,17 @@
-"""What a model class must do."""
+"""Checks of a model class."""
 
 from __future__ import annotations
 
-import importlib
-import json
-import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from torch import Tensor, nn
@@ -23,18 +21,97 @@ from bsm_core.errors import ConfigError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch, TextBatch
 from bsm_core.models.model_config import ModelConfig
+from bsm_core.plugins.discovery import Component
 from bsm_core.predictor import Predictor
-from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError
+from bsm_core.testing.checks import Check, CheckFailedError, Checks, CheckSkippedError, ClassSubject, Result
 from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
-from bsm_core.testing.model_subject import TOLERANCE, predict, same
-from bsm_core.testing.model_subject import ModelSubject as ModelSubject
-from bsm_core.testing.toys import ROWS, isolated_registry, toy_artifact
+from bsm_core.testing.model_probes import Exportable, opened, opened_by_first, weights_made
+from bsm_core.testing.toys import CONFIG, ROWS, VOCABULARY, toy_artifact, toy_registry
 
 CHECKS = Checks()
-ModelSubject.checks = CHECKS
+TOLERANCE = 1e-6
+"""Largest allowed difference of a probability where only the other rows of the batch differ."""
 BF16_TOLERANCE = 0.1
+"""Largest allowed difference of a probability in bfloat16."""
+_TEXTS = ("text_name", "primary_text_name", "secondary_text_name")
 _BAD_VALUES: tuple[Any, ...] = ("\0", -1, {"?": 1}, [None])
 _MOST_STEPS = 400
+
+
+class ModelSubject(ClassSubject[ModelBase]):
+    """A model class, built from the kit's config and its own :attr:`~bsm_core.ModelBase.example_config`."""
+
+    checks = CHECKS
+
+    def _run(self, check: Check) -> Result:
+        with isolate_rng():  # checks seed the global generators, and models draw from them
+            return super()._run(check)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Config that the model is built from."""
+        return {**CONFIG, "num_classes": 3, "run_scheduler": False, **self.cls.example_config}
+
+    def build(self, **config: Any) -> ModelBase:
+        """Return the model in evaluation mode, with the same weights every time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.cls.from_config({**self.config, **config}).eval()
+
+    def vivid(self) -> ModelBase:
+        """Return the model with weights so large that the probabilities of rows differ clearly."""
+        model = self.build()
+        generator = torch.Generator().manual_seed(0)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.4, generator=generator)
+        return model
+
+    def batch(self, rows: Sequence[int], *, length: int | None = None, empty: Sequence[int] = ()) -> Batch:
+        """Return a batch of some of eight rows.
+
+        Args:
+            rows: Numbers of the rows, 0 to 7.
+            length: Number of tokens of every chunk; None for lengths that differ.
+            empty: Rows without chunks.
+        """
+        texts, config = {}, self.config
+        for seed, column in enumerate(dict.fromkeys(config[key] for key in _TEXTS if config.get(key))):
+            chunks = self._chunks(seed, length)
+            texts[column] = TextBatch.from_rows([[] if row in empty else chunks[row] for row in rows])
+        values = torch.randn(8, len(config["tab_field_list"]), generator=torch.Generator().manual_seed(2))
+        return Batch(len(rows), texts, values[list(rows)], torch.tensor(rows) % self.classes)
+
+    @cached_property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.build().config.num_classes
+
+    def _chunks(self, seed: int, length: int | None) -> list[list[list[int]]]:
+        """Return eight rows of 1 to 3 chunks of 1 to 16 tokens, or fewer where ``max_sen_len`` is smaller."""
+        generator, most = torch.Generator().manual_seed(seed), min(16, self.config["max_sen_len"])
+        tokens = min(VOCABULARY, self.config["vocab_size"], self.config["embedding_shape"][0])
+
+        def below(high: int) -> int:
+            return int(torch.randint(high, (1,), generator=generator))
+
+        def chunk() -> list[int]:
+            return [1 + below(tokens - 1) for _ in range(min(length, most) if length else 1 + below(most))]
+
+        return [[chunk() for _ in range(1 + below(3))] for _ in range(8)]
+
+
+def predict(model: ModelBase, batch: Batch) -> Tensor:
+    """Return the model's probabilities, float64 ``[rows, classes]``."""
+    with torch.inference_mode():
+        return model.predict_step(batch)
+
+
+def same(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
+    """Fail the check where probabilities differ by more than the tolerance."""
+    off = float((got - expected).abs().max())
+    if not off <= tolerance:
+        raise CheckFailedError(f"probabilities differ by {off:.3g} (tolerance {tolerance:g})")
 
 
 @CHECKS.add(
@@ -43,18 +120,18 @@ _MOST_STEPS = 400
     gate=True,
 )
 def is_built_from_config(subject: ModelSubject) -> None:
-    """The model is built from a config alone, and from one seed of torch twice the same."""
+    """The model is built from a config alone, and twice the same from one seed of torch."""
     first, second = subject.build(), subject.build()
     if not isinstance(first, ModelBase):
-        raise CheckFailedError(f"from_config gives a {type(first).__name__}")
+        raise CheckFailedError(f"from_config returns a {type(first).__name__}")
     one, other = first.state_dict(), second.state_dict()
     if one.keys() != other.keys() or not all(torch.equal(value, other[key]) for key, value in one.items()):
         raise CheckFailedError("two models of one config and seed differ")
 
 
-@CHECKS.add("annotate the keys of Config so that a wrong value is refused there: PositiveInt, Literal, a validator")
+@CHECKS.add("annotate the keys of Config so that it refuses a wrong value: PositiveInt, Literal, a validator")
 def refuses_a_bad_config_before_weights(subject: ModelSubject) -> None:
-    """A missing or wrong config key is a ConfigError that names the key, before any weight is made."""
+    """A missing or wrong config key raises a ConfigError that names the key, before any weight is made."""
     own = {k: f for k, f in subject.cls.Config.model_fields.items() if k not in ModelConfig.model_fields}
     cases = [
         (key, "missing", _without(subject.config, key, field)) for key, field in own.items() if field.is_required()
@@ -62,13 +139,13 @@ def refuses_a_bad_config_before_weights(subject: ModelSubject) -> None:
     cases += [(key, repr(bad), {**subject.config, key: bad}) for key in own for bad in _BAD_VALUES]
     cases += [("num_classes", "0", {**subject.config, "num_classes": 0, "is_binary": False})]
     for key, what, config in cases:
-        with _weights_made() as made:
+        with weights_made() as made:
             try:
                 subject.cls.from_config(config)
             except ConfigError as error:
                 problem = "" if key in str(error) else f"the error does not name it: {error.one_line()}"
-                problem = problem or (f"it is refused when {len(made)} weight(s) are made" if made else "")
-            except Exception as error:  # noqa: BLE001 - a stranger's class may fail in any way
+                problem = problem or (f"it is refused after {len(made)} weight(s) were made" if made else "")
+            except Exception as error:  # noqa: BLE001 - a plugin may raise any error
                 problem = f"{type(error).__name__}: {error}"
             else:
                 problem = "it is accepted" if what in ("missing", "0") else ""
@@ -77,198 +154,128 @@ def refuses_a_bad_config_before_weights(subject: ModelSubject) -> None:
 
 
 def _without(config: Mapping[str, Any], key: str, field: FieldInfo) -> dict[str, Any]:
-    """The config less a key, by all its names."""
+    """Return the config without a key and its aliases."""
     alias = field.validation_alias
     names = {key, *(alias.choices if isinstance(alias, AliasChoices) else [alias])}
     return {name: value for name, value in config.items() if name not in names}
 
 
-@contextmanager
-def _weights_made() -> Iterator[list[str]]:
-    """The parameters that are made meanwhile; on the meta device they have no numbers, and do not count."""
-    made: list[str] = []
-
-    def note(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
-        if parameter is not None and parameter.device.type != "meta":
-            made.append(f"{type(module).__name__}.{name}")
-
-    handle = nn.modules.module.register_module_parameter_registration_hook(note)
-    try:
-        yield made
-    finally:
-        handle.remove()
-
-
-@CHECKS.add(
-    "build the model from its config alone; what it needs from files belongs into the artifact's config or weights"
-)
+@CHECKS.add("build the model from its config alone; store other data in the artifact's config or weights")
 def needs_neither_files_nor_network(subject: ModelSubject) -> None:
     """Building the model opens neither files nor sockets."""
     events = opened(subject.cls, subject.config)
-    if not events and subject.name:  # where it is built for the first time: nothing has been read and kept
-        events = elsewhere(opened_by_first, *subject.name, subject.config)
+    if not events and subject.importable:  # in a new process nothing was read and cached before
+        events = elsewhere(opened_by_first, subject.component, subject.config)
     if events:
         raise CheckFailedError("; ".join(list(dict.fromkeys(events))[:5]))
 
 
-def opened(cls: type[ModelBase], config: Mapping[str, Any]) -> list[str]:
-    """What building a model opens, less what is imported."""
-    events: list[str] = []
-    _watch(events)
-    try:
-        cls.from_config(config)
-    finally:
-        _watch(None)
-    return events
-
-
-def opened_by_first(module: str, name: str, config: Mapping[str, Any]) -> list[str]:
-    """The same of the first model in this process."""
-    return opened(getattr(importlib.import_module(module), name), config)
-
-
-_listener: list[str] | None = None
-_hooked = False
-
-
-def _watch(events: list[str] | None) -> None:
-    """Note the interpreter's events in a list, or no longer; an audit hook cannot be taken away again."""
-    global _listener, _hooked
-    if not _hooked:
-        sys.addaudithook(_audit)
-        _hooked = True
-    _listener = events
-
-
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if _listener is None or event not in ("open", "socket.__new__", "socket.connect", "socket.getaddrinfo"):
-        return
-    if event != "open" or not _is_import(str(arguments[0])):
-        _listener.append(f"{event} {ascii(arguments[0])[:80]}")
-
-
-def _is_import(path: str) -> bool:
-    """Whether a file is opened by an import, or in search of what is installed."""
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-        if "importlib" in frame.f_code.co_filename:
-            return True
-    return path.endswith((".py", ".pyc", ".so"))
-
-
-@CHECKS.add("give [rows, num_classes] for one row too: squeeze() takes away more than it should")
+@CHECKS.add("return [rows, num_classes] for one row as well: squeeze() removes the dimension of a single row")
 def takes_any_number_of_rows(subject: ModelSubject) -> None:
-    """Batches of one, of two and of seven rows give probabilities ``[rows, num_classes]``."""
+    """Batches of one, two and seven rows return probabilities ``[rows, num_classes]``."""
     model = subject.build()
     for rows in (1, 2, 7):
         shape = tuple(predict(model, subject.batch(range(rows))).shape)
         if shape != (rows, subject.classes):
-            raise CheckFailedError(f"{rows} row(s) give {shape}, not {(rows, subject.classes)}")
+            raise CheckFailedError(f"{rows} row(s) return {shape}, not {(rows, subject.classes)}")
 
 
-@CHECKS.add("give logits from forward, and leave predict_step, which makes probabilities of them, to the base class")
+@CHECKS.add("return logits from forward, and do not override predict_step, which turns them into probabilities")
 def gives_probabilities(subject: ModelSubject) -> None:
     """Probabilities are finite, between 0 and 1, and sum to one."""
     got = predict(subject.vivid(), subject.batch(range(8)))
     if not bool(got.isfinite().all()):
-        raise CheckFailedError("some are not finite")
+        raise CheckFailedError("some probabilities are not finite")
     if float(got.min()) < 0 or float((got.sum(dim=1) - 1).abs().max()) > TOLERANCE:
         raise CheckFailedError(
             f"they range from {float(got.min()):.3g} to {float(got.max()):.3g}, and sum to {float(got[0].sum()):.6g}"
         )
 
 
-@CHECKS.add("do not use a row's position")
+@CHECKS.add("do not use the position of a row in the batch")
 def does_not_depend_on_row_order(subject: ModelSubject) -> None:
-    """A row has the same probabilities wherever it stands in the batch."""
+    """A row has the same probabilities at every position of the batch."""
     model, order = subject.vivid(), [1, 0, 3, 2, 5, 4, 7, 6]
     same(predict(model, subject.batch(order, length=7)), predict(model, subject.batch(range(8), length=7))[order])
 
 
-@CHECKS.add("compute nothing over rows: no mean of the batch, no batch norm that learns while it predicts")
+@CHECKS.add("compute nothing over rows: no mean of the batch, no batch normalization in training mode")
 def does_not_depend_on_the_batch(subject: ModelSubject) -> None:
     """A row has the same probabilities whatever other rows are in its batch."""
     model = subject.vivid()
-    parts = [predict(model, subject.batch(rows, length=7)) for rows in (range(4), range(4, 8))]
-    same(torch.cat(parts), predict(model, subject.batch(range(8), length=7)))
+    halves = [predict(model, subject.batch(rows, length=7)) for rows in (range(4), range(4, 8))]
+    same(torch.cat(halves), predict(model, subject.batch(range(8), length=7)))
 
 
-@CHECKS.add("use the attention mask wherever tokens are summed, averaged or attended to; or pad to a fixed `length`")
+@CHECKS.add("use the attention mask in every sum, mean and attention over tokens; or pad to a fixed `length`")
 def does_not_depend_on_padding(subject: ModelSubject) -> None:
-    """A row has the same probabilities however far its chunks are padded, and however many are encoded at once."""
+    """A row has the same probabilities for every padding of its chunks and every size of a micro-batch."""
     model, batch = subject.vivid(), subject.batch(range(8))
     model.token_budget.tokens = 1
     singly = predict(model, batch)
     model.token_budget.tokens = 10_000
     same(predict(model, batch), singly)
-    # Each among its like, which pad it no further, in its place.
+    # Each row in a batch of copies of itself, which pads its chunks least, at its own position.
     same(torch.cat([predict(model, subject.batch([row] * 8))[row : row + 1] for row in range(8)]), singly)
 
 
 @CHECKS.add("read batch.labels in training_step alone")
 def predicts_without_labels(subject: ModelSubject) -> None:
-    """Prediction needs no labels, and does not look at them."""
+    """Prediction needs no labels, and does not depend on them."""
     model, batch = subject.vivid(), subject.batch(range(8))
     with_labels = predict(model, batch)
     same(predict(model, Batch(batch.rows, batch.texts, batch.features)), with_labels)
 
 
-@CHECKS.add("expect rows without a chunk: encode_rows gives zeros for them")
+@CHECKS.add("accept rows without a chunk: encode_rows returns zeros for them")
 def takes_rows_without_text(subject: ModelSubject) -> None:
-    """Rows without a chunk are scored, and their neighbours as ever."""
+    """Rows without a chunk are scored, and do not change the probabilities of other rows."""
     model = subject.vivid()
     got = predict(model, subject.batch(range(8), length=7, empty=(0, 2)))
     if not bool(got.isfinite().all()):
-        raise CheckFailedError("a row without a chunk has probabilities that are no numbers")
+        raise CheckFailedError("a row without a chunk has probabilities that are not finite")
     others = [1, 3, 4, 5, 6, 7]
     same(got[others], predict(model, subject.batch(range(8), length=7))[others])
 
 
-@CHECKS.add("keep everything that a prediction depends on in the config, in parameters, or in registered buffers")
+@CHECKS.add("store everything that a prediction depends on in the config, in parameters, or in registered buffers")
 def comes_back_from_an_artifact(subject: ModelSubject) -> None:
-    """Saved as an artifact and loaded in a new process, strictly and as data alone, it scores the same."""
-    if subject.name is None:
-        raise CheckSkippedError(
-            f"{subject.cls.__qualname__} is defined where no other process finds it: put it at the top of a module"
-        )
-    cls = subject.cls
-    model = subject.vivid()
-    with tempfile.TemporaryDirectory() as folder, isolated_registry(model_classes={"toy": cls}):
-        artifact = toy_artifact(
-            Path(folder), model, **{**subject.cls.example_config, "num_classes": subject.classes}, model_class="toy"
-        )
-        predictor = Predictor.load(Artifact.load(artifact))
+    """Saved as an artifact and loaded in another process, from data alone, the model returns the same scores."""
+    subject.require_importable()
+    component, model = subject.component, subject.vivid()
+    with tempfile.TemporaryDirectory() as folder:
+        config = {**subject.cls.example_config, "num_classes": subject.classes}
+        name = f"{component.provider.distribution}/{component.name}"
+        artifact = toy_artifact(Path(folder), model, **config, model_class=name)
+        predictor = Predictor.load(Artifact.load(artifact), registry=toy_registry(component))
         predictor.model = model
         here = predictor.predict(_rows(predictor))
         try:
-            there = elsewhere(scores_of, *subject.name, str(artifact))
+            there = elsewhere(scores_of, component, artifact)
         except ElsewhereError as error:
             raise CheckFailedError(str(error)) from error
     same(torch.tensor(there, dtype=torch.float64), torch.tensor(here.to_numpy()))
 
 
-def scores_of(module: str, name: str, artifact: str) -> list[list[float]]:
-    """The probabilities of some rows by an artifact, in this process."""
-    with isolated_registry(model_classes={"toy": f"{module}:{name}"}):
-        predictor = Predictor.load(Artifact.load(Path(artifact)))
-        frame = predictor.predict(_rows(predictor))
-    scores: list[list[float]] = json.loads(json.dumps(frame.to_numpy().tolist()))
+def scores_of(component: Component, artifact: Path) -> list[list[float]]:
+    """Load an artifact in this process and return the probabilities of some rows."""
+    predictor = Predictor.load(Artifact.load(artifact), registry=toy_registry(component))
+    scores: list[list[float]] = predictor.predict(_rows(predictor)).to_numpy().tolist()
     return scores
 
 
 def _rows(predictor: Predictor) -> pa.Table:
-    """Rows of the columns that an artifact reads."""
+    """Return rows with the columns that an artifact reads."""
     texts = {field.column for field in predictor.preprocessor.config.text_fields}
     columns = predictor.preprocessor.wanted
     return pa.table({name: list(ROWS.get(name, ROWS["text" if name in texts else "a"])) for name in columns})
 
 
-@CHECKS.add("use every parameter; call requires_grad_(False) on those that are there only because artifacts hold them")
+@CHECKS.add("use every parameter; call requires_grad_(False) on parameters that exist only because artifacts have them")
 def trains_every_parameter(subject: ModelSubject) -> None:
-    """Every parameter that asks for a gradient gets one."""
+    """Every parameter with ``requires_grad`` gets a gradient."""
     model, batch = subject.build().train(), subject.batch(range(8))
-    for _ in range(4):  # a class may leave parts out at random while it trains
+    for _ in range(4):  # a class may skip layers at random in training
         _loss(model, batch).backward()  # type: ignore[no-untyped-call]
     learning = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
     if without := [name for name, gradient in learning.items() if gradient is None]:
@@ -277,10 +284,10 @@ def trains_every_parameter(subject: ModelSubject) -> None:
         raise CheckFailedError("all gradients are zero")
 
 
-@CHECKS.add("see that gradients reach the weights, and that forward tells rows apart")
+@CHECKS.add("let gradients reach the weights, and let forward return different logits for different rows")
 def overfits_eight_rows(subject: ModelSubject) -> None:
-    """Trained on eight rows, it predicts their labels."""
-    model, batch = subject.build(), subject.batch(range(8))  # in evaluation mode: dropout would be in the way
+    """Trained on eight rows, the model predicts their labels."""
+    model, batch = subject.build(), subject.batch(range(8))  # in evaluation mode, without dropout
     labels = torch.tensor([row % subject.classes for row in range(8)])
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
     right = 0
@@ -291,82 +298,49 @@ def overfits_eight_rows(subject: ModelSubject) -> None:
         right = int((predict(model, batch).argmax(dim=1) == labels).sum())
         if right == len(labels):
             return
-    raise CheckFailedError(f"after {_MOST_STEPS} steps it gives {right} of 8 rows their label")
+    raise CheckFailedError(f"after {_MOST_STEPS} steps it predicts the labels of {right} of 8 rows")
 
 
 def _loss(model: ModelBase, batch: Batch) -> Tensor:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*self.log")  # there is no Trainer to log to
+        warnings.filterwarnings("ignore", ".*self.log")  # there is no Trainer that could log
         return model.training_step(batch)
 
 
 @CHECKS.add(
-    "bring what comes as float32 (features, encode_rows) into the dtype of the weights it meets", level="SHOULD"
+    "convert the float32 tensors (features, the result of encode_rows) to the dtype of the weights", level="SHOULD"
 )
 def runs_in_bf16(subject: ModelSubject) -> None:
-    """In bfloat16 it gives about the probabilities of float32."""
+    """In bfloat16 the model returns nearly the probabilities of float32."""
     model, batch = subject.vivid(), subject.batch(range(8))
-    wanted = predict(model, batch)
-    same(predict(model.bfloat16(), batch), wanted, BF16_TOLERANCE)
+    expected = predict(model, batch)
+    same(predict(model.bfloat16(), batch), expected, BF16_TOLERANCE)
 
 
-@CHECKS.add("let forward take the same path whatever the numbers are: no item(), no if on a tensor", level="SHOULD")
+@CHECKS.add("let the control flow of forward not depend on values: no item(), no if on a tensor", level="SHOULD")
 def can_be_exported(subject: ModelSubject) -> None:
-    """``torch.export`` takes forward for the chunks of a batch, and what it makes gives the same logits."""
+    """``torch.export`` exports forward for the chunks of a batch, and the result returns the same logits."""
     model, batch = subject.vivid(), subject.batch(range(4))
-    module = _Exportable(model, batch)
+    module = Exportable(model, batch)
     inputs = ({column: text.tokens for column, text in batch.texts.items()}, batch.features)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what torch makes of its own LSTM
+        warnings.simplefilter("ignore")  # torch warns about its own LSTM
         exported = torch.export.export(module, inputs, strict=False).module()
         same(exported(*inputs), module(*inputs), 1e-5)
 
 
-class _Sized(TextBatch):
-    """Chunks whose lengths are numbers to the tracer, and not what it has to compute."""
-
-    sizes: Sequence[int]
-
-    @classmethod
-    def of(cls, text: TextBatch, tokens: Tensor, sizes: Sequence[int]) -> _Sized:
-        made = cls(tokens, text.chunk_offsets, text.chunk_ids, text.row_lengths)
-        object.__setattr__(made, "sizes", sizes)
-        return made
-
-    def length(self, chunk: int) -> int:
-        return self.sizes[chunk]
-
-
-class _Exportable(nn.Module):
-    """Forward as a function of tensors alone: of the tokens and the features of a batch."""
-
-    def __init__(self, model: ModelBase, batch: Batch) -> None:
-        super().__init__()
-        self.model, self.batch = model, batch
-        self.sizes = {column: text.chunk_offsets.diff().tolist() for column, text in batch.texts.items()}
-
-    def forward(self, tokens: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        texts: dict[str, TextBatch] = {
-            column: _Sized.of(text, tokens[column], self.sizes[column]) for column, text in self.batch.texts.items()
-        }
-        logits: Tensor = self.model(Batch(self.batch.rows, texts, features))
-        return logits
-
-
 def second_device() -> str | None:
-    """A device that is not the CPU, where there is one."""
+    """Return the name of a GPU device; None where there is no GPU."""
     return "cuda" if torch.cuda.is_available() else None
 
 
-@CHECKS.add(
-    "make new tensors on the device of those that they meet, and register what is kept as a buffer", level="SHOULD"
-)
+@CHECKS.add("create new tensors on the device of the inputs, and register stored tensors as buffers", level="SHOULD")
 def runs_on_two_devices(subject: ModelSubject) -> None:
-    """On a GPU it gives the probabilities of the CPU."""
+    """On a GPU the model returns the probabilities of the CPU."""
     device = second_device()
     if device is None:
         raise CheckSkippedError("there is no GPU here")
     model, batch = subject.vivid(), subject.batch(range(8))
-    wanted = predict(model, batch)
+    expected = predict(model, batch)
     model.to(device)
-    same(predict(model, batch.to(device)).cpu(), wanted, 1e-3)  # as TF32 has it
+    same(predict(model, batch.to(device)).cpu(), expected, 1e-3)  # the precision of TF32

@@ -1,30 +1,27 @@
-"""What a distribution must do. A fresh process imports it and says what happened; see :mod:`import_probe`."""
+"""Checks of a distribution. A fresh process imports the plugin and reports its side effects."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
-import subprocess
-import sys
 from functools import cached_property
-from typing import Any
 
-from bsm_core.plugins.discovery import Component, Failure, canonical
+from bsm_core.plugins.discovery import Component, UnusablePlugin, canonical
 from bsm_core.plugins.hookspecs import CONTRACT, GROUPS, PROJECT
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, Subject
-from bsm_core.testing.elsewhere import SECONDS
+from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
+from bsm_core.testing.import_probe import side_effects
 
 CHECKS = Checks()
-_INSIDE = "do it in the function that needs it, not where the module is imported"
+_INSIDE = "move the code from the top level of the module into the function that needs it"
 
 
 class PluginSubject(Subject):
     """An installed distribution.
 
     Args:
-        distribution: Its name.
+        distribution: Name of the distribution.
     """
 
     checks = CHECKS
@@ -37,36 +34,33 @@ class PluginSubject(Subject):
 
     @property
     def components(self) -> list[Component]:
-        """What it offers."""
+        """Components that the distribution's entry points name."""
         name = canonical(self.distribution)
         return [c for c in self.registry.components if canonical(c.provider.distribution) == name]
 
     @property
-    def failures(self) -> list[Failure]:
-        """What cannot be used of it."""
+    def in_code(self) -> list[Component]:
+        """Components that the distribution registers in code."""
+        return [c for c in self.registry.in_code.classes if c.registered_by in self.components]
+
+    @property
+    def failures(self) -> list[UnusablePlugin]:
+        """Entry points of the distribution that cannot be used."""
         name = canonical(self.distribution)
         return [f for f in self.registry.failures if canonical(f.provider.distribution) == name]
 
     @cached_property
-    def probe(self) -> dict[str, Any]:
-        """What the fresh process says of it."""
-        command = [sys.executable, "-m", "bsm_core.testing.import_probe", self.distribution]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    def side_effects(self) -> dict[str, list[str]]:
+        """Side effects of the import, by kind."""
         try:
-            done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS
-            )
-            seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        except subprocess.TimeoutExpired:
-            return {"load": [f"a process that imports it does not come to an end in {SECONDS:g} s"]}
-        except (IndexError, ValueError):
-            said = done.stderr.strip()[-500:]
-            return {"load": [f"a process that imports it ends with status {done.returncode}: {said}"]}
-        return seen
+            effects: dict[str, list[str]] = elsewhere(side_effects, self.distribution, fresh=True)
+        except ElsewhereError as error:
+            return {"load": [f"importing it in a fresh process fails: {error}"]}
+        return effects
 
-    def seen(self, what: str) -> None:
-        """Fail with what the probe has seen of that kind, if anything."""
-        if found := self.probe[what]:
+    def require_none(self, kind: str) -> None:
+        """Fail the check where the import has side effects of that kind."""
+        if found := self.side_effects[kind]:
             raise CheckFailedError("; ".join(dict.fromkeys(found)))
 
 
@@ -76,7 +70,7 @@ class PluginSubject(Subject):
     gate=True,
 )
 def declares_the_contract(subject: PluginSubject) -> None:
-    """The names of its entry-point groups say which version of the contract it keeps, and this host speaks it."""
+    """The names of the entry-point groups contain the contract version that this bsm implements."""
     groups = {entry_point.group for entry_point in _installed(subject.distribution).entry_points}
     if groups.isdisjoint(GROUPS) and subject.failures:
         raise CheckFailedError("; ".join(f.reason for f in subject.failures))
@@ -84,7 +78,7 @@ def declares_the_contract(subject: PluginSubject) -> None:
 
 @CHECKS.add("correct these entry points in pyproject.toml, and install it again")
 def has_valid_entry_points(subject: PluginSubject) -> None:
-    """Every entry point stands in a group that there is, and has a lower_snake name and a value of the right form."""
+    """Every entry point has an existing group, a lower_snake name and a value of the right form."""
     if problems := [f.reason for f in subject.failures]:
         raise CheckFailedError("; ".join(problems))
     for component in subject.components:
@@ -92,12 +86,12 @@ def has_valid_entry_points(subject: PluginSubject) -> None:
             subject.registry.resolve(component.kind, f"{subject.distribution}/{component.name}")
 
 
-@CHECKS.add("list the module in what the build backend packs, and build the wheel again")
+@CHECKS.add("add the module to the files that the build backend packs, and build the wheel again")
 def ships_its_modules(subject: PluginSubject) -> None:
-    """It is found as an installed wheel, whose list of files has every module that an entry point names."""
+    """The distribution is an installed wheel, whose list of files has every module that an entry point names."""
     distribution = _installed(subject.distribution)
     if _is_editable(distribution):
-        raise CheckSkippedError("it is installed in editable mode, where a wheel's list of files cannot be seen")
+        raise CheckSkippedError("it is installed in editable mode, so the files of its wheel are unknown")
     files = {file.as_posix() for file in distribution.files or ()}
     if not any(file.endswith("/RECORD") for file in files):
         raise CheckFailedError("it has no RECORD: it was not installed from a wheel")
@@ -105,88 +99,89 @@ def ships_its_modules(subject: PluginSubject) -> None:
         path = component.target.partition(":")[0].replace(".", "/")
         binary = any(file.startswith(f"{path}.") and file.endswith((".so", ".pyd")) for file in files)
         if component.alias_of is None and not binary and not {f"{path}.py", f"{path}/__init__.py"} & files:
-            raise CheckFailedError(f"{component.name} is {component.target!r}, which the wheel does not hold")
+            raise CheckFailedError(
+                f"{component.name} is {component.target!r}, a module that the wheel does not contain"
+            )
 
 
-@CHECKS.add("choose another name, one that begins with the distribution's for example")
+@CHECKS.add("choose another name, for example one that begins with the name of the distribution")
 def clashes_with_nobody(subject: PluginSubject) -> None:
-    """Nobody else provides one of its names, and it provides each once."""
-    for component in subject.components:
-        for other in subject.registry.clashes(component.kind, component.name):
-            if other is not component:
-                raise CheckFailedError(f"{component.kind} {component.name!r} is also provided by {other.provider}")
+    """No other distribution provides one of the plugin's names, and the plugin provides each name once."""
+    for component in (*subject.components, *subject.in_code):
+        for other in subject.registry.others(component):
+            raise CheckFailedError(f"{component.kind} {component.name!r} is also provided by {other.provider}")
 
 
-@CHECKS.add("repair the import: a component that cannot be loaded fails every artifact that names it", gate=True)
+@CHECKS.add("repair the import: an artifact that names the component cannot be loaded without it", gate=True)
 def loads(subject: PluginSubject) -> None:
-    """Everything that its entry points name can be imported, and is what it should be."""
-    subject.seen("load")
+    """Every component that the plugin names or registers can be imported, and is an object of its kind."""
+    subject.require_none("load")
 
 
-@CHECKS.add("ship neither .pth files nor a sitecustomize that imports it: bsm imports it when an artifact names it")
+@CHECKS.add("ship no .pth file and no sitecustomize module that imports the plugin: bsm imports it when needed")
 def is_listed_without_being_imported(subject: PluginSubject) -> None:
-    """Listing all plugins imports no module of it, and no torch."""
-    subject.seen("imported_by_listing")
+    """Listing all plugins imports neither the plugin's modules nor torch."""
+    subject.require_none("imported_by_listing")
 
 
-@CHECKS.add("register things of other libraries in a way that may happen twice; workers import the module anew")
+@CHECKS.add("allow registrations in other libraries to happen twice: every worker imports the module again")
 def loads_twice(subject: PluginSubject) -> None:
-    """Importing its modules a second time, in the same process, is harmless."""
-    subject.seen("load_again")
+    """Importing the plugin's modules a second time, in the same process, raises no error."""
+    subject.require_none("load_again")
 
 
 @CHECKS.add(
-    "implement hooks of bsm_core.plugins.hookspecs with their arguments, or fewer; mark others optionalhook=True"
+    "implement hooks of bsm_core.plugins.hookspecs with all or some of their arguments; mark others optionalhook=True"
 )
 def has_valid_hooks(subject: PluginSubject) -> None:
-    """Its guards and observers implement hooks that there are, with arguments that these have."""
-    subject.seen("hooks")
+    """Entry points of guards, observers and plugins implement existing hooks, with arguments of these hooks."""
+    subject.require_none("hooks")
 
 
-@CHECKS.add(f"print nothing, use the logging module; or {_INSIDE}")
+@CHECKS.add(f"use the logging module; or {_INSIDE}")
 def prints_nothing_when_imported(subject: PluginSubject) -> None:
-    """Importing it writes neither to standard output nor to standard error."""
-    subject.seen("printed")
+    """Importing the plugin writes neither to standard output nor to standard error."""
+    subject.require_none("printed")
 
 
 @CHECKS.add(_INSIDE)
 def opens_no_socket_when_imported(subject: PluginSubject) -> None:
-    """Importing it opens no socket and looks up no host."""
-    subject.seen("sockets")
+    """Importing the plugin opens no socket and looks up no host."""
+    subject.require_none("sockets")
 
 
-@CHECKS.add(f"{_INSIDE}: CUDA that is touched cannot be used in forked processes")
+@CHECKS.add(f"{_INSIDE}: forked processes cannot use CUDA after the parent has initialized it")
 def leaves_cuda_alone_when_imported(subject: PluginSubject) -> None:
-    """Importing it neither initialises CUDA nor asks for devices."""
-    subject.seen("cuda")
+    """Importing the plugin neither initializes CUDA nor looks for devices."""
+    subject.require_none("cuda")
 
 
-@CHECKS.add(f"use a random generator of its own, or {_INSIDE}")
+@CHECKS.add(f"use a separate random generator, or {_INSIDE}")
 def leaves_random_state_alone_when_imported(subject: PluginSubject) -> None:
-    """Importing it neither seeds nor draws from the global generators of random, numpy and torch."""
-    subject.seen("random")
+    """Importing the plugin neither seeds nor uses the global generators of random, numpy and torch."""
+    subject.require_none("random")
 
 
 @CHECKS.add("use warnings.catch_warnings() around the call that warns")
 def leaves_warning_filters_alone_when_imported(subject: PluginSubject) -> None:
-    """Importing it does not change which warnings are shown."""
-    subject.seen("warnings")
+    """Importing the plugin does not change the warning filters."""
+    subject.require_none("warnings")
 
 
-@CHECKS.add("read the environment, and do not write it; take what can be set as a parameter")
+@CHECKS.add("read environment variables, but do not set them; use parameters of the component for its options")
 def leaves_the_environment_alone_when_imported(subject: PluginSubject) -> None:
-    """Importing it changes neither environment variables nor the working folder."""
-    subject.seen("environment")
+    """Importing the plugin changes neither environment variables nor the working folder."""
+    subject.require_none("environment")
 
 
-@CHECKS.add(f"{_INSIDE}: every worker imports the module, and would start its own")
+@CHECKS.add(f"{_INSIDE}: every worker process imports the module, and would start its own")
 def starts_nothing_when_imported(subject: PluginSubject) -> None:
-    """Importing it starts neither processes nor threads."""
-    subject.seen("started")
+    """Importing the plugin starts neither processes nor threads."""
+    subject.require_none("started")
 
 
 def _installed(name: str) -> importlib.metadata.Distribution:
-    """The distribution; the one with a list of files where a project folder on the path has metadata as well."""
+    """Return the distribution; of several on the path, the one with a list of files."""
     found = list(importlib.metadata.distributions(name=name))
     return next((d for d in found if d.read_text("RECORD") is not None), found[0])
 

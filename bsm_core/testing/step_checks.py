@@ -1,29 +1,107 @@
-"""What a text step must do."""
+"""Checks of a text step."""
 
 from __future__ import annotations
 
 import copy
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+from bsm_core.artifact.config import StepSpec
 from bsm_core.errors import BSMError, PipelineError
+from bsm_core.plugins.discovery import Component
 from bsm_core.preprocess.pipeline import ROWS_AT_ONCE, fit_of
-from bsm_core.preprocess.steps import Kind, TextStep
-from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError
-from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
-from bsm_core.testing.step_subject import StepSubject as StepSubject
-from bsm_core.testing.step_subject import build, is_of_kind, provided, results_in_a_worker, results_in_here, shown
+from bsm_core.preprocess.step_params import build_step
+from bsm_core.preprocess.steps import Kind, StepContext, TextStep
+from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, ClassSubject, load_again
+from bsm_core.testing.elsewhere import ElsewhereError, elsewhere, in_a_worker
+from bsm_core.testing.toys import CONFIG, toy_tokenizer
 
 CHECKS = Checks()
-StepSubject.checks = CHECKS
 UNKNOWN = "bsm_no_such_parameter"
+TEXTS = (
+    "Hello, lovely dress, fits well.",
+    "",
+    "  Two  spaces & a <b>tag</b>\n",
+    "[bom] hello [eom] [bom] is it late? [eom]",
+    "[customer]: where is it [agent]: on its way",
+    "crème brûlée 😀 £5",
+    "a" * 40,
+)
+"""Ordinary texts. Values of the other kinds are made from them."""
 
 
-@CHECKS.add("make takes and gives members of bsm_core.Kind, on the class", gate=True)
+class StepSubject(ClassSubject[TextStep]):
+    """A text step, built with each of its :attr:`~bsm_core.TextStep.example_params`."""
+
+    checks = CHECKS
+
+    @cached_property
+    def steps(self) -> list[tuple[Mapping[str, Any], TextStep]]:
+        """Each set of parameters with the step that is built from it."""
+        return [(params, build(self.cls, params)) for params in self.cls.example_params]
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """Texts that the step must accept."""
+        return (*self.cls.example_texts, "") if self.cls.example_texts else TEXTS
+
+    def values(self, texts: Sequence[str] | None = None) -> list[Any]:
+        """Return values of the kind that the step takes, made from ``texts`` or, where None, from :attr:`texts`."""
+        texts = self.texts if texts is None else texts
+        return [value for text in texts for value in values_of(self.cls.takes, text)]
+
+
+def values_of(kind: Kind, text: str) -> Iterator[Any]:
+    """Yield values of a kind that contain a text; for the empty text, also an empty list."""
+    if kind is Kind.TEXT:
+        yield text
+        return
+    if not text:
+        yield []
+    if kind is Kind.ROLE_MESSAGES:
+        yield [{"role": "customer", "content": text}, {"role": "", "content": "hi"}]
+    elif kind is Kind.TOKENS:
+        yield [[2, *(3 + ord(c) % 60 for c in text[:14]), 3], [2, 3]]
+    else:
+        yield [text, "hi", "and so on"]
+
+
+def is_of_kind(kind: Kind, value: Any) -> bool:
+    """Return whether a value is of a kind, nested values included."""
+    if kind is Kind.TEXT:
+        return isinstance(value, str)
+    if not isinstance(value, list):
+        return False
+    if kind is Kind.TOKENS:
+        return all(isinstance(chunk, list) and all(type(i) is int for i in chunk) for chunk in value)
+    if kind is Kind.ROLE_MESSAGES:
+        return all(isinstance(m, dict) and all(isinstance(m.get(k), str) for k in ("role", "content")) for m in value)
+    return all(isinstance(item, str) for item in value)
+
+
+def build(cls: type[TextStep], params: Mapping[str, Any]) -> TextStep:
+    """Build the step from parameters as a config gives them."""
+    return build_step(cls, StepSpec(cls.__name__, params), _context(cls), "example_params")
+
+
+def _context(cls: type[TextStep]) -> StepContext:
+    tokenizer = toy_tokenizer() if "tokenizer" in cls.uses else None
+    return StepContext("text", tokenizer, {**CONFIG, "chunk_trancate": False, "max_total_chunks": 5})
+
+
+def results_of(component: Component, params: Mapping[str, Any], texts: Sequence[str]) -> list[Any]:
+    """Return the results of a step that is imported and built in this process."""
+    cls = load_again(component, TextStep)
+    values = [value for text in texts for value in values_of(cls.takes, text)]
+    return list(build(cls, params).process_batch(values))
+
+
+@CHECKS.add("assign members of bsm_core.Kind to `takes` and `gives` on the class", gate=True)
 def declares_its_kinds(subject: StepSubject) -> None:
-    """The class says which kinds of value it takes and gives."""
+    """The class declares the kinds of value that the step takes and returns."""
     for name in ("takes", "gives"):
         if not isinstance(kind := getattr(subject.cls, name), Kind):
             raise CheckFailedError(f"{name} is {kind!r}")
@@ -37,52 +115,53 @@ def declares_its_kinds(subject: StepSubject) -> None:
 def is_built_from_json(subject: StepSubject) -> None:
     """The step is built from parameters that a JSON config can hold."""
     if not subject.cls.example_params:
-        raise CheckFailedError("example_params is empty: the step cannot be built with anything")
+        raise CheckFailedError("example_params is empty: there are no parameters to build the step with")
     for params in subject.cls.example_params:
         try:
             same = json.loads(json.dumps(params)) == params
         except (TypeError, ValueError) as error:
             raise CheckFailedError(f"example_params {params!r}: {error}") from error
         if not same:
-            raise CheckFailedError(f"example_params {params!r} come back from JSON as something else")
+            raise CheckFailedError(f"example_params {params!r} change when they are written as JSON and read again")
         try:
             build(subject.cls, params)
         except BSMError as error:
             raise CheckFailedError(f"with {params!r}: {error.one_line()}") from error
 
 
-def _hostile(text: str, subject: StepSubject, *, may_refuse: bool = True) -> None:
+def _try(text: str, subject: StepSubject, *, may_refuse: bool = True) -> None:
+    """Check that a text has a result or, where ``may_refuse``, is refused with a ValueError or a BSMError."""
     for params, step in subject.steps:
         for value in subject.values([text]):
             try:
-                _one(step, value, params)
+                _check_result(step, value, params)
             except CheckFailedError:
                 raise
-            except (ValueError, BSMError) as error:
-                if not may_refuse:
-                    raise CheckFailedError(f"{shown(value)}: {type(error).__name__}: {error}") from error
             except Exception as error:
-                raise CheckFailedError(f"{shown(value)}: {type(error).__name__}: {error}") from error
+                if not (may_refuse and isinstance(error, ValueError | BSMError)):
+                    raise CheckFailedError(f"{shown(value)}: {type(error).__name__}: {error}") from error
 
 
-@CHECKS.add("give a result for no text, of the kind that `gives` says: a missing text is empty text", gate=True)
+@CHECKS.add("return a result of the kind `gives` for the empty text: a missing text is the empty text", gate=True)
 def works_on_empty_text(subject: StepSubject) -> None:
-    """Empty text, which missing text is too, gives a result."""
-    _hostile("", subject, may_refuse=False)
+    """The empty text, which also stands for a missing text, has a result."""
+    _try("", subject, may_refuse=False)
 
 
-@CHECKS.add("take no **kwargs: a parameter that is misspelled must be an error and not be lost")
+@CHECKS.add("take no **kwargs: a misspelled parameter must be an error")
 def refuses_unknown_parameters(subject: StepSubject) -> None:
-    """A parameter that the step does not know is refused, by name."""
-    for params in subject.cls.example_params:
+    """A parameter that the step does not have is refused, by name."""
+    cls, context = subject.cls, _context(subject.cls)
+    provided = context.provide(cls.uses)
+    for params in cls.example_params:
         try:
-            subject.cls(**{**provided(subject.cls), **params, UNKNOWN: 1})
+            cls(**{**provided, **params, UNKNOWN: 1})
         except (TypeError, ValueError, BSMError):
             pass
         else:
-            raise CheckFailedError(f"{subject.cls.__name__}({UNKNOWN}=1) is accepted")
+            raise CheckFailedError(f"{cls.__name__}({UNKNOWN}=1) is accepted")
         try:
-            build(subject.cls, {**params, UNKNOWN: 1})
+            build(cls, {**params, UNKNOWN: 1})
         except BSMError as error:
             if UNKNOWN not in str(error):
                 raise CheckFailedError(f"in a config it is refused, but not by name: {error.one_line()}") from error
@@ -90,56 +169,56 @@ def refuses_unknown_parameters(subject: StepSubject) -> None:
             raise CheckFailedError("in a config it is accepted")
 
 
-@CHECKS.add("give what `gives` says: " + "; ".join(f"{k.value}: {k.__doc__ or k.value}" for k in Kind))
+@CHECKS.add("return the kind that `gives` declares; " + "; ".join(f"{k.value}: {k.__doc__ or k.value}" for k in Kind))
 def gives_its_kind(subject: StepSubject) -> None:
-    """Every result is of the kind that the step gives."""
+    """Every result is of the kind that the step declares."""
     for params, step in subject.steps:
         for value in subject.values():
-            _one(step, value, params)
+            _check_result(step, value, params)
 
 
-_REFUSE = "give a result, or raise a ValueError that says what cannot be used; the row is then scored as empty text"
+_REFUSE = "return a result, or raise a ValueError that says what is wrong; bsm then scores the row as empty text"
 
 
 @CHECKS.add(_REFUSE)
 def takes_white_space(subject: StepSubject) -> None:
-    """Text of white space alone gives a result or a ValueError."""
-    _hostile(" \t\r\n\u00a0\u2003\u3000", subject)
+    """Text of white space alone has a result or raises a ValueError."""
+    _try(" \t\r\n\u00a0\u2003\u3000", subject)
 
 
 @CHECKS.add(_REFUSE)
 def takes_right_to_left_text(subject: StepSubject) -> None:
-    """Right-to-left text, with its marks, gives a result or a ValueError."""
-    _hostile("\u202bשלום\u202c مرحبا \u200f(1)\u200e", subject)
+    """Right-to-left text with direction marks has a result or raises a ValueError."""
+    _try("\u202bשלום\u202c مرحبا \u200f(1)\u200e", subject)
 
 
 @CHECKS.add(_REFUSE)
 def takes_combining_marks(subject: StepSubject) -> None:
-    """Text of combining marks gives a result or a ValueError."""
-    _hostile("\u0301e\u0301" + "z\u0335\u0321\u0489" * 30, subject)
+    """Text of combining marks has a result or raises a ValueError."""
+    _try("\u0301e\u0301" + "z\u0335\u0321\u0489" * 30, subject)
 
 
 @CHECKS.add(_REFUSE)
 def takes_nul(subject: StepSubject) -> None:
-    """Text with NUL characters gives a result or a ValueError."""
-    _hostile("a\0b\0", subject)
+    """Text with NUL characters has a result or raises a ValueError."""
+    _try("a\0b\0", subject)
 
 
 @CHECKS.add(_REFUSE)
 def takes_lone_surrogates(subject: StepSubject) -> None:
-    """Text with half of a surrogate pair, which is no Unicode text, gives a result or a ValueError."""
-    _hostile("half \ud83d of \udc00 it", subject)
+    """Text with half of a surrogate pair, which is not valid Unicode, has a result or raises a ValueError."""
+    _try("half \ud83d of \udc00 it", subject)
 
 
 @CHECKS.add(_REFUSE)
 def takes_a_megabyte(subject: StepSubject) -> None:
-    """A text of 1 MB gives a result or a ValueError."""
-    _hostile(("a long review, <b>word</b> by word & so on.\n" * 25_000)[: 2**20], subject)
+    """A text of 1 MB has a result or raises a ValueError."""
+    _try(("a long review, <b>word</b> by word & so on.\n" * 25_000)[: 2**20], subject)
 
 
 @CHECKS.add("copy a list before you change it: another step, or another text field, may read it")
 def leaves_its_input_alone(subject: StepSubject) -> None:
-    """Neither a value nor the list of values is changed."""
+    """The step changes neither a value nor the list of values."""
     for params, step in subject.steps:
         values = subject.values()
         before = copy.deepcopy(values)
@@ -151,48 +230,51 @@ def leaves_its_input_alone(subject: StepSubject) -> None:
 
 
 @CHECKS.add(
-    "let process_batch give one result for each value, in order, that depends on that value alone, as process does"
+    "let process_batch return one result for each value, in order, that depends on that value alone, as process does"
 )
 def batch_equals_row_by_row(subject: StepSubject) -> None:
-    """A batch gives what its rows give one by one, in order, whatever stands beside them."""
+    """A batch returns the results that its rows return one by one, in order, whatever the other rows are."""
     for params, step in subject.steps:
-        fresh = build(subject.cls, params)  # it has seen nothing else
-        # As many as a run gives it, and some of them again: neither may matter.
+        fresh = build(subject.cls, params)  # a step that has processed nothing yet
+        # A batch as large as in a run, with repeated values: neither may change a result.
         times = ROWS_AT_ONCE // len(subject.values()) + 1
         singly, values = [fresh.process(value) for value in subject.values()] * times, subject.values() * times
         for order in (values, values[::-1]):
             got = list(step.process_batch(order))
-            wanted = singly if order is values else singly[::-1]
-            if len(got) != len(wanted):
-                raise CheckFailedError(f"with {params!r}: {len(got)} results for {len(wanted)} values")
-            for value, one, other in zip(order, wanted, got, strict=True):
+            expected = singly if order is values else singly[::-1]
+            if len(got) != len(expected):
+                raise CheckFailedError(f"with {params!r}: {len(got)} results for {len(expected)} values")
+            for value, one, other in zip(order, expected, got, strict=True):
                 if one != other:
-                    raise CheckFailedError(f"{shown(value)} alone gives {shown(one)}, in a batch {shown(other)}")
+                    raise CheckFailedError(f"{shown(value)} alone returns {shown(one)}, in a batch {shown(other)}")
 
 
 @CHECKS.add("return an empty list for an empty list")
 def takes_an_empty_batch(subject: StepSubject) -> None:
-    """No values give no results."""
+    """An empty batch returns no results."""
     for _, step in subject.steps:
         if (got := list(step.process_batch([]))) != []:
-            raise CheckFailedError(f"process_batch([]) gives {shown(got)}")
+            raise CheckFailedError(f"process_batch([]) returns {shown(got)}")
 
 
 @CHECKS.add("depend on nothing but the value: no hash(), no order of a set, no clock, no random numbers")
 def is_the_same_in_every_process(subject: StepSubject) -> None:
-    """Another process, with another hash seed, gives the same results."""
-    for arguments, (params, step) in zip(_by_name(subject), subject.steps, strict=True):
+    """Another process, with another hash seed, returns the same results."""
+    subject.require_importable()
+    for params, step in subject.steps:
         try:
-            there = elsewhere(results_in_here, *arguments)
+            there = elsewhere(results_of, subject.component, params, subject.texts)
         except ElsewhereError as error:
             raise CheckFailedError(f"with {params!r}: {error}") from error
         _compare(subject, step.process_batch(subject.values()), there)
 
 
-@CHECKS.add("keep nothing in the step that cannot be pickled: open files, locks, lambdas; or define __reduce__")
+@CHECKS.add("store nothing in the step that cannot be pickled (open files, locks, lambdas), or define __reduce__")
 def can_be_pickled(subject: StepSubject) -> None:
-    """A pickled step comes back and gives the same results."""
-    _by_name(subject)  # a class that is found nowhere cannot be pickled, and says nothing of the step
+    """A pickled and unpickled step returns the same results."""
+    subject.require_importable()
+    if subject.component.registered_by is not None:
+        raise CheckSkippedError("a class made in code cannot be pickled; bsm registers it again in every process")
     for params, step in subject.steps:
         try:
             again = pickle.loads(pickle.dumps(step))
@@ -200,40 +282,43 @@ def can_be_pickled(subject: StepSubject) -> None:
             raise CheckFailedError(f"with {params!r}: {type(error).__name__}: {error}") from error
         values = subject.values()
         if again.process_batch(values) != step.process_batch(values):
-            raise CheckFailedError(f"with {params!r}: it gives other results when it is back")
+            raise CheckFailedError(f"with {params!r}: the unpickled step returns other results")
 
 
 @CHECKS.add(
-    "do not rely on what the main process has set up: a worker imports the module anew, and may start no process"
+    "do not depend on the state of the main process: a worker imports the module again, and may start no process"
 )
 def works_in_a_spawned_worker(subject: StepSubject) -> None:
-    """A worker that is spawned, as the data loader's are, gives the results of the process that spawns it."""
-    for arguments in _by_name(subject):
+    """A spawned worker, such as a data loader's, returns the results of the process that spawns it."""
+    subject.require_importable()
+    for params, _ in subject.steps:
+        arguments = (results_of, subject.component, params, subject.texts)
         try:
-            wanted = elsewhere(results_in_here, *arguments)
+            expected = elsewhere(*arguments)
         except ElsewhereError as error:
-            raise CheckSkippedError("it does not even work in another process that is no worker") from error
+            raise CheckSkippedError("the step fails even in another process that is not a worker") from error
         try:
-            _compare(subject, wanted, elsewhere(results_in_a_worker, *arguments))
+            _compare(subject, expected, elsewhere(in_a_worker, *arguments))
         except ElsewhereError as error:
-            raise CheckFailedError(f"with {arguments[2]!r}: {error}") from error
+            raise CheckFailedError(f"with {params!r}: {error}") from error
 
 
 @CHECKS.add(
-    "set `example_texts` on the class to texts that it changes: where all stay as they are, nothing else was tried",
+    "set `example_texts` on the class to texts that the step changes; the checks are weak where every text stays as "
+    "it is",
     level="SHOULD",
 )
 def changes_some_text(subject: StepSubject) -> None:
-    """Of the texts that the checks use, a step from text to text changes some."""
+    """A step from text to text changes some of the texts that the checks use."""
     if subject.cls.takes is not subject.cls.gives:
         return
     if all(step.process_batch(subject.values()) == subject.values() for _, step in subject.steps):
         raise CheckFailedError(f"none of {len(subject.texts)} texts is changed")
 
 
-@CHECKS.add("set `takes` and `gives` on the class, and nowhere else: a pipeline is checked by them")
+@CHECKS.add("set `takes` and `gives` on the class, and nowhere else: bsm checks a pipeline by them")
 def refuses_a_wrong_neighbour(subject: StepSubject) -> None:
-    """A step whose result is of another kind than this one takes is refused when the pipeline is built."""
+    """A pipeline in which the previous step returns another kind than this step takes is refused when it is built."""
     takes, gives = subject.cls.takes, subject.cls.gives
     for params, step in subject.steps:
         for kind in Kind:
@@ -245,33 +330,30 @@ def refuses_a_wrong_neighbour(subject: StepSubject) -> None:
             except PipelineError:
                 accepted = False
             if accepted != (takes is kind or each or wrap):
-                said = "accepts" if accepted else "refuses"
+                does = "accepts" if accepted else "refuses"
                 raise CheckFailedError(
-                    f"with {params!r} it {said} a neighbour that gives {kind.value}, the class takes {takes.value}"
+                    f"with {params!r} the step {does} a previous step that returns {kind.value}, "
+                    f"the class takes {takes.value}"
                 )
 
 
-def _by_name(subject: StepSubject) -> list[tuple[str, str, Mapping[str, Any], Sequence[str]]]:
-    """What another process needs to know, for each set of parameters."""
-    cls = subject.cls
-    if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
-        raise CheckSkippedError(f"{cls.__qualname__} is defined where no other process finds it: put it into a module")
-    return [(cls.__module__, cls.__qualname__, params, subject.texts) for params, _ in subject.steps]
-
-
-def _compare(subject: StepSubject, wanted: Sequence[Any], got: Sequence[Any]) -> None:
-    for value, one, other in zip(subject.values(), wanted, got, strict=True):
+def _compare(subject: StepSubject, expected: Sequence[Any], got: Sequence[Any]) -> None:
+    for value, one, other in zip(subject.values(), expected, got, strict=True):
         if one != other:
-            raise CheckFailedError(f"{shown(value)} gives {shown(one)} here, {shown(other)} there")
+            raise CheckFailedError(f"{shown(value)} returns {shown(one)} here, {shown(other)} in the other process")
 
 
-def _one(step: TextStep, value: Any, params: Mapping[str, Any]) -> None:
-    """The result of one value, as the host asks for it, is of the step's kind."""
+def _check_result(step: TextStep, value: Any, params: Mapping[str, Any]) -> None:
+    """Check that a value alone has one result, of the kind that the step declares."""
     results = list(step.process_batch([value]))
     if len(results) != 1:
-        raise CheckFailedError(f"with {params!r}: {shown(value)} gives {len(results)} results")
-    for result in results:
-        if not is_of_kind(type(step).gives, result):
-            raise CheckFailedError(
-                f"with {params!r}: {shown(value)} gives {shown(result)}, no {type(step).gives.value}"
-            )
+        raise CheckFailedError(f"with {params!r}: {shown(value)} has {len(results)} results")
+    if not is_of_kind(type(step).gives, results[0]):
+        returned = f"{shown(value)} returns {shown(results[0])}"
+        raise CheckFailedError(f"with {params!r}: {returned}, which is not {type(step).gives.value}")
+
+
+def shown(value: Any) -> str:
+    """Return a value for messages: in ASCII, at most 120 characters."""
+    text = ascii(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,4 +1,4 @@
-"""The model class of toy artifacts."""
+"""Model class of toy artifacts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bsm_core.models.model_config import ModelConfig
 
 
 class ToyConfig(ModelConfig):
-    """Its config keys."""
+    """Config keys of :class:`ToyMean`."""
 
     text_name: str
     tab_field_list: tuple[str, ...]
@@ -20,7 +20,7 @@ class ToyConfig(ModelConfig):
 
 
 class ToyMean(ModelBase):
-    """The mean embedding of a row's tokens beside its features, and a Linear."""
+    """Linear classifier on the mean token embedding and the features of a row."""
 
     Config = ToyConfig
     config: ToyConfig
@@ -31,7 +31,7 @@ class ToyMean(ModelBase):
         self.head = nn.Linear(4 + len(config.tab_field_list), config.num_classes)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         text = encode_rows(batch.texts[self.config.text_name], self._encode, self.token_budget)
         features = torch.cat([text, batch.features], dim=1)
         logits: Tensor = self.head(features.to(self.head.weight.dtype))

@@ -1,4 +1,4 @@
-"""Small things to check plugins with: a registry, a tokenizer, an artifact. They need no plugin, not even our own."""
+"""Small objects to check plugins with: a registry, a tokenizer, an artifact. They need no plugin, built-in or other."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from bsm_core.preprocess.steps import Kind, TextStep
 if TYPE_CHECKING:
     from bsm_core.models.base import ModelBase
 
-HERE = Provider("bsm-testing", "0")
+PROVIDER = Provider("bsm-testing", "0")
+"""Provider of the toys and of classes that are checked without a distribution."""
 VOCABULARY = 64
+"""Number of tokens of the toy tokenizer."""
 FEATURES = ["a", "b", "c"]
 ENCODER: Mapping[str, Any] = {
     "model_type": "bert",
@@ -29,6 +31,7 @@ ENCODER: Mapping[str, Any] = {
     "initializer_range": 0.5,
     "pad_token_id": 0,
 }
+"""Hugging Face config of a small text encoder."""
 CONFIG: Mapping[str, Any] = {
     "text_name": "text",
     "primary_text_name": "text",
@@ -43,7 +46,7 @@ CONFIG: Mapping[str, Any] = {
     "kernel_size": [2, 3],
     "num_channels": [5, 6],
 }
-"""What the kit gives any model class; :attr:`bsm_core.ModelBase.example_config` adds to it."""
+"""Config that the kit builds every model class with; :attr:`bsm_core.ModelBase.example_config` adds to it."""
 ROWS: Mapping[str, Sequence[str]] = {
     "text": ["hello there", "it is late again, the order", "", "one two three"],
     "notes": ["good morning", "", "late", "hello"],
@@ -51,11 +54,14 @@ ROWS: Mapping[str, Sequence[str]] = {
     "b": ["0", "1", "2", "7"],
     "c": ["4", "2", "0.5", "-1"],
 }
-"""Rows of :func:`toy_artifact`, as a CSV file would have them."""
+"""Rows for :func:`toy_artifact`, with cells as in a CSV file."""
 
 
 class ToyTokens(TextStep):
-    """Each word a token, sixteen words a chunk; no text is one chunk of one token. It needs no tokenizer."""
+    """Text to token ids without a tokenizer: one token for each word, up to 16 tokens in a chunk.
+
+    A text without words becomes one chunk of one token.
+    """
 
     gives = Kind.TOKENS
     uses = ("vocab_size",)
@@ -64,16 +70,33 @@ class ToyTokens(TextStep):
         self.tokens = min(vocab_size, VOCABULARY)
 
     def process(self, value: str) -> list[list[int]]:
-        """The chunks of one text."""
+        """Return the chunks of one text."""
         ids = [1 + sum(word.encode(errors="replace")) % (self.tokens - 1) for word in value.split()] or [1]
         return [ids[start : start + 16] for start in range(0, len(ids), 16)]
 
 
 def component(kind: Named, name: str, target: str | type) -> Component:
-    """A component that no distribution provides; the target is a class, or ``"module:Class"``."""
+    """Return a component that no distribution provides; the target is a class, or ``"module:Class"``."""
     if isinstance(target, type):
         target = f"{target.__module__}:{target.__qualname__}"
-    return Component(kind, name, target, HERE)
+    return Component(kind, name, target, PROVIDER)
+
+
+TOYS = [
+    component("step", "toy_tokens", ToyTokens),
+    component("model_class", "toy_mean", "bsm_core.testing.toy_model:ToyMean"),
+]
+"""Components that a toy artifact names."""
+
+
+def toy_registry(*components: Component) -> Registry:
+    """Return a registry of the components, the toys and the built-ins; a component replaces a built-in of its name.
+
+    Of a component that is registered in code, the registry has the plugin that registers it.
+    """
+    names = {(c.kind, c.name) for c in components}
+    others = [c for c in (*TOYS, *Registry.discover(frozenset()).components) if (c.kind, c.name) not in names]
+    return Registry([*(c.registered_by or c for c in components), *others])
 
 
 @contextmanager
@@ -81,28 +104,27 @@ def isolated_registry(
     steps: Mapping[str, str | type] = {},
     model_classes: Mapping[str, str | type] = {},
 ) -> Iterator[Registry]:
-    """A registry of the built-ins and of what is given, whatever else is installed; the process's own meanwhile.
+    """Use a registry of the built-ins and the given classes inside the context, whatever else is installed.
 
     Args:
-        steps: Classes, or ``"module:Class"``, by name.
-        model_classes: The same of model classes.
+        steps: Text steps by name: classes, or ``"module:Class"``.
+        model_classes: Model classes by name: classes, or ``"module:Class"``.
 
     Example::
 
         with isolated_registry(steps={"shout": Shout}):
             Predictor.from_artifact(folder)
     """
-    builtin = Registry.discover(frozenset()).components
-    ours = [component("step", name, target) for name, target in steps.items()]
-    ours += [component("model_class", name, target) for name, target in model_classes.items()]
-    given = {(c.kind, c.name) for c in ours}
-    registry = Registry([*ours, *(c for c in (*TOYS, *builtin) if (c.kind, c.name) not in given)])
+    registry = toy_registry(
+        *(component("step", name, target) for name, target in steps.items()),
+        *(component("model_class", name, target) for name, target in model_classes.items()),
+    )
     with registries.replaced(registry):
         yield registry
 
 
 def toy_tokenizer() -> Any:
-    """A Hugging Face fast tokenizer of a few words, made in memory: one token a word or, of others, a character."""
+    """Return a Hugging Face fast tokenizer that is made in memory and knows letters, digits and punctuation."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -121,15 +143,15 @@ def toy_tokenizer() -> Any:
 
 
 def toy_artifact(folder: Path, model: ModelBase | None = None, **config: Any) -> Path:
-    """Write a small whole artifact, with the same weights every time.
+    """Write a small complete artifact, with the same weights every time.
 
     Args:
-        folder: A folder, such as pytest's ``tmp_path``; the artifact is made in it.
-        model: A model for it; a small one on the column ``text`` and the features ``a``, ``b`` and ``c`` where None.
-        config: Keys that are added to its config or replaced: ``text_processing_steps=["shout", "toy_tokens"]``.
+        folder: Folder in which the artifact's folder is created, such as pytest's ``tmp_path``.
+        model: Model of the artifact; None for a small one on the column ``text`` and the features ``a``, ``b``, ``c``.
+        config: Config keys to add or replace: ``text_processing_steps=["shout", "toy_tokens"]``.
 
     Returns:
-        The artifact's folder. Its names are those of :func:`isolated_registry`.
+        The artifact's folder. :func:`isolated_registry` has the names in its config.
     """
     import torch
 
@@ -142,12 +164,12 @@ def toy_artifact(folder: Path, model: ModelBase | None = None, **config: Any) ->
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = ToyMean.from_config(values)
-    wants = type(model).Config.model_fields
+    known = type(model).Config.model_fields
     for key in ("primary_text_name", "secondary_text_name", "text_name", "tab_field_list"):
-        if key not in wants:
+        if key not in known:
             values.pop(key, None)
     encoder, shape = values.pop("text_encoder"), values.pop("embedding_shape")
-    prefixes = [key.removesuffix("text_encoder") for key in wants if key.endswith("text_encoder")]
+    prefixes = [key.removesuffix("text_encoder") for key in known if key.endswith("text_encoder")]
     return save_artifact(
         Path(folder) / "toy-artifact",
         config=values,
@@ -155,13 +177,6 @@ def toy_artifact(folder: Path, model: ModelBase | None = None, **config: Any) ->
         risk_tables={},
         impute={"a": 1.5},
         encoder_configs=dict.fromkeys(prefixes, encoder),
-        embedding_mat=torch.zeros(*shape) if "embedding_shape" in wants else None,
+        embedding_mat=torch.zeros(*shape) if "embedding_shape" in known else None,
         safe_only=True,
     )
-
-
-TOYS = [
-    component("step", "toy_tokens", ToyTokens),
-    component("model_class", "toy_mean", "bsm_core.testing.toy_model:ToyMean"),
-]
-"""What a toy artifact names."""

@@ -4,7 +4,7 @@ from bsm_core import TextStep
 
 
 class HelloRemover(TextStep):
-    """Drops the greeting that a text begins with, which tells a model nothing."""
+    """Removes the greeting at the beginning of a text."""
 
     def process(self, value: str) -> str:
         return re.sub(r"^\s*(hello|hi|hey)\b[\s,.!]*", "", value, flags=re.IGNORECASE)

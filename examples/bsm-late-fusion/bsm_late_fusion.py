@@ -1,4 +1,4 @@
-"""Late fusion: text and features each give logits, and a learned weight decides."""
+"""Late fusion: a learned weight combines the logits of text and features."""
 
 import torch
 from pydantic import Field, PositiveInt
@@ -8,17 +8,17 @@ from bsm_core import Batch, ModelBase, ModelConfig, encode_rows
 
 
 class LateFusionConfig(ModelConfig):
-    """Config keys of the class, beside those that every model class has."""
+    """Config keys of the class, in addition to those of every model class."""
 
     text_name: str
     tab_field_list: tuple[str, ...] = Field(min_length=1)
-    vocab_size: PositiveInt  # of the tokenizer
+    vocab_size: PositiveInt  # size of the tokenizer
     hidden_common_dim: PositiveInt = 32
-    text_weight: float = Field(default=0.5, gt=0, lt=1)  # to begin with
+    text_weight: float = Field(default=0.5, gt=0, lt=1)  # initial value
 
 
 class LateFusion(ModelBase):
-    """``weight * text + (1 - weight) * features``, of the logits of each."""
+    """Logits ``weight * text + (1 - weight) * features`` with a learned weight."""
 
     Config = LateFusionConfig
     config: LateFusionConfig
@@ -33,14 +33,14 @@ class LateFusion(ModelBase):
         self.weight = nn.Parameter(torch.tensor(config.text_weight).logit())
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         chunks = batch.texts[self.config.text_name]
         text = encode_rows(chunks, self.encode, self.token_budget).to(self.weight.dtype)
-        features = batch.features.to(self.weight.dtype).asinh()  # tames large numbers
+        features = batch.features.to(self.weight.dtype).asinh()  # reduces large numbers
         weight = self.weight.sigmoid()
         return weight * self.text_head(text) + (1 - weight) * self.tab_head(features)
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Mean embeddings, float ``[chunks, size]``; padding does not count."""
+        """Return mean embeddings without padding, float ``[chunks, size]``."""
         vectors = self.embedding(input_ids) * attention_mask[..., None]
         return vectors.sum(dim=1) / attention_mask.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""A good model class, and for each check of the kit one that is wrong in just that way."""
+"""Valid model classes, and for each check of the kit a class that fails this check alone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bsm_core.testing.toy_model import ToyConfig, ToyMean
 
 
 class Good(ToyMean):
-    """Mean embedding, features, a Linear."""
+    """Valid: the toy model."""
 
 
 class Particular(ToyMean):
-    """Another column, other features, two classes, short chunks, few words."""
+    """Valid: another column, other features, two classes, short chunks, a small vocabulary."""
 
     example_config: ClassVar = {
         "text_name": "chat",
@@ -146,7 +146,7 @@ class TakesAnySize(ToyMean):
 
 
 class PadsByItself(ToyMean):
-    """To the longest chunk of the batch, and averages over the padding."""
+    """Pads chunks to the longest of the batch, and averages over the padding."""
 
     def forward(self, batch):
         text = batch.texts[self.config.text_name]
@@ -170,7 +170,7 @@ class LearnsNothing(ToyMean):
 
 
 class SmoothsLabels(ToyMean):
-    """Right, though its loss never falls far."""
+    """Valid, although label smoothing keeps the loss high."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -178,7 +178,7 @@ class SmoothsLabels(ToyMean):
 
 
 class LeavesPartsOut(ToyMean):
-    """Right: stochastic depth."""
+    """Valid: skips a layer at random in training (stochastic depth)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""A good distribution, and for each check of the kit one that is wrong in just that way."""
+"""A valid distribution, and for each check of the kit a distribution that fails this check alone."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def bsm_window_start(batch):
 
 @dataclass(frozen=True)
 class Plugin:
-    """What a fake distribution ``acme`` holds.
+    """Contents of a fake distribution ``acme``.
 
     Attributes:
-        source: Its module ``acme``.
-        entry_points: Its entry points, by group.
-        ships: Whether the list of its files has its module.
-        others: Further modules that lie beside it.
+        source: Source of the module ``acme``.
+        entry_points: Entry points, by group.
+        ships: Whether the list of files contains the module.
+        others: Source of further modules in the same folder, by name.
     """
 
     source: str = STEP + HOOKS
@@ -42,7 +42,7 @@ class Plugin:
     others: dict[str, str] = field(default_factory=dict)
 
     def install(self, folder: Path) -> None:
-        """Write it to a folder of the path."""
+        """Write the distribution to a folder of the path."""
         info = write_distribution(folder, "acme", {"acme": self.source}, self.entry_points)
         if not self.ships:
             record = (info / "RECORD").read_text().splitlines(keepends=True)

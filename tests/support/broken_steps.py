@@ -1,4 +1,4 @@
-"""A good text step, and for each check of the kit one that is wrong in just that way."""
+"""Valid text steps, and for each check of the kit a step that fails this check alone."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class RefusesAWrongNeighbour(Messages):
 
 
 class Remembers(TextStep):
-    """Blanks what it has seen before."""
+    """Returns the empty text for a text that the step has processed before."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
@@ -155,14 +155,14 @@ class Remembers(TextStep):
 
 
 class ChangesSomeText(TextStep):
-    """Sizes, of which the kit's texts have none."""
+    """Replaces sizes, which the kit's texts do not contain."""
 
     def process(self, value):
         return value.replace("32B", "size")
 
 
 class DropsRows(TextStep):
-    """Those that it does not like."""
+    """Returns no result for texts with NUL characters."""
 
     def process(self, value):
         return value
@@ -177,7 +177,7 @@ class LooksAtTheWholeBatch(Upper):
 
 
 class ChatInJson(TextStep):
-    """Right: it refuses what is no JSON."""
+    """Valid: refuses texts that are not JSON."""
 
     example_texts: ClassVar = ('{"text": "hello"}', '{"text": ""}')
 

@@ -1,7 +1,8 @@
-"""Functions that another process is asked for."""
+"""Functions to call in other processes."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 
@@ -21,3 +22,7 @@ def local():
 
 def hang() -> None:
     threading.Event().wait()
+
+
+def is_daemon() -> bool:
+    return multiprocessing.current_process().daemon

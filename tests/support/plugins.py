@@ -1,4 +1,4 @@
-"""Fake distributions: what installing a plugin leaves on the path, without an installer."""
+"""Fake distributions: the files that an installed plugin has on the path, written without an installer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 
 from bsm_core.errors import ComponentLoadError
 from bsm_core.plugins.discovery import Component, Provider
-from bsm_core.plugins.hookspecs import CONTRACT, PROJECT, Kind
+from bsm_core.plugins.hookspecs import CONTRACT, PROJECT, ComponentKind
 from bsm_core.plugins.loading import load_object
 from bsm_core.plugins.registry import Registry, default_registry
 
 PACKAGES = Path(__file__).parents[1]
-"""The folder that has this package, for the path of other processes."""
+"""Folder of the package ``support``, for the path of other processes."""
 
 
 def write_distribution(
@@ -59,13 +59,13 @@ def write_distribution(
 
 
 def write_plugin(folder: Path, name: str, steps: Mapping[str, str], *, version: str = "1.0") -> None:
-    """Install a distribution without a module of its own that names some steps."""
+    """Install a distribution that names text steps and has no module of its own."""
     write_distribution(folder, name, {}, {"steps": steps}, version)
 
 
 @contextmanager
 def on_path(folder: Path) -> Iterator[Path]:
-    """Fake distributions are installed in this process meanwhile, before all others, and forgotten afterwards."""
+    """Put a folder of fake distributions first on this process's path inside the context."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         patch.delenv("BSM_PLUGINS", raising=False)
@@ -76,7 +76,7 @@ def on_path(folder: Path) -> Iterator[Path]:
 
 
 def forget_modules(folder: Path) -> None:
-    """Drop what was imported from a folder, so that the next test imports its own modules of the same names."""
+    """Remove the modules of a folder from ``sys.modules``, so that the next test imports its own of the same names."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file and Path(file).is_relative_to(folder):
@@ -92,7 +92,7 @@ def run_python(code: str, *path: Path, **environment: str) -> str:
         environment: Variables added to this process's own, less ``BSM_PLUGINS``.
 
     Returns:
-        What the process printed, without white space around it.
+        Output of the process, without white space around it.
     """
     inherited = {name: value for name, value in os.environ.items() if name != "BSM_PLUGINS"}
     pythonpath = os.pathsep.join(str(folder) for folder in path)
@@ -107,23 +107,25 @@ def run_python(code: str, *path: Path, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def component(kind: Kind, name: str, target: str, distribution: str = "fake", version: str = "1.0") -> Component:
-    """A component as discovery would have found it."""
+def component(
+    kind: ComponentKind, name: str, target: str, distribution: str = "fake", version: str = "1.0"
+) -> Component:
+    """Return a component as discovery finds it."""
     return Component(kind, name, target, Provider(distribution, version))
 
 
 def step_registry(targets: Mapping[str, str]) -> Registry:
-    """A registry of text steps that was never discovered."""
+    """Return a registry of text steps, without discovery."""
     return Registry(component("step", name, target) for name, target in targets.items())
 
 
 def names_of(registry: Registry, distribution: str) -> Iterable[str]:
-    """Names of the components of one distribution, sorted."""
+    """Return the names of the components of one distribution, sorted."""
     return sorted(c.name for c in registry.components if c.provider.distribution == distribution)
 
 
 def refused_in_worker(found: Component) -> str:
-    """What is said of a component that cannot be loaded in this process; a function for other processes."""
+    """Return the error of a component that cannot be loaded in this process; to be called in other processes."""
     try:
         return f"loaded {load_object(found)}"
     except ComponentLoadError as error:

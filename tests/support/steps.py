@@ -1,4 +1,4 @@
-"""Text steps for tests of the core, which must not need a plugin."""
+"""Text steps for tests of bsm_core, which must not need a plugin package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Upper(TextStep):
-    """Text to text; refuses some texts."""
+    """Text to text; refuses texts that contain "bad"."""
 
     def process(self, value: str) -> str:
         if "bad" in value:
@@ -22,7 +22,7 @@ class Upper(TextStep):
 
 
 class Quiet(TextStep):
-    """Text to text, the other way."""
+    """Text to text, in lower case."""
 
     def process(self, value: str) -> str:
         return value.lower()
@@ -64,7 +64,7 @@ class Chunk(TextStep):
 
 
 class Tokenize(TextStep):
-    """Chunks to tokens. Its tokenizer's type is known to a type checker alone."""
+    """Chunks to tokens. The annotation of the tokenizer can be resolved by type checkers alone."""
 
     takes = Kind.CHUNKS
     gives = Kind.TOKENS
@@ -79,7 +79,7 @@ class Tokenize(TextStep):
 
 
 class Typed(TextStep):
-    """A step with parameters of many types, which it gives back."""
+    """A step with parameters of many types, which returns its parameters."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Typed(TextStep):
 
 
 class Picky(TextStep):
-    """Cannot be built in several ways."""
+    """Raises an error of a chosen type when it is built."""
 
     def __init__(self, error: str = "", unreadable: Tokenizer = None) -> None:
         if error:
@@ -112,7 +112,7 @@ class Picky(TextStep):
 
 
 class Abstract(TextStep):
-    """Forgets ``process``."""
+    """Does not implement ``process``."""
 
     def process_batch(self, values: Sequence[str]) -> list[str]:
         return list(values)
@@ -126,21 +126,21 @@ class NotOnEmpty(TextStep):
 
 
 class Number(TextStep):
-    """Gives no text, now and then."""
+    """Returns a number instead of a text for digits."""
 
     def process(self, value: Any) -> Any:
         return int(value) if value.isdigit() else value
 
 
 class Nothing(TextStep):
-    """Forgets to return."""
+    """Returns nothing."""
 
     def process(self, value: str) -> Any:
         pass
 
 
 class Drops(TextStep):
-    """Gives fewer results than it got, of more than one."""
+    """Returns one result for a batch of any size."""
 
     def process(self, value: str) -> str:
         return value
@@ -150,7 +150,7 @@ class Drops(TextStep):
 
 
 class Generates(TextStep):
-    """Gives its results one by one."""
+    """Returns a generator of results."""
 
     def process(self, value: str) -> str:
         return value + "."
@@ -160,7 +160,7 @@ class Generates(TextStep):
 
 
 class Together(TextStep):
-    """Fails on a batch, on none of its rows."""
+    """Fails on every batch of several rows, but on no single row."""
 
     def process(self, value: str) -> str:
         return value

@@ -11,7 +11,9 @@ import pytest
 from support.plugins import on_path, run_python, write_distribution, write_plugin
 
 from bsm_core import __version__
-from bsm_core.plugins.discovery import Component, Failure, Found, Provider, canonical, find
+from bsm_core.plugins.discovery import Component, Discovered, Provider, UnusablePlugin, canonical, find
+
+OURS = f"bsm-core {__version__} implements version 1"
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def site(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def found() -> Found:
+def found() -> Discovered:
     importlib.invalidate_caches()
     return find()
 
@@ -31,7 +33,7 @@ def components_of(distribution: str) -> list[tuple[str, str, str]]:
     return [(c.kind, c.name, c.target) for c in found().components if c.provider.distribution == distribution]
 
 
-def failure_of(distribution: str) -> Failure:
+def failure_of(distribution: str) -> UnusablePlugin:
     (failure,) = [f for f in found().failures if f.provider.distribution == distribution]
     return failure
 
@@ -46,6 +48,7 @@ def test_every_group_is_a_kind(site):
         "removed": {"yell": "acme:yell"},
         "guards": {"acme_vouch": "acme.vouch"},
         "observers": {"acme_drift": "acme.drift:Hooks"},
+        "plugins": {"acme_zoo": "acme.zoo"},
     }
     write_distribution(site, "Acme.Text", {}, entry_points, "2.1")
     assert components_of("Acme.Text") == [
@@ -55,9 +58,10 @@ def test_every_group_is_a_kind(site):
         ("removed", "yell", "acme:yell"),
         ("guard", "acme_vouch", "acme.vouch"),
         ("observer", "acme_drift", "acme.drift:Hooks"),
+        ("plugin", "acme_zoo", "acme.zoo"),
     ]
     own = [c for c in found().components if c.provider.distribution == "Acme.Text"]
-    assert [c.alias_of for c in own] == [None, "shout", None, None, None, None]
+    assert [c.alias_of for c in own] == [None, "shout", None, None, None, None, None]
     assert own[0].origin == "Acme.Text==2.1:acme.text:Shout"
     assert (str(own[0].provider), own[0].provider.location) == ("Acme.Text 2.1", str(site))
     assert {c.provider.version for c in own} == {"2.1"}
@@ -96,7 +100,7 @@ def test_other_groups_and_other_distributions_are_not_looked_at(site):
         ("guards", "vouch", "a b", "its value 'a b' is neither 'module' nor 'module:object'"),
         ("observers", "drift", "a:b:c", "its value 'a:b:c' is neither 'module' nor 'module:object'"),
         ("step", "shout", "a:B", "there is no such group; did you mean 'bsm.v1.steps'?"),
-        ("zzzzzzzzzz", "shout", "a:B", "there is no such group; there are bsm.v1.steps, bsm.v1.model_classes, "),
+        ("zzzzzzzzzz", "shout", "a:B", "there is no such group; use one of bsm.v1.steps, bsm.v1.model_classes, "),
     ],
 )
 def test_a_wrong_entry_point_is_a_failure_and_no_more(site, group, name, value, problem):
@@ -134,15 +138,15 @@ def test_a_distribution_that_has_lost_its_metadata(site):
         (["bsm.steps"], "it declares no version of the plugin contract: 'bsm.steps' is none of "),
         (
             ["bsm.v2.steps"],
-            f"it speaks version 2 of the plugin contract, bsm-core {__version__} speaks 1: update bsm-core",
+            f"it implements version 2 of the plugin contract, {OURS}: update bsm-core",
         ),
         (
             ["bsm.v2.steps", "bsm.v12.steps"],
-            f"it speaks version 2 and 12 of the plugin contract, bsm-core {__version__} speaks 1: update bsm-core",
+            f"it implements version 2 and 12 of the plugin contract, {OURS}: update bsm-core",
         ),
         (
             ["bsm.v0.steps"],
-            f"it speaks version 0 of the plugin contract, bsm-core {__version__} speaks 1: update acme",
+            f"it implements version 0 of the plugin contract, {OURS}: update acme",
         ),
     ],
 )
@@ -217,7 +221,7 @@ def test_two_versions_in_one_folder_are_named(site):
     write_plugin(site, "acme", {"shout": "acme:Shout"}, version="2.0")
     failure = failure_of("acme")
     other = {"1.0": "2.0", "2.0": "1.0"}[failure.provider.version]
-    assert failure.reason == f"acme {other} lies in the same folder: reinstall acme"
+    assert failure.reason == f"acme {other} is installed in the same folder: reinstall acme"
     assert components_of("acme") == [("step", "shout", "acme:Shout")]
 
 
@@ -252,6 +256,7 @@ def test_fifty_plugins_are_listed_and_none_is_imported(tmp_path):
             "model_classes": {f"net_{i}": f"acme_{i}:Net"},
             "removed": {f"gone_{i}": f"acme_{i}:gone"},
             "observers": {f"hook_{i}": f"acme_{i}"},
+            "plugins": {f"zoo_{i}": f"acme_{i}"},
         }
         write_distribution(tmp_path, f"acme-{i}", {f"acme_{i}": heavy}, entry_points)
     code = """
@@ -264,7 +269,7 @@ def test_fifty_plugins_are_listed_and_none_is_imported(tmp_path):
         print([name for name in sys.modules if name.startswith("acme_") or name in ("torch", "pyarrow")])
     """
     as_json, as_text, imported = run_python(code, tmp_path).split("\n---\n")
-    for kind in ("step", "also", "net", "gone", "hook"):
+    for kind in ("step", "also", "net", "gone", "hook", "zoo"):
         for i in range(50):
             assert f'"{kind}_{i}"' in as_json
             assert f"\n{kind}_{i} " in as_text

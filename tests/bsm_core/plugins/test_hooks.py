@@ -6,15 +6,19 @@ import importlib
 import json
 import os
 import pickle
+import textwrap
+import types
 
+import pluggy
 import pytest
 import torch
 from support.plugins import forget_modules, write_distribution
 from support.toy import toy_rows
 
-from bsm_core import Predictor
+from bsm_core import Predictor, hookimpl
 from bsm_core.errors import HookFailedError
 from bsm_core.plugins import hooks
+from bsm_core.plugins.hook_calls import RUN_HOOKS
 from bsm_core.plugins.registry import default_registry
 
 ONE, TWO = {}, {"device": "cpu", "devices": "2"}
@@ -46,6 +50,14 @@ def install(tmp_path, monkeypatch, toy_site):
         default_registry.cache_clear()
 
     write.notes = lambda: [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
+
+    def write_more(name: str, source: str, kind: str = "observers") -> None:
+        module = name.replace("-", "_")
+        write_distribution(site, name, {module: NOTE + textwrap.indent(source, "    ")}, {kind: {module: module}})
+        importlib.invalidate_caches()
+        default_registry.cache_clear()
+
+    write.more = write_more
     yield write
     forget_modules(site)
     default_registry.cache_clear()
@@ -93,8 +105,8 @@ def test_hook_bsm_committed(install, data, devices):
 
 
 def test_every_hook_has_a_test():
-    assert {f"test_hook_{name}" for name in hooks.SPECS} == {n for n in globals() if n.startswith("test_hook_")}
-    assert len(hooks.SPECS) == 4
+    assert {f"test_hook_{name}" for name in RUN_HOOKS} == {n for n in globals() if n.startswith("test_hook_")}
+    assert len(RUN_HOOKS) == 4
 
 
 # What fails
@@ -107,7 +119,7 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("hook", hooks.SPECS)
+@pytest.mark.parametrize("hook", RUN_HOOKS)
 def test_a_guard_that_raises_fails_the_run_and_is_named(install, data, hook):
     install(f"{hook}({ARGUMENTS[hook]})", "raise ValueError('nobody vouched for it')", "guards")
     with pytest.raises(HookFailedError) as caught:
@@ -125,7 +137,7 @@ def test_a_guard_fails_the_run_of_two_processes(install, data):
         data(window_rows=10, **TWO)
 
 
-@pytest.mark.parametrize("hook", hooks.SPECS)
+@pytest.mark.parametrize("hook", RUN_HOOKS)
 def test_an_observer_that_raises_is_a_warning_and_the_run_goes_on(install, data, hook, caplog, quiet_log):
     install(f"{hook}({ARGUMENTS[hook]})", "raise SystemExit('out of disk')")
     done = data(window_rows=10)
@@ -154,10 +166,10 @@ def test_an_observer_that_cannot_be_loaded_counts_once(install, data, devices):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ("3", "TypeError: it gave a int, not a mapping of names to numbers"),
-        ("{1: 2}", "TypeError: it gave 1: 2, not a name and a number"),
-        ("{'a': 'b'}", "TypeError: it gave 'a': 'b', not a name and a number"),
-        ("{'a': float('nan')}", "ValueError: it gave 'a': nan, which cannot be summed"),
+        ("3", "TypeError: the result is a int, not a mapping of names to numbers"),
+        ("{1: 2}", "TypeError: the result has 1: 2, which is not a name and a number"),
+        ("{'a': 'b'}", "TypeError: the result has 'a': 'b', which is not a name and a number"),
+        ("{'a': float('nan')}", "ValueError: the result has 'a': nan, which cannot be summed"),
     ],
 )
 def test_numbers_that_cannot_be_summed_have_failed(install, data, answer, said, caplog, quiet_log):
@@ -336,3 +348,136 @@ def test_a_hook_changes_no_artifact(install, data):
         "artifact.impute.clear(); artifact.risk_tables.clear(); artifact.weights.clear()",
     )
     assert data().path.read_bytes() == plain
+
+
+# What pluggy promises
+
+
+def hook(name: str, options: str = "", kind: str = "window_start") -> str:
+    return f"@hookimpl({options})\ndef bsm_{kind}():\n    note({name!r})\n"
+
+
+def wrapper(name: str, options: str = "wrapper=True", body: str = "return (yield)") -> str:
+    return f"@hookimpl({options})\ndef bsm_window_end():\n    note({name!r})\n{textwrap.indent(body, '    ')}\n"
+
+
+def window_end(**numbers: float) -> str:
+    return f"@hookimpl\ndef bsm_window_end():\n    return {numbers}\n"
+
+
+def test_two_hooks_with_tryfirst_run_in_the_order_that_pluggy_promises(install, data):
+    options = {"acme-a": "", "acme-b": "tryfirst=True", "acme-c": "trylast=True", "acme-d": "tryfirst=True"}
+    promised = pluggy.PluginManager("bsm")
+    called = []
+    for name, values in options.items():
+        install.more(name, hook(name, values))
+    for component in [c for c in default_registry().components if c.name in {n.replace("-", "_") for n in options}]:
+        name = component.provider.distribution
+        module = types.ModuleType(name)
+        marker = hookimpl(**eval(f"dict({options[name]})"))
+        module.bsm_window_start = marker(lambda name=name: called.append(name))
+        promised.register(module)
+    promised.hook.bsm_window_start()
+    assert set(called[:2]) == {"acme-b", "acme-d"}
+    assert called[-1] == "acme-c"
+    data()
+    assert install.notes() == [[name] for name in called]
+
+
+@pytest.mark.parametrize("failing", ["raise ValueError('no')\nyield", "yield\nraise ValueError('no')"])
+@pytest.mark.parametrize("options", ["wrapper=True", "hookwrapper=True"])
+def test_an_observer_that_fails_inside_a_wrapper_is_named_and_stops_nobody(
+    install, data, caplog, quiet_log, options, failing
+):
+    install.more("acme-wraps", wrapper("outer", options, failing))
+    install.more("acme-counts", window_end(rows=2))
+    assert data().counts == {"plugin:acme_counts:rows": 2, "hook:acme_wraps": 1}
+    assert "observer 'acme_wraps' failed in bsm_window_end: ValueError: no" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("if False:\n    yield", "RuntimeError: the wrapper does not yield"),
+        ("yield\nyield", "RuntimeError: the wrapper yields twice"),
+        ("yield", "TypeError: 'NoneType' object is not iterable"),
+        ("return [*(yield), 3]", "TypeError: the result is a int"),
+    ],
+)
+def test_a_wrapper_that_breaks_the_rules_of_pluggy_is_named(install, data, caplog, quiet_log, body, said):
+    install.more("acme-wraps", wrapper("outer", body=body))
+    install.more("acme-counts", window_end(rows=2))
+    assert data().counts == {"plugin:acme_counts:rows": 2, "hook:acme_wraps": 1}
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        ("wrapper=True", "results = yield\nnote(results)\nreturn [*results, {'windows': 1}]"),
+        (
+            "hookwrapper=True",
+            "outcome = yield\nnote(outcome.get_result())\n"
+            "outcome.force_result([*outcome.get_result(), {'windows': 1}])",
+        ),
+    ],
+)
+def test_a_wrapper_sees_results_and_may_add_to_them(install, data, options, body):
+    install.more("acme-wraps", wrapper("outer", options, body))
+    install.more("acme-counts", window_end(rows=2))
+    assert data().counts == {"plugin:acme_counts:rows": 2, "plugin:acme_wraps:windows": 1}
+    assert install.notes() == [["outer"], [[{"rows": 2}]]]
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        ("wrapper=True", "try:\n    return (yield)\nexcept Exception:\n    return []"),
+        ("hookwrapper=True", "outcome = yield\noutcome.force_result([])"),
+        (
+            "wrapper=True",
+            "try:\n    return (yield)\nexcept Exception:\n    raise KeyError('other')",
+        ),
+    ],
+)
+def test_no_wrapper_hides_that_a_guard_refuses(install, data, options, body):
+    install.more("acme-wraps", wrapper("outer", options, body))
+    install.more("acme-guards", "@hookimpl\ndef bsm_window_end():\n    raise ValueError('no')\n", "guards")
+    with pytest.raises(HookFailedError, match="guard 'acme_guards' failed in bsm_window_end: ValueError: no"):
+        data()
+    assert not (data.out / "_SUCCESS").exists()
+
+
+def test_a_guard_that_fails_inside_a_wrapper_fails_the_run(install, data):
+    install.more("acme-wraps", wrapper("outer", body="yield\nraise ValueError('no')"), "guards")
+    with pytest.raises(HookFailedError, match="guard 'acme_wraps' failed in bsm_window_end: ValueError: no"):
+        data()
+
+
+def test_an_observer_that_raises_stops_no_other_in_the_same_call(install, data):
+    install.more("acme-a", window_end(a=1))
+    install.more("acme-b", "@hookimpl\ndef bsm_window_end():\n    raise ValueError\n")
+    install.more("acme-c", window_end(c=1))
+    assert data().counts == {"plugin:acme_a:a": 1, "plugin:acme_c:c": 1, "hook:acme_b": 1}
+
+
+def test_one_module_may_be_a_guard_and_an_observer(install, data, tmp_path):
+    entry_points = {"guards": {"acme_both": "acme_both"}, "observers": {"acme_both": "acme_both"}}
+    source = "from bsm_core import hookimpl\n" + window_end(a=1)
+    write_distribution(tmp_path / "site", "acme-both", {"acme_both": source}, entry_points)
+    default_registry.cache_clear()
+    assert data().counts == {"plugin:acme-both/acme_both:a": 1}
+
+
+def test_a_hook_of_another_name_is_called_by_its_specname(install, data):
+    source = "@hookimpl(specname='bsm_window_end')\ndef more(batch):\n    return {'more': batch.rows}\n"
+    install.more("acme-two", source + window_end(a=1))
+    assert data().counts == {"plugin:acme_two:a": 1, "plugin:acme_two:more": 23}
+
+
+def test_every_hook_sees_the_hashes_that_the_artifact_has(install, data):
+    from bsm_core import Artifact
+
+    artifact = Artifact.load(data.artifact)
+    assert hooks._artifact_copy(artifact).hashes == artifact.hashes
+    assert hooks._artifact_copy(artifact).hashes is artifact.hashes

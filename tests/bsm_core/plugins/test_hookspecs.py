@@ -9,6 +9,7 @@ import textwrap
 import pytest
 from support.plugins import forget_modules, write_distribution
 
+from bsm_core import TextStep
 from bsm_core.artifact.files import hashes
 from bsm_core.errors import HookFailedError
 from bsm_core.plugins import hookspecs
@@ -27,8 +28,10 @@ def test_the_contract_is_documented_and_frozen():
         "bsm.v1.removed": "removed",
         "bsm.v1.guards": "guard",
         "bsm.v1.observers": "observer",
+        "bsm.v1.plugins": "plugin",
     }
     assert {name: list(inspect.signature(hook).parameters) for name, hook in SPECS.items()} == {
+        "bsm_register": ["registry"],
         "bsm_artifact_loaded": ["artifact"],
         "bsm_window_start": ["batch"],
         "bsm_window_end": ["batch", "probabilities"],
@@ -58,6 +61,14 @@ def install(tmp_path, monkeypatch):
     yield write
     forget_modules(site)
     default_registry.cache_clear()
+
+
+def test_the_plugin_of_the_docstring(install):
+    install("bsm_register", "acme_zoo", "plugins")
+    registry = default_registry()
+    step = registry.load(registry.resolve("step", "acme_repeat_3"), TextStep)
+    assert step().process("ab") == "ababab"
+    assert "acme_repeat_2" not in registry.names("step")
 
 
 def test_the_guard_of_the_docstring(install, data, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import json
 from support.plugins import component
 
 from bsm_core import TextStep
-from bsm_core.plugins.discovery import Failure, Provider
+from bsm_core.plugins.discovery import Provider, UnusablePlugin
 from bsm_core.plugins.listing import errors_text, listing, listing_text
 from bsm_core.plugins.registry import Registry
 
@@ -64,7 +64,7 @@ def test_one_name_of_two_kinds_is_no_clash():
 
 def test_plugins_that_cannot_be_used_are_left_out_or_hidden():
     hidden = Provider("acme", "1.0", "/third")
-    registry = Registry([], [Failure(ACME, "update acme", ("shout",))], [OTHER], [hidden])
+    registry = Registry([], [UnusablePlugin(ACME, "update acme", ("shout",))], [OTHER], [hidden])
     assert [(e["name"], e["kind"], e["provider"], e["version"], e["status"]) for e in listing(registry)] == [
         ("-", "plugin", "acme", "1.0", "hidden in /third: another comes first on the path"),
         ("-", "plugin", "acme", "2.0", "cannot be used: update acme"),
@@ -94,7 +94,7 @@ def test_the_table():
 
 
 def test_the_errors():
-    registry = Registry([], [Failure(ACME, "update acme"), Failure(OTHER, "bad")])
+    registry = Registry([], [UnusablePlugin(ACME, "update acme"), UnusablePlugin(OTHER, "bad")])
     assert errors_text(registry, BASES) == "acme 2.0: update acme\n\nother 0.1: bad"
     assert errors_text(Registry([]), BASES) == "everything that plugins name can be loaded"
 
@@ -119,6 +119,6 @@ def test_the_errors_of_everything_that_cannot_be_loaded():
     assert heads[1].startswith("fake 1.0: text step 'other' could not be loaded: AttributeError: ")
     assert number == (
         "fake 1.0: text step 'number' is not a subclass of TextStep (fractions:Fraction of fake 1.0)\n"
-        "  To fix: derive it from TextStep, or tell the authors of fake"
+        "  To fix: derive it from TextStep, or report this to the authors of fake"
     )
     assert heads[3] == f"fake 1.0: observer 'drift' {missing} (no_such_module of fake 1.0)"

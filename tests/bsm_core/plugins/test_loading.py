@@ -58,7 +58,7 @@ def test_a_broken_import(site, source, reason):
     install(site, source)
     error = refusal(site)
     assert error.what.startswith(f"text step 'shout' could not be loaded: {reason}")
-    assert error.fix == "repair or update acme, or install what it needs"
+    assert error.fix == "repair or update acme, or install the packages that it needs"
     assert type(error.__cause__).__name__ == reason.partition(":")[0]
 
 
@@ -88,7 +88,8 @@ def test_what_could_not_be_loaded_can_be_once_it_is_there(site):
         ("acme_horn", "pip install 'acme[loud]'"),
         (
             "spelled_otherwise",
-            "install what provides 'spelled_otherwise' (perhaps one of the extras of acme: fast, loud), or update acme",
+            "install the package that provides 'spelled_otherwise' "
+            "(perhaps one of the extras of acme: fast, loud), or update acme",
         ),
     ],
 )
@@ -107,7 +108,7 @@ def test_the_extra_that_an_entry_point_asks_for(site):
 @pytest.mark.parametrize("metadata", ["", "Requires-Dist: numpy\n", 'Requires-Dist: ??; extra == "x"\n'])
 def test_a_missing_module_that_no_extra_brings(site, metadata):
     install(site, "import spelled_otherwise", metadata)
-    assert refusal(site).fix == "install what provides 'spelled_otherwise', or update acme"
+    assert refusal(site).fix == "install the package that provides 'spelled_otherwise', or update acme"
 
 
 def test_a_component_of_no_distribution():
@@ -124,7 +125,7 @@ def test_an_entry_point_that_an_uninstalled_package_left(site, target):
     with pytest.raises(ComponentLoadError) as caught:
         load_object(Registry.discover().resolve("step", "shout"))
     assert caught.value.fix == (
-        f"its metadata are in {site}, its modules are not: reinstall acme, or remove what is left of it"
+        f"its metadata are in {site}, its modules are not: reinstall acme, or delete its metadata"
     )
 
 
@@ -179,7 +180,7 @@ def test_a_plugin_that_starts_a_process_is_named_in_a_warning(site):
     warning, loaded = run_python(code, site).splitlines()
     assert warning == (
         "WARNING acme 2.0 starts processes when it is imported (acme's helper); "
-        "in a worker, which may start none, this fails the run"
+        "worker processes cannot, and fail the run"
     )
     assert loaded == "1 1"
 
@@ -197,5 +198,5 @@ def test_in_a_worker_it_is_an_error(site):
     said = run_python(code, site, PACKAGES)
     assert "text step 'shout' could not be loaded: AssertionError: daemonic processes are not allowed" in said
     assert "(acme:Shout of acme 2.0)" in said
-    assert "tell the authors of acme: what a plugin does when it is imported happens in every worker process" in said
+    assert "report this to the authors of acme: every worker process imports the plugin" in said
     assert "--num-workers 0" in said

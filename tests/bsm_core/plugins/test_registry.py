@@ -27,7 +27,7 @@ from bsm_core.errors import (
     UnknownModelClassError,
     UnknownStepError,
 )
-from bsm_core.plugins.discovery import Failure, Provider
+from bsm_core.plugins.discovery import Provider, UnusablePlugin
 from bsm_core.plugins.registry import Registry, default_registry, replaced
 
 SHOUT = """
@@ -112,7 +112,7 @@ def test_the_allow_list_names_what_is_not_installed(site):
     write_plugin(site, "Acme.Text", {"shout": "a:B"})
     registry = discover("acme-text", "acne", everything=False)
     reason = "BSM_PLUGINS names it, but no installed distribution of that name has a plugin"
-    assert registry.failures == (Failure(Provider("acne", "(not found)"), reason),)
+    assert registry.failures == (UnusablePlugin(Provider("acne", "(not found)"), reason),)
     with pytest.raises(UnknownStepError, match=r"cannot be used: acne \(not found\): BSM_PLUGINS names it"):
         registry.resolve("step", "from_acne")
 
@@ -155,7 +155,7 @@ def test_an_unknown_name_says_what_is_near_and_what_there_is(site):
     headline, registered, broken, fix = str(caught.value).splitlines()
     assert headline == "no text step 'shuot' (config.text_processing_steps)"
     assert registered == f"  registered: {', '.join(registry.names('step'))}"
-    assert broken.startswith("  cannot be used: broken 1.0: it speaks version 2 of the plugin contract")
+    assert broken.startswith("  cannot be used: broken 1.0: it implements version 2 of the plugin contract")
     assert fix == "  To fix: did you mean 'shout'?"
     assert "gone" not in registry.names("step")
 
@@ -231,7 +231,7 @@ def test_one_distribution_that_provides_a_name_twice():
     with pytest.raises(AmbiguousComponentError) as caught:
         registry.resolve("step", "acme/shout")
     assert caught.value.details == ("acme/shout  from a:B1 of acme 1.0", "acme/shout  from a:B2 of acme 1.0")
-    assert caught.value.fix == "update acme, which provides it twice"
+    assert caught.value.fix == "update acme, which provides the name twice"
 
 
 # Other names, and names that are gone
@@ -252,7 +252,10 @@ def test_an_alias_is_the_component_it_names(site):
         with pytest.raises(ComponentLoadError) as caught:
             registry.resolve("step", name, where="config.x")
         assert caught.value.what == f"text step {name!r} stands for {target!r}, which acme does not provide"
-        assert (caught.value.where, caught.value.fix) == ("config.x", "tell the authors of acme, or update it")
+        assert (caught.value.where, caught.value.fix) == (
+            "config.x",
+            "report this to the authors of acme, or update it",
+        )
 
 
 @pytest.mark.parametrize(
@@ -285,7 +288,7 @@ def test_what_is_no_step(site, target):
         registry.load(registry.resolve("step", "shout"), TextStep)
     assert caught.value.what == "text step 'shout' is not a subclass of TextStep"
     assert caught.value.where == f"{target} of acme 0.3"
-    assert caught.value.fix == "derive it from TextStep, or tell the authors of acme"
+    assert caught.value.fix == "derive it from TextStep, or report this to the authors of acme"
 
 
 # Weight, and other processes

@@ -64,7 +64,7 @@ def test_the_folder_is_called_like_the_distribution(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path):
     said = refused("acme-shout", tmp_path)
-    assert said == f"{tmp_path} is there already\n  To fix: name a new folder with --output"
+    assert said == f"{tmp_path} exists already\n  To fix: name a new folder with --output"
     assert not list(tmp_path.iterdir())
 
 
@@ -78,12 +78,14 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     "name", ["", "-acme", "acme-", "acme shout", "acme/shout", "../acme", "2acme", "_acme", "ácme"]
 )
 def test_a_name_that_no_distribution_can_have(name, tmp_path):
-    assert refused(name, tmp_path / "new").startswith(f"{name!r} is no name for a plugin\n  To fix: choose a name such")
+    assert refused(name, tmp_path / "new").startswith(
+        f"{name!r} cannot be the name of a plugin\n  To fix: choose a name such"
+    )
     assert not (tmp_path / "new").exists()
 
 
 def test_a_name_that_no_module_can_have(tmp_path):
-    assert "'lambda' is a word of Python" in refused("lambda", tmp_path / "new")
+    assert "'lambda' is a keyword of Python" in refused("lambda", tmp_path / "new")
 
 
 @pytest.mark.parametrize("kind", ["step", "model_class", "removed"])
@@ -106,7 +108,7 @@ def test_the_command_says_what_it_wrote_and_how_to_go_on(kind, tmp_path, capsys)
     assert cli.main(["plugins", "new", kind, "acme-thing", "--output", str(folder)]) == 0
     *files, last = capsys.readouterr().out.splitlines()
     assert sorted(map(str, folder.iterdir())) == files
-    assert last == f"To go on: pip install -e '{folder}[test]'; python -m pytest {folder}"
+    assert last == f"Next: pip install -e '{folder}[test]'; python -m pytest {folder}"
 
 
 def test_the_command_imports_nothing_heavy(tmp_path):
@@ -139,6 +141,6 @@ def test_the_listing_needs_no_action(capsys):
 
 @pytest.mark.parametrize("name", ["bsm", "conftest", "setup", "test-me", "my-test"])
 def test_names_that_do_harm_are_refused(name, tmp_path):
-    with pytest.raises(UsageError, match="is no name for a plugin"):
+    with pytest.raises(UsageError, match="cannot be the name of a plugin"):
         new_plugin("step", name, tmp_path / "package", Registry([]))
     assert not (tmp_path / "package").exists()

@@ -77,7 +77,7 @@ def test_behind_a_shut_gate_all_is_skipped_and_says_why():
     thing = Thing(is_open=False)
     found = statuses(thing)
     assert found.pop("gate") == ("failed", "it is shut")
-    assert set(found.values()) == {("skipped", "it has no sense while gate fails")}
+    assert set(found.values()) == {("skipped", "not checked because gate fails")}
     assert thing.seen == ["gate"]
 
 

@@ -4,10 +4,9 @@ import math
 import os
 
 import pytest
-from support.elsewhere import hang, leave, local, variable
+from support.elsewhere import hang, is_daemon, leave, local, variable
 
-from bsm_core.testing import elsewhere as module
-from bsm_core.testing.elsewhere import HASH_SEED, ElsewhereError, elsewhere
+from bsm_core.testing.elsewhere import HASH_SEED, ElsewhereError, elsewhere, in_a_worker
 
 
 def test_it_is_another_process_with_another_hash_seed():
@@ -38,8 +37,26 @@ def test_after_it_has_died_there_is_another():
 
 def test_what_does_not_end_is_ended_and_said(monkeypatch):
     elsewhere(os.getpid)
-    monkeypatch.setattr(module, "SECONDS", 0.2)
+    monkeypatch.setattr("bsm_core.testing.elsewhere.SECONDS", 0.2)
     with pytest.raises(ElsewhereError, match=r"no answer in 0\.2 s"):
         elsewhere(hang)
-    monkeypatch.setattr(module, "SECONDS", 60)
+    monkeypatch.setattr("bsm_core.testing.elsewhere.SECONDS", 60)
     assert elsewhere(os.getpid)
+
+
+def test_a_fresh_process_is_another_one_each_time():
+    shared = elsewhere(os.getpid)
+    assert len({shared, elsewhere(os.getpid, fresh=True), elsewhere(os.getpid, fresh=True)}) == 3
+    assert elsewhere(os.getpid) == shared
+
+
+def test_a_worker_is_a_daemon_that_the_other_process_spawns():
+    assert elsewhere(in_a_worker, is_daemon) is True
+    assert elsewhere(is_daemon) is False
+
+
+def test_what_a_worker_does_is_said():
+    with pytest.raises(ElsewhereError, match="the worker ended with status 5"):
+        elsewhere(in_a_worker, leave)
+    with pytest.raises(ElsewhereError, match="ValueError"):
+        elsewhere(in_a_worker, math.sqrt, -1)

@@ -48,7 +48,7 @@ def test_what_is_right_in_its_own_way_passes(model_class):
         ("PadsByItself", "does_not_depend_on_padding", "probabilities differ"),
         ("ReadsAFileOnce", "needs_neither_files_nor_network", "/dev/null"),
         ("LearnsNothing", "trains_every_parameter", "all gradients are zero"),
-        ("LearnsNothing", "overfits_eight_rows", "of 8 rows their label"),
+        ("LearnsNothing", "overfits_eight_rows", "of 8 rows"),
     ],
 )
 def test_what_is_wrong_in_other_ways_fails_too(model_class, name, said):
@@ -76,7 +76,7 @@ def test_a_class_that_no_other_process_can_find_is_skipped_and_says_so():
     report = check_model_class(Local, on_fail=None)
     (skipped,) = [r for r in report.results if r.status == "skipped" and r.check.name != "runs_on_two_devices"]
     assert skipped.check.name == "comes_back_from_an_artifact"
-    assert "put it at the top of a module" in skipped.message
+    assert "define it at the top level of a module" in skipped.message
 
 
 def test_every_check_says_what_and_how():

@@ -11,7 +11,6 @@ from support.broken_plugins import BROKEN, GOOD, HOOKS, STEP, Plugin
 from support.plugins import forget_modules
 
 from bsm_core.plugins.registry import default_registry
-from bsm_core.testing import plugin_checks
 from bsm_core.testing.checks import Report
 from bsm_core.testing.plugin_checks import CHECKS, PluginSubject
 
@@ -51,7 +50,7 @@ def test_a_broken_distribution_fails_its_check_and_no_other(name, site):
     assert [*failures(report)] == [name], report.to_text()
     behind = {r.message for r in report.results if r.status == "skipped"}
     gate = next(check.gate for check in CHECKS if check.name == name)
-    assert behind == ({f"it has no sense while {name} fails"} if gate else set())
+    assert behind == ({f"not checked because {name} fails"} if gate else set())
 
 
 @pytest.mark.parametrize(
@@ -80,18 +79,18 @@ def test_what_is_seen_is_said(line, check, seen, site, monkeypatch):
 
 def test_an_import_that_ends_the_process_is_said(site):
     found = failures(report_of(Plugin(STEP + HOOKS + "import os; os._exit(7)\n"), site))
-    assert "ends with status 7" in found["loads"]
+    assert "ended with status 7" in found["loads"]
 
 
 def test_an_import_that_ends_the_process_well_is_said(site):
     found = failures(report_of(Plugin(STEP + HOOKS + "import os; os._exit(0)\n"), site))
-    assert "ends with status 0" in found["loads"]
+    assert "ended with status 0" in found["loads"]
 
 
 def test_an_import_that_does_not_end_is_said(site, monkeypatch):
-    monkeypatch.setattr(plugin_checks, "SECONDS", 2)
+    monkeypatch.setattr("bsm_core.testing.elsewhere.SECONDS", 2)
     found = failures(report_of(Plugin(STEP + HOOKS + "import threading; threading.Event().wait()\n"), site))
-    assert "does not come to an end in 2 s" in found["loads"]
+    assert "no answer in 2 s" in found["loads"]
 
 
 def test_a_name_that_it_provides_twice(site):
@@ -135,6 +134,46 @@ def test_an_editable_installation_is_skipped_and_says_so(site):
     (check,) = [c for c in CHECKS if c.name == "ships_its_modules"]
     result = PluginSubject("acme").result(check)
     assert (result.status, "editable" in result.message) == ("skipped", True)
+
+
+REGISTERS = """
+from bsm_core import TextStep, hookimpl
+
+class Shout(TextStep):
+    def process(self, value):
+        return value.upper()
+
+@hookimpl
+def bsm_register(registry):
+    registry.add_step("acme_shout", type("Loud", (Shout,), {}))
+"""
+IN_CODE = {"plugins": {"acme": "acme"}}
+ONCE = "    import builtins\n    if hasattr(builtins, 'acme'): raise KeyError\n    builtins.acme = 1\n"
+
+
+def test_a_plugin_that_registers_in_code_passes_everything(site):
+    report = report_of(Plugin(REGISTERS, IN_CODE), site)
+    assert report.counts == {"passed": len(CHECKS), "failed": 0, "skipped": 0}, report.to_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "check", "seen"),
+    [
+        (REGISTERS + "    raise ValueError('no')\n", "loads", "failed in bsm_register: ValueError: no"),
+        (REGISTERS.replace("(Shout,)", "()"), "loads", "'acme_shout' is not a subclass of TextStep"),
+        (REGISTERS.replace('"acme_shout"', '"tokenizer"'), "clashes_with_nobody", "also provided by bsm-core"),
+        (REGISTERS.replace("(registry)", "(thing)"), "has_valid_hooks", "thing"),
+        (HOOKS, "has_valid_hooks", "does not implement bsm_register"),
+        (REGISTERS + "    print('hello')\n", "prints_nothing_when_imported", "hello"),
+        (REGISTERS + "    import random; random.seed(0)\n", "leaves_random_state_alone_when_imported", "random"),
+        (REGISTERS + ONCE, "loads_twice", "KeyError"),
+    ],
+)
+def test_what_is_wrong_with_a_plugin_that_registers_in_code_is_said(source, check, seen, site, monkeypatch):
+    monkeypatch.setattr("builtins.acme", 0, raising=False)
+    monkeypatch.delattr("builtins.acme")
+    found = failures(report_of(Plugin(source, IN_CODE), site))
+    assert seen in found[check]
 
 
 def test_every_check_has_a_broken_distribution():

@@ -25,7 +25,7 @@ def test_a_broken_step_fails_its_check_and_no_other(name):
     assert [r.check.name for r in report.results if r.status == "failed"] == [name], report.to_text()
     behind = {r.message for r in report.results if r.status == "skipped"}
     gate = next(check.gate for check in CHECKS if check.name == name)
-    assert behind == ({f"it has no sense while {name} fails"} if gate else set())
+    assert behind == ({f"not checked because {name} fails"} if gate else set())
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_no_other_process_can_find_is_skipped_and_says_so():
     skipped = {r.check.name: r.message for r in report.results if r.status == "skipped"}
     assert skipped.keys() == {"is_the_same_in_every_process", "can_be_pickled", "works_in_a_spawned_worker"}
     assert report.counts["failed"] == 0
-    assert "put it into a module" in skipped["works_in_a_spawned_worker"]
+    assert "define it at the top level of a module" in skipped["works_in_a_spawned_worker"]
 
 
 def test_every_check_says_what_and_how():

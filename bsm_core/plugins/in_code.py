@@ -1,0 +1,94 @@
+"""Components that plugins register in code, through the hook ``bsm_register``."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+from bsm_core.errors import ComponentLoadError, PluginError
+from bsm_core.plugins.discovery import WORDS, Component
+from bsm_core.plugins.hook_calls import REGISTER, HookCalls
+from bsm_core.plugins.hookspecs import Registrar
+from bsm_core.plugins.loading import described, place, watched
+
+
+class InCode:
+    """Components registered in code. The plugins are imported when one of the attributes is first read.
+
+    Args:
+        plugins: Components of the kind ``"plugin"``.
+    """
+
+    def __init__(self, plugins: Iterable[Component]) -> None:
+        self.plugins = tuple(dict.fromkeys(plugins))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Classes made in code cannot be pickled: another process calls the hooks again.
+        return InCode, (self.plugins,)
+
+    @property
+    def classes(self) -> dict[Component, type]:
+        """Class of each registered component. A plugin that fails registers nothing."""
+        return self._registered[0]
+
+    @property
+    def errors(self) -> dict[Component, PluginError]:
+        """Error of each plugin that cannot be loaded or whose hook fails."""
+        return self._registered[1]
+
+    def load(self, component: Component) -> type:
+        """Return the class of a registered component.
+
+        Raises:
+            PluginError: The plugin fails, or does not register the component in this process.
+        """
+        plugin = component.registered_by
+        if plugin is not None and plugin in self.errors:
+            raise self.errors[plugin]
+        if component not in self.classes:
+            raise ComponentLoadError(
+                f"{WORDS[component.kind]} {component.name!r} is not registered in this process",
+                where=place(component),
+                fix=f"let {REGISTER} register the same names and classes in every process",
+            )
+        return self.classes[component]
+
+    @cached_property
+    def _registered(self) -> tuple[dict[Component, type], dict[Component, PluginError]]:
+        errors: dict[Component, PluginError] = {}
+
+        def failed(plugin: Component, hook: str, error: BaseException) -> None:
+            errors[plugin] = ComponentLoadError(
+                f"plugin {plugin.name!r} failed in {hook}: {described(error)}",
+                where=place(plugin),
+                fix=f"repair or update {plugin.provider.distribution}, or leave it out with BSM_PLUGINS",
+            )
+            errors[plugin].__cause__ = error
+
+        calls, registrars = HookCalls(failed), {plugin: Registrar() for plugin in self.plugins}
+        for plugin in self.plugins:
+            try:
+                calls.add(plugin)
+            except PluginError as error:
+                errors[plugin] = error
+        with watched(" and ".join(str(plugin.provider) for plugin in calls.components), f"in {REGISTER}"):
+            calls.call(REGISTER, {"registry": registrars.__getitem__})
+        classes = {
+            Component(kind, name, _target(plugin, cls), plugin.provider, plugin.extras, plugin): cls
+            for plugin, registrar in registrars.items()
+            if plugin not in errors
+            for (kind, name), cls in registrar.classes.items()
+        }
+        return classes, errors
+
+
+def _target(plugin: Component, cls: type) -> str:
+    """Return ``module:name`` of a class; the module is the plugin's where the class cannot be imported."""
+    try:
+        importable = operator.attrgetter(cls.__qualname__)(sys.modules[cls.__module__]) is cls
+    except (AttributeError, KeyError):
+        importable = False  # made by a call of type(), for example, whose __module__ can be "abc"
+    return f"{cls.__module__ if importable else plugin.target.partition(':')[0]}:{cls.__qualname__}"

@@ -1,0 +1,97 @@
+"""Observation of a model class for the checks: files it opens, weights it makes, its forward for the exporter."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from bsm_core.models.base import ModelBase
+from bsm_core.models.batch import Batch, TextBatch
+from bsm_core.plugins.discovery import Component
+from bsm_core.testing.audit import audited
+from bsm_core.testing.checks import load_again
+
+
+def opened(cls: type[ModelBase], config: Mapping[str, Any]) -> list[str]:
+    """Build a model and return the files and sockets that were opened; files that imports open do not count."""
+    events: list[str] = []
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        is_file = event == "open" and not _is_import(str(arguments[0]))
+        if is_file or event in ("socket.__new__", "socket.connect", "socket.getaddrinfo"):
+            events.append(f"{event} {ascii(arguments[0])[:80]}")
+
+    with audited(note):
+        cls.from_config(config)
+    return events
+
+
+def opened_by_first(component: Component, config: Mapping[str, Any]) -> list[str]:
+    """Import a model class and return the files and sockets that building its first model opens."""
+    return opened(load_again(component, ModelBase), config)
+
+
+def _is_import(path: str) -> bool:
+    """Return whether an import, or a search for installed distributions, opens a file."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if "importlib" in frame.f_code.co_filename:
+            return True
+    return path.endswith((".py", ".pyc", ".so"))
+
+
+@contextmanager
+def weights_made() -> Iterator[list[str]]:
+    """Yield a list that collects the names of the parameters that modules register inside the context.
+
+    Parameters on the meta device have no storage and do not count.
+    """
+    made: list[str] = []
+
+    def note(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        if parameter is not None and parameter.device.type != "meta":
+            made.append(f"{type(module).__name__}.{name}")
+
+    handle = nn.modules.module.register_module_parameter_registration_hook(note)
+    try:
+        yield made
+    finally:
+        handle.remove()
+
+
+class Exportable(nn.Module):
+    """Forward of a model as a function of tensors alone: the tokens of each text column, and the features."""
+
+    def __init__(self, model: ModelBase, batch: Batch) -> None:
+        super().__init__()
+        self.model, self.batch = model, batch
+        self.sizes = {column: text.chunk_offsets.diff().tolist() for column, text in batch.texts.items()}
+
+    def forward(self, tokens: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return logits, float ``[rows, num_classes]``."""
+        texts: dict[str, TextBatch] = {
+            column: _FixedLengths.of(text, tokens[column], self.sizes[column])
+            for column, text in self.batch.texts.items()
+        }
+        logits: Tensor = self.model(Batch(self.batch.rows, texts, features))
+        return logits
+
+
+class _FixedLengths(TextBatch):
+    """Text batch whose chunk lengths are constants for the exporter, not values that it must trace."""
+
+    sizes: Sequence[int]
+
+    @classmethod
+    def of(cls, text: TextBatch, tokens: Tensor, sizes: Sequence[int]) -> _FixedLengths:
+        made = cls(tokens, text.chunk_offsets, text.chunk_ids, text.row_lengths)
+        object.__setattr__(made, "sizes", sizes)
+        return made
+
+    def length(self, chunk: int) -> int:
+        return self.sizes[chunk]

@@ -15,7 +15,7 @@ class Clock(Profiler):
     """Adds to ``times`` what Lightning does with a window."""
 
     ACTIONS: Mapping[str, str] = {
-        "BeforeTheFirst.on_predict_start": SELF_CHECK,
+        "BeforeFirstWindow.on_predict_start": SELF_CHECK,
         "batch_to_device": MOVING,
         "predict_step": MODEL,
         "PartWriter.on_predict_batch_end": WRITING,

@@ -28,9 +28,9 @@ from bsm_core.errors import DataError
 from bsm_core.predictor import text_pipelines, warn_of_counts, warn_of_texts
 from bsm_core.run import main
 from bsm_core.scoring import job
+from bsm_core.scoring.engines.callbacks import with_probabilities
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
 from bsm_core.scoring.engines.trainer import quiet, trainer
-from bsm_core.scoring.engines.callbacks import with_probabilities
 from bsm_core.scoring.sink import PREDICTIONS, Sink
 from bsm_core.tables import TableSource, TableWriter, detect_format
 

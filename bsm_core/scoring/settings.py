@@ -157,7 +157,7 @@ class Settings(BaseModel):
         NonNegativeInt | None,
         Source(
             "--num-workers",
-            "loader processes for each device (default: 0 on the CPU, up to 4 on a GPU)",
+            "loader workers for each device (default: 0 on the CPU, up to 4 on a GPU)",
             "NUM_WORKERS",
             True,
             "N",

@@ -64,7 +64,7 @@ class _PreparedRun:
         schema: Columns and types of the predictions.
         format: Format of the predictions.
         check_rows: The artifact's check rows, if this run scores them.
-        num_workers: Number of loader processes.
+        num_workers: Number of loader workers.
     """
 
     predictor: Predictor

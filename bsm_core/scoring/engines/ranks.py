@@ -54,7 +54,7 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
             log.warning("%s", plan.warning)
     alone = score(job, plan)
     if alone is None:
-        raise EngineError("the process committed no predictions", fix="run again; please report it if it comes back")
+        raise EngineError("the process committed no predictions", fix="run again; please report it if it happens again")
     return alone, plan
 
 
@@ -170,7 +170,7 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
     if not isinstance(committed, Committed):
         raise EngineError(
             "the first process ended without committing the predictions",
-            fix="run again; please report it if it comes back",
+            fix="run again; please report it if it happens again",
         )
     return committed
 

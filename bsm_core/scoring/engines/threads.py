@@ -1,4 +1,4 @@
-"""How many threads the model gets on the CPU."""
+"""Number of threads that a model uses on the CPU."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from bsm_core.predictor import Predictor
 
 SMALL = 1 << 16
-"""Parameters below which a model of features alone is given one thread."""
+"""Number of parameters below which a model without text fields uses one thread."""
 
 
 @contextmanager
 def threads_for(predictor: Predictor) -> Iterator[None]:
-    """One thread for a small model of features alone, and all that there were for every other.
+    """Use one thread inside the block for a small model without text fields; change nothing for other models.
 
-    Such a model takes a millisecond for a window. Two threads save a third of that, and lose a hundred where another
-    process holds a core, because each waits for the other after every layer.
+    Such a model computes a window in about a millisecond. A second thread saves a third of that. But the threads wait
+    for each other after every layer, so when another process holds a core, a window takes a hundred milliseconds more.
     """
     threads = torch.get_num_threads()
     parameters = sum(parameter.numel() for parameter in predictor.model.parameters())

@@ -119,11 +119,7 @@ class Settings(BaseModel):
     keep_columns: Annotated[
         tuple[str, ...],
         BeforeValidator(_parse_columns),
-        Source(
-            "--keep-columns",
-            "columns to copy to the predictions, comma-separated, or all",
-            metavar="COLUMNS",
-        ),
+        Source("--keep-columns", "columns to copy to the output, comma-separated, or 'all'", metavar="COLUMNS"),
     ] = ()
     device: Annotated[
         Device,
@@ -155,17 +151,9 @@ class Settings(BaseModel):
     ] = "auto"
     num_workers: Annotated[
         NonNegativeInt | None,
-        Source(
-            "--num-workers",
-            "loader workers for each device (default: 0 on the CPU, up to 4 on a GPU)",
-            "NUM_WORKERS",
-            True,
-            "N",
-        ),
+        Source("--num-workers", "loader workers (default: none on the CPU, a few on a GPU)", "NUM_WORKERS", True, "N"),
     ] = None
-    window_rows: Annotated[
-        PositiveInt, Source("--window-rows", "rows to read, score and write at a time", metavar="N")
-    ] = 4096
+    window_rows: Annotated[PositiveInt, Source("--window-rows", "rows to score at a time", metavar="N")] = 4096
     run_record: Annotated[bool, Source("--run-record", "write run.json next to the predictions")] = False
     profile: Annotated[bool, Source("--profile", "log at the end how the time was spent")] = False
     self_check: Annotated[bool, Source("--no-self-check", "skip the check rows of the artifact")] = True
@@ -214,11 +202,10 @@ class Settings(BaseModel):
             ConfigError: The config has an invalid value.
             UsageError: ``--devices`` contradicts the config's ``device``.
         """
-        open_to_config = (None, _BATCH_SIZE)
         added = {
             name: config[name]
             for name, source in sources().items()
-            if source.in_artifact and config.get(name) is not None and self._origins.get(name) in open_to_config
+            if source.in_artifact and config.get(name) is not None and self._origins.get(name) in (None, _BATCH_SIZE)
         }
         values = {name: getattr(self, name) for name in self._origins} | added
         return self._checked(values, self._origins | {name: f"config.{name}" for name in added})

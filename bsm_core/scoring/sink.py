@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ log = logging.getLogger("bsm")
 
 PREDICTIONS = "inference_predictions"
 SUCCESS, HEALTH, FAILURE, RECORD = "_SUCCESS", "_HEALTH", "_FAILURE", "run.json"
+RUN_AGAIN = "run again; please report it if it happens again"
+"""Advice for errors that only a fault of bsm can cause."""
 _PARTS = ".bsm-parts"
 
 
@@ -145,25 +148,17 @@ class Sink:
         if self._parts.exists():
             shutil.rmtree(self._parts)
 
-    def _read(self, window: int) -> tuple[pa.Table, bool, dict[str, float]]:
-        path = self._part(window)
-        if not path.exists():
-            raise EngineError(
-                f"window {window} was never written",
-                where=str(path),
-                fix="run again; please report it if it happens again",
-            )
-        with pa.OSFile(str(path)) as file:  # not mapped: a network file system keeps a deleted file that is mapped
-            table = pa.ipc.open_file(file).read_all()
-        metadata = table.schema.metadata
-        return table, json.loads(metadata[b"last"]), json.loads(metadata[b"counts"])
-
     def _in_order(self) -> Iterator[tuple[pa.Table, dict[str, float]]]:
-        window, last = 0, False
-        while not last:
-            table, last, counts = self._read(window)
-            yield table, counts
-            window += 1
+        for window in count():
+            path = self._part(window)
+            if not path.exists():
+                raise EngineError(f"window {window} was never written", where=str(path), fix=RUN_AGAIN)
+            with pa.OSFile(str(path)) as file:  # not mapped: a network file system keeps a deleted file that is mapped
+                table = pa.ipc.open_file(file).read_all()
+            metadata = table.schema.metadata
+            yield table, json.loads(metadata[b"counts"])
+            if json.loads(metadata[b"last"]):
+                return
 
     @contextmanager
     def _readable_errors(self) -> Iterator[None]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter, Callback
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from bsm_core.artifact.check_rows import CheckRows
@@ -54,11 +53,10 @@ class BeforeFirstWindow(Callback):
             self.difference = check(self._predictor, self._rows)
 
 
-class PartWriter(BasePredictionWriter):
+class PartWriter(Callback):
     """Writes the kept columns and probabilities of each window as a part, and calls the plugins' window hooks."""
 
     def __init__(self, sink: Sink, hooks: Hooks, times: Times) -> None:
-        super().__init__(write_interval="batch")
         self.sink = sink
         self.hooks = hooks
         self.times = times
@@ -71,23 +69,16 @@ class PartWriter(BasePredictionWriter):
         """Call the hooks before the window is scored."""
         self.hooks.window_start(batch)
 
-    def write_on_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: Any,
-        prediction: Tensor,
-        batch_indices: Sequence[int] | None,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int,
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Write one part. The number of its window comes with the batch: ``batch_indices`` is not used."""
+        """Write one part. The index of its window comes with the batch: ``batch_idx`` counts the windows of a rank."""
         info: WindowInfo = batch.window
         if info.findings.texts:
             ids = info.kept.column(0).to_pylist()
             self._named += warn_of_texts(info.findings, ids, TEXTS_NAMED - self._named)
-        table = with_probabilities(info.kept, prediction)
-        counts = {**info.findings.counts(), **self.hooks.window_end(batch, prediction)}
+        table = with_probabilities(info.kept, outputs)
+        counts = {**info.findings.counts(), **self.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
         self.sink.write_part(info.index, table, last=info.last, counts=counts)
         self._memory.give_back()

@@ -46,9 +46,8 @@ class Clock(Profiler):
 
 def of_all_ranks(times: Times, ranks: int) -> Times:
     """Return the sums of the times of all ranks. Every rank must call this function."""
-    gathered = [times]
+    gathered = [times] * ranks
     if ranks > 1:
-        gathered *= ranks
         distributed.all_gather_object(gathered, times)
     total = Times()
     for rank_times in gathered:

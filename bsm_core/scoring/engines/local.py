@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
-from bsm_core.backends.choose import Tuned
 from bsm_core.errors import DataError, MissingColumnsError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.predictor import Predictor, warn_of_counts
@@ -26,8 +25,7 @@ from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter
 from bsm_core.scoring.engines.clock import Clock, of_all_ranks
 from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
 from bsm_core.scoring.engines.progress import Progress
-from bsm_core.scoring.engines.threads import threads_for
-from bsm_core.scoring.engines.trainer import quiet, trainer
+from bsm_core.scoring.engines.trainer import quiet, threads_for, trainer
 from bsm_core.scoring.provenance import components_of, record_of, require_same
 from bsm_core.scoring.record import run_record
 from bsm_core.scoring.settings import Settings
@@ -75,21 +73,6 @@ class _PreparedRun:
     num_workers: int
 
 
-@dataclass(frozen=True)
-class _PredictedRun:
-    """Facts about the prediction, apart from the parts, which are on disk.
-
-    Attributes:
-        tuned: Chosen backends and precision of the text encoders.
-        difference: Largest difference of a check row's probability; None if no check rows were scored.
-        times: Seconds by activity, of this process; of all processes with ``--profile``.
-    """
-
-    tuned: Tuned | None
-    difference: float | None
-    times: Times
-
-
 def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     """Score the windows of one process; on rank 0, also write the prediction file and the markers.
 
@@ -105,8 +88,8 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
         BSMError: The data, the artifact, a plugin or a device is at fault.
     """
     prepared = _prepare(job, plan, rank)
-    predicted = _predict(job.settings, plan, rank, prepared)
-    return None if rank else _finish(job, plan, prepared, predicted)
+    outcome, times = _predict(job.settings, plan, rank, prepared)
+    return None if rank else _finish(job, plan, prepared, outcome, times)
 
 
 def _prepare(job: Job, plan: DevicePlan, rank: int) -> _PreparedRun:
@@ -134,8 +117,14 @@ def _prepare(job: Job, plan: DevicePlan, rank: int) -> _PreparedRun:
     return _PreparedRun(predictor, source, schema, format, check_rows, num_workers)
 
 
-def _predict(settings: Settings, plan: DevicePlan, rank: int, prepared: _PreparedRun) -> _PredictedRun:
-    """Write the parts of this process's windows, and wait until all processes have written theirs."""
+def _predict(
+    settings: Settings, plan: DevicePlan, rank: int, prepared: _PreparedRun
+) -> tuple[BeforeFirstWindow, Times]:
+    """Write the parts of this process's windows, and wait until all processes have written theirs.
+
+    Returns:
+        The outcome of what came before the first window, and the times of this process; with ``--profile``, of all.
+    """
     predictor, times = prepared.predictor, Times()
     loader = WindowLoader(
         prepared.source,
@@ -147,35 +136,32 @@ def _predict(settings: Settings, plan: DevicePlan, rank: int, prepared: _Prepare
         pin_memory=plan.accelerator == "gpu",
     )
     before = BeforeFirstWindow(predictor, settings, prepared.check_rows)
-    callbacks = [before, PartWriter(Sink(settings.output_dir), predictor.hooks, times)]
+    callbacks = [before, PartWriter(Sink(settings.output_dir), predictor.hooks, times), *([] if rank else [Progress()])]
     with quiet(), threads_for(predictor), times.of(TOTAL):
-        runner = trainer(
-            plan, [*callbacks, Progress()] if rank == 0 else callbacks, Clock(times) if settings.profile else None
-        )
+        runner = trainer(plan, callbacks, Clock(times) if settings.profile else None)
         runner.predict(predictor.model, loader, return_predictions=False)
     runner.strategy.barrier("parts")
     if settings.profile:
         times = of_all_ranks(times, plan.count)
-    return _PredictedRun(before.tuned, before.difference, times)
+    return before, times
 
 
-def _finish(job: Job, plan: DevicePlan, prepared: _PreparedRun, predicted: _PredictedRun) -> Committed:
+def _finish(job: Job, plan: DevicePlan, prepared: _PreparedRun, outcome: BeforeFirstWindow, times: Times) -> Committed:
     """Combine the parts into the prediction file, call the hooks, and write the run record and the markers."""
-    settings, hooks, times = job.settings, prepared.predictor.hooks, predicted.times
-    sink = Sink(settings.output_dir)
+    settings, hooks, sink = job.settings, prepared.predictor.hooks, Sink(job.settings.output_dir)
     with times.of(TOTAL), times.of(COMMIT):
         committed = sink.commit(prepared.schema, prepared.format)
     warn_of_counts(committed.counts)
     if settings.profile:
-        helped = prepared.num_workers > 0
-        log.info("where the time went, start-up left out:\n%s", table(times, committed.rows, helped=helped))
+        figures = table(times, committed.rows, helped=prepared.num_workers > 0)
+        log.info("where the time went, start-up left out:\n%s", figures)
     record = run_record(
         settings,
         used=str(plan),
         components=[*components_of(prepared.predictor), *(record_of(c, c.name) for c in hooks.components)],
         hashes=job.hashes,
-        self_check=predicted.difference,
-        encoders=asdict(predicted.tuned) if predicted.tuned else None,
+        self_check=outcome.difference,
+        encoders=asdict(outcome.tuned) if outcome.tuned else None,
         committed=committed,
         seconds=time.time() - job.began,
         profile=times if settings.profile else None,

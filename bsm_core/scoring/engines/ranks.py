@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import threading
@@ -28,6 +27,7 @@ from bsm_core.runtime.processes import without_interrupts
 from bsm_core.scoring.engines.devices import DevicePlan, cores
 from bsm_core.scoring.engines.local import Job, score
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError
+from bsm_core.scoring.sink import RUN_AGAIN
 
 log = logging.getLogger("bsm")
 
@@ -54,7 +54,7 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
             log.warning("%s", plan.warning)
     alone = score(job, plan)
     if alone is None:
-        raise EngineError("the process committed no predictions", fix="run again; please report it if it happens again")
+        raise EngineError("the process committed no predictions", fix=RUN_AGAIN)
     return alone, plan
 
 
@@ -126,11 +126,10 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
     context = multiprocessing.get_context("spawn")
     port = _free_port()
     ranks: list[_WatchedRank] = []
-    pickled = pickle.dumps(job)  # bytes: unpickling opens the artifact, and _main reports the errors of that
     try:
         for rank in range(plan.count):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_main, args=(pickled, plan, rank, port, sender), name=f"bsm-rank-{rank}")
+            process = context.Process(target=_main, args=(job, plan, rank, port, sender), name=f"bsm-rank-{rank}")
             with without_interrupts():
                 process.start()
             sender.close()
@@ -168,10 +167,7 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
             rank.poll()
     committed = ranks[0].message
     if not isinstance(committed, Committed):
-        raise EngineError(
-            "the first process ended without committing the predictions",
-            fix="run again; please report it if it happens again",
-        )
+        raise EngineError("the first process ended without committing the predictions", fix=RUN_AGAIN)
     return committed
 
 
@@ -181,15 +177,13 @@ def _name(rank: int, world: int) -> str:
 
 def _silent_end(rank: int, world: int, exitcode: int) -> EngineError:
     how = f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exited with {exitcode}"
-    return EngineError(
-        f"{_name(rank, world)} {how}",
-        fix="SIGKILL is most often the system running out of memory: lower --batch-size or --window-rows"
-        if exitcode == -signal.SIGKILL
-        else "see the log lines of that process above",
-    )
+    fix = "see the log lines of that process above"
+    if exitcode == -signal.SIGKILL:
+        fix = "most often the system has run out of memory: lower --batch-size or --window-rows"
+    return EngineError(f"{_name(rank, world)} {how}", fix=fix)
 
 
-def _main(job: bytes, plan: DevicePlan, rank: int, port: int, pipe: Connection) -> None:
+def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) -> None:
     """Main function of the process of one rank: send the result of :func:`score`, or a :class:`_RankFailure`."""
     threading.Thread(target=_end_with_watcher, daemon=True).start()
     configure()
@@ -203,7 +197,7 @@ def _main(job: bytes, plan: DevicePlan, rank: int, port: int, pipe: Connection) 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // plan.count))
     try:
-        pipe.send(score(pickle.loads(job), plan, rank))
+        pipe.send(score(job, plan, rank))
     except BSMError as error:
         pipe.send(_RankFailure(error, consequence=isinstance(error, DistributedUnavailableError)))
         raise SystemExit(1) from error

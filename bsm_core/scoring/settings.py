@@ -235,5 +235,6 @@ def _readable(found: Sequence[Problem], origins: Mapping[str, str]) -> UsageErro
         problems.setdefault(where, str(replace(problem, key=where, value=problem.value if problem.key else "")))
     details = list(problems.values())
     if any(where.startswith("config.") for where in problems):
-        return ConfigError("the artifact's config holds settings that cannot be used", details=details)
+        fix = "correct these keys in the config and pack the artifact again, or set the flags instead"
+        return ConfigError("the artifact's config holds settings that cannot be used", details=details, fix=fix)
     return UsageError("settings that cannot be used", details=details, fix="see python -m bsm_core.run --help")

@@ -42,13 +42,13 @@ class BeforeFirstWindow(Callback):
         """Set up the model, which is on its device now; no window has been scored."""
         if self._rows is not None:
             require_fit(self._predictor, self._rows)
-        # Rank 0 chooses first and stores the outcome of its trial, which the others read: each process trying for
-        # itself could choose another backend, and so write other bytes.
+        # Rank 0 chooses first and stores the outcome of its trial, which the other ranks then read. If each rank held a
+        # trial of its own, the ranks could choose different backends and round differently.
         if not trainer.is_global_zero:
-            trainer.strategy.barrier("tuned")
+            trainer.strategy.barrier("backends")
         self.tuned = self._predictor.tune(self._settings.precision, self._settings.backend, self._rows)
         if trainer.is_global_zero:
-            trainer.strategy.barrier("tuned")
+            trainer.strategy.barrier("backends")
         if self._rows is not None and self._settings.self_check:
             self.difference = check(self._predictor, self._rows)
 

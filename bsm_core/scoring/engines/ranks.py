@@ -202,7 +202,8 @@ def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
         pipe.send(_RankFailure(error, consequence=isinstance(error, DistributedUnavailableError)))
         raise SystemExit(1) from error
     except (Exception, SystemExit) as error:  # SystemExit: a plugin may call sys.exit(0), and the others would wait
-        failed = EngineError(f"{_name(rank, plan.count)} failed: {type(error).__name__}: {error}")
+        what = f"{_name(rank, plan.count)} failed: {type(error).__name__}: {error}"
+        failed = EngineError(what, fix="see the traceback in the log above")
         # torch.distributed raises several kinds of RuntimeError when the other end of a connection is gone.
         consequence = isinstance(error, RuntimeError)
         pipe.send(_RankFailure(failed, consequence, traceback=traceback.format_exc()))

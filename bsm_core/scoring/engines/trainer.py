@@ -1,4 +1,4 @@
-"""Lightning's Trainer, set up to predict and to do nothing else, and the number of its threads."""
+"""Lightning's Trainer, set up to predict and to do nothing else, and the number of threads of the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IRRELEVANT_WARNINGS = (
     ".*does not have many workers",  # advice for training loops
 )
 
-SMALL = 1 << 16
+_SMALL_MODEL = 1 << 16
 """Number of parameters below which a model without text fields uses one thread."""
 
 
@@ -49,7 +49,7 @@ def threads_for(predictor: Predictor) -> Iterator[None]:
     """
     threads = torch.get_num_threads()
     parameters = sum(parameter.numel() for parameter in predictor.model.parameters())
-    if not predictor.preprocessor.pipelines and parameters < SMALL:
+    if not predictor.preprocessor.pipelines and parameters < _SMALL_MODEL:
         torch.set_num_threads(1)
     try:
         yield

@@ -1,7 +1,7 @@
-"""Every error a user can meet.
+"""Every error that a user can meet.
 
-An error says what was wrong, where (file, column, row id, config key) and what to do about it. Errors that the
-inference contract promises as a built-in type (``FileNotFoundError``, ``KeyError``, ...) inherit from it as well.
+An error says what is wrong, where (file, column, row id or config key), and what to do about it. If the inference
+contract promises a built-in type such as ``FileNotFoundError`` or ``KeyError``, the error inherits from it as well.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from typing import Any
 
 
 class BSMError(Exception):
-    """Base of all errors that are meant to be read by a person.
+    """Base class of all errors that are written for the user to read.
 
     Args:
-        what: What was wrong, in one sentence.
-        where: The file, column, row id or config key it was found in.
-        fix: What to do about it.
-        details: Further lines, for example every missing column.
+        what: The problem, in one sentence.
+        where: File, column, row id or config key in which the problem was found.
+        fix: Advice on how to solve the problem.
+        details: Further lines, for example one for each missing column.
+
+    Attributes:
+        exit_code: Exit status of a command that ends with this error.
     """
 
     exit_code = 1
@@ -40,15 +43,15 @@ class BSMError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors cross process borders (worker processes, DDP ranks), and keyword arguments do not pickle by default.
+        # Errors travel between processes, and an exception with keyword arguments does not unpickle by default.
         return _rebuild, (type(self), self.what, self.where, self.fix, self.details)
 
     def one_line(self) -> str:
-        """The whole error in one line, as it is written to ``_FAILURE``."""
-        parts = [f"{type(self).__name__}: {self._headline()}", *self.details]
+        """Return the whole error in one line, as ``_FAILURE`` holds it."""
+        lines = [f"{type(self).__name__}: {self._headline()}", *self.details]
         if self.fix:
-            parts.append(f"To fix: {self.fix}")
-        return " ".join("; ".join(parts).split())
+            lines.append(f"To fix: {self.fix}")
+        return " ".join("; ".join(lines).split())
 
     def _headline(self) -> str:
         return f"{self.what} ({self.where})" if self.where else self.what
@@ -59,14 +62,14 @@ def _rebuild(kind: type[BSMError], what: str, where: str | None, fix: str | None
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like ``name``, whatever its case, or None when none is alike."""
+    """Return the known name that is most similar to ``name``, ignoring case, or None if none is similar."""
     by_lower = {k.lower(): k for k in known}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[matches[0]] if matches else None
 
 
 class UsageError(BSMError, ValueError):
-    """A flag or environment variable that cannot be used; the process exits with 2."""
+    """Error in a setting or an argument; the exit status is 2."""
 
     exit_code = 2
 
@@ -75,123 +78,123 @@ class UsageError(BSMError, ValueError):
 
 
 class PluginError(BSMError):
-    """Something about a plugin or the name of a component."""
+    """Base class of errors in plugins and in names of components."""
 
 
 class UnknownComponentError(PluginError, LookupError):
-    """No plugin provides the name."""
+    """Name of a component that no plugin provides."""
 
 
 class UnknownStepError(UnknownComponentError):
-    """No text step of that name."""
+    """Name of a text step that no plugin provides."""
 
 
 class UnknownModelClassError(UnknownComponentError):
-    """No model class of that name."""
+    """Name of a model class that no plugin provides."""
 
 
 class AmbiguousComponentError(PluginError, LookupError):
-    """Two distributions provide the name."""
+    """Name of a component that several distributions provide."""
 
 
 class RemovedComponentError(PluginError, LookupError):
-    """The name existed once and was removed."""
+    """Name of a component that was removed."""
 
 
 class ComponentLoadError(PluginError, ImportError):
-    """The name is known but its object could not be imported or is not what it should be."""
+    """Component that cannot be imported, or whose object has the wrong type."""
 
 
 class HookFailedError(PluginError):
-    """A guard refused, or one of its hooks failed; an observer's never becomes an error."""
+    """Refusal by a guard, or failure of one of its hooks. Failures of observers are only counted."""
 
 
 # Artifact and config
 
 
 class ConfigError(BSMError, ValueError):
-    """Artifact config keys that are missing or wrong: all of them, one a line."""
+    """Missing or invalid keys of a config; ``details`` has a line for each."""
 
 
 class PipelineError(ConfigError):
-    """A list of text steps that cannot be built or does not fit together."""
+    """List of text steps of which some cannot be built or do not fit each other."""
 
 
 class ArtifactError(BSMError):
-    """Something about the artifact's files."""
+    """Base class of errors in the artifact's files; also a file that cannot be read or extracted."""
 
 
 class MissingArtifactFilesError(ArtifactError, FileNotFoundError):
-    """Files the artifact must have, all of those that are not there."""
+    """Missing files of the artifact; ``details`` has a line for each."""
 
 
 class CorruptArtifactError(ArtifactError, ValueError):
-    """A file of the artifact that cannot be read as what it should be."""
+    """File of the artifact that is damaged or has unexpected content."""
 
 
 class UnsafeArtifactError(ArtifactError, ValueError):
-    """A file of the artifact that would run code or leave its folder."""
+    """File of the artifact that would run code or be extracted to another folder."""
 
 
 class WeightsMismatchError(ArtifactError, ValueError):
-    """Weights whose keys or shapes are not those of the model class."""
+    """Weights whose keys or shapes differ from those of the model class."""
 
 
 class TokenizerError(ArtifactError, OSError):
-    """Neither the artifact nor any other place has the tokenizer or the encoder's config."""
+    """Missing or unreadable tokenizer, or missing config of the text encoder."""
 
 
 class SelfCheckError(ArtifactError):
-    """An artifact that gives its check rows other probabilities than when it was packed."""
+    """Check rows with other probabilities here than when the artifact was packed."""
 
 
 class ProvenanceError(ArtifactError):
-    """An artifact that is made of something else here than was recorded in it; only ``--strict`` asks."""
+    """Plugins, libraries or files that differ from those in the artifact's record; only with ``--strict``."""
 
 
 # Data
 
 
 class DataError(BSMError, ValueError):
-    """Something about the input table."""
+    """Error in the input data."""
 
 
 class NoInferenceDataError(BSMError, RuntimeError):
-    """No data file in the data folder."""
+    """Data folder without data files, or with only empty ones."""
 
 
 class MixedFormatsError(DataError, RuntimeError):
-    """Data files of two formats in one folder."""
+    """Data folder with files of several formats."""
 
 
 class MissingColumnsError(BSMError, KeyError):
-    """Columns that the artifact or the job needs and the data lacks."""
+    """Missing columns that the artifact or a setting needs."""
 
 
 # Run
 
 
 class StepFailedError(BSMError, RuntimeError):
-    """A text step that breaks its own promise (wrong number of results, or fails on empty text)."""
+    """Text step that returned a wrong number of results, or that failed on empty text."""
 
 
 class ModelFailedError(BSMError, RuntimeError):
-    """A model class that breaks its own promise (raises, gives other logits than it should, or no numbers)."""
+    """Model class that raised an error, or whose results have a wrong shape or are not finite."""
 
 
 class SinkError(BSMError, OSError):
-    """The predictions could not be written."""
+    """Output that could not be written."""
 
 
 class EngineError(BSMError, RuntimeError):
-    """A process or device of the run failed."""
+    """Process of the run that failed or was killed."""
 
 
 class Interrupted(BaseException):
-    """The run was told to end.
+    """Exception that ends a command after a signal such as SIGTERM.
 
     Attributes:
-        signal: Number of the signal that said so.
+        signal: Number of the signal.
     """
 
     def __init__(self, number: int) -> None:

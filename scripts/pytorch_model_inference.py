@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""The inference contract's script, for a SageMaker-style processing container.
+"""The script of the inference contract, for a SageMaker-style processing container.
 
-Run as a script it is ``python -m bsm_core.run`` on the container's paths. Imported as a module it offers the
-contract's functions under the contract's names, for notebooks and tests; they hold a whole table in memory, which a
-run never does.
+As a script it does the same as ``python -m bsm_core.run``. As a module it offers the contract's functions, for
+notebooks and tests. They hold a whole table in memory; a run does not.
 """
 
 from __future__ import annotations
@@ -22,15 +21,16 @@ from lightning.pytorch.callbacks import LambdaCallback
 from torch.utils.data import DataLoader
 
 from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Predictor, Settings
-from bsm_core.artifact import Artifact, read_config, unpacked
+from bsm_core.artifact import Artifact, unpacked
 from bsm_core.backends.choose import tune
 from bsm_core.errors import DataError
 from bsm_core.preprocess.findings import warn_of_counts, warn_of_texts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.run import main
 from bsm_core.scoring import job
+from bsm_core.scoring.engines.callbacks import with_probabilities
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
-from bsm_core.scoring.engines.local import quiet, trainer, with_probabilities
+from bsm_core.scoring.engines.trainer import quiet, trainer
 from bsm_core.scoring.sink import PREDICTIONS, Sink
 from bsm_core.tables import TableSource, TableWriter, detect_format
 
@@ -39,40 +39,39 @@ Processors = dict[str, dict[str, Any]]
 
 
 def load_model_artifacts(model_dir: str | Path) -> tuple[ModelBase, dict[str, Any], Any, Processors]:
-    """Load an artifact, from its files or its ``model.tar.gz``, which is extracted elsewhere.
+    """Load an artifact from a folder with its files or with its ``model.tar.gz``.
 
     Returns:
-        The model in evaluation mode, the merged config, the tokenizer (None where the model reads no text), and the
-        ``"numerical_processors"`` and ``"risk_processors"`` by feature.
+        The model in evaluation mode; the merged config; the tokenizer, None if the model reads no text; and a dict with
+        the ``"numerical_processors"`` and ``"risk_processors"`` by feature.
     """
     with unpacked(Path(model_dir)) as folder:
         artifact = Artifact.load(folder)
         predictor = Predictor.load(artifact)
         fields = artifact.config.text_fields
         tokenizer = artifact.tokenizer(fields[0]) if fields else None
-        config = read_config(folder)
     processors: Processors = {
         "numerical_processors": predictor.preprocessor.imputers,
         "risk_processors": predictor.preprocessor.risk_tables,
     }
-    return predictor.model, config, tokenizer, processors
+    return predictor.model, artifact.config.as_mapping(), tokenizer, processors
 
 
 def _detect_file_format(file_path: str | Path) -> str:
-    """``"csv"``, ``"tsv"`` or ``"parquet"``, by the file's name."""
+    """Return ``"csv"``, ``"tsv"`` or ``"parquet"``, depending on the file's name."""
     return detect_format(Path(file_path))
 
 
 def load_dataframe_with_format(file_path: str | Path) -> tuple[pd.DataFrame, str]:
-    """A file as a DataFrame, and its format. Cells of CSV and TSV stay text, so that no id is changed."""
+    """Return a file as a DataFrame, and its format. Cells from CSV and TSV stay text, so that no id is changed."""
     table, format = _read(Path(file_path))
     if format != "parquet":
         table = pa.table({name: _decoded(table, name, file_path) for name in table.column_names})
-    return table.to_pandas(integer_object_nulls=True), format  # as floats, large ids would be others
+    return table.to_pandas(integer_object_nulls=True), format  # floats would change large ids
 
 
 def save_dataframe_with_format(df: pd.DataFrame, output_path: str | Path, format_str: str) -> Path:
-    """Write a DataFrame; the file's name is ``output_path`` with the extension of the format."""
+    """Write a DataFrame to ``output_path`` with the extension of the format, and return that path."""
     path = Path(output_path).with_suffix(f".{format_str}")
     table = pa.Table.from_pandas(df, preserve_index=False)
     with TableWriter(path, table.schema, detect_format(path)) as writer:
@@ -81,12 +80,12 @@ def save_dataframe_with_format(df: pd.DataFrame, output_path: str | Path, format
 
 
 def data_preprocess_pipeline(config: Mapping[str, Any], tokenizer: Any) -> tuple[Any, dict[str, Pipeline]]:
-    """The tokenizer, and the checked pipeline of each text field by column."""
+    """Return the tokenizer, and the checked pipeline of each text field by column."""
     return tokenizer, text_pipelines(_checked(config), lambda field: tokenizer)
 
 
 def create_bsm_dataset(config: Mapping[str, Any], inference_data_dir: str | Path, filename: str) -> BSMDataset:
-    """The dataset of one file, missing categories filled; no label is needed."""
+    """Return the dataset of one file, with missing categories filled. No label is needed."""
     table, _ = _read(Path(inference_data_dir) / filename)
     dataset = BSMDataset(dict(zip(table.column_names, table.columns, strict=True)), table.num_rows, _checked(config))
     dataset.fill_missing_value(label_name=None, column_cat_name=config.get("cat_field_list") or [])
@@ -94,7 +93,7 @@ def create_bsm_dataset(config: Mapping[str, Any], inference_data_dir: str | Path
 
 
 def apply_preprocessing_artifacts(bsm_dataset: BSMDataset, processors: Processors, config: Mapping[str, Any]) -> None:
-    """Register imputation, then risk tables; a text field takes no risk table."""
+    """Add imputation, then risk tables, to the dataset; text fields have no risk tables."""
     text_columns = {field.column for field in _checked(config).text_fields}
     for kind in ("numerical_processors", "risk_processors"):
         for feature, processor in processors[kind].items():
@@ -103,7 +102,7 @@ def apply_preprocessing_artifacts(bsm_dataset: BSMDataset, processors: Processor
 
 
 def create_dataloader(bsm_dataset: BSMDataset, config: Mapping[str, Any]) -> DataLoader[Batch]:
-    """A loader of the dataset as one ragged batch, in order; the model splits it by the config's ``batch_size``."""
+    """Return a loader of the dataset as one ragged batch. The model splits it by its token budget, ``batch_size``."""
     batch, findings = bsm_dataset.to_batch()
     warn_of_texts(findings)
     warn_of_counts(findings.counts())
@@ -111,7 +110,7 @@ def create_dataloader(bsm_dataset: BSMDataset, config: Mapping[str, Any]) -> Dat
 
 
 def setup_device_environment(device: str | int | Sequence[int]) -> tuple[str | int | list[int], str]:
-    """The devices to use for what ``DEVICE`` asks for, and the accelerator; falls back when GPUs are missing."""
+    """Return the devices for a value of ``DEVICE``, and the accelerator; fall back to fewer GPUs, then to the CPU."""
     settings = Settings.resolve({"job_type": "inference", "device": device}, {})
     plan = plan_devices(settings, torch.cuda.device_count())
     if plan.warning:
@@ -128,22 +127,22 @@ def setup_device_environment(device: str | int | Sequence[int]) -> tuple[str | i
 def generate_predictions(
     model: ModelBase, dataloader: DataLoader[Batch], device: str | int | list[int], accelerator: str
 ) -> np.ndarray:
-    """Class probabilities, float64 ``[n_samples, n_classes]``.
+    """Return class probabilities, float64 ``[n_samples, n_classes]``.
 
-    One process predicts, on the first of the devices: what is in memory here is not in another process. A run
-    (:func:`run_batch_inference`) uses them all.
+    Only the first device is used, because the data is in the memory of this process. :func:`run_batch_inference` uses
+    all devices.
     """
     first = device[0] if isinstance(device, list) else 0
-    tuned = LambdaCallback(on_predict_start=lambda trainer, model: tune(model))
+    choose_backends = LambdaCallback(on_predict_start=lambda trainer, model: tune(model))
     with quiet():
-        outputs = trainer(DevicePlan(accelerator, (first,)), [tuned]).predict(model, dataloader)
+        outputs = trainer(DevicePlan(accelerator, (first,)), [choose_backends]).predict(model, dataloader)
     return torch.cat(outputs).cpu().numpy()  # type: ignore[arg-type]
 
 
 def save_predictions(
     ids: Sequence[Any], y_prob: np.ndarray, id_col: str, output_dir: str | Path, input_format: str
 ) -> None:
-    """Write ``inference_predictions.<format>``: the id column and ``prob_class_*``; an earlier run's markers go."""
+    """Write ids and probabilities to ``inference_predictions.<format>``, and remove the markers of an earlier run."""
     format = detect_format(f"{PREDICTIONS}.{input_format}")
     table = with_probabilities(pa.table({id_col: pa.array(ids)}), torch.from_numpy(y_prob))
     sink = Sink(Path(output_dir))
@@ -158,18 +157,21 @@ def create_health_check_file(output_dir: str | Path) -> None:
 
 
 def run_batch_inference(environ: Mapping[str, str] | None = None, **settings: Any) -> None:
-    """The whole job, streamed and on all devices.
+    """Run the whole job, in windows and on all devices.
 
     Args:
         environ: Environment variables of the contract, such as ``{"ID_FIELD": "customer_id"}``.
         settings: Fields of :class:`bsm_core.Settings`, such as ``job_type`` and ``data_dir``.
+
+    Raises:
+        BSMError: The run failed; the output folder holds ``_FAILURE``.
     """
     job.run(settings, environ or {})
 
 
 def _read(path: Path) -> tuple[pa.Table, str]:
     source = TableSource.open(path)
-    source.require(dict.fromkeys(source.columns, "the reader"))  # no name twice: a DataFrame would mix the two up
+    source.require(dict.fromkeys(source.columns, "the reader"))  # a DataFrame would confuse two columns of one name
     return pa.concat_tables([window.table for window in source.windows(source.columns)]), source.format
 
 

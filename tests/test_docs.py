@@ -188,7 +188,7 @@ def test_the_functions_of_the_script():
 
     defined = arguments((ROOT / "scripts" / "pytorch_model_inference.py").read_text())
     private = {name for name in defined if name.startswith("_")} - {"_detect_file_format"}
-    table = rows("contract.md", "function", "gives")
+    table = rows("contract.md", "function", "returns")
     listed = arguments("\n".join(f"def {names(cells[0])[0]}: ..." for cells in table))
     assert listed == {name: names for name, names in defined.items() if name not in private}
 

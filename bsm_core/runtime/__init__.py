@@ -1,1 +1,1 @@
-"""Services of a running process: log lines, profile, memory, child processes, library versions."""
+"""Services of a running process: log, profile, memory, child processes, library versions, validation errors."""

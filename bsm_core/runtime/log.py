@@ -1,4 +1,4 @@
-"""Log lines for people, on standard error."""
+"""Log lines for the user, on standard error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Send bsm's log lines to standard error; other libraries' stay as they are."""
+    """Send log lines of the logger ``"bsm"`` to standard error; loggers of other libraries stay unchanged."""
     logger = logging.getLogger("bsm")
     if not logger.handlers:
         handler = logging.StreamHandler()

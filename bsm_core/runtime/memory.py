@@ -1,4 +1,4 @@
-"""Keeps the memory of a long run flat, and Python from looking for garbage where there is none."""
+"""Memory of a process: settings of the C library's allocator, and Python's garbage collector during imports."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from contextlib import contextmanager
 
 SECONDS_BETWEEN = 1.0
 _CORES_A_HEAP = 4
-_KEEPING = {
+_MALLOPT = {
     "trim_threshold": (-1, 2**29),
     "mmap_threshold": (-3, 2**25),
     "arena_max": (-8, max(1, (os.cpu_count() or 1) // _CORES_A_HEAP)),
 }
-"""Settings of glibc's ``mallopt``: their numbers in ``malloc.h``, and what they become."""
+"""Options of glibc's ``mallopt``: number of the option in ``malloc.h``, and its value."""
 
 
 class FreeMemory:
-    """Keeps free memory within a window, and gives it back to the system behind one, at most once a second.
+    """Freed memory of the process: kept during a window, returned to the system after it, at most once per second.
 
-    Every layer of every micro-batch asks for the same few megabytes. glibc by itself gives them back each time, to be
-    given new pages of zeros: on fast processors that is a tenth of the time. And it keeps a heap for each thread.
+    Each layer of each micro-batch allocates the same few megabytes. By default, glibc returns them to the system each
+    time and receives new pages, which the system must fill with zeros; on fast processors that costs a tenth of the
+    time. By default, glibc also has a heap for each thread.
 
-    Micro-batches come in hundreds of sizes, and glibc keeps what they leave behind in pieces: over many windows a
-    process grows by memory that no row needs (``benchmarks/memory.py``). Giving it back takes some 20 ms. Other C
-    libraries have neither ``mallopt`` nor ``malloc_trim``, and then nothing is done.
+    Micro-batches have hundreds of sizes, so the freed memory is fragmented, and without :meth:`give_back` a process
+    grows over many windows (``benchmarks/memory.py``). One call takes about 20 ms. C libraries other than glibc have no
+    ``mallopt`` and no ``malloc_trim``; there the class does nothing.
     """
 
     def __init__(self) -> None:
@@ -35,11 +36,11 @@ class FreeMemory:
         self._trim = getattr(library, "malloc_trim", None)
         self._last = time.monotonic()
         if self._trim is not None:
-            for number, value in _KEEPING.values():
+            for number, value in _MALLOPT.values():
                 library.mallopt(number, value)
 
     def give_back(self) -> bool:
-        """Whether it was done now."""
+        """Return freed memory to the system, unless that was done in the last second; return whether it was done."""
         if self._trim is None or time.monotonic() - self._last < SECONDS_BETWEEN:
             return False
         self._trim(0)
@@ -49,11 +50,10 @@ class FreeMemory:
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """For the imports of a process that is ours: what they make stays to its end.
+    """Switch the garbage collector off inside the block, and exclude all objects of the imports from later collections.
 
-    Meanwhile nothing is collected, and what is there afterwards is never looked through again, not at exit either. Of
-    the time that torch and Lightning take to import, and Python to end behind them, that saves a third
-    (``benchmarks/startup.py``).
+    For imports at the start of a process: imported objects live until its end. Importing torch and Lightning and ending
+    the process together take a third less time (``benchmarks/startup.py``).
     """
     gc.disable()
     try:

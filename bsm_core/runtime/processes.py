@@ -1,4 +1,4 @@
-"""Processes that leave Ctrl-C to the one that starts them."""
+"""Child processes that ignore Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from multiprocessing import resource_tracker
 
 @contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Processes that are started here never see Ctrl-C, not even while they import: who starts them ends them.
+    """Block SIGINT in the processes that are started inside the block.
 
-    A terminal sends the signal to all processes. One that is blocked stays so in those that a process starts.
+    On Ctrl-C a terminal sends SIGINT to all processes of a run. Child processes must leave it to the process that
+    started them, which ends them. A child process inherits blocked signals, so it ignores SIGINT from its first moment.
     """
-    resource_tracker.ensure_running()  # or the first process would start it, and that lets the signal through again
+    # multiprocessing would start its resource tracker together with the first process, and that unblocks SIGINT.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

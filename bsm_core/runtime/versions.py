@@ -1,4 +1,4 @@
-"""The versions of what the numbers of a model depend on."""
+"""Versions of this project and of the libraries that a model's probabilities depend on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 __version__ = "0.2.0"
 
 DISTRIBUTION = "bsm-core"
-"""Name of this project's distribution. The name ``bsm`` on the public index is another project's."""
+"""Name of this project's distribution. On the public package index, ``bsm`` is another project."""
 _FORMER_NAME = "bsm"
 """Name of the distribution before 0.2.0; artifacts of that time record it."""
 
@@ -32,5 +32,5 @@ def current_name(distribution: str) -> str:
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # a frozen program has the metadata that it was told to take along
+    except importlib.metadata.PackageNotFoundError:  # a frozen program may lack the metadata of its libraries
         return "unknown"

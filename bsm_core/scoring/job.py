@@ -1,4 +1,4 @@
-"""One job from its settings to its markers."""
+"""A scoring job, from its settings to its markers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from bsm_core.artifact import read_config, unpacked
+from bsm_core.artifact import Artifact, unpacked
 from bsm_core.errors import BSMError, UsageError
 from bsm_core.plugins.hookspecs import Committed
+from bsm_core.plugins.registry import default_registry
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.devices import plan_devices
 from bsm_core.scoring.engines.local import Job
@@ -26,14 +27,14 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     """Score a table with an artifact, from file to file.
 
     Args:
-        flags: Settings by field name; None means not given.
+        flags: Settings by name; None means not set.
         env: Environment variables.
 
     Returns:
-        What was written.
+        The prediction file, its number of rows, and counts of what was unusual in the data.
 
     Raises:
-        UsageError: The settings cannot be used; nothing was touched.
+        UsageError: A setting has an invalid value; no file was touched.
         BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
     """
     settings = Settings.resolve(flags, env)
@@ -41,29 +42,30 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     sink = Sink(settings.output_dir)
     try:
         sink.begin()
-        return _run(settings, flags, env)
+        return _run(settings)
     except BaseException as error:
         sink.fail(error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}")
         raise
 
 
 def _check_places(data: Path, output: Path) -> None:
-    """The predictions of one run must not be data of the next."""
+    """Check that the predictions of this run will not be read as data by the next run."""
     if data.is_dir() and output.resolve().is_relative_to(data.resolve()):
         raise UsageError(
             "the output folder is inside the data folder", where=str(output), fix="choose another --output-dir"
         )
 
 
-def _run(settings: Settings, flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
+def _run(settings: Settings) -> Committed:
     began = time.time()
     with unpacked(settings.model_dir) as folder:
-        settings = Settings.resolve(flags, env, read_config(folder))
+        artifact = Artifact.load(folder)
+        settings = settings.with_artifact(artifact.config.as_mapping())
         plan = plan_devices(settings, torch.cuda.device_count())
         if plan.warning:
             log.warning("%s", plan.warning)
         log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, plan)
-        committed, used = ranks.run(Job(settings, folder, began), plan)
+        committed, used = ranks.run(Job(settings, artifact, _hashes(artifact, settings), began), plan)
     seconds = time.time() - began
     log.info(
         "%s rows in %.1f s (%s rows/s) on %s, device asked for: %s",
@@ -71,3 +73,12 @@ def _run(settings: Settings, flags: Mapping[str, Any], env: Mapping[str, str]) -
     )  # fmt: skip
     log.info("predictions: %s", committed.path)
     return committed
+
+
+def _hashes(artifact: Artifact, settings: Settings) -> dict[str, str]:
+    """Return the SHA-256 of each file of the artifact if anybody will read them, else nothing.
+
+    The files are hashed here, once for all processes and before the run: they may change while it lasts.
+    """
+    hooks = any(component.kind in ("guard", "observer") for component in default_registry().components)
+    return dict(artifact.hashes) if settings.run_record or settings.strict or hooks else {}

@@ -1,4 +1,4 @@
-"""What a run was: the content of ``run.json``."""
+"""The run record, which is the content of ``run.json``."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def run_record(
     seconds: float,
     profile: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """The run record: settings, devices, components, hashes, versions and counts; JSON-able.
+    """Return the run record as a dict of JSON values.
 
     Args:
-        settings: What was asked for, defaults included.
-        used: The devices that were used.
-        components: The plugin components in use, with their parameters.
-        hashes: sha256 of each file of the artifact.
-        self_check: How far off the artifact's check rows were; None where they were not scored.
-        encoders: Precision and back end of the text encoders, and what the precision changed on the check rows.
-        committed: What was written.
+        settings: All settings, defaults included.
+        used: Devices that were used.
+        components: Components that were used, with their parameters.
+        hashes: SHA-256 of each file of the artifact.
+        self_check: Largest difference of a check row's probability from the stored one; None if none was scored.
+        encoders: Precision and backends of the text encoders, and the change that the precision made to the check rows.
+        committed: The prediction file with its number of rows and windows and its counts.
         seconds: Wall time of the run.
-        profile: Seconds by what took them; None where it was not asked for.
+        profile: Seconds by activity; None without ``--profile``.
     """
     return {
         "settings": settings.model_dump(mode="json"),

@@ -1,7 +1,8 @@
-"""A job's settings: every flag, environment variable and default in one model.
+"""Settings of a scoring job: every flag, environment variable and default in one model.
 
-Precedence is flag, environment variable, artifact config, default; except that ``BATCH_SIZE`` yields to the artifact
-config's ``batch_size``, as the inference contract has it.
+A flag takes precedence over its environment variable, the variable over the artifact's config, and the config over the
+default. The inference contract makes one exception: the ``batch_size`` of the artifact's config takes precedence over
+the variable ``BATCH_SIZE``.
 """
 
 from __future__ import annotations
@@ -18,23 +19,27 @@ from pydantic import (
     ConfigDict,
     NonNegativeInt,
     PositiveInt,
+    PrivateAttr,
     model_validator,
 )
 
 from bsm_core.errors import ConfigError, UsageError, nearest
 from bsm_core.runtime.validation import Problem, check_values
 
+_BATCH_SIZE = "BATCH_SIZE"
+"""The one environment variable that yields to the artifact's config."""
+
 
 @dataclass(frozen=True)
 class Source:
-    """Where a setting can come from, beside its default.
+    """Places, other than its default, that a setting can come from.
 
     Attributes:
-        flag: The command-line flag.
+        flag: Command-line flag.
         help: One line for ``--help``.
-        env: The environment variable, if any.
-        in_artifact: Whether the artifact's config may set it, under the setting's own name.
-        metavar: What ``--help`` shows in place of the value.
+        env: Environment variable, if there is one.
+        in_artifact: Whether the artifact's config may set the setting, under the setting's own name.
+        metavar: Placeholder for the value in ``--help``.
     """
 
     flag: str
@@ -45,7 +50,7 @@ class Source:
 
 
 def _parse_device(value: Any) -> Any:
-    """``"auto"``, ``"cpu"``, ``"gpu"``; a number of GPUs; or a tuple of GPU ids."""
+    """Return ``"auto"``, ``"cpu"`` or ``"gpu"``, a number of GPUs, or a tuple of GPU ids."""
     text = _lower(value)
     if text == "cuda":
         return "gpu"
@@ -53,7 +58,7 @@ def _parse_device(value: Any) -> Any:
         return text
     try:
         parsed = json.loads(text) if isinstance(text, str) else text
-    except ValueError:  # not JSON, or a number of thousands of digits
+    except ValueError:  # invalid JSON, or an integer with more digits than Python converts
         parsed = None
     if _is_int(parsed) and parsed > 0:
         return parsed
@@ -78,18 +83,24 @@ def _parse_columns(value: Any) -> Any:
 
 Device = Annotated[Literal["auto", "cpu", "gpu"] | int | tuple[int, ...], BeforeValidator(_parse_device)]
 CONTAINER = Path("/opt/ml/processing")
+"""Folder of the inputs and outputs in a SageMaker-style processing container."""
 
 
 class Settings(BaseModel):
-    """All settings of a job; frozen. Build it with :meth:`resolve`."""
+    """All settings of a job; frozen.
+
+    Build it with :meth:`resolve`, then add the artifact's config with :meth:`with_artifact`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    """Flag, variable or config key that each setting came from; settings that have their default are absent."""
 
     job_type: Annotated[
-        Literal["inference", "validation", "testing"], Source("--job_type", "type of the inference job")
+        Literal["inference", "validation", "testing"], Source("--job_type", "name of the kind of job; changes nothing")
     ]
     id_field: Annotated[
-        str | None, Source("--id-field", "name of the id column (required)", "ID_FIELD", metavar="COLUMN")
+        str | None, Source("--id-field", "id column of the data (required)", "ID_FIELD", metavar="COLUMN")
     ] = None
     model_dir: Annotated[Path, Source("--model-dir", "artifact: a folder or a model.tar.gz", metavar="PATH")] = (
         CONTAINER / "input/model"
@@ -97,18 +108,18 @@ class Settings(BaseModel):
     data_dir: Annotated[Path, Source("--data-dir", "input data: a folder or a file", metavar="PATH")] = (
         CONTAINER / "input/inference_data"
     )
-    output_dir: Annotated[Path, Source("--output-dir", "folder of the predictions", metavar="PATH")] = (
+    output_dir: Annotated[Path, Source("--output-dir", "folder for the predictions", metavar="PATH")] = (
         CONTAINER / "output/predictions"
     )
     output_format: Annotated[
         Literal["csv", "tsv", "parquet"] | None,
         BeforeValidator(_lower),
-        Source("--output-format", "format of the predictions (default: that of the input)", "OUTPUT_FORMAT", True),
+        Source("--output-format", "format of the predictions (default: format of the data)", "OUTPUT_FORMAT", True),
     ] = None
     keep_columns: Annotated[
         tuple[str, ...],
         BeforeValidator(_parse_columns),
-        Source("--keep-columns", "input columns to keep, comma-separated, or 'all'", metavar="COLUMNS"),
+        Source("--keep-columns", "columns to copy to the output, comma-separated, or 'all'", metavar="COLUMNS"),
     ] = ()
     device: Annotated[
         Device,
@@ -116,102 +127,114 @@ class Settings(BaseModel):
     ] = "auto"
     devices: Annotated[
         PositiveInt | None,
-        Source("--devices", "number of processes, on the CPU too (default: one a GPU, one on the CPU)", metavar="N"),
+        Source("--devices", "number of processes (default: one for each GPU, one on the CPU)", metavar="N"),
     ] = None
     accelerator: Annotated[
         Literal["auto", "cpu", "gpu"],
         BeforeValidator(_lower),
-        Source("--accelerator", "accelerator; cpu beats --device", "ACCELERATOR", True),
+        Source("--accelerator", "accelerator; cpu takes precedence over --device", "ACCELERATOR", True),
     ] = "auto"
     batch_size: Annotated[
         PositiveInt,
-        Source("--batch-size", "chunks of full length the model sees at once; bounds memory", "BATCH_SIZE", True, "N"),
+        # A token budget: so many chunks of max_sen_len tokens. Shorter chunks share the budget in larger numbers.
+        Source("--batch-size", "chunks of full length to encode at once; limits memory", _BATCH_SIZE, True, "N"),
     ] = 32
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16", "int8"],
         BeforeValidator(_lower),
-        Source("--precision", "precision of the text encoders; auto is fp32 on the CPU", "PRECISION"),
+        Source("--precision", "precision of the text encoders; auto means fp32 on the CPU", "PRECISION"),
     ] = "auto"
     backend: Annotated[
         str,
         BeforeValidator(_lower),
-        Source("--backend", "what computes the text encoders: auto, eager, tuned or onnx", metavar="NAME"),
+        Source("--backend", "backend of the text encoders: auto, eager, onnx or one of a plugin", metavar="NAME"),
     ] = "auto"
     num_workers: Annotated[
         NonNegativeInt | None,
-        Source(
-            "--num-workers",
-            "processes that prepare windows (default: none on the CPU, a few on a GPU)",
-            "NUM_WORKERS",
-            True,
-            "N",
-        ),
+        Source("--num-workers", "loader workers (default: none on the CPU, a few on a GPU)", "NUM_WORKERS", True, "N"),
     ] = None
-    window_rows: Annotated[PositiveInt, Source("--window-rows", "rows of a window", metavar="N")] = 4096
-    run_record: Annotated[bool, Source("--run-record", "write run.json beside the predictions")] = False
-    profile: Annotated[bool, Source("--profile", "say at the end where the time went")] = False
-    self_check: Annotated[bool, Source("--no-self-check", "run without comparing the artifact's check rows")] = True
+    window_rows: Annotated[PositiveInt, Source("--window-rows", "rows to score at a time", metavar="N")] = 4096
+    run_record: Annotated[bool, Source("--run-record", "write run.json next to the predictions")] = False
+    profile: Annotated[bool, Source("--profile", "log at the end how the time was spent")] = False
+    self_check: Annotated[bool, Source("--no-self-check", "skip the check rows of the artifact")] = True
     strict: Annotated[
-        bool, Source("--strict", "refuse to run where plugins, libraries or files are not those the artifact recorded")
+        bool, Source("--strict", "stop if plugins, libraries or files differ from those that the artifact recorded")
     ] = False
 
     @model_validator(mode="after")
-    def _known_count(self) -> Self:
-        asked = len(self.device) if isinstance(self.device, tuple) else self.device
-        if self.devices and isinstance(asked, int) and asked != self.devices and self.accelerator != "cpu":
-            raise ValueError(f"{self.devices} process(es) contradict {asked} GPU(s)")
+    def _check_process_count(self) -> Self:
+        gpus = len(self.device) if isinstance(self.device, tuple) else self.device
+        if self.devices and isinstance(gpus, int) and gpus != self.devices and self.accelerator != "cpu":
+            raise ValueError(f"{self.devices} process(es) contradict {gpus} GPU(s)")
         return self
 
     @classmethod
-    def resolve(
-        cls, flags: Mapping[str, Any], env: Mapping[str, str], artifact: Mapping[str, Any] | None = None
-    ) -> Settings:
-        """Merge the layers, by field name.
+    def resolve(cls, flags: Mapping[str, Any], env: Mapping[str, str]) -> Settings:
+        """Read and check flags and environment variables.
 
         Args:
-            flags: Values given on the command line or by a caller; None means not given.
+            flags: Values from the command line or a caller, by setting name; None means not set.
             env: Environment variables; an empty one counts as not set.
-            artifact: The artifact's config; only its keys that are settings count.
 
         Raises:
-            UsageError: A flag or variable cannot be used, or ``flags`` has a name that is no setting.
-            ConfigError: A value of the artifact's config cannot be used.
+            UsageError: A flag or variable has an invalid value, or ``flags`` has a name that is no setting.
         """
         if unknown := [name for name in flags if name not in cls.model_fields]:
             near = {name: nearest(name, cls.model_fields) for name in unknown}
             details = [f"{name!r}" + (f"; did you mean {other!r}?" if other else "") for name, other in near.items()]
             raise UsageError("no such setting", details=details, fix=f"the settings are {', '.join(cls.model_fields)}")
         values: dict[str, Any] = {}
-        origin: dict[str, str] = {}
+        origins: dict[str, str] = {}
         for name, source in sources().items():
-            config = (artifact or {}).get(name) if source.in_artifact else None
-            layers = [(config, f"config.{name}"), ((env.get(source.env) or None) if source.env else None, source.env)]
-            if name == "batch_size":
-                layers.reverse()
-            for value, where in [*layers, (flags.get(name), source.flag)]:
-                if value is not None:
-                    values[name], origin[name] = value, str(where)
+            if flags.get(name) is not None:
+                values[name], origins[name] = flags[name], source.flag
+            elif source.env and env.get(source.env):
+                values[name], origins[name] = env[source.env], source.env
+        return cls._checked(values, origins)
+
+    def with_artifact(self, config: Mapping[str, Any]) -> Settings:
+        """Return the settings with those of the artifact's config for what no flag or variable has set.
+
+        Args:
+            config: The artifact's config; keys that are no settings, or that an artifact may not set, are ignored.
+
+        Raises:
+            ConfigError: The config has an invalid value.
+            UsageError: ``--devices`` contradicts the config's ``device``.
+        """
+        added = {
+            name: config[name]
+            for name, source in sources().items()
+            if source.in_artifact and config.get(name) is not None and self._origins.get(name) in (None, _BATCH_SIZE)
+        }
+        values = {name: getattr(self, name) for name in self._origins} | added
+        return self._checked(values, self._origins | {name: f"config.{name}" for name in added})
+
+    @classmethod
+    def _checked(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
         settings, problems = check_values(cls, values)
         if settings is None:
-            raise _readable(problems, origin)
+            raise _readable(problems, origins)
+        settings._origins.update(origins)
         return settings
 
 
 def sources() -> dict[str, Source]:
-    """Every setting's :class:`Source`, by field name."""
+    """Return the :class:`Source` of every setting, by name."""
     return {
         name: next(m for m in field.metadata if isinstance(m, Source)) for name, field in Settings.model_fields.items()
     }
 
 
-def _readable(found: Sequence[Problem], origin: Mapping[str, str]) -> UsageError | ConfigError:
+def _readable(found: Sequence[Problem], origins: Mapping[str, str]) -> UsageError | ConfigError:
     problems: dict[str, str] = {}
     for problem in found:
-        # The one check of several settings is that of how many processes.
+        # A problem without a key comes from the only check that reads several settings: _check_process_count.
         names = [problem.key.partition(".")[0]] if problem.key else ["devices", "device"]
-        where = " and ".join(origin.get(name, sources()[name].flag) for name in names)
+        where = " and ".join(origins.get(name, sources()[name].flag) for name in names)
         problems.setdefault(where, str(replace(problem, key=where, value=problem.value if problem.key else "")))
     details = list(problems.values())
     if any(where.startswith("config.") for where in problems):
-        return ConfigError("the artifact's config holds settings that cannot be used", details=details)
+        fix = "correct these keys in the config and pack the artifact again, or set the flags instead"
+        return ConfigError("the artifact's config holds settings that cannot be used", details=details, fix=fix)
     return UsageError("settings that cannot be used", details=details, fix="see python -m bsm_core.run --help")

@@ -1,7 +1,8 @@
-"""The sink: parts, one atomic commit, markers last.
+"""The sink turns predicted windows into the prediction file.
 
-Each window becomes one part, a small Arrow file that is either there and whole or not there. The commit streams the
-parts in order into the prediction file and renames it into place; nothing half-written is ever seen.
+The output rows of each window are written to a part, an Arrow file of its own. The commit writes the parts, in order,
+to a temporary file, then renames that file to the prediction file; readers never see an incomplete file. The markers
+come last.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,40 +30,45 @@ log = logging.getLogger("bsm")
 
 PREDICTIONS = "inference_predictions"
 SUCCESS, HEALTH, FAILURE, RECORD = "_SUCCESS", "_HEALTH", "_FAILURE", "run.json"
+RUN_AGAIN = "run again; please report it if it happens again"
+"""Advice for errors that only a fault of bsm can cause."""
 _PARTS = ".bsm-parts"
 
 
 @dataclass(frozen=True)
 class Sink:
-    """The output folder of a run. Holds no open file, so that every rank can have one.
+    """Output folder of a run. A sink holds no open file, so each process of a run can have its own.
 
     Args:
-        folder: The output folder; made where it is missing.
+        folder: The output folder; created by :meth:`begin` if missing.
     """
 
     folder: Path
 
     def begin(self) -> None:
-        """Remove what an earlier run left: its markers, its record and its parts.
+        """Remove the markers, the run record and the parts of an earlier run.
 
         Raises:
-            SinkError: The folder cannot be made or written.
+            SinkError: The folder cannot be created or written.
         """
         with self._readable_errors():
-            str(self.folder).encode()  # Arrow's file names are UTF-8
+            str(self.folder).encode()  # fails for a name that is not UTF-8, which Arrow cannot open
             self.folder.mkdir(parents=True, exist_ok=True)
             self._unmark()
             self._discard_parts()
             self._parts.mkdir()
 
     def write_part(self, window: int, table: pa.Table, *, last: bool, counts: Mapping[str, float]) -> None:
-        """Write a window's part; the rename makes it whole or absent.
+        """Write the part of a window, completely or not at all.
 
         Args:
-            window: The window's index.
-            table: Its output rows.
-            last: Whether it is the table's last window.
-            counts: Numbers for the run summary, summed over all parts.
+            window: Index of the window.
+            table: Output rows of the window.
+            last: Whether no window follows.
+            counts: Numbers for the run record, which :meth:`commit` sums over all parts.
+
+        Raises:
+            SinkError: The part cannot be written.
         """
         metadata = {"last": json.dumps(last), "counts": json.dumps(dict(counts))}
         path = self._part(window)
@@ -73,14 +80,17 @@ class Sink:
             temporary.rename(path)
 
     def commit(self, schema: pa.Schema, format: Format) -> Committed:
-        """Stream the parts, in order, into the prediction file.
+        """Write all parts, in order, to the prediction file, and delete them.
 
         Args:
             schema: Columns of the file and their types.
-            format: Its format.
+            format: Format of the file.
+
+        Returns:
+            The prediction file with its number of rows and windows, and the sums of all counts.
 
         Raises:
-            EngineError: A window's part is missing.
+            EngineError: The part of a window is missing.
             SinkError: The file cannot be written.
         """
         path = self.folder / f"{PREDICTIONS}.{format}"
@@ -88,20 +98,24 @@ class Sink:
         rows, windows, counts = 0, 0, dict[str, float]()
         with self._readable_errors():
             with TableWriter(temporary, schema, format) as writer:
-                for table, found in self._in_order():
+                for table, part_counts in self._in_order():
                     writer.write(table)
                     rows, windows = rows + table.num_rows, windows + 1
-                    for key, value in found.items():
+                    for key, value in part_counts.items():
                         counts[key] = counts.get(key, 0) + value
             _flush_to_disk(temporary)
             temporary.replace(path)
-            for other in set(FORMATS) - {format}:  # an earlier run's, which this run's markers would vouch for
+            for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
                 (self.folder / f"{PREDICTIONS}.{other}").unlink(missing_ok=True)
             self._discard_parts()
         return Committed(path, rows, windows, counts)
 
     def succeed(self, record: Mapping[str, Any] | None = None) -> None:
-        """Write the run record, if any, and the markers, ``_SUCCESS`` last."""
+        """Write the run record, if there is one, then ``_HEALTH``, then ``_SUCCESS``.
+
+        Raises:
+            SinkError: A file cannot be written.
+        """
         with self._readable_errors():
             if record is not None:
                 (self.folder / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n")
@@ -109,9 +123,10 @@ class Sink:
             (self.folder / SUCCESS).touch()
 
     def fail(self, reason: str) -> None:
-        """Leave ``_FAILURE`` with the reason in one line, and neither parts nor ``_SUCCESS``; raises nothing."""
+        """Write the reason to ``_FAILURE``, in one line, and remove parts and other markers; never raise an error."""
         line = " ".join(reason.split()) + "\n"
-        shutil.rmtree(self._parts, ignore_errors=True)  # first, to free space; what stays goes at the next begin()
+        # First, to free space for _FAILURE. If the removal fails, the next begin() repeats it.
+        shutil.rmtree(self._parts, ignore_errors=True)
         try:
             self._unmark()
             (self.folder / FAILURE).write_text(line, encoding="utf-8", errors="backslashreplace")
@@ -133,25 +148,17 @@ class Sink:
         if self._parts.exists():
             shutil.rmtree(self._parts)
 
-    def _read(self, window: int) -> tuple[pa.Table, bool, dict[str, float]]:
-        path = self._part(window)
-        if not path.exists():
-            raise EngineError(
-                f"window {window} was never written",
-                where=str(path),
-                fix="run again; please report it if it comes back",
-            )
-        with pa.OSFile(str(path)) as file:  # not mapped: a network file system keeps a mapped file that is deleted
-            table = pa.ipc.open_file(file).read_all()
-        metadata = table.schema.metadata
-        return table, json.loads(metadata[b"last"]), json.loads(metadata[b"counts"])
-
     def _in_order(self) -> Iterator[tuple[pa.Table, dict[str, float]]]:
-        window, last = 0, False
-        while not last:
-            table, last, counts = self._read(window)
-            yield table, counts
-            window += 1
+        for window in count():
+            path = self._part(window)
+            if not path.exists():
+                raise EngineError(f"window {window} was never written", where=str(path), fix=RUN_AGAIN)
+            with pa.OSFile(str(path)) as file:  # not mapped: a network file system keeps a deleted file that is mapped
+                table = pa.ipc.open_file(file).read_all()
+            metadata = table.schema.metadata
+            yield table, json.loads(metadata[b"counts"])
+            if json.loads(metadata[b"last"]):
+                return
 
     @contextmanager
     def _readable_errors(self) -> Iterator[None]:

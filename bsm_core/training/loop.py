@@ -24,7 +24,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
-from bsm_core.scoring.engines.local import quiet
+from bsm_core.scoring.engines.trainer import quiet
 from bsm_core.training.data import BatchRows, ShuffledBatches
 from bsm_core.training.metrics import MODES, History
 from bsm_core.training.training_config import TrainingConfig

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from bsm_core import Predictor
 from bsm_core.scoring import job
@@ -60,10 +61,13 @@ def test_a_worker_changes_no_score(tmp_path):
     check("bimodal_bert", score("bimodal_bert", tmp_path, num_workers=1))
 
 
-def test_two_processes_give_the_same_bytes_with_the_same_number_of_threads(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    two = score("bimodal_bert_mc4", tmp_path, devices=2, window_rows=11)
-    check("bimodal_bert_mc4", two)
+def test_two_processes_write_the_same_bytes_with_the_same_number_of_threads(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, processes in [(two, 2), (one, 1)]:
+        folder.mkdir()
+        check("bimodal_bert_mc4", score("bimodal_bert_mc4", folder, devices=processes, window_rows=11))
+    assert (one / "out/inference_predictions.csv").read_bytes() == (two / "out/inference_predictions.csv").read_bytes()
 
 
 def test_the_python_api_gives_the_same(tmp_path):

@@ -1,4 +1,4 @@
-"""What Lightning's Trainer spends its time on, for ``--profile``."""
+"""Time that Lightning's Trainer spends on each activity, for ``--profile``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from bsm_core.runtime.profile import MODEL, MOVING, SELF_CHECK, WRITING, Times
 
 
 class Clock(Profiler):
-    """Adds to ``times`` what Lightning does with a window."""
+    """Profiler of Lightning that adds the time of the activities in :attr:`ACTIONS`.
+
+    Args:
+        times: Where the times are added.
+
+    Attributes:
+        ACTIONS: Activity by the end of Lightning's name for an action.
+    """
 
     ACTIONS: Mapping[str, str] = {
-        "BeforeTheFirst.on_predict_start": SELF_CHECK,
+        "BeforeFirstWindow.on_predict_start": SELF_CHECK,
         "batch_to_device": MOVING,
         "predict_step": MODEL,
         "PartWriter.on_predict_batch_end": WRITING,
@@ -27,23 +34,22 @@ class Clock(Profiler):
         self._began: dict[str, float] = {}
 
     def start(self, action_name: str) -> None:
-        """An action begins; the name is Lightning's, such as ``[Strategy]SingleDeviceStrategy.predict_step``."""
+        """Note the start of an action, such as ``[Strategy]SingleDeviceStrategy.predict_step``."""
         self._began[action_name] = time.perf_counter()
 
     def stop(self, action_name: str) -> None:
-        """It ends."""
-        for ending, what in self.ACTIONS.items():
+        """Add the time of an action that ends."""
+        for ending, activity in self.ACTIONS.items():
             if action_name.endswith(ending) and action_name in self._began:
-                self.times.add({what: time.perf_counter() - self._began.pop(action_name)})
+                self.times.add({activity: time.perf_counter() - self._began.pop(action_name)})
 
 
 def of_all_ranks(times: Times, ranks: int) -> Times:
-    """The sum of the times of all ranks; every rank must call it."""
-    gathered = [times]
+    """Return the sums of the times of all ranks. Every rank must call this function."""
+    gathered = [times] * ranks
     if ranks > 1:
-        gathered *= ranks
         distributed.all_gather_object(gathered, times)
-    everybody = Times()
-    for others in gathered:
-        everybody.add(others)
-    return everybody
+    total = Times()
+    for rank_times in gathered:
+        total.add(rank_times)
+    return total

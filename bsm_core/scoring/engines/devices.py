@@ -1,4 +1,4 @@
-"""Which devices a run uses, given what was asked for and what is there."""
+"""Choice of devices: from the settings and the GPUs of the machine to a plan."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bsm_core.scoring.settings import Settings
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """The devices of a run; one process each.
+    """Devices of a run, with one process for each.
 
     Attributes:
         accelerator: ``"cpu"`` or ``"gpu"``, as Lightning names them.
-        ids: GPU ids; on the CPU just ``0, 1, …`` for as many processes.
-        warning: Why this is less than was asked for, if it is.
+        ids: GPU ids; on the CPU, ``0, 1, …``, one for each process.
+        warning: Message for the user if the settings cannot be met in full; else None.
     """
 
     accelerator: str
@@ -32,16 +32,18 @@ class DevicePlan:
         return f"{self.count} CPU process(es)" if self.accelerator == "cpu" else f"GPU {list(self.ids)}"
 
     def single(self, warning: str) -> DevicePlan:
-        """The same with its first device alone."""
+        """Return a plan with only the first device, and a warning."""
         return dataclasses.replace(self, ids=self.ids[:1], warning=warning)
 
 
 def plan_devices(settings: Settings, gpus: int) -> DevicePlan:
-    """The contract's ``DEVICE`` table, with its fall-backs: fewer GPUs, one GPU, the CPU.
+    """Return the devices that the inference contract prescribes for ``DEVICE``.
+
+    If GPUs are missing, the plan falls back to fewer GPUs, then to one GPU, then to the CPU.
 
     Args:
-        settings: ``device``, ``devices`` and ``accelerator`` count.
-        gpus: Number of GPUs that are there.
+        settings: Settings, of which ``device``, ``devices`` and ``accelerator`` matter.
+        gpus: Number of GPUs of the machine.
     """
     cpu = DevicePlan("cpu", tuple(range(settings.devices or 1)))
     if settings.accelerator == "cpu":
@@ -51,28 +53,29 @@ def plan_devices(settings: Settings, gpus: int) -> DevicePlan:
         return dataclasses.replace(cpu, warning=conflict)
     if settings.device == "auto" and settings.accelerator == "auto" and not gpus:
         return cpu
-    count, there = _wanted(settings, gpus)
-    if len(there) == count:
-        return DevicePlan("gpu", there)
-    used = DevicePlan("gpu", there or (0,)) if gpus else cpu
+    count, available = _requested_gpus(settings, gpus)
+    if len(available) == count:
+        return DevicePlan("gpu", available)
+    used = DevicePlan("gpu", available or (0,)) if gpus else cpu
     return dataclasses.replace(used, warning=f"{_asked(settings)} asked for, {gpus} GPU(s) there: using {used}")
 
 
 def cores() -> int:
-    """How many this process may use, as far as the system tells."""
-    if hasattr(os, "sched_getaffinity"):  # macOS has none
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def loader_workers(plan: DevicePlan, cores: int) -> int:
-    """How many processes prepare the windows of each rank where nothing was asked for.
+    """Return the default number of loader workers for each device.
 
-    On the CPU the model needs every core itself. On a GPU four keep up with it, and one core is left to drive it.
+    On the CPU there are none: the model uses every core. On a GPU there are at most four, which is enough to keep it
+    busy, and one core remains for the process that controls the GPU.
 
     Args:
         plan: The devices.
-        cores: Cores that all ranks share.
+        cores: Number of cores that all processes share.
     """
     return max(1, min(4, cores // plan.count - 1)) if plan.accelerator == "gpu" else 0
 
@@ -86,8 +89,8 @@ def _asked(settings: Settings) -> str:
     )
 
 
-def _wanted(settings: Settings, gpus: int) -> tuple[int, tuple[int, ...]]:
-    """How many GPUs were asked for, and the ids of those that are there."""
+def _requested_gpus(settings: Settings, gpus: int) -> tuple[int, tuple[int, ...]]:
+    """Return the number of GPUs that the settings ask for, and the ids of those that the machine has."""
     device, devices = settings.device, settings.devices
     if isinstance(device, tuple):
         return len(device), tuple(i for i in device if i < gpus)

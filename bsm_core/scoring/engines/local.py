@@ -1,227 +1,181 @@
-"""The local engine: Lightning's Trainer on one device, or one process a device.
+"""Local engine: one process for each device, each running Lightning's Trainer.
 
-Every rank takes every ``world``-th window and writes its parts. Behind a barrier rank 0 alone commits and marks.
+A process scores its windows in three acts: prepare, predict, finish. Of ``n`` processes, the process of rank ``r``
+(Lightning's word for its number, counted from 0) scores the windows whose index is ``r`` modulo ``n`` and writes their
+parts. When all parts are written, rank 0 alone combines them into the prediction file and writes the markers.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter, Callback
-from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
 
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
-from bsm_core.backends.choose import Tuned
-from bsm_core.errors import DataError, EngineError, MissingColumnsError
-from bsm_core.models.batch import Batch
-from bsm_core.plugins.hooks import Hooks
+from bsm_core.errors import DataError, MissingColumnsError
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.predictor import Predictor, probability_names
-from bsm_core.preprocess.dataset import WindowInfo
-from bsm_core.preprocess.findings import warn_of_counts, warn_of_texts
+from bsm_core.predictor import Predictor
+from bsm_core.preprocess.findings import warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
-from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
+from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter
 from bsm_core.scoring.engines.clock import Clock, of_all_ranks
 from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
 from bsm_core.scoring.engines.progress import Progress
-from bsm_core.scoring.engines.threads import threads_for
+from bsm_core.scoring.engines.trainer import quiet, threads_for, trainer
 from bsm_core.scoring.provenance import components_of, record_of, require_same
 from bsm_core.scoring.record import run_record
-from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
-from bsm_core.tables import TableSource, output_schema, warn_of_passed_over
+from bsm_core.tables import Format, TableSource, output_schema, warn_of_passed_over
 
 log = logging.getLogger("bsm")
-
-_BESIDE_THE_POINT = (
-    "Couldn't infer the batch indices",  # not needed: the window travels with its batch
-    ".*isinstance.treespec, LeafSpec.* is deprecated",  # between Lightning and torch
-    ".*does not have many workers",  # advice for training loops
-)
-TEXTS_NAMED = 20
-"""How many rows with an odd text a run names; further ones are only counted."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every rank needs to know; it holds names and paths alone, so it travels to other processes.
+    """A run, as all its processes see it.
 
     Attributes:
-        settings: The settings, complete.
-        artifact: Folder of the unpacked artifact.
-        began: When the run began, ``time.time()``.
+        settings: Settings, the artifact's included.
+        artifact: The artifact.
+        hashes: SHA-256 of each file of the artifact; empty if neither the run record nor a hook needs them.
+        began: Start of the run, in seconds as ``time.time()`` returns them.
     """
 
     settings: Settings
-    artifact: Path
+    artifact: Artifact
+    hashes: Mapping[str, str]
     began: float
 
 
-class DistributedUnavailableError(EngineError):
-    """The processes of the run could not be connected."""
-
-
-class PartWriter(BasePredictionWriter):
-    """Writes each window's probabilities, behind the columns it keeps, as its part; calls the hooks around it."""
-
-    def __init__(self, sink: Sink, hooks: Hooks, times: Times) -> None:
-        super().__init__(write_interval="batch")
-        self.sink = sink
-        self.hooks = hooks
-        self.times = times
-        self._named = 0
-        self._free = FreeMemory()
-
-    def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Tell the hooks of the window."""
-        self.hooks.window_start(batch)
-
-    def write_on_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: Any,
-        prediction: Tensor,
-        batch_indices: Sequence[int] | None,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        """Write one part. ``batch_indices`` are not trusted: the window travels with its batch."""
-        info: WindowInfo = batch.window
-        if info.findings.texts:
-            ids = info.kept.column(0).to_pylist()
-            self._named += warn_of_texts(info.findings, ids, TEXTS_NAMED - self._named)
-        table = with_probabilities(info.kept, prediction)
-        counts = {**info.findings.counts(), **self.hooks.window_end(batch, prediction)}
-        self.times.add(info.times)
-        self.sink.write_part(info.index, table, last=info.last, counts=counts)
-        self._free.give_back()
-
-
-class BeforeTheFirst(Callback):
-    """Chooses what computes the encoders, and scores the artifact's check rows on the model as it is about to run.
+@dataclass(frozen=True)
+class _PreparedRun:
+    """Everything that one process needs to score its windows.
 
     Attributes:
-        tuned: What computes the encoders, once that is chosen.
-        difference: The largest difference of a check row's probability, once they have been scored.
+        predictor: The artifact's model and preprocessing, checked.
+        source: The input table.
+        schema: Columns and types of the predictions.
+        format: Format of the predictions.
+        check_rows: The artifact's check rows, if this run scores them.
+        num_workers: Number of loader workers.
     """
 
-    def __init__(self, predictor: Predictor, settings: Settings, rows: CheckRows | None) -> None:
-        self.tuned: Tuned | None = None
-        self.difference: float | None = None
-        self._predictor, self._settings, self._rows = predictor, settings, rows
-
-    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
-        """The model is on its device now, and no window has been scored."""
-        if self._rows is not None:
-            require_fit(self._predictor, self._rows)
-        self.tuned = self._predictor.tune(self._settings.precision, self._settings.backend, self._rows)
-        if self._rows is not None and self._settings.self_check:
-            self.difference = check(self._predictor, self._rows)
-
-
-class _DDP(DDPStrategy):
-    def setup_environment(self) -> None:
-        try:
-            super().setup_environment()
-            self.barrier("connected")  # NCCL connects no sooner than it must
-        except (RuntimeError, ValueError, OSError) as error:  # what torch.distributed raises, by back end
-            raise DistributedUnavailableError(f"the processes could not be connected: {error}") from error
+    predictor: Predictor
+    source: TableSource
+    schema: pa.Schema
+    format: Format
+    check_rows: CheckRows | None
+    num_workers: int
 
 
 def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
-    """Score this rank's windows; on rank 0, also commit and mark.
+    """Score the windows of one process; on rank 0, also write the prediction file and the markers.
 
     Args:
         job: The job.
-        plan: Its devices.
-        rank: Which of them is ours.
+        plan: Devices of the job.
+        rank: Number of this process, which uses the plan's device of that number.
 
     Returns:
-        What was committed, on rank 0.
+        The prediction file and counts, on rank 0; None on the others.
+
+    Raises:
+        BSMError: The data, the artifact, a plugin or a device is at fault.
     """
-    settings, sink = job.settings, Sink(job.settings.output_dir)
+    prepared = _prepare(job, plan, rank)
+    outcome, times = _predict(job.settings, plan, rank, prepared)
+    return None if rank else _finish(job, plan, prepared, outcome, times)
+
+
+def _prepare(job: Job, plan: DevicePlan, rank: int) -> _PreparedRun:
+    """Open the data, build the predictor, and check that they fit each other."""
+    settings = job.settings
     source = TableSource.open(settings.data_dir)
-    format = settings.output_format or source.format
-    keep = kept_columns(settings, source)
-    if not rank:
+    keep = _kept_columns(settings, source)
+    if rank == 0:
         warn_of_passed_over(settings.data_dir)
-    artifact = Artifact.load(job.artifact)
-    changing = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")  # which is told by check rows
-    rows = read_check_rows(job.artifact) if settings.self_check or changing else None
-    predictor = Predictor.load(artifact, batch_size=settings.batch_size, keep=list(keep))
+    # In a lower precision, or on a GPU, check rows show how far the probabilities move.
+    lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
+    check_rows = read_check_rows(job.artifact.folder) if settings.self_check or lower_precision else None
+    predictor = Predictor.load(job.artifact, batch_size=settings.batch_size, keep=list(keep))
     if rank:
-        predictor.hooks.take_failures()  # so far they are those of every process, and count once
-    told = settings.run_record or predictor.hooks
-    hashes = artifact.hashes if told and not rank else {}  # now: files may change while we work
-    if settings.strict:
-        require_same(artifact, predictor)
+        predictor.hooks.take_failures()  # hooks that failed so far fail in every process: rank 0 alone counts them
+    elif settings.strict:
+        require_same(job.artifact, predictor)
     _check_columns(predictor, source, keep)
+    format = settings.output_format or source.format
     schema = output_schema(source.schema(list(keep)), source.format, format)
     source = source.typed(schema)
-    workers = _loader_workers(settings, plan, predictor, source)
+    for name in predictor.probability_names:
+        schema = schema.append(pa.field(name, pa.float64()))
+    num_workers = _loader_workers(settings, plan, predictor, source)
+    return _PreparedRun(predictor, source, schema, format, check_rows, num_workers)
+
+
+def _predict(
+    settings: Settings, plan: DevicePlan, rank: int, prepared: _PreparedRun
+) -> tuple[BeforeFirstWindow, Times]:
+    """Write the parts of this process's windows, and wait until all processes have written theirs.
+
+    Returns:
+        The outcome of what came before the first window, and the times of this process; with ``--profile``, of all.
+    """
+    predictor, times = prepared.predictor, Times()
     loader = WindowLoader(
-        source,
+        prepared.source,
         predictor.preprocessor,
         rows=settings.window_rows,
         rank=rank,
         world=plan.count,
-        num_workers=workers,
+        num_workers=prepared.num_workers,
         pin_memory=plan.accelerator == "gpu",
     )
-    before, times = BeforeTheFirst(predictor, settings, rows), Times()
-    callbacks = [before, PartWriter(sink, predictor.hooks, times), *([Progress()] if rank == 0 else [])]
+    before = BeforeFirstWindow(predictor, settings, prepared.check_rows)
+    callbacks = [before, PartWriter(Sink(settings.output_dir), predictor.hooks, times), *([] if rank else [Progress()])]
     with quiet(), threads_for(predictor), times.of(TOTAL):
         runner = trainer(plan, callbacks, Clock(times) if settings.profile else None)
         runner.predict(predictor.model, loader, return_predictions=False)
     runner.strategy.barrier("parts")
     if settings.profile:
         times = of_all_ranks(times, plan.count)
-    if rank:
-        return None
-    for name in predictor.probability_names:
-        schema = schema.append(pa.field(name, pa.float64()))
+    return before, times
+
+
+def _finish(job: Job, plan: DevicePlan, prepared: _PreparedRun, outcome: BeforeFirstWindow, times: Times) -> Committed:
+    """Combine the parts into the prediction file, call the hooks, and write the run record and the markers."""
+    settings, hooks, sink = job.settings, prepared.predictor.hooks, Sink(job.settings.output_dir)
     with times.of(TOTAL), times.of(COMMIT):
-        committed = sink.commit(schema, format)
+        committed = sink.commit(prepared.schema, prepared.format)
     warn_of_counts(committed.counts)
     if settings.profile:
-        log.info("where the time went, start-up left out:\n%s", table(times, committed.rows, helped=workers > 0))
+        figures = table(times, committed.rows, helped=prepared.num_workers > 0)
+        log.info("where the time went, start-up left out:\n%s", figures)
     record = run_record(
         settings,
         used=str(plan),
-        components=[*components_of(predictor), *(record_of(c, c.name) for c in predictor.hooks.components)],
-        hashes=hashes,
-        self_check=before.difference,
-        encoders=asdict(before.tuned) if before.tuned else None,
+        components=[*components_of(prepared.predictor), *(record_of(c, c.name) for c in hooks.components)],
+        hashes=job.hashes,
+        self_check=outcome.difference,
+        encoders=asdict(outcome.tuned) if outcome.tuned else None,
         committed=committed,
         seconds=time.time() - job.began,
         profile=times if settings.profile else None,
     )
-    predictor.hooks.committed(committed, record)
-    for key, count in predictor.hooks.take_failures().items():
+    hooks.committed(committed, record)
+    for key, count in hooks.take_failures().items():
         record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
     sink.succeed(record if settings.run_record else None)
     return committed
 
 
 def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, source: TableSource) -> int:
-    """What was asked for; else what suits the devices, and none where there is no text or a single window."""
+    """Return ``--num-workers`` if set; else a number for the devices, 0 without text fields or for a single window."""
     if settings.num_workers is not None:
         return settings.num_workers
     workers = loader_workers(plan, cores())
@@ -231,19 +185,11 @@ def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, 
     return 0 if first.last else workers  # a process takes seconds to start
 
 
-def with_probabilities(kept: pa.Table, probabilities: Tensor) -> pa.Table:
-    """The kept columns and, behind them, float64 ``prob_class_*`` columns from ``[rows, classes]``."""
-    columns = probabilities.cpu().numpy()
-    for i, name in enumerate(probability_names(columns.shape[1])):
-        kept = kept.append_column(name, pa.array(columns[:, i], type=pa.float64()))
-    return kept
-
-
-def kept_columns(settings: Settings, source: TableSource) -> dict[str, str]:
-    """The id column, then the columns of ``--keep-columns``, and who wants each.
+def _kept_columns(settings: Settings, source: TableSource) -> dict[str, str]:
+    """Return the id column and the columns of ``--keep-columns``, each with the setting that asks for it.
 
     Raises:
-        MissingColumnsError: No id column is named.
+        MissingColumnsError: No id column is set.
     """
     if not settings.id_field:
         raise MissingColumnsError(
@@ -257,42 +203,14 @@ def kept_columns(settings: Settings, source: TableSource) -> dict[str, str]:
 
 
 def _check_columns(predictor: Predictor, source: TableSource, keep: Mapping[str, str]) -> None:
-    wanted = dict(keep)
+    """Check that the data has the columns that are needed, and that none is named like a prediction column."""
+    needed = dict(keep)
     for name, key in predictor.preprocessor.wanted.items():
-        wanted[name] = f"{wanted[name]} and {key}" if name in wanted else key
-    source.require(wanted)
+        needed[name] = f"{needed[name]} and {key}" if name in needed else key
+    source.require(needed)
     taken = set(keep) & set(predictor.probability_names)
     if taken:
         raise DataError(
-            f"the data has a column named as a prediction column: {', '.join(sorted(taken))}",
+            f"the data has a column with the name of a prediction column: {', '.join(sorted(taken))}",
             fix="rename it, or leave it out of --keep-columns",
         )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the warnings and log lines of Lightning that tell the user nothing."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # what they say at start is in our summary
-    with warnings.catch_warnings():
-        for message in _BESIDE_THE_POINT:
-            warnings.filterwarnings("ignore", message)
-        yield
-
-
-def trainer(plan: DevicePlan, callbacks: list[Callback], profiler: Clock | None = None) -> Trainer:
-    """A Trainer that predicts on the devices of a plan, and neither logs nor saves anything."""
-    return Trainer(
-        accelerator=plan.accelerator,
-        devices=plan.count if plan.accelerator == "cpu" else list(plan.ids),
-        strategy=_DDP() if plan.count > 1 else "auto",
-        plugins=[LightningEnvironment()],  # the processes are ours; a cluster's variables mean others
-        callbacks=callbacks,
-        profiler=profiler,
-        benchmark=plan.accelerator == "gpu",
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a log line now and then elsewhere."""
+"""Progress of a run: a bar on a terminal, elsewhere a log line every few seconds."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress(Callback):
-    """Reports rows, rows a second and the time left after each window.
+    """Callback that reports rows, rows per second and the remaining time after each window.
 
-    The number of rows is not known before a CSV file is read, so the total is estimated from the share of the input
-    that has been read; once all of it is, and windows are still to come, there is nothing to estimate from, so a small
-    file has a mere counter. With several processes the first reports for all, as the windows are dealt out in turn.
+    The number of rows of a CSV file is unknown until all of it is read. So the total is estimated from the share of the
+    input that has been read. When all of a small file is read before its first windows are scored, there is no such
+    estimate, and only the rows are counted. With several processes, rank 0 reports for all: each takes every n-th
+    window, so all are about equally far.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class Progress(Callback):
         self._began = self._reported = time.monotonic()
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin to count."""
+        """Start the clock, and the bar if there is a terminal."""
         self._began = self._reported = time.monotonic()
         if sys.stderr.isatty():
             self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", **_size_of_bar())
@@ -40,7 +41,7 @@ class Progress(Callback):
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Report a window."""
+        """Report the rows up to the end of this window."""
         info: WindowInfo = batch.window
         rows = info.start + batch.rows
         share = info.fraction if info.fraction < 1 or info.last else 0.0
@@ -57,7 +58,7 @@ class Progress(Callback):
         self._close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Close the bar, so that the error stands on a line of its own."""
+        """Close the bar, so that the error message begins on a new line."""
         self._close()
 
     def _close(self) -> None:
@@ -66,7 +67,7 @@ class Progress(Callback):
 
 
 def _size_of_bar() -> dict[str, Any]:
-    """For a terminal that does not know its size, as those of containers, the usual one."""
+    """Return options for tqdm: a fixed size for a terminal that reports none, as in containers."""
     try:
         unknown = 0 in os.get_terminal_size(sys.stderr.fileno())
     except OSError:
@@ -75,6 +76,12 @@ def _size_of_bar() -> dict[str, Any]:
 
 
 def progress_line(rows: int, fraction: float, seconds: float) -> str:
-    """``12,288 rows, 1,024 rows/s, 00:35 left``."""
+    """Return a log line such as ``12,288 rows, 1,024 rows/s, 00:35 left``.
+
+    Args:
+        rows: Number of rows so far.
+        fraction: Share of the input, 0 to 1; 0 if unknown.
+        seconds: Time since the start.
+    """
     left = f", {tqdm.format_interval(seconds * (1 - fraction) / fraction)} left" if fraction else ""
     return f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} rows/s{left}"

@@ -1,4 +1,8 @@
-"""Several processes, one a device, and somebody who watches them."""
+"""Several processes, one for each device, and the process that started them and watches them.
+
+Each process has a rank, Lightning's word for its number: 0, 1, 2, … The watcher waits until every process has sent one
+message, its result or its error, and has ended. The first failure ends all of them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,9 @@ from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.log import configure
 from bsm_core.runtime.processes import without_interrupts
 from bsm_core.scoring.engines.devices import DevicePlan, cores
-from bsm_core.scoring.engines.local import DistributedUnavailableError, Job, score
+from bsm_core.scoring.engines.local import Job, score
+from bsm_core.scoring.engines.trainer import DistributedUnavailableError
+from bsm_core.scoring.sink import RUN_AGAIN
 
 log = logging.getLogger("bsm")
 
@@ -30,36 +36,37 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     """Score a job on all devices of a plan.
 
     Returns:
-        What was committed, and the devices that were used in the end: where the processes cannot be connected,
-        the first device alone.
+        The prediction file with its counts, and the devices that were used: the first device alone if the processes
+        could not be connected.
 
     Raises:
-        BSMError: What went wrong on the rank that failed first.
+        BSMError: The error of the process that failed first.
     """
     if plan.count > 1:
         try:
-            shared = _launch(job, plan)
-            if shared.windows < plan.count:
+            committed = _launch(job, plan)
+            if committed.windows < plan.count:
                 idle = "%d window(s) for %d processes: some had nothing to do; --window-rows makes windows smaller"
-                log.info(idle, shared.windows, plan.count)
-            return shared, plan
+                log.info(idle, committed.windows, plan.count)
+            return committed, plan
         except DistributedUnavailableError as error:
             plan = plan.single(f"{error.what}: using one device")
             log.warning("%s", plan.warning)
-    committed = score(job, plan)
-    if committed is None:
-        raise EngineError("rank 0 committed nothing")
-    return committed, plan
+    alone = score(job, plan)
+    if alone is None:
+        raise EngineError("the process committed no predictions", fix=RUN_AGAIN)
+    return alone, plan
 
 
 @dataclass(frozen=True)
-class _Failed:
-    """Why a rank failed.
+class _RankFailure:
+    """Message of a rank that failed.
 
     Attributes:
-        error: What becomes of the run, if this is the cause.
-        consequence: It is most likely not: torch.distributed raises such errors when another rank is gone.
-        traceback: Where it was raised, if it was not meant for people.
+        error: Error of the run, if this failure is the cause.
+        consequence: Whether the failure most likely follows from another: torch.distributed raises such errors when
+            another rank has ended.
+        traceback: Traceback of an error that is not a :class:`BSMError`; else empty.
     """
 
     error: BSMError
@@ -67,100 +74,117 @@ class _Failed:
     traceback: str = ""
 
 
-_SILENT = object()
+_NO_MESSAGE = object()
 _GRACE_S = 5.0
-"""How long a rank that is gone may take to be seen so, once another has complained of it."""
+"""Seconds to wait for the cause after a failure that is a consequence: the exit of a process may be seen late."""
 
 
 @dataclass
-class _Watched:
-    """A rank as its watcher sees it."""
+class _WatchedRank:
+    """State of one rank, as its watcher sees it.
 
-    number: int
+    Attributes:
+        rank: Number of the process.
+        world: Number of processes.
+        process: The process.
+        pipe: Receiving end of its pipe; closed once the message has been received or cannot come any more.
+        message: The result of :func:`score`, a :class:`_RankFailure`, or ``_NO_MESSAGE``.
+        ended: Whether the process has ended.
+    """
+
+    rank: int
     world: int
     process: Any
     pipe: Connection
-    word: Any = _SILENT
+    message: Any = _NO_MESSAGE
     ended: bool = False
 
-    def look(self) -> None:
-        """Take its last word, if it has spoken; a long one holds the rank up until somebody listens."""
-        self.ended = self.process.exitcode is not None  # before its word is asked for: it may speak, then end
+    def poll(self) -> None:
+        """Receive the message if it is there; a process cannot end before a long message has been received."""
+        # The exit code comes first: a process may send its message and end between the two questions.
+        self.ended = self.process.exitcode is not None
         try:
             if not self.pipe.closed and self.pipe.poll():
-                self.word = self.pipe.recv()
+                self.message = self.pipe.recv()
                 self.pipe.close()
         except EOFError:
             self.pipe.close()
 
     @property
-    def failure(self) -> _Failed | None:
-        """Why the run must fail, for all this rank shows."""
-        if isinstance(self.word, _Failed):
-            return self.word
-        if self.ended and self.word is _SILENT:
-            return _Failed(_died(self.number, self.world, self.process.exitcode))
+    def failure(self) -> _RankFailure | None:
+        """Failure that this rank has reported, or that its silent end is."""
+        if isinstance(self.message, _RankFailure):
+            return self.message
+        if self.ended and self.message is _NO_MESSAGE:
+            return _RankFailure(_silent_end(self.rank, self.world, self.process.exitcode))
         return None
 
 
 def _launch(job: Job, plan: DevicePlan) -> Committed:
-    """Start one process a rank, wait for all of them, and end them all when one fails."""
-    # Spawned, not forked: a forked child must not touch CUDA, and can hang on threads that were not copied.
+    """Start one process for each device, wait for all of them, and end them all when one fails."""
+    # Spawn, not fork: a forked child cannot use CUDA, and may wait for locks of threads that it does not have.
     context = multiprocessing.get_context("spawn")
     port = _free_port()
-    ranks: list[_Watched] = []
+    ranks: list[_WatchedRank] = []
     try:
-        for number in range(plan.count):
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_rank, args=(job, plan, number, port, theirs), name=f"bsm-rank-{number}")
+        for rank in range(plan.count):
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_main, args=(job, plan, rank, port, sender), name=f"bsm-rank-{rank}")
             with without_interrupts():
                 process.start()
-            theirs.close()
-            ranks.append(_Watched(number, plan.count, process, ours))
+            sender.close()
+            ranks.append(_WatchedRank(rank, plan.count, process, receiver))
         return _watch(ranks)
     finally:
-        for rank in ranks:  # Lightning answers SIGTERM with a broadcast to ranks that may be gone
-            rank.process.kill()
-            rank.process.join()
+        for watched in ranks:  # not terminate(): Lightning answers SIGTERM with a broadcast to ranks that may be gone
+            watched.process.kill()
+            watched.process.join()
 
 
-def _watch(ranks: list[_Watched]) -> Committed:
-    """Wait for all ranks; the first that fails ends the run, with the error that was the cause."""
+def _watch(ranks: list[_WatchedRank]) -> Committed:
+    """Wait for all ranks, and return the result of rank 0.
+
+    Raises:
+        BSMError: A rank failed. A cause is raised at once, a consequence only if no cause shows up: when all ranks
+            have ended, or after ``_GRACE_S`` seconds.
+    """
     deadline: float | None = None
     while True:
-        failures = sorted(filter(None, (rank.failure for rank in ranks)), key=lambda failed: failed.consequence)
+        failures = sorted(filter(None, (rank.failure for rank in ranks)), key=lambda failure: failure.consequence)
         running = [rank for rank in ranks if not rank.ended]
         if failures:
             deadline = deadline or time.monotonic() + _GRACE_S
-            cause = failures[0]
-            if not cause.consequence or not running or time.monotonic() > deadline:
-                if cause.traceback:
-                    log.error("%s\n%s", cause.error.what, cause.traceback)
-                raise cause.error
+            first = failures[0]
+            if not first.consequence or not running or time.monotonic() > deadline:
+                if first.traceback:
+                    log.error("%s\n%s", first.error.what, first.traceback)
+                raise first.error
         if not running:
             break
         pipes = [rank.pipe for rank in running if not rank.pipe.closed]
         wait([*pipes, *(rank.process.sentinel for rank in running)], deadline and max(0, deadline - time.monotonic()))
         for rank in running:
-            rank.look()
-    committed = ranks[0].word
+            rank.poll()
+    committed = ranks[0].message
     if not isinstance(committed, Committed):
-        raise EngineError("rank 0 ended without committing")
+        raise EngineError("the first process ended without committing the predictions", fix=RUN_AGAIN)
     return committed
 
 
-def _died(rank: int, world: int, code: int) -> EngineError:
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-    return EngineError(
-        f"rank {rank} of {world} {how}",
-        fix="SIGKILL is most often the system running out of memory: lower --batch-size or --window-rows"
-        if code == -signal.SIGKILL
-        else "its own log lines stand above",
-    )
+def _name(rank: int, world: int) -> str:
+    return f"process {rank + 1} of {world} (rank {rank})"
 
 
-def _rank(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) -> None:
-    """The main function of one process."""
+def _silent_end(rank: int, world: int, exitcode: int) -> EngineError:
+    how = f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exited with {exitcode}"
+    fix = "see the log lines of that process above"
+    if exitcode == -signal.SIGKILL:
+        fix = "most often the system has run out of memory: lower --batch-size or --window-rows"
+    return EngineError(f"{_name(rank, world)} {how}", fix=fix)
+
+
+def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) -> None:
+    """Main function of the process of one rank: send the result of :func:`score`, or a :class:`_RankFailure`."""
     threading.Thread(target=_end_with_watcher, daemon=True).start()
     configure()
     os.environ |= {
@@ -175,17 +199,19 @@ def _rank(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
     try:
         pipe.send(score(job, plan, rank))
     except BSMError as error:
-        pipe.send(_Failed(error, consequence=isinstance(error, DistributedUnavailableError)))
+        pipe.send(_RankFailure(error, consequence=isinstance(error, DistributedUnavailableError)))
         raise SystemExit(1) from error
-    except (Exception, SystemExit) as error:  # a plugin may leave with 0, and the others would wait for it
-        failed = EngineError(f"rank {rank} of {plan.count} failed: {type(error).__name__}: {error}")
-        # torch.distributed raises RuntimeErrors of many kinds when the other side of a connection is gone
-        pipe.send(_Failed(failed, consequence=isinstance(error, RuntimeError), traceback=traceback.format_exc()))
+    except (Exception, SystemExit) as error:  # SystemExit: a plugin may call sys.exit(0), and the others would wait
+        what = f"{_name(rank, plan.count)} failed: {type(error).__name__}: {error}"
+        failed = EngineError(what, fix="see the traceback in the log above")
+        # torch.distributed raises several kinds of RuntimeError when the other end of a connection is gone.
+        consequence = isinstance(error, RuntimeError)
+        pipe.send(_RankFailure(failed, consequence, traceback=traceback.format_exc()))
         raise SystemExit(1) from error
 
 
 def _end_with_watcher() -> None:
-    """Nobody is left to answer to: a run whose watcher was killed must not commit."""
+    """End this process when its watcher ends: a run without a watcher must not commit."""
     watcher = multiprocessing.parent_process()
     if watcher is not None:
         watcher.join()

@@ -1,21 +1,27 @@
 from __future__ import annotations
 
+import ast
 import gzip
+import hashlib
 import json
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from collections import Counter
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from support.toy import toy_rows, write_toy_artifact
+from support.plugins import run_python
+from support.toy import SITE, toy_rows, write_toy_artifact
 
-from bsm_core import Predictor, Settings
+from bsm_core import Artifact, Predictor, Settings
 from bsm_core.artifact import pack
 from bsm_core.errors import (
     BSMError,
@@ -33,7 +39,8 @@ from bsm_core.errors import (
 )
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.engines.local import _loader_workers
+from bsm_core.scoring.engines.local import Job, _loader_workers
+from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import add_check
 
 ENV = {"ID_FIELD": "id"}
@@ -340,10 +347,78 @@ def test_files_that_may_hold_rows_and_are_not_read_are_named_once(run, caplog):
     assert caplog.text.count(str(run.data / "more.json")) == 1
 
 
-def test_the_artifact_is_hashed_for_the_record_alone(run, monkeypatch):
+@pytest.fixture
+def hashed(run, monkeypatch):
+    """Counts how often each file of the artifact is hashed in this process."""
+    counts = Counter()
+    digest = hashlib.file_digest
+
+    def count(file, algorithm):
+        if run.artifact in Path(file.name).parents:
+            counts[Path(file.name).relative_to(run.artifact).as_posix()] += 1
+        return digest(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", count)
+    return counts
+
+
+def test_the_artifact_is_not_hashed_where_nobody_reads_the_hashes(run, hashed):
     toy_rows(2).to_csv(run.data / "t.csv", index=False)
-    monkeypatch.setattr("bsm_core.artifact.load.hashes", lambda folder: pytest.fail("hashed"))
     assert run().rows == 2
+    assert not hashed
+
+
+@pytest.mark.parametrize("flags", [{}, {"device": "cpu", "devices": "2"}], ids=str)
+def test_each_file_of_the_artifact_is_hashed_once_for_the_record_and_for_strict(run, hashed, flags):
+    toy_rows(5).to_csv(run.data / "t.csv", index=False)
+    add_provenance(run.artifact)
+    hashed.clear()
+    run(run_record=True, strict=True, window_rows=2, **flags)
+    record = json.loads((run.out / "run.json").read_text())
+    assert hashed == dict.fromkeys(record["artifact"], 1)
+    assert hashed.keys() >= {"model.pth", "model_artifacts.pth", "provenance.json"}
+
+
+def test_hashes_travel_to_the_processes_of_a_run(run, hashed):
+    artifact = Artifact.load(run.artifact)
+    job = Job(Settings(job_type="inference"), artifact, dict(artifact.hashes), 0.0)
+    hashed.clear()
+    assert pickle.loads(pickle.dumps(job)).artifact.hashes == job.hashes
+    assert not hashed
+
+
+COUNTS_OPENED_FILES = """
+    import os, sys
+    from collections import Counter
+
+    artifact, data, out = {artifact!r}, {data!r}, {out!r}
+    opened = Counter()
+
+    def count(event, arguments):
+        if event == "open" and isinstance(arguments[0], str | os.PathLike):
+            path = os.path.abspath(arguments[0])
+            if path.startswith(artifact + os.sep):
+                opened[os.path.relpath(path, artifact)] += 1
+
+    sys.addaudithook(count)
+    from bsm_core.scoring import job
+
+    places = dict(model_dir=artifact, data_dir=data, output_dir=out)
+    job.run(dict(job_type="inference", device="cpu", **places), dict(ID_FIELD="id"))
+    print(dict(opened))
+"""
+
+
+def test_each_file_of_the_artifact_is_opened_once(run):
+    """Counted are files that Python opens: ``model.pth``, but not ``model.safetensors``, which Rust opens."""
+    toy_rows(5).to_csv(run.data / "t.csv", index=False)
+    add_check(run.artifact, toy_rows())
+    (run.artifact / "model.safetensors").unlink()
+    places = {"artifact": str(run.artifact), "data": str(run.data), "out": str(run.out)}
+    opened = ast.literal_eval(run_python(COUNTS_OPENED_FILES.format(**places), SITE))
+    read_by_every_run = {"model_artifacts.pth", "hyperparameters.json", "model.pth", "self_check.json"}
+    assert opened.keys() >= read_by_every_run | {"risk_table_map.json", "impute_dict.json"}
+    assert set(opened.values()) == {1}
 
 
 def test_missing_artifact_files_are_all_named(run):

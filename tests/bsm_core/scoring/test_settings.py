@@ -35,7 +35,7 @@ LAYERS = {
 
 
 def resolve(env=None, artifact=None, **flags):
-    return Settings.resolve({**FLAGS, **flags}, env or {}, artifact)
+    return Settings.resolve({**FLAGS, **flags}, env or {}).with_artifact(artifact or {})
 
 
 def refused(env=None, artifact=None, kind=UsageError, **flags):
@@ -192,6 +192,16 @@ def test_a_value_of_the_artifact_that_cannot_be_used_is_the_artifacts_error():
     assert {detail.split(": ")[0] for detail in error.details} == {
         *("config.device", "config.num_workers", "config.batch_size")
     }
+
+
+def test_flags_and_variables_are_checked_before_the_artifact_is_read():
+    refused({"BATCH_SIZE": "0"}, {"batch_size": 16})
+
+
+def test_what_was_set_is_not_lost_with_the_layer_of_the_artifact():
+    settings = resolve({"DEVICE": "[1,0]"}, {"batch_size": 16}, keep_columns="a,b", data_dir="/x")
+    assert (settings.device, settings.keep_columns, settings.data_dir) == ((1, 0), ("a", "b"), Path("/x"))
+    assert settings.with_artifact({"device": "cpu", "batch_size": 8, "num_workers": 3}).device == (1, 0)
 
 
 def test_a_better_layer_hides_what_the_artifact_says_wrong():

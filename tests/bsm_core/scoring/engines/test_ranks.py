@@ -16,10 +16,12 @@ from bsm_core.errors import BSMError, DataError, EngineError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.engines.local import DistributedUnavailableError
+from bsm_core.scoring.engines.trainer import DistributedUnavailableError
 
 DONE = Committed(Path("out.csv"), 5, 1, Counter())
-LOST = ranks._Failed(EngineError("rank 0 of 2 failed: RuntimeError: Connection closed by peer"), consequence=True)
+LOST = ranks._RankFailure(
+    EngineError("process 1 of 2 (rank 0) failed: RuntimeError: Connection closed by peer"), consequence=True
+)
 
 
 @dataclass
@@ -45,7 +47,7 @@ def watch(*pairs):
         if word is not ...:
             theirs.send(word)
         theirs.close()
-        watched.append(ranks._Watched(number, len(pairs), process, ours))
+        watched.append(ranks._WatchedRank(number, len(pairs), process, ours))
     try:
         return ranks._watch(watched)
     finally:
@@ -59,20 +61,20 @@ def test_what_rank_0_committed_is_returned():
 
 @pytest.mark.parametrize("seen_at", [1, 2, 50])
 def test_a_rank_that_died_is_the_cause_however_late_it_is_seen(seen_at):
-    with pytest.raises(EngineError, match="rank 1 of 2 exited with 3"):
+    with pytest.raises(EngineError, match=r"process 2 of 2 \(rank 1\) exited with 3"):
         watch((LOST, FakeProcess(1)), (..., FakeProcess(3, seen_at)))
 
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_rank_that_ends_without_a_word_has_died_whatever_its_code(code):
-    with pytest.raises(EngineError, match=f"rank 1 of 2 exited with {code}"):
+    with pytest.raises(EngineError, match=rf"process 2 of 2 \(rank 1\) exited with {code}"):
         watch((None, FakeProcess(0, seen_at=9)), (..., FakeProcess(code)))
 
 
 @pytest.mark.parametrize("seen_at", [1, 50])
 def test_a_rank_that_names_its_error_is_the_cause(seen_at):
     with pytest.raises(DataError, match="line 14"):
-        watch((LOST, FakeProcess(1)), (ranks._Failed(DataError("line 14")), FakeProcess(1, seen_at)))
+        watch((LOST, FakeProcess(1)), (ranks._RankFailure(DataError("line 14")), FakeProcess(1, seen_at)))
 
 
 def test_a_lost_connection_is_reported_where_nothing_else_shows_up(monkeypatch):
@@ -82,7 +84,7 @@ def test_a_lost_connection_is_reported_where_nothing_else_shows_up(monkeypatch):
 
 
 def test_the_fall_back_is_taken_where_every_rank_could_not_connect():
-    word = ranks._Failed(DistributedUnavailableError("no such interface"), consequence=True)
+    word = ranks._RankFailure(DistributedUnavailableError("no such interface"), consequence=True)
     with pytest.raises(DistributedUnavailableError):
         watch((word, FakeProcess(1)), (word, FakeProcess(1)))
 
@@ -93,11 +95,13 @@ def test_rank_0_must_commit():
 
 
 def test_the_traceback_of_the_cause_alone_is_logged(caplog):
-    cause = ranks._Failed(EngineError("rank 1 of 2 failed: KeyError: 'x'"), traceback="Traceback ...\n  line 7")
-    lost = ranks._Failed(LOST.error, consequence=True, traceback="Traceback ...\n  of a lost connection")
+    cause = ranks._RankFailure(
+        EngineError("process 2 of 2 (rank 1) failed: KeyError: 'x'"), traceback="Traceback ...\n  line 7"
+    )
+    lost = ranks._RankFailure(LOST.error, consequence=True, traceback="Traceback ...\n  of a lost connection")
     with pytest.raises(EngineError), caplog.at_level(logging.ERROR, "bsm"):
         watch((lost, FakeProcess(1)), (cause, FakeProcess(1)))
-    assert caplog.messages == ["rank 1 of 2 failed: KeyError: 'x'\nTraceback ...\n  line 7"]
+    assert caplog.messages == ["process 2 of 2 (rank 1) failed: KeyError: 'x'\nTraceback ...\n  line 7"]
 
 
 @pytest.mark.parametrize(("windows", "said"), [(1, True), (2, False)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bsm_core.scoring.engines.threads import threads_for
+from bsm_core.scoring.engines.trainer import threads_for
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,98 @@
+"""Callbacks of Lightning's Trainer: what happens before the first window, and what becomes of each window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from bsm_core.artifact.check_rows import CheckRows
+from bsm_core.backends.choose import Tuned
+from bsm_core.models.batch import Batch
+from bsm_core.plugins.hooks import Hooks
+from bsm_core.predictor import Predictor, probability_names
+from bsm_core.preprocess.dataset import WindowInfo
+from bsm_core.preprocess.findings import warn_of_texts
+from bsm_core.runtime.memory import FreeMemory
+from bsm_core.runtime.profile import Times
+from bsm_core.scoring.self_check import check, require_fit
+from bsm_core.scoring.settings import Settings
+from bsm_core.scoring.sink import Sink
+
+TEXTS_NAMED = 20
+"""Number of rows with an unusable text that a process names in its log; further rows are only counted."""
+
+
+class BeforeFirstWindow(Callback):
+    """Chooses the backends of the text encoders, then scores the artifact's check rows with them.
+
+    Attributes:
+        tuned: Chosen backends and precision; None before :meth:`on_predict_start`.
+        difference: Largest difference of a check row's probability from the stored one; None if none was scored.
+    """
+
+    def __init__(self, predictor: Predictor, settings: Settings, rows: CheckRows | None) -> None:
+        self.tuned: Tuned | None = None
+        self.difference: float | None = None
+        self._predictor, self._settings, self._rows = predictor, settings, rows
+
+    def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Set up the model, which is on its device now; no window has been scored."""
+        if self._rows is not None:
+            require_fit(self._predictor, self._rows)
+        # Rank 0 chooses first and stores the outcome of its trial, which the other ranks then read. If each rank held a
+        # trial of its own, the ranks could choose different backends and round differently.
+        if not trainer.is_global_zero:
+            trainer.strategy.barrier("backends")
+        self.tuned = self._predictor.tune(self._settings.precision, self._settings.backend, self._rows)
+        if trainer.is_global_zero:
+            trainer.strategy.barrier("backends")
+        if self._rows is not None and self._settings.self_check:
+            self.difference = check(self._predictor, self._rows)
+
+
+class PartWriter(Callback):
+    """Writes the kept columns and probabilities of each window as a part, and calls the plugins' window hooks."""
+
+    def __init__(self, sink: Sink, hooks: Hooks, times: Times) -> None:
+        self.sink = sink
+        self.hooks = hooks
+        self.times = times
+        self._named = 0
+        self._memory = FreeMemory()
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Call the hooks before the window is scored."""
+        self.hooks.window_start(batch)
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Write one part. The index of its window comes with the batch: ``batch_idx`` counts the windows of a rank."""
+        info: WindowInfo = batch.window
+        if info.findings.texts:
+            ids = info.kept.column(0).to_pylist()
+            self._named += warn_of_texts(info.findings, ids, TEXTS_NAMED - self._named)
+        table = with_probabilities(info.kept, outputs)
+        counts = {**info.findings.counts(), **self.hooks.window_end(batch, outputs)}
+        self.times.add(info.times)
+        self.sink.write_part(info.index, table, last=info.last, counts=counts)
+        self._memory.give_back()
+
+
+def with_probabilities(kept: pa.Table, probabilities: Tensor) -> pa.Table:
+    """Return the kept columns followed by float64 columns ``prob_class_*``.
+
+    Args:
+        kept: Columns of ``rows`` rows.
+        probabilities: Float64 ``[rows, classes]``.
+    """
+    columns = probabilities.cpu().numpy()
+    for i, name in enumerate(probability_names(columns.shape[1])):
+        kept = kept.append_column(name, pa.array(columns[:, i], type=pa.float64()))
+    return kept

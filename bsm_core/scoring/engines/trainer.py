@@ -1,0 +1,86 @@
+"""Lightning's Trainer, set up to predict and to do nothing else, and the number of threads of the model."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
+
+from bsm_core.errors import EngineError
+from bsm_core.predictor import Predictor
+from bsm_core.scoring.engines.clock import Clock
+from bsm_core.scoring.engines.devices import DevicePlan
+
+_IRRELEVANT_WARNINGS = (
+    ".*isinstance.treespec, LeafSpec.* is deprecated",  # a matter between Lightning and torch
+    ".*does not have many workers",  # advice for training loops
+)
+
+_SMALL_MODEL = 1 << 16
+"""Number of parameters below which a model without text fields uses one thread."""
+
+
+class DistributedUnavailableError(EngineError):
+    """The processes of the run cannot connect to each other."""
+
+
+class _DDP(DDPStrategy):
+    def setup_environment(self) -> None:
+        try:
+            super().setup_environment()
+            self.barrier("connected")  # NCCL connects only when the first message is sent
+        except (RuntimeError, ValueError, OSError) as error:  # torch.distributed raises these, depending on its backend
+            raise DistributedUnavailableError(f"the processes could not be connected: {error}") from error
+
+
+@contextmanager
+def threads_for(predictor: Predictor) -> Iterator[None]:
+    """Use one thread inside the block for a small model without text fields; change nothing for other models.
+
+    Such a model computes a window in about a millisecond. A second thread saves a third of that. But the threads wait
+    for each other after every layer, so when another process holds a core, a window takes a hundred milliseconds more.
+    """
+    threads = torch.get_num_threads()
+    parameters = sum(parameter.numel() for parameter in predictor.model.parameters())
+    if not predictor.preprocessor.pipelines and parameters < _SMALL_MODEL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence warnings and log lines of Lightning that do not concern the user."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # bsm's own summary names the devices
+    with warnings.catch_warnings():
+        for message in _IRRELEVANT_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+def trainer(plan: DevicePlan, callbacks: list[Callback], profiler: Clock | None = None) -> Trainer:
+    """Return a Trainer that predicts on the devices of a plan, without logging and without checkpoints."""
+    return Trainer(
+        accelerator=plan.accelerator,
+        devices=plan.count if plan.accelerator == "cpu" else list(plan.ids),
+        strategy=_DDP() if plan.count > 1 else "auto",
+        plugins=[LightningEnvironment()],  # ignores the variables of a cluster: bsm starts its processes itself
+        callbacks=callbacks,
+        profiler=profiler,
+        benchmark=plan.accelerator == "gpu",
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError, SinkError
+from bsm_core.runtime.validation import Problem, problems_of
 
 ARCHIVE = "model.tar.gz"
 TRAINING_METRICS = "training_metrics.json"
@@ -122,16 +123,15 @@ def read_validated(
     except OSError as error:
         raise corrupt([error.strerror or str(error)]) from error
     except ValidationError as error:
-        problems = [_problem_line(problem) for problem in error.errors(include_url=False)]
+        problems = [_line(problem) for problem in problems_of(error)]
         more = len(problems) - _PROBLEMS_NAMED
         named = [*problems[:_PROBLEMS_NAMED], *([f"and {more} more"] if more > 0 else [])]
         raise corrupt(named) from error
 
 
-def _problem_line(problem: Any) -> str:
-    where = ".".join(ascii(part).strip("'")[:_LONGEST_KEY] for part in problem["loc"])  # a stranger's words
-    message: str = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+def _line(problem: Problem) -> str:
+    key = ascii(problem.key).strip("'")[:_LONGEST_KEY]  # may come from a stranger and is shown on a terminal
+    return str(Problem(key, problem.message))
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from bsm_core.errors import BSMError, PipelineError, StepFailedError, nearest
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.runtime.profile import Times
+from bsm_core.runtime.validation import Problem, problems_of
 
 ROWS_AT_ONCE = 256
 """Rows that go through a pipeline together: enough to be fast, and what a tokenizer makes of them is soon freed."""
@@ -344,13 +345,12 @@ def _read_params(cls: type[TextStep], spec: StepSpec, accepted: list[str]) -> tu
             # As JSON, because a strict check of Python values refuses a JSON list for a tuple.
             params[name] = TypeAdapter(hints.get(name, Any)).validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
-            problems += [_describe(name, problem) for problem in error.errors()]
+            problems += [_line(name, problem) for problem in problems_of(error)]
     return params, problems
 
 
-def _describe(name: str, problem: Any) -> str:
-    path, message = ".".join(str(part) for part in (name, *problem["loc"])), problem["msg"]
-    return f"{path}: {message[:1].lower()}{message[1:]}, not {problem['input']!r}"
+def _line(name: str, problem: Problem) -> str:
+    return str(replace(problem, key=f"{name}.{problem.key}" if problem.key else name))
 
 
 def _hints(cls: type[TextStep], names: Collection[str]) -> dict[str, Any]:

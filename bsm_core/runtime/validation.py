@@ -1,8 +1,9 @@
-"""Pydantic's complaints about values that a person wrote, as one error for that person."""
+"""Validation errors of pydantic as data, and as one error for the person who wrote the values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,29 +11,70 @@ from pydantic import BaseModel, ValidationError
 from bsm_core.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
+_MOST_SHOWN = 80
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A key whose value cannot be used, or that is missing. ``str()`` makes a line of it.
+
+    Attributes:
+        key: Path of the key, such as ``"text_processing_steps.1"``; empty where the values contradict each other.
+        message: What is wrong with the value.
+        value: The value as ``repr`` shows it, shortened; empty for a missing key.
+    """
+
+    key: str
+    message: str
+    value: str = ""
+
+    def __str__(self) -> str:
+        if not self.key:
+            return self.message
+        return f"{self.key}: {self.message}" + (f" (it is {self.value})" if self.value else "")
+
+
+def problems_of(error: ValidationError) -> list[Problem]:
+    """Return the problems of a validation error, each once, in order."""
+    return list(dict.fromkeys(map(_problem, error.errors(include_url=False))))
+
+
+def check_values(model: type[M], values: Mapping[str, Any]) -> tuple[M | None, list[Problem]]:
+    """Build a pydantic model from values that a person wrote.
+
+    Returns:
+        The model and no problems, or None and what is wrong.
+    """
+    try:
+        return model.model_validate(values), []
+    except ValidationError as error:
+        return None, problems_of(error)
 
 
 def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
-    """Build a pydantic model, turning its complaints into one :class:`ConfigError`, a line for each key."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problems = dict.fromkeys(map(_describe, error.errors()))  # a key that two text fields share is said once
+    """Build a pydantic model from the config of an artifact.
+
+    Raises:
+        ConfigError: Keys are missing or wrong; ``details`` has a line for each.
+    """
+    checked, problems = check_values(model, values)
+    if checked is None:
         raise ConfigError(
             f"{len(problems)} problem(s) in the config of the artifact",
             where=where,
-            details=list(problems),
+            details=list(map(str, problems)),
             fix="correct these keys in hyperparameters.json or model_artifacts.pth and pack the artifact again",
-        ) from None
+        )
+    return checked
 
 
-def _describe(problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
-    if problem["type"] == "missing":
-        return f"{path}: missing"
-    return f"{path}: {message} (it is {_shortened(repr(problem['input']))})" if path else message
+def _problem(found: Any) -> Problem:
+    key = ".".join(map(str, found["loc"]))
+    if found["type"] == "missing":
+        return Problem(key, "missing")
+    message = found["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
+    return Problem(key, message, _shortened(repr(found["input"])))
 
 
-def _shortened(text: str, most: int = 80) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."

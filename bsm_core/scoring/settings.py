@@ -7,8 +7,8 @@ config's ``batch_size``, as the inference contract has it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,11 +18,11 @@ from pydantic import (
     ConfigDict,
     NonNegativeInt,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 from bsm_core.errors import ConfigError, UsageError, nearest
+from bsm_core.runtime.validation import Problem, check_values
 
 
 @dataclass(frozen=True)
@@ -191,10 +191,10 @@ class Settings(BaseModel):
             for value, where in [*layers, (flags.get(name), source.flag)]:
                 if value is not None:
                     values[name], origin[name] = value, str(where)
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise _readable(error, origin) from None
+        settings, problems = check_values(cls, values)
+        if settings is None:
+            raise _readable(problems, origin)
+        return settings
 
 
 def sources() -> dict[str, Source]:
@@ -204,16 +204,13 @@ def sources() -> dict[str, Source]:
     }
 
 
-def _readable(error: ValidationError, origin: Mapping[str, str]) -> UsageError | ConfigError:
+def _readable(found: Sequence[Problem], origin: Mapping[str, str]) -> UsageError | ConfigError:
     problems: dict[str, str] = {}
-    for problem in error.errors():
-        name = str(problem["loc"][0]) if problem["loc"] else ""
+    for problem in found:
         # The one check of several settings is that of how many processes.
-        names = [name] if name else ["devices", "device"]
-        where = " and ".join(origin.get(n, sources()[n].flag) for n in names)
-        message = problem["msg"].removeprefix("Value error, ")
-        given = f", not {problem['input']!r}" if name in origin else ""
-        problems.setdefault(where, f"{where}: {message}{given}")
+        names = [problem.key.partition(".")[0]] if problem.key else ["devices", "device"]
+        where = " and ".join(origin.get(name, sources()[name].flag) for name in names)
+        problems.setdefault(where, str(replace(problem, key=where, value=problem.value if problem.key else "")))
     details = list(problems.values())
     if any(where.startswith("config.") for where in problems):
         return ConfigError("the artifact's config holds settings that cannot be used", details=details)

@@ -128,7 +128,7 @@ def test_no_device(text):
     assert error.exit_code == 2
     (detail,) = error.details
     assert detail.startswith("DEVICE: ")
-    assert detail.endswith(f", not {text!r}")
+    assert f"(it is {text!r}"[:60] in detail
 
 
 @pytest.mark.parametrize("value", [True, 0, 1.0, [True], [0.0], {"gpu": 1}])
@@ -172,12 +172,12 @@ def test_all_problems_at_once_each_with_its_flag_or_variable():
         *("DEVICE", "ACCELERATOR", "BATCH_SIZE", "OUTPUT_FORMAT"),
         *("--num-workers", "--window-rows", "--devices", "--job_type"),
     }
-    assert "not 'many'" in str(error)
-    assert "not 'x'" in str(error)
+    assert "(it is 'many')" in str(error)
+    assert "(it is 'x')" in str(error)
 
 
 def test_job_type_is_required():
-    with pytest.raises(UsageError, match="--job_type: Field required"):
+    with pytest.raises(UsageError, match="--job_type: missing"):
         Settings.resolve({}, {})
 
 

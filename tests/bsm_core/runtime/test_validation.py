@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, PositiveInt, ValidationError, model_validator
+
+from bsm_core.errors import ConfigError
+from bsm_core.runtime.validation import Problem, check_values, problems_of, validated
+
+
+class Sizes(BaseModel):
+    name: str
+    sizes: list[PositiveInt] = []
+    limits: tuple[int, int] = (0, 1)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Sizes:
+        if len(self.sizes) == 1:
+            raise ValueError("one size is too few")
+        return self
+
+
+def test_each_problem_has_its_key_and_value():
+    _, problems = check_values(Sizes, {"sizes": [1, 0], "limits": 3})
+    assert problems == [
+        Problem("name", "missing"),
+        Problem("sizes.1", "Input should be greater than 0", "0"),
+        Problem("limits", "Input should be a valid list", "3"),
+    ]
+    assert list(map(str, problems))[:2] == ["name: missing", "sizes.1: Input should be greater than 0 (it is 0)"]
+
+
+def test_a_contradiction_has_no_key_and_shows_no_values():
+    _, [problem] = check_values(Sizes, {"name": "a", "sizes": [1]})
+    assert (problem.key, str(problem)) == ("", "one size is too few")
+
+
+def test_right_values_have_no_problem():
+    assert check_values(Sizes, {"name": "a"}) == (Sizes(name="a"), [])
+
+
+def test_a_long_value_is_shortened():
+    with pytest.raises(ValidationError) as caught:
+        Sizes.model_validate({"name": "a", "sizes": "x" * 1000})
+    [problem] = problems_of(caught.value)
+    assert len(problem.value) == 80
+    assert problem.value.endswith("...")
+
+
+def test_a_config_error_lists_all_problems():
+    with pytest.raises(ConfigError) as caught:
+        validated(Sizes, {"sizes": [0]}, where="config")
+    assert caught.value.details == ("name: missing", "sizes.0: Input should be greater than 0 (it is 0)")
+    assert caught.value.where == "config"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -13,10 +12,9 @@ import pyarrow as pa
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
-from bsm_core.artifact.check_rows import CheckRows, read_check_rows
+from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.config import ArtifactConfig, TextField
 from bsm_core.artifact.files import exported
-from bsm_core.artifact.provenance_file import read_provenance
 from bsm_core.backends.choose import Tuned, encoders_of, tune
 from bsm_core.errors import (
     BSMError,
@@ -105,8 +103,9 @@ class Predictor:
         """
         device = _device(device)
         with unpacked(Path(path)) as folder:
-            predictor = cls.load(Artifact.load(folder), batch_size=batch_size, registry=registry)
-            rows = read_check_rows(folder) if precision == "int8" or device != "cpu" else None
+            artifact = Artifact.load(folder)
+            predictor = cls.load(artifact, batch_size=batch_size, registry=registry)
+            rows = artifact.check_rows if precision == "int8" or device != "cpu" else None
             predictor.model.to(device)
             predictor.tune(precision, backend, rows)
         return predictor
@@ -164,7 +163,8 @@ class Predictor:
         model.component = components[0]
         pipelines = text_pipelines(config, artifact.tokenizer, registry)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
-        return cls(model, preprocessor, list(dict.fromkeys(components)), hooks, replace(artifact, weights={}))
+        artifact.release()
+        return cls(model, preprocessor, list(dict.fromkeys(components)), hooks, artifact)
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
         """The batch of an artifact's check rows, by column the text a CSV file would have."""
@@ -219,14 +219,14 @@ def _resolved(artifact: Artifact, registry: Registry) -> list[Component]:
             first.what,
             where=first.where,
             details=[*first.details, *(f"{error.what} ({error.where})" for _, _, error in missing[1:])],
-            fix=_made_with(artifact.folder, {(kind, name) for kind, name, _ in missing}) or first.fix,
+            fix=_made_with(artifact, {(kind, name) for kind, name, _ in missing}) or first.fix,
         )
     return found
 
 
-def _made_with(folder: Path, missing: Collection[tuple[str, str]]) -> str | None:
+def _made_with(artifact: Artifact, missing: Collection[tuple[str, str]]) -> str | None:
     """What to install, where the artifact recorded it."""
-    record = read_provenance(folder)
+    record = artifact.provenance
     made = [c for c in record.components if (c.kind, c.name) in missing] if record else []
     wanted = dict.fromkeys(f"{c.distribution}=={c.version}" for c in made)
     return f"the artifact was made with {' and '.join(wanted)}: install that" if wanted else None

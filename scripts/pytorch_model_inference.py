@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from torch.utils.data import DataLoader
 
 from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Predictor, Settings
-from bsm_core.artifact import Artifact, read_config, unpacked
+from bsm_core.artifact import Artifact, unpacked
 from bsm_core.backends.choose import tune
 from bsm_core.errors import DataError
 from bsm_core.predictor import text_pipelines, warn_of_counts, warn_of_texts
@@ -49,7 +49,7 @@ def load_model_artifacts(model_dir: str | Path) -> tuple[ModelBase, dict[str, An
         predictor = Predictor.load(artifact)
         fields = artifact.config.text_fields
         tokenizer = artifact.tokenizer(fields[0]) if fields else None
-        config = read_config(folder)
+        config = artifact.raw_config
     processors: Processors = {
         "numerical_processors": predictor.preprocessor.imputers,
         "risk_processors": predictor.preprocessor.risk_tables,

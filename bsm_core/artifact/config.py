@@ -6,6 +6,8 @@ knows are kept. A value of ``null`` means the key's default.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
@@ -20,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from bsm_core.errors import ConfigError
 from bsm_core.models.model_config import count_classes
 from bsm_core.runtime.validation import validated
 
@@ -128,3 +131,24 @@ class ArtifactConfig(BaseModel):
         """Every key and value, defaults and unknown keys included; what steps and model classes are given."""
         known = {name: getattr(self, name) for name in type(self).model_fields}
         return {**(self.model_extra or {}), **known}
+
+
+def json_config(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Return a config as a JSON file would hold it: tuples as lists, keys and paths as text.
+
+    Args:
+        values: The config.
+        where: Name of the config in errors.
+
+    Raises:
+        ConfigError: JSON cannot hold one of the values.
+    """
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=os.fspath, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{where} has a value that JSON cannot hold: {error}",
+            where=where,
+            fix="use finite numbers, text, true, false, null, lists and objects only",
+        ) from error
+    return plain

@@ -17,10 +17,13 @@ from bsm_core.artifact.files import IMPUTE, RISK_TABLES, read_json_object, requi
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
 from bsm_core.errors import CorruptArtifactError
 
+MISSING_NUMBER = -1.0
+"""Value of a missing number whose feature has no imputation value."""
+
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-class RiskTable(TypedDict):
+class RiskTableValues(TypedDict):
     """The values of one categorical feature.
 
     Attributes:
@@ -32,7 +35,7 @@ class RiskTable(TypedDict):
     default_bin: float
 
 
-def read_risk_tables(folder: Path, ignored: Collection[str] = ()) -> dict[str, RiskTable]:
+def read_risk_tables(folder: Path, ignored: Collection[str] = ()) -> dict[str, RiskTableValues]:
     """Read ``risk_table_map.json``, or ``.pkl`` where it is not there.
 
     Args:
@@ -74,7 +77,12 @@ def bin_text(key: object) -> str:
     raise TypeError(f"category {key!r} is neither text nor a number")
 
 
-def check_risk_tables(tables: Mapping[Any, Any], *, where: str) -> dict[str, RiskTable]:
+def risk_of_missing(bins: Mapping[str, float], default_bin: float) -> float:
+    """Return the risk of a missing category: the bin ``"nan"``, else the bin ``""``, else the default bin."""
+    return bins.get("nan", bins.get("", default_bin))
+
+
+def check_risk_tables(tables: Mapping[Any, Any], *, where: str) -> dict[str, RiskTableValues]:
     """Check and normalise ``{feature: {"bins": {category: number}, "default_bin": number}}``.
 
     Raises:
@@ -99,11 +107,11 @@ def check_impute(values: Mapping[Any, Any], *, where: str) -> dict[str, float]:
     return checked
 
 
-def _risk_table(name: str, table: Any, problems: list[str]) -> RiskTable:
+def _risk_table(name: str, table: Any, problems: list[str]) -> RiskTableValues:
     bins: dict[str, float] = {}
     if not (isinstance(table, Mapping) and isinstance(table.get("bins"), Mapping) and "default_bin" in table):
         problems.append(f"{name}: not a table with bins and default_bin")
-        return RiskTable(bins=bins, default_bin=math.nan)
+        return RiskTableValues(bins=bins, default_bin=math.nan)
     for key, value in table["bins"].items():
         try:
             text = bin_text(key)
@@ -113,7 +121,7 @@ def _risk_table(name: str, table: Any, problems: list[str]) -> RiskTable:
         number = _number(value, f"{name}.bins[{text!r}]", problems)
         if bins.setdefault(text, number) != number and not math.isnan(number):
             problems.append(f"{name}.bins[{text!r}]: several categories read alike, with different values")
-    return RiskTable(bins=bins, default_bin=_number(table["default_bin"], f"{name}.default_bin", problems))
+    return RiskTableValues(bins=bins, default_bin=_number(table["default_bin"], f"{name}.default_bin", problems))
 
 
 def _is_missing(value: Any) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,9 +163,14 @@ def sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ArtifactError(
-            f"{path.name} cannot be read: {error.strerror or error}", where=str(path), fix="check its permissions"
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> ArtifactError:
+    """Return the error for a file that the system does not let us read."""
+    return ArtifactError(
+        f"{path.name} cannot be read: {error.strerror or error}", where=str(path), fix="check its permissions"
+    )
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -179,6 +185,33 @@ def exported(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted((folder / EXPORTED).glob("*.onnx")) if path.is_file()}
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a folder, by relative name."""
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in list_files(folder)}
+class FileHashes(Mapping[str, str]):
+    """SHA-256 of each file of a folder, by relative name.
+
+    A file is read when its hash is first asked for, and the hash is kept. The files are those at the first use.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, str] = {}
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        return {path.relative_to(self._folder).as_posix(): path for path in list_files(self._folder)}
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._known:
+            self._known[name] = sha256(self._files[name])
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)

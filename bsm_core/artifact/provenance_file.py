@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bsm_core.artifact.files import hashes, read_validated
+from bsm_core.artifact.files import read_validated
 from bsm_core.errors import ArtifactError, CorruptArtifactError
 from bsm_core.runtime.versions import current_name
 
@@ -82,13 +82,6 @@ def write_provenance(folder: Path, provenance: Provenance) -> None:
             fix="leave long lists out of the config",
         )
     (folder / PROVENANCE).write_bytes(content)
-
-
-def refresh_provenance(folder: Path) -> None:
-    """Let the record of an artifact, if it has one, speak of the files that are there now; what made it stays."""
-    record = read_provenance(folder)
-    if record is not None:
-        write_provenance(folder, record.model_copy(update={"files": other_files(hashes(folder))}))
 
 
 def other_files(digests: Mapping[str, str]) -> dict[str, str]:

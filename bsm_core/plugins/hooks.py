@@ -19,7 +19,7 @@ import pluggy
 from bsm_core.errors import BSMError, HookFailedError, nearest
 from bsm_core.plugins import hookspecs
 from bsm_core.plugins.discovery import WORDS, Component
-from bsm_core.plugins.hookspecs import PROJECT, ArtifactView, BatchView, Committed
+from bsm_core.plugins.hookspecs import PROJECT, BatchView, Committed
 from bsm_core.plugins.loading import load_object, place
 from bsm_core.plugins.registry import Registry
 
@@ -121,13 +121,13 @@ class Hooks:
         """Those that are called."""
         return [plugin.component for plugin in self._plugins]
 
-    def artifact_loaded(self, artifact: ArtifactView) -> None:
+    def artifact_loaded(self, artifact: Any) -> None:
         """Call :func:`~bsm_core.plugins.hookspecs.bsm_artifact_loaded`.
 
         Raises:
             HookFailedError: A guard refuses the artifact, or fails.
         """
-        self._call("bsm_artifact_loaded", lambda: {"artifact": _looked_at(artifact)})
+        self._call("bsm_artifact_loaded", lambda: {"artifact": artifact.detached()})
 
     def window_start(self, batch: BatchView) -> None:
         """Call :func:`~bsm_core.plugins.hookspecs.bsm_window_start`."""
@@ -197,12 +197,6 @@ class Hooks:
         if (component, hook) not in self._warned:
             self._warned.add((component, hook))
             log.warning("%s (%s); the run goes on", what, place(component))
-
-
-def _looked_at(artifact: Any) -> Any:
-    """The artifact with tables of its own; its weights are too large to be copied."""
-    tables = {name: copy.deepcopy(getattr(artifact, name)) for name in ("risk_tables", "impute", "vocab", "config")}
-    return replace(artifact, weights=dict(artifact.weights), **tables)
 
 
 def _copied(batch: Any) -> Any:

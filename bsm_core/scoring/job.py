@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bsm_core.artifact import read_config, unpacked
+from bsm_core.artifact import Artifact, unpacked
 from bsm_core.errors import BSMError, UsageError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.scoring.engines import ranks
@@ -58,7 +58,7 @@ def _check_places(data: Path, output: Path) -> None:
 def _run(settings: Settings, flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     began = time.time()
     with unpacked(settings.model_dir) as folder:
-        settings = Settings.resolve(flags, env, read_config(folder))
+        settings = Settings.resolve(flags, env, Artifact.load(folder).raw_config)
         plan = plan_devices(settings, torch.cuda.device_count())
         if plan.warning:
             log.warning("%s", plan.warning)

@@ -11,18 +11,16 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from bsm_core.artifact import Artifact
-from bsm_core.artifact.files import hashes, sha256
+from bsm_core.artifact.files import FileHashes, sha256
 from bsm_core.artifact.provenance_file import (
     PROVENANCE,
     ComponentRecord,
     Provenance,
     other_files,
-    read_provenance,
     write_provenance,
 )
 from bsm_core.errors import ProvenanceError
 from bsm_core.plugins.discovery import Component
-from bsm_core.plugins.registry import Registry
 from bsm_core.predictor import Predictor
 from bsm_core.runtime.versions import installed
 
@@ -64,19 +62,18 @@ def components_of(predictor: Predictor) -> list[ComponentRecord]:
     return records
 
 
-def add_provenance(folder: Path, registry: Registry | None = None) -> None:
-    """Record in an artifact what makes it here; the last thing to be written into its folder.
+def add_provenance(folder: Path, predictor: Predictor) -> None:
+    """Write ``provenance.json``: what makes an artifact here. Call it when all other files are in the folder.
 
     Args:
-        folder: The artifact's folder; an earlier ``provenance.json`` in it is replaced.
-        registry: Where names are looked up; the process's own where None.
+        folder: The artifact's folder. An earlier ``provenance.json`` in it is replaced.
+        predictor: The artifact's predictor.
 
     Raises:
-        BSMError: The artifact cannot be loaded.
+        ArtifactError: The record is too large.
     """
-    predictor = Predictor.load(Artifact.load(folder), registry=registry)
-    recorded = Provenance(components=components_of(predictor), versions=installed(), files=other_files(hashes(folder)))
-    write_provenance(folder, recorded)
+    files = other_files(FileHashes(folder))
+    write_provenance(folder, Provenance(components=components_of(predictor), versions=installed(), files=files))
 
 
 def require_same(artifact: Artifact, predictor: Predictor) -> None:
@@ -86,7 +83,7 @@ def require_same(artifact: Artifact, predictor: Predictor) -> None:
         ProvenanceError: It is not, or recorded nothing; it lists every difference.
         CorruptArtifactError: The record cannot be read.
     """
-    then = read_provenance(artifact.folder)
+    then = artifact.provenance
     if then is None:
         raise ProvenanceError(
             "--strict: the artifact does not say what made it",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from pydantic import (
     PositiveInt,
 )
 
-from bsm_core.artifact.config import ArtifactConfig
+from bsm_core.artifact.config import ArtifactConfig, json_config
 from bsm_core.artifact.pretrained_files import load_encoder_config, prefix_of
 from bsm_core.errors import ConfigError, nearest
 from bsm_core.models.base import ModelBase
@@ -95,7 +94,7 @@ class TrainingJob:
             ConfigError: Keys are missing or wrong, of the runner, the training job and the model class; it names all.
             UnknownComponentError: A step or the model class is not registered.
         """
-        values = _plain(values)
+        values = {key: value for key, value in json_config(values, where="config").items() if value is not None}
         problems: list[str] = []
         if not isinstance(values.get("model_class"), str):
             _collect(problems, ArtifactConfig, values)
@@ -225,17 +224,6 @@ def _keys(model: type[BaseModel]) -> Iterator[str]:
         yield name
         if isinstance(field.validation_alias, AliasChoices):
             yield from (alias for alias in field.validation_alias.choices if isinstance(alias, str))
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as a JSON file would give it, without nulls; a path is text."""
-    try:
-        plain = json.loads(json.dumps(dict(values), default=os.fspath, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"the config holds what JSON cannot: {error}", where="config", fix="give numbers, text, lists and dicts"
-        ) from error
-    return {key: value for key, value in plain.items() if value is not None}
 
 
 def _collect(problems: list[str], model: type[Any], values: Mapping[str, Any]) -> Any:

@@ -167,7 +167,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     if rank:
         predictor.hooks.take_failures()  # so far they are those of every process, and count once
     told = settings.run_record or predictor.hooks
-    hashes = artifact.hashes if told and not rank else {}  # now: files may change while we work
+    hashes = dict(artifact.hashes) if told and not rank else {}  # now: files may change while we work
     if settings.strict:
         require_same(artifact, predictor)
     _check_columns(predictor, source, keep)

@@ -194,16 +194,16 @@ def test_a_checksum_that_an_earlier_archive_left_is_renewed(tmp_path):
 
 
 def test_what_is_done_before_publishing_sees_the_whole_and_is_packed(tmp_path):
-    def sign(folder):
-        same(Artifact.load(source), Artifact.load(folder))
-        (folder / "signed").touch()
+    def sign(artifact):
+        same(Artifact.load(source), artifact)
+        (artifact.folder / "signed").touch()
 
     source = write_artifact(tmp_path / "old")
     with unpacked(pack(source, tmp_path / "new.tar.gz", before_publishing=sign)) as folder:
         assert "signed" in names(folder)
     assert "signed" not in names(source)
     with pytest.raises(ZeroDivisionError):
-        pack(source, tmp_path / "none", before_publishing=lambda folder: 1 / 0)
+        pack(source, tmp_path / "none", before_publishing=lambda artifact: 1 / 0)
     assert names(tmp_path) == {"old", "new.tar.gz", "new.tar.gz.sha256"}
 
 

@@ -342,7 +342,7 @@ def test_files_that_may_hold_rows_and_are_not_read_are_named_once(run, caplog):
 
 def test_the_artifact_is_hashed_for_the_record_alone(run, monkeypatch):
     toy_rows(2).to_csv(run.data / "t.csv", index=False)
-    monkeypatch.setattr("bsm_core.artifact.load.hashes", lambda folder: pytest.fail("hashed"))
+    monkeypatch.setattr("bsm_core.artifact.files.sha256", lambda path: pytest.fail(f"hashed {path}"))
     assert run().rows == 2
 
 

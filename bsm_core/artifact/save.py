@@ -6,6 +6,7 @@ import gzip
 import importlib.metadata
 import json
 import logging
+import os
 import pickle
 import shutil
 import tarfile
@@ -253,10 +254,10 @@ def _write_archive(folder: Path, archive: Path) -> None:
 
 def _publish_archive(archive: Path, destination: Path) -> None:
     checksum = destination.with_name(destination.name + ".sha256")
-    text = f"{sha256(archive)}  {destination.name}\n"
+    text = os.fsencode(f"{sha256(archive)}  {destination.name}\n")
     checksum.unlink(missing_ok=True)  # an earlier checksum would be wrong as soon as the archive is in place
     archive.replace(destination)
-    checksum.write_text(text)
+    checksum.write_bytes(text)
 
 
 def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:

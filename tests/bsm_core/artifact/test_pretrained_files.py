@@ -12,8 +12,8 @@ from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.pretrained_files import (
     ENCODER,
     TOKENIZER,
-    find_inside,
     find_asset,
+    find_inside,
     load_encoder_config,
     load_tokenizer,
 )

@@ -296,6 +296,12 @@ def test_arrays_in_the_config_become_lists(toy_site, tmp_path):
     assert type(config["extra"]) is list
 
 
+def test_the_weights_are_in_memory_once(toy_site, tmp_path):
+    predictor = Predictor.open(write_toy_artifact(tmp_path / "model"))
+    assert vars(predictor.artifact).keys().isdisjoint({"weights", "embedding_mat", "model_artifacts"})
+    assert predictor.artifact.weights.keys() == predictor.model.state_dict().keys()  # which reads them again
+
+
 # What training shares
 
 

@@ -1,6 +1,6 @@
-"""The artifact: unpack it, verify it, load it safely; save it.
+"""Artifacts: unpacking, checking, loading and saving them.
 
-The names load on first use, so that unpacking an archive imports no torch.
+The names are imported on first use, so that unpacking an archive does not import torch.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-
 _BOOL = TypeAdapter(bool)
 
 

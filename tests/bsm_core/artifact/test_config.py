@@ -197,7 +197,9 @@ def test_binary_in_any_spelling_is_two_classes(value):
     assert (made.is_binary, made.num_classes) == (True, 2)
 
 
-@pytest.mark.parametrize("value", [False, 0, 0.0, "0", "false", "False", "no", "N", "off", "f", np.bool_(False)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [False, 0, 0.0, "0", "false", "False", "no", "N", "off", "f", np.bool_(False)], ids=repr
+)
 def test_not_binary_in_any_spelling_leaves_the_number_of_classes(value):
     made = config(is_binary=value, num_classes=3)
     assert (made.is_binary, made.num_classes) == (False, 3)

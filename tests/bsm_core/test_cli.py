@@ -254,7 +254,7 @@ def test_inspect_lists_a_self_check_that_fails(toy_artifact, capsys):
     change_impute(toy_artifact)
     assert cli.main(["inspect", str(toy_artifact), "--json"]) == 1
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
-    assert problem.startswith("SelfCheckError: the artifact gives other probabilities here")
+    assert problem.startswith("SelfCheckError: the artifact returns other probabilities here")
     assert "features differ: 'amount'" in problem
 
 

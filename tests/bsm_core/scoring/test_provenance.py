@@ -99,7 +99,7 @@ def test_an_artifact_is_what_it_was(recorded, tmp_path):
 
 
 def test_an_artifact_without_a_record(toy_artifact):
-    with pytest.raises(ProvenanceError, match="does not say what made it") as caught:
+    with pytest.raises(ProvenanceError, match="has no record of what made it") as caught:
         compare(toy_artifact)
     assert "bsm pack MODEL_DIR NEW" in caught.value.fix
 
@@ -160,7 +160,7 @@ def test_other_files(recorded):
 )
 def test_a_record_that_is_none(recorded, content):
     (recorded / "provenance.json").write_text(content)
-    with pytest.raises(CorruptArtifactError, match="does not say what made this artifact") as caught:
+    with pytest.raises(CorruptArtifactError, match="does not hold a record of what made this artifact") as caught:
         compare(recorded)
     assert "\x1b" not in str(caught.value)
 

@@ -55,6 +55,11 @@ def test_every_cell_and_number_comes_back_exactly(tmp_path_factory, cell, probab
     assert read_check_rows(folder) == rows
 
 
+def test_the_former_name_of_the_distribution_is_understood(tmp_path):
+    write(tmp_path, versions={"bsm": "0.1.0", "torch": "2.11.0"})
+    assert read_check_rows(tmp_path).versions == {"bsm-core": "0.1.0", "torch": "2.11.0"}
+
+
 def test_an_artifact_without_the_file_has_none(tmp_path):
     assert read_check_rows(tmp_path) is None
 

@@ -63,6 +63,18 @@ def test_what_is_recorded(recorded):
     assert model.used["size"] == 4
 
 
+def test_a_record_with_the_former_name_of_the_distribution_is_understood(recorded):
+    def rename(values):
+        values["versions"]["bsm"] = values["versions"].pop("bsm-core")
+        values["components"][0]["distribution"] = "bsm"
+
+    edit(recorded, rename)
+    record = read_provenance(recorded)
+    assert record.versions == installed()
+    assert record.components[0].distribution == "bsm-core"
+    assert differences(recorded) == ["model class toy_model: distribution was bsm-core, is toy-bsm"]
+
+
 def test_parameters_given_and_used(tmp_path, toy_site):
     given = {"toy_split": "toy_bsm_steps:ToySplit", "toy_encode": "toy_bsm_steps:ToyEncode", "shout": Good}
     with isolated_registry(steps=given):

@@ -17,9 +17,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("export", help="pack an artifact and add its text encoders as ONNX files")
     parser.add_argument("source", type=Path, metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
-    parser.add_argument(
-        "destination", type=Path, metavar="DESTINATION", help="a new folder, or a new archive with a name in .tar.gz"
-    )
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a new folder, or a new .tar.gz file")
     parser.set_defaults(handler=_export)
 
 

@@ -21,9 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("pack", help="make an artifact complete: safe formats, tokenizer, encoder config")
     parser.add_argument("source", type=Path, metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
-    parser.add_argument(
-        "destination", type=Path, metavar="DESTINATION", help="a new folder, or a new archive with a name in .tar.gz"
-    )
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a new folder, or a new .tar.gz file")
     parser.add_argument("--safe-only", action="store_true", help="leave out the pickled files")
     checks = parser.add_mutually_exclusive_group()
     checks.add_argument("--data", type=Path, metavar="TABLE", help="store its first rows for the self-check")

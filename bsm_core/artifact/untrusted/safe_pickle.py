@@ -198,17 +198,8 @@ def _stand_ins() -> Mapping[str, StandIn]:
         "numpy.dtype": PickledDtype,
         "numpy.ndarray": None,
     }
-    factories = (
-        "bool",
-        "dict",
-        "float",
-        "int",
-        "list",
-        "long",
-        "str",
-        "tuple",
-        "unicode",
-    )  # factories of default dicts
+    # Factories of default dicts.
+    factories = ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")
     makers |= {f"builtins.{kind}": None for kind in factories}
     for home in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
         makers[f"{home}.multiarray._reconstruct"] = _reconstruct

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
@@ -13,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
-from bsm_core.artifact.check_rows import CheckRows, read_check_rows
+from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.components import resolve_components
 from bsm_core.artifact.files import exported
 from bsm_core.backends.choose import Tuned, encoders_of, tune
@@ -97,8 +96,9 @@ class Predictor:
         """
         device = _device(device)
         with unpacked(Path(path)) as folder:
-            predictor = cls.open(folder, batch_size=batch_size, registry=registry)
-            rows = read_check_rows(folder) if precision == "int8" or device != "cpu" else None
+            artifact = Artifact.load(folder)
+            predictor = cls.load(artifact, batch_size=batch_size, registry=registry)
+            rows = artifact.check_rows if precision == "int8" or device != "cpu" else None
             predictor.model.to(device)
             predictor.tune(precision, backend, rows)
         return predictor
@@ -151,13 +151,14 @@ class Predictor:
         hooks = Hooks(registry)
         hooks.artifact_loaded(artifact)
         config = artifact.config
-        model_class, steps = resolve_components(config, artifact.folder, registry)
+        model_class, steps = resolve_components(artifact, registry)
         model = _build_model(artifact, registry.load(model_class, ModelBase), batch_size)
         model.component = model_class
         pipelines = text_pipelines(config, artifact.tokenizer, registry, steps)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
         components = list(dict.fromkeys([model_class, *chain(*steps.values())]))
-        return cls(model, preprocessor, components, hooks, replace(artifact, weights={}))
+        artifact.release()
+        return cls(model, preprocessor, components, hooks, artifact)
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
         """Return the batch of an artifact's check rows. A check row has the text of a CSV cell by column."""

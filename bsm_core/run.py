@@ -1,4 +1,4 @@
-"""``python -m bsm_core.run``: score a table with an artifact."""
+"""``python -m bsm_core.run``: score a table with an artifact, as ``bsm run`` does."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from bsm_core.cli.run_command import add_arguments, execute
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of ``python -m bsm_core.run``."""
+    """Run the command and return its exit status.
+
+    Args:
+        argv: The arguments; those of the process if None.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m bsm_core.run",
-        description="Turn a CSV, TSV or Parquet table into class probabilities, one row for every row.",
-        epilog="A flag beats its environment variable, which beats the artifact's config (BATCH_SIZE alone yields to "
-        "it). Exit status: 0 done, 1 failed (see _FAILURE in the output folder), 2 wrong usage, 128 + n for signal n.",
+        description="Compute class probabilities for every row of a CSV, TSV or Parquet table.",
+        epilog="A flag has precedence over its environment variable, and this over the artifact's config; except that "
+        "the config has precedence over BATCH_SIZE. Exit status: 0 for success, 1 for a failure (see _FAILURE in the "
+        "output folder), 2 for wrong usage, 128 + n after signal n.",
     )
     add_arguments(parser)
     return exit_status(partial(execute, parser.parse_args(argv)))

@@ -54,7 +54,7 @@ def load_model_artifacts(model_dir: str | Path) -> tuple[ModelBase, dict[str, An
         "numerical_processors": predictor.preprocessor.imputers,
         "risk_processors": predictor.preprocessor.risk_tables,
     }
-    return predictor.model, artifact.config.as_mapping(), tokenizer, processors
+    return predictor.model, artifact.raw_config, tokenizer, processors
 
 
 def _detect_file_format(file_path: str | Path) -> str:

@@ -1,6 +1,6 @@
-"""The artifact: unpack it, verify it, load it safely; save it.
+"""Artifacts: unpacking, checking, loading and saving them.
 
-The names load on first use, so that unpacking an archive imports no torch.
+The names are imported on first use, so that unpacking an archive does not import torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from bsm_core.artifact.description import Description as Description
     from bsm_core.artifact.description import describe as describe
     from bsm_core.artifact.load import Artifact as Artifact
-    from bsm_core.artifact.load import read_config as read_config
     from bsm_core.artifact.save import pack as pack
     from bsm_core.artifact.save import save_artifact as save_artifact
     from bsm_core.artifact.untrusted.archive import Limits as Limits
@@ -24,11 +23,10 @@ _HOMES = {
     "Limits": "untrusted.archive",
     "describe": "description",
     "pack": "save",
-    "read_config": "load",
     "save_artifact": "save",
     "unpacked": "untrusted.archive",
 }
-__all__ = ["Artifact", "Description", "Limits", "describe", "pack", "read_config", "save_artifact", "unpacked"]
+__all__ = ["Artifact", "Description", "Limits", "describe", "pack", "save_artifact", "unpacked"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""``self_check.json``: a few rows of an artifact, and the probabilities they had when it was packed.
+"""Reading and writing ``self_check.json``: a few rows, and their probabilities when the artifact was packed.
 
-This is the file alone; :mod:`bsm_core.scoring.self_check` makes and scores the rows.
+:mod:`bsm_core.scoring.self_check` makes and scores the rows.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from bsm_core.runtime.versions import current_name
 
 SELF_CHECK = "self_check.json"
 MOST_ROWS, MOST_BYTES = 64, 16 * 2**20
-"""A check must stay cheap, and an artifact is data from somewhere else."""
+"""Limits on the check rows: a check must stay cheap, and an artifact may come from anyone."""
 
 _Word = Annotated[str, Field(pattern="^[!-~]{1,100}$")]
-"""Something short that errors repeat to a terminal."""
+"""Short printable text: errors print it on a terminal."""
 
 
 class CheckRows(BaseModel):
-    """Rows with their probabilities, and what they were made with.
+    """Rows with their probabilities, and what the probabilities were computed with.
 
     Attributes:
-        format: Version of the file's format.
-        precision: A name of :data:`bsm_core.scoring.self_check.TOLERANCES`.
-        device: ``"cpu"``, ``"cuda"``, …
-        versions: What :func:`bsm_core.runtime.versions.installed` gave.
-        rows: Of each row the cells of the columns that the artifact reads, as the text a CSV file would have; or null.
-        probabilities: ``[rows, classes]``.
-        tokens: SHA-256 of the token ids of these rows, by text column.
-        features: The values of these rows, by feature, in the order of the feature vector.
+        format: Version of the file format.
+        precision: Precision of the model, a key of :data:`bsm_core.scoring.self_check.TOLERANCES`.
+        device: Type of the device, such as ``"cpu"`` or ``"cuda"``.
+        versions: Versions of the libraries, as :func:`bsm_core.runtime.versions.installed` returns them.
+        rows: For each row the cells of the columns that the artifact reads: text as in a CSV file, or None.
+        probabilities: Probabilities ``[rows, classes]``.
+        tokens: SHA-256 of the token ids of all rows, by text column.
+        features: Values of all rows, by feature, in the order of the feature vector.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -51,44 +51,44 @@ class CheckRows(BaseModel):
     def _fit_together(self) -> Self:
         lengths = {len(self.rows), len(self.probabilities), *map(len, self.features.values())}
         if len(lengths) > 1:
-            raise ValueError("rows, probabilities and features are not of one length")
+            raise ValueError("rows, probabilities and features have different lengths")
         if any(row.keys() != self.rows[0].keys() for row in self.rows):
-            raise ValueError("the rows have not all the same columns")
+            raise ValueError("the rows have different columns")
         if any(len(row) != len(self.probabilities[0]) for row in self.probabilities):
-            raise ValueError("the rows have not all the same number of probabilities")
+            raise ValueError("the rows have different numbers of probabilities")
         return self
 
 
 def write_check_rows(folder: Path, rows: CheckRows) -> None:
-    """Write them into an artifact's folder; the same rows give the same bytes.
+    """Write check rows into an artifact's folder. The same rows give the same bytes.
 
     Raises:
-        DataError: They are too large.
+        DataError: The rows are too large.
     """
     content = (rows.model_dump_json(indent=2) + "\n").encode()
     if len(content) > MOST_BYTES:
         raise DataError(
-            f"the check rows take {len(content) / 2**20:.1f} MiB, more than {MOST_BYTES >> 20}",
+            f"the check rows take {len(content) / 2**20:.1f} MiB, more than the limit of {MOST_BYTES >> 20} MiB",
             where=SELF_CHECK,
-            fix="give rows of shorter texts",
+            fix="use rows with shorter texts",
         )
     (folder / SELF_CHECK).write_bytes(content)
 
 
 def read_check_rows(folder: Path) -> CheckRows | None:
-    """The check rows of an artifact; None where it has none.
+    """Return the check rows of an artifact; None if it has none.
 
     Raises:
-        CorruptArtifactError: The file cannot be read, or is not what it should be; it lists what is wrong.
+        CorruptArtifactError: The file cannot be read, or does not hold check rows; the error lists what is wrong.
     """
     return read_validated(folder / SELF_CHECK, CheckRows, most_bytes=MOST_BYTES, corrupt=corrupt)
 
 
 def corrupt(problems: list[str]) -> CorruptArtifactError:
-    """The error that says what is wrong with the file."""
+    """Return the error that lists what is wrong with the file."""
     return CorruptArtifactError(
         f"{SELF_CHECK} does not hold check rows of this artifact",
         where=SELF_CHECK,
         details=problems,
-        fix="make it anew with `bsm pack MODEL_DIR NEW --data TABLE`; --no-self-check runs the artifact without it",
+        fix="make new check rows with `bsm pack MODEL_DIR NEW --data TABLE`, or run with --no-self-check",
     )

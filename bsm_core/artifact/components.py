@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
-from bsm_core.artifact.config import ArtifactConfig
-from bsm_core.artifact.provenance_file import read_provenance
+from bsm_core.artifact.load import Artifact
+from bsm_core.artifact.provenance_file import Provenance
 from bsm_core.errors import UnknownComponentError
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import Named, Registry
 
 
-def resolve_components(
-    config: ArtifactConfig, folder: Path, registry: Registry
-) -> tuple[Component, dict[str, list[Component]]]:
-    """Resolve every name in a config. Nothing is imported.
+def resolve_components(artifact: Artifact, registry: Registry) -> tuple[Component, dict[str, list[Component]]]:
+    """Resolve every name in an artifact's config. Nothing is imported.
 
     Args:
-        config: The artifact's config.
-        folder: Folder of the artifact. Its ``provenance.json`` may record which distribution provided a name.
+        artifact: The artifact. Its provenance may record which distribution provided a name.
         registry: Registry in which names are resolved.
 
     Returns:
@@ -30,6 +26,7 @@ def resolve_components(
         AmbiguousComponentError: Two distributions provide a name.
         RemovedComponentError: A component was removed.
     """
+    config = artifact.config
     names: list[tuple[Named, str, str]] = [("model_class", config.model_class, "config.model_class")]
     names += [("step", step.name, f"config.{text.steps_key}") for text in config.text_fields for step in text.steps]
     found: list[Component] = []
@@ -44,16 +41,15 @@ def resolve_components(
     if errors:
         first, *others = errors
         details = [*first.details, *(f"{error.what} ({error.where})" for error in others)]
-        fix = _distributions(folder, unknown) or first.fix
+        fix = _distributions(artifact.provenance, unknown) or first.fix
         raise type(first)(first.what, where=first.where, details=details, fix=fix)
     model_class, *rest = found
     steps = iter(rest)
     return model_class, {text.column: [next(steps) for _ in text.steps] for text in config.text_fields}
 
 
-def _distributions(folder: Path, unknown: Collection[tuple[Named, str]]) -> str | None:
+def _distributions(record: Provenance | None, unknown: Collection[tuple[Named, str]]) -> str | None:
     """Return which distributions to install, if the artifact records them."""
-    record = read_provenance(folder)
     made = [c for c in record.components if (c.kind, c.name) in unknown] if record else []
     wanted = dict.fromkeys(f"{c.distribution}=={c.version}" for c in made)
     return f"the artifact was made with {' and '.join(wanted)}: install that" if wanted else None

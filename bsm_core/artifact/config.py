@@ -1,7 +1,7 @@
-"""An artifact's config: what ``hyperparameters.json`` and ``model_artifacts.pth`` say, merged and checked.
+"""Config of an artifact: ``hyperparameters.json`` and the config of ``model_artifacts.pth``, merged and checked.
 
-The runner reads only the keys below. A model class checks its own keys with its own config class; keys that nobody
-knows are kept. A value of ``null`` means the key's default.
+bsm itself reads only the keys below. A model class checks its own keys with its own config class. Unknown keys are
+kept. A value of ``null`` means the default of the key.
 """
 
 from __future__ import annotations
@@ -22,26 +22,15 @@ from pydantic import (
     model_validator,
 )
 
+from bsm_core.artifact.contract import FULL_CLEANING, MINIMAL_CLEANING
 from bsm_core.errors import ConfigError
 from bsm_core.models.model_config import count_classes
 from bsm_core.runtime.validation import validated
 
-FULL_CLEANING = (
-    "dialogue_splitter",
-    "html_normalizer",
-    "emoji_remover",
-    "text_normalizer",
-    "dialogue_chunker",
-    "tokenizer",
-)
-"""Steps of a text field whose config lists none, by the inference contract."""
-MINIMAL_CLEANING = ("dialogue_splitter", "text_normalizer", "dialogue_chunker", "tokenizer")
-"""The same for the secondary text field."""
-
 
 @dataclass(frozen=True)
 class StepSpec:
-    """One entry of a list of text steps: ``"name"``, or ``{"name": ..., <its parameters>}``."""
+    """Entry of a list of text steps: ``"name"``, or ``{"name": ..., <its parameters>}``."""
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -66,7 +55,14 @@ def _default_steps(names: tuple[str, ...]) -> list[StepSpec]:
 
 @dataclass(frozen=True)
 class TextField:
-    """A text field of the model: its config key, its column and its steps."""
+    """Text field of the model.
+
+    Attributes:
+        key: Config key that names the column: ``"text_name"``, ``"primary_text_name"`` or ``"secondary_text_name"``.
+        column: Name of the column.
+        steps_key: Config key of the steps.
+        steps: The steps.
+    """
 
     key: str
     column: str
@@ -75,7 +71,7 @@ class TextField:
 
 
 class ArtifactConfig(BaseModel):
-    """The keys of an artifact's config that the runner itself reads; the rest stays in ``model_extra``."""
+    """Keys of an artifact's config that bsm itself reads. The other keys are in ``model_extra``."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
@@ -111,14 +107,18 @@ class ArtifactConfig(BaseModel):
     def from_mapping(cls, values: Mapping[str, Any], *, where: str) -> ArtifactConfig:
         """Check a merged config.
 
+        Args:
+            values: The config.
+            where: Name of the config in errors.
+
         Raises:
-            ConfigError: Keys are missing or wrong; it names all of them.
+            ConfigError: Keys are missing or wrong; the error lists all of them.
         """
         return validated(cls, {k: v for k, v in values.items() if v is not None}, where=where)
 
     @property
     def text_fields(self) -> tuple[TextField, ...]:
-        """The text fields: primary and secondary where ``primary_text_name`` is set, else ``text_name``, else none."""
+        """Text fields: primary and secondary if ``primary_text_name`` is set, else the one of ``text_name``, if any."""
         keys = ["primary_text_name", "secondary_text_name"] if self.primary_text_name else ["text_name"]
         fields = []
         for key in keys:
@@ -128,7 +128,7 @@ class ArtifactConfig(BaseModel):
         return tuple(fields)
 
     def as_mapping(self) -> dict[str, Any]:
-        """Every key and value, defaults and unknown keys included; what steps and model classes are given."""
+        """Return every key and value, including defaults and unknown keys: the values for steps and model classes."""
         known = {name: getattr(self, name) for name in type(self).model_fields}
         return {**(self.model_extra or {}), **known}
 

@@ -1,4 +1,4 @@
-"""What ``bsm inspect`` shows of an artifact, whole or broken."""
+"""Description of an artifact, complete or broken, as ``bsm inspect`` shows it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from bsm_core.artifact.check_rows import CheckRows, read_check_rows
+from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.config import ArtifactConfig
-from bsm_core.artifact.feature_tables import RiskTable, read_impute, read_risk_tables
+from bsm_core.artifact.feature_tables import MISSING_NUMBER, RiskTableValues, read_risk_tables, risk_of_missing
 from bsm_core.artifact.files import (
     HYPERPARAMETERS,
     IMPUTE,
@@ -22,14 +22,10 @@ from bsm_core.artifact.files import (
     WEIGHTS,
     check_complete,
     find,
-    list_files,
-    sha256,
 )
-from bsm_core.artifact.load import check_config, disagreements, merged_config, versions
-from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, Part, find_inside, prefix_of
-from bsm_core.artifact.provenance_file import read_provenance
+from bsm_core.artifact.load import Artifact, check_config
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside, prefix_of
 from bsm_core.artifact.untrusted.archive import unpacked
-from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_weights
 from bsm_core.errors import BSMError
 from bsm_core.plugins.registry import Named, Registry, default_registry
 
@@ -38,26 +34,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Description:
-    """An artifact, described.
+    """Description of an artifact. What cannot be read is empty or None.
 
     Attributes:
-        path: What was described.
-        model_class: Its name in the config.
-        text_fields: Of each: ``key``, ``column``, ``steps``, and where in the artifact its ``tokenizer`` and
-            ``text_encoder`` are (None: not in it); the latter only where the model class wants one.
-        features: Of each: ``name``, ``kind``, ``missing`` (what a missing value becomes) and, for a risk table, the
-            number of its ``bins``.
-        weights: ``parameters`` (their number), ``bytes``, ``tensors``, ``dtypes``, ``parts`` (parameters by top-level
-            module).
+        path: The artifact's path, as given.
+        model_class: Name of the model class in the config.
+        text_fields: For each text field its ``key``, ``column`` and ``steps``, and the folders of its ``tokenizer`` and
+            ``text_encoder`` in the artifact, None for a folder that is not there. ``text_encoder`` is left out where
+            the model class needs none.
+        features: For each feature its ``name``, its ``kind``, the value of a ``missing`` cell and, for a risk table,
+            the number of its ``bins``.
+        weights: Number of ``parameters``, of ``bytes`` and of ``tensors``, the ``dtypes``, and the number of parameters
+            of each top-level module (``parts``).
         embedding_shape: ``[vocabulary, dimensions]``.
-        versions: What it was trained with.
-        self_check: Of its check rows, if it has any: their number (``rows``), and the ``precision``, ``device`` and
-            ``versions`` they were made with.
-        provenance: What made it, as it recorded: ``components`` and ``versions``.
-        files: Of each: ``name``, ``bytes``, ``sha256``.
-        components: Of the model class and each step: ``kind``, ``name``, and ``provider`` or ``problem``.
-        warnings: What is odd, a line each; the artifact loads all the same.
-        problems: What is missing or wrong, a line each; empty for an artifact that loads.
+        versions: Versions of the libraries that the artifact was trained with.
+        self_check: Number of check ``rows``, and the ``precision``, ``device`` and ``versions`` that their
+            probabilities were computed with.
+        provenance: ``components`` and ``versions`` that made the artifact, as recorded in it.
+        files: ``name``, ``bytes`` and ``sha256`` of each file.
+        components: For the model class and each step its ``kind``, its ``name``, and ``provider`` or ``problem``.
+        warnings: Oddities that do not keep the artifact from loading, one line each.
+        problems: Missing and wrong things, one line each; empty for an artifact that loads.
     """
 
     path: str
@@ -75,11 +72,11 @@ class Description:
     problems: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return the description as JSON values."""
         return dataclasses.asdict(self)
 
     def to_text(self) -> str:
-        """All of it for people."""
+        """Return the description as text for people."""
         sections = [
             ("artifact", [self.path]),
             ("model class", [self.model_class or "unknown"]),
@@ -98,23 +95,26 @@ class Description:
         return "\n".join("\n  ".join([title, *lines]) for title, lines in sections if lines)
 
 
-def describe(path: Path, registry: Registry | None = None) -> Description:
-    """Describe an artifact. What is wrong with it is listed, not raised.
+def describe(
+    path: Path, registry: Registry | None = None, *, try_out: Callable[[Artifact], object] = lambda artifact: None
+) -> Description:
+    """Describe an artifact. An error in it becomes one of the description's problems and is not raised.
 
     Args:
         path: A folder or an archive.
-        registry: Where its components are looked up; the process's own where None.
+        registry: Where the artifact's components are looked up; the default registry where None.
+        try_out: Called with the artifact if no problem was found. An error that it raises becomes a problem.
     """
     try:
         with unpacked(path) as folder:
-            return _describe(str(path), folder, registry or default_registry())
+            return _describe(str(path), Artifact.at(folder), registry or default_registry(), try_out)
     except BSMError as error:
         return Description(str(path), problems=[error.one_line()])
 
 
 class _Problems(list[str]):
     def guard(self, read: Callable[[], T]) -> T | None:
-        """The result of reading; None and a problem where it raises."""
+        """Return what ``read`` returns; if it raises, note the error as a problem and return None."""
         try:
             return read()
         except BSMError as error:
@@ -123,50 +123,58 @@ class _Problems(list[str]):
             return None
 
 
-def _describe(path: str, folder: Path, registry: Registry) -> Description:
-    problems = _Problems()
+def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callable[[Artifact], object]) -> Description:
+    folder, problems = artifact.folder, _Problems()
     problems.guard(lambda: check_complete(folder))
 
-    def read(names: tuple[str, ...], reader: Callable[[Path], T]) -> T | None:
-        return problems.guard(lambda: reader(folder)) if find(folder, names) else None
+    def read(attribute: str, *names: str) -> Any:
+        """Return an attribute of the artifact; None if its file is missing, which is a problem already, or broken."""
+        return problems.guard(lambda: getattr(artifact, attribute)) if not names or find(folder, names) else None
 
-    model_artifacts = read((MODEL_ARTIFACTS,), read_model_artifacts) or {}
-    raw = read((HYPERPARAMETERS,), lambda folder: merged_config(folder, model_artifacts))
-    raw = raw or dict(model_artifacts.get("config") or {})
-    differing = read((HYPERPARAMETERS,), lambda folder: disagreements(folder, model_artifacts)) or []
+    hyperparameters = read("hyperparameters", HYPERPARAMETERS) or {}
+    model_artifacts = read("model_artifacts", MODEL_ARTIFACTS)
+    overriding = model_artifacts["config"] if model_artifacts else {}
+    raw = hyperparameters | overriding
     config = problems.guard(lambda: check_config(raw)) if raw else None
-    text_columns = [f.column for f in config.text_fields] if config else []
-    tables = read(RISK_TABLES, lambda folder: read_risk_tables(folder, text_columns))
-    impute = read(IMPUTE, read_impute)
-    embedding = problems.guard(lambda: read_embedding(model_artifacts))
-    weights = read(WEIGHTS, read_weights)
-    rows = problems.guard(lambda: read_check_rows(folder))
-    provenance = problems.guard(lambda: read_provenance(folder))
+    if config:
+        vars(artifact).setdefault("config", config)  # one file of the config is enough to read the risk tables
+        tables = read("risk_tables", *RISK_TABLES)
+    else:
+        tables = problems.guard(lambda: read_risk_tables(folder)) if find(folder, RISK_TABLES) else None
+    impute, weights, rows = read("impute", *IMPUTE), read("weights", *WEIGHTS), read("check_rows")
+    embedding = read("embedding_mat") if model_artifacts else None
+    provenance = read("provenance")
     model_class = raw.get("model_class")
-    return Description(
+    description = Description(
         path=path,
         model_class=model_class if isinstance(model_class, str) else None,
         text_fields=_text_fields(folder, config, wanted_keys(model_class, registry), problems) if config else [],
         features=_features(config, tables or {}, impute or {}) if config else [],
         weights=_weights(weights) if weights else {},
         embedding_shape=None if embedding is None else list(embedding.shape),
-        versions=versions(model_artifacts),
+        versions=artifact.versions if model_artifacts else {},
         self_check=_self_check(rows) if rows else {},
         provenance=provenance.model_dump(include={"components", "versions"}) if provenance else {},
         files=[
-            {"name": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": sha256(file)}
-            for file in list_files(folder)
+            {"name": name, "bytes": (folder / name).stat().st_size, "sha256": digest}
+            for name, digest in artifact.hashes.items()
         ],
         components=_components(model_class, config, registry, problems),
-        warnings=[f"{HYPERPARAMETERS} and {MODEL_ARTIFACTS} disagree, and the latter counts: {', '.join(differing)}"]
-        if differing
-        else [],
-        problems=list(problems),
+        warnings=_disagreements(hyperparameters, overriding),
+        problems=problems,
     )
+    if not problems:
+        problems.guard(lambda: try_out(artifact))
+    return description
+
+
+def _disagreements(hyperparameters: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    keys = sorted(key for key in hyperparameters.keys() & config.keys() if hyperparameters[key] != config[key])
+    return [f"{HYPERPARAMETERS} and {MODEL_ARTIFACTS} disagree, and the latter counts: {', '.join(keys)}"] * bool(keys)
 
 
 def wanted_keys(model_class: Any, registry: Registry) -> frozenset[str] | None:
-    """The config keys of the model class; None where it cannot be loaded, which is told elsewhere."""
+    """Return the config keys of the model class; None if it cannot be loaded, which is reported elsewhere."""
     try:
         loaded: Any = registry.load(registry.resolve("model_class", str(model_class)), object)
     except BSMError:
@@ -179,8 +187,8 @@ def _text_fields(
 ) -> list[dict[str, Any]]:
     values = config.as_mapping()
 
-    def place(part: Part, prefix: str) -> str | None:
-        found = problems.guard(lambda: find_inside(part, folder, values, prefix))
+    def place(asset: TextAsset, prefix: str) -> str | None:
+        found = problems.guard(lambda: find_inside(asset, folder, values, prefix))
         return found.folder.relative_to(folder).as_posix() if found else None
 
     described = []
@@ -191,7 +199,7 @@ def _text_fields(
         if name and tokenizer is None:
             problems.append(
                 f"{text_field.key}: the tokenizer is not in the artifact; {name!r} will be looked for on this machine"
-                " and on the hub (`bsm pack` puts it in)"
+                " and on the Hugging Face hub (`bsm pack` adds it to the artifact)"
             )
         item = {
             "key": text_field.key,
@@ -206,16 +214,16 @@ def _text_fields(
 
 
 def _features(
-    config: ArtifactConfig, tables: Mapping[str, RiskTable], impute: Mapping[str, float]
+    config: ArtifactConfig, tables: Mapping[str, RiskTableValues], impute: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     described: list[dict[str, Any]] = []
     for name in config.tab_field_list:
         if name in tables:
             table = tables[name]
-            missing = next((table["bins"][key] for key in ("nan", "") if key in table["bins"]), table["default_bin"])
+            missing = risk_of_missing(table["bins"], table["default_bin"])
             described.append({"name": name, "kind": "risk table", "bins": len(table["bins"]), "missing": missing})
         else:
-            described.append({"name": name, "kind": "number", "missing": impute.get(name, -1.0)})
+            described.append({"name": name, "kind": "number", "missing": impute.get(name, MISSING_NUMBER)})
     return described
 
 

@@ -1,7 +1,7 @@
 """Risk tables and imputation values: reading and checking them.
 
-Each is kept twice, as JSON and as a pickle. JSON has text for keys only, so the keys of pickled bins become text here,
-in :func:`bin_text`, and both twins give the same tables.
+An artifact may have each of them twice, as JSON and as a pickle. JSON has text for keys only, so the keys of pickled
+bins become text in :func:`bin_text`, and both files give the same tables.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from bsm_core.artifact.files import IMPUTE, RISK_TABLES, read_json_object, requi
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
 from bsm_core.errors import CorruptArtifactError
 
+MISSING_NUMBER = -1.0
+"""Value of a missing number whose feature has no imputation value."""
+
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-class RiskTable(TypedDict):
-    """The values of one categorical feature.
+class RiskTableValues(TypedDict):
+    """Values of one categorical feature.
 
     Attributes:
         bins: Value by category.
@@ -32,15 +35,15 @@ class RiskTable(TypedDict):
     default_bin: float
 
 
-def read_risk_tables(folder: Path, ignored: Collection[str] = ()) -> dict[str, RiskTable]:
-    """Read ``risk_table_map.json``, or ``.pkl`` where it is not there.
+def read_risk_tables(folder: Path, ignored: Collection[str] = ()) -> dict[str, RiskTableValues]:
+    """Read ``risk_table_map.json``, or ``risk_table_map.pkl`` if that is not there.
 
     Args:
-        folder: The artifact.
-        ignored: Text fields; their tables, if any, are left out unchecked.
+        folder: The artifact's folder.
+        ignored: Names of text fields. Their tables, if there are any, are left out unchecked.
 
     Raises:
-        CorruptArtifactError: It cannot be read or is not made of risk tables; it lists each that is wrong.
+        CorruptArtifactError: The file cannot be read, or a table has another form; the error lists each.
         UnsafeArtifactError: The pickle refers to forbidden code.
     """
     path = require(folder, RISK_TABLES)
@@ -49,10 +52,10 @@ def read_risk_tables(folder: Path, ignored: Collection[str] = ()) -> dict[str, R
 
 
 def read_impute(folder: Path) -> dict[str, float]:
-    """Read ``impute_dict.json``, or ``.pkl`` where it is not there.
+    """Read ``impute_dict.json``, or ``impute_dict.pkl`` if that is not there.
 
     Raises:
-        CorruptArtifactError: It cannot be read, or a value is no number; it lists each that is wrong.
+        CorruptArtifactError: The file cannot be read, or a value is not a number; the error lists each.
         UnsafeArtifactError: The pickle refers to forbidden code.
     """
     path = require(folder, IMPUTE)
@@ -60,9 +63,9 @@ def read_impute(folder: Path) -> dict[str, float]:
 
 
 def bin_text(key: object) -> str:
-    """A category as text: what a JSON key and a cell are compared as.
+    """Return a category as the text that a cell is compared with.
 
-    ``None`` and NaN are ``"nan"``; the rest is what ``str`` makes of it (``3``, ``3.0``, ``True``).
+    ``None`` and NaN become ``"nan"``; anything else becomes its ``str`` (``3``, ``3.0``, ``True``).
 
     Raises:
         TypeError: The key is neither text nor a number.
@@ -74,11 +77,16 @@ def bin_text(key: object) -> str:
     raise TypeError(f"category {key!r} is neither text nor a number")
 
 
-def check_risk_tables(tables: Mapping[Any, Any], *, where: str) -> dict[str, RiskTable]:
-    """Check and normalise ``{feature: {"bins": {category: number}, "default_bin": number}}``.
+def risk_of_missing(bins: Mapping[str, float], default_bin: float) -> float:
+    """Return the risk of a missing category: the bin ``"nan"``, else the bin ``""``, else the default bin."""
+    return bins.get("nan", bins.get("", default_bin))
+
+
+def check_risk_tables(tables: Mapping[Any, Any], *, where: str) -> dict[str, RiskTableValues]:
+    """Check and normalize ``{feature: {"bins": {category: number}, "default_bin": number}}``.
 
     Raises:
-        CorruptArtifactError: Something else is in it; it lists each place.
+        CorruptArtifactError: A value has another form; the error lists each place.
     """
     problems: list[str] = []
     checked = {str(name): _risk_table(str(name), table, problems) for name, table in tables.items()}
@@ -87,10 +95,10 @@ def check_risk_tables(tables: Mapping[Any, Any], *, where: str) -> dict[str, Ris
 
 
 def check_impute(values: Mapping[Any, Any], *, where: str) -> dict[str, float]:
-    """Check and normalise ``{feature: number}``.
+    """Check and normalize ``{feature: number}``.
 
     Raises:
-        CorruptArtifactError: Something else is in it; it lists each place.
+        CorruptArtifactError: A value has another form; the error lists each place.
     """
     problems: list[str] = []
     present = {name: value for name, value in values.items() if not _is_missing(value)}
@@ -99,11 +107,11 @@ def check_impute(values: Mapping[Any, Any], *, where: str) -> dict[str, float]:
     return checked
 
 
-def _risk_table(name: str, table: Any, problems: list[str]) -> RiskTable:
+def _risk_table(name: str, table: Any, problems: list[str]) -> RiskTableValues:
     bins: dict[str, float] = {}
     if not (isinstance(table, Mapping) and isinstance(table.get("bins"), Mapping) and "default_bin" in table):
         problems.append(f"{name}: not a table with bins and default_bin")
-        return RiskTable(bins=bins, default_bin=math.nan)
+        return RiskTableValues(bins=bins, default_bin=math.nan)
     for key, value in table["bins"].items():
         try:
             text = bin_text(key)
@@ -112,12 +120,12 @@ def _risk_table(name: str, table: Any, problems: list[str]) -> RiskTable:
             continue
         number = _number(value, f"{name}.bins[{text!r}]", problems)
         if bins.setdefault(text, number) != number and not math.isnan(number):
-            problems.append(f"{name}.bins[{text!r}]: several categories read alike, with different values")
-    return RiskTable(bins=bins, default_bin=_number(table["default_bin"], f"{name}.default_bin", problems))
+            problems.append(f"{name}.bins[{text!r}]: several categories have this text, with different values")
+    return RiskTableValues(bins=bins, default_bin=_number(table["default_bin"], f"{name}.default_bin", problems))
 
 
 def _is_missing(value: Any) -> bool:
-    """Training leaves null or NaN for a feature that had no value at all."""
+    """Return whether a value is null or NaN, which training writes for a feature without any value."""
     return value is None or (np.isscalar(value) and value != value)
 
 
@@ -126,7 +134,7 @@ def _number(value: Any, place: str, problems: list[str]) -> float:
         value = value.item()
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _FLOAT32_MAX:  # not NaN either
         return float(value)
-    problems.append(f"{place}: {value!r} is no finite float32")
+    problems.append(f"{place}: {value!r} is not a finite float32 number")
     return math.nan
 
 

@@ -1,12 +1,13 @@
-"""The files of an artifact: their names, and reading them without torch."""
+"""Names of an artifact's files, and reading them without torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,12 +20,12 @@ ARCHIVE = "model.tar.gz"
 TRAINING_METRICS = "training_metrics.json"
 HYPERPARAMETERS = "hyperparameters.json"
 MODEL_ARTIFACTS = "model_artifacts.pth"
-# Of two twins the safe format comes first: it is the one that is read.
+# Of two twins the safe format comes first: if both are there, it is the one that is read.
 WEIGHTS = ("model.safetensors", "model.pth")
 RISK_TABLES = ("risk_table_map.json", "risk_table_map.pkl")
 IMPUTE = ("impute_dict.json", "impute_dict.pkl")
 EXPORTED = "onnx"
-"""The folder of the encoders that were exported."""
+"""Name of the folder with the exported encoders."""
 REQUIRED = ((HYPERPARAMETERS,), (MODEL_ARTIFACTS,), WEIGHTS, RISK_TABLES, IMPUTE)
 
 M = TypeVar("M", bound=BaseModel)
@@ -36,19 +37,19 @@ SAFE_ADVICE = (
     " (bsm_core.artifact.save_artifact does); bsm runs no code of an artifact, so `bsm pack`, which writes the safe"
     " formats, cannot read such a file either"
 )
-"""The cure for a file that refers to forbidden code."""
+"""Advice for a file that refers to forbidden code."""
 
 
 def find(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of the named files that is there."""
+    """Return the first of the named files that exists; None if none does."""
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def require(folder: Path, names: Sequence[str]) -> Path:
-    """The first of the named files that is there.
+    """Return the first of the named files that exists.
 
     Raises:
-        MissingArtifactFilesError: None is.
+        MissingArtifactFilesError: None of the files exists.
     """
     path = find(folder, names)
     if path is None:
@@ -57,10 +58,10 @@ def require(folder: Path, names: Sequence[str]) -> Path:
 
 
 def check_complete(folder: Path) -> None:
-    """Check that every required file is there.
+    """Check that every required file exists.
 
     Raises:
-        MissingArtifactFilesError: Some are not; it lists all of them.
+        MissingArtifactFilesError: Files are missing; the error lists all of them.
     """
     missing = [" or ".join(reversed(names)) for names in REQUIRED if find(folder, names) is None]
     if missing:
@@ -81,10 +82,10 @@ def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
 
     Args:
         path: The file.
-        name: How errors call it; its file name where None.
+        name: Name of the file in errors; its file name if None.
 
     Raises:
-        CorruptArtifactError: It is not JSON, or not an object.
+        CorruptArtifactError: The file is not JSON, or holds something other than an object.
     """
     where = name or path.name
     try:
@@ -99,22 +100,25 @@ def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
 def read_validated(
     path: Path, model: type[M], *, most_bytes: int, corrupt: Callable[[list[str]], CorruptArtifactError]
 ) -> M | None:
-    """Read a JSON file that a stranger may have written, by a pydantic model; None where there is none.
+    """Read a JSON file that may come from anyone into a pydantic model.
 
     Args:
         path: The file.
-        model: What it must hold.
-        most_bytes: A larger one is not read.
-        corrupt: Makes the error from what is wrong, a line each.
+        model: Model of the content.
+        most_bytes: Size above which the file is not read.
+        corrupt: Makes the error from the problems, one line each.
+
+    Returns:
+        The model; None if there is no such file.
 
     Raises:
-        CorruptArtifactError: It cannot be read, or is not what it should be; it lists what is wrong.
+        CorruptArtifactError: The file cannot be read, or its content does not fit the model.
     """
     if not path.exists():
         return None
     try:
-        if not (path.is_file() or path.is_dir()):  # a pipe would be waited for; a folder cannot be opened
-            raise corrupt(["it is no file"])
+        if not (path.is_file() or path.is_dir()):  # reading a pipe would block
+            raise corrupt(["it is not a file"])
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
@@ -136,49 +140,81 @@ def _line(problem: Problem) -> str:
 
 @contextmanager
 def writing(destination: Path) -> Iterator[None]:
-    """What cannot be written is an error that names the destination.
+    """Turn errors of the operating system into one that names the destination.
 
     Raises:
-        SinkError: The system refused.
+        SinkError: The operating system reported an error.
     """
     try:
         yield
     except BSMError:
         raise
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)  # its own words may name a temporary file
+        reason = os.strerror(error.errno) if error.errno else str(error)  # str(error) may name a temporary file
         raise SinkError(
-            f"could not be written: {reason}", where=str(destination), fix="name a place that can be written"
+            f"could not be written: {reason}", where=str(destination), fix="choose a destination that can be written to"
         ) from error
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal.
+    """Return the SHA-256 of a file, in hexadecimal.
 
     Raises:
-        ArtifactError: It cannot be read.
+        ArtifactError: The file cannot be read.
     """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ArtifactError(
-            f"{path.name} cannot be read: {error.strerror or error}", where=str(path), fix="check its permissions"
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> ArtifactError:
+    """Return the error for a file that the system does not let us read."""
+    return ArtifactError(
+        f"{path.name} cannot be read: {error.strerror or error}", where=str(path), fix="check its permissions"
+    )
 
 
 def list_files(folder: Path) -> list[Path]:
-    """Every file of a folder and its sub-folders, sorted by name; those with a hidden part are passed over."""
+    """Return every file of a folder and its subfolders, sorted by name, without hidden files and folders."""
     files = (path for path in folder.rglob("*") if path.is_file())
     relative = ((path.relative_to(folder), path) for path in files)
     return [path for name, path in sorted(relative) if not any(part.startswith(".") for part in name.parts)]
 
 
 def exported(folder: Path) -> dict[str, Path]:
-    """The ONNX file of each encoder that was exported, by the encoder's name in the model."""
+    """Return the ONNX file of each exported encoder, by the encoder's name in the model."""
     return {path.stem: path for path in sorted((folder / EXPORTED).glob("*.onnx")) if path.is_file()}
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a folder, by relative name."""
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in list_files(folder)}
+class FileHashes(Mapping[str, str]):
+    """SHA-256 of each file of a folder, by relative name.
+
+    A file is read when its hash is first asked for, and the hash is kept. The files are those at the first use.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, str] = {}
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        return {path.relative_to(self._folder).as_posix(): path for path in list_files(self._folder)}
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._known:
+            self._known[name] = sha256(self._files[name])
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)

@@ -1,9 +1,10 @@
-"""A loaded artifact."""
+"""An artifact, whose files are each read once, when they are first used."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,96 +14,172 @@ import torch
 from pydantic import AliasChoices
 from torch import Tensor
 
+from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.artifact.config import ArtifactConfig, TextField
-from bsm_core.artifact.feature_tables import RiskTable, read_impute, read_risk_tables
-from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, check_complete, hashes, read_json_object, require
+from bsm_core.artifact.feature_tables import RiskTableValues, read_impute, read_risk_tables
+from bsm_core.artifact.files import (
+    HYPERPARAMETERS,
+    MODEL_ARTIFACTS,
+    FileHashes,
+    check_complete,
+    read_json_object,
+    require,
+)
 from bsm_core.artifact.pretrained_files import (
     ENCODER,
     TOKENIZER,
-    find_part,
+    find_asset,
     load_encoder_config,
     load_tokenizer,
     prefix_of,
 )
+from bsm_core.artifact.provenance_file import Provenance, read_provenance
 from bsm_core.artifact.untrusted.torch_files import fit_weights, read_embedding, read_model_artifacts, read_weights
 from bsm_core.errors import CorruptArtifactError
-
-PROVIDED = ("text_encoder", "primary_text_encoder", "secondary_text_encoder", "embedding_shape")
-"""What an artifact adds to its config keys for the model classes that want it."""
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_PROVIDED = ("text_encoder", "primary_text_encoder", "secondary_text_encoder", "embedding_shape")
+"""Keys that an artifact adds to its config for the model classes that have them in their ``Config``."""
+_OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
+"""Attributes of which a detached artifact has copies."""
+
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """Everything of an artifact that does not depend on the model class.
+    """An artifact. Each of its files is read once, when the attribute that needs it is first used.
+
+    Pickling keeps the folder and the hashes that are known; the process that unpickles it reads the files again.
 
     Attributes:
-        folder: Where its files are; needed as long as the methods and :attr:`hashes` are.
-        config: The merged and checked config.
-        weights: The state dict, on the CPU, without the prefixes of wrappers.
-        risk_tables: ``{feature: {"bins": {category: value}, "default_bin": value}}``, none for text fields.
-        impute: Value of a missing number, by feature.
-        embedding_mat: ``[vocabulary, dimensions]``, if the artifact has one.
-        vocab: Id by token; empty if the artifact has none.
-        versions: What the artifact was trained with, ``"torch_version"`` for example.
+        folder: The folder of the artifact's files, which must stay there as long as the artifact is used.
+        hashes: SHA-256 of each file, by its name relative to ``folder``.
     """
 
     folder: Path
-    config: ArtifactConfig
-    weights: dict[str, Tensor]
-    risk_tables: dict[str, RiskTable]
-    impute: dict[str, float]
-    embedding_mat: Tensor | None
-    vocab: dict[Any, Any]
-    versions: dict[str, str]
+    hashes: Mapping[str, str]
 
     @classmethod
     def load(cls, folder: Path) -> Artifact:
-        """Read and verify an artifact.
+        """Open an artifact and check its config. Weights and tables are read when they are first used.
 
         Args:
-            folder: A folder that holds its files, as :func:`~bsm_core.artifact.unpacked` gives.
+            folder: A folder that holds the artifact's files, as :func:`~bsm_core.artifact.unpacked` yields.
 
         Raises:
-            MissingArtifactFilesError: Required files are not there.
-            CorruptArtifactError: A file is not what it should be.
-            UnsafeArtifactError: A file refers to code.
+            MissingArtifactFilesError: Required files are missing; the error lists all of them.
+            CorruptArtifactError: The config, the vocabulary or the embedding matrix cannot be read.
+            UnsafeArtifactError: ``model_artifacts.pth`` refers to code.
             ConfigError: Config keys are missing or wrong.
         """
-        folder = Path(folder)
-        check_complete(folder)
-        model_artifacts = read_model_artifacts(folder)
-        config = check_config(merged_config(folder, model_artifacts))
-        return cls(
-            folder=folder,
-            config=config,
-            weights=read_weights(folder),
-            risk_tables=read_risk_tables(folder, ignored=[field.column for field in config.text_fields]),
-            impute=read_impute(folder),
-            embedding_mat=read_embedding(model_artifacts),
-            vocab=_vocab(model_artifacts),
-            versions=versions(model_artifacts),
-        )
+        check_complete(Path(folder))
+        artifact = cls.at(folder)
+        for name in ("config", "vocab", "embedding_mat"):  # all of them are in model_artifacts.pth
+            getattr(artifact, name)
+        return artifact
+
+    @classmethod
+    def at(cls, folder: Path) -> Artifact:
+        """Return the artifact of a folder without reading anything: an attribute that cannot be read raises later."""
+        return cls(Path(folder), FileHashes(Path(folder)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder, self.hashes)
 
     @cached_property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 by relative file name, of the files as they are when it is first asked for."""
-        return hashes(self.folder)
+    def hyperparameters(self) -> dict[str, Any]:
+        """Config keys of ``hyperparameters.json``."""
+        return _canonical(read_json_object(require(self.folder, (HYPERPARAMETERS,))))
+
+    @cached_property
+    def model_artifacts(self) -> dict[str, Any]:
+        """Content of ``model_artifacts.pth``."""
+        content = read_model_artifacts(self.folder)
+        return content | {"config": _canonical(content.get("config") or {})}
+
+    @cached_property
+    def raw_config(self) -> dict[str, Any]:
+        """Config as the files have it; ``model_artifacts.pth`` wins where both files have a key."""
+        return {**self.hyperparameters, **self.model_artifacts["config"]}
+
+    @cached_property
+    def config(self) -> ArtifactConfig:
+        """Checked config, with defaults."""
+        return check_config(self.raw_config)
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """State dict on the CPU, without the prefixes of wrappers; see :meth:`release`."""
+        return read_weights(self.folder)
+
+    @cached_property
+    def risk_tables(self) -> dict[str, RiskTableValues]:
+        """Risk tables ``{feature: {"bins": {category: value}, "default_bin": value}}``, none for text fields."""
+        return read_risk_tables(self.folder, ignored=[field.column for field in self.config.text_fields])
+
+    @cached_property
+    def impute(self) -> dict[str, float]:
+        """Value of a missing number, by feature."""
+        return read_impute(self.folder)
+
+    @cached_property
+    def embedding_mat(self) -> Tensor | None:
+        """Embedding matrix ``[vocabulary, dimensions]``; None where the artifact has none."""
+        return read_embedding(self.model_artifacts)
+
+    @cached_property
+    def vocab(self) -> dict[Any, Any]:
+        """Id of each token; empty where the artifact has no vocabulary."""
+        vocab = self.model_artifacts.get("vocab")
+        if vocab is not None and not isinstance(vocab, dict):
+            raise CorruptArtifactError(
+                f"{MODEL_ARTIFACTS}: vocab is a {type(vocab).__name__}, not a dict",
+                where=f"{MODEL_ARTIFACTS}: vocab",
+                fix="save it as {token: id}",
+            )
+        return vocab or {}
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries that the artifact was trained with, ``"torch_version"`` for example."""
+        named = {str(key): value for key, value in self.model_artifacts.items() if str(key).endswith("version")}
+        return {key: str(value) for key, value in named.items() if value is not None}
+
+    @cached_property
+    def check_rows(self) -> CheckRows | None:
+        """Check rows with their probabilities; None where the artifact has none."""
+        return read_check_rows(self.folder)
+
+    @cached_property
+    def provenance(self) -> Provenance | None:
+        """Record of what made the artifact; None where there is none."""
+        return read_provenance(self.folder)
+
+    def release(self) -> None:
+        """Free the memory of the weights and the embedding matrix, which a model has now; they can be read again."""
+        for name in ("weights", "embedding_mat", "model_artifacts"):
+            vars(self).pop(name, None)
+
+    def detached(self) -> Artifact:
+        """Return a copy for a plugin: changes to its config and tables have no effect on this artifact."""
+        detached = replace(self)
+        vars(detached).update({name: copy.deepcopy(getattr(self, name)) for name in _OWN})
+        vars(detached)["embedding_mat"] = self.embedding_mat
+        return detached
 
     def tokenizer(self, field: TextField) -> PreTrainedTokenizerBase:
-        """The tokenizer of a text field.
+        """Load the tokenizer of a text field.
 
         Raises:
-            TokenizerError: It is nowhere; the error lists what was tried.
+            TokenizerError: There is no tokenizer; the error lists where it was looked for.
             CorruptArtifactError: Its files do not make a tokenizer.
         """
-        found = find_part(TOKENIZER, self.folder, self.config.as_mapping(), prefix_of(field))
+        found = find_asset(TOKENIZER, self.folder, self.config.as_mapping(), prefix_of(field))
         return load_tokenizer(found.folder)
 
     def model_config(self, wants: Collection[str] = ()) -> dict[str, Any]:
-        """What a model class is built from: every config key, and what else it wants.
+        """Return the values that a model class is built from: every config key, and what the artifact provides.
 
         Args:
             wants: Names of the model class's config keys. Of these the artifact provides ``"text_encoder"``,
@@ -110,76 +187,45 @@ class Artifact:
                 encoder, as a dict) and ``"embedding_shape"`` (``[vocabulary, dimensions]``).
 
         Raises:
-            TokenizerError: No config of the encoder is to be found.
+            TokenizerError: There is no config of the encoder.
             CorruptArtifactError: The artifact has no embedding matrix.
         """
         config = self.config.as_mapping()
-        return config | {want: self._provide(want, config) for want in PROVIDED if want in wants}
+        return config | {key: self._provide(key, config) for key in _PROVIDED if key in wants}
 
     def state_dict_for(self, expected: Mapping[str, torch.Size], optional: Collection[str] = ()) -> dict[str, Tensor]:
-        """The weights for a model, checked against its keys and shapes.
+        """Return the weights for a model, checked against its keys and shapes.
 
         Args:
             expected: Shape by key, of ``model.state_dict()``.
             optional: Keys that the model or the artifact may lack, such as those of a loss.
-                ``*.embeddings.position_ids``, which older transformers saved, always is.
+                ``*.embeddings.position_ids``, which older versions of transformers saved, always is optional.
 
         Raises:
-            WeightsMismatchError: Keys are missing or unexpected, or shapes differ; it lists all of them.
+            WeightsMismatchError: Keys are missing or unexpected, or shapes differ; the error lists all of them.
         """
         return fit_weights(self.weights, expected, optional)
 
-    def _provide(self, want: str, config: Mapping[str, Any]) -> Any:
-        if want == "embedding_shape":
+    def _provide(self, key: str, config: Mapping[str, Any]) -> Any:
+        if key == "embedding_shape":
             if self.embedding_mat is None:
                 raise CorruptArtifactError(
-                    f"model class {self.config.model_class!r} needs an embedding matrix, the artifact has none",
+                    f"model class {self.config.model_class!r} needs an embedding matrix, and the artifact has none",
                     where=f"{MODEL_ARTIFACTS}: embedding_mat",
-                    fix="save it with the artifact",
+                    fix="save it with the artifact, as embedding_mat of save_artifact",
                 )
             return list(self.embedding_mat.shape)
-        prefix = want.removesuffix("text_encoder")
-        return load_encoder_config(find_part(ENCODER, self.folder, config, prefix).folder)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The merged config of an artifact, as its files have it, without loading its weights.
-
-    Raises:
-        MissingArtifactFilesError: Required files are not there, of all kinds.
-        CorruptArtifactError: A file is not what it should be.
-        UnsafeArtifactError: A file refers to code.
-    """
-    check_complete(Path(folder))
-    return merged_config(folder, read_model_artifacts(folder))
-
-
-def merged_config(folder: Path, model_artifacts: Mapping[str, Any]) -> dict[str, Any]:
-    """``hyperparameters.json`` and the config of ``model_artifacts.pth``, which wins where both have a key."""
-    hyperparameters = read_json_object(require(folder, (HYPERPARAMETERS,)))
-    return _canonical(hyperparameters) | _canonical(model_artifacts.get("config") or {})
-
-
-def disagreements(folder: Path, model_artifacts: Mapping[str, Any]) -> list[str]:
-    """Keys that ``hyperparameters.json`` and ``model_artifacts.pth`` both have, with other values."""
-    hyperparameters = _canonical(read_json_object(require(folder, (HYPERPARAMETERS,))))
-    config = _canonical(model_artifacts.get("config") or {})
-    return sorted(key for key in hyperparameters.keys() & config.keys() if hyperparameters[key] != config[key])
+        prefix = key.removesuffix("text_encoder")
+        return load_encoder_config(find_asset(ENCODER, self.folder, config, prefix).folder)
 
 
 def check_config(values: Mapping[str, Any]) -> ArtifactConfig:
-    """Check a merged config; its errors name both files."""
+    """Check a merged config; errors name both files that it may come from."""
     return ArtifactConfig.from_mapping(values, where=f"{HYPERPARAMETERS} and {MODEL_ARTIFACTS}")
 
 
-def versions(model_artifacts: Mapping[str, Any]) -> dict[str, str]:
-    """The versions that ``model_artifacts.pth`` records."""
-    found = {str(key): value for key, value in model_artifacts.items() if str(key).endswith("version")}
-    return {key: str(value) for key, value in found.items() if value is not None}
-
-
 def _canonical(config: Mapping[Any, Any]) -> dict[str, Any]:
-    """Spell keys that have two names in one way, or each file's value would hide behind the other's spelling."""
+    """Rename keys that have two spellings to one of them, so that the two files of the config can be merged by key."""
     aliases = {
         alias: name
         for name, field in ArtifactConfig.model_fields.items()
@@ -193,20 +239,9 @@ def _canonical(config: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays and tensors of a config as lists: config values are JSON values, and travel to other processes."""
+    """Return a config value with lists in place of arrays and tensors: config values are JSON values."""
     if isinstance(value, np.ndarray | Tensor):
         return value.tolist()
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _vocab(model_artifacts: Mapping[str, Any]) -> dict[Any, Any]:
-    vocab = model_artifacts.get("vocab")
-    if vocab is not None and not isinstance(vocab, dict):
-        raise CorruptArtifactError(
-            f"{MODEL_ARTIFACTS}: vocab is a {type(vocab).__name__}, not a dict",
-            where=f"{MODEL_ARTIFACTS}: vocab",
-            fix="save it as {token: id}",
-        )
-    return vocab or {}

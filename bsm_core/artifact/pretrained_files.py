@@ -1,7 +1,8 @@
-"""Where the tokenizer and the encoder's config of a text field are: offline first.
+"""Finding the tokenizer and the encoder config of a text field, offline first.
 
-Both are looked for in the artifact, then under the name that the config's ``tokenizer`` gives: a folder of the
-artifact, an absolute folder, the local Hugging Face cache. The hub comes last. Code from a hub repository never runs.
+Both are looked for in the artifact, then under the name that the config has as ``tokenizer``: as a folder of the
+artifact, as an absolute folder, and in the local Hugging Face cache. The hub comes last. Code from a hub repository
+never runs.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("bsm")
 
 
 @dataclass(frozen=True)
-class Part:
-    """What is looked for.
+class TextAsset:
+    """Files that a text field needs beside the weights.
 
     Attributes:
-        what: Its name, for people.
-        folder: Its folder in the artifact.
-        signs: Files, any of which makes a folder the right one.
-        files: Patterns of the files that belong to it.
+        what: Name in messages.
+        folder: Name of the folder in the artifact.
+        signs: Files any of which shows that a folder holds the asset.
+        files: Patterns of the files that belong to the asset.
     """
 
     what: str
@@ -39,62 +40,60 @@ class Part:
     files: tuple[str, ...]
 
 
-TOKENIZER = Part(
+TOKENIZER = TextAsset(
     "tokenizer",
     "tokenizer",
     ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
     ("*token*.json", "vocab.*", "merges.txt", "*.model", "chat_template*", "config.json"),
 )
-ENCODER = Part("encoder config", "text_encoder", ("config.json",), ("config.json",))
+ENCODER = TextAsset("encoder config", "text_encoder", ("config.json",), ("config.json",))
 
 
 @dataclass(frozen=True)
-class Found:
-    """A folder that has the part.
+class AssetLocation:
+    """A folder that holds a text asset.
 
     Attributes:
         folder: The folder.
-        prefix: ``"primary_"`` or ``"secondary_"`` if it is for that text field alone, else empty.
-        inside: Whether it is in the artifact.
+        prefix: ``"primary_"`` or ``"secondary_"`` for the asset of one text field alone, otherwise empty.
     """
 
     folder: Path
     prefix: str
-    inside: bool
 
 
 _POINT_TO_CODE = ("auto_map", "custom_pipelines", "attn_implementation", "_attn_implementation")
 
 
 def names_tokenizer(config: Mapping[str, Any], prefix: str = "") -> bool:
-    """Whether the config names a tokenizer for a text field."""
+    """Return whether the config names a tokenizer for a text field."""
     return any(config.get(f"{own}tokenizer") for own in (prefix, ""))
 
 
 def prefix_of(field: TextField) -> str:
-    """``"primary_"``, ``"secondary_"`` or nothing."""
+    """Return ``"primary_"``, ``"secondary_"`` or an empty text."""
     return field.key.removesuffix("text_name")
 
 
-def find_part(part: Part, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> Found:
-    """Find a part of a text field, from the hub if need be.
+def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> AssetLocation:
+    """Find an asset of a text field; download it from the hub if it is nowhere else.
 
     Args:
-        part: What to look for.
+        asset: What to look for.
         artifact: The artifact's folder.
         config: The artifact's config.
-        prefix: Of the text field. Its own folder and config key come before those without a prefix.
+        prefix: Prefix of the text field. Its own folder and config key are tried before those without a prefix.
 
     Raises:
-        TokenizerError: It is nowhere; the error lists what was tried.
+        TokenizerError: The asset is nowhere; the error lists where it was looked for.
     """
     tried = []
-    for place, found in _local(part, artifact, config, prefix):
-        if found is not None and _has(found.folder, part):
+    for place, found in _local(asset, artifact, config, prefix):
+        if found is not None and _has(found.folder, asset):
             own_name = _name(config, prefix)
             if prefix != found.prefix and own_name not in (None, _name(config, "")):
-                logger.warning(
-                    "%stokenizer %r was not found offline; the %s of %s is used", prefix, own_name, part.what, place
+                log.warning(
+                    "%stokenizer %r was not found offline; the %s of %s is used", prefix, own_name, asset.what, place
                 )
             return found
         tried.append(place)
@@ -103,35 +102,36 @@ def find_part(part: Part, artifact: Path, config: Mapping[str, Any], prefix: str
     if name is not None and not Path(name).is_absolute():
         tried.append(f"{own}tokenizer = {name!r} on the Hugging Face hub")
         try:
-            folder = _from_hub(name, part)
+            folder = _from_hub(name, asset)
         except Exception as error:
             tried[-1] += f" ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-            raise _not_found(part, prefix, tried) from error
-        if _has(folder, part):
-            return Found(folder, own, inside=False)
-    raise _not_found(part, prefix, tried)
+            raise _not_found(asset, prefix, tried) from error
+        if _has(folder, asset):
+            return AssetLocation(folder, own)
+    raise _not_found(asset, prefix, tried)
 
 
-def _not_found(part: Part, prefix: str, tried: list[str]) -> TokenizerError:
+def _not_found(asset: TextAsset, prefix: str, tried: list[str]) -> TokenizerError:
     return TokenizerError(
-        f"no {part.what} is to be found" + (f" for {prefix}text_name" if prefix else ""),
+        f"no {asset.what} was found" + (f" for {prefix}text_name" if prefix else ""),
         where=f"config.{prefix}tokenizer",
         details=[f"tried {place}" for place in tried],
-        fix=f"put it into the artifact as {part.folder}/, or run `bsm pack MODEL_DIR packed.tar.gz` on a machine that"
-        " has it or can reach the hub: that packs it in",
+        fix=f"put it into the artifact as {asset.folder}/, or run `bsm pack MODEL_DIR packed.tar.gz` on a machine that"
+        " has it or can reach the hub: this adds it to the artifact",
     )
 
 
-def find_inside(part: Part, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> Found | None:
-    """The same, looking in the artifact alone."""
-    places = (found for _, found in _local(part, artifact, config, prefix, outside=False))
-    return next((found for found in places if found is not None and _has(found.folder, part)), None)
+def find_inside(asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> AssetLocation | None:
+    """Find an asset of a text field in the artifact alone; None if it is not there."""
+    places = (found for _, found in _local(asset, artifact, config, prefix, outside=False))
+    return next((found for found in places if found is not None and _has(found.folder, asset)), None)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Build the tokenizer of a folder.
 
-    ``tokenizer.json`` is all of it, and is preferred: current transformers lose entries of a bare vocabulary file.
+    ``tokenizer.json`` holds a complete tokenizer and is preferred: from a vocabulary file alone, current versions of
+    transformers lose entries.
 
     Raises:
         CorruptArtifactError: The files do not make a tokenizer.
@@ -155,10 +155,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_encoder_config(folder: Path) -> dict[str, Any]:
-    """The encoder's ``config.json`` as a dict, without the keys that can make transformers fetch code.
+    """Return the encoder's ``config.json`` as a dict, without the keys that can make transformers download code.
 
     Raises:
-        CorruptArtifactError: It is not a JSON object.
+        CorruptArtifactError: The file is not a JSON object.
     """
     values = read_json_object(folder / "config.json", f"{folder.name}/config.json")
     config: dict[str, Any] = _without_code(values)
@@ -172,25 +172,25 @@ def _without_code(value: Any) -> Any:
 
 
 def _local(
-    part: Part, artifact: Path, config: Mapping[str, Any], prefix: str, *, outside: bool = True
-) -> Iterator[tuple[str, Found | None]]:
-    """The places to look, best first, without the hub."""
+    asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str, *, outside: bool = True
+) -> Iterator[tuple[str, AssetLocation | None]]:
+    """Yield the places to look at, best first, without the hub: a description and the folder, if there may be one."""
     for pre in dict.fromkeys((prefix, "")):
-        yield f"{pre}{part.folder}/ in the artifact", Found(artifact / f"{pre}{part.folder}", pre, inside=True)
+        yield f"{pre}{asset.folder}/ in the artifact", AssetLocation(artifact / f"{pre}{asset.folder}", pre)
         name = _name(config, pre)
         if name is None:
             continue
         key = f"{pre}tokenizer = {name!r}"
         if Path(name).is_absolute():
             if outside:
-                yield f"{key} as an absolute folder", Found(Path(name), pre, inside=False)
+                yield f"{key} as an absolute folder", AssetLocation(Path(name), pre)
             continue
         folder = artifact / name
         is_inside = folder.resolve().is_relative_to(artifact.resolve())  # "../x" is no folder of the artifact
-        yield f"{key} as a folder of the artifact", Found(folder, pre, inside=True) if is_inside else None
+        yield f"{key} as a folder of the artifact", AssetLocation(folder, pre) if is_inside else None
         if outside:
-            cached = _from_cache(name, part)
-            yield f"{key} in the local Hugging Face cache", Found(cached, pre, inside=False) if cached else None
+            cached = _from_cache(name, asset)
+            yield f"{key} in the local Hugging Face cache", AssetLocation(cached, pre) if cached else None
 
 
 def _name(config: Mapping[str, Any], prefix: str) -> str | None:
@@ -204,21 +204,21 @@ def _name(config: Mapping[str, Any], prefix: str) -> str | None:
     return name or None
 
 
-def _has(folder: Path, part: Part) -> bool:
-    return any((folder / sign).is_file() for sign in part.signs)
+def _has(folder: Path, asset: TextAsset) -> bool:
+    return any((folder / sign).is_file() for sign in asset.signs)
 
 
-def _from_cache(name: str, part: Part) -> Path | None:
+def _from_cache(name: str, asset: TextAsset) -> Path | None:
     import huggingface_hub
 
     try:
-        hits = (huggingface_hub.try_to_load_from_cache(name, sign) for sign in part.signs)
+        hits = (huggingface_hub.try_to_load_from_cache(name, sign) for sign in asset.signs)
         return next((Path(hit).parent for hit in hits if isinstance(hit, str)), None)
     except ValueError:  # not the form of a hub name
         return None
 
 
-def _from_hub(name: str, part: Part) -> Path:
+def _from_hub(name: str, asset: TextAsset) -> Path:
     import huggingface_hub
 
-    return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(part.files)))
+    return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(asset.files)))

@@ -1,6 +1,6 @@
-"""``provenance.json``: what made an artifact, and the SHA-256 of its other files.
+"""Reading and writing ``provenance.json``: what made an artifact, and the SHA-256 of its other files.
 
-This is the file alone; :mod:`bsm_core.scoring.provenance` makes it and compares it.
+:mod:`bsm_core.scoring.provenance` makes the record and compares it.
 """
 
 from __future__ import annotations
@@ -11,30 +11,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bsm_core.artifact.files import hashes, read_validated
+from bsm_core.artifact.files import read_validated
 from bsm_core.errors import ArtifactError, CorruptArtifactError
 from bsm_core.runtime.versions import current_name
 
 PROVENANCE = "provenance.json"
 MOST_BYTES = 16 * 2**20
-"""An artifact is data from somewhere else."""
+"""Limit on the size of the file: an artifact may come from anyone."""
 
 _Word = Annotated[str, Field(pattern=r"^\P{C}+$", max_length=300)]
-"""Something short, without control characters: `bsm inspect` and errors repeat it to a terminal."""
+"""Short text without control characters: ``bsm inspect`` and errors print it on a terminal."""
 
 
 class ComponentRecord(BaseModel):
-    """A component as it was used.
+    """Component as it was used.
 
     Attributes:
         kind: ``"model_class"`` or ``"step"``; in a run record also ``"guard"`` and ``"observer"``.
-        name: The name that the config has.
-        column: The text column, of a step.
-        distribution, version: Who provides it.
+        name: Name in the config.
+        column: Text column, of a step.
+        distribution: Name of the distribution that provides the component.
+        version: Version of this distribution.
         object: ``"module:Class"``.
-        source: SHA-256 of the file that has the class; None where there is no such file.
-        given: The parameters that the config gives.
-        used: All its parameters: those, what the artifact provides, and defaults.
+        source: SHA-256 of the file that defines the class; None if there is no such file.
+        given: Parameters in the config.
+        used: All parameters: those of the config, those that the artifact provides, and defaults.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -51,12 +52,12 @@ class ComponentRecord(BaseModel):
 
 
 class Provenance(BaseModel):
-    """What made an artifact.
+    """Record of what made an artifact.
 
     Attributes:
-        format: Version of the file's format.
+        format: Version of the file format.
         components: The model class, then the steps of each text field.
-        versions: What :func:`bsm_core.runtime.versions.installed` gave.
+        versions: Versions of the libraries, as :func:`bsm_core.runtime.versions.installed` returns them.
         files: SHA-256 of every other file of the artifact, by relative name.
     """
 
@@ -69,47 +70,41 @@ class Provenance(BaseModel):
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
-    """Write it into an artifact's folder; the same content gives the same bytes.
+    """Write the record into an artifact's folder. The same record gives the same bytes.
 
     Raises:
-        ArtifactError: It is too large to be read again.
+        ArtifactError: The record is too large to be read again.
     """
     content = (provenance.model_dump_json(indent=2) + "\n").encode()
     if len(content) > MOST_BYTES:
         raise ArtifactError(
-            f"what made the artifact takes {len(content) / 2**20:.1f} MiB to say, more than {MOST_BYTES >> 20}",
+            f"the record of what made the artifact takes {len(content) / 2**20:.1f} MiB, more than the limit of"
+            f" {MOST_BYTES >> 20} MiB",
             where=PROVENANCE,
-            fix="leave long lists out of the config",
+            fix="shorten the long lists in the config",
         )
     (folder / PROVENANCE).write_bytes(content)
 
 
-def refresh_provenance(folder: Path) -> None:
-    """Let the record of an artifact, if it has one, speak of the files that are there now; what made it stays."""
-    record = read_provenance(folder)
-    if record is not None:
-        write_provenance(folder, record.model_copy(update={"files": other_files(hashes(folder))}))
-
-
 def other_files(digests: Mapping[str, str]) -> dict[str, str]:
-    """The digests of all files but the record; a name that is no Unicode is spelt out."""
+    """Return the hashes of all files but the record itself. In a name that is not Unicode, odd bytes are escaped."""
     named = {name.encode(errors="backslashreplace").decode(): digest for name, digest in digests.items()}
     return {name: digest for name, digest in named.items() if name != PROVENANCE}
 
 
 def read_provenance(folder: Path) -> Provenance | None:
-    """The record of an artifact; None where it has none.
+    """Return the record of an artifact; None if it has none.
 
     Raises:
-        CorruptArtifactError: The file cannot be read, or is not what it should be; it lists what is wrong.
+        CorruptArtifactError: The file cannot be read, or does not hold a record; the error lists what is wrong.
     """
     return read_validated(folder / PROVENANCE, Provenance, most_bytes=MOST_BYTES, corrupt=_corrupt)
 
 
 def _corrupt(problems: list[str]) -> CorruptArtifactError:
     return CorruptArtifactError(
-        f"{PROVENANCE} does not say what made this artifact",
+        f"{PROVENANCE} does not hold a record of what made this artifact",
         where=PROVENANCE,
         details=problems,
-        fix="make it anew with `bsm pack MODEL_DIR NEW`, or remove it",
+        fix="make a new one with `bsm pack MODEL_DIR NEW`, or remove the file",
     )

@@ -1,4 +1,4 @@
-"""Writing artifacts: from a training job, and from an artifact of the old form."""
+"""Writing artifacts: at the end of a training job, and packing one that is there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import importlib.metadata
 import json
 import logging
+import os
 import pickle
 import shutil
 import tarfile
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bsm_core.artifact.check_rows import SELF_CHECK
-from bsm_core.artifact.config import ArtifactConfig
+from bsm_core.artifact.config import ArtifactConfig, json_config
 from bsm_core.artifact.description import wanted_keys
 from bsm_core.artifact.feature_tables import check_impute, check_risk_tables
 from bsm_core.artifact.files import (
@@ -32,22 +33,25 @@ from bsm_core.artifact.files import (
     MODEL_ARTIFACTS,
     RISK_TABLES,
     WEIGHTS,
+    FileHashes,
+    check_complete,
     list_files,
     sha256,
+    unreadable,
 )
 from bsm_core.artifact.load import Artifact
 from bsm_core.artifact.pretrained_files import (
     ENCODER,
     TOKENIZER,
-    Part,
+    TextAsset,
+    find_asset,
     find_inside,
-    find_part,
     names_tokenizer,
     prefix_of,
 )
-from bsm_core.artifact.provenance_file import PROVENANCE, refresh_provenance
+from bsm_core.artifact.provenance_file import PROVENANCE, other_files, write_provenance
 from bsm_core.artifact.untrusted.archive import unpacked
-from bsm_core.errors import ConfigError, TokenizerError, UsageError
+from bsm_core.errors import TokenizerError, UsageError
 from bsm_core.plugins.registry import default_registry
 from bsm_core.runtime.versions import __version__
 
@@ -55,7 +59,7 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("bsm")
 _PICKLED_TWINS = tuple(twins[1] for twins in (WEIGHTS, RISK_TABLES, IMPUTE))
 
 
@@ -72,32 +76,32 @@ def save_artifact(
     vocab: Mapping[str, int] | None = None,
     safe_only: bool = False,
 ) -> Path:
-    """Write an artifact, as the last act of a training job.
+    """Write an artifact, at the end of a training job.
 
     Args:
-        folder: Where to; made if need be, files of the same names are replaced.
+        folder: The artifact's folder, made if it is not there. Files of the same names are replaced.
         config: The artifact's config, of JSON values.
         state_dict: ``model.state_dict()``.
         risk_tables: ``{feature: {"bins": {category: value}, "default_bin": value}}``.
         impute: ``{feature: value}``.
-        tokenizers: By prefix: ``""`` for every text field, ``"primary_"`` or ``"secondary_"`` for one; each is
-            written to ``<prefix>tokenizer/``.
-        encoder_configs: Hugging Face configs of encoders, by prefix; each is written to
+        tokenizers: Tokenizer by prefix: ``""`` for every text field, ``"primary_"`` or ``"secondary_"`` for one of
+            them. Each is written to ``<prefix>tokenizer/``.
+        encoder_configs: Hugging Face configs of encoders, by prefix. Each is written to
             ``<prefix>text_encoder/config.json``.
-        embedding_mat: ``[vocabulary, dimensions]``.
-        vocab: Id by token.
-        safe_only: Leave out the pickled twins ``model.pth``, ``risk_table_map.pkl`` and ``impute_dict.pkl``.
+        embedding_mat: Embedding matrix ``[vocabulary, dimensions]``.
+        vocab: Id of each token.
+        safe_only: Do not write the pickled twins ``model.pth``, ``risk_table_map.pkl`` and ``impute_dict.pkl``.
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: The config lacks keys, or holds what JSON cannot.
-        CorruptArtifactError: A risk table or an imputation value is none.
+        ConfigError: The config lacks keys, or has values that JSON cannot hold.
+        CorruptArtifactError: A risk table or an imputation value has another form.
     """
     folder = Path(folder)
-    plain = _as_json(config, "config")
-    encoders = {prefix: _as_json(value, f"encoder_configs[{prefix!r}]") for prefix, value in encoder_configs.items()}
+    plain = json_config(config, where="config")
+    encoders = {p: json_config(value, where=f"encoder_configs[{p!r}]") for p, value in encoder_configs.items()}
     ArtifactConfig.from_mapping(plain, where="config")
     tables, values = check_risk_tables(risk_tables, where="risk_tables"), check_impute(impute, where="impute")
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,10 +129,17 @@ def save_artifact(
     for prefix, tokenizer in tokenizers.items():
         tokenizer.save_pretrained(folder / f"{prefix}{TOKENIZER.folder}")
     for prefix, encoder in encoders.items():
-        place = folder / f"{prefix}{ENCODER.folder}"
-        place.mkdir(exist_ok=True)
-        _write_json(place / "config.json", encoder)
+        encoder_folder = folder / f"{prefix}{ENCODER.folder}"
+        encoder_folder.mkdir(exist_ok=True)
+        _write_json(encoder_folder / "config.json", encoder)
     return folder
+
+
+def refresh_provenance(artifact: Artifact) -> None:
+    """Update the file hashes in the artifact's record of what made it, if it has one."""
+    if artifact.provenance is not None:
+        files = other_files(FileHashes(artifact.folder))
+        write_provenance(artifact.folder, artifact.provenance.model_copy(update={"files": files}))
 
 
 def pack(
@@ -136,37 +147,42 @@ def pack(
     destination: Path,
     *,
     safe_only: bool = False,
-    before_publishing: Callable[[Path], None] = lambda folder: None,
+    before_publishing: Callable[[Artifact], None] = refresh_provenance,
 ) -> Path:
-    """Make an artifact complete in itself: its own files, the safe formats, the tokenizer and the encoder's config.
+    """Make an artifact that needs nothing from outside: with the safe formats, the tokenizer and the encoder config.
 
     The same source gives the same bytes.
 
     Args:
-        source: An artifact: a folder or an archive.
-        destination: A new folder; or, in ``.tar.gz``, a new archive, beside which its ``.sha256`` is written.
+        source: An artifact: a folder or an archive. Each of its files is read once.
+        destination: A new folder; or a new archive whose name ends in ``.tar.gz``, with a ``.sha256`` file beside it.
         safe_only: Leave out the pickled twins ``model.pth``, ``risk_table_map.pkl`` and ``impute_dict.pkl``.
-        before_publishing: Called with the folder of the packed files, which it may add to; where it raises, there is no
-            destination.
+        before_publishing: Called with the packed artifact. It may add files to the artifact's folder, and then has to
+            update ``provenance.json``. If it raises, there is no destination.
 
     Returns:
         The destination.
 
     Raises:
-        UsageError: The destination is there already, and not an empty folder.
+        UsageError: The destination exists and is not an empty folder.
         ArtifactError: The source cannot be loaded.
-        TokenizerError: No tokenizer is to be found.
+        TokenizerError: There is no tokenizer.
     """
     destination = Path(destination)
     to_archive = destination.name.endswith(".tar.gz")
     if destination.exists() and (to_archive or not destination.is_dir() or any(destination.iterdir())):
         raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
     with unpacked(source) as folder, _beside(destination) as work:
-        artifact = Artifact.load(folder)
+        check_complete(folder)  # before the copy, so that the error names this folder
         packed = work / "artifact"
-        _complete(artifact, packed, safe_only)
-        refresh_provenance(packed)
-        before_publishing(packed)
+        for path in list_files(folder):
+            if (name := path.relative_to(folder).as_posix()) != ARCHIVE:
+                _copy(path, packed / name)
+        artifact = Artifact.load(packed)
+        _complete(artifact)
+        for twin in _PICKLED_TWINS if safe_only else ():
+            (packed / twin).unlink(missing_ok=True)
+        before_publishing(artifact)
         if to_archive:
             _write_archive(packed, work / destination.name)
             _publish_archive(work / destination.name, destination)
@@ -177,48 +193,49 @@ def pack(
 
 @contextmanager
 def _beside(destination: Path) -> Iterator[Path]:
-    """A working folder on the destination's disk, from which a finished result is moved into place in one step."""
+    """Make a temporary folder on the destination's file system, from which a result is moved into place in one step."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bsm-pack-", dir=destination.parent) as folder:
         yield Path(folder)
 
 
-def _complete(artifact: Artifact, packed: Path, safe_only: bool) -> None:
-    """Copy the artifact's files and add those that are missing."""
-    for path in list_files(artifact.folder):
-        name = path.relative_to(artifact.folder).as_posix()
-        if name == ARCHIVE or (safe_only and name in _PICKLED_TWINS):
-            continue
-        _copy(path, packed / name)
-    if not (packed / WEIGHTS[0]).exists():
-        _write_weights(packed / WEIGHTS[0], artifact.weights)
+def _complete(artifact: Artifact) -> None:
+    """Read and check what the artifact holds, and add the files that are missing."""
+    folder, weights = artifact.folder, artifact.weights
+    if not (folder / WEIGHTS[0]).exists():
+        _write_weights(folder / WEIGHTS[0], weights)
     for name, tables in ((RISK_TABLES[0], artifact.risk_tables), (IMPUTE[0], artifact.impute)):
-        if not (packed / name).exists():
-            _write_json(packed / name, tables)
+        if not (folder / name).exists():
+            _write_json(folder / name, tables)
     wanted = wanted_keys(artifact.config.model_class, default_registry())
     for field in artifact.config.text_fields:
         if not names_tokenizer(artifact.config.as_mapping(), prefix_of(field)):
-            continue  # steps and model class do without; what lies in the artifact's folders was copied
-        _pack_in(TOKENIZER, artifact, packed, prefix_of(field))
+            continue  # the steps and the model class need none, or it is in the artifact's folders
+        _add_asset(TOKENIZER, artifact, prefix_of(field))
         if wanted is not None and wanted.isdisjoint(("text_encoder", f"{prefix_of(field)}text_encoder")):
             continue
         try:
-            _pack_in(ENCODER, artifact, packed, prefix_of(field))
+            _add_asset(ENCODER, artifact, prefix_of(field))
         except TokenizerError as error:  # the model class cannot be loaded here and may need none, or fails later
-            logger.warning("packed without an encoder config: %s", error.one_line())
+            log.warning("packed without an encoder config: %s", error.one_line())
 
 
-def _pack_in(part: Part, artifact: Artifact, packed: Path, prefix: str) -> None:
+def _add_asset(asset: TextAsset, artifact: Artifact, prefix: str) -> None:
     config = artifact.config.as_mapping()
-    if find_inside(part, artifact.folder, config, prefix) is None:
-        found = find_part(part, artifact.folder, config, prefix)
-        for path in {path for pattern in part.files for path in found.folder.glob(pattern)}:
-            _copy(path, packed / f"{found.prefix}{part.folder}" / path.name)
+    if find_inside(asset, artifact.folder, config, prefix) is None:
+        found = find_asset(asset, artifact.folder, config, prefix)
+        for path in {path for pattern in asset.files for path in found.folder.glob(pattern)}:
+            _copy(path, artifact.folder / f"{found.prefix}{asset.folder}" / path.name)
 
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        if error.filename == str(source):  # otherwise the target cannot be written
+            raise unreadable(source, error) from error
+        raise
 
 
 def _write_archive(folder: Path, archive: Path) -> None:
@@ -237,28 +254,19 @@ def _write_archive(folder: Path, archive: Path) -> None:
 
 def _publish_archive(archive: Path, destination: Path) -> None:
     checksum = destination.with_name(destination.name + ".sha256")
-    text = f"{sha256(archive)}  {destination.name}\n"
-    checksum.unlink(missing_ok=True)  # or it would be wrong for a moment
+    text = os.fsencode(f"{sha256(archive)}  {destination.name}\n")
+    checksum.unlink(missing_ok=True)  # an earlier checksum would be wrong as soon as the archive is in place
     archive.replace(destination)
-    checksum.write_text(text)
+    checksum.write_bytes(text)
 
 
 def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    # safetensors refuses tensors that share memory, as tied weights do: each gets its own.
+    # A copy of each: safetensors refuses tensors that share memory, as tied weights do.
     owned = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
-    path.write_bytes(safetensors.torch.save(owned, metadata={"format": "pt"}))  # save_file makes it the owner's alone
+    path.write_bytes(
+        safetensors.torch.save(owned, metadata={"format": "pt"})
+    )  # save_file makes a file that only its owner can read
 
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-
-
-def _as_json(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A config as JSON would give it back: tuples as lists, keys as text, and nothing that runs code."""
-    try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(config), sort_keys=True, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{where} holds what JSON cannot: {error}", where=where, fix="give numbers, text, lists and dicts"
-        ) from error
-    return plain

@@ -1,4 +1,4 @@
-"""The ``bsm`` command, one file for each of its commands."""
+"""The ``bsm`` command line, with one file for each command."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``bsm`` command and return its exit status.
 
     Args:
-        argv: The arguments; those of the process where None.
+        argv: The arguments; those of the process if None.
     """
     parser = argparse.ArgumentParser(prog="bsm", description="Batch inference for text and tabular classifiers.")
     parser.add_argument("--version", action="version", version=f"bsm {__version__}")

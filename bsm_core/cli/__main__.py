@@ -1,4 +1,4 @@
-"""``python -m bsm_core.cli``: the same as ``bsm``."""
+"""Entry point of ``python -m bsm_core.cli``, which is the same as ``bsm``."""
 
 import sys
 

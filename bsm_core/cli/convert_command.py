@@ -12,8 +12,8 @@ from bsm_core.cli.output import say
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("convert", help="convert a table between CSV, TSV and Parquet")
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="a file, or a folder of files of one format")
-    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a file; its name gives the format")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a file, or a folder with files of one format")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a file; its extension is the format")
     parser.set_defaults(handler=_convert)
 
 

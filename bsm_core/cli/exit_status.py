@@ -1,4 +1,4 @@
-"""What a command's end means to the shell: errors and signals become a message and an exit status."""
+"""Exit status of a command: errors and signals become a message and a status."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bsm_core.runtime.log import configure
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
-    """Run a command with log lines on standard error, and turn how it ends into an exit status.
+    """Run a command with log lines on standard error, and return its exit status.
 
     Args:
-        work: The command; returns its exit status, None for success.
+        work: The command. It returns its exit status, or None for success.
 
     Returns:
-        What the command returned; the error's own status after a message for a :class:`BSMError`; ``128 + n`` after
-        signal ``n``, as shells have it; 1 where a plugin called ``sys.exit``. A bug's traceback is not caught.
+        The status that the command returned; the status of a :class:`BSMError`, after its message; ``128 + n`` after
+        signal ``n``, as in shells; 1 if a plugin called ``sys.exit``. Other exceptions are bugs and are not caught.
     """
     try:
         with _interruptible():
@@ -33,15 +33,15 @@ def exit_status(work: Callable[[], int | None]) -> int:
     except Interrupted as interrupted:
         print(f"interrupted by {interrupted}", file=sys.stderr)
         return 128 + interrupted.signal
-    except SystemExit:  # of a plugin; its status is not the command's
+    except SystemExit:  # raised by a plugin, whose status is not the command's
         traceback.print_exc()
         return 1
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C and a container's stop end the run, which then leaves ``_FAILURE``."""
-    # Not KeyboardInterrupt: Lightning answers that one by leaving the process.
+    """Raise :class:`Interrupted` on SIGINT (Ctrl-C) and SIGTERM, so that a run can write ``_FAILURE`` first."""
+    # Not KeyboardInterrupt: Lightning ends the process when it sees that one.
     previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

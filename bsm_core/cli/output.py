@@ -7,8 +7,9 @@ import sys
 
 
 def say(text: str) -> None:
-    """Print; it is no error when the reader of our output has gone, as ``head`` does."""
+    """Print a text. A reader that has closed its end of a pipe, as ``head`` does, is no error."""
     try:
-        print(text, flush=True)
+        print(text.encode(errors="backslashreplace").decode(), flush=True)  # a file name need not be Unicode
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit, which would fail too
+        # Python flushes standard output once more when the process ends, which must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

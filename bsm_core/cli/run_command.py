@@ -1,4 +1,4 @@
-"""``bsm run``, which is also ``python -m bsm_core.run``: score a table."""
+"""``bsm run``: score a table. ``python -m bsm_core.run`` is the same command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices = [c for c in _flatten(field.annotation) if isinstance(c, str)]
         if field.annotation is bool:
             options["action"] = "store_const"
-            options["const"] = not field.default  # a switch is there to be thrown
+            options["const"] = not field.default  # giving the flag changes the default
         elif choices and source.metavar is None:
             options["choices"], options["type"] = choices, str.lower
         else:
@@ -51,6 +51,6 @@ def _help(name: str) -> str:
 
 
 def _flatten(annotation: Any) -> list[Any]:
-    """The literal values in an annotation."""
+    """Return the literal values in a type annotation."""
     arguments = get_args(annotation)
     return [value for a in arguments for value in _flatten(a)] if arguments else [annotation]

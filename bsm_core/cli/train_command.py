@@ -1,4 +1,4 @@
-"""``bsm train``: a table and a config become an artifact."""
+"""``bsm train``: train a model on a table and write its artifact."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bsm_core.errors import UsageError
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
-    parser = commands.add_parser("train", help="turn a table and a config into an artifact")
+    parser = commands.add_parser("train", help="train a model on a table and write its artifact")
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the config, a JSON file")
-    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="rows with labels: a folder or a file")
-    parser.add_argument("--validation", type=Path, metavar="PATH", help="rows to measure on (default: some of --data)")
+    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="labeled rows: a file or a folder")
+    parser.add_argument("--validation", type=Path, metavar="PATH", help="validation rows (default: some of --data)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder for the artifact")
     parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu"], default="auto", help="(default auto)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a config key, in JSON or as text; repeatable"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="set a config key, to JSON or text; repeatable"
     )
     parser.set_defaults(handler=_train)
 
@@ -36,7 +36,11 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def key_and_value(text: str) -> tuple[str, Any]:
-    """A config key and its value, from ``KEY=VALUE``; the value is JSON, or text where it is not."""
+    """Split ``KEY=VALUE`` into a config key and its value: the JSON value, or the text itself if it is not JSON.
+
+    Raises:
+        UsageError: The text has no key or no equals sign.
+    """
     key, found, value = text.partition("=")
     if not (key and found):
         raise UsageError(f"--set {text!r} cannot be used", fix="write KEY=VALUE, for example --set max_epochs=5")

@@ -11,15 +11,26 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    TypeAdapter,
+    ValidationError,
     model_validator,
 )
 
+_BOOL = TypeAdapter(bool)
+
 
 def count_classes(values: dict[str, Any]) -> dict[str, Any]:
-    """Make ``is_binary`` and ``num_classes`` agree: binary is two classes, and who says only how many says both."""
+    """Make ``is_binary`` and ``num_classes`` agree: a binary model has two classes.
+
+    ``num_classes`` alone implies ``is_binary``; where ``is_binary`` is true, ``num_classes`` is 2.
+    """
     if "is_binary" not in values:
         return {**values, "is_binary": values.get("num_classes", 2) == 2}
-    return {**values, "num_classes": 2} if values["is_binary"] in (True, "true") else values
+    try:
+        binary = _BOOL.validate_python(values["is_binary"])  # pydantic reads "True", "yes" and 1 as true, too
+    except ValidationError:
+        return values  # which the model reports
+    return {**values, "num_classes": 2} if binary else values
 
 
 class ModelConfig(BaseModel):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bsm_core.errors import BSMError, HookFailedError
 from bsm_core.plugins.discovery import WORDS, Component
 from bsm_core.plugins.hook_calls import Accept, HookCalls
-from bsm_core.plugins.hookspecs import ArtifactView, BatchView
+from bsm_core.plugins.hookspecs import BatchView
 from bsm_core.plugins.loading import described, place
 from bsm_core.plugins.registry import Registry
 
@@ -77,13 +77,13 @@ class Hooks:
         """The guards and observers that are called."""
         return self._calls.components
 
-    def artifact_loaded(self, artifact: ArtifactView) -> None:
+    def artifact_loaded(self, artifact: Any) -> None:
         """Call :func:`~bsm_core.plugins.hookspecs.bsm_artifact_loaded`.
 
         Raises:
             HookFailedError: A guard refuses the artifact, or fails.
         """
-        self._call("bsm_artifact_loaded", {"artifact": lambda _: _artifact_copy(artifact)})
+        self._call("bsm_artifact_loaded", {"artifact": lambda _: artifact.detached()})
 
     def window_start(self, batch: BatchView) -> None:
         """Call :func:`~bsm_core.plugins.hookspecs.bsm_window_start`."""
@@ -178,14 +178,6 @@ class _Numbers(dict[str, Any]):
             if not math.isfinite(float(value)):
                 raise ValueError(f"the result has {key!r}: {value!r}, which cannot be summed")
         return list(plain.items())
-
-
-def _artifact_copy(artifact: Any) -> Any:
-    """Return the artifact with tables of its own; the weights are too large to copy, the hashes are shared."""
-    seen = copy.copy(artifact)
-    tables = {name: copy.deepcopy(getattr(artifact, name)) for name in ("risk_tables", "impute", "vocab", "config")}
-    vars(seen).update(tables, weights=dict(artifact.weights))
-    return seen
 
 
 def _batch_copy(batch: Any) -> Any:

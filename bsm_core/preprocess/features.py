@@ -18,13 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
 from bsm_core.tables.write import holds_text
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
 """Column of a table: bytes from CSV, any Arrow type from Parquet, Python objects from a mixed pandas column."""
-
-MISSING_NUMBER = -1.0
-"""Imputation value of features for which the artifact has none."""
 
 _MISSING_WORDS = frozenset({"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "none", "nat"})
 _BOOLEANS = {"true": 1.0, "false": 0.0}
@@ -87,7 +85,7 @@ class RiskTable:
     def __init__(self, bins: Mapping[Any, float], default_bin: float) -> None:
         self.bins = {"nan" if key is None else str(key): float(risk) for key, risk in bins.items()}
         self.default_bin = float(default_bin)
-        self._missing = self.bins.get("nan", self.bins.get("", self.default_bin))
+        self._missing = risk_of_missing(self.bins, self.default_bin)
         self._by_value: dict[Decimal | str, float] = {}
         for text, risk in self.bins.items():
             if (value := _canonical(text)) is not None:

@@ -60,7 +60,7 @@ def _run(settings: Settings) -> Committed:
     began = time.time()
     with unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
-        settings = settings.with_artifact(artifact.config.as_mapping())
+        settings = settings.with_artifact(artifact.raw_config)
         plan = plan_devices(settings, torch.cuda.device_count())
         if plan.warning:
             log.warning("%s", plan.warning)

@@ -1,4 +1,4 @@
-"""What a model and its pipelines are made of: recorded in artifacts and runs, and compared by ``--strict``."""
+"""Records of the components, libraries and files that make a model, and their comparison by ``--strict``."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from bsm_core.artifact import Artifact
-from bsm_core.artifact.files import hashes, sha256
+from bsm_core.artifact.files import FileHashes, sha256
 from bsm_core.artifact.provenance_file import (
     PROVENANCE,
     ComponentRecord,
     Provenance,
     other_files,
-    read_provenance,
     write_provenance,
 )
 from bsm_core.errors import ProvenanceError
 from bsm_core.plugins.discovery import Component
-from bsm_core.plugins.registry import Registry
 from bsm_core.predictor import Predictor
 from bsm_core.runtime.versions import installed
 
 _OF_THE_RUN = frozenset({"batch_size"})
-"""Parameters that a run sets, and that no number depends on."""
+"""Parameters that a run sets and that do not change the probabilities."""
 
 
 def record_of(component: Component, name: str, column: str | None = None, **parameters: Any) -> ComponentRecord:
-    """One component as records have it.
+    """Return the record of one component.
 
     Args:
         component: The component.
-        name: The name that the config has.
-        column: The text column, of a step.
-        parameters: ``given`` and ``used``; what is no JSON value is described.
+        name: Name in the config.
+        column: Text column, of a step.
+        parameters: ``given`` and ``used``. A value that JSON cannot hold is replaced by a description.
     """
     return ComponentRecord(
         kind=component.kind,
@@ -52,7 +50,7 @@ def record_of(component: Component, name: str, column: str | None = None, **para
 
 
 def components_of(predictor: Predictor) -> list[ComponentRecord]:
-    """The model class, then the steps of each text field in order."""
+    """Return the records of the model class and of the steps of each text field, in order."""
     config, model_class = predictor.model.config, predictor.model.component
     records = []
     if model_class is not None:
@@ -64,34 +62,33 @@ def components_of(predictor: Predictor) -> list[ComponentRecord]:
     return records
 
 
-def add_provenance(folder: Path, registry: Registry | None = None) -> None:
-    """Record in an artifact what makes it here; the last thing to be written into its folder.
+def add_provenance(folder: Path, predictor: Predictor) -> None:
+    """Write ``provenance.json``: what makes an artifact here. Call it when all other files are in the folder.
 
     Args:
-        folder: The artifact's folder; an earlier ``provenance.json`` in it is replaced.
-        registry: Where names are looked up; the process's own where None.
+        folder: The artifact's folder. An earlier ``provenance.json`` in it is replaced.
+        predictor: The artifact's predictor.
 
     Raises:
-        BSMError: The artifact cannot be loaded.
+        ArtifactError: The record is too large.
     """
-    predictor = Predictor.load(Artifact.load(folder), registry=registry)
-    recorded = Provenance(components=components_of(predictor), versions=installed(), files=other_files(hashes(folder)))
-    write_provenance(folder, recorded)
+    files = other_files(FileHashes(folder))
+    write_provenance(folder, Provenance(components=components_of(predictor), versions=installed(), files=files))
 
 
 def require_same(artifact: Artifact, predictor: Predictor) -> None:
-    """An artifact must be made here of what it was made of when it was recorded.
+    """Check that the components, libraries and files are those that the artifact's record names.
 
     Raises:
-        ProvenanceError: It is not, or recorded nothing; it lists every difference.
+        ProvenanceError: There are differences, and the error lists all of them; or the artifact has no record.
         CorruptArtifactError: The record cannot be read.
     """
-    then = read_provenance(artifact.folder)
+    then = artifact.provenance
     if then is None:
         raise ProvenanceError(
-            "--strict: the artifact does not say what made it",
+            "--strict: the artifact has no record of what made it",
             where=PROVENANCE,
-            fix="`bsm pack MODEL_DIR NEW` records it, where the artifact is known to be right",
+            fix="make one with `bsm pack MODEL_DIR NEW`, on a machine where the artifact is known to work",
         )
     differences = [
         *_components(then.components, components_of(predictor)),
@@ -100,10 +97,10 @@ def require_same(artifact: Artifact, predictor: Predictor) -> None:
     ]
     if differences:
         raise ProvenanceError(
-            f"--strict: {len(differences)} thing(s) are not what the artifact was made of",
+            f"--strict: {len(differences)} thing(s) differ from those that made the artifact",
             where=PROVENANCE,
             details=differences,
-            fix="install what it names, or bring its files back; without --strict the self-check alone decides",
+            fix="install these versions and restore these files, or run without --strict, with the self-check alone",
         )
 
 
@@ -125,7 +122,7 @@ def _components(then: list[ComponentRecord], now: list[ComponentRecord]) -> Iter
 def _changes(what: str, then: Mapping[str, Any], now: Mapping[str, Any], shown: int = 40) -> Iterator[str]:
     for name in {**then, **now}:
         was, now_is = (_printable(side[name])[:shown] if name in side else "not there" for side in (then, now))
-        if then.get(name, _printable) != now.get(name, _printable):  # which no record holds: null is a value
+        if then.get(name, _printable) != now.get(name, _printable):  # no record holds a function; None is a value
             yield f"{what.format(_printable(name))} was {was}, is {now_is}"
 
 
@@ -134,25 +131,25 @@ def _named(records: list[ComponentRecord]) -> str:
 
 
 def _printable(value: Any) -> str:
-    """A stranger's words, fit for a terminal."""
+    """Return a text of a record, which may come from anyone, with everything but printable ASCII escaped."""
     return ascii(str(value))[1:-1]
 
 
 def _plain(values: Any) -> Any:
-    """JSON values that every reader of JSON takes: NaN as text, and of lone surrogates question marks."""
+    """Return values that every reader of JSON accepts: NaN as text, and a question mark for a lone surrogate."""
     text = json.dumps(to_jsonable_python(_sorted(values), fallback=_described, bytes_mode="base64"), ensure_ascii=False)
     return json.loads(text.encode(errors="replace"), parse_constant=str)
 
 
 def _source(component: Component) -> str | None:
-    """The digest of the file of a component's module, which was imported; an edit need not change its version."""
+    """Return the SHA-256 of the file of a component's module, since an edit may leave the version as it is."""
     module = sys.modules.get(component.target.partition(":")[0])
     file = getattr(module, "__file__", None)
     return sha256(Path(file)) if file and Path(file).is_file() else None
 
 
 def _sorted(value: Any) -> Any:
-    """Sets as lists in an order that is the same in every process."""
+    """Return a value with sets as lists, in an order that is the same in every process."""
     if isinstance(value, set | frozenset):
         return sorted((_sorted(item) for item in value), key=repr)
     if isinstance(value, Mapping):
@@ -161,6 +158,6 @@ def _sorted(value: Any) -> Any:
 
 
 def _described(value: Any) -> str:
-    """An object that is no JSON value; of a tokenizer, what tells two apart at a glance."""
+    """Return a short description of an object that JSON cannot hold: its type and, of a tokenizer, its size."""
     vocabulary = getattr(value, "vocab_size", None)
     return type(value).__name__ + ("" if vocabulary is None else f" of {vocabulary} tokens")

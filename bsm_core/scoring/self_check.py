@@ -1,4 +1,4 @@
-"""An artifact checks itself: its check rows must score here as they did when it was packed."""
+"""Self-check of an artifact: its check rows must get the probabilities that they had when it was packed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from bsm_core.artifact import Artifact
 from bsm_core.artifact.check_rows import SELF_CHECK, CheckRows, corrupt, write_check_rows
 from bsm_core.errors import DataError, ModelFailedError, SelfCheckError
 from bsm_core.models.batch import TextBatch
@@ -28,52 +27,52 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = 8
-"""How many rows are stored."""
+"""Number of check rows that are stored."""
 TOLERANCES = {"float64": 1e-4, "float32": 1e-4, "tf32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int8": 0.1}
-"""How far off a probability may be, by precision; one that is not here counts as the loosest."""
+"""Largest allowed difference of a probability, by precision. Other precisions have the largest of these tolerances."""
 
 _LONG_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
 _FEATURES_NAMED = 5
 _FIX = (
-    "bring the artifact, or what differs, back to what it was; where the change is meant, `bsm pack MODEL_DIR NEW"
-    " --data TABLE` makes new check rows, and --no-self-check runs the artifact as it is"
+    "restore the artifact, or what differs here; if the change is intended, make new check rows with"
+    " `bsm pack MODEL_DIR NEW --data TABLE`, or run with --no-self-check"
 )
 
 
 def add_check(folder: Path, rows: pd.DataFrame | pa.Table, registry: Registry | None = None) -> None:
-    """Store the first :data:`ROWS` rows of a table in an artifact, with the probabilities it gives them.
+    """Store the first :data:`ROWS` rows of a table in an artifact, with their probabilities.
 
     Args:
-        folder: The artifact's folder; an earlier ``self_check.json`` in it is replaced.
-        rows: At least the columns that the artifact reads. Their cells are stored as text, and go where it goes.
-        registry: Where names are looked up; the process's own where None.
+        folder: The artifact's folder. An earlier ``self_check.json`` in it is replaced.
+        rows: A table with at least the columns that the artifact reads. Their cells are stored as readable text.
+        registry: Where names are looked up; the default registry if None.
 
     Raises:
         MissingColumnsError: Columns are missing.
-        DataError: There are no rows, or they are too large; or a column is there more than once.
+        DataError: There are no rows, the rows are too large, or a column is there more than once.
         BSMError: The artifact cannot be loaded, or its model fails.
     """
-    write_check_rows(folder, make(Predictor.load(Artifact.load(folder), registry=registry), rows))
+    write_check_rows(folder, make(Predictor.open(folder, registry=registry), rows))
 
 
 def make(predictor: Predictor, data: pd.DataFrame | pa.Table) -> CheckRows:
-    """Check rows of the first rows of a table; raises as :func:`add_check` does."""
+    """Score the first rows of a table and return them as check rows; raise as :func:`add_check` does."""
     return _scored(predictor, _as_text(predictor, data))
 
 
 def check(predictor: Predictor, then: CheckRows) -> float:
-    """Score check rows with the model as it is, on its device and in its precision.
+    """Score check rows with the model, on its device and in its precision, and compare the probabilities.
 
     Args:
-        predictor: The artifact's.
+        predictor: The artifact's predictor.
         then: The artifact's check rows.
 
     Returns:
-        The largest difference of a probability from what it was.
+        The largest difference between a probability and the stored one.
 
     Raises:
-        SelfCheckError: The difference is more than the tolerance of the looser precision of then and now, or the model
-            fails.
+        SelfCheckError: The difference is larger than the tolerance, or the model fails. The tolerance is the larger one
+            of those for the stored precision and the present one.
         CorruptArtifactError: The check rows lack columns, or have another number of classes.
     """
     require_fit(predictor, then)
@@ -92,7 +91,7 @@ def check(predictor: Predictor, then: CheckRows) -> float:
         return largest
     gives, gave = now.probabilities[row][column], then.probabilities[row][column]
     raise SelfCheckError(
-        "the artifact gives other probabilities here than when it was packed: "
+        "the artifact returns other probabilities here than when it was packed: "
         f"row {row}, {predictor.probability_names[column]} {gives:.6g} instead of {gave:.6g}, off by {largest:.3g} "
         f"(tolerance {tolerance(precision)} for {precision})",
         where=SELF_CHECK,
@@ -102,14 +101,14 @@ def check(predictor: Predictor, then: CheckRows) -> float:
 
 
 def tolerance(precision: str) -> float:
-    """How far off a probability may be in that precision."""
+    """Return the largest allowed difference of a probability in a precision."""
     return TOLERANCES.get(precision, max(TOLERANCES.values()))
 
 
 def precision_of(model: nn.Module) -> str:
-    """The loosest precision among the model's parameters and what its encoders are computed in.
+    """Return the precision with the largest tolerance, of the model's parameters and of its encoders' backends.
 
-    float32 on a GPU is ``"tf32"``: convolutions and recurrent layers there round their inputs to it by default.
+    float32 on a GPU counts as ``"tf32"``, to which convolutions and recurrent layers round their inputs by default.
     """
     dtypes = {str(p.dtype).removeprefix("torch."): p.device.type for p in model.parameters() if p.is_floating_point()}
     if "cuda" in dtypes.values() and "float32" in dtypes:
@@ -119,7 +118,7 @@ def precision_of(model: nn.Module) -> str:
 
 
 def _scored(predictor: Predictor, rows: Sequence[Mapping[str, str | None]]) -> CheckRows:
-    """The rows with what this predictor makes of them; what is odd about them is no finding of the run."""
+    """Score rows and return them with their probabilities, tokens and features, without counting oddities in them."""
     preprocessor, model = predictor.preprocessor, predictor.model
     batch = predictor.check_batch(rows)
     with torch.inference_mode():
@@ -136,7 +135,7 @@ def _scored(predictor: Predictor, rows: Sequence[Mapping[str, str | None]]) -> C
 
 
 def _digest(text: TextBatch) -> str:
-    """SHA-256 of the token ids by row and chunk, however a batch arranges them."""
+    """Return the SHA-256 of the token ids by row and chunk, which does not depend on their order in the batch."""
     tokens = text.tokens.tolist()
     chunks = [tokens[start:stop] for start, stop in pairwise(text.chunk_offsets.tolist())]
     ids = iter(text.chunk_ids.tolist())
@@ -145,10 +144,10 @@ def _digest(text: TextBatch) -> str:
 
 
 def _as_text(predictor: Predictor, data: pd.DataFrame | pa.Table) -> list[dict[str, str | None]]:
-    """The first rows as the text that a CSV file would have, or null where a cell is missing."""
+    """Return the first rows with each cell as the text that a CSV file would have, or None if it is missing."""
     columns, _ = table_columns(data, predictor.preprocessor.wanted)
     if not len(data):
-        raise DataError("there are no rows to check the artifact with", fix="give a table that has some")
+        raise DataError("there are no rows to check the artifact with", fix="give a table that has rows")
     texts = {field.column for field in predictor.preprocessor.config.text_fields}
     cells: dict[str, list[str | None]] = {}
     for name, column in columns.items():
@@ -167,13 +166,13 @@ def _cell(value: Any) -> str | None:
 
 
 def require_fit(predictor: Predictor, then: CheckRows) -> None:
-    """Check rows have the columns and the classes of the model.
+    """Check that the rows have the columns that the model reads, and its number of classes.
 
     Raises:
-        CorruptArtifactError: They have not.
+        CorruptArtifactError: Columns are missing, or the number of classes is another one.
     """
     wanted, classes = predictor.preprocessor.wanted, predictor.model.config.num_classes
-    problems = [f"no column {name!r}, wanted by {key}" for name, key in wanted.items() if name not in then.rows[0]]
+    problems = [f"no column {name!r}, needed for {key}" for name, key in wanted.items() if name not in then.rows[0]]
     if (stored := len(then.probabilities[0])) != classes:
         problems.append(f"probabilities of {stored} classes, the model has {classes}")
     if problems:
@@ -181,7 +180,7 @@ def require_fit(predictor: Predictor, then: CheckRows) -> None:
 
 
 def _causes(then: CheckRows, now: CheckRows) -> Iterator[str]:
-    """A line for each place where then and now part, in the order a row takes."""
+    """Yield a line for each kind of difference, in the order of processing: tokens, features, model, device."""
     tokens = [column for column, digest in now.tokens.items() if then.tokens.get(column) != digest]
     for column in tokens:
         yield f"tokens of {column!r} differ: the tokenizer or its text steps are not those of the artifact"
@@ -190,9 +189,9 @@ def _causes(then: CheckRows, now: CheckRows) -> Iterator[str]:
         named = ", ".join(map(repr, features[:_FEATURES_NAMED])) + (", ..." if features[_FEATURES_NAMED:] else "")
         yield f"features differ: {named}: the risk tables or imputation values are not those of the artifact"
     elif list(then.features) != list(now.features):
-        yield "features are others, or stand in another order: tab_field_list is not that of the artifact"
+        yield "the features or their order differ: tab_field_list is not that of the artifact"
     elif not tokens:
-        yield "tokens and features are the same: the weights, the model class or a library are not"
+        yield "tokens and features are equal: the weights, the model class or a library differ"
     if (now.precision, now.device) != (then.precision, then.device):
         yield f"{now.precision} on {now.device}, was {then.precision} on {then.device}"
 

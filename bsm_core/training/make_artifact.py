@@ -18,18 +18,19 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from bsm_core.artifact import save_artifact
+from bsm_core.artifact.check_rows import write_check_rows
 from bsm_core.artifact.files import TRAINING_METRICS, writing
 from bsm_core.errors import DataError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
-from bsm_core.predictor import building
+from bsm_core.predictor import Predictor, building
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.scoring.provenance import add_provenance
-from bsm_core.scoring.self_check import add_check
+from bsm_core.scoring.self_check import make
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
 from bsm_core.training.loop import LAST, Fitted, fit
@@ -126,9 +127,10 @@ def train(
         with writing(output):
             artifact = _save(work / "artifact", job, prepared, fitted.weights, metrics)
             hookless = without_hooks(job.registry)  # a guard cannot know an artifact that was just made
+            predictor = Predictor.open(artifact, registry=hookless)
             if job.training.check_rows:
-                add_check(artifact, (held_out or rows).head(job.training.check_rows), hookless)
-            add_provenance(artifact, hookless)
+                write_check_rows(artifact, make(predictor, (held_out or rows).head(job.training.check_rows)))
+            add_provenance(artifact, predictor)
             _publish(artifact, output)
     if held_out:
         log.info("the best epoch is %d", fitted.best + 1)

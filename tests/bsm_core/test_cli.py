@@ -12,9 +12,10 @@ from support import training
 from support.plugins import run_python
 from support.toy import CONFIG, SITE, toy_rows
 
-from bsm_core import __version__, cli, run
+from bsm_core import __version__, cli
 from bsm_core.artifact import unpacked
 from bsm_core.artifact.check_rows import read_check_rows
+from bsm_core.cli import run_command
 from bsm_core.plugins.registry import default_registry
 from bsm_core.scoring.self_check import add_check
 
@@ -97,7 +98,7 @@ def test_wrong_usage(arguments):
 
 def test_run_is_the_module_of_that_name(monkeypatch):
     given = []
-    monkeypatch.setattr(run, "execute", lambda arguments: given.append(arguments) or 3)
+    monkeypatch.setattr(run_command, "execute", lambda arguments: given.append(arguments) or 3)
     assert cli.main(["run", "--job_type", "testing", "--device", "2"]) == 3
     assert (given[0].job_type, given[0].device, given[0].batch_size) == ("testing", "2", None)
 
@@ -253,7 +254,7 @@ def test_inspect_lists_a_self_check_that_fails(toy_artifact, capsys):
     change_impute(toy_artifact)
     assert cli.main(["inspect", str(toy_artifact), "--json"]) == 1
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
-    assert problem.startswith("SelfCheckError: the artifact gives other probabilities here")
+    assert problem.startswith("SelfCheckError: the artifact returns other probabilities here")
     assert "features differ: 'amount'" in problem
 
 
@@ -313,6 +314,35 @@ def test_packing_without_check_rows_needs_no_plugin(toy_artifact, tmp_path, caps
     default_registry.cache_clear()
     assert cli.main(["pack", str(toy_artifact), str(tmp_path / "new")]) == 0
     assert "UnknownModelClassError: no model class 'toy_model'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "busy"),
+    [
+        (["pack", "{0}/model", "{0}/new"], "bsm_core.artifact.save._complete"),
+        (["pack", "{0}/model", "{0}/new.tar.gz"], "bsm_core.artifact.save._write_archive"),
+        (["export", "{0}/model", "{0}/new"], "bsm_core.backends.export.export"),
+        (["inspect", "{0}/model"], "bsm_core.scoring.self_check.check"),
+        (["convert", "{0}/model", "{0}/new"], "bsm_core.tables.convert"),
+    ],
+    ids=lambda value: value.rpartition(".")[2] if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_message_and_a_status(toy_artifact, tmp_path, capsys, monkeypatch, command, busy, number):
+    add_check(toy_artifact, toy_rows())
+    monkeypatch.setattr(busy, lambda *_, **__: signal.raise_signal(number))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert cli.main([word.format(tmp_path) for word in command]) == 128 + number
+    assert capsys.readouterr() == ("", f"interrupted by {number.name}\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["my model.tar.gz", " model.tar.gz", "my\nmodel.tar.gz", "m\udce9.tar.gz"])
+def test_an_archive_may_have_any_name(toy_artifact, tmp_path, capsys, name):
+    assert cli.main(["pack", str(toy_artifact), str(tmp_path / name)]) == 0
+    assert (tmp_path / f"{name}.sha256").exists()
+    assert cli.main(["inspect", str(tmp_path / name)]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_convert(tmp_path, capsys):

@@ -310,15 +310,21 @@ def test_probabilities_that_are_no_numbers_are_an_error(predictor):
 def test_arrays_in_the_config_become_lists(toy_site, tmp_path):
     import torch
 
-    from bsm_core.artifact import read_config
+    from bsm_core.artifact import Artifact
 
     artifact = write_toy_artifact(tmp_path / "model")
     stored = torch.load(artifact / "model_artifacts.pth", weights_only=True)
     stored["config"] |= {"extra": np.arange(3.0), "more": {"inner": torch.tensor([1, 2])}}
     torch.save(stored, artifact / "model_artifacts.pth")
-    config = read_config(artifact)
+    config = Artifact.load(artifact).raw_config
     assert (config["extra"], config["more"]) == ([0.0, 1.0, 2.0], {"inner": [1, 2]})
     assert type(config["extra"]) is list
+
+
+def test_the_weights_are_in_memory_once(toy_site, tmp_path):
+    predictor = Predictor.open(write_toy_artifact(tmp_path / "model"))
+    assert vars(predictor.artifact).keys().isdisjoint({"weights", "embedding_mat", "model_artifacts"})
+    assert predictor.artifact.weights.keys() == predictor.model.state_dict().keys()  # which reads them again
 
 
 # What training shares

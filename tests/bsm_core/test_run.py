@@ -12,6 +12,7 @@ import pytest
 from support.toy import toy_rows
 
 from bsm_core import Settings, run
+from bsm_core.cli.exit_status import exit_status
 from bsm_core.errors import DataError, UsageError
 from bsm_core.scoring import job
 from bsm_core.scoring.settings import sources
@@ -164,9 +165,9 @@ def test_a_signal_ends_the_run_and_the_handlers_are_put_back(ends, capsys, numbe
 
 def test_any_long_work_is_guarded_and_its_log_lines_are_for_people(capsys):
     log, before = logging.getLogger("bsm"), signal.getsignal(signal.SIGINT)
-    assert run.guarded(lambda: log.info("half way")) == 0
+    assert exit_status(lambda: log.info("half way")) == 0
     assert capsys.readouterr().err.endswith(" INFO half way\n")
-    assert run.guarded(lambda: signal.raise_signal(signal.SIGINT)) == 130
+    assert exit_status(lambda: signal.raise_signal(signal.SIGINT)) == 130
     assert signal.getsignal(signal.SIGINT) is before
     assert capsys.readouterr() == ("", "interrupted by SIGINT\n")
 

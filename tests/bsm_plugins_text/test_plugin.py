@@ -1,7 +1,8 @@
 import pytest
 
 from bsm_core import Kind, Pipeline, TextStep
-from bsm_core.artifact.config import FULL_CLEANING, MINIMAL_CLEANING, StepSpec
+from bsm_core.artifact.config import StepSpec
+from bsm_core.artifact.contract import FULL_CLEANING, MINIMAL_CLEANING
 from bsm_core.errors import PipelineError
 from bsm_core.plugins.registry import default_registry
 from bsm_core.preprocess.steps import StepContext

@@ -1,7 +1,7 @@
-"""Getting at an artifact's files, whatever holds them.
+"""Extraction of an artifact's archive.
 
-Archives are extracted by our own code: the data filter of ``tarfile`` has been bypassed on Pythons that are still in
-use. ``tarfile`` only reads the headers here, and never writes a file.
+``tarfile`` only reads the headers here and never writes a file: its data filter can be bypassed on Python versions that
+are still in use.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _ZEROS = bytes(tarfile.BLOCKSIZE)
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold.
+    """Limits on the content of an archive.
 
     Attributes:
         members: Number of files and folders.
         size: Bytes, extracted.
-        ratio: Extracted bytes for each compressed byte; looked at once ``free`` bytes have been read.
-        free: Bytes below which the ratio does not matter.
-        header: Bytes of one member's header, its extensions included.
+        ratio: Extracted bytes for each compressed byte; checked after the first ``free`` bytes.
+        free: Extracted bytes below which the ratio is not checked.
+        header: Bytes of one member's header, including its extensions.
     """
 
     members: int = 10_000
@@ -57,20 +57,21 @@ LIMITS = Limits()
 
 @contextmanager
 def unpacked(path: Path, limits: Limits = LIMITS) -> Iterator[Path]:
-    """Give a folder that holds the artifact's files.
+    """Provide a folder with the artifact's files. An archive is extracted into a temporary folder, removed afterwards.
 
     Args:
-        path: A folder with the files, a folder with ``model.tar.gz`` (which then wins), or a ``.tar.gz`` file. It may
-            be read-only: an archive is extracted into a private temporary folder, which is removed afterwards.
-        limits: What an archive may hold.
+        path: A folder with the files, a folder with ``model.tar.gz`` (whose content is used then), or a ``.tar.gz``
+            file. It may be read-only.
+        limits: Limits on the content of an archive.
 
     Yields:
-        The folder; where an archive holds everything in one top-level folder, that one.
+        The folder. If the archive has everything in one top-level folder, this is that folder.
 
     Raises:
-        MissingArtifactFilesError: Nothing is there.
-        CorruptArtifactError: The archive is damaged, or is not the one its ``.sha256`` is for.
-        UnsafeArtifactError: A member of the archive would leave the folder, is no plain file, or is too large.
+        MissingArtifactFilesError: There is no file or folder at ``path``.
+        CorruptArtifactError: The archive is damaged, or its ``.sha256`` file is for another archive.
+        UnsafeArtifactError: A member of the archive would be written outside the folder, is not a plain file, or
+            exceeds a limit.
     """
     path = Path(path)
     archive = path / ARCHIVE if path.is_dir() else path
@@ -79,7 +80,7 @@ def unpacked(path: Path, limits: Limits = LIMITS) -> Iterator[Path]:
         return
     if not archive.is_file():
         raise MissingArtifactFilesError(
-            "there is no artifact", where=str(path), fix="give its folder, or the path of its model.tar.gz"
+            "there is no artifact", where=str(path), fix="give the path of its folder or of its model.tar.gz"
         )
     with tempfile.TemporaryDirectory(prefix="bsm-artifact-") as folder:
         _extract(archive, Path(folder), limits)
@@ -92,17 +93,17 @@ def _step_into(folder: Path) -> Path:
 
 
 def _check_sha256(archive: Path) -> None:
-    """Compare the archive with the ``.sha256`` file beside it, if there is one."""
+    """Check the archive by the ``.sha256`` file beside it, if there is one."""
     beside = archive.with_name(archive.name + ".sha256")
     if not beside.is_file():
         return
-    text = beside.read_bytes()[:4096].decode("utf-8", "replace")
-    match = re.fullmatch(r"\s*([0-9a-fA-F]{64})(?:\s+\*?(\S+))?\s*", text)
-    if match is None or (match[2] and Path(match[2]).name != archive.name):
+    text = os.fsdecode(beside.read_bytes()[:4096])
+    match = re.fullmatch(r"\s*([0-9a-fA-F]{64})(?:\s+\*?(\S.*?))?\s*", text, re.DOTALL)  # a name may have spaces
+    if match is None or (match[2] and Path(match[2]).name != archive.name.strip()):
         raise CorruptArtifactError(
             f"{beside.name} is not the SHA-256 of {archive.name}",
             where=str(beside),
-            fix="get both again from whoever packed the archive: only there is it known what it should be",
+            fix="get the archive and its .sha256 file again, both from where the archive was packed",
         )
     actual = sha256(archive)
     if actual != match[1].lower():
@@ -128,7 +129,7 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
         raise
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
         raise CorruptArtifactError(
-            f"{archive.name} is damaged or no gzip-compressed tar archive: {error}",
+            f"{archive.name} is damaged, or not a gzip-compressed tar archive: {error}",
             where=where,
             fix="copy the archive again, or pack the artifact again",
         ) from error
@@ -136,12 +137,13 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
         raise ArtifactError(
             f"{archive.name} cannot be extracted: {error.strerror or error}",
             where=where,
-            fix=f"check that it can be read and that {tempfile.gettempdir()} has room, or set TMPDIR to another folder",
+            fix=f"check that it can be read and that {tempfile.gettempdir()} has enough free space, or set TMPDIR to"
+            " another folder",
         ) from error
 
 
 class _Metered(io.RawIOBase):
-    """The decompressed bytes of an archive, counted as they are read."""
+    """Decompressed bytes of an archive, checked against the limits as they are read."""
 
     def __init__(self, plain: gzip.GzipFile, raw: BinaryIO, limits: Limits, where: str) -> None:
         super().__init__()
@@ -164,7 +166,7 @@ class _Metered(io.RawIOBase):
 
 
 class _StrictInfo(tarfile.TarInfo):
-    """Header reading that takes a damaged header for damage; ``tarfile`` takes it for the end of the archive."""
+    """Header of a member. A damaged one is an error; ``tarfile`` takes it for the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictInfo:
@@ -177,12 +179,12 @@ class _StrictInfo(tarfile.TarInfo):
 
 
 class _Extraction:
-    """One archive on its way into a fresh folder."""
+    """Extraction of one archive into a new folder."""
 
     def __init__(self, tar: tarfile.TarFile, stream: _Metered, folder: Path, limits: Limits, where: str) -> None:
         self._tar, self._stream, self._folder, self._limits, self._where = tar, stream, folder, limits, where
         self._members = 0
-        self._spelling: dict[str, str] = {}  # by folded name: two names that some file system takes for one
+        self._spelling: dict[str, str] = {}  # by folded name, which is equal for names that some file system confuses
         self._files: set[str] = set()
 
     def run(self) -> None:
@@ -210,16 +212,16 @@ class _Extraction:
         return member
 
     def _parts(self, name: str) -> list[str]:
-        """The name's parts, or an error if it is not a plain relative one."""
+        """Split a member's name at its slashes; raise if it is not a plain relative path."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts:
-            raise _unsafe(repr(name), "leaves the artifact's folder", self._where)
+            raise _unsafe(repr(name), "would be written outside the artifact's folder", self._where)
         if "\\" in name or re.match("[A-Za-z]:", name) or not name.isprintable():
-            raise _unsafe(repr(name), "has a name that not every system reads alike", self._where)
+            raise _unsafe(repr(name), "has a name that is not the same on every system", self._where)
         return parts
 
     def _claim(self, member: tarfile.TarInfo, parts: list[str]) -> None:
-        """Refuse a member whose place, or a folder above it, was taken by another one."""
+        """Raise if another member has the same path, or is a file where this one needs a folder."""
         if not parts and member.isdir():
             return  # "./", the folder itself
         for depth in range(1, len(parts) + 1):
@@ -228,7 +230,7 @@ class _Extraction:
             key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
             known = self._spelling.setdefault(key, name)
             if known != name or key in self._files or (is_file and self._folder.joinpath(*parts).exists()):
-                raise _unsafe(repr(member.name), f"takes the place of {known!r}", self._where)
+                raise _unsafe(repr(member.name), f"has the same place as {known!r}", self._where)
             if is_file:
                 self._files.add(key)
         if not parts:
@@ -244,9 +246,9 @@ class _Extraction:
     def _write(self, member: tarfile.TarInfo, path: Path) -> None:
         source = self._tar.extractfile(member)
         if source is None:
-            raise _unsafe(repr(member.name), "is no plain file", self._where)
+            raise _unsafe(repr(member.name), "is not a plain file", self._where)
         left = member.size
-        # O_EXCL: the file must be new, and a link is never followed.
+        # O_EXCL: the file must be new, so that no link is followed.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
             while left > 0:
                 data = source.read(min(left, _BLOCK))
@@ -255,11 +257,11 @@ class _Extraction:
                 left -= target.write(data)
 
     def _finish(self) -> None:
-        """Read on to the very end: the gzip checksum stands there, and nothing but padding may come before it."""
+        """Read to the end, where gzip checks its checksum; raise if anything but padding comes before it."""
         rest = self._tar.fileobj
         while data := rest.read(_BLOCK) if rest else b"":
             if data.strip(b"\0"):
-                raise tarfile.ReadError("there is data behind the end of the archive")
+                raise tarfile.ReadError("there is data after the end of the archive")
 
 
 def _unsafe(member: str, problem: str, where: str) -> UnsafeArtifactError:

@@ -1,8 +1,8 @@
 """Reading pickles that may come from anyone.
 
-A pickle refers to code by name, and calls it. Here a name stands for a stand-in of ours, never for the real object:
-the plain containers, and numpy arrays and scalars of numbers and text, which the stand-ins build themselves after
-checking every argument. (numpy's own ``dtype.__setstate__`` trusts its arguments; a forged one corrupts memory.)
+A pickle refers to code by name, and calls it. Here each name that is allowed leads to a stand-in, never to the real
+object. The stand-ins build plain containers, and numpy arrays and scalars of numbers and text, after checking every
+argument: numpy's own ``dtype.__setstate__`` trusts its arguments, and a forged one corrupts memory.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d{1,6}")
 
 
 class ForbiddenGlobalError(Exception):
-    """A pickle refers to something that is not a plain value; the argument is its name."""
+    """A pickle refers to something other than a plain value; the argument is its name."""
 
 
 def load_pickle(path: Path) -> Any:
@@ -34,14 +35,16 @@ def load_pickle(path: Path) -> Any:
         path: A pickle file, of any protocol.
 
     Returns:
-        The value; ordered and default dicts come as ``dict``, numpy scalars as Python's.
+        The value. Ordered and default dicts are returned as ``dict``, numpy scalars as Python scalars.
 
     Raises:
-        UnsafeArtifactError: It refers to anything else; the error names it.
-        CorruptArtifactError: It is no pickle, or a damaged one.
+        UnsafeArtifactError: The pickle refers to anything else; the error names it.
+        CorruptArtifactError: The file is damaged or not a pickle.
     """
     try:
-        return _Unpickler(io.BytesIO(path.read_bytes())).load()
+        data = path.read_bytes()
+        _check_opcodes(data)
+        return _Unpickler(io.BytesIO(data)).load()
     except ForbiddenGlobalError as error:
         raise forbidden(str(error), path.name, path.with_suffix(".json").name) from None
     except Exception as error:
@@ -53,37 +56,49 @@ def load_pickle(path: Path) -> Any:
 
 
 def forbidden(name: str, file: str, safe_twin: str | None = None) -> UnsafeArtifactError:
-    """The error for a file that refers to forbidden code.
+    """Return the error for a file that refers to forbidden code.
 
     Args:
-        name: What it refers to, ``module.name``.
-        file: The file.
-        safe_twin: The file that is read in its place where it is there.
+        name: The forbidden reference, ``module.name``.
+        file: Name of the file.
+        safe_twin: Name of the file that would be read instead if it were there.
     """
     instead = f"; or save {safe_twin}, which is read instead of {file}" if safe_twin else ""
     return UnsafeArtifactError(
-        f"{file} refers to {name!r}, which is no plain value and could run code",
+        f"{file} refers to {name!r}, which is not a plain value and could run code",
         where=file,
         fix=SAFE_ADVICE + instead,
     )
 
 
-class _Unpickler(pickle._Unpickler):
-    # The one written in Python: the C one reserves memory for whatever memo index a pickle names.
+def _check_opcodes(data: bytes) -> None:
+    """Check a pickle before it is loaded.
 
+    The unpickler allocates memory for any memo index and any length that a pickle names. ``genops`` raises where a
+    length is more than what is there.
+
+    Raises:
+        ValueError: The pickle is damaged, or has a memo index that no pickle of its size needs.
+    """
+    for opcode, argument, _ in pickletools.genops(data):
+        if isinstance(argument, int) and opcode.name.endswith("PUT") and argument > len(data):
+            raise ValueError(f"memo index {argument} in {len(data)} bytes")
+
+
+class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        full = f"{'builtins' if module == '__builtin__' else module}.{name}"  # as protocols 0 to 2 call it
+        full = f"{'builtins' if module == '__builtin__' else module}.{name}"  # its name in protocols 0 to 2
         if full not in STAND_INS:
             raise ForbiddenGlobalError(full)
         return STAND_INS[full]
 
 
 class StandIn:
-    """What a pickle gets for a name it refers to.
+    """Object that a pickle gets for a name it refers to.
 
     Args:
         name: The name.
-        make: What a call gives; None where it is only mentioned, never called.
+        make: Called instead of the real object; None for a name that may only be mentioned.
     """
 
     __slots__ = ("_make", "_name")
@@ -92,7 +107,7 @@ class StandIn:
         self._name, self._make = name, make
 
     def __call__(self, *args: Any) -> Any:
-        """What a pickle gets that calls the name."""
+        """Return what the pickle gets from calling the name."""
         if self._make is None:
             raise ForbiddenGlobalError(f"{self._name}()")
         return self._make(*args)
@@ -102,7 +117,7 @@ class StandIn:
 
 
 class PickledDtype:
-    """A numpy dtype on its way in: one of numbers, booleans or text, no fields, no objects."""
+    """Numpy dtype while it is unpickled: of numbers, booleans or text, without fields and objects."""
 
     __slots__ = ("_code", "_order")
 
@@ -119,12 +134,12 @@ class PickledDtype:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The real one."""
+        """The numpy dtype."""
         return np.dtype(self._order + self._code)
 
 
 class PickledArray(np.ndarray[Any, Any]):
-    """An array on its way in; once its state is set, an ordinary array in the machine's byte order."""
+    """Array while it is unpickled. After ``__setstate__`` it is an ordinary array in the machine's byte order."""
 
     def __setstate__(self, state: Any) -> None:
         _version, shape, dtype, fortran_order, data = state
@@ -139,7 +154,7 @@ def _from_bytes(data: Any, dtype: Any, shape: Any = (), order: Any = "C", *_axes
     if not (isinstance(data, bytes | bytearray) and isinstance(shape, tuple) and order in ("C", "F")):
         raise ForbiddenGlobalError(f"a numpy array of shape {shape!r} and {type(data).__name__} data")
     if not all(type(n) is int and n >= 0 for n in shape) or math.prod(shape) * dtype.dtype.itemsize != len(data):
-        raise ValueError(f"{len(data)} bytes are no array of shape {shape!r}")
+        raise ValueError(f"{len(data)} bytes do not make an array of shape {shape!r}")
     array = np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
     return array.astype(array.dtype.newbyteorder("="), order)
 
@@ -159,17 +174,17 @@ def _dict(items: Any = ()) -> dict[Any, Any]:
 
 
 def _default_dict(_factory: Any = None) -> dict[Any, Any]:
-    return {}  # what is missing stays missing
+    return {}  # without the factory: a key that is missing stays missing
 
 
 def _no_bytes() -> bytes:
-    return b""  # how old protocols spell this one
+    return b""  # old protocols write empty bytes as a call of bytes()
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise ForbiddenGlobalError(f"_codecs.encode(..., {encoding!r})")
-    return text.encode("latin-1")  # how old protocols spell bytes
+    return text.encode("latin-1")  # old protocols write bytes as encoded text
 
 
 def _stand_ins() -> Mapping[str, StandIn]:
@@ -183,7 +198,8 @@ def _stand_ins() -> Mapping[str, StandIn]:
         "numpy.dtype": PickledDtype,
         "numpy.ndarray": None,
     }
-    factories = ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")  # of default dicts
+    # Factories of default dicts.
+    factories = ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")
     makers |= {f"builtins.{kind}": None for kind in factories}
     for home in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
         makers[f"{home}.multiarray._reconstruct"] = _reconstruct
@@ -193,4 +209,4 @@ def _stand_ins() -> Mapping[str, StandIn]:
 
 
 STAND_INS = _stand_ins()
-"""Everything a pickle may refer to."""
+"""Stand-in of every name that a pickle may refer to."""

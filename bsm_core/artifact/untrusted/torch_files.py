@@ -1,4 +1,4 @@
-"""Reading what torch wrote, without running code, and fitting the weights to a model."""
+"""Reading files of ``torch.save`` without running code, and fitting the weights to a model."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ def load_torch(path: Path, safe_twin: str | None = None) -> Any:
 
     Args:
         path: The file.
-        safe_twin: The file that is read in its place where it is there, for the error.
+        safe_twin: Name of the file that would be read instead if it were there; for the error.
 
     Returns:
-        The value, its tensors on the CPU; a ``TorchVersion`` comes as ``str``, a numpy scalar as Python's.
+        The value, with its tensors on the CPU. A ``TorchVersion`` is returned as ``str``, a numpy scalar as a Python
+        scalar.
 
     Raises:
-        UnsafeArtifactError: It refers to anything else; the error names it.
-        CorruptArtifactError: It cannot be read.
+        UnsafeArtifactError: The file refers to anything else; the error names it.
+        CorruptArtifactError: The file cannot be read.
     """
     allowed: list[Any] = [(stand_in, name) for name, stand_in in STAND_INS.items()]
-    # The classes of what the stand-ins give. A pickle can only spell names with a dot in them, so not these.
+    # The classes of the values that the stand-ins make. Their names have no dot, so no pickle can refer to them.
     allowed += [(PickledArray, "array"), (PickledDtype, "dtype")]
     allowed.append((str, "torch.torch_version.TorchVersion"))
     try:
@@ -64,23 +65,25 @@ def read_model_artifacts(folder: Path) -> dict[str, Any]:
     """Read ``model_artifacts.pth``.
 
     Raises:
-        UnsafeArtifactError: It refers to forbidden code.
-        CorruptArtifactError: It cannot be read, or holds no dict.
+        UnsafeArtifactError: The file refers to forbidden code.
+        CorruptArtifactError: The file cannot be read, or does not hold a dict.
     """
     path = require(folder, (MODEL_ARTIFACTS,))
     value = load_torch(path)
     if not isinstance(value, dict) or not isinstance(value.get("config") or {}, dict):
         raise CorruptArtifactError(
-            f"{path.name} holds no dict with a 'config' dict", where=path.name, fix="save {'config': {...}, ...}"
+            f"{path.name} does not hold a dict with a 'config' dict",
+            where=path.name,
+            fix="save {'config': {...}, ...}",
         )
     return value
 
 
 def read_embedding(model_artifacts: Mapping[str, Any]) -> Tensor | None:
-    """The embedding matrix ``[vocabulary, dimensions]``, if there is one.
+    """Return the embedding matrix ``[vocabulary, dimensions]``; None if there is none.
 
     Raises:
-        CorruptArtifactError: It is no matrix of numbers.
+        CorruptArtifactError: The value is not a matrix of numbers.
     """
     value = model_artifacts.get("embedding_mat")
     if value is None:
@@ -95,14 +98,14 @@ def read_embedding(model_artifacts: Mapping[str, Any]) -> Tensor | None:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read ``model.safetensors``, or ``model.pth`` where it is not there.
+    """Read ``model.safetensors``, or ``model.pth`` if that is not there.
 
     Returns:
         The state dict, without the prefixes of wrappers (``module.``, ``_orig_mod.``, ``_forward_module.``).
 
     Raises:
-        UnsafeArtifactError: It refers to forbidden code, or holds sparse tensors.
-        CorruptArtifactError: It cannot be read, or is neither a state dict nor a Lightning checkpoint.
+        UnsafeArtifactError: The file refers to forbidden code, or holds sparse or nested tensors.
+        CorruptArtifactError: The file cannot be read, or is neither a state dict nor a Lightning checkpoint.
     """
     path = require(folder, WEIGHTS)
     state = _load_safetensors(path) if path.suffix == ".safetensors" else load_torch(path, WEIGHTS[0])
@@ -113,7 +116,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise CorruptArtifactError(
             f"{path.name} is neither a state dict nor a Lightning checkpoint",
             where=path.name,
-            details=[f"no tensor: {', '.join(wrong[:10])}"],
+            details=[f"not a tensor: {', '.join(wrong[:10])}"],
             fix="save model.state_dict()",
         )
     weights = {strip_prefixes(str(key)): _dense(str(key), value, path.name) for key, value in state.items()}
@@ -123,9 +126,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def strip_prefixes(key: str) -> str:
-    """A weight's name as the bare model has it.
+    """Return a weight's name without the prefixes of wrappers.
 
-    ``module.`` is stripped from the front only: a model may well have a part of that name.
+    ``module.`` is stripped at the beginning only, because a model may have a submodule of that name.
     """
     return _LEADING.sub("", _INNER.sub("", key))
 
@@ -136,15 +139,15 @@ def fit_weights(
     """Check weights against a model's keys and shapes.
 
     Args:
-        weights: The artifact's.
+        weights: Weights of the artifact.
         expected: Shape by key, of ``model.state_dict()``.
-        optional: Keys that either side may lack.
+        optional: Keys that the weights or the model may lack.
 
     Returns:
-        The weights of those keys.
+        The weights whose keys the model has.
 
     Raises:
-        WeightsMismatchError: Keys are missing or unexpected, or shapes differ; it lists all of them.
+        WeightsMismatchError: Keys are missing or unexpected, or shapes differ; the error lists all of them.
     """
     free = {key for key in (*weights, *expected) if key in optional or _POSITION_IDS.search(key)}
     problems = [f"missing: {key} {list(expected[key])}" for key in expected if key not in weights and key not in free]
@@ -168,7 +171,7 @@ def fit_weights(
 
 
 def _dense(name: str, value: Tensor, file: str) -> Tensor:
-    """Refuse tensors that are no block of numbers: torch does not vouch for loading them from strangers."""
+    """Return a tensor detached; raise if it is not dense, because loading others from anyone is not safe in torch."""
     if value.layout is not torch.strided or value.is_nested:
         raise UnsafeArtifactError(
             f"{file}: {name!r} is a sparse or nested tensor", where=file, fix="save it as a dense tensor"
@@ -188,6 +191,6 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """The line of torch's message that says what happened; the rest of it advises to load the file unsafely."""
+    """Return the line of torch's message that tells the reason; the other lines advise to load the file unsafely."""
     text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}"

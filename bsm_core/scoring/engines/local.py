@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from bsm_core.artifact import Artifact
-from bsm_core.artifact.check_rows import CheckRows, read_check_rows
+from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.errors import DataError, MissingColumnsError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.predictor import Predictor
@@ -102,7 +102,7 @@ def _prepare(job: Job, plan: DevicePlan, rank: int) -> _PreparedRun:
         warn_of_passed_over(settings.data_dir)
     # In a lower precision, or on a GPU, check rows show how far the probabilities move.
     lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
-    check_rows = read_check_rows(job.artifact.folder) if settings.self_check or lower_precision else None
+    check_rows = job.artifact.check_rows if settings.self_check or lower_precision else None
     predictor = Predictor.load(job.artifact, batch_size=settings.batch_size, keep=list(keep))
     if rank:
         predictor.hooks.take_failures()  # hooks that failed so far fail in every process: rank 0 alone counts them

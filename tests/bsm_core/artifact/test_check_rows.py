@@ -55,6 +55,11 @@ def test_every_cell_and_number_comes_back_exactly(tmp_path_factory, cell, probab
     assert read_check_rows(folder) == rows
 
 
+def test_the_former_name_of_the_distribution_is_understood(tmp_path):
+    write(tmp_path, versions={"bsm": "0.1.0", "torch": "2.11.0"})
+    assert read_check_rows(tmp_path).versions == {"bsm-core": "0.1.0", "torch": "2.11.0"}
+
+
 def test_an_artifact_without_the_file_has_none(tmp_path):
     assert read_check_rows(tmp_path) is None
 
@@ -68,14 +73,14 @@ def test_an_artifact_without_the_file_has_none(tmp_path):
         ({"versions": {f"x{i}": "1" for i in range(65)}}, "versions: "),
         ({"rows": []}, "rows: "),
         ({"rows": [{"chat": 3}] * 2}, "rows.0.chat"),
-        ({"rows": [{"chat": "hi"}, {"text": "hi"}]}, "not all the same columns"),
+        ({"rows": [{"chat": "hi"}, {"text": "hi"}]}, "the rows have different columns"),
         ({"rows": [{}] * 65, "probabilities": [[1.0]] * 65, "features": {}}, "rows: "),
-        ({"probabilities": [[0.5, 0.5]]}, "not of one length"),
-        ({"probabilities": [[0.5, 0.5], [1.0]]}, "same number of probabilities"),
+        ({"probabilities": [[0.5, 0.5]]}, "have different lengths"),
+        ({"probabilities": [[0.5, 0.5], [1.0]]}, "different numbers of probabilities"),
         ({"probabilities": [[], []]}, "probabilities.0"),
         ({"probabilities": [[float("nan"), 0.5]] * 2}, "probabilities.0.0"),
         ({"probabilities": [[1.5, 0.5]] * 2}, "probabilities.0.0"),
-        ({"features": {"amount": [1.0]}}, "not of one length"),
+        ({"features": {"amount": [1.0]}}, "have different lengths"),
         ({"features": {"amount": [float("inf")] * 2}}, "features.amount.0"),
         ({"tokens": None}, "tokens: "),
         ({"more": 1}, "more: "),

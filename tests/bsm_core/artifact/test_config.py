@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from bsm_core import ArtifactConfig
 from bsm_core.artifact.config import StepSpec
 from bsm_core.errors import ConfigError
+from bsm_core.models.model_config import ModelConfig
 from bsm_core.runtime.validation import validated
 
 FULL = ["dialogue_splitter", "html_normalizer", "emoji_remover", "text_normalizer", "dialogue_chunker", "tokenizer"]
@@ -183,6 +184,25 @@ def test_two_text_fields_of_one_column():
     assert problems(primary_text_name="chat", secondary_text_name="chat") == (
         "primary_text_name and secondary_text_name are both 'chat'",
     )
+
+
+TRUE = [True, 1, 1.0, "1", "true", "True", "TRUE", "yes", "Yes", "y", "on", "ON", "t", b"true", np.bool_(True)]
+
+
+@pytest.mark.parametrize("value", TRUE, ids=repr)
+def test_binary_in_any_spelling_is_two_classes(value):
+    made = config(is_binary=value, num_classes=3)
+    assert (made.is_binary, made.num_classes) == (True, 2)
+    made = ModelConfig.model_validate({"is_binary": value, "num_classes": 3})
+    assert (made.is_binary, made.num_classes) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    "value", [False, 0, 0.0, "0", "false", "False", "no", "N", "off", "f", np.bool_(False)], ids=repr
+)
+def test_not_binary_in_any_spelling_leaves_the_number_of_classes(value):
+    made = config(is_binary=value, num_classes=3)
+    assert (made.is_binary, made.num_classes) == (False, 3)
 
 
 def test_binary_with_more_classes():

@@ -97,7 +97,7 @@ def test_categories_that_read_alike_must_agree():
     agree = {"f": {"bins": {1: 0.5, "1": 0.5, None: 0.1, math.nan: 0.1}, "default_bin": 0}}
     assert check_risk_tables(agree, where="x")["f"]["bins"] == {"1": 0.5, "nan": 0.1}
     differ = {"f": {"bins": {1: 0.5, "1": 0.25}, "default_bin": 0}}
-    with pytest.raises(CorruptArtifactError, match="read alike"):
+    with pytest.raises(CorruptArtifactError, match="several categories have this text"):
         check_risk_tables(differ, where="x")
 
 

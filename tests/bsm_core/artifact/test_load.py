@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from support.artifacts import CONFIG, ENCODER_CONFIG, IMPUTE, RISK_TABLES, state_dict, write_artifact
 from torch.torch_version import TorchVersion
 
-from bsm_core.artifact import Artifact, read_config, unpacked
+from bsm_core.artifact import Artifact, load, unpacked
 from bsm_core.errors import (
     ConfigError,
     CorruptArtifactError,
@@ -46,16 +47,6 @@ def test_every_file_is_hashed_by_its_relative_name(tmp_path):
     assert hashes["model.pth"] == hashlib.sha256((tmp_path / "model.pth").read_bytes()).hexdigest()
     assert "tokenizer/tokenizer.json" in hashes
     assert "text_encoder/config.json" in hashes
-
-
-def test_files_are_hashed_only_when_asked_and_once(tmp_path, monkeypatch):
-    write_artifact(tmp_path)
-    folders = []
-    monkeypatch.setattr("bsm_core.artifact.load.hashes", lambda folder: folders.append(folder) or {"a": "b"})
-    artifact = Artifact.load(tmp_path)
-    assert not folders
-    assert artifact.hashes == artifact.hashes == {"a": "b"}
-    assert folders == [tmp_path]
 
 
 def test_all_missing_files_are_listed_at_once(tmp_path):
@@ -179,8 +170,63 @@ def test_weights_are_given_for_the_keys_of_a_model(tmp_path):
 def test_the_config_can_be_read_without_the_weights(tmp_path):
     write_artifact(tmp_path, config=CONFIG | {"batch_size": 9}, hyperparameters=CONFIG | {"only_here": 1})
     (tmp_path / "model.pth").write_bytes(b"rubbish")
-    config = read_config(tmp_path)
-    assert (config["batch_size"], config["only_here"]) == (9, 1)
+    artifact = Artifact.load(tmp_path)
+    assert (artifact.raw_config["batch_size"], artifact.raw_config["only_here"]) == (9, 1)
+    with pytest.raises(CorruptArtifactError, match=r"model\.pth"):
+        artifact.weights  # noqa: B018
+
+
+def test_each_file_is_read_once_and_when_it_is_used(tmp_path, monkeypatch):
+    write_artifact(tmp_path)
+    read = []
+    for name in ("read_weights", "read_risk_tables", "read_impute", "read_check_rows", "read_provenance"):
+        reader = getattr(load, name)
+        monkeypatch.setattr(load, name, lambda *a, reader=reader, **k: read.append(reader.__name__) or reader(*a, **k))
+    artifact = Artifact.load(tmp_path)
+    assert read == []
+    assert artifact.impute is artifact.impute
+    assert read == ["read_impute"]
+    assert artifact.weights is artifact.weights
+    assert artifact.risk_tables is artifact.risk_tables
+    assert artifact.check_rows is artifact.check_rows is None
+    assert artifact.provenance is artifact.provenance is None
+    assert read[1:] == ["read_weights", "read_risk_tables", "read_check_rows", "read_provenance"]
+
+
+def test_weights_that_were_released_are_read_again(tmp_path):
+    artifact = Artifact.load(write_artifact(tmp_path))
+    weights = artifact.weights
+    artifact.release()
+    assert artifact.weights is not weights
+    assert artifact.weights.keys() == weights.keys()
+
+
+def test_an_artifact_travels_as_its_folder_and_what_is_hashed(tmp_path):
+    artifact = Artifact.load(write_artifact(tmp_path))
+    known = artifact.hashes["model.pth"]
+    artifact.weights["encoder.weight"].zero_()
+    sent = pickle.dumps(artifact)
+    assert len(sent) < 1000
+    (tmp_path / "impute_dict.pkl").write_bytes(pickle.dumps({"amount": 7.0}))
+    (tmp_path / "model.pth").write_bytes(b"rubbish")
+    there = pickle.loads(sent)
+    assert there.hashes["model.pth"] == known
+    assert there.config == artifact.config
+    assert there.impute == {"amount": 7.0}
+
+
+def test_what_is_done_to_a_detached_artifact_stays_there(tmp_path):
+    artifact = Artifact.load(write_artifact(tmp_path, config=CONFIG | {"class_weights": [1.0, 2.0]}))
+    detached = artifact.detached()
+    detached.impute.clear()
+    detached.risk_tables["channel"]["bins"].clear()
+    detached.weights.clear()
+    detached.config.model_extra["class_weights"].clear()
+    assert artifact.impute == IMPUTE
+    assert artifact.risk_tables == RISK_TABLES
+    assert artifact.weights.keys() == state_dict().keys()
+    assert artifact.config.model_extra["class_weights"] == [1.0, 2.0]
+    assert detached.hashes is artifact.hashes
 
 
 def test_a_read_only_folder_is_no_obstacle(tmp_path):

@@ -12,8 +12,8 @@ from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.pretrained_files import (
     ENCODER,
     TOKENIZER,
+    find_asset,
     find_inside,
-    find_part,
     load_encoder_config,
     load_tokenizer,
 )
@@ -52,7 +52,7 @@ def artifact(tmp_path):
 
 
 def found(artifact, prefix="", **config):
-    return find_part(TOKENIZER, artifact, config, prefix).folder
+    return find_asset(TOKENIZER, artifact, config, prefix).folder
 
 
 def test_the_artifacts_own_folder_comes_first(artifact, tmp_path):
@@ -175,10 +175,10 @@ def test_the_encoder_config_is_looked_for_in_the_same_places(artifact, tmp_path,
     hub["acme/tiny"] = tmp_path / "downloaded"
     hub["acme/tiny"].mkdir()
     (hub["acme/tiny"] / "config.json").write_text("{}")
-    assert find_part(ENCODER, artifact, {"tokenizer": "acme/tiny"}).folder == hub["acme/tiny"]
+    assert find_asset(ENCODER, artifact, {"tokenizer": "acme/tiny"}).folder == hub["acme/tiny"]
     (artifact / "tok").mkdir()
     (artifact / "tok" / "config.json").write_text("{}")
-    assert find_part(ENCODER, artifact, {"tokenizer": "tok"}).folder == artifact / "tok"
+    assert find_asset(ENCODER, artifact, {"tokenizer": "tok"}).folder == artifact / "tok"
 
 
 def test_looking_inside_passes_over_the_rest(artifact, tmp_path):

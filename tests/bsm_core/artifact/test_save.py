@@ -15,7 +15,15 @@ from bsm_core.artifact import Artifact, pack, save_artifact, unpacked
 from bsm_core.artifact import save as save_module
 from bsm_core.artifact.files import exported
 from bsm_core.artifact.pretrained_files import load_tokenizer
-from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError, UsageError
+from bsm_core.artifact.provenance_file import Provenance, write_provenance
+from bsm_core.errors import (
+    ArtifactError,
+    ConfigError,
+    CorruptArtifactError,
+    TokenizerError,
+    UnsafeArtifactError,
+    UsageError,
+)
 
 PICKLED = {"model.pth", "risk_table_map.pkl", "impute_dict.pkl"}
 SAFE = {"model.safetensors", "risk_table_map.json", "impute_dict.json"}
@@ -194,16 +202,16 @@ def test_a_checksum_that_an_earlier_archive_left_is_renewed(tmp_path):
 
 
 def test_what_is_done_before_publishing_sees_the_whole_and_is_packed(tmp_path):
-    def sign(folder):
-        same(Artifact.load(source), Artifact.load(folder))
-        (folder / "signed").touch()
+    def sign(artifact):
+        same(Artifact.load(source), artifact)
+        (artifact.folder / "signed").touch()
 
     source = write_artifact(tmp_path / "old")
     with unpacked(pack(source, tmp_path / "new.tar.gz", before_publishing=sign)) as folder:
         assert "signed" in names(folder)
     assert "signed" not in names(source)
     with pytest.raises(ZeroDivisionError):
-        pack(source, tmp_path / "none", before_publishing=lambda folder: 1 / 0)
+        pack(source, tmp_path / "none", before_publishing=lambda artifact: 1 / 0)
     assert names(tmp_path) == {"old", "new.tar.gz", "new.tar.gz.sha256"}
 
 
@@ -244,6 +252,7 @@ def test_without_an_encoder_config_packing_warns(tmp_path, caplog):
     source = write_artifact(tmp_path / "old", encoder_config=None)
     pack(source, tmp_path / "new")
     assert "packed without an encoder config" in caplog.text
+    assert {record.name for record in caplog.records} == {"bsm"}  # whose handler adds time and level
 
 
 def test_a_model_class_that_wants_no_encoder_config_is_packed_without_a_word(tmp_path, caplog, monkeypatch):
@@ -296,3 +305,26 @@ def test_a_nested_archive_does_not_take_over(tmp_path):
 def test_the_pickled_twin_holds_plain_values(tmp_path):
     save(tmp_path, impute={"a": np.float32(0.5)})
     assert type(pickle.loads((tmp_path / "impute_dict.pkl").read_bytes())["a"]) is float
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    source = write_artifact(tmp_path / "old")
+    copyfile = save_module.shutil.copyfile
+
+    def copy(path, target):
+        if path.name == "impute_dict.pkl":
+            raise PermissionError(13, "Permission denied", str(path))
+        copyfile(path, target)
+
+    monkeypatch.setattr(save_module.shutil, "copyfile", copy)
+    with pytest.raises(ArtifactError, match=r"impute_dict\.pkl cannot be read: Permission denied"):
+        pack(source, tmp_path / "new")
+    assert names(tmp_path) == {"old"}
+
+
+def test_a_record_of_what_made_the_source_is_renewed(tmp_path):
+    source = write_artifact(tmp_path / "old")
+    write_provenance(source, Provenance(components=[], versions={"torch": "1"}, files={}))
+    packed = Artifact.load(pack(source, tmp_path / "new"))
+    assert packed.provenance.versions == {"torch": "1"}
+    assert packed.provenance.files == {name: h for name, h in packed.hashes.items() if name != "provenance.json"}

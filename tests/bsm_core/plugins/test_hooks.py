@@ -16,6 +16,7 @@ from support.plugins import forget_modules, write_distribution
 from support.toy import toy_rows
 
 from bsm_core import Predictor, hookimpl
+from bsm_core.artifact import files
 from bsm_core.errors import HookFailedError
 from bsm_core.plugins import hooks
 from bsm_core.plugins.hook_calls import RUN_HOOKS
@@ -339,6 +340,34 @@ def test_numbers_of_numpy_and_torch_are_numbers(install, data):
 def test_an_observer_fails_no_run_whatever_it_does(install, data, body):
     install("bsm_window_end(batch, probabilities)", body)
     assert data().counts == {"hook:acme_drift": 1}
+
+
+@pytest.fixture
+def hashed(data, monkeypatch):
+    """Names of the artifact's files, each time one of them is hashed."""
+    names, sha256 = [], files.sha256
+
+    def digest(path):
+        if path.is_relative_to(data.artifact):
+            names.append(path.relative_to(data.artifact).as_posix())
+        return sha256(path)
+
+    monkeypatch.setattr(files, "sha256", digest)
+    return names
+
+
+def test_a_guard_that_reads_one_hash_has_one_file_hashed(install, data, hashed):
+    install("bsm_artifact_loaded(artifact)", "note(artifact.hashes['model.pth'])", "guards")
+    predictor = Predictor.open(data.artifact)
+    assert hashed == ["model.pth"]
+    assert [predictor.artifact.hashes["model.pth"]] == install.notes()[0]
+    assert hashed == ["model.pth"]
+
+
+def test_each_file_is_hashed_once_for_a_guard_and_the_run_record(install, data, hashed):
+    install("bsm_artifact_loaded(artifact)", "note(artifact.hashes['model.pth'])", "guards")
+    data(run_record=True)
+    assert sorted(hashed) == sorted(record(data)["artifact"])
 
 
 def test_a_hook_changes_no_artifact(install, data):

@@ -10,7 +10,7 @@ import pytest
 from support.plugins import forget_modules, write_distribution
 
 from bsm_core import TextStep
-from bsm_core.artifact.files import hashes
+from bsm_core.artifact.files import FileHashes
 from bsm_core.errors import HookFailedError
 from bsm_core.plugins import hookspecs
 from bsm_core.plugins.hookspecs import CONTRACT, GROUPS, PROJECT
@@ -78,7 +78,7 @@ def test_the_guard_of_the_docstring(install, data, tmp_path, monkeypatch):
     vouched.write_text("")
     with pytest.raises(HookFailedError, match="ValueError: nobody vouched for this artifact"):
         data()
-    vouched.write_text(hashes(data.artifact)["hyperparameters.json"])
+    vouched.write_text(FileHashes(data.artifact)["hyperparameters.json"])
     assert data().rows == 23
 
 

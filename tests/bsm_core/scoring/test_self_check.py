@@ -156,11 +156,11 @@ def test_changed_weights_are_refused_with_the_size_of_the_difference(checked):
     row, column = np.unravel_index(np.abs(after - before).argmax(), after.shape)
     error = refused(checked)
     assert error.what == (
-        f"the artifact gives other probabilities here than when it was packed: row {row}, prob_class_{column} "
+        f"the artifact returns other probabilities here than when it was packed: row {row}, prob_class_{column} "
         f"{after[row, column]:.6g} instead of {before[row][column]:.6g}, off by {np.abs(after - before).max():.3g} "
         "(tolerance 0.0001 for float32)"
     )
-    assert error.details == ("tokens and features are the same: the weights, the model class or a library are not",)
+    assert error.details == ("tokens and features are equal: the weights, the model class or a library differ",)
     assert "bsm pack" in error.fix
     assert "--no-self-check" in error.fix
 
@@ -190,7 +190,7 @@ def test_changed_tables_are_said_with_their_features(checked):
 def test_features_in_another_order_are_said(checked):
     stored = read_check_rows(checked)
     write_toy_artifact(checked, tab_field_list=["channel", "amount"])
-    with pytest.raises(SelfCheckError, match="stand in another order"):
+    with pytest.raises(SelfCheckError, match="the features or their order differ"):
         check(Predictor.from_artifact(checked), stored)
 
 
@@ -217,7 +217,7 @@ def test_a_model_that_fails_on_the_rows_is_refused(checked):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rows": [{"chat": "hi", "amount": "1"}]}, "no column 'channel', wanted by config.tab_field_list"),
+        ({"rows": [{"chat": "hi", "amount": "1"}]}, "no column 'channel', needed for config.tab_field_list"),
         ({"probabilities": [[0.2, 0.3, 0.5]]}, "probabilities of 3 classes, the model has 2"),
     ],
     ids=["column", "classes"],

@@ -456,7 +456,7 @@ def test_an_artifact_that_cannot_score_is_not_published(output, monkeypatch):
     def fail(*arguments):
         raise ModelFailedError("no good")
 
-    monkeypatch.setattr(run, "add_check", fail)
+    monkeypatch.setattr(run, "make", fail)
     with pytest.raises(ModelFailedError):
         train(CONFIG, labelled_rows(), output)
     assert names(output.parent) == [".model.training"]

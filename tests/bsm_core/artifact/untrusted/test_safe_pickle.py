@@ -252,7 +252,7 @@ def test_the_flags_and_size_of_a_dtype_are_not_believed(load):
 )
 def test_an_array_whose_bytes_do_not_fill_its_shape_is_corrupt(load, shape, data):
     make, args, _ = _reduced(np.zeros(1))
-    with pytest.raises(CorruptArtifactError, match="are no array of shape"):
+    with pytest.raises(CorruptArtifactError, match="do not make an array of shape"):
         load(pickle.dumps(Call(make, *args, state=(1, shape, np.dtype("f8"), False, data))))
 
 
@@ -305,8 +305,19 @@ def test_damage_is_corrupt_and_names_the_file(load, data):
         load(data)
 
 
-def test_a_huge_memo_index_takes_no_memory(load):
-    assert load(b"\x80\x04K\x01r\xff\xff\xff\x7f.") == 1
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483647\n"], ids=["binary", "text"])
+def test_a_huge_memo_index_takes_no_memory(load, put):
+    with pytest.raises(CorruptArtifactError, match="memo index 2147483647"):  # for which 32 GiB would be allocated
+        load(b"\x80\x04K\x01" + put + b".")
+
+
+def test_a_memo_index_that_a_pickle_of_its_size_can_need_is_none_of_these(load):
+    assert load(b"\x80\x04K\x01q\x02h\x02\x86.") == (1, 1)
+
+
+def test_no_private_name_of_pickle_is_needed(load, monkeypatch):
+    monkeypatch.delattr(pickle, "_Unpickler")
+    assert load(pickle.dumps({"a": [1, np.float64(0.5)]})) == {"a": [1, 0.5]}
 
 
 @given(data=st.binary(max_size=60))

@@ -16,14 +16,17 @@ from pydantic import (
 
 
 def count_classes(values: dict[str, Any]) -> dict[str, Any]:
-    """Make ``is_binary`` and ``num_classes`` agree: binary is two classes, and who says only how many says both."""
+    """Make ``is_binary`` and ``num_classes`` agree.
+
+    ``is_binary`` means two classes, whatever ``num_classes`` is. ``num_classes`` alone implies ``is_binary``.
+    """
     if "is_binary" not in values:
         return {**values, "is_binary": values.get("num_classes", 2) == 2}
     return {**values, "num_classes": 2} if values["is_binary"] in (True, "true") else values
 
 
 class ModelConfig(BaseModel):
-    """Config keys every model class has; a model class adds its own in a subclass. Other keys are ignored."""
+    """Config keys that every model class has; a model class adds its own keys in a subclass. Other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 

@@ -17,7 +17,7 @@ class TextEncoder(Encoder):
 
     def forward(self, text: TextBatch, budget: TokenBudget) -> Tensor:
         """Vectors, float ``[rows, size]``, encoding at most ``budget`` tokens at once."""
-        return self.project(in_precision_of(self, self.row_means(text, budget)))
+        return self.project(in_precision_of(self, self.encode_rows(text, budget)))
 
     @abstractmethod
     def project(self, means: Tensor) -> Tensor:

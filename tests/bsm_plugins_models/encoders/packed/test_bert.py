@@ -8,7 +8,7 @@ from support.models import ENCODER
 from transformers import AutoConfig, AutoModel
 
 from bsm_core import TextBatch
-from bsm_core.models.batch import TokenBudget, encode_ragged_rows
+from bsm_core.models.micro_batches import TokenBudget, encode_ragged_rows
 from bsm_plugins_models.encoders.bert import build_encoder
 from bsm_plugins_models.encoders.packed import attention, bert
 from bsm_plugins_models.encoders.packed.int8 import Quantized

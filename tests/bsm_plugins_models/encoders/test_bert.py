@@ -8,7 +8,7 @@ from support.models import CONFIG, ENCODER, token_rows, wrong_keys
 from support.operations import Operations
 
 from bsm_core import ConfigError, TextBatch, TokenBudget
-from bsm_core.models.deferred_init import deferred_initialisation
+from bsm_core.models.deferred_init import deferred_initialization
 from bsm_plugins_models.bimodal import BimodalBert
 from bsm_plugins_models.encoders.bert import BertEncoder, BertTextEncoder, build_encoder, longest_chunk
 from bsm_plugins_models.encoders.packed.bert import build
@@ -39,7 +39,7 @@ def test_pooler_output_mean_over_chunks_then_linear_at_any_budget(tokens):
 
 def test_transformers_draws_no_weights_either_where_they_are_replaced():
     state = make().state_dict()
-    with Operations() as operations, deferred_initialisation():
+    with Operations() as operations, deferred_initialization():
         encoder = BertTextEncoder(ENCODER, 5)
         encoder.load_state_dict(state)
     assert operations.random == 0

@@ -1,4 +1,4 @@
-"""What benchmarks share: the clothing reviews, split once, and a pretrained encoder for their text."""
+"""Clothing reviews in one split, and a training config, for several benchmarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABEL = "Recommended IND"
 
 
 class Parts(NamedTuple):
-    """Rows to train on, rows to choose the best epoch by, and the held-out fifth to measure on."""
+    """Rows to train on, rows to choose the best epoch with, and the held-out fifth to measure on."""
 
     training: pd.DataFrame
     validation: pd.DataFrame
@@ -24,7 +24,7 @@ class Parts(NamedTuple):
 
 
 def parts(path: Path, training: int, validation: int = 0) -> Parts:
-    """The same rows every time: the held-out fifth is that of ``examples/reviews/train.py``."""
+    """Split the reviews in the same way every time; the held-out fifth is that of ``examples/reviews/train.py``."""
     reviews = pd.read_parquet(path)
     order = np.random.default_rng(0).permutation(len(reviews))
     fifth = len(reviews) // 5
@@ -34,13 +34,13 @@ def parts(path: Path, training: int, validation: int = 0) -> Parts:
 
 
 def example_config(name: str = "config.json") -> dict[str, Any]:
-    """A training config of the example."""
+    """Return a training config of the example."""
     config: dict[str, Any] = json.loads((EXAMPLE / name).read_text())
     return config
 
 
 def measure(probabilities: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:
-    """AUROC, and log loss in nats, of the probabilities of class 1."""
+    """Return AUROC, and log loss in nats, of the probabilities of class 1."""
     labels = rows[LABEL].to_numpy()
     right = np.where(labels == 1, probabilities, 1 - probabilities).clip(1e-15)
     auroc = binary_auroc(torch.tensor(probabilities), torch.tensor(labels))

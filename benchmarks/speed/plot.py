@@ -1,4 +1,4 @@
-"""The results as a picture."""
+"""Plot of the results."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ OURS, EXACT_RIVAL, OTHER_RIVAL = "#1f6feb", "#57606a", "#afb8c1"
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """Bars of rows a second, a panel for each model, data set and device.
+    """Draw the rows a second as bars, with a panel for each model, data set and device.
 
     Args:
-        results: Summaries, as :func:`table.summary` gives them.
-        path: The picture; its suffix says of what kind, such as ``.svg``.
+        results: Summaries of :func:`table.summary`.
+        path: File of the plot; the suffix is its format, such as ``.svg``.
     """
     import matplotlib
 
-    matplotlib.use("Agg")  # draws into files, without a display
+    matplotlib.use("Agg")  # needs no display
     from matplotlib import pyplot
 
     cases: dict[str, list[Result]] = {}

@@ -47,7 +47,7 @@ _OF_DTYPES = {
 def precision_of_dtype(name: str) -> str:
     """Return the precision of a dtype's name (``"float32"``); any other name is returned unchanged.
 
-    Check rows written before version 0.2.0 name dtypes. float64 counts as fp32, which has the smallest tolerance.
+    Check rows of earlier versions name dtypes. float64 counts as fp32, which has the smallest tolerance.
     """
     return str(_OF_DTYPES.get(name, name))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reviews import Parts, example_config, measure, parts
+from reviews import Splits, example_config, measure, split
 
 from bsm_core import Predictor, train
 
@@ -37,7 +37,7 @@ def config_of(name: str) -> dict[str, Any]:
     return config
 
 
-def measured(name: str, rows: Parts, seed: int) -> dict[str, float]:
+def measured(name: str, rows: Splits, seed: int) -> dict[str, float]:
     """Train once, and score the held-out rows with the artifact."""
     with tempfile.TemporaryDirectory() as folder:
         trained = train(config_of(name) | {"seed": seed}, rows.training, f"{folder}/model", validation=rows.validation)
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--classes", nargs="+", default=[*TABULAR, *TEXT, *BIMODAL, *TRIMODAL])
     parser.add_argument("--json", type=Path, help="also write every figure to this file")
     arguments = parser.parse_args()
-    rows = parts(arguments.reviews, training=3600, validation=400)
+    rows = split(arguments.reviews, training=3600, validation=400)
     kept: dict[str, list[dict[str, float]]] = {}
     print("| class | AUROC | log loss | s/epoch | parameters |\n|---|---|---|---|---|")
     for name in arguments.classes:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from reviews import LABEL, example_config, measure, parts
+from reviews import LABEL, example_config, measure, split
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
@@ -61,10 +61,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in bsm train")
     arguments = parser.parse_args()
     configure()
-    rows = parts(arguments.reviews, training=4000)
+    rows = split(arguments.reviews, training=4000)
     if arguments.text == "title-and-text":
-        for part in rows:
-            part[TEXT] = part["Title"].fillna("") + ". " + part[TEXT].fillna("")
+        for split_rows in rows:
+            split_rows[TEXT] = split_rows["Title"].fillna("") + ". " + split_rows[TEXT].fillna("")
     folder = minilm()
     config = example_config() | SETTINGS | {"tokenizer": folder, "text_encoder": folder}
     config |= dict(map(key_and_value, arguments.set))

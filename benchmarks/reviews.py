@@ -15,7 +15,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples/reviews"
 LABEL = "Recommended IND"
 
 
-class Parts(NamedTuple):
+class Splits(NamedTuple):
     """Rows to train on, rows to choose the best epoch with, and the held-out fifth to measure on."""
 
     training: pd.DataFrame
@@ -23,14 +23,14 @@ class Parts(NamedTuple):
     held_out: pd.DataFrame
 
 
-def parts(path: Path, training: int, validation: int = 0) -> Parts:
+def split(path: Path, training: int, validation: int = 0) -> Splits:
     """Split the reviews in the same way every time; the held-out fifth is that of ``examples/reviews/train.py``."""
     reviews = pd.read_parquet(path)
     order = np.random.default_rng(0).permutation(len(reviews))
     fifth = len(reviews) // 5
     drawn = order[fifth : fifth + training + validation]
     taken = (drawn[:training], drawn[training:], order[:fifth])
-    return Parts(*(reviews.iloc[np.sort(rows)].reset_index(drop=True) for rows in taken))
+    return Splits(*(reviews.iloc[np.sort(rows)].reset_index(drop=True) for rows in taken))
 
 
 def example_config(name: str = "config.json") -> dict[str, Any]:

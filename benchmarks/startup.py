@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from reviews import example_config, parts
+from reviews import example_config, split
 from speed.minilm import minilm
 
 from bsm_core import train
@@ -54,8 +54,8 @@ spent["imports of bsm_core.scoring.job"] = time.perf_counter() - began
 for label, module, path in json.loads(sys.argv.pop(1)):
     *owners, name = path.split(".")
     owner = importlib.import_module(module)
-    for part in owners:
-        owner = getattr(owner, part)
+    for owner_name in owners:
+        owner = getattr(owner, owner_name)
     method = vars(owner)[name]
     if isinstance(method, classmethod):
         setattr(owner, name, classmethod(timed(label, method.__func__)))
@@ -105,7 +105,7 @@ def timed(command: Sequence[str]) -> Times:
 
 def prepare(place: Path, reviews: Path, rows: int, archive: bool) -> list[str]:
     """Write an artifact and a table, and return the arguments of the run."""
-    drawn = parts(reviews, training=64, validation=rows)
+    drawn = split(reviews, training=64, validation=rows)
     folder = minilm()
     short = {"max_epochs": 1, "validation_fraction": 0, "hidden_common_dim": 64, "warmup_steps": 0}
     config = example_config() | short | {"tokenizer": folder, "text_encoder": folder}
@@ -119,7 +119,7 @@ def prepare(place: Path, reviews: Path, rows: int, archive: bool) -> list[str]:
     return [*places, "--id-field", "Clothing ID", "--job_type", "inference"]
 
 
-def split(arguments: Sequence[str]) -> None:
+def print_stages(arguments: Sequence[str]) -> None:
     """Print the seconds of each stage of one run."""
     command = [sys.executable, "-c", TIMED, json.dumps(WATCHED), *arguments]
     spent = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
@@ -157,7 +157,7 @@ def main() -> None:
         for name in list(commands)[:2]:
             wall, cpu = (middle["run"][i] - middle[name][i] for i in range(2))
             print(f"run, over {name}: {wall:.2f} s wall, {cpu:.2f} s cpu")
-        split(run)
+        print_stages(run)
 
 
 if __name__ == "__main__":

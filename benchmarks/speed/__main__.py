@@ -57,7 +57,9 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/speed", description="bsm beside other ways to score.")
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/speed", description="Speed of bsm compared with other ways to score."
+    )
     parser.add_argument("--reviews", type=Path, required=True, help="the clothing reviews, as Parquet")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL", help=_of(MODELS))
     usual = [name for name, data in DATA_SETS.items() if data.by_default]

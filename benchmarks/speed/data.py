@@ -112,11 +112,11 @@ def _of_lengths(lengths: np.ndarray, texts: list[str], tokenizer: Any) -> Iterat
     """Make texts of given numbers of tokens, special tokens included, from concatenated reviews."""
     special, following = tokenizer.num_special_tokens_to_add(), 0
     for length in lengths.tolist():
-        parts: list[str] = []
+        joined: list[str] = []
         offsets: list[tuple[int, int]] = []
         while len(offsets) < length - special:
-            parts.append(texts[following % len(texts)])
+            joined.append(texts[following % len(texts)])
             following += 1
-            encoded = tokenizer(" ".join(parts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            encoded = tokenizer(" ".join(joined), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
             offsets = encoded["offset_mapping"]
-        yield " ".join(parts)[: offsets[length - special - 1][1]]
+        yield " ".join(joined)[: offsets[length - special - 1][1]]

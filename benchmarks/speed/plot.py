@@ -31,9 +31,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
     )
     for panel, (title, case) in zip(panels[:, 0], cases.items(), strict=True):
         case = sorted(case, key=lambda r: r["rows_per_s"])
-        bars = panel.barh(
-            [r["system"] for r in case], [r["rows_per_s"] for r in case], color=[_colour(r) for r in case]
-        )
+        bars = panel.barh([r["system"] for r in case], [r["rows_per_s"] for r in case], color=[_color(r) for r in case])
         panel.bar_label(bars, [f"{r['rows_per_s']:,.0f}" for r in case], padding=3, fontsize=8)
         panel.set_title(f"{title}: rows a second", loc="left", fontsize=10)
         panel.margins(x=0.12)
@@ -44,7 +42,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _colour(result: Result) -> str:
+def _color(result: Result) -> str:
     if not is_rival(result["system"]):
         return OURS
     return EXACT_RIVAL if result["difference"] <= EXACT else OTHER_RIVAL

@@ -68,14 +68,14 @@ def padded(subject: Subject) -> Encode:
     """Loop of most scripts: batches in row order, each padded to the largest length."""
 
     def encode(texts: list[str]) -> Tensor:
-        parts = []
+        outputs = []
         for start in range(0, len(texts), PADDED_BATCH):
             batch = texts[start : start + PADDED_BATCH]
             inputs = subject.tokenizer(
                 batch, padding="max_length", truncation=True, max_length=subject.longest, return_tensors="pt"
             )
-            parts.append(subject.bert(**inputs.to(subject.device)).pooler_output)
-        return torch.cat(parts)
+            outputs.append(subject.bert(**inputs.to(subject.device)).pooler_output)
+        return torch.cat(outputs)
 
     return encode
 
@@ -88,12 +88,12 @@ def by_length(subject: Subject, forward: Forward | None = None) -> Encode:
     def encode(texts: list[str]) -> Tensor:
         ids = subject.tokenizer(texts, truncation=True, max_length=subject.longest)["input_ids"]
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-        parts = []
+        outputs = []
         for start in range(0, len(order), size):
             chosen = [ids[i] for i in order[start : start + size]]
             inputs = subject.tokenizer.pad({"input_ids": chosen}, return_tensors="pt").to(subject.device)
-            parts.append(forward(inputs["input_ids"], inputs["attention_mask"]))
-        vectors = torch.cat(parts)
+            outputs.append(forward(inputs["input_ids"], inputs["attention_mask"]))
+        vectors = torch.cat(outputs)
         return vectors[torch.tensor(order, device=vectors.device).argsort()]
 
     return encode
@@ -161,7 +161,7 @@ def onnx(subject: Subject) -> Encode:
     with tempfile.TemporaryDirectory() as folder:
         path = _exported(subject.bert, Path(folder) / "encoder.onnx")
         if subject.precision == "int8":
-            path = _quantised(path)
+            path = _quantized(path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def forward(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ def _exported(bert: Any, path: Path) -> Path:
     return path
 
 
-def _quantised(path: Path) -> Path:
+def _quantized(path: Path) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     smaller = path.with_name("int8.onnx")

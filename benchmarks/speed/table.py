@@ -90,14 +90,14 @@ def _ahead(systems: Mapping[str, Result]) -> Iterator[str]:
         yield f"bsm is {ours['rows_per_s'] / padded['rows_per_s']:.2f} times the padded loop"
     exact = [r for r in systems.values() if is_rival(r["system"]) and r["difference"] <= EXACT]
     if ours and exact and ours["difference"] <= EXACT:
-        yield _beside(ours, exact, "exact rival")
+        yield _compare(ours, exact, "exact rival")
     for precision in ("bf16", "int8"):
         rivals = [r for r in systems.values() if is_rival(r["system"]) and r["precision"] == precision]
         if (own := systems.get(f"bsm {precision}")) and rivals:
-            yield _beside(own, rivals, f"{precision} rival")
+            yield _compare(own, rivals, f"{precision} rival")
 
 
-def _beside(ours: Result, rivals: Sequence[Result], called: str) -> str:
+def _compare(ours: Result, rivals: Sequence[Result], called: str) -> str:
     best = max(rivals, key=lambda r: r["rows_per_s"])
     return (
         f"{ours['system']} is {ours['rows_per_s'] / best['rows_per_s']:.2f} times the best {called} ({best['system']})"

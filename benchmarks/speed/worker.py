@@ -115,7 +115,7 @@ def pandas_loop(job: dict[str, Any]) -> dict[str, Any]:
     def score(table: str) -> None:
         rows = pd.read_parquet(table)
         features = torch.tensor(rows[list(FEATURES)].fillna(0.0).to_numpy("float32"), device=job["device"])
-        logits = [model.final_merge_network(model.tab_subnetwork(part)) for part in features.split(4096)]
+        logits = [model.final_merge_network(model.tab_subnetwork(some)) for some in features.split(4096)]
         _write(job, pa.array(rows[ID]), torch.cat(logits))
 
     score(job["few"])

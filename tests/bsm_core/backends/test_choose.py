@@ -145,9 +145,7 @@ def test_a_back_end_by_name(seconds):
 
 
 def test_a_back_end_by_name_is_compared_too(seconds):
-    with pytest.raises(
-        UsageError, match="'quick' of encoder 'first' computes other vectors"
-    ):
+    with pytest.raises(UsageError, match="'quick' of encoder 'first' computes other vectors"):
         choose.tune(model(quick=1e-3), backend="quick")
 
 
@@ -325,9 +323,7 @@ def test_something_else_than_a_backend_is_left_out_too(caplog, when, said):
 @pytest.mark.parametrize("when", ["build", "trial"])
 def test_a_backend_by_name_that_fails_is_an_error_that_names_it(when):
     two = Two(Failing(when, RuntimeError("no license")), Failing(when, RuntimeError("no license"))).eval()
-    with pytest.raises(
-        UsageError, match="'acme' of encoder 'first' failed: RuntimeError: no license"
-    ) as caught:
+    with pytest.raises(UsageError, match="'acme' of encoder 'first' failed: RuntimeError: no license") as caught:
         choose.tune(two, backend="acme")
     assert caught.value.where == "--backend"
     assert isinstance(caught.value.__cause__, RuntimeError)

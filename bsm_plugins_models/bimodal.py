@@ -1,4 +1,4 @@
-"""Model classes on one text field and, where the config lists any, features."""
+"""Model classes that read one text field and, if the config lists any, features."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from bsm_plugins_models.fusion.cross_attention import CrossAttention, check_head
 from bsm_plugins_models.fusion.gate import GateFusion
 from bsm_plugins_models.fusion.mixture_of_experts import MixtureOfExperts
 from bsm_plugins_models.heads import head
-from bsm_plugins_models.pretrained import Part, PretrainedParts
+from bsm_plugins_models.pretrained import PretrainedModelBase, PretrainedModule
 
 
 class BimodalConfig(BertConfig, TabularConfig):
-    """Config keys of the classes on a BERT."""
+    """Config keys of the classes with a BERT encoder."""
 
 
 class BimodalCnnConfig(CnnConfig, TabularConfig):
-    """Config keys of the class on a text CNN."""
+    """Config keys of the class with a text CNN."""
 
 
 class FusionConfig(BimodalConfig):
-    """Config keys of the classes that project both vectors to one size."""
+    """Config keys of the classes that project the text vector and the tabular vector to the same size."""
 
     fusion_dim: PositiveInt | None = None
 
@@ -47,8 +47,8 @@ class CrossAttnConfig(BimodalConfig):
         return check_heads(heads, info.data.get("hidden_common_dim", heads))
 
 
-class Bimodal(PretrainedParts):
-    """A text encoder and a tabular encoder; a subclass turns their vectors into logits."""
+class Bimodal(PretrainedModelBase):
+    """Base class with a text encoder and a tabular encoder; a subclass turns their vectors into logits."""
 
     config: BimodalConfig | BimodalCnnConfig
 
@@ -57,22 +57,27 @@ class Bimodal(PretrainedParts):
         self.text_subnetwork = text
         self.tab_subnetwork = TabularEncoder.from_config(config)
 
-    def parts(self) -> Mapping[str, Part]:
-        """Those of the text encoder."""
-        return self.text_subnetwork.parts()
+    def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
+        """Return the modules of the text encoder."""
+        return self.text_subnetwork.pretrained_modules()
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         text = self.text_subnetwork(batch.texts[self.config.text_name], self.token_budget)
         return self.fuse(text, None if self.tab_subnetwork is None else self.tab_subnetwork(batch.features))
 
     @abstractmethod
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
-        """Logits from two ``[rows, hidden_common_dim]``; ``tab`` is None where there are no features."""
+        """Return logits, float ``[rows, num_classes]``.
+
+        Args:
+            text: Text vectors, float ``[rows, hidden_common_dim]``.
+            tab: Tabular vectors of the same shape; None without features.
+        """
 
 
 class _Concatenated(Bimodal):
-    """The text vector beside the tabular vector, and a head."""
+    """Concatenation of the text vector and the tabular vector, and a head."""
 
     def __init__(self, config: BimodalConfig | BimodalCnnConfig, text: TextEncoder) -> None:
         super().__init__(config, text)
@@ -80,13 +85,13 @@ class _Concatenated(Bimodal):
         self.final_merge_network = head(fused, config.num_classes)
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         logits: Tensor = self.final_merge_network(concat(text, tab))
         return logits
 
 
 class BimodalBert(_Concatenated):
-    """A BERT beside features."""
+    """BERT and features, concatenated."""
 
     Config = BimodalConfig
 
@@ -95,7 +100,7 @@ class BimodalBert(_Concatenated):
 
 
 class BimodalCnn(_Concatenated):
-    """A text CNN beside features."""
+    """Text CNN and features, concatenated."""
 
     Config = BimodalCnnConfig
     optional_state = (*Bimodal.optional_state, *OPTIONAL_STATE)
@@ -105,7 +110,7 @@ class BimodalCnn(_Concatenated):
 
 
 class BimodalGateFusion(Bimodal):
-    """A gate decides between a BERT and features, dimension by dimension; with no features, zeros stand for them."""
+    """BERT and features, mixed by a gate in each dimension; without features, the tabular vector is zeros."""
 
     Config = FusionConfig
 
@@ -117,13 +122,13 @@ class BimodalGateFusion(Bimodal):
         self.final_merge_network = head(fused, config.num_classes)
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         logits: Tensor = self.final_merge_network(self.gate_fusion(text, or_zeros(tab, text)))
         return logits
 
 
 class BimodalMoe(Bimodal):
-    """A router weighs a BERT against features, row by row; with no features, zeros stand for them."""
+    """BERT and features, weighted by a router in each row; without features, the tabular vector is zeros."""
 
     Config = FusionConfig
 
@@ -135,13 +140,13 @@ class BimodalMoe(Bimodal):
         self.classifier = head(fused, config.num_classes)
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         logits: Tensor = self.classifier(self.moe_fusion(text, or_zeros(tab, text)))
         return logits
 
 
 class BimodalCrossAttn(Bimodal):
-    """A BERT attends to features, and features to what it became."""
+    """BERT and features with cross-attention: text attends to features, then features attend to the result."""
 
     Config = CrossAttnConfig
 
@@ -152,6 +157,6 @@ class BimodalCrossAttn(Bimodal):
         self.final_merge_network = nn.Sequential(nn.Linear(2 * size, size), *head(size, config.num_classes))
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         logits: Tensor = self.final_merge_network(concat(*self.cross_att(text, tab)))
         return logits

@@ -1,4 +1,4 @@
-"""The head of a model class: from fused vectors to logits."""
+"""Heads of the model classes, which turn fused vectors into logits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from torch import nn
 
 
 def head(*sizes: int, dropout: float | None = None) -> nn.Sequential:
-    """ReLU, Dropout where it is given, and a Linear, from each size to the next; the last is the number of classes."""
+    """Build ReLU, Dropout and Linear from each size to the next; no Dropout where ``dropout`` is None.
+
+    Args:
+        sizes: Size of the fused vector, sizes of hidden layers, and number of classes.
+        dropout: Probability of Dropout.
+    """
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
         drop = [] if dropout is None else [nn.Dropout(dropout)]

@@ -1,4 +1,4 @@
-"""The model class on features alone."""
+"""Model class that reads features only."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bsm_plugins_models.heads import head
 
 
 class FeaturesConfig(TabularConfig):
-    """Config keys of the class."""
+    """Config keys of :class:`Tabular`."""
 
     tab_field_list: SomeFeatures
 
 
 class Tabular(ModelBase):
-    """A tabular encoder."""
+    """Tabular encoder and a head."""
 
     Config = FeaturesConfig
     config: FeaturesConfig
@@ -27,6 +27,6 @@ class Tabular(ModelBase):
         self.final_merge_network = head(config.hidden_common_dim, config.num_classes)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         logits: Tensor = self.final_merge_network(self.tab_subnetwork(batch.features))
         return logits

@@ -1,4 +1,4 @@
-"""Model classes on one text field alone."""
+"""Model classes that read one text field and nothing else."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bsm_plugins_models.encoders.embedding import TokenEmbedding
 from bsm_plugins_models.encoders.lstm import BidirectionalLstm, LstmConfig
 from bsm_plugins_models.encoders.precision import in_precision_of
 from bsm_plugins_models.heads import head
-from bsm_plugins_models.pretrained import Part, PretrainedParts
+from bsm_plugins_models.pretrained import PretrainedModelBase, PretrainedModule
 
 
-class Bert(PretrainedParts):
-    """A transformers sequence classifier."""
+class Bert(PretrainedModelBase):
+    """Transformers sequence classifier."""
 
     Config = BertConfig
     config: BertConfig
@@ -26,43 +26,44 @@ class Bert(PretrainedParts):
         super().__init__(config)
         self.bert = BertClassifier(config)
 
-    def parts(self) -> Mapping[str, Part]:
-        """The encoder."""
-        return self.bert.parts()
+    def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
+        """Return the encoder."""
+        return self.bert.pretrained_modules()
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         logits: Tensor = self.bert(batch.texts[self.config.text_name], self.token_budget)
         return logits
 
 
-class TextCnn(PretrainedParts):
-    """A text CNN."""
+class TextCnn(PretrainedModelBase):
+    """Text CNN and a head."""
 
     Config = CnnConfig
     config: CnnConfig
-    optional_state = (*PretrainedParts.optional_state, *OPTIONAL_STATE)
+    optional_state = (*PretrainedModelBase.optional_state, *OPTIONAL_STATE)
 
     def __init__(self, config: CnnConfig) -> None:
         super().__init__(config)
         self.text_subnetwork = CnnTextEncoder(config)
         self.final_merge_network = head(config.hidden_common_dim, config.num_classes)
 
-    def parts(self) -> Mapping[str, Part]:
-        """The embedding matrix."""
-        return self.text_subnetwork.parts()
+    def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
+        """Return the embedding matrix."""
+        return self.text_subnetwork.pretrained_modules()
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         text = self.text_subnetwork(batch.texts[self.config.text_name], self.token_budget)
         logits: Tensor = self.final_merge_network(text)
         return logits
 
 
-class Lstm(PretrainedParts):
-    """A bidirectional LSTM; its layers have no part of their own, for that is how artifacts name their weights.
+class Lstm(PretrainedModelBase):
+    """Bidirectional LSTM and a Linear.
 
-    Ids are padded with 0 to ``max_sen_len``, and nothing masks the padding.
+    The layers are attributes of the model class itself, because this is how artifacts name their weights. Chunks are
+    padded with token id 0 to ``max_sen_len``, and the padding is not masked.
     """
 
     Config = LstmConfig
@@ -75,18 +76,18 @@ class Lstm(PretrainedParts):
         self.dropout = nn.Dropout(1 - config.dropout_keep)
         self.fc = nn.Linear(2 * config.hidden_common_dim, config.num_classes)
 
-    def parts(self) -> Mapping[str, Part]:
-        """The embedding matrix."""
+    def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
+        """Return the embedding matrix."""
         return {"embedding_mat": self.embeddings}
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         text = batch.texts[self.config.text_name]
         means = encode_rows(text, self.encode, self.token_budget, length=self.config.max_sen_len)
         logits: Tensor = self.fc(self.dropout(in_precision_of(self, means)))
         return logits
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Vectors of chunks, float ``[chunks, 2 * hidden_common_dim]``."""
+        """Return vectors of chunks, float ``[chunks, 2 * hidden_common_dim]``."""
         vectors: Tensor = self.lstm(self.embeddings(input_ids))
         return vectors

@@ -1,4 +1,4 @@
-"""Model classes on two text fields, each with a BERT of its own, and, where the config lists any, features."""
+"""Model classes that read two text fields, each with its own BERT, and, if the config lists any, features."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from bsm_plugins_models.fusion.cross_attention import TextCrossAttention, check_
 from bsm_plugins_models.fusion.gate import ThreeGateFusion
 from bsm_plugins_models.fusion.projection import projection
 from bsm_plugins_models.heads import head
-from bsm_plugins_models.pretrained import Part, PretrainedParts
+from bsm_plugins_models.pretrained import PretrainedModelBase, PretrainedModule
 
 
 def _or_shared(key: str, **options: Any) -> Any:
-    """A key of one text field, which falls back to the key without ``primary_`` or ``secondary_``."""
+    """Declare a key of one text field, with the key without ``primary_`` or ``secondary_`` as the fallback."""
     return Field(validation_alias=AliasChoices(key, key.partition("_")[2]), **options)
 
 
 class TrimodalConfig(TabularConfig):
-    """Config keys of all these classes."""
+    """Config keys of all trimodal classes."""
 
     primary_text_name: str
     secondary_text_name: str
@@ -43,14 +43,14 @@ class TrimodalConfig(TabularConfig):
     @model_validator(mode="before")
     @classmethod
     def _no_size_for_no_features(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Where both texts have a size of their own and there are no features, ``hidden_common_dim`` says nothing."""
+        """Fill in ``hidden_common_dim``, which is not used if both texts have a size and there are no features."""
         if values.get("tab_field_list") or "secondary_hidden_common_dim" not in values:
             return values
         return {"hidden_common_dim": values.get("primary_hidden_common_dim"), **values}
 
 
 class TrimodalBertConfig(TrimodalConfig):
-    """Config keys of the classes with a hidden layer in their head."""
+    """Config keys of the classes with a hidden layer in the head."""
 
     fusion_hidden_dim: PositiveInt | None = None
 
@@ -74,8 +74,8 @@ class TrimodalCrossAttnConfig(TrimodalBertConfig):
         return check_heads(heads, max(sizes))
 
 
-class Trimodal(PretrainedParts):
-    """Two text encoders and a tabular encoder; a subclass turns their vectors into logits."""
+class Trimodal(PretrainedModelBase):
+    """Base class with two text encoders and a tabular encoder; a subclass turns their vectors into logits."""
 
     config: TrimodalConfig
 
@@ -85,15 +85,15 @@ class Trimodal(PretrainedParts):
         self.secondary_text_subnetwork = BertTextEncoder.from_config(config, "secondary_")
         self.tab_subnetwork = TabularEncoder.from_config(config)
 
-    def parts(self) -> Mapping[str, Part]:
-        """The two encoders."""
+    def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
+        """Return the two text encoders."""
         return {
             "primary_text_encoder": self.primary_text_subnetwork,
             "secondary_text_encoder": self.secondary_text_subnetwork,
         }
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         primary = self.primary_text_subnetwork(batch.texts[self.config.primary_text_name], self.token_budget)
         secondary = self.secondary_text_subnetwork(batch.texts[self.config.secondary_text_name], self.token_budget)
         tab = None if self.tab_subnetwork is None else self.tab_subnetwork(batch.features)
@@ -101,18 +101,24 @@ class Trimodal(PretrainedParts):
 
     @abstractmethod
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
-        """Logits from vectors ``[rows, size]``; ``tab`` is None where there are no features."""
+        """Return logits, float ``[rows, num_classes]``.
+
+        Args:
+            primary: Vectors of the primary text, float ``[rows, primary_hidden_common_dim]``.
+            secondary: Vectors of the secondary text, float ``[rows, secondary_hidden_common_dim]``.
+            tab: Tabular vectors, float ``[rows, hidden_common_dim]``; None without features.
+        """
 
 
 def _deep_head(config: TrimodalBertConfig, texts: int) -> nn.Sequential:
-    """A head with a hidden layer, on two text vectors of ``texts`` numbers in all beside the tabular vector."""
+    """Build a head with a hidden layer; ``texts`` is the size of both text vectors together."""
     fused = texts + (config.hidden_common_dim if config.tab_field_list else 0)
     hidden = config.fusion_hidden_dim or max(128, fused // 2)
     return head(fused, hidden, config.num_classes, dropout=config.fusion_dropout)
 
 
 class TrimodalBert(Trimodal):
-    """Three vectors side by side, and a head with a hidden layer."""
+    """Two BERTs and features, concatenated, and a head with a hidden layer."""
 
     Config = TrimodalBertConfig
 
@@ -123,13 +129,13 @@ class TrimodalBert(Trimodal):
         )
 
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         logits: Tensor = self.final_merge_network(concat(primary, secondary, tab))
         return logits
 
 
 class TrimodalCrossAttn(Trimodal):
-    """The two texts attend to each other, and then stand beside the features."""
+    """Two BERTs with cross-attention, concatenated with features, and a head with a hidden layer."""
 
     Config = TrimodalCrossAttnConfig
 
@@ -143,14 +149,14 @@ class TrimodalCrossAttn(Trimodal):
         self.final_merge_network = _deep_head(config, 2 * size)
 
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         texts = self.cross_attention(self.primary_projection(primary), self.secondary_projection(secondary))
         logits: Tensor = self.final_merge_network(concat(*texts, tab))
         return logits
 
 
 class TrimodalGateFusion(Trimodal):
-    """Gates weigh the three, dimension by dimension."""
+    """Two BERTs and features, weighted by gates in each dimension."""
 
     Config = TrimodalGateConfig
 
@@ -163,6 +169,6 @@ class TrimodalGateFusion(Trimodal):
         self.final_merge_network = head(size, config.num_classes, dropout=config.fusion_dropout)
 
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         logits: Tensor = self.final_merge_network(self.gate_fusion(primary, secondary, tab))
         return logits

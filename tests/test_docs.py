@@ -17,7 +17,7 @@ from support.plugins import run_python
 
 import bsm_core
 from bsm_core import ArtifactConfig, ModelConfig, Registry, Settings, TextStep, errors
-from bsm_core.models.batch import DeviceOutOfMemoryError
+from bsm_core.models.micro_batches import DeviceOutOfMemoryError
 from bsm_core.plugins import hookspecs
 from bsm_core.scoring.settings import sources
 from bsm_core.testing import model_checks, plugin_checks, step_checks

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""How fast is bsm, beside other ways to score the same rows? One table from one run on one machine.
+"""Speed of bsm compared with other ways to score the same rows, in one run on one machine.
 
     pip install --group bench
     python benchmarks/speed --reviews reviews.parquet [--models minilm] [--data reviews] [--systems bsm "ONNX Runtime"]
 
-Every system gives the same probabilities, from the same weights, where it computes in float32. Each measurement is a
-process of its own; the systems take turns, in several rounds, with the machine's matrix products between them. The
-fastest round counts. What is timed says ``worker.py``.
+All systems have the same weights, and in float32 the same probabilities. Each measurement runs in a new process. The
+systems take turns in several rounds, with measurements of the machine's matrix products between them, and the fastest
+round counts. ``worker.py`` describes what is timed.
 
-All takes hours; one model and one data set some minutes. ``--scale 0.05`` tries it out, and a GPU wants ``--scale 32``.
-Results are kept as JSON, with the machine, the versions and every round, and drawn beside it. Linux only.
+The whole benchmark takes hours, one model on one data set some minutes. Use ``--scale 0.05`` for a first try, and
+``--scale 32`` on a GPU. Results are written as JSON, with the machine, the versions and every round, and as a plot.
+Linux only.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from table import Result, claims, summary, to_text
 
 
 def main() -> None:
-    """Measure every case; print its table, and at the end what follows from all of them."""
+    """Measure every case and print its table; at the end, print ratios of bsm to the other systems."""
     arguments = parsed()
     reviews = pd.read_parquet(arguments.reviews)
     kept: dict[str, Any] = {"machine": machine.describe(), "measured": _options(arguments), "peaks": [], "results": []}
@@ -55,8 +56,10 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/speed", description="bsm beside other ways to score.")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/speed", description="Speed of bsm compared with other ways to score."
+    )
     parser.add_argument("--reviews", type=Path, required=True, help="the clothing reviews, as Parquet")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL", help=_of(MODELS))
     usual = [name for name, data in DATA_SETS.items() if data.by_default]
@@ -64,9 +67,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="SYSTEM", help=_of(SYSTEMS)
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="rows of each data set, as a multiple of its own")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the fastest counts")
-    parser.add_argument("--out", type=Path, default=Path("speed.json"), help="the results; a plot is drawn beside it")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the number of rows of each data set")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each system; the fastest counts")
+    parser.add_argument(
+        "--out", type=Path, default=Path("speed.json"), help="file of the results; a plot is written beside it"
+    )
     arguments = parser.parse_args()
     if not arguments.reviews.is_file():
         parser.error(f"--reviews: there is no file {arguments.reviews}")
@@ -80,14 +85,14 @@ def _of(names: Iterable[str]) -> str:
 
 
 def devices() -> list[str]:
-    """Where systems are measured: the CPU, and the GPU where there is one."""
+    """Return the devices to measure on: the CPU, and the GPU if there is one."""
     return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def measured(
     jobs: Jobs, case: Case, device: str, arguments: argparse.Namespace
 ) -> tuple[list[Result], list[dict[str, Any]]]:
-    """The summaries of the systems on a case, and the matrix products that were measured between them."""
+    """Return the summaries of the systems on a case, and the matrix products that were measured between them."""
     reference = jobs.reference(case)
     systems = systems_for(case, arguments.systems, device)
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
@@ -117,7 +122,7 @@ def _result(case: Case, device: str, name: str, rounds: list[dict[str, Any]]) ->
 
 
 def show(case: Case, device: str, results: list[Result], peaks: list[dict[str, Any]]) -> None:
-    """Print a case."""
+    """Print the results of a case."""
     print(f"\n{MODELS[case.model].about}; {DATA_SETS[case.data].about}; {device}\n")
     print(to_text(results))
     for precision, rate in machine.best(peaks).items():
@@ -129,7 +134,7 @@ def show(case: Case, device: str, results: list[Result], peaks: list[dict[str, A
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was asked for, without paths, and when."""
+    """Return the arguments, without paths, and the time."""
     asked = {key: value for key, value in vars(arguments).items() if not isinstance(value, Path)}
     return asked | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
 

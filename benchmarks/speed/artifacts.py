@@ -1,4 +1,4 @@
-"""The artifacts that are scored, written as a training job would write them."""
+"""Artifacts of the benchmark, written as a training job writes them."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ STEPS = [
     "tokenizer",
 ]
 ROWS_SPREAD = 64
-"""Rows that the scores of a fresh model are spread by."""
+"""Number of rows on which the log odds of a new model are scaled."""
 BERT_BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is measured.
+    """Model of the benchmark.
 
     Attributes:
-        about: One line for the reader of the results.
-        scale: Its rows of a data set, as a multiple of those of MiniLM-L6.
-        kind: The kind of data set it reads.
+        about: Description in the results, one line.
+        scale: Number of rows of a data set, as a multiple of those of MiniLM-L6.
+        kind: Kind of data set that the model reads.
     """
 
     about: str
@@ -55,7 +55,7 @@ MODELS = {
 
 
 def word_pieces() -> Any:
-    """MiniLM's tokenizer, which is BERT's own."""
+    """Return the tokenizer of MiniLM, which is that of BERT."""
     return AutoTokenizer.from_pretrained(minilm(), model_max_length=512)
 
 
@@ -64,8 +64,8 @@ def write_artifact(name: str, folder: Path, check_rows: pd.DataFrame) -> Path:
 
     Args:
         name: The model.
-        folder: Where to; it must not be there.
-        check_rows: Rows with the columns that the model reads; the first become its check rows.
+        folder: Folder to write; it must not exist.
+        check_rows: Rows with the columns that the model reads; the first ones are stored as check rows.
 
     Returns:
         The folder.
@@ -118,14 +118,14 @@ def _save(folder: Path, config: Config, encoder: Config, model: ModelBase) -> No
 
 @torch.no_grad()
 def spread(model: ModelBase, predictor: Predictor, rows: pd.DataFrame) -> None:
-    """Give the last layer weights with which the log odds of these rows have mean 0 and standard deviation 0.5.
+    """Scale the last layer, so that the log odds of these rows have mean 0 and standard deviation 0.5.
 
-    A fresh head gives all rows about the same score, and what rivals differ by would not show in it.
+    A new head gives all rows about the same score, which would hide differences between the systems.
 
     Args:
         model: The model, with two classes and ``final_merge_network``; its last layer is changed.
-        predictor: What has the same weights, and scores the rows.
-        rows: The columns that the model reads.
+        predictor: Predictor with the same weights.
+        rows: Rows with the columns that the model reads.
     """
     probabilities = torch.tensor(predictor.predict(rows)["prob_class_1"].to_numpy())
     odds, last = probabilities.logit(), model.final_merge_network[-1]

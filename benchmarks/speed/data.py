@@ -1,4 +1,4 @@
-"""The tables that are scored: real reviews, cut and joined to the lengths that a data set is about."""
+"""Tables of the benchmark: real reviews, cut or joined to the lengths of a data set."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ ID, TEXT, TITLE = "review_id", "Review Text", "Title"
 NUMBERS = ("Age", "Positive Feedback Count")
 CATEGORIES = ("Division Name", "Department Name", "Class Name")
 MOST = 512
-"""Most tokens of a text: the encoders have no positions for more."""
+"""Largest number of tokens of a text; the encoders have no positions for more."""
 REPEATS = 20
-"""How often each text of ``duplicates`` comes."""
+"""Number of copies of each text in ``duplicates``."""
 FEATURES = tuple(f"feature_{i}" for i in range(10))
-"""The columns of ``tabular``."""
+"""Feature columns of the data set ``tabular``."""
 
 Lengths = Callable[[np.random.Generator, int], np.ndarray]
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a table is made of.
+    """Description of a table.
 
     Attributes:
-        rows: Rows at scale 1, for a model of the size of MiniLM-L6.
-        about: One line for the reader of the results.
-        lengths: Draws the tokens of each text; None where texts are taken as they are.
-        kind: ``"text"``, or ``"tabular"``, which has features alone.
-        by_default: Whether it is measured where none is named.
+        rows: Number of rows at scale 1, for a model of the size of MiniLM-L6.
+        about: Description in the results, one line.
+        lengths: Function that draws the number of tokens of each text; None to keep the texts as they are.
+        kind: ``"text"``, or ``"tabular"`` for features only.
+        by_default: Whether the data set is measured if the command names none.
     """
 
     rows: int
@@ -65,13 +65,13 @@ DATA_SETS = {
 
 
 def write_table(name: str, rows: int, reviews: pd.DataFrame, tokenizer: Any, path: Path) -> Path:
-    """Write a data set as Parquet; the same name, rows and reviews give the same table.
+    """Write a data set as Parquet; equal arguments give equal tables.
 
     Args:
         name: The data set.
-        rows: How many rows at most; there are no more reviews or titles than there are.
+        rows: Largest number of rows; there may be fewer reviews or titles.
         reviews: The clothing reviews.
-        tokenizer: A Hugging Face fast tokenizer, which counts tokens.
+        tokenizer: Hugging Face fast tokenizer, to count tokens.
         path: The file.
 
     Returns:
@@ -85,14 +85,14 @@ def write_table(name: str, rows: int, reviews: pd.DataFrame, tokenizer: Any, pat
 
 
 def _features(rows: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Numbers, one in fifty of them missing."""
+    """Make numbers, of which one in fifty is missing."""
     values = rng.normal(size=(rows, len(FEATURES)))
     values[rng.random(values.shape) < 0.02] = np.nan
     return pd.DataFrame(values, columns=list(FEATURES))
 
 
 def _texts(name: str, rows: int, reviews: pd.DataFrame, tokenizer: Any, rng: np.random.Generator) -> pd.DataFrame:
-    """Texts, beside the features of reviews drawn for them."""
+    """Combine texts with the features of random reviews."""
     column = TITLE if name == "short" else TEXT
     there = reviews[reviews[column].notna()]
     there = there.iloc[rng.permutation(len(there))]
@@ -109,14 +109,14 @@ def _texts(name: str, rows: int, reviews: pd.DataFrame, tokenizer: Any, rng: np.
 
 
 def _of_lengths(lengths: np.ndarray, texts: list[str], tokenizer: Any) -> Iterator[str]:
-    """Texts of so many tokens, special tokens included: reviews, one after the other, cut behind a token."""
+    """Make texts of given numbers of tokens, special tokens included, from concatenated reviews."""
     special, following = tokenizer.num_special_tokens_to_add(), 0
     for length in lengths.tolist():
-        parts: list[str] = []
+        joined: list[str] = []
         offsets: list[tuple[int, int]] = []
         while len(offsets) < length - special:
-            parts.append(texts[following % len(texts)])
+            joined.append(texts[following % len(texts)])
             following += 1
-            encoded = tokenizer(" ".join(parts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            encoded = tokenizer(" ".join(joined), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
             offsets = encoded["offset_mapping"]
-        yield " ".join(parts)[: offsets[length - special - 1][1]]
+        yield " ".join(joined)[: offsets[length - special - 1][1]]

@@ -1,4 +1,4 @@
-"""Makes the tables and artifacts, and measures each system in a process of its own."""
+"""Tables and artifacts of the benchmark, and measurements of each system in a new process."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from worker import PREDICTIONS
 from bsm_core import Predictor
 
 FEW = 8
-"""Rows of the run that tells the time of start-up."""
+"""Number of rows of the run that measures start-up."""
 COMPARED = 256
-"""Rows whose probabilities are compared with the reference."""
+"""Number of rows whose probabilities are compared with the reference."""
 REFERENCE = System("by_length")
-"""Plain PyTorch in float32 on the CPU: whose probabilities the others are compared with."""
+"""System whose probabilities are the reference: plain PyTorch in float32 on the CPU."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model on a data set.
+    """Model on a data set.
 
     Attributes:
-        model, data: Their names.
-        folder: Where the case's files are.
-        artifact: The model's artifact.
-        encoder: The encoder's config; empty where there is none.
-        lengths: By row, the tokens of each of its chunks.
-        new: The same for those chunks alone that no row before had.
+        model: Name of the model.
+        data: Name of the data set.
+        folder: Folder of the case's files.
+        artifact: Artifact of the model.
+        encoder: Config of the encoder; empty for a model without text.
+        lengths: Number of tokens of each chunk, by row.
+        new: Number of tokens of each chunk that no earlier row has, by row.
     """
 
     model: str
@@ -51,9 +52,9 @@ class Case:
     new: list[list[int]] = field(repr=False)
 
     def work(self, rows: int) -> dict[str, float]:
-        """What the first rows are: their tokens, and the GFLOP of all their chunks and of the distinct ones.
+        """Return the number of tokens of the first rows, and the GFLOP of all their chunks and of distinct chunks.
 
-        ``needed_gflop`` is that part of ``distinct_gflop`` which a score depends on.
+        ``needed_gflop`` counts only the operations of ``distinct_gflop`` that a score depends on.
         """
         chunks, distinct = (list(chain(*lengths[:rows])) for lengths in (self.lengths, self.new))
         return {
@@ -65,12 +66,12 @@ class Case:
 
 
 class Jobs:
-    """The cases of a run of the benchmark, in a folder.
+    """Cases of one run of the benchmark, in a folder.
 
     Args:
         reviews: The clothing reviews.
         folder: An empty folder.
-        scale: Rows of every data set, as a multiple of what it says.
+        scale: Factor for the number of rows of every data set.
     """
 
     def __init__(self, reviews: pd.DataFrame, folder: Path, scale: float) -> None:
@@ -80,7 +81,7 @@ class Jobs:
         self._count = 0
 
     def case(self, model: str, data: str) -> Case:
-        """Write the tables of a case and, the first time, the model's artifact."""
+        """Write the tables of a case, and the artifact of the model if it does not exist yet."""
         folder = self.folder / f"{model}-{data}"
         folder.mkdir()
         rows = max(FEW + 1, int(DATA_SETS[data].rows * self.scale * MODELS[model].scale))
@@ -100,7 +101,7 @@ class Jobs:
         return place
 
     def reference(self, case: Case) -> pd.DataFrame:
-        """Probabilities of the first rows by plain PyTorch; of a model without text, by the Predictor."""
+        """Return the reference probabilities of the first rows; those of the Predictor for a model without text."""
         rows = _first(case, COMPARED)
         if not case.encoder:
             table = pd.read_parquet(rows)
@@ -109,12 +110,12 @@ class Jobs:
         return pd.read_parquet(case.folder / "output" / PREDICTIONS)
 
     def measure(self, case: Case, system: System, device: str, reference: pd.DataFrame) -> dict[str, Any]:
-        """Seconds, rows, memory and largest difference from the reference of one system, once.
+        """Measure one system once: seconds, rows, memory and largest difference from the reference.
 
         Raises:
-            JobError: The system does not run here; it says why.
+            JobError: The system does not run here; the message says why.
         """
-        table = _first(case, max(FEW, len(case.lengths) // system.part))
+        table = _first(case, max(FEW, len(case.lengths) // system.divisor))
         figures = self._run(case, system, device, table)
         return figures | {"difference": _difference(case.folder / "output" / PREDICTIONS, reference)}
 
@@ -136,29 +137,29 @@ class Jobs:
         command = [sys.executable, str(Path(__file__).with_name("worker.py")), str(job_file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise JobError(_last_lines(done.stderr) or f"it ended with status {done.returncode}")
+            raise JobError(_last_lines(done.stderr) or f"the process ended with status {done.returncode}")
         figures: dict[str, Any] = json.loads(result.read_text())
         return figures
 
 
 class JobError(Exception):
-    """A system did not run; the message says why."""
+    """Failure of a system; the message says why."""
 
 
 def pairs(models: list[str], data: list[str]) -> list[tuple[str, str]]:
-    """The models with the data sets of their kind."""
+    """Return each model with the data sets of its kind."""
     return [(m, d) for m in models for d in data if MODELS[m].kind == DATA_SETS[d].kind]
 
 
 def systems_for(case: Case, names: list[str], device: str) -> dict[str, System]:
-    """Those of the named systems that score this kind of rows on this device."""
+    """Return the named systems that score this kind of rows on this device."""
     kind = MODELS[case.model].kind
     found = {name: SYSTEMS[name] for name in names}
     return {name: s for name, s in found.items() if s.kind in (None, kind) and device in s.devices}
 
 
 def _first(case: Case, rows: int) -> Path:
-    """The first rows of the case's table, as a file."""
+    """Write the first rows of the case's table to a file."""
     if rows >= len(case.lengths):
         return case.folder / "all.parquet"
     path = case.folder / f"first-{rows}.parquet"
@@ -168,7 +169,7 @@ def _first(case: Case, rows: int) -> Path:
 
 
 def _lengths(predictor: Predictor, table: Path) -> tuple[list[list[int]], list[list[int]]]:
-    """Tokens of each chunk, by row: of all chunks, and of those that no row before had."""
+    """Return the number of tokens of each chunk by row: of all chunks, and of chunks that no earlier row has."""
     columns = pq.read_table(table)
     wanted = {name: columns[name] for name in predictor.preprocessor.wanted}
     batch, _ = predictor.preprocessor.batch(wanted, columns.num_rows)
@@ -185,12 +186,12 @@ def _lengths(predictor: Predictor, table: Path) -> tuple[list[list[int]], list[l
 
 
 def _difference(path: Path, reference: pd.DataFrame) -> float:
-    """The largest difference of a probability, over the rows that both have."""
+    """Return the largest difference of a probability over the rows of both tables."""
     both = pd.read_parquet(path).merge(reference, on=ID, suffixes=("", "_reference"))
     names = [name for name in reference.columns if name.startswith("prob_class_")]
     return float(max((both[name] - both[f"{name}_reference"]).abs().max() for name in names))
 
 
 def _last_lines(text: str) -> str:
-    """The end of what a process said: an error, and how to fix it."""
+    """Return the last lines of a process's standard error: the error, and how to fix it."""
     return "; ".join([line.strip() for line in text.splitlines() if line.strip()][-2:])

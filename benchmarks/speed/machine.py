@@ -1,4 +1,4 @@
-"""What this machine can do: its matrix products, measured; and what it is."""
+"""Speed of this machine's matrix products, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ LIBRARIES = (
     "pandas",
 )
 TOKENS = {"cpu": (1024, 4096), "cuda": (8192, 32768)}
-"""Rows of the left matrix: about as many tokens as encoders see at once."""
+"""Rows of the left matrix: about the number of tokens that encoders process at once."""
 SQUARE = {"cpu": 2048, "cuda": 8192}
 SECONDS = 0.3
-"""How long each product is repeated; its fastest time counts."""
+"""Seconds for which each product is repeated; the fastest call counts."""
 
 Product = Callable[[], Any]
 Kernel = Callable[[Tensor, Tensor], Product]
-"""From ``x [m, k]`` and ``w [n, k]``, float32, to what computes ``x @ w.T``."""
+"""Function of ``x [m, k]`` and ``w [n, k]``, float32, that returns a function which computes ``x @ w.T``."""
 
 
 def shapes(device: str, encoders: Sequence[dict[str, Any]]) -> list[tuple[int, int, int]]:
-    """``(m, k, n)``: those of the encoders' linear layers, and a large square."""
+    """Shapes ``(m, k, n)``: those of the encoders' linear layers, and a large square."""
     found = {(SQUARE[device],) * 3}
     for encoder in encoders:
         hidden, inner = encoder["hidden_size"], encoder["intermediate_size"]
@@ -45,11 +45,11 @@ def shapes(device: str, encoders: Sequence[dict[str, Any]]) -> list[tuple[int, i
 
 
 def peaks(device: str, encoders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rate of every kernel at every shape, in 10^9 floating-point operations a second.
+    """Measure the rate of every kernel at every shape, in 10^9 floating-point operations a second.
 
     Returns:
-        ``precision``, ``kernel``, ``shape`` and ``gflops`` of each; ``failed``, and why, in place of the rate where
-        this processor or this torch has no such kernel.
+        ``precision``, ``kernel``, ``shape`` and ``gflops`` of each; ``failed``, with the reason, in place of
+        ``gflops`` if this processor or this PyTorch has no such kernel.
     """
     rates = []
     with torch.inference_mode():
@@ -66,12 +66,12 @@ def peaks(device: str, encoders: Sequence[dict[str, Any]]) -> list[dict[str, Any
 
 
 def best(rates: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The fastest product of each precision."""
+    """Return the fastest product of each precision."""
     return {rate["precision"]: rate for rate in sorted(rates, key=lambda rate: rate.get("gflops", 0.0))}
 
 
 def _fastest(product: Product, device: str) -> float:
-    """Seconds of the fastest of many calls."""
+    """Return the seconds of the fastest of many calls."""
     times: list[float] = []
     began = time.perf_counter()
     while not times or time.perf_counter() - began < SECONDS:
@@ -101,7 +101,7 @@ def _tf32(x: Tensor, w: Tensor) -> Product:
 
 
 def _packed(dtype: torch.dtype) -> Kernel:
-    """oneDNN, with weights in the order that it prefers."""
+    """Product of oneDNN with packed weights."""
 
     def kernel(x: Tensor, w: Tensor) -> Product:
         a = x.to(dtype)
@@ -117,7 +117,7 @@ def _int8(x: Tensor, w: Tensor) -> Product:
 
 
 def _onednn_int8(x: Tensor, w: Tensor) -> Product:
-    """oneDNN, from uint8 to float32, with a scale for each output channel."""
+    """Product of oneDNN from uint8 to float32, with a scale for each output channel."""
     a = x.mul(30).add(128).clamp(0, 255).to(torch.uint8)
     b = w.mul(30).clamp(-127, 127).to(torch.int8)
     packed = torch.ops.onednn.qlinear_prepack(b, list(x.shape))
@@ -145,7 +145,7 @@ _CUDA = (
 
 
 def describe() -> dict[str, Any]:
-    """Processor, memory, GPU, threads and versions; no names of hosts, users or paths."""
+    """Return processor, memory, GPU, threads and versions, without names of hosts, users or paths."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:

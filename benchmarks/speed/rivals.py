@@ -1,6 +1,6 @@
-"""The rivals: each gives every chunk the encoder's pooled vector, as its own documentation advises.
+"""Rivals of bsm, each used as its own documentation advises: text of chunks in, the encoder's pooled vectors out.
 
-They share the artifact's weights, tokenizer and head with bsm, so that their probabilities can be compared. A rival is
+Rivals have the weights, the tokenizer and the head of the artifact, so that probabilities can be compared. A rival is
 built from a :class:`Subject`, and then called with texts.
 """
 
@@ -17,24 +17,24 @@ import torch
 from torch import Tensor, nn
 
 Encode = Callable[[list[str]], Tensor]
-"""Texts of chunks to float ``[chunks, hidden_size]``, in their order."""
+"""Function of the texts of chunks that returns vectors, float ``[chunks, hidden_size]``, in the same order."""
 Forward = Callable[[Tensor, Tensor], Tensor]
 """``(input_ids [chunks, length], attention_mask [chunks, length]) -> [chunks, hidden_size]``."""
 
 PADDED_BATCH = 32
-"""Chunks of a batch of the padded loop, as the original script has it."""
+"""Chunks in a batch of the padded loop, as in the original script."""
 SORTED_BATCH = {"cpu": 8, "cuda": 256}
-"""Chunks of a batch where they stand in order of length: small batches hold the least padding, but a GPU wants many."""
+"""Chunks in a batch sorted by length: small batches have the least padding, but a GPU needs large ones."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What every rival is given.
+    """Encoder and settings with which every rival is built.
 
     Attributes:
         bert: The encoder, on its device, in evaluation mode.
-        tokenizer: Its fast tokenizer.
-        longest: Most tokens of a chunk.
+        tokenizer: Fast tokenizer of the encoder.
+        longest: Largest number of tokens of a chunk.
         device: ``"cpu"`` or ``"cuda"``.
         precision: ``"fp32"``, ``"bf16"`` or ``"int8"``.
     """
@@ -47,60 +47,60 @@ class Subject:
 
     @property
     def in_precision(self) -> Any:
-        """The encoder in bfloat16 where that is the precision."""
+        """Return the encoder, in bfloat16 if this is the precision."""
         return copy.deepcopy(self.bert).to(torch.bfloat16) if self.precision == "bf16" else self.bert
 
 
 class Pooled(nn.Module):
-    """An encoder that gives its pooler output alone."""
+    """Module that returns only the pooler output of an encoder."""
 
     def __init__(self, bert: nn.Module) -> None:
         super().__init__()
         self.bert = bert
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Vectors, float ``[chunks, hidden_size]``."""
+        """Return vectors, float ``[chunks, hidden_size]``."""
         pooled: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         return pooled
 
 
 def padded(subject: Subject) -> Encode:
-    """The loop that most scripts have: batches in the order of the rows, each padded to the longest that can be."""
+    """Loop of most scripts: batches in row order, each padded to the largest length."""
 
     def encode(texts: list[str]) -> Tensor:
-        parts = []
+        outputs = []
         for start in range(0, len(texts), PADDED_BATCH):
             batch = texts[start : start + PADDED_BATCH]
             inputs = subject.tokenizer(
                 batch, padding="max_length", truncation=True, max_length=subject.longest, return_tensors="pt"
             )
-            parts.append(subject.bert(**inputs.to(subject.device)).pooler_output)
-        return torch.cat(parts)
+            outputs.append(subject.bert(**inputs.to(subject.device)).pooler_output)
+        return torch.cat(outputs)
 
     return encode
 
 
 def by_length(subject: Subject, forward: Forward | None = None) -> Encode:
-    """Batches of chunks of about the same length, each padded to its longest; the encoder as it is, or ``forward``."""
+    """Batches of chunks of about the same length, each padded to its longest; runs the encoder, or ``forward``."""
     forward = Pooled(subject.in_precision) if forward is None else forward
     size = SORTED_BATCH[subject.device]
 
     def encode(texts: list[str]) -> Tensor:
         ids = subject.tokenizer(texts, truncation=True, max_length=subject.longest)["input_ids"]
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-        parts = []
+        outputs = []
         for start in range(0, len(order), size):
             chosen = [ids[i] for i in order[start : start + size]]
             inputs = subject.tokenizer.pad({"input_ids": chosen}, return_tensors="pt").to(subject.device)
-            parts.append(forward(inputs["input_ids"], inputs["attention_mask"]))
-        vectors = torch.cat(parts)
+            outputs.append(forward(inputs["input_ids"], inputs["attention_mask"]))
+        vectors = torch.cat(outputs)
         return vectors[torch.tensor(order, device=vectors.device).argsort()]
 
     return encode
 
 
 def compiled(subject: Subject) -> Encode:
-    """The same with ``torch.compile``, for any length, with frozen weights."""
+    """Sorted batches with an encoder compiled by ``torch.compile``, for any length, with frozen weights."""
     from torch._inductor import config
 
     config.freezing = True
@@ -108,7 +108,7 @@ def compiled(subject: Subject) -> Encode:
 
 
 def pipeline(subject: Subject) -> Encode:
-    """The feature-extraction pipeline of transformers, fed from a generator: no batches on a CPU, batches on a GPU."""
+    """Feature-extraction pipeline of transformers, fed from a generator; in batches on a GPU only."""
     from transformers import pipeline as build
 
     extract = build(
@@ -122,8 +122,8 @@ def pipeline(subject: Subject) -> Encode:
     )
 
     def encode(texts: list[str]) -> Tensor:
-        first = [states[:, 0] for states in extract(text for text in texts)]  # a generator, so that it streams
-        pooler = subject.bert.pooler  # it reads the first token; the pipeline gives the states of all
+        first = [states[:, 0] for states in extract(text for text in texts)]  # the pipeline streams from a generator
+        pooler = subject.bert.pooler  # the pooler reads the first token; the pipeline returns all tokens
         pooled: Tensor = pooler.activation(pooler.dense(torch.cat(first).to(subject.device)))
         return pooled
 
@@ -131,7 +131,7 @@ def pipeline(subject: Subject) -> Encode:
 
 
 def sentence_transformers(subject: Subject) -> Encode:
-    """``SentenceTransformer.encode``, which sorts by length, with the first token as pooling."""
+    """Rival ``SentenceTransformer.encode``, which sorts by length, with the first token as pooling."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
@@ -155,13 +155,13 @@ def sentence_transformers(subject: Subject) -> Encode:
 
 
 def onnx(subject: Subject) -> Encode:
-    """ONNX Runtime with all its optimisations, on batches in order of length; int8 is its dynamic quantisation."""
+    """ONNX Runtime with all graph optimizations, on sorted batches; int8 is its dynamic quantization."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
         path = _exported(subject.bert, Path(folder) / "encoder.onnx")
         if subject.precision == "int8":
-            path = _quantised(path)
+            path = _quantized(path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def forward(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -172,10 +172,10 @@ def onnx(subject: Subject) -> Encode:
 
 
 def _exported(bert: Any, path: Path) -> Path:
-    """The encoder as ONNX, exported the way that ONNX Runtime then runs fastest.
+    """Export the encoder to ONNX in the way that ONNX Runtime runs fastest.
 
-    That is the older exporter and plain attention: graphs of the newer one, and those that
-    ``onnxruntime.transformers.optimizer`` has fused, were 14-18 % slower on a CPU (ONNX Runtime 1.32, MiniLM-L6).
+    The older exporter and plain attention were fastest. Graphs of the newer exporter, and graphs fused by
+    ``onnxruntime.transformers.optimizer``, were 14-18 % slower on a CPU (ONNX Runtime 1.32, MiniLM-L6).
     """
     bert = copy.deepcopy(bert)
     bert.set_attn_implementation("eager")
@@ -194,7 +194,7 @@ def _exported(bert: Any, path: Path) -> Path:
     return path
 
 
-def _quantised(path: Path) -> Path:
+def _quantized(path: Path) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     smaller = path.with_name("int8.onnx")

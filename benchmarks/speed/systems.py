@@ -1,4 +1,4 @@
-"""What is measured: bsm, and each other way to score the same rows."""
+"""Systems of the benchmark: bsm, and other ways to score the same rows."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class System:
-    """A way to score a table.
+    """One way to score a table.
 
     Attributes:
-        rival: A name of :mod:`rivals`; None for bsm itself.
-        flags: Of bsm, beside those that every run has.
-        precision: What its matrix products are compared with: ``"fp32"``, ``"bf16"`` or ``"int8"``. Of bsm, what it
-            says in its run record counts, where it says so.
-        part: It gets the first of so many parts of the rows, where it is too slow for all of them.
-        kind: The kind of data set it scores; None for any.
-        devices: Where it runs.
+        rival: Name of a rival in :mod:`rivals`; None for bsm itself.
+        flags: Flags of bsm, in addition to those of every run.
+        precision: Precision whose matrix product the system is compared with: ``"fp32"``, ``"bf16"`` or ``"int8"``. The
+            precision in bsm's run record has priority.
+        divisor: The system scores the first ``1 / divisor`` of the rows, if it is too slow for all rows.
+        kind: Kind of data set that the system scores; None for any.
+        devices: Devices on which the system runs.
     """
 
     rival: str | None = None
     flags: tuple[str, ...] = ()
     precision: str = "fp32"
-    part: int = 1
+    divisor: int = 1
     kind: str | None = "text"
     devices: tuple[str, ...] = ("cpu", "cuda")
 
@@ -33,7 +33,7 @@ SYSTEMS = {
     "bsm tuned": System(flags=("--backend", "tuned")),
     "bsm bf16": System(flags=("--precision", "bf16"), precision="bf16"),
     "bsm int8": System(flags=("--precision", "int8"), precision="int8", devices=("cpu",)),
-    "padded loop": System("padded", part=8),
+    "padded loop": System("padded", divisor=8),
     "sorted": System("by_length"),
     "pipeline": System("pipeline"),
     "sentence-transformers": System("sentence_transformers"),

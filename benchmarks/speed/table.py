@@ -1,4 +1,4 @@
-"""What was measured, as a table, and what follows from it."""
+"""Tables of the results, and ratios between systems."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 EXACT = 1e-5
-"""Probabilities that differ by no more are the same."""
+"""Largest difference of probabilities that count as exact."""
 
 Result = dict[str, Any]
 Peaks = Mapping[str, Mapping[str, Any]]
-"""The fastest matrix product of each precision."""
+"""Fastest matrix product of each precision."""
 
 HEADS = (
     "system", "precision", "rows/s", "tokens/s", "GFLOP/s", "of peak", "needed", "peak MB", "difference", "start-up s"
@@ -18,7 +18,7 @@ HEADS = (
 
 
 def summary(result: Result, peaks: Peaks) -> Result:
-    """A result with its figures, of the fastest round.
+    """Summarize the rounds of a system by the fastest one.
 
     Args:
         result: ``rounds``, each with ``seconds`` and ``rows``; and the :meth:`~jobs.Case.work` of those rows;
@@ -47,7 +47,7 @@ def summary(result: Result, peaks: Peaks) -> Result:
 
 
 def to_text(results: Sequence[Result]) -> str:
-    """A Markdown table of summaries, the fastest first."""
+    """Return a Markdown table of summaries, the fastest first."""
     lines = [f"| {' | '.join(HEADS)} |", "|---|---|" + "--:|" * (len(HEADS) - 2)]
     for r in sorted(results, key=lambda r: -r["rows_per_s"]):
         cells = [
@@ -66,7 +66,7 @@ def to_text(results: Sequence[Result]) -> str:
 
 
 def claims(results: Sequence[Result]) -> Iterator[str]:
-    """Ratios of bsm to its rivals, a line each, from the summaries of one run, whatever its models and data."""
+    """Yield a line for each ratio of bsm to its rivals, from the summaries of one run."""
     cases: dict[tuple[str, str, str], dict[str, Result]] = {}
     for r in results:
         cases.setdefault((r["model"], r["data"], r["device"]), {})[r["system"]] = r
@@ -79,25 +79,25 @@ def claims(results: Sequence[Result]) -> Iterator[str]:
 
 
 def is_rival(system: str) -> bool:
-    """Whether a system is none of ours."""
+    """Return whether a system is a rival of bsm."""
     return not system.startswith("bsm")
 
 
 def _ahead(systems: Mapping[str, Result]) -> Iterator[str]:
-    """bsm beside the padded loop, and in each precision beside the fastest rival."""
+    """Compare bsm with the padded loop, and in each precision with the fastest rival."""
     ours = systems.get("bsm")
     if ours and (padded := systems.get("padded loop")):
         yield f"bsm is {ours['rows_per_s'] / padded['rows_per_s']:.2f} times the padded loop"
     exact = [r for r in systems.values() if is_rival(r["system"]) and r["difference"] <= EXACT]
     if ours and exact and ours["difference"] <= EXACT:
-        yield _beside(ours, exact, "exact rival")
+        yield _compare(ours, exact, "exact rival")
     for precision in ("bf16", "int8"):
         rivals = [r for r in systems.values() if is_rival(r["system"]) and r["precision"] == precision]
         if (own := systems.get(f"bsm {precision}")) and rivals:
-            yield _beside(own, rivals, f"{precision} rival")
+            yield _compare(own, rivals, f"{precision} rival")
 
 
-def _beside(ours: Result, rivals: Sequence[Result], called: str) -> str:
+def _compare(ours: Result, rivals: Sequence[Result], called: str) -> str:
     best = max(rivals, key=lambda r: r["rows_per_s"])
     return (
         f"{ours['system']} is {ours['rows_per_s'] / best['rows_per_s']:.2f} times the best {called} ({best['system']})"
@@ -112,7 +112,7 @@ def _shares(systems: Mapping[str, Result]) -> Iterator[str]:
 
 
 def _duplicates(systems: Mapping[str, Result], reviews: Mapping[str, Result] | None) -> Iterator[str]:
-    """The time of a table with repeats beside that of its distinct chunks at the rate of the reviews."""
+    """Compare the time of a table with repeats with that of its distinct chunks at the rate of the reviews."""
     ours, plain = systems.get("bsm"), (reviews or {}).get("bsm")
     if ours and plain and ours["data"] == "duplicates" and ours["gflops"]:
         yield f"bsm takes {plain['gflops'] / ours['gflops']:.2f} times the time of the distinct chunks"

@@ -1,9 +1,9 @@
-"""One measurement in a process of its own: ``python worker.py job.json`` writes its figures to ``job["result"]``.
+"""One measurement in a new process: ``python worker.py job.json`` writes its figures to ``job["result"]``.
 
-What is timed, of bsm: ``bsm_core.run`` from the file of the rows to the file of the predictions, less the time of the
-same run on a few rows, which is start-up. Of a rival: from the texts, in memory and cleaned as the artifact's steps
-clean them, beside ready features, to the file of the predictions; loading, export and compiling come before. Both have
-scored some of the rows by then. Start-up is told beside it; imports are part of neither.
+bsm is timed from the file of the rows to the file of the predictions (``bsm_core.run``), less the time of the same run
+on a few rows, which is start-up. A rival is timed from texts in memory, already cleaned by the artifact's text steps,
+and features in memory, to the file of the predictions; loading, export and compiling are not included. Both have scored
+some of the rows before. Start-up is reported separately; imports are not included in either.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from bsm_core import Kind, Pipeline, Predictor
 from bsm_core import run as command
 
 WARM_UP = 8
-"""One row or chunk in so many is scored before the clock starts, so that every length has been seen."""
+"""One in this number of rows or chunks is scored before the measurement, so that every length has occurred."""
 PREDICTIONS = "inference_predictions.parquet"
 
 
 def bsm(job: dict[str, Any]) -> dict[str, Any]:
-    """A whole run of bsm, and how long a run on a few rows takes: the first, and one more after the warm-up."""
+    """Time a whole run of bsm, and runs on a few rows: the first run, and one after the warm-up."""
     few, rows = (pq.read_metadata(job[table]).num_rows for table in ("few", "table"))
     cold, _ = _clocked(lambda: _run(job, job["few"]))
     with tempfile.TemporaryDirectory() as folder:
@@ -56,11 +56,11 @@ def bsm(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(job: dict[str, Any], table: str | Path) -> None:
-    """``python -m bsm_core.run``, but in this process, whose peak memory is asked for, and without what came before."""
-    gc.unfreeze()  # a run keeps what it has imported, since its process ends with it
+    """Run ``bsm_core.run`` in this process, whose peak memory is measured, after freeing earlier objects."""
+    gc.unfreeze()  # a run freezes its imports, because its process usually ends with it
     gc.collect()
     places = ["--model-dir", job["artifact"], "--data-dir", str(table), "--output-dir", job["output"]]
-    device = "1" if job["device"] == "cuda" else "cpu"  # one GPU, as the rivals have
+    device = "1" if job["device"] == "cuda" else "cpu"  # one GPU, as for the rivals
     status = command.main(
         ["--job_type", "inference", "--id-field", ID, *places, "--device", device, "--run-record", *job["flags"]]
     )
@@ -69,7 +69,7 @@ def _run(job: dict[str, Any], table: str | Path) -> None:
 
 
 def rival(job: dict[str, Any]) -> dict[str, Any]:
-    """A rival on the texts of the rows."""
+    """Time a rival on the texts of the rows."""
     began = time.perf_counter()
     predictor = Predictor.from_artifact(job["artifact"], device=job["device"], backend="eager")
     table = pq.read_table(job["table"])
@@ -93,7 +93,7 @@ def rival(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepared(predictor: Predictor, table: pa.Table) -> tuple[list[str], Tensor, Tensor]:
-    """The texts of all chunks, how many each row has, and the features, all as the artifact has them."""
+    """Return the texts of all chunks, the number of chunks of each row, and the features of the artifact."""
     preprocessor, device = predictor.preprocessor, predictor.model.device
     (field,) = preprocessor.config.text_fields
     context = preprocessor.pipelines[field.column].context
@@ -106,7 +106,7 @@ def _prepared(predictor: Predictor, table: pa.Table) -> tuple[list[str], Tensor,
 
 
 def pandas_loop(job: dict[str, Any]) -> dict[str, Any]:
-    """What a script does without text: pandas reads, fills and writes, the model scores 4,096 rows at once."""
+    """Time a script for features only: pandas reads, imputes and writes, the model scores 4,096 rows at once."""
     began = time.perf_counter()
     predictor = Predictor.from_artifact(job["artifact"], device=job["device"])
     model = predictor.model
@@ -115,7 +115,7 @@ def pandas_loop(job: dict[str, Any]) -> dict[str, Any]:
     def score(table: str) -> None:
         rows = pd.read_parquet(table)
         features = torch.tensor(rows[list(FEATURES)].fillna(0.0).to_numpy("float32"), device=job["device"])
-        logits = [model.final_merge_network(model.tab_subnetwork(part)) for part in features.split(4096)]
+        logits = [model.final_merge_network(model.tab_subnetwork(some)) for some in features.split(4096)]
         _write(job, pa.array(rows[ID]), torch.cat(logits))
 
     score(job["few"])
@@ -133,21 +133,21 @@ def _write(job: dict[str, Any], ids: pa.ChunkedArray | pa.Array, logits: Tensor)
 
 
 def _clocked(work: Callable[[], None]) -> tuple[float, float]:
-    """Wall and processor seconds of some work; a rival's result has been written, so a GPU is done too."""
+    """Return wall and processor seconds of a call, which writes its result to a file and so waits for the GPU."""
     began, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - began, time.process_time() - cpu
 
 
 def peak_memory() -> dict[str, float]:
-    """The most memory that this process has had resident, and that torch has had on the GPU, in MB (2^20 bytes)."""
+    """Return the peak resident memory of this process, and PyTorch's on the GPU, in MB (2^20 bytes)."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     peaks = {"peak_mb": int(line.split()[1]) / 1024}
     return peaks | ({"gpu_peak_mb": torch.cuda.max_memory_allocated() / 2**20} if torch.cuda.is_available() else {})
 
 
 def main() -> None:
-    """Measure what the job says."""
+    """Run the measurement that the job describes."""
     job = json.loads(Path(sys.argv[1]).read_text())
     task = {None: bsm, "pandas": pandas_loop}.get(job["rival"], rival)
     Path(job["result"]).write_text(json.dumps(task(job) | peak_memory()))

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from bsm_core.artifact.files import read_validated
 from bsm_core.errors import CorruptArtifactError, DataError
+from bsm_core.runtime.precision import precision_of_dtype
 from bsm_core.runtime.versions import current_name
 
 SELF_CHECK = "self_check.json"
@@ -27,7 +28,8 @@ class CheckRows(BaseModel):
 
     Attributes:
         format: Version of the file format.
-        precision: Precision of the model, a key of :data:`bsm_core.scoring.self_check.TOLERANCES`.
+        precision: Precision of the model, a key of :data:`bsm_core.runtime.precision.TOLERANCES`. Older files name a
+            dtype.
         device: Type of the device, such as ``"cpu"`` or ``"cuda"``.
         versions: Versions of the libraries, as :func:`bsm_core.runtime.versions.installed` returns them.
         rows: For each row the cells of the columns that the artifact reads: text as in a CSV file, or None.
@@ -39,7 +41,7 @@ class CheckRows(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     format: Literal[1] = 1
-    precision: _Word
+    precision: Annotated[_Word, AfterValidator(precision_of_dtype)]
     device: _Word
     versions: Annotated[dict[Annotated[_Word, AfterValidator(current_name)], _Word], Field(max_length=64)]
     rows: Annotated[list[dict[str, str | None]], Field(min_length=1, max_length=MOST_ROWS)]

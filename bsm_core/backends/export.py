@@ -1,4 +1,4 @@
-"""Writes the encoders of an artifact as ONNX files, for the back end ``"onnx"``: ``bsm export``."""
+"""Export of an artifact's encoders to ONNX files, for the backend ``"onnx"``: ``bsm export``."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from bsm_core.backends.onnx_runtime import INPUTS, ONNX, require_packages
 from bsm_core.errors import UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.encoder import Encoder
+from bsm_core.runtime.precision import Precision
 
 _LOUD = "torch.onnx"
-"""The logger that speaks of libraries which are not needed here."""
+"""Logger that warns about libraries that are not needed here."""
 
 
 def export(model: ModelBase, folder: Path) -> list[Path]:
-    """Write each encoder of an artifact to ``onnx/<its name in the model>.onnx``, and check that it gives the same.
+    """Write each encoder of an artifact to ``onnx/<name in the model>.onnx``, and check that the file is exact.
 
     Args:
         model: The artifact's model, on the CPU, in evaluation mode.
         folder: The artifact's folder; earlier files of these names are replaced.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
         UsageError: The extra ``[onnx]`` is not installed; or the model has no encoder, or one that cannot be exported.
-        CorruptArtifactError: A file gives other vectors than the encoder, by more than 1e-5.
+        CorruptArtifactError: The vectors of a file differ from those of the encoder by more than 1e-5.
     """
     require_packages("bsm export")
     encoders = encoders_of(model)
@@ -42,18 +43,18 @@ def export(model: ModelBase, folder: Path) -> list[Path]:
         raise UsageError(
             "the model has no text encoder to export",
             where=f"model class {type(model).__name__}",
-            fix="nothing needs to be done: it runs without ONNX; a model class of your own derives its from Encoder",
+            fix="the model runs without ONNX; in your own model class, derive the text encoder from bsm_core.Encoder",
         )
     (folder / EXPORTED).mkdir(exist_ok=True)
     for name, encoder in encoders.items():
         encoder.exported = folder / EXPORTED / f"{name}.onnx"
         _write(name, encoder, encoder.exported)
-    tune(model, precision="fp32", backend=ONNX)  # which refuses what is not exact
+    tune(model, precision=Precision.FP32, backend=ONNX)  # raises if a file is not exact
     return [encoder.exported for encoder in encoders.values() if encoder.exported]
 
 
 class _Vectors(nn.Module):
-    """An encoder whose ``forward`` is its ``encode``."""
+    """Module whose ``forward`` is an encoder's ``encode``, for the exporter."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -64,7 +65,10 @@ class _Vectors(nn.Module):
 
 
 def _write(name: str, encoder: Encoder, file: Path) -> None:
-    """Two chunks are the example; their number and, where the encoder has none of its own, their length are free."""
+    """Export one encoder, with two chunks as the example.
+
+    The number of chunks is free in the file. So is their length, unless the encoder has a fixed one.
+    """
     length, free = encoder.length or 16, torch.export.Dim.DYNAMIC
     input_ids = (torch.arange(2 * length) % encoder.vocabulary).view(2, length)
     attention_mask = torch.ones_like(input_ids)
@@ -81,19 +85,19 @@ def _write(name: str, encoder: Encoder, file: Path) -> None:
                 dynamo=True,
                 verbose=False,
             )
-            assert program is not None  # as it is with dynamo
+            assert program is not None  # always so with dynamo=True
             program.save(file, external_data=False)
     except Exception as error:
         raise UsageError(
             f"encoder {name!r} cannot be exported: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
             where=f"class {type(encoder).__name__}",
-            fix="its encode must be what torch.export takes; without ONNX it runs as it is",
+            fix="write its encode() so that torch.export can trace it; without ONNX the encoder runs as it is",
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of itself; what it cannot do it raises."""
+    """Silence warnings and log lines of the exporter; its failures are exceptions."""
     logger = logging.getLogger(_LOUD)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
@@ -51,6 +52,8 @@ def _help(name: str) -> str:
 
 
 def _flatten(annotation: Any) -> list[Any]:
-    """Return the literal values in a type annotation."""
+    """Return the literal values in a type annotation, and the values of an enumeration."""
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return [member.value for member in annotation]
     arguments = get_args(annotation)
     return [value for a in arguments for value in _flatten(a)] if arguments else [annotation]

@@ -1,7 +1,7 @@
-"""The base class of every model class.
+"""Base class of the model classes.
 
-A model class is a :class:`~lightning.pytorch.LightningModule` whose ``forward`` turns a batch into logits. Loss,
-optimiser, schedule and prediction stand here, once.
+A model class is a :class:`~lightning.pytorch.LightningModule` whose ``forward`` turns a batch into logits. The base
+class has what all of them share: prediction, loss, optimizer and learning rate schedule.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ import torch
 from torch import Tensor, nn
 
 from bsm_core.errors import BSMError, ConfigError, ModelFailedError
-from bsm_core.models.batch import Batch, TokenBudget
+from bsm_core.models.batch import Batch
+from bsm_core.models.micro_batches import TokenBudget
 from bsm_core.models.model_config import ModelConfig
 from bsm_core.plugins.discovery import Component
 from bsm_core.runtime.validation import validated
 
 _ROWS_NAMED = 10
-"""How many rows without a number an error names."""
+"""Largest number of rows that an error names."""
 
 
 class ModelBase(pl.LightningModule):
-    """Base of all model classes: ``forward(batch) -> logits [rows, num_classes]``.
+    """Base class of all model classes: ``forward(batch) -> logits [rows, num_classes]``.
 
     Attributes:
-        Config: The class's own keys, a subclass of :class:`ModelConfig`.
-        optional_state: State dict keys an artifact may lack.
-        example_config: Config keys that :mod:`bsm_core.testing` builds the model with, beside those of its own.
-        token_budget: Tokens the encoder may see at once; ``batch_size`` chunks of ``max_sen_len`` tokens.
-        component: What an artifact found the class by, for errors; None for a model that was built by hand.
+        Config: Config keys of the class, a subclass of :class:`ModelConfig`.
+        optional_state: State dict keys that an artifact may lack.
+        example_config: Config keys with which :mod:`bsm_core.testing` builds the model, in addition to its own.
+        token_budget: Tokens that an encoder processes at once: ``batch_size`` chunks of ``max_sen_len`` tokens.
+        component: Plugin component that the artifact names, for errors; None for a model that was built without an
+            artifact.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -55,27 +57,33 @@ class ModelBase(pl.LightningModule):
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any], *, where: str = "config") -> Self:
-        """Build the model, with fresh weights, from an artifact's config.
+        """Build the model with new weights from an artifact's config.
+
+        Args:
+            values: Config keys; a key whose value is None counts as missing.
+            where: Name of the config in errors.
 
         Raises:
-            ConfigError: Keys are missing or wrong; it names all of them.
+            ConfigError: Keys are missing or have wrong values; the error names all of them.
         """
         return cls(validated(cls.Config, {k: v for k, v in values.items() if v is not None}, where=where))
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, float ``[rows, num_classes]``. A row's logits must not depend on the other rows."""
+        """Return the logits, float ``[rows, num_classes]``. A row's logits must not depend on the other rows."""
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch without waiting, from page-locked memory; Lightning by itself waits for what is no tensor."""
+        """Move a batch to the device without waiting for the copy; Lightning's own method waits for it."""
         return batch.to(device, non_blocking=True)
 
     def predict_step(self, batch: Batch, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
-        """Class probabilities, float64 ``[rows, num_classes]``; of two classes, the first is one minus the second.
+        """Return class probabilities, float64 ``[rows, num_classes]``.
+
+        With two classes, the first probability is one minus the second.
 
         Raises:
-            ModelFailedError: ``forward`` raises, gives something other than logits of that shape, or leads to
-                probabilities that are no numbers.
+            ModelFailedError: ``forward`` raises or returns something other than logits of that shape, or probabilities
+                are NaN or infinite.
         """
         if batch.rows == 0:
             return torch.empty(0, self.config.num_classes, dtype=torch.float64)
@@ -93,7 +101,7 @@ class ModelBase(pl.LightningModule):
             yield
         except (BSMError, torch.OutOfMemoryError):
             raise
-        except StopIteration as error:  # with a cause contextlib lets it through, and it ends Lightning's epoch
+        except StopIteration as error:  # as a cause it would pass through contextlib and end Lightning's epoch
             raise self._failed(error) from None
         except Exception as error:
             raise self._failed(error) from error
@@ -102,19 +110,19 @@ class ModelBase(pl.LightningModule):
         return self._failure(
             f"failed: {type(error).__name__}: {error}",
             details=_own_line(error, self),
-            fix="correct the model class, or the artifact where it does not suit the class",
+            fix="correct the model class, or the artifact if it does not match the class",
         )
 
     def _checked_logits(self, logits: Any, rows: int) -> Tensor:
-        wanted = [rows, self.config.num_classes]
-        if isinstance(logits, Tensor) and logits.is_floating_point() and list(logits.shape) == wanted:
+        expected = [rows, self.config.num_classes]
+        if isinstance(logits, Tensor) and logits.is_floating_point() and list(logits.shape) == expected:
             return logits
-        given = f"a {type(logits).__name__}"
+        returned = f"a {type(logits).__name__}"
         if isinstance(logits, Tensor):
-            given = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
+            returned = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
         raise self._failure(
-            f"gave {given} for logits, not floats {wanted}",
-            fix="forward must give [rows, num_classes], a row of logits for every row of the batch",
+            f"returned {returned} as logits, expected floats {expected}",
+            fix="forward must return [rows, num_classes], one row of logits for each row of the batch",
         )
 
     def _check_finite(self, probabilities: Tensor, batch: Batch) -> None:
@@ -122,9 +130,9 @@ class ModelBase(pl.LightningModule):
         if bad:
             named = [*map(repr, batch.names(bad[:_ROWS_NAMED])), *(["..."] if len(bad) > _ROWS_NAMED else [])]
             raise self._failure(
-                f"gave probabilities that are no numbers for {len(bad)} of {batch.rows} rows",
+                f"returned probabilities that are NaN or infinite for {len(bad)} of {batch.rows} rows",
                 details=[f"rows: {', '.join(named)}"],
-                fix="look for numbers far out in these rows, and for weights that are no numbers",
+                fix="look for very large numbers in these rows, and for weights that are NaN or infinite",
             )
 
     def _failure(self, what: str, *, fix: str, details: Sequence[str] = ()) -> ModelFailedError:
@@ -134,16 +142,18 @@ class ModelBase(pl.LightningModule):
         return ModelFailedError(f"model class {name!r} {what}", where=where, details=details, fix=fix)
 
     def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
-        """Start one part of the model from pretrained weights, before training; override it where there is such a part.
+        """Load pretrained weights into one module of the model, before training.
+
+        A model class with such a module overrides this method.
 
         Args:
-            key: The config key that describes the part: ``"text_encoder"``, ``"primary_text_encoder"``,
+            key: Config key of the module: ``"text_encoder"``, ``"primary_text_encoder"``,
                 ``"secondary_text_encoder"``, or ``"embedding_mat"``.
-            state: Of an encoder, the state dict of the transformers model; of an embedding matrix, ``"weight"``, float
+            state: State dict of the transformers model, or of the embedding matrix: ``"weight"``, float
                 ``[vocabulary, dimensions]``.
 
         Raises:
-            ConfigError: The class has no such part, or the weights do not fit it.
+            ConfigError: The class has no such module, or the weights do not fit it.
         """
         raise ConfigError(
             f"model class {type(self).__name__} takes no pretrained weights",
@@ -152,14 +162,14 @@ class ModelBase(pl.LightningModule):
         )
 
     def encoder_parameters(self) -> Iterable[nn.Parameter]:
-        """The parameters that learn at ``encoder_lr``: those of the parts that :meth:`load_pretrained` starts."""
+        """Return the parameters that are trained at ``encoder_lr``: those that :meth:`load_pretrained` can load."""
         return ()
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
-        """Cross entropy with the class weights.
+        """Return the cross entropy with the class weights.
 
         Raises:
-            ModelFailedError: ``forward`` raises, or gives something other than logits of that shape.
+            ModelFailedError: ``forward`` raises, or returns something other than logits.
         """
         with self._named_in_errors():
             loss: Tensor = self.loss_op(self._checked_logits(self(batch), batch.rows), batch.labels)
@@ -167,14 +177,14 @@ class ModelBase(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
-        """Class probabilities, as :meth:`predict_step` gives them; metrics are the training job's."""
+        """Return class probabilities, as :meth:`predict_step` does; the training job computes the metrics."""
         return self.predict_step(batch)
 
     def configure_optimizers(self) -> Any:
-        """AdamW without decay on biases and norms; linear warm-up and decay where ``run_scheduler``.
+        """Return AdamW without weight decay on biases and norms.
 
-        Encoders learn at ``encoder_lr``, the rest at ``lr`` (discriminative fine-tuning: Howard and Ruder, 2018,
-        arXiv:1801.06146).
+        ``run_scheduler`` adds linear warm-up and linear decay of the learning rates. Pretrained modules are trained at
+        ``encoder_lr``, all others at ``lr`` (discriminative fine-tuning: Howard and Ruder, 2018, arXiv:1801.06146).
         """
         config, encoders = self.config, set(map(id, self.encoder_parameters()))
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -196,7 +206,7 @@ class ModelBase(pl.LightningModule):
 
 
 def _own_line(error: Exception, model: ModelBase) -> list[str]:
-    """The last line of the model class's own file that the error came through."""
+    """Name the last line of the model class's own file in the traceback."""
     code = getattr(inspect.unwrap(type(model).forward), "__code__", None)
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if code and frame.filename == code.co_filename]
     return [f"line {own[-1].lineno} of {Path(own[-1].filename).name}, in {own[-1].name}"] if own else []

@@ -1,59 +1,28 @@
-"""What a model sees: ragged token chunks, the feature matrix, and padding at the last moment.
-
-Nobody pads to ``max_sen_len``. The distinct chunks of a text field stand in order of length, longest first, so that
-micro-batches of equal token budget hold chunks of about the same length, and running out of memory shows at once.
-"""
+"""Batches that models read: token chunks of the text fields without padding, and the feature matrix."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bsm_core.errors import BSMError
-
-Encode = Callable[[Tensor, Tensor], Tensor]
-"""``(input_ids [chunks, length], attention_mask [chunks, length]) -> vectors [chunks, size]``."""
-EncodeRagged = Callable[[Tensor, Tensor], Tensor]
-"""``(tokens int32 [total], lengths int64 [chunks], on the CPU) -> vectors [chunks, size]``."""
-
-
-class DeviceOutOfMemoryError(BSMError, torch.OutOfMemoryError):
-    """The accelerator has no room for a single chunk."""
-
-
-@dataclass
-class TokenBudget:
-    """How many tokens, padding included, the encoder may see at once.
-
-    It halves when the accelerator runs out of memory, and stays halved for the windows that follow.
-    """
-
-    tokens: int
-
-    def halve(self) -> None:
-        """Allow half as many tokens, at least one."""
-        self.tokens = max(1, self.tokens // 2)
-
 
 @dataclass(frozen=True)
 class TextBatch:
-    """The ragged token chunks of one text field.
+    """Token chunks of one text field, without padding; equal chunks of a window are stored once.
 
     Attributes:
-        tokens: int32 ``[total]``, the ids of all distinct chunks, one after the other, longest chunk first.
-        chunk_offsets: int64 ``[distinct + 1]``, where each distinct chunk begins in ``tokens``; stays on the CPU.
-        chunk_ids: int64 ``[chunks]``, which distinct chunk each chunk of the rows is.
-        row_lengths: int64 ``[rows]``, how many chunks each row has; they stand in row order in ``chunk_ids``.
+        tokens: Token ids of all distinct chunks, one chunk after the other, the longest first; int32 ``[total]``.
+        chunk_offsets: Position in ``tokens`` where each distinct chunk starts, then the total; int64
+            ``[distinct + 1]``. The tensor always stays on the CPU.
+        chunk_ids: Index of the distinct chunk that equals each chunk of the rows, in row order; int64 ``[chunks]``.
+        row_lengths: Number of chunks of each row; int64 ``[rows]``.
     """
 
     tokens: Tensor
@@ -63,7 +32,11 @@ class TextBatch:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[Sequence[int]]]) -> TextBatch:
-        """Build it from token ids by row and chunk; chunks without a token do not count."""
+        """Build a batch from the token ids of each row's chunks; chunks without tokens are left out.
+
+        Args:
+            rows: Token ids by row and chunk.
+        """
         distinct: dict[bytes, int] = {}
         chunk_ids, row_lengths = [], []
         for row in rows:
@@ -75,22 +48,31 @@ class TextBatch:
         order = torch.argsort(lengths, descending=True, stable=True)
         rank = torch.empty_like(order)
         rank[order] = torch.arange(len(keys))
-        joined = b"".join([keys[i] for i in order.tolist()])
+        joined = bytearray().join(keys[i] for i in order.tolist())
         return cls(
-            tokens=torch.frombuffer(bytearray(joined), dtype=torch.int32)
-            if joined
-            else torch.empty(0, dtype=torch.int32),
+            tokens=torch.frombuffer(joined, dtype=torch.int32) if joined else torch.empty(0, dtype=torch.int32),
             chunk_offsets=torch.cat([torch.zeros(1, dtype=torch.int64), lengths[order].cumsum(0)]),
             chunk_ids=rank[torch.tensor(chunk_ids, dtype=torch.int64)],
             row_lengths=torch.tensor(row_lengths, dtype=torch.int64),
         )
 
+    def to_rows(self) -> list[list[list[int]]]:
+        """Return the token ids by row and chunk, as :meth:`from_rows` takes them."""
+        tokens = self.tokens.tolist()
+        chunks = [tokens[start:stop] for start, stop in pairwise(self.chunk_offsets.tolist())]
+        ids = iter(self.chunk_ids.tolist())
+        return [[chunks[chunk] for chunk in islice(ids, length)] for length in self.row_lengths.tolist()]
+
     def select(self, rows: Tensor) -> TextBatch:
-        """Some of the rows, int64 ``[rows]``, in that order."""
+        """Return the batch of some rows.
+
+        Args:
+            rows: Indices of the rows, in the order of the new batch; int64 ``[selected]``.
+        """
         first = self.row_lengths.cumsum(0) - self.row_lengths
         lengths = self.row_lengths[rows]
         chunk_ids = self.chunk_ids[_ranges(first[rows], lengths)]
-        used, chunk_ids = torch.unique(chunk_ids, return_inverse=True)  # in ascending order: still longest first
+        used, chunk_ids = torch.unique(chunk_ids, return_inverse=True)  # sorted, so the longest chunk is still first
         sizes = self.chunk_offsets.diff()[used]
         return TextBatch(
             tokens=self.tokens[_ranges(self.chunk_offsets[used], sizes)],
@@ -105,11 +87,17 @@ class TextBatch:
         return len(self.chunk_offsets) - 1
 
     def length(self, chunk: int) -> int:
-        """Number of tokens of a distinct chunk."""
+        """Return the number of tokens of a distinct chunk."""
         return int(self.chunk_offsets[chunk + 1] - self.chunk_offsets[chunk])
 
     def padded(self, start: int, stop: int, pad_id: int = 0, length: int | None = None) -> tuple[Tensor, Tensor]:
-        """Distinct chunks ``start`` to ``stop``, padded to the longest of them, or padded or cut to ``length``.
+        """Return the distinct chunks ``start`` to ``stop`` (exclusive) as padded matrices.
+
+        Args:
+            start: First distinct chunk.
+            stop: Distinct chunk after the last.
+            pad_id: Id of the padding token.
+            length: Number of columns; longer chunks are cut. The length of the longest of these chunks where None.
 
         Returns:
             ``input_ids`` and ``attention_mask``, int64 ``[stop - start, length]``, on the device of ``tokens``.
@@ -124,13 +112,13 @@ class TextBatch:
         return ids, mask.long()
 
     def row_means(self, vectors: Tensor) -> Tensor:
-        """Mean over each row's chunks.
+        """Average the vectors of each row's chunks.
 
         Args:
-            vectors: ``[distinct, size]``, one vector for each distinct chunk.
+            vectors: One vector for each distinct chunk; float ``[distinct, size]``.
 
         Returns:
-            float32 ``[rows, size]``; zeros for a row without chunks.
+            Means, float32 ``[rows, size]``; zeros for a row without chunks.
         """
         device = vectors.device
         lengths = self.row_lengths.to(device)
@@ -139,169 +127,30 @@ class TextBatch:
         return sums / lengths.clamp(min=1)[:, None]
 
     def to(self, device: Any, non_blocking: bool = False) -> TextBatch:
-        """Move the tokens; the small index tensors stay on the CPU, where micro-batches are planned."""
+        """Move ``tokens`` to a device; the other tensors stay on the CPU, where micro-batches are planned."""
         return dataclasses.replace(self, tokens=self.tokens.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> TextBatch:
-        """The same, in page-locked memory."""
+        """Return the batch with ``tokens`` in page-locked memory."""
         return dataclasses.replace(self, tokens=self.tokens.pin_memory())
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """``start, start + 1, ...`` for each start, ``length`` of them, one after the other."""
+    """Concatenate ``start, start + 1, …`` with ``length`` numbers for each start."""
     before = lengths.cumsum(0) - lengths
     return torch.arange(int(lengths.sum())) + torch.repeat_interleave(starts - before, lengths)
 
 
-def encode_rows(
-    text: TextBatch, encode: Encode, budget: TokenBudget, pad_id: int = 0, length: int | None = None
-) -> Tensor:
-    """Encode the distinct chunks in micro-batches and average them by row.
-
-    Args:
-        text: The field's chunks.
-        encode: Gives one vector for each padded chunk; its result for a chunk must not depend on the padding, unless
-            ``length`` is given.
-        budget: Tokens at once, padding included; halved here when the accelerator runs out of memory.
-        pad_id: Id of the padding token.
-        length: Pad or cut every chunk to exactly this many tokens; each micro-batch is as long as its longest chunk
-            where None.
-
-    Returns:
-        float32 ``[rows, size]``.
-
-    Raises:
-        DeviceOutOfMemoryError: A single chunk does not fit.
-    """
-
-    def padded(start: int, stop: int) -> Tensor:
-        return encode(*text.padded(start, stop, pad_id, length))
-
-    def count(start: int) -> int:
-        return max(1, budget.tokens // (length or text.length(start)))
-
-    def tokens(start: int, stop: int) -> int:
-        return (stop - start) * (length or text.length(start))
-
-    parts = list(_micro_batches(text, padded, count, tokens, budget))
-    return text.row_means(torch.cat(parts or [encode(*_padding(text, pad_id, length or 1))[:0]]))
-
-
-def encode_ragged_rows(
-    text: TextBatch, encode: EncodeRagged, budget: TokenBudget, most: int, streams: int = 1
-) -> Tensor:
-    """As :func:`encode_rows`, for an encoder that takes chunks as they are, without padding.
-
-    Args:
-        text: The field's chunks.
-        encode: Gives one vector for each chunk; chunks come longest first.
-        budget: As in :func:`encode_rows`.
-        most: Tokens at once that suit the encoder, where the budget allows them.
-        streams: Micro-batches at once, on a thread each; on the CPU alone, and the budget holds for all together.
-
-    Returns:
-        float32 ``[rows, size]``.
-
-    Raises:
-        DeviceOutOfMemoryError: A single chunk does not fit.
-    """
-
-    def ragged(start: int, stop: int) -> Tensor:
-        offsets = text.chunk_offsets[start : stop + 1]
-        return encode(text.tokens[offsets[0] : offsets[-1]], offsets.diff())
-
-    def count(start: int) -> int:
-        end = text.chunk_offsets[start] + min(budget.tokens, most)
-        return max(1, int(torch.searchsorted(text.chunk_offsets, end, right=True)) - 1 - start)
-
-    def tokens(start: int, stop: int) -> int:
-        return int(text.chunk_offsets[stop] - text.chunk_offsets[start])
-
-    bounds = _shares(text, min(budget.tokens // streams, most), streams) if streams > 1 else []
-    if len(bounds) > 1:
-        parts = _at_once(bounds, ragged, min(streams, len(bounds)))
-    else:
-        parts = list(_micro_batches(text, ragged, count, tokens, budget))
-    return text.row_means(torch.cat(parts or [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]]))
-
-
-def _shares(text: TextBatch, most: int, streams: int) -> list[tuple[int, int]]:
-    """Bounds of micro-batches of about equal size, as many for each stream, of ``most`` tokens or a single chunk."""
-    if not text.distinct:
-        return []
-    total, longest = int(text.chunk_offsets[-1]), text.length(0)
-    count = streams * math.ceil(total / (streams * max(1, most - longest)))
-    ends = torch.arange(count + 1) * total // count
-    starts = torch.searchsorted(text.chunk_offsets, ends)  # a chunk on the way is in: no more than one is too many
-    return list(pairwise(torch.unique(starts).tolist()))
-
-
-def _at_once(bounds: Sequence[tuple[int, int]], encode: Callable[[int, int], Tensor], streams: int) -> list[Tensor]:
-    """Vectors of the distinct chunks, each micro-batch on one thread of its own share of the cores.
-
-    Threads that share one micro-batch wait for each other after every operation; these meet once a window.
-    """
-    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
-
-    def work(bounds: tuple[int, int]) -> Tensor:
-        with torch.inference_mode(inference):  # which is each thread's own
-            return encode(*bounds)
-
-    share = partial(torch.set_num_threads, max(1, threads // streams))
-    try:
-        with ThreadPoolExecutor(streams, initializer=share) as pool:
-            return list(pool.map(work, bounds))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _micro_batches(
-    text: TextBatch,
-    encode: Callable[[int, int], Tensor],
-    count: Callable[[int], int],
-    tokens: Callable[[int, int], int],
-    budget: TokenBudget,
-) -> Iterator[Tensor]:
-    """Vectors of the distinct chunks, by micro-batch; the budget halves when the accelerator runs out of memory."""
-    start = 0
-    while start < text.distinct:
-        stop = min(start + count(start), text.distinct)
-        ran_out = False
-        try:
-            vectors = encode(start, stop)
-        except torch.OutOfMemoryError as error:
-            if stop - start == 1:
-                raise DeviceOutOfMemoryError(
-                    f"the accelerator has no room for one chunk of {tokens(start, stop)} tokens: {error}",
-                    fix="lower max_sen_len, free the device, or score on the CPU with --device cpu",
-                ) from error
-            budget.tokens = tokens(start, stop)  # what was tried, which may be less than was allowed
-            budget.halve()
-            ran_out = True
-        if ran_out:  # outside the except: the error itself holds on to what was computed
-            torch.cuda.empty_cache()
-            continue
-        yield vectors
-        start = stop
-
-
-def _padding(text: TextBatch, pad_id: int, length: int) -> tuple[Tensor, Tensor]:
-    """A chunk of padding alone: it tells the encoder's vector size where no row has a chunk."""
-    ids = torch.full((1, length), pad_id, dtype=torch.int64, device=text.tokens.device)
-    return ids, torch.ones_like(ids)
-
-
 @dataclass(frozen=True)
 class Batch:
-    """A window as the model sees it. It needs no labels.
+    """Rows of a window, as the model reads them.
 
     Attributes:
         rows: Number of rows.
-        texts: Chunks of each text field, by column.
-        features: float32 ``[rows, features]``; no columns where the model has no tabular part.
-        labels: int64 ``[rows]`` when training.
-        window: What travels with the rows to the part they become; the model does not look at it, but for an error
-            that names rows.
+        texts: Token chunks of each text field, by column.
+        features: Feature matrix, float32 ``[rows, features]``; without columns if the model reads no features.
+        labels: Class of each row, int64 ``[rows]``; None except in training.
+        window: The window that the rows come from. Models do not read it; errors take the ids of rows from it.
     """
 
     rows: int
@@ -311,15 +160,19 @@ class Batch:
     window: Any = None
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
-        """The batch on a device; Lightning calls this."""
+        """Return the batch on a device; Lightning calls this method."""
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory; the data loader calls this."""
+        """Return the batch in page-locked memory; PyTorch's data loader calls this method."""
         return self._map(lambda value: value.pin_memory())
 
     def select(self, rows: Tensor) -> Batch:
-        """Some of the rows, int64 ``[rows]``, in that order; they belong to no window."""
+        """Return the batch of some rows, without a window.
+
+        Args:
+            rows: Indices of the rows, in the order of the new batch; int64 ``[selected]``.
+        """
         return Batch(
             rows=len(rows),
             texts={column: text.select(rows) for column, text in self.texts.items()},
@@ -328,7 +181,7 @@ class Batch:
         )
 
     def names(self, rows: Sequence[int]) -> list[Any]:
-        """What errors call some of the rows: their ids, where the batch is a window; else their positions."""
+        """Return the names of rows in errors: their ids if the batch has a window, their indices otherwise."""
         return list(rows) if self.window is None else self.window.names(rows)
 
     def _map(self, move: Callable[[Any], Any]) -> Batch:

@@ -1,8 +1,7 @@
-"""The base class of text encoders, and the back ends that can compute one.
+"""Base class of text encoders, and the backends that can compute an encoder.
 
-A *back end* is a way to compute the same vectors: ``eager`` is the encoder's own PyTorch code, and an encoder may offer
-faster ones. Which one runs, and in what precision, is chosen once, before the first window, by
-:mod:`bsm_core.backends.choose`.
+A *backend* is one way to compute the vectors of an encoder. ``eager`` is the encoder's own PyTorch code; an encoder may
+offer faster ones. :mod:`bsm_core.backends.choose` chooses the backend and the precision before the first window.
 """
 
 from __future__ import annotations
@@ -16,14 +15,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bsm_core.models.batch import EncodeRagged, TextBatch, TokenBudget, encode_ragged_rows, encode_rows
+from bsm_core.models.batch import TextBatch
+from bsm_core.models.micro_batches import EncodeRagged, TokenBudget, encode_ragged_rows, encode_rows
+from bsm_core.runtime.precision import Precision
 
 EAGER = "eager"
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""What an encoder's products are computed in, by the name of the setting; ``int8`` is no dtype of weights."""
+_AUTOCAST = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
-MOST_STREAMS = 16
-"""Threads of Python that prepare operations for each other's cores; more would wait for the interpreter."""
+_MOST_STREAMS = 16
+"""Largest number of threads that encode at once; Python's global interpreter lock slows down more threads."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,14 @@ class Backend:
     """One way to compute an encoder, ready to run.
 
     Attributes:
-        name: The name ``--backend`` gives it.
+        name: Name of the backend for ``--backend``.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
-        encode: Takes chunks without padding; None for the encoder's own ``encode``.
-        tokens: Tokens at once that suit it.
-        in_streams: Whether several micro-batches at once, on a thread each, suit it better than one on all threads.
+        encode: Function that encodes chunks without padding; None for the encoder's own ``encode``.
+        tokens: Number of tokens at once with which the backend is fastest.
+        in_streams: Whether several micro-batches at once, each on one thread, are faster than one on all threads.
+
+    Raises:
+        ValueError: The precision is another word.
     """
 
     name: str
@@ -44,53 +47,81 @@ class Backend:
     tokens: int = 2**31
     in_streams: bool = False
 
+    def __post_init__(self) -> None:
+        if self.precision not in list(Precision):
+            raise ValueError(
+                f"backend {self.name!r} has the precision {self.precision!r}, expected one of {', '.join(Precision)}"
+            )
+
 
 BuildBackend = Callable[[str, TextBatch | None], Backend | None]
-"""``(precision, sample) -> backend``: None where it cannot be had here; the sample is of the rows to calibrate with."""
+"""``(precision, sample) -> backend``: builds a backend, or returns None if it does not run here in this precision.
+
+The sample holds chunks to calibrate int8 with; None if the artifact has no check rows.
+"""
 
 
 class Encoder(nn.Module):
-    """Base of text encoders, called with ``(text, budget)``: a vector for each chunk, and their mean for each row.
+    """Base class of text encoders, called with ``(text, budget)``: one vector for each row.
+
+    A row's vector is the mean of the vectors of its chunks.
 
     Attributes:
         pad_id: Id of the padding token.
-        length: Every chunk is padded or cut to this many tokens; where None, to the longest of its micro-batch.
-        longest: Most tokens of a chunk that it has positions for; None where there is no end.
-        vocabulary: Number of token ids it knows.
-        backend: What computes it, with the weights it had then. Whatever wants gradients is always eager.
-        exported: The ONNX file that ``bsm export`` wrote for it; None where the artifact has none.
+        length: Tokens to which each chunk is padded or cut; None to pad each micro-batch to its longest chunk.
+        longest: Largest number of tokens of a chunk; None if there is no limit.
+        vocabulary: Number of token ids.
+        backend: Backend that computes the vectors, with the weights of the moment when it was built. In training, and
+            wherever gradients are recorded, the encoder's own code computes them.
+        exported: ONNX file that ``bsm export`` wrote for this encoder; None if the artifact has none.
     """
 
     pad_id: int = 0
     length: int | None = None
     longest: int | None = None
     vocabulary: int = 1
-    backend = Backend(EAGER, "fp32")
+    backend = Backend(EAGER, Precision.FP32)
     exported: Path | None = None
 
     @abstractmethod
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Vectors of chunks, float ``[chunks, encoded]``, from two int64 ``[chunks, length]``."""
+        """Return the vectors of padded chunks, float ``[chunks, encoded]``.
+
+        Args:
+            input_ids: Token ids, int64 ``[chunks, length]``.
+            attention_mask: 1 for a token, 0 for padding; int64 ``[chunks, length]``.
+        """
 
     def forward(self, text: TextBatch, budget: TokenBudget) -> Tensor:
-        """As :meth:`row_means`; a subclass may have a last layer behind it."""
-        return self.row_means(text, budget)
+        """Return a vector for each row; a subclass may add a last layer to :meth:`encode_rows`."""
+        return self.encode_rows(text, budget)
 
     def backends(self) -> Mapping[str, BuildBackend]:
-        """Faster back ends, by name; none unless a subclass has some."""
+        """Return the functions that build faster backends, by name; none unless a subclass overrides this method."""
         return {}
 
-    def row_means(self, text: TextBatch, budget: TokenBudget) -> Tensor:
-        """The mean vector of each row's chunks, float32 ``[rows, encoded]``, encoding ``budget`` tokens at once."""
+    def encode_rows(self, text: TextBatch, budget: TokenBudget) -> Tensor:
+        """Encode chunks with the encoder's backend, and average the vectors of each row's chunks.
+
+        Args:
+            text: Chunks of the text field.
+            budget: Tokens at once.
+
+        Returns:
+            Means, float32 ``[rows, encoded]``; zeros for a row without chunks.
+
+        Raises:
+            DeviceOutOfMemoryError: The accelerator's memory is too small for a single chunk.
+        """
         backend = self.backend
         if self.training or torch.is_grad_enabled() or backend.encode is None:
-            return encode_rows(text, self._in_precision, budget, self.pad_id, self.length)
+            return encode_rows(text, self._encode_in_precision, budget, self.pad_id, self.length)
         threads = torch.get_num_threads()
-        streams = threads // math.ceil(threads / MOST_STREAMS) if backend.in_streams else 1
+        streams = threads // math.ceil(threads / _MOST_STREAMS) if backend.in_streams else 1
         return encode_ragged_rows(text, backend.encode, budget, backend.tokens, streams)
 
-    def _in_precision(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        if self.training or self.backend.precision == "fp32":
+    def _encode_in_precision(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        if self.training or self.backend.precision == Precision.FP32:
             return self.encode(input_ids, attention_mask)
-        with torch.autocast(input_ids.device.type, PRECISIONS[self.backend.precision]):
+        with torch.autocast(input_ids.device.type, _AUTOCAST[Precision(self.backend.precision)]):
             return self.encode(input_ids, attention_mask)

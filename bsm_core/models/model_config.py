@@ -34,7 +34,7 @@ def count_classes(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class ModelConfig(BaseModel):
-    """Config keys every model class has; a model class adds its own in a subclass. Other keys are ignored."""
+    """Config keys that every model class has; a model class adds its own keys in a subclass. Other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bsm_core.artifact.check_rows import SELF_CHECK, CheckRows, corrupt, write_check_rows
 from bsm_core.errors import DataError, ModelFailedError, SelfCheckError
@@ -21,6 +21,7 @@ from bsm_core.models.encoder import Encoder
 from bsm_core.plugins.registry import Registry
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.columns import table_columns, text_values
+from bsm_core.runtime.precision import TF32, Precision, precision_of_dtype, tolerance
 from bsm_core.runtime.versions import installed
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 ROWS = 8
 """Number of check rows that are stored."""
-TOLERANCES = {"float64": 1e-4, "float32": 1e-4, "tf32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int8": 0.1}
-"""Largest allowed difference of a probability, by precision. Other precisions have the largest of these tolerances."""
-
-_LONG_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
 _FEATURES_NAMED = 5
 _FIX = (
     "restore the artifact, or what differs here; if the change is intended, make new check rows with"
@@ -100,21 +97,16 @@ def check(predictor: Predictor, then: CheckRows) -> float:
     )
 
 
-def tolerance(precision: str) -> float:
-    """Return the largest allowed difference of a probability in a precision."""
-    return TOLERANCES.get(precision, max(TOLERANCES.values()))
-
-
 def precision_of(model: nn.Module) -> str:
     """Return the precision with the largest tolerance, of the model's parameters and of its encoders' backends.
 
-    float32 on a GPU counts as ``"tf32"``, to which convolutions and recurrent layers round their inputs by default.
+    fp32 on a GPU counts as ``"tf32"``, to which convolutions and recurrent layers round their inputs by default.
     """
-    dtypes = {str(p.dtype).removeprefix("torch."): p.device.type for p in model.parameters() if p.is_floating_point()}
-    if "cuda" in dtypes.values() and "float32" in dtypes:
-        dtypes["tf32"] = "cuda"
-    encoders = {_LONG_NAMES[m.backend.precision] for m in model.modules() if isinstance(m, Encoder)}
-    return max(sorted({*dtypes, *encoders}), key=tolerance, default="float32")
+    found = {str(m.backend.precision) for m in model.modules() if isinstance(m, Encoder)}
+    for parameter in filter(Tensor.is_floating_point, model.parameters()):
+        precision = precision_of_dtype(str(parameter.dtype).removeprefix("torch."))
+        found.add(TF32 if (precision, parameter.device.type) == (Precision.FP32, "cuda") else precision)
+    return max(sorted(found), key=tolerance, default=str(Precision.FP32))
 
 
 def _scored(predictor: Predictor, rows: Sequence[Mapping[str, str | None]]) -> CheckRows:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from bsm_core.errors import ConfigError, UsageError, nearest
+from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.validation import Problem, check_values
 
 _BATCH_SIZE = "BATCH_SIZE"
@@ -75,6 +76,12 @@ def _is_int(value: Any) -> bool:
 
 def _lower(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
+
+
+def _parse_precision(value: Any) -> Any:
+    if (text := _lower(value)) in ("auto", *Precision):
+        return text
+    raise ValueError(f"should be one of auto, {', '.join(Precision)}")
 
 
 def _parse_columns(value: Any) -> Any:
@@ -140,8 +147,8 @@ class Settings(BaseModel):
         Source("--batch-size", "chunks of full length to encode at once; limits memory", _BATCH_SIZE, True, "N"),
     ] = 32
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16", "int8"],
-        BeforeValidator(_lower),
+        Literal["auto"] | Precision,
+        BeforeValidator(_parse_precision),
         Source("--precision", "precision of the text encoders; auto means fp32 on the CPU", "PRECISION"),
     ] = "auto"
     backend: Annotated[

@@ -7,7 +7,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bsm_core.models.base import ModelBase
-from bsm_core.models.batch import Batch, encode_rows
+from bsm_core.models.batch import Batch
+from bsm_core.models.micro_batches import encode_rows
 from bsm_core.models.model_config import ModelConfig
 
 

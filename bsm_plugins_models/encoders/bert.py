@@ -1,4 +1,4 @@
-"""Text encoders on a transformers encoder with a pooler, such as BERT (Devlin et al., 2019, arXiv:1810.04805)."""
+"""Text encoders from transformers with a pooler, such as BERT (Devlin et al., 2019, arXiv:1810.04805)."""
 
 from __future__ import annotations
 
@@ -13,51 +13,47 @@ from torch import Tensor, nn
 from bsm_core import BuildBackend, ModelConfig
 from bsm_plugins_models.encoders.packed import bert as packed
 from bsm_plugins_models.encoders.text import TextEncoder
-from bsm_plugins_models.pretrained import Part, start_from
+from bsm_plugins_models.pretrained import PretrainedModule, load_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "data2vec-text")
-"""Types whose positions begin behind the padding token's id."""
 
-
-def _known_type(encoder: dict[str, Any]) -> dict[str, Any]:
+def _buildable(encoder: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     from transformers import CONFIG_MAPPING
 
     if encoder.get("model_type") not in CONFIG_MAPPING:
-        raise ValueError(f"model_type {encoder.get('model_type')!r} is none that transformers knows")
+        raise ValueError(f"transformers has no model_type {encoder.get('model_type')!r}")
     try:
-        with torch.device("meta"):  # without memory and numbers, but with everything that can be wrong
-            build_encoder(encoder)
+        with torch.device("meta"):  # takes no memory and draws no weights
+            longest = longest_chunk(build_encoder(encoder))
     except Exception as error:
-        raise ValueError(f"no encoder can be built of it: {error}") from error
-    return encoder
-
-
-def _has_positions(encoder: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    longest, wanted = longest_chunk(encoder), info.data.get("max_sen_len", 0)
-    if longest is not None and wanted > longest:
-        raise ValueError(f"max_sen_len is {wanted}, the encoder has positions for {longest} tokens")
+        raise ValueError(f"transformers cannot build this encoder: {error}") from error
+    if longest is not None and (length := info.data.get("max_sen_len", 0)) > longest:
+        raise ValueError(f"max_sen_len is {length}, the encoder has positions for {longest} tokens")
     return encoder
 
 
 def _has_layers(count: int, info: ValidationInfo) -> int:
+    from transformers import CONFIG_MAPPING
+
     encoder = info.data.get(str(info.field_name).replace("reinit_layers", "text_encoder"))
-    if encoder and count > (layers := _setting(encoder, "num_hidden_layers") or 0):
-        raise ValueError(f"the encoder has {layers} layers")
+    if encoder and count:
+        layers = getattr(CONFIG_MAPPING[encoder["model_type"]].from_dict(encoder), "num_hidden_layers", 0)
+        if count > layers:
+            raise ValueError(f"the encoder has {layers} layers")
     return count
 
 
-EncoderConfig = Annotated[dict[str, Any], AfterValidator(_known_type), AfterValidator(_has_positions)]
-"""The content of a Hugging Face ``config.json``, with positions for ``max_sen_len`` tokens."""
+EncoderConfig = Annotated[dict[str, Any], AfterValidator(_buildable)]
+"""Content of a Hugging Face ``config.json``, of an encoder that has positions for ``max_sen_len`` tokens."""
 
 LayerCount = Annotated[NonNegativeInt, AfterValidator(_has_layers)]
-"""A number of layers, no more than the encoder has."""
+"""Number of layers, at most as many as the encoder has."""
 
 
 class BertConfig(ModelConfig):
-    """Config keys of a model class with one BERT."""
+    """Config keys of a model class with one BERT encoder."""
 
     text_name: str
     text_encoder: EncoderConfig
@@ -65,28 +61,37 @@ class BertConfig(ModelConfig):
     reinit_layers: LayerCount = 0
 
 
-def _setting(encoder: dict[str, Any], key: str) -> int | None:
-    """A key of an encoder's config, or what transformers takes where it is not there."""
-    from transformers import CONFIG_MAPPING
+def longest_chunk(bert: PreTrainedModel) -> int | None:
+    """Return the largest number of tokens for which an encoder has positions; None if there is no limit.
 
-    value: int | None = getattr(CONFIG_MAPPING[encoder["model_type"]].from_dict(encoder), key, None)
-    return value
+    A RoBERTa, and other models with a ``padding_idx`` in their embeddings, give the first token of a chunk the position
+    ``padding_idx + 1``, so they take fewer tokens than they have positions.
 
-
-def longest_chunk(encoder: dict[str, Any]) -> int | None:
-    """Most tokens of a chunk that the encoder has positions for; None where its positions have no end."""
-    positions = _setting(encoder, "max_position_embeddings")
-    if positions is None or encoder["model_type"] not in _POSITIONS_BEHIND_PADDING:
+    Raises:
+        ValueError: Positions are counted from ``pad_token_id``, and the config has none.
+    """
+    positions: int | None = getattr(bert.config, "max_position_embeddings", None)
+    embeddings: Any = getattr(bert, "embeddings", None)
+    if positions is None or not hasattr(embeddings, "padding_idx"):
         return positions
-    return int(positions) - int(encoder.get("pad_token_id") or 1) - 1
+    if embeddings.padding_idx is None:
+        raise ValueError("pad_token_id is null, but this type of encoder counts positions from pad_token_id + 1")
+    return positions - int(embeddings.padding_idx) - 1
 
 
 def build_encoder(encoder: dict[str, Any]) -> PreTrainedModel:
-    """A transformers ``AutoModel`` with fresh weights; nothing is downloaded and no code of the artifact is run."""
+    """Build a transformers ``AutoModel`` with new weights; nothing is downloaded, and no code of the artifact is run.
+
+    Args:
+        encoder: Content of ``config.json``.
+
+    Raises:
+        ValueError: The encoder has no pooler.
+    """
     from transformers import CONFIG_MAPPING, AutoModel
 
     settings = CONFIG_MAPPING[encoder["model_type"]].from_dict(encoder)
-    # float32 whatever the config was saved in: a lower precision is the runner's choice, not the file's
+    # float32, whatever dtype the config names: a lower precision is chosen by --precision, not by the file.
     model: PreTrainedModel = AutoModel.from_config(settings, dtype=torch.float32)  # type: ignore[no-untyped-call]
     if getattr(model, "pooler", None) is None:
         raise ValueError(f"an encoder of type {encoder['model_type']!r} has no pooler")
@@ -94,57 +99,62 @@ def build_encoder(encoder: dict[str, Any]) -> PreTrainedModel:
 
 
 class BertEncoder(TextEncoder):
-    """The pooler output of each chunk; a subclass adds the last layer.
+    """Text encoder whose vector of a chunk is the pooler output; a subclass adds the last layer.
 
     Args:
-        text_encoder: The encoder's ``config.json``.
-        reinit_pooler: Leave the pooler out when weights are loaded by :meth:`load_pretrained`.
-        reinit_layers: Leave that many of the last layers out, too.
+        text_encoder: Content of the encoder's ``config.json``.
+        reinit_pooler: Whether :meth:`load_pretrained` keeps the new weights of the pooler.
+        reinit_layers: Number of last layers of which :meth:`load_pretrained` keeps the new weights.
     """
 
     def __init__(self, text_encoder: dict[str, Any], reinit_pooler: bool = False, reinit_layers: int = 0) -> None:
         super().__init__()
         self.bert = build_encoder(text_encoder)
-        self.pad_id = text_encoder.get("pad_token_id") or 0
-        self.longest, self.vocabulary = longest_chunk(text_encoder), self.bert.config.vocab_size
+        self.pad_id = getattr(self.bert.config, "pad_token_id", None) or 0
+        self.longest, self.vocabulary = longest_chunk(self.bert), self.bert.config.vocab_size
         self.reinit_pooler, self.reinit_layers = reinit_pooler, reinit_layers
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Pooler output, float ``[chunks, encoded]``."""
+        """Return the pooler output, float ``[chunks, hidden size]``."""
         output: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         return output
 
     def backends(self) -> Mapping[str, BuildBackend]:
-        """``"tuned"``: without padding, where the encoder is a plain BERT or RoBERTa and ``encode`` is this one."""
-        return {"tuned": partial(packed.build, self.bert)} if type(self).encode is BertEncoder.encode else {}
+        """Return the backend ``"tuned"``, which computes a BERT or RoBERTa without padding.
 
-    def parts(self) -> Mapping[str, Part]:
-        """The encoder itself."""
+        A subclass that overrides ``encode`` does not have it.
+        """
+        return {packed.NAME: partial(packed.build, self.bert)} if type(self).encode is BertEncoder.encode else {}
+
+    def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
+        """Return the encoder itself."""
         return {"text_encoder": self}
 
     def encoder_parameters(self) -> Iterable[nn.Parameter]:
-        """Those of the transformers model."""
+        """Return the parameters of the transformers model."""
         return self.bert.parameters()
 
     def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
-        """Start from the state dict of a transformers model; what is to be fresh stays as it was built.
+        """Load the state dict of a transformers model, except the pooler and layers that keep their new weights.
 
         Raises:
-            ConfigError: Weights are missing (the pooler's may be), unexpected, or of another shape.
+            ConfigError: Weights are missing (other than the pooler's), unexpected, or of another shape.
         """
         layers = self.bert.config.num_hidden_layers
         fresh = [f"encoder.layer.{layers - i}." for i in range(1, self.reinit_layers + 1)]
         if self.reinit_pooler or not any(name.startswith("pooler.") for name in state):
             fresh.append("pooler.")
-        start_from(self.bert, state, key=key, fresh=fresh)
+        load_weights(self.bert, state, key=key, fresh=fresh)
 
 
 class BertTextEncoder(BertEncoder):
-    """The pooler output of each chunk, mean over the row's chunks, Dropout and a Linear.
+    """Text encoder with Dropout and a Linear after the mean over a row's chunks.
 
     Args:
-        text_encoder, reinit_pooler, reinit_layers: As in :class:`BertEncoder`.
+        text_encoder: As in :class:`BertEncoder`.
         hidden_common_dim: Size of a row's vector.
+        reinit_pooler: As in :class:`BertEncoder`.
+        reinit_layers: As in :class:`BertEncoder`.
     """
 
     def __init__(
@@ -155,21 +165,28 @@ class BertTextEncoder(BertEncoder):
 
     @classmethod
     def from_config(cls, config: ModelConfig, prefix: str = "") -> Self:
-        """From the keys of these names, with ``"primary_"`` or ``"secondary_"`` before them for one of two fields."""
+        """Build the encoder from a model's config.
+
+        Args:
+            config: The config, which has a key for each argument of the class.
+            prefix: Start of these keys: ``"primary_"`` or ``"secondary_"`` if the model reads two text fields.
+        """
         keys = ("text_encoder", "hidden_common_dim", "reinit_pooler", "reinit_layers")
         return cls(**{key: getattr(config, prefix + key) for key in keys})
 
     def project(self, means: Tensor) -> Tensor:
-        """Vectors, float ``[rows, hidden_common_dim]``."""
+        """Return vectors, float ``[rows, hidden_common_dim]``."""
         vectors: Tensor = self.head_layer(means)
         return vectors
 
 
 class BertClassifier(BertEncoder):
-    """The weights and layers of a transformers sequence classifier, over the mean of the row's chunks.
+    """Layers of a transformers sequence classifier, with the classifier applied to the mean of a row's chunks.
+
+    The names of the weights are those of transformers.
 
     Args:
-        config: The encoder and how much of it is to be fresh.
+        config: Config of the model class.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -180,6 +197,6 @@ class BertClassifier(BertEncoder):
         self.classifier = nn.Linear(own.hidden_size, config.num_classes)
 
     def project(self, means: Tensor) -> Tensor:
-        """Logits, float ``[rows, num_classes]``."""
+        """Return logits, float ``[rows, num_classes]``."""
         logits: Tensor = self.classifier(self.dropout(means))
         return logits

@@ -1,4 +1,4 @@
-"""Text encoder of convolutions over token embeddings (Kim, 2014, arXiv:1408.5882), several layers deep."""
+"""Text encoder with several layers of convolutions over token embeddings (Kim, 2014, arXiv:1408.5882)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from bsm_plugins_models.encoders.embedding import EmbeddingConfig, TokenEmbedding
 from bsm_plugins_models.encoders.text import TextEncoder
-from bsm_plugins_models.pretrained import Part
+from bsm_plugins_models.pretrained import PretrainedModule
 
 _CHANNELS = 100
-"""Numbers that a convolution gives where the config does not say."""
+"""Default number of output channels of a convolution."""
 OPTIONAL_STATE = ("text_subnetwork.class_weights_tensor", "text_subnetwork.loss_op.weight")
-"""What artifacts store with the text part beside its weights; nothing reads it."""
+"""Keys that artifacts store beside the weights of the text encoder; they are not used."""
 
 
 class CnnConfig(EmbeddingConfig):
@@ -41,21 +41,21 @@ class CnnConfig(EmbeddingConfig):
         if {"max_sen_len", "num_layers"} <= info.data.keys():
             length, layers = info.data["max_sen_len"], info.data["num_layers"]
             if large := [kernel for kernel in kernels if positions_left(length, kernel, layers) < 1]:
-                raise ValueError(f"nothing is left of max_sen_len = {length} after {layers} layer(s) of {large}")
+                raise ValueError(f"kernels {large} are too large for max_sen_len = {length} and {layers} layer(s)")
         return kernels
 
 
 def positions_left(length: int, kernel: int, layers: int) -> int:
-    """How many positions the last convolution gives; less than one where the kernel does not fit."""
+    """Return the number of positions after the last convolution; less than 1 if the kernel is too large."""
     for _ in range(layers - 1):
         length = (length - kernel + 1) // kernel
     return length - kernel + 1
 
 
 class CnnTextEncoder(TextEncoder):
-    """For each kernel a stack of convolutions and max pooling down to one vector; mean over chunks, Dropout, a Linear.
+    """Text encoder with a stack of convolutions and max pooling for each kernel size, then Dropout and a Linear.
 
-    Ids are padded with 0 to ``max_sen_len``, and nothing masks the padding.
+    Chunks are padded with token id 0 to ``max_sen_len``, and the padding is not masked.
     """
 
     def __init__(self, config: CnnConfig) -> None:
@@ -67,22 +67,25 @@ class CnnTextEncoder(TextEncoder):
         self.network = nn.Sequential(nn.Dropout(1 - config.dropout_keep), nn.Linear(size, config.hidden_common_dim))
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """One vector for each kernel, in their order: float ``[chunks, kernels * last channels]``."""
+        """Return the vectors of all kernel sizes, concatenated: float ``[chunks, kernels * last channels]``."""
         embedded = self.embeddings(input_ids).transpose(1, 2)
         return torch.cat([convolve(embedded).squeeze(2) for convolve in self.convs], dim=1)
 
     def project(self, means: Tensor) -> Tensor:
-        """Vectors, float ``[rows, hidden_common_dim]``."""
+        """Return vectors, float ``[rows, hidden_common_dim]``."""
         vectors: Tensor = self.network(means)
         return vectors
 
-    def parts(self) -> Mapping[str, Part]:
-        """The embedding matrix."""
+    def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
+        """Return the embedding matrix."""
         return {"embedding_mat": self.embeddings}
 
 
 def _convolutions(config: CnnConfig, kernel: int) -> nn.Sequential:
-    """Convolution, ReLU and max pooling, layer by layer; every layer but the last pools by the kernel's size."""
+    """Build convolution, ReLU and max pooling for each layer.
+
+    Each layer pools over the kernel size, the last one over all positions.
+    """
     pools = [kernel] * (config.num_layers - 1)
     pools.append(positions_left(config.max_sen_len, kernel, config.num_layers))
     layers: list[nn.Module] = []

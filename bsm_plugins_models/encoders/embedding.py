@@ -1,4 +1,4 @@
-"""What the encoders that embed tokens themselves share: config keys, and the embedding matrix."""
+"""Config keys and embedding matrix of the encoders that embed tokens themselves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from bsm_core import ModelConfig
-from bsm_plugins_models.pretrained import start_from
+from bsm_plugins_models.pretrained import load_weights
 
 
 class EmbeddingConfig(ModelConfig):
-    """Config keys of these encoders; the artifact provides ``embedding_shape``."""
+    """Config keys of a model class with an embedding matrix; the artifact provides ``embedding_shape``."""
 
     text_name: str
     hidden_common_dim: PositiveInt
@@ -22,20 +22,20 @@ class EmbeddingConfig(ModelConfig):
 
 
 class TokenEmbedding(nn.Embedding):
-    """The embedding matrix ``[vocabulary, dimensions]``; frozen, unless ``is_embeddings_trainable``."""
+    """Embedding matrix ``[vocabulary, dimensions]``; frozen unless ``is_embeddings_trainable``."""
 
     def __init__(self, config: EmbeddingConfig) -> None:
         super().__init__(*config.embedding_shape)
         self.weight.requires_grad_(config.is_embeddings_trainable)
 
     def encoder_parameters(self) -> Iterable[nn.Parameter]:
-        """The matrix."""
+        """Return the matrix."""
         return self.parameters()
 
     def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
-        """Start from ``state["weight"]``.
+        """Load ``state["weight"]``.
 
         Raises:
-            ConfigError: It is not there, or of another shape.
+            ConfigError: The weight is missing or has another shape.
         """
-        start_from(self, state, key=key)
+        load_weights(self, state, key=key)

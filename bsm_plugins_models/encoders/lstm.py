@@ -16,12 +16,16 @@ class LstmConfig(EmbeddingConfig):
 
 
 class BidirectionalLstm(nn.LSTM):
-    """From embedded chunks ``[chunks, length, size]`` to where both directions end: ``[chunks, 2 * hidden]``."""
+    """LSTM that returns the last hidden states of both directions."""
 
     def __init__(self, size: int, hidden: int, layers: int) -> None:
         super().__init__(size, hidden, layers, batch_first=True, bidirectional=True)
 
     def forward(self, embedded: Tensor) -> Tensor:  # type: ignore[override]  # one tensor in, one out
-        """The last layer's forward half at the last position, and its backward half at the first."""
+        """Return the last states of the last layer, forward and backward, float ``[chunks, 2 * hidden]``.
+
+        Args:
+            embedded: Token embeddings, float ``[chunks, length, size]``.
+        """
         _, (ends, _) = super().forward(embedded)
         return torch.cat([ends[-2], ends[-1]], dim=1)

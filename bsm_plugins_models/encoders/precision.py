@@ -1,4 +1,4 @@
-"""Means over chunks and features come as float32; a model may be in another precision."""
+"""Conversion of float32 inputs to the dtype of a module's weights."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from torch import Tensor, nn
 
 
 def in_precision_of(module: nn.Module, values: Tensor) -> Tensor:
-    """``values`` in the precision of the module's weights, ``bfloat16`` for example."""
+    """Return ``values`` in the dtype of the module's weights, for example ``torch.bfloat16``."""
     return values.to(next(module.parameters()).dtype)

@@ -18,7 +18,7 @@ def _at_least_one(features: tuple[str, ...]) -> tuple[str, ...]:
 
 
 SomeFeatures = Annotated[tuple[str, ...], AfterValidator(_at_least_one)]
-"""The ``tab_field_list`` of a model class that cannot do without."""
+"""Names of features, at least one: the ``tab_field_list`` of a model class that needs features."""
 
 
 class TabularConfig(ModelConfig):
@@ -29,7 +29,7 @@ class TabularConfig(ModelConfig):
 
 
 class TabularEncoder(nn.Module):
-    """From the feature matrix ``[rows, features]`` to ``[rows, size]``."""
+    """LayerNorm, Linear and ReLU: ``[rows, features] -> [rows, size]``."""
 
     def __init__(self, features: int, size: int) -> None:
         super().__init__()
@@ -37,10 +37,10 @@ class TabularEncoder(nn.Module):
 
     @classmethod
     def from_config(cls, config: TabularConfig) -> TabularEncoder | None:
-        """The encoder, or None where the config lists no features."""
+        """Build the encoder; None if the config lists no features."""
         return cls(len(config.tab_field_list), config.hidden_common_dim) if config.tab_field_list else None
 
     def forward(self, features: Tensor) -> Tensor:
-        """Vectors, float ``[rows, size]``."""
+        """Return vectors, float ``[rows, size]``."""
         vectors: Tensor = self.embedding_layer(in_precision_of(self, features))
         return vectors

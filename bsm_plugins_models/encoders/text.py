@@ -1,4 +1,4 @@
-"""What all text encoders do: a vector for each chunk, the mean over the row's chunks, a last layer."""
+"""Base class of the built-in text encoders: encode each chunk, average over a row's chunks, apply a last layer."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from bsm_core import Encoder, TextBatch, TokenBudget
 from bsm_plugins_models.encoders.precision import in_precision_of
-from bsm_plugins_models.pretrained import Part
+from bsm_plugins_models.pretrained import PretrainedModule
 
 
 class TextEncoder(Encoder):
-    """Base of the text encoders; the last layer stays in the precision of its weights whatever encodes."""
+    """Text encoder with a last layer, which is computed in the dtype of its weights, whatever the backend is."""
 
     def forward(self, text: TextBatch, budget: TokenBudget) -> Tensor:
-        """Vectors, float ``[rows, size]``, encoding at most ``budget`` tokens at once."""
-        return self.project(in_precision_of(self, self.row_means(text, budget)))
+        """Return vectors, float ``[rows, size]``; at most ``budget`` tokens are encoded at once."""
+        return self.project(in_precision_of(self, self.encode_rows(text, budget)))
 
     @abstractmethod
     def project(self, means: Tensor) -> Tensor:
-        """The last layer: ``[rows, encoded] -> [rows, size]``."""
+        """Apply the last layer, ``[rows, encoded] -> [rows, size]``."""
 
     @abstractmethod
-    def parts(self) -> Mapping[str, Part]:
-        """What can start from pretrained weights, by the config key that describes it, without a field's prefix."""
+    def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
+        """Return the modules that can load pretrained weights, by config key without ``primary_`` or ``secondary_``."""

@@ -1,1 +1,1 @@
-"""Fusions: from the encoders' vectors to what the head reads."""
+"""Fusions, which combine the vectors of several encoders into one vector for the head."""

@@ -1,4 +1,4 @@
-"""Fusion by concatenation, and what stands for a part that a model does not have."""
+"""Fusion by concatenation, and zeros for a missing vector."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def concat(*vectors: Tensor | None) -> Tensor:
-    """Each row's vectors side by side, ``[rows, sum of sizes]``; None stands for a part the model does not have."""
+    """Concatenate each row's vectors, ``[rows, sum of sizes]``; None is left out."""
     return torch.cat([vector for vector in vectors if vector is not None], dim=1)
 
 
 def or_zeros(vectors: Tensor | None, like: Tensor) -> Tensor:
-    """``vectors``, or where there are none, zeros of the shape of ``like``."""
+    """Return ``vectors``, or zeros of the shape of ``like`` if ``vectors`` is None."""
     return torch.zeros_like(like) if vectors is None else vectors

@@ -1,7 +1,7 @@
 """Fusion by attention of one vector to another.
 
-Vaswani et al., 2017, arXiv:1706.03762; between modalities: Lu et al., 2019, arXiv:1908.02265. Each vector is a sequence
-of one, over which a softmax is 1: what attention adds to a vector is a linear map of the other.
+Attention: Vaswani et al., 2017, arXiv:1706.03762; between modalities: Lu et al., 2019, arXiv:1908.02265. Each vector is
+a sequence of length one, whose softmax is always 1. Attention therefore adds a linear map of the other vector.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 
 def check_heads(heads: int, size: int) -> int:
-    """``heads``, which must divide the size of the vectors."""
+    """Return ``heads``.
+
+    Raises:
+        ValueError: ``heads`` does not divide the size of the vectors.
+    """
     if size % heads:
         raise ValueError(f"{heads} heads do not divide vectors of size {size}")
     return heads
@@ -21,15 +25,15 @@ def _attention(size: int, heads: int) -> nn.MultiheadAttention:
 
 
 def _attend(attention: nn.Module, query: Tensor, other: Tensor) -> Tensor:
-    """``query`` plus what it takes from ``other``, all ``[rows, size]``."""
+    """Add to ``query`` its attention to ``other``; all ``[rows, size]``."""
     keys = other.unsqueeze(1)
-    taken, _ = attention(query.unsqueeze(1), keys, keys, need_weights=False)
-    added: Tensor = query + taken.squeeze(1)
+    attended, _ = attention(query.unsqueeze(1), keys, keys, need_weights=False)
+    added: Tensor = query + attended.squeeze(1)
     return added
 
 
 class CrossAttention(nn.Module):
-    """Text attends to features, then features attend to what text became; all ``[rows, size]``."""
+    """Attention of text to features, then of features to the result; all vectors ``[rows, size]``."""
 
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
@@ -37,14 +41,14 @@ class CrossAttention(nn.Module):
         self.text_norm, self.tab_norm = nn.LayerNorm(size), nn.LayerNorm(size)
 
     def forward(self, text: Tensor, tab: Tensor) -> tuple[Tensor, Tensor]:
-        """The two vectors of each row."""
+        """Return the two vectors of each row."""
         text = self.text_norm(_attend(self.text2tab, text, tab))
         tab = self.tab_norm(_attend(self.tab2text, tab, text))
         return text, tab
 
 
 class TextCrossAttention(nn.Module):
-    """Two texts attend to each other as they came, and a feed-forward layer follows; all ``[rows, size]``."""
+    """Attention of two texts to each other, then a feed-forward layer for each; all vectors ``[rows, size]``."""
 
     def __init__(self, size: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -54,7 +58,7 @@ class TextCrossAttention(nn.Module):
         self.norm_ffn_primary, self.norm_ffn_secondary = nn.LayerNorm(size), nn.LayerNorm(size)
 
     def forward(self, primary: Tensor, secondary: Tensor) -> tuple[Tensor, Tensor]:
-        """The two vectors of each row."""
+        """Return the two vectors of each row."""
         p = self.norm_primary(_attend(self.attn_p2s, primary, secondary))
         s = self.norm_secondary(_attend(self.attn_s2p, secondary, primary))
         p = self.norm_ffn_primary(p + self.ffn_primary(p))

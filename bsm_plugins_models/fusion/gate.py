@@ -1,4 +1,4 @@
-"""Fusion by gates: shares between 0 and 1, learned for each dimension (Arevalo et al., 2017, arXiv:1702.01992)."""
+"""Fusion by gates: learned weights between 0 and 1 for each dimension (Arevalo et al., 2017, arXiv:1702.01992)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _blend(gate: nn.Module, first: Tensor, second: Tensor) -> Tensor:
 
 
 class GateFusion(nn.Module):
-    """``g * text + (1 - g) * tab``, both projected to ``[rows, size]``."""
+    """Gated sum of two vectors: ``g * text + (1 - g) * tab``, both projected to ``[rows, size]``."""
 
     def __init__(self, text_size: int, tab_size: int, size: int) -> None:
         super().__init__()
@@ -26,14 +26,14 @@ class GateFusion(nn.Module):
         self.gate_net = _gate(2 * size, size)
 
     def forward(self, text: Tensor, tab: Tensor) -> Tensor:
-        """Fused vectors, float ``[rows, size]``."""
+        """Return fused vectors, float ``[rows, size]``."""
         return _blend(self.gate_net, self.text_proj(text), self.tab_proj(tab))
 
 
 class ThreeGateFusion(nn.Module):
-    """The sum of three vectors, each projected to ``[rows, size]`` and weighed by its share of three gates.
+    """Sum of three vectors, each projected to ``[rows, size]`` and weighted by its gate; the weights sum to one.
 
-    Without features (``tab_size`` None) it is ``g * primary + (1 - g) * secondary``.
+    Without features (``tab_size`` is None), the sum is ``g * primary + (1 - g) * secondary``.
     """
 
     def __init__(self, primary_size: int, secondary_size: int, tab_size: int | None, size: int) -> None:
@@ -45,15 +45,18 @@ class ThreeGateFusion(nn.Module):
             self.tab_proj = nn.Linear(tab_size, size)
             self.gate_text_tab = _gate(2 * size, size)
             self.trimodal_gate = _gate(3 * size, 3 * size)
-            for unused in (self.gate_primary_secondary, self.gate_text_tab):  # artifacts hold them all the same
+            for unused in (
+                self.gate_primary_secondary,
+                self.gate_text_tab,
+            ):  # not used with features, but artifacts store them
                 unused.requires_grad_(False)
 
     def forward(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
-        """Fused vectors, float ``[rows, size]``."""
+        """Return fused vectors, float ``[rows, size]``."""
         vectors = [self.primary_proj(primary), self.secondary_proj(secondary)]
         if tab is None:
             return _blend(self.gate_primary_secondary, *vectors)
         vectors.append(self.tab_proj(tab))
         gates = self.trimodal_gate(torch.cat(vectors, dim=1)).chunk(3, dim=1)
-        weighed = [gate / (sum(gates) + 1e-8) * vector for gate, vector in zip(gates, vectors, strict=True)]
-        return torch.stack(weighed).sum(dim=0)
+        weighted = [gate / (sum(gates) + 1e-8) * vector for gate, vector in zip(gates, vectors, strict=True)]
+        return torch.stack(weighted).sum(dim=0)

@@ -1,4 +1,4 @@
-"""Bringing vectors to one size."""
+"""Projection of vectors to another size."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from torch import nn
 
 
 def projection(before: int, after: int) -> nn.Module:
-    """A Linear from one size to another; nothing where they are the same."""
+    """Build a Linear from one size to another, or an Identity if the sizes are equal."""
     return nn.Identity() if before == after else nn.Linear(before, after)

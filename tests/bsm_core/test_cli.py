@@ -235,7 +235,7 @@ def test_inspect_scores_a_row_in_which_all_is_missing(toy_artifact, capsys, monk
     assert cli.main(["inspect", str(toy_artifact), "--json"]) == 1
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert problem.startswith(
-        "ModelFailedError: model class 'toy_model' gave float32 [2] for logits, not floats [1, 2]"
+        "ModelFailedError: model class 'toy_model' returned float32 [2] as logits, expected floats [1, 2]"
     )
 
 
@@ -250,7 +250,7 @@ def test_pack(toy_artifact, tmp_path, capsys):
 def test_inspect_lists_a_self_check_that_fails(toy_artifact, capsys):
     add_check(toy_artifact, toy_rows())
     assert cli.main(["inspect", str(toy_artifact)]) == 0
-    assert "self-check\n  8 row(s), float32 on cpu, " in capsys.readouterr().out
+    assert "self-check\n  8 row(s), fp32 on cpu, " in capsys.readouterr().out
     change_impute(toy_artifact)
     assert cli.main(["inspect", str(toy_artifact), "--json"]) == 1
     (problem,) = json.loads(capsys.readouterr().out)["problems"]

@@ -288,7 +288,7 @@ def lacks_a_row(batch):
     ("forward", "words"),
     [
         (fails, "failed: ValueError: boom in forward"),
-        (lacks_a_row, "gave float32 [2, 2] for logits, not floats [3, 2]"),
+        (lacks_a_row, "returned float32 [2, 2] as logits, expected floats [3, 2]"),
     ],
 )
 def test_a_model_class_that_fails_is_named_with_its_distribution(predictor, monkeypatch, forward, words):
@@ -302,7 +302,7 @@ def test_a_model_class_that_fails_is_named_with_its_distribution(predictor, monk
 
 def test_probabilities_that_are_no_numbers_are_an_error(predictor):
     predictor.model.head.bias.data[0] = float("nan")
-    with pytest.raises(ModelFailedError, match="no numbers for 3 of 3 rows") as caught:
+    with pytest.raises(ModelFailedError, match="infinite for 3 of 3 rows") as caught:
         predictor.predict(toy_rows(3))
     assert caught.value.details == ("rows: 0, 1, 2",)
 

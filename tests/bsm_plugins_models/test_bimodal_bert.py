@@ -56,7 +56,7 @@ def test_the_encoder_starts_from_pretrained_weights_and_keeps_a_fresh_pooler():
 
 @pytest.mark.parametrize("key", ["primary_text_encoder", "embedding_mat"])
 def test_a_part_it_does_not_have(key):
-    with pytest.raises(ConfigError, match=rf"BimodalBert has no such part \(config.{key}\)"):
+    with pytest.raises(ConfigError, match=rf"BimodalBert cannot load pretrained weights for '{key}' \(config.{key}\)"):
         make(BimodalBert).load_pretrained(key, {})
 
 

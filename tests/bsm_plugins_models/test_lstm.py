@@ -54,6 +54,6 @@ def test_the_embedding_starts_from_a_matrix_and_nothing_else_does():
     model = make(Lstm)
     model.load_pretrained("embedding_mat", {"weight": torch.ones(64, 12)})
     assert (model.embeddings.weight == 1).all()
-    with pytest.raises(ConfigError, match=r"Lstm has no such part \(config.text_encoder\)") as caught:
+    with pytest.raises(ConfigError, match=r"Lstm cannot load pretrained weights for 'text_encoder' \(config") as caught:
         model.load_pretrained("text_encoder", {})
     assert "embedding_mat" in caught.value.fix

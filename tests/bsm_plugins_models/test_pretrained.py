@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bsm_core import ConfigError
-from bsm_plugins_models.pretrained import start_from
+from bsm_plugins_models.pretrained import load_weights
 
 
 @pytest.fixture
@@ -18,15 +18,15 @@ def ones(part):
 
 
 def test_every_weight_is_loaded(part):
-    start_from(part, ones(part), key="text_encoder")
+    load_weights(part, ones(part), key="text_encoder")
     assert all((value == 1).all() for value in part.state_dict().values())
 
 
 def test_what_is_fresh_is_neither_loaded_nor_missed(part):
     before, state = part["b"].weight.clone(), ones(part)
-    start_from(part, state, key="text_encoder", fresh=["b."])
+    load_weights(part, state, key="text_encoder", fresh=["b."])
     del state["b.bias"]
-    start_from(part, state, key="text_encoder", fresh=["b."])
+    load_weights(part, state, key="text_encoder", fresh=["b."])
     assert torch.equal(part["b"].weight, before)
     assert (part["a"].weight == 1).all()
 
@@ -36,7 +36,7 @@ def test_nothing_is_loaded_where_anything_does_not_fit(part):
     state["b.weight"] = torch.ones(3)
     state["c"] = state.pop("b.bias")
     with pytest.raises(ConfigError, match=r"do not fit the model in 3 place\(s\) \(config.text_encoder\)") as caught:
-        start_from(part, state, key="text_encoder")
+        load_weights(part, state, key="text_encoder")
     assert caught.value.details == (
         "missing: b.bias [1]",
         "unexpected: c",
@@ -46,4 +46,4 @@ def test_nothing_is_loaded_where_anything_does_not_fit(part):
 
 
 def test_positions_that_older_transformers_saved_do_not_count(part):
-    start_from(part, {**ones(part), "embeddings.position_ids": torch.ones(1)}, key="text_encoder")
+    load_weights(part, {**ones(part), "embeddings.position_ids": torch.ones(1)}, key="text_encoder")

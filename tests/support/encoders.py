@@ -1,4 +1,4 @@
-"""A small text encoder, a model on it, and its ONNX file without the exporter."""
+"""Small text encoder, a model with it, and its ONNX file, written without the exporter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bsm_core import Batch, Encoder, ModelBase, ModelConfig
 
 
 class MeanEncoder(Encoder):
-    """The mean embedding of a chunk's tokens, float32 ``[chunks, 4]``."""
+    """Encoder whose vector is the mean embedding of a chunk's tokens, float32 ``[chunks, 4]``."""
 
     vocabulary = 64
 
@@ -26,7 +26,7 @@ class MeanEncoder(Encoder):
 
 
 class BranchingEncoder(MeanEncoder):
-    """One whose code depends on what it is given, which no exporter can follow."""
+    """Encoder whose code branches on the values of a tensor, which no exporter can trace."""
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         vectors = super().encode(input_ids, attention_mask)
@@ -38,7 +38,7 @@ class EncoderConfig(ModelConfig):
 
 
 class MeanModel(ModelBase):
-    """An encoder, and a Linear."""
+    """Encoder and a Linear."""
 
     Config = EncoderConfig
     config: EncoderConfig
@@ -63,7 +63,7 @@ def mean_model(model_class: type[MeanModel] = MeanModel) -> MeanModel:
 
 
 def write_onnx(encoder: MeanEncoder, file: Path, **model: str) -> Path:
-    """The encoder's ONNX file, made by hand; ``model`` are fields of the ONNX model."""
+    """Write the encoder's ONNX file by hand; ``model`` are fields of the ONNX model."""
     import onnx
     from onnx import TensorProto, helper
 

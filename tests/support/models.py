@@ -1,4 +1,4 @@
-"""Configs, rows and checks for tests of the model classes: small, and the same for all of them."""
+"""Small configs, rows and checks that the tests of all model classes share."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ CONFIG: Mapping[str, Any] = {
     "num_channels": [5, 6],
     "kernel_size": [2, 3],
 }
-"""What any model class wants; each ignores the keys of the others."""
+"""Config keys of all model classes; each class ignores the keys of the others."""
 
 M = TypeVar("M", bound=ModelBase)
 
 
 def make(model_class: type[M], **values: Any) -> M:
-    """A model in evaluation mode, with the same weights every time."""
+    """Build a model in evaluation mode, with the same weights every time."""
     torch.manual_seed(0)
     return model_class.from_config({**CONFIG, **values}).eval()
 
 
 def token_rows(rows: int, seed: int = 0) -> list[list[list[int]]]:
-    """Rows of one to three chunks of one to sixteen ids; the first rows are the same for every ``rows``."""
+    """Return rows of one to three chunks of one to sixteen ids; the first rows are equal for every ``rows``."""
     generator = torch.Generator().manual_seed(seed)
 
     def below(high: int) -> int:
@@ -59,7 +59,7 @@ def token_rows(rows: int, seed: int = 0) -> list[list[list[int]]]:
 
 
 def make_batch(rows: int, features: int = len(FEATURES), classes: int = 2, empty: tuple[int, ...] = ()) -> Batch:
-    """A batch of random rows with the text fields ``"chat"`` and ``"notes"``; the ``empty`` rows have no chunk."""
+    """Return random rows with the text fields ``"chat"`` and ``"notes"``; the ``empty`` rows have no chunk."""
     texts = {}
     for seed, column in enumerate(("chat", "notes")):
         tokens = [[] if i in empty else row for i, row in enumerate(token_rows(rows, seed))]
@@ -69,7 +69,7 @@ def make_batch(rows: int, features: int = len(FEATURES), classes: int = 2, empty
 
 
 def shapes(model: ModelBase, *encoders: str) -> dict[str, tuple[int, ...]]:
-    """Shape by name of a model's state, less its encoders, whose names must be those of transformers."""
+    """Return the shapes of a model's state by name, without its encoders, which must have the names of transformers."""
     found = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     inner = {name: tuple(value.shape) for name, value in build_encoder(ENCODER).state_dict().items()}
     for prefix in encoders:
@@ -78,17 +78,17 @@ def shapes(model: ModelBase, *encoders: str) -> dict[str, tuple[int, ...]]:
 
 
 def linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of a Linear."""
+    """Return the shapes of a Linear."""
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
 
 def norm(name: str, size: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of a LayerNorm."""
+    """Return the shapes of a LayerNorm."""
     return {f"{name}.weight": (size,), f"{name}.bias": (size,)}
 
 
 def attention(name: str, size: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of a MultiheadAttention."""
+    """Return the shapes of a MultiheadAttention."""
     packed = {f"{name}.in_proj_weight": (3 * size, size), f"{name}.in_proj_bias": (3 * size,)}
     return packed | linear(f"{name}.out_proj", size, size)
 
@@ -96,11 +96,11 @@ def attention(name: str, size: int) -> dict[str, tuple[int, ...]]:
 LOSS = {"class_weights_tensor": (2,), "loss_op.weight": (2,)}
 TAB = norm("tab_subnetwork.embedding_layer.0", 3) | linear("tab_subnetwork.embedding_layer.1", 3, 8)
 TEXT = linear("text_subnetwork.head_layer.1", 12, 8)
-"""What all models of :data:`CONFIG` have, those with features, and those with one BERT."""
+"""Shapes of the weights that all models of :data:`CONFIG` have, those with features, and those with one BERT."""
 
 
 def wrong_keys(model_class: type[ModelBase], values: Mapping[str, Any]) -> dict[str, str]:
-    """What is said of each key of a config that is refused."""
+    """Return the message for each key of a config that is refused."""
     try:
         model_class.from_config(values)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Which operations of torch were really done."""
+"""Count of the operations that PyTorch runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Operations(TorchDispatchMode):
-    """Counts operations by name; inside it another mode may keep some from being done."""
+    """Dispatch mode that counts operations by name; an inner mode may prevent some of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,5 +21,5 @@ class Operations(TorchDispatchMode):
 
     @property
     def random(self) -> int:
-        """How many tensors were filled with random numbers."""
+        """Number of tensors that were filled with random numbers."""
         return self.done["normal_"] + self.done["uniform_"]

@@ -1,1 +1,1 @@
-"""BERT on the CPU without padding: weights packed for oneDNN, chunks of one length at a time where they must be."""
+"""Backend ``"tuned"``: BERT and RoBERTa without padding, with weights that are packed for oneDNN on the CPU."""

@@ -1,8 +1,8 @@
-"""Self-attention over chunks that lie one behind the other, without padding.
+"""Self-attention over concatenated chunks, without padding.
 
-The CPU takes the chunks of one length at a time, as two batched products. Its softmax is fast on whole vectors and slow
-on what is left over, and oneDNN makes a kernel for each shape: so a chunk has a few rows more than its own, up to a
-multiple. They are those of the chunk behind it, which are there already, and weigh nothing.
+On the CPU, chunks of equal length are attended together with two batched matrix products. Softmax is fast on whole
+vector registers and slow on the rest of a row, and oneDNN compiles a kernel for each shape. So each chunk is extended
+to a multiple of a vector register. The added rows are those of the next chunk; their attention weight is zero.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch import Tensor
 from torch.nn import functional
 
 _VECTOR = 64
-"""Bytes of a vector of AVX-512, a multiple of which a row of queries takes; shorter vectors divide it."""
+"""Bytes of an AVX-512 register. The queries of a chunk fill a multiple of it; shorter registers divide it."""
 
 _KEYS = 16
-"""What the number of keys is a multiple of."""
+"""Number of which the number of keys is a multiple."""
 
 
 class Attention(ABC):
-    """Attention of some chunks.
+    """Attention within each chunk of a micro-batch.
 
     Args:
-        lengths: Tokens of each chunk, int64 ``[chunks]``, on the CPU, longest first.
-        device: Where the tokens are.
+        lengths: Number of tokens of each chunk, the longest first; int64 ``[chunks]``, on the CPU.
+        device: Device of the tokens.
     """
 
     @abstractmethod
@@ -35,30 +35,35 @@ class Attention(ABC):
 
     @abstractmethod
     def __call__(self, qkv: Tensor, heads: int) -> Tensor:
-        """What each token gathers, ``[tokens, size]``: queries, keys and values come side by side, ``3 * size``."""
+        """Return the attention output of each token, ``[tokens, size]``.
+
+        Args:
+            qkv: Queries, keys and values, concatenated: ``[tokens, 3 * size]``.
+            heads: Number of heads.
+        """
 
     @abstractmethod
     def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
-        """What the first token of each chunk gathers, ``[chunks, size]``.
+        """Return the attention output of the first token of each chunk, ``[chunks, size]``.
 
         Args:
-            query: ``[chunks, size]``.
-            key_value: Side by side, ``[tokens, 2 * size]``.
+            query: Queries of the first tokens, ``[chunks, size]``.
+            key_value: Keys and values of all tokens, concatenated: ``[tokens, 2 * size]``.
             heads: Number of heads.
         """
 
 
 class Ragged(Attention):
-    """On a GPU, in bfloat16 or float16, by the kernel that takes chunks of many lengths at once."""
+    """Attention on a GPU, in bfloat16 or float16, with PyTorch's kernel for sequences of different lengths."""
 
     @classmethod
     def runs(cls, size: int, heads: int, dtype: torch.dtype, device: torch.device) -> bool:
-        """Whether this GPU and PyTorch have the kernel for heads of this size, as a trial finds."""
+        """Try whether this GPU and PyTorch have the kernel for heads of this size."""
         if torch.cuda.get_device_capability(device) < (8, 0):
             return False
         try:
             cls(torch.tensor([2, 1]), device)(torch.zeros(3, 3 * size, dtype=dtype, device=device), heads)
-        except (ImportError, RuntimeError):  # what PyTorch raises for each thing that a kernel does not take
+        except (ImportError, RuntimeError):  # RuntimeError: the kernel does not support the dtype or the size
             return False
         return True
 
@@ -67,7 +72,7 @@ class Ragged(Attention):
             return functional.pad(sizes.cumsum(0), (1, 0)).to(torch.int32).to(device, non_blocking=True)
 
         self._bounds, self._first = bounds(lengths), bounds(torch.ones_like(lengths))
-        self._longest = int(lengths.max())  # on the CPU: the GPU is not waited for
+        self._longest = int(lengths.max())  # lengths are on the CPU, so this does not wait for the GPU
 
     def __call__(self, qkv: Tensor, heads: int) -> Tensor:
         """See :meth:`Attention.__call__`."""
@@ -79,62 +84,66 @@ class Ragged(Attention):
         k, v = key_value.view(len(key_value), 2, heads, -1).unbind(1)
         return self._attend(query.view(len(query), heads, -1), k, v, self._first, 1)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, of_queries: Tensor, most: int) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, query_bounds: Tensor, longest_query: int) -> Tensor:
         from torch.nn.attention.varlen import varlen_attn
 
-        gathered = varlen_attn(q, k, v, of_queries, self._bounds, most, self._longest)
-        return cast("Tensor", gathered).flatten(1)
+        output = varlen_attn(q, k, v, query_bounds, self._bounds, longest_query, self._longest)
+        return cast("Tensor", output).flatten(1)
 
 
 class ByLength(Attention):
-    """On the CPU, in float32 or bfloat16."""
+    """Attention on the CPU, in float32 or bfloat16, over chunks of equal length together."""
 
     def __init__(self, lengths: Tensor, device: torch.device) -> None:
-        self._runs = [(length, len(list(run))) for length, run in groupby(lengths.tolist())]
+        self._groups = [(length, len(list(group))) for length, group in groupby(lengths.tolist())]
 
     def __call__(self, qkv: Tensor, heads: int) -> Tensor:
         """See :meth:`Attention.__call__`."""
-        gathered = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
+        output = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
         start = 0
-        for length, count in self._runs:
-            over = _up(length, _VECTOR // qkv.itemsize) - length
-            inside = max(0, min(count, (len(qkv) - over - start) // length))  # nothing lies behind the last chunks
+        for length, count in self._groups:
+            extra = _round_up(length, _VECTOR // qkv.itemsize) - length
+            # The last chunks of the micro-batch have no `extra` rows after them in memory, so they are padded.
+            inside = max(0, min(count, (len(qkv) - extra - start) // length))
             middle, stop = start + inside * length, start + count * length
             if inside:
-                self._attend(qkv[start : middle + over], length, over, heads, gathered[start:middle])
+                self._attend(qkv[start : middle + extra], length, extra, heads, output[start:middle])
             if inside < count:
-                last = functional.pad(qkv[middle:stop], (0, 0, 0, over))
-                self._attend(last, length, over, heads, gathered[middle:stop])
+                last = functional.pad(qkv[middle:stop], (0, 0, 0, extra))
+                self._attend(last, length, extra, heads, output[middle:stop])
             start = stop
-        return gathered
+        return output
 
-    def _attend(self, qkv: Tensor, length: int, over: int, heads: int, into: Tensor) -> None:
-        """All chunks of one length, and ``over`` rows behind them."""
-        chunks, keys = (len(qkv) - over) // length, _up(length, _KEYS)
-        q, k, v = (_part(qkv, i, chunks, heads, length, rows) for i, rows in enumerate((length + over, keys, keys)))
+    def _attend(self, qkv: Tensor, length: int, extra: int, heads: int, into: Tensor) -> None:
+        """Attend chunks of one length, with ``extra`` rows after the last chunk, and write the output to ``into``."""
+        chunks, keys = (len(qkv) - extra) // length, _round_up(length, _KEYS)
+        q, k, v = (_by_head(qkv, i, chunks, heads, length, rows) for i, rows in enumerate((length + extra, keys, keys)))
         attend = _by_query if qkv.dtype == torch.float32 else _by_key
-        gathered = attend(q, k, v, length).view(chunks, heads, length + over, -1)
-        into.view(chunks, length, heads, -1).copy_(gathered[:, :, :length].transpose(1, 2))
+        output = attend(q, k, v, length).view(chunks, heads, length + extra, -1)
+        into.view(chunks, length, heads, -1).copy_(output[:, :, :length].transpose(1, 2))
 
     def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
         """See :meth:`Attention.first`."""
-        parts = []
-        for length, count in self._runs:
+        outputs = []
+        for length, count in self._groups:
             q, kv = query[:count].view(count, heads, 1, -1), key_value[: count * length]
             query, key_value = query[count:], key_value[count * length :]
             k, v = kv.view(count, length, 2, heads, -1).permute(2, 0, 3, 1, 4).float()
-            scores = (q * k).sum(-1, keepdim=True)  # products this thin need no kernel of their own
+            scores = (q * k).sum(-1, keepdim=True)  # one row each: too thin for a matrix product
             weights = (scores * q.shape[3] ** -0.5).softmax(2)
-            parts.append((weights * v).sum(2).view(count, -1))
-        return torch.cat(parts).to(query.dtype)
+            outputs.append((weights * v).sum(2).view(count, -1))
+        return torch.cat(outputs).to(query.dtype)
 
 
-def _up(length: int, multiple: int) -> int:
+def _round_up(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def _part(qkv: Tensor, which: int, chunks: int, heads: int, length: int, rows: int) -> Tensor:
-    """Queries, keys or values, ``[chunks * heads, rows, size of a head]``; what is over the length is the next's."""
+def _by_head(qkv: Tensor, which: int, chunks: int, heads: int, length: int, rows: int) -> Tensor:
+    """Copy the queries (``which`` 0), keys (1) or values (2) by head: ``[chunks * heads, rows, size of a head]``.
+
+    Rows past ``length`` belong to the next chunk; their attention weight is zero.
+    """
     row = qkv.shape[1]
     size = row // 3
     shape, stride = (chunks, heads, rows, size // heads), (length * row, size // heads, row, 1)
@@ -148,7 +157,7 @@ def _by_query(q: Tensor, k: Tensor, v: Tensor, length: int) -> Tensor:
 
 
 def _by_key(q: Tensor, k: Tensor, v: Tensor, length: int) -> Tensor:
-    """With the scores of a key in a row: bfloat16 is faster so."""
+    """Attend with the transposed scores, one row for each key, which is faster in bfloat16."""
     scores = _scores(k, q)
     scores[:, length:] = -torch.inf
     return torch.bmm(scores.softmax(1).transpose(1, 2), v)

@@ -1,4 +1,4 @@
-"""A BERT or RoBERTa of transformers computed without padding, on the CPU or a GPU."""
+"""BERT and RoBERTa of transformers, computed without padding on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -19,32 +19,45 @@ from bsm_plugins_models.encoders.packed.linear import Cast, Packed
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+NAME = "tuned"
 TOKENS = 2048
-"""Tokens at once on the CPU: more no longer fit the cache."""
-_TOKENS, _CHUNKS = 32, 8
-"""What the tokens and the chunks that are encoded at once are multiples of."""
+"""Tokens at once on the CPU; more tokens do not fit into the processor's cache."""
+_TOKEN_MULTIPLE, _CHUNK_MULTIPLE = 32, 8
+"""Numbers of which the tokens and the chunks of a micro-batch are multiples."""
 _ON_CPU = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ON_GPU = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What the kernels for chunks of many lengths take."""
+"""Dtypes that the attention kernel for sequences of different lengths supports."""
 _TYPES = ("BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel")
-"""Models of transformers that differ in how they count positions alone."""
+"""Models of transformers that differ only in the positions of tokens."""
 _Linears = Mapping[str, Sequence[Any]]
-"""Linear layers that read the same, by the name of their product."""
-_Products = Callable[[int, _Linears], Mapping[str, Any]]
-"""``(number of the layer, linears) -> products``."""
-_Watch = Callable[[str, Tensor], None]
-_WatchLayer = Callable[[int, str, Tensor], None]
+"""Linear layers that read the same input, by the name of the product that computes them together."""
+_MakeProducts = Callable[[int, _Linears], Mapping[str, Any]]
+"""``(index of the layer, linears) -> products by name``."""
+_Observe = Callable[[str, Tensor], None]
+"""``(name of a product, its input)``: called before each product of a layer."""
+_ObserveLayer = Callable[[int, str, Tensor], None]
+"""``(index of the layer, name of a product, its input)``."""
 
 
 def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Backend | None:
-    """The back end ``"tuned"``; None where this model, device or PyTorch has none, or int8 has no sample to go by."""
+    """Build the backend ``"tuned"`` of a transformers model.
+
+    Args:
+        bert: The model, on its device.
+        precision: fp32, bf16 or int8 on the CPU; bf16 or fp16 on a GPU.
+        sample: Chunks to calibrate int8 with.
+
+    Returns:
+        The backend; None if it does not support the model, the device, this version of PyTorch, or the precision, or
+        for int8 without a sample.
+    """
     if not _is_plain(bert):
         return None
     if bert.device.type == "cuda" and precision in _ON_GPU:
         dtype, heads = _ON_GPU[precision], bert.config.num_attention_heads
         if not Ragged.runs(bert.config.hidden_size, heads, dtype, bert.device):
             return None
-        return Backend("tuned", precision, PackedBert(bert, _in_dtype(Cast, dtype), Ragged))
+        return Backend(NAME, precision, PackedBert(bert, _in_dtype(Cast, dtype), Ragged))
     if bert.device.type != "cpu" or not Packed.runs(_ON_CPU.get(precision, torch.float32)):
         return None
     if precision in _ON_CPU:
@@ -53,22 +66,22 @@ def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Ba
         products = _in_int8(bert, sample)
     else:
         return None
-    return Backend("tuned", precision, _in_few_shapes(PackedBert(bert, products, ByLength)), TOKENS, in_streams=True)
+    return Backend(NAME, precision, _in_few_shapes(PackedBert(bert, products, ByLength)), TOKENS, in_streams=True)
 
 
 def _in_few_shapes(encode: PackedBert) -> Callable[[Tensor, Tensor], Tensor]:
-    """The same with chunks of padding behind, so that tokens and chunks come in multiples.
+    """Append chunks of padding, so that the numbers of tokens and chunks are multiples.
 
-    oneDNN makes a kernel for each shape, and keeps a thousand. Making one takes as long as using it a few times.
+    oneDNN compiles a kernel for each shape, which takes as long as a few runs of it, and keeps at most a thousand.
     """
-    multiple = min(_TOKENS, encode.longest)
+    multiple = min(_TOKEN_MULTIPLE, encode.longest)
 
     def encode_in_few_shapes(tokens: Tensor, lengths: Tensor) -> Tensor:
-        single = -(len(lengths) + 1) % _CHUNKS
+        single = -(len(lengths) + 1) % _CHUNK_MULTIPLE
         last = 1 + -(len(tokens) + single + 1) % multiple
-        behind = torch.tensor([1] * single + [last])
-        with by_onednn():  # around all of it: what a chunk gives does not depend on who else is at work
-            return encode(functional.pad(tokens, (0, single + last)), torch.cat([lengths, behind]))[: len(lengths)]
+        padding = torch.tensor([1] * single + [last])
+        with by_onednn():  # around the whole call, so that no other thread changes the setting halfway
+            return encode(functional.pad(tokens, (0, single + last)), torch.cat([lengths, padding]))[: len(lengths)]
 
     return encode_in_few_shapes
 
@@ -86,16 +99,16 @@ def _is_plain(bert: PreTrainedModel) -> bool:
     )
 
 
-def _unwatched(layer: int, name: str, x: Tensor) -> None:
-    """Nobody looks."""
+def _ignore(layer: int, name: str, x: Tensor) -> None:
+    """Activation observer that does nothing."""
 
 
 class _Layer:
     """One layer of the encoder.
 
     Args:
-        layer: That of transformers.
-        products: Its products, by the names of :attr:`PRODUCTS`.
+        layer: The layer of transformers.
+        products: Products of the layer, by the names in :attr:`PRODUCTS`.
         heads: Number of heads.
     """
 
@@ -105,43 +118,50 @@ class _Layer:
         self.products, self.heads = products, heads
         self.norms = (layer.attention.output.LayerNorm, layer.output.LayerNorm)
 
-    def __call__(self, x: Tensor, attention: Attention, watch: _Watch) -> Tensor:
-        """``[total, size]`` from the same."""
-        watch("qkv", x)
-        return self._behind_attention(x, attention(self.products["qkv"](x), self.heads), watch)
+    def __call__(self, x: Tensor, attention: Attention, observe: _Observe) -> Tensor:
+        """Return the hidden states of all tokens after this layer, ``[total, size] -> [total, size]``."""
+        observe("qkv", x)
+        return self._after_attention(x, attention(self.products["qkv"](x), self.heads), observe)
 
-    def _behind_attention(self, x: Tensor, gathered: Tensor, watch: _Watch) -> Tensor:
-        watch("out", gathered)
-        attended = _normed(self.products["out"](gathered, add=x), self.norms[0])
-        watch("up", attended)
+    def _after_attention(self, x: Tensor, attention_output: Tensor, observe: _Observe) -> Tensor:
+        observe("out", attention_output)
+        attended = _normed(self.products["out"](attention_output, add=x), self.norms[0])
+        observe("up", attended)
         inner = self.products["up"](attended, gelu=True)
-        watch("down", inner)
+        observe("down", inner)
         return _normed(self.products["down"](inner, add=attended), self.norms[1])
 
 
 class _LastLayer(_Layer):
-    """The last one, for the first token of each chunk alone: the pooler reads no other."""
+    """The last layer, computed for the first token of each chunk only, because the pooler reads no other token."""
 
     PRODUCTS = ("query", "key_value", "out", "up", "down")
 
-    def first(self, x: Tensor, first: Tensor, attention: Attention, watch: _Watch) -> Tensor:
-        """``[chunks, size]`` from ``[total, size]``; ``first`` is where each chunk begins, int64 ``[chunks]``."""
-        watch("key_value", x)
-        key_value, x = self.products["key_value"](x), x[first]
-        gathered = attention.first(self.products["query"](x), key_value, self.heads)
-        return self._behind_attention(x, gathered, watch)
+    def first(self, x: Tensor, starts: Tensor, attention: Attention, observe: _Observe) -> Tensor:
+        """Return the hidden states of the first tokens, ``[chunks, size]``.
+
+        Args:
+            x: Hidden states of all tokens, ``[total, size]``.
+            starts: Position of the first token of each chunk, int64 ``[chunks]``.
+            attention: Attention within the chunks.
+            observe: Observer of the inputs of the products.
+        """
+        observe("key_value", x)
+        key_value, x = self.products["key_value"](x), x[starts]
+        attention_output = attention.first(self.products["query"](x), key_value, self.heads)
+        return self._after_attention(x, attention_output, observe)
 
 
 class PackedBert:
-    """Takes chunks one behind the other; only attention looks at where one ends.
+    """BERT over concatenated chunks without padding; only attention and positions depend on the bounds of the chunks.
 
     Args:
-        bert: The model, in float32, of one layer or more.
-        products: Makes what computes the linear layers of a layer, by name; given its number, too.
-        attention: The attention that suits the device.
+        bert: The model, in float32, with at least one layer.
+        products: Function that makes the products of a layer.
+        attention: Attention class for the device.
     """
 
-    def __init__(self, bert: Any, products: _Products, attention: type[Attention]) -> None:
+    def __init__(self, bert: Any, products: _MakeProducts, attention: type[Attention]) -> None:
         embeddings = bert.embeddings
         self.words = embeddings.word_embeddings.weight.detach()
         types = embeddings.token_type_embeddings.weight.detach()
@@ -151,44 +171,50 @@ class PackedBert:
         self.norm, self.pooler, self.attention = embeddings.LayerNorm, bert.pooler, attention
         heads, layers = bert.config.num_attention_heads, list(bert.encoder.layer)
 
-        def made(kind: type[_Layer], i: int) -> Any:
+        def make(kind: type[_Layer], i: int) -> Any:
             linears = _linears(layers[i])
             return kind(layers[i], products(i, {name: linears[name] for name in kind.PRODUCTS}), heads)
 
-        self.layers: list[_Layer] = [made(_Layer, i) for i in range(len(layers) - 1)]
-        self.last: _LastLayer = made(_LastLayer, len(layers) - 1)
+        self.layers: list[_Layer] = [make(_Layer, i) for i in range(len(layers) - 1)]
+        self.last: _LastLayer = make(_LastLayer, len(layers) - 1)
 
-    def __call__(self, tokens: Tensor, lengths: Tensor, watch: _WatchLayer = _unwatched) -> Tensor:
-        """Pooler outputs of chunks.
+    def __call__(self, tokens: Tensor, lengths: Tensor, observe: _ObserveLayer = _ignore) -> Tensor:
+        """Return the pooler outputs of chunks.
 
         Args:
-            tokens: int32 ``[total]``, on the device.
-            lengths: int64 ``[chunks]``, on the CPU.
-            watch: Is shown what the products of each layer read.
+            tokens: Token ids of all chunks, int32 ``[total]``, on the device.
+            lengths: Number of tokens of each chunk, int64 ``[chunks]``, on the CPU.
+            observe: Observer of the inputs of the products of each layer.
 
         Returns:
             float32 ``[chunks, size]``.
         """
         starts = lengths.cumsum(0) - lengths
-        origins = starts.repeat_interleave(lengths)
-        starts, origins = (where.to(tokens.device, non_blocking=True) for where in (starts, origins))
+        start_of_token = starts.repeat_interleave(lengths)
+        starts, start_of_token = (x.to(tokens.device, non_blocking=True) for x in (starts, start_of_token))
         attention = self.attention(lengths, tokens.device)
-        positions = functional.embedding(self._counted(tokens, origins), self.positions)
+        positions = functional.embedding(self._positions(tokens, start_of_token), self.positions)
         hidden = functional.embedding(tokens, self.words) + positions
         hidden = _normed(hidden, self.norm)
         for i, layer in enumerate(self.layers):
-            hidden = layer(hidden, attention, partial(watch, i))
-        first = self.last.first(hidden, starts, attention, partial(watch, len(self.layers)))
+            hidden = layer(hidden, attention, partial(observe, i))
+        first = self.last.first(hidden, starts, attention, partial(observe, len(self.layers)))
         dense = self.pooler.dense
         return functional.linear(first.float(), dense.weight, dense.bias).tanh()
 
-    def _counted(self, tokens: Tensor, origins: Tensor) -> Tensor:
-        """The position of each token, int64 ``[total]``; ``origins`` says where its chunk begins."""
+    def _positions(self, tokens: Tensor, start_of_token: Tensor) -> Tensor:
+        """Return the position of each token for the position embeddings, int64 ``[total]``.
+
+        Args:
+            tokens: Token ids, int32 ``[total]``.
+            start_of_token: Index of the first token of each token's chunk, int64 ``[total]``.
+        """
         if self.padding is None:
-            return torch.arange(len(tokens), device=tokens.device) - origins
-        counts = (tokens != self.padding).long()  # RoBERTa begins behind the padding token, which has no position
+            return torch.arange(len(tokens), device=tokens.device) - start_of_token
+        # RoBERTa counts from padding_idx + 1 and does not count padding tokens, whose position is padding_idx.
+        counts = (tokens != self.padding).long()
         before = counts.cumsum(0) - counts
-        return (before - before[origins] + 1) * counts + self.padding
+        return (before - before[start_of_token] + 1) * counts + self.padding
 
 
 def _normed(x: Tensor, norm: Any) -> Tensor:
@@ -197,7 +223,7 @@ def _normed(x: Tensor, norm: Any) -> Tensor:
 
 
 def _linears(layer: Any) -> dict[str, list[Any]]:
-    """Linear layers that read the same, by the names of products."""
+    """Return the linear layers of a layer of transformers, by the name of the product that computes them."""
     own = layer.attention.self
     return {
         "qkv": [own.query, own.key, own.value],
@@ -209,27 +235,31 @@ def _linears(layer: Any) -> dict[str, list[Any]]:
     }
 
 
-def _in_dtype(product: type[Packed | Cast], dtype: torch.dtype) -> _Products:
+def _in_dtype(product: type[Packed | Cast], dtype: torch.dtype) -> _MakeProducts:
     return lambda i, linears: {name: product(together, dtype) for name, together in linears.items()}
 
 
 @torch.inference_mode()
-def _in_int8(bert: Any, sample: TextBatch) -> _Products:
-    """By the ranges that the sample shows in float32. What is computed of few tokens alone stays in float32."""
-    exactly = _in_dtype(Packed, torch.float32)
-    exact = PackedBert(bert, exactly, ByLength)
-    seen: dict[tuple[int, str], Range] = {}
-    exact(sample.tokens, sample.chunk_offsets.diff(), lambda i, name, x: seen.update({(i, name): Range.of(x)}))
+def _in_int8(bert: Any, sample: TextBatch) -> _MakeProducts:
+    """Make int8 products, with scales from the activations of the sample in float32.
+
+    Products that are computed for the first tokens only stay in float32.
+    """
+    in_fp32 = _in_dtype(Packed, torch.float32)
+    ranges: dict[tuple[int, str], Range] = {}
+    PackedBert(bert, in_fp32, ByLength)(
+        sample.tokens, sample.chunk_offsets.diff(), lambda i, name, x: ranges.update({(i, name): Range.of(x)})
+    )
 
     def products(i: int, linears: _Linears) -> Mapping[str, Any]:
         if "key_value" in linears:
-            quantized = Quantized(linears["key_value"], seen[i, "key_value"], torch.float32)
-            return {**exactly(i, linears), "key_value": quantized}
-        down = Quantized(linears["down"], seen[i, "down"], torch.float32, smooth=False)
+            key_value = Quantized(linears["key_value"], ranges[i, "key_value"], torch.float32)
+            return {**in_fp32(i, linears), "key_value": key_value}
+        down = Quantized(linears["down"], ranges[i, "down"], torch.float32, smooth=False)
         return {
-            "qkv": Quantized(linears["qkv"], seen[i, "qkv"], torch.bfloat16),
-            "out": Quantized(linears["out"], seen[i, "out"], torch.float32),
-            "up": Quantized(linears["up"], seen[i, "up"], torch.uint8, then=down),
+            "qkv": Quantized(linears["qkv"], ranges[i, "qkv"], torch.bfloat16),
+            "out": Quantized(linears["out"], ranges[i, "out"], torch.float32),
+            "up": Quantized(linears["up"], ranges[i, "up"], torch.uint8, then=down),
             "down": down,
         }
 

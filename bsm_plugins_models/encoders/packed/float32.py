@@ -1,8 +1,8 @@
-"""Float32 products of many small matrices, by oneDNN.
+"""Batched float32 matrix products with oneDNN, which is faster than PyTorch's own code on many processors.
 
-PyTorch's own are slow on many processors, as those of linear layers are, and it offers oneDNN for them only where
-bfloat16 may stand in for float32. A processor without matrix units for bfloat16 computes them in float32 even so; that
-is looked into, and where it is not so everything stays as it is.
+PyTorch calls oneDNN for them only if ``torch.backends.mkldnn.matmul.fp32_precision`` is ``"bf16"``, which allows
+bfloat16 in place of float32. Processors without matrix units for bfloat16 still compute in float32. A trial checks
+this; if its products are not exact, the setting is not changed.
 """
 
 from __future__ import annotations
@@ -16,27 +16,30 @@ from typing import Any
 import torch
 
 _SHAPES = ((2, 16, 32), (12, 96, 32), (4, 300, 64))
-"""Of the matrices that are tried: how many, rows, columns. Other sizes may have other kernels."""
+"""Batch, rows and columns of the trial's matrices; oneDNN may choose a different kernel for each size."""
 _EXACT = 1e-4
-"""Far above what float32 is off on these, and far below what bfloat16 is."""
+"""Largest error of an exact product: far above the errors of float32 in the trial, far below those of bfloat16."""
 
 
-def _products() -> Any:
+def _matmul_settings() -> Any:
     return getattr(torch.backends.mkldnn, "matmul", None)
 
 
 class _Setting:
-    """PyTorch's setting is that of the process: the first thread that needs it makes it, and the last takes it back."""
+    """PyTorch's setting for oneDNN, which applies to the whole process.
+
+    The first thread that needs the setting changes it, and the last one restores it.
+    """
 
     def __init__(self) -> None:
         self._lock, self._users, self._before = threading.Lock(), 0, "none"
 
     @contextmanager
-    def made(self) -> Iterator[None]:
-        products = _products()
+    def changed(self) -> Iterator[None]:
+        settings = _matmul_settings()
         with self._lock:
             if not self._users:
-                self._before, products.fp32_precision = products.fp32_precision, "bf16"
+                self._before, settings.fp32_precision = settings.fp32_precision, "bf16"
             self._users += 1
         try:
             yield
@@ -44,7 +47,7 @@ class _Setting:
             with self._lock:
                 self._users -= 1
                 if not self._users:
-                    products.fp32_precision = self._before
+                    settings.fp32_precision = self._before
 
 
 _setting = _Setting()
@@ -52,22 +55,22 @@ _setting = _Setting()
 
 @contextmanager
 def by_onednn() -> Iterator[None]:
-    """Within the block oneDNN computes float32 products on the CPU, in all threads, where it does so in float32."""
+    """Compute float32 products on the CPU with oneDNN, in all threads, if its products are exact here."""
     if not _is_exact():
         yield
         return
-    with _setting.made():
+    with _setting.changed():
         yield
 
 
 @cache
 def _is_exact() -> bool:
-    if not hasattr(_products(), "fp32_precision"):
+    if not hasattr(_matmul_settings(), "fp32_precision"):
         return False
     generator = torch.Generator().manual_seed(0)
     for shape in _SHAPES:
         a, b = torch.randn(2, *shape, generator=generator)
-        with _setting.made():
+        with _setting.changed():
             product = torch.bmm(a, b.transpose(1, 2))
         if not (product - torch.bmm(a.double(), b.double().transpose(1, 2))).abs().max() <= _EXACT:
             return False

@@ -1,8 +1,8 @@
-"""Linear layers in int8: weights by output channel, activations by fixed scales.
+"""Linear layers in int8, with a scale for each output channel of the weights and fixed scales for activations.
 
-The scales are those of a few rows that came with the artifact, so a row's scores do not depend on its neighbours, as
-they do where scales are taken from each batch. A channel far out of line is divided out of the activation and
-multiplied into the weight beforehand (SmoothQuant: Xiao et al., 2023, arXiv:2211.10438).
+The scales of activations are computed once, from the check rows of the artifact. A row's scores so do not depend on the
+other rows of its batch. Channels with large activations are scaled down, and the weights that read them are scaled up
+(SmoothQuant: Xiao et al., 2023, arXiv:2211.10438).
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from bsm_plugins_models.encoders.packed.linear import ROWS
 
 _ZERO = 128
 _INTEGERS = 2.0**23
-"""From here on float32 holds integers alone, the last byte counting up."""
+"""Value from which adjacent float32 numbers are integers: adding it to a number rounds to the nearest integer."""
 _HEADROOM = 1.1
-"""How much further than in the sample an activation may go before it is cut off."""
+"""Factor by which an activation may exceed the range of the sample before it is clamped."""
 
 
 @dataclass
 class Range:
-    """How far the activations that a layer reads go, by channel.
+    """Minimum and maximum of a layer's input activations, per channel.
 
     Attributes:
-        low, high: float32 ``[channels]``.
+        low: Minimum, float32 ``[channels]``.
+        high: Maximum, float32 ``[channels]``.
     """
 
     low: Tensor
@@ -35,27 +36,27 @@ class Range:
 
     @classmethod
     def of(cls, x: Tensor) -> Range:
-        """That of activations ``[rows, channels]``."""
+        """Return the range of activations ``[rows, channels]``."""
         low, high = x.float().aminmax(dim=0)
         return cls(low, high)
 
 
 class Quantized:
-    """As :class:`~bsm_plugins_models.encoders.packed.linear.Packed`, in int8.
+    """Linear layers on the CPU in int8, with the interface of ``Packed``.
 
     Args:
-        linears: Layers that read the same ``x``.
-        reads: The range of ``x``.
-        gives: The dtype of what it gives; ``torch.uint8`` for the next layer, whose ``scale`` is then ``then``'s.
-        then: The layer that reads what this one gives, where that is uint8; both have one scale for all channels.
-        smooth: Divide channels by scales of their own first; not where ``x`` comes as uint8.
+        linears: Layers that read the same ``x``; their outputs are concatenated.
+        in_range: Range of ``x``.
+        out_dtype: Dtype of the output; ``torch.uint8`` to pass it to another quantized layer.
+        then: The layer that reads the output, if it is uint8. The output is quantized with that layer's scale.
+        smooth: Whether each channel of ``x`` has its own scale (SmoothQuant); False if ``x`` is uint8.
     """
 
     @classmethod
     def runs(cls) -> bool:
-        """Whether this processor and PyTorch have it, and have it right.
+        """Try whether PyTorch has the operators, and whether this processor computes them correctly.
 
-        Processors without VNNI add products of large integers up in 16 bits, which are not enough.
+        Processors without VNNI accumulate products of integers in 16 bits, which overflow.
         """
         linear = nn.Linear(64, 2)
         with torch.inference_mode():
@@ -63,22 +64,22 @@ class Quantized:
             x = torch.ones(2, 64)
             try:
                 product = cls([linear], Range.of(x), torch.float32)(x)
-            except (AttributeError, RuntimeError):
+            except (AttributeError, RuntimeError, TypeError):
                 return False
             return bool(torch.allclose(product, linear(x), rtol=0.05))
 
     def __init__(
         self,
         linears: Sequence[nn.Linear],
-        reads: Range,
-        gives: torch.dtype,
+        in_range: Range,
+        out_dtype: torch.dtype,
         then: Quantized | None = None,
         smooth: bool = True,
     ) -> None:
         weight = torch.cat([linear.weight.detach() for linear in linears])
         self.bias = torch.cat([linear.bias.detach() for linear in linears])
-        self.gives, self.then = gives, then
-        low, high = reads.low * _HEADROOM, reads.high * _HEADROOM
+        self.out_dtype, self.then = out_dtype, then
+        low, high = in_range.low * _HEADROOM, in_range.high * _HEADROOM
         if smooth:
             by_channel = _smoothing(torch.maximum(-low, high), weight)
             self.scale = float((torch.maximum(-low, high) / by_channel).max().clamp(min=1e-8)) / 127
@@ -95,28 +96,45 @@ class Quantized:
         self._shift = torch.tensor(_INTEGERS + self.zero)
 
     def __call__(self, x: Tensor, gelu: bool = False, add: Tensor | None = None) -> Tensor:
-        """``[rows, out]`` from ``[rows, in]``, float or uint8."""
+        """Compute the layers.
+
+        Args:
+            x: Input ``[rows, in]``, float, or uint8 in the scale of this layer.
+            gelu: Whether to apply GELU.
+            add: Residual to add, ``[rows, out]``; None for none. Not together with ``gelu``.
+
+        Returns:
+            Output, ``[rows, out]``, of ``out_dtype``.
+        """
         q = x if x.dtype == torch.uint8 else self._quantized(x)
-        reads = (q, self.scale, self.zero, self._weight, self._weight_scale, self._weight_zero)
+        inputs = (q, self.scale, self.zero, self._weight, self._weight_scale, self._weight_zero)
         linear = torch.ops.onednn.qlinear_pointwise
         result: Tensor
         if add is not None:
             result = linear.binary(
-                *reads, add, self.bias, 1.0, 0, self.gives, 1.0, 0, "add", 1.0, "none", [], ""
+                *inputs, add, self.bias, 1.0, 0, self.out_dtype, 1.0, 0, "add", 1.0, "none", [], ""
             )  # fmt: skip
         else:
             scale, zero = (self.then.scale, self.then.zero) if self.then else (1.0, 0)
             after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
-            result = linear(*reads, self.bias, scale, zero, self.gives, *after)
+            result = linear(*inputs, self.bias, scale, zero, self.out_dtype, *after)
         return result
 
     def _quantized(self, x: Tensor) -> Tensor:
-        """uint8, rounded to the nearest: the lowest byte of a sum too large for anything behind the point."""
+        """Round ``x / scale + zero`` to the nearest uint8.
+
+        The sum with 2**23 has no fractional digits, and its lowest byte is the rounded number.
+        """
         shifted = torch.addcmul(self._shift, x, self._inverse).clamp_(_INTEGERS, _INTEGERS + 255)
-        return shifted.view(torch.int32).to(torch.uint8)  # three times as fast as from float32
+        return shifted.view(torch.int32).to(torch.uint8)  # three times as fast as float32 to uint8
 
 
 def _smoothing(activations: Tensor, weight: Tensor) -> Tensor:
-    """A scale for each channel ``[in]`` that shares what is far out between activations and weights."""
+    """Return the SmoothQuant scale of each channel, ``[in]``: the root of largest activation by largest weight.
+
+    Args:
+        activations: Largest absolute activation of each channel, ``[in]``.
+        weight: Weights ``[out, in]``.
+    """
     scale = (activations.clamp(min=1e-5) / weight.abs().amax(dim=0).clamp(min=1e-5)).sqrt()
     return scale / scale.mean()

@@ -1,7 +1,7 @@
-"""Linear layers packed for oneDNN, with what follows them done in the same pass.
+"""Linear layers for oneDNN, with the following GELU or addition computed in the same pass.
 
-PyTorch's own float32 product is slow on many processors, for it calls a library that does not know their vectors.
-oneDNN does; its operators are those that ``torch.compile`` calls on the CPU.
+PyTorch's own float32 product calls a library that does not use the vector units of many processors, and is slow there.
+oneDNN uses them. Its operators are the private ones that ``torch.compile`` calls on the CPU: see :meth:`Packed.runs`.
 """
 
 from __future__ import annotations
@@ -13,24 +13,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ROWS = 2048
-"""Rows that a product is packed for; others work too."""
+"""Number of rows for which weights are packed; products of other sizes work, too."""
 
 
 class Packed:
-    """``x @ weight.T + bias``, then GELU or the sum with a residual.
+    """Linear layers on the CPU, ``x @ weight.T + bias``, optionally followed by GELU or a residual.
 
     Args:
-        linears: Layers that read the same ``x``; their results lie beside each other.
+        linears: Layers that read the same ``x``; their outputs are concatenated.
         dtype: ``torch.float32`` or ``torch.bfloat16``.
     """
 
     @classmethod
     def runs(cls, dtype: torch.dtype) -> bool:
-        """Whether this processor and PyTorch have it, as a trial finds: the operators are PyTorch's, not promised."""
+        """Try whether this PyTorch still has the private operators, and this processor supports the dtype."""
+        x = torch.zeros(2, 2)
         with torch.inference_mode():
             try:
-                cls([nn.Linear(2, 2)], dtype)(torch.zeros(2, 2), gelu=True)
-            except (AttributeError, RuntimeError):
+                linear = cls([nn.Linear(2, 2)], dtype)
+                linear(x)
+                linear(x, gelu=True)
+                linear(x, add=x)
+            except (AttributeError, RuntimeError, TypeError):
                 return False
         return True
 
@@ -40,7 +44,16 @@ class Packed:
         self.bias = torch.cat([linear.bias.detach() for linear in linears]).to(dtype)
 
     def __call__(self, x: Tensor, gelu: bool = False, add: Tensor | None = None) -> Tensor:
-        """``[rows, out]`` from ``[rows, in]``, in the dtype of the weights."""
+        """Compute the layers.
+
+        Args:
+            x: Input, float ``[rows, in]``.
+            gelu: Whether to apply GELU.
+            add: Residual to add, ``[rows, out]``; None for none. Not together with ``gelu``.
+
+        Returns:
+            Output, ``[rows, out]``, in the dtype of the weights.
+        """
         x = x.to(self.bias.dtype)
         linear = torch.ops.mkldnn._linear_pointwise
         result: Tensor
@@ -52,14 +65,14 @@ class Packed:
 
 
 class Cast:
-    """The same on a GPU, in ``torch.bfloat16`` or ``torch.float16``."""
+    """Linear layers on a GPU, with the interface of :class:`Packed`, in ``torch.bfloat16`` or ``torch.float16``."""
 
     def __init__(self, linears: Sequence[nn.Linear], dtype: torch.dtype) -> None:
         self.weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
         self.bias = torch.cat([linear.bias.detach() for linear in linears]).to(dtype)
 
     def __call__(self, x: Tensor, gelu: bool = False, add: Tensor | None = None) -> Tensor:
-        """As that of :class:`Packed`."""
+        """Compute the layers: see :meth:`Packed.__call__`."""
         result = functional.linear(x.to(self.weight.dtype), self.weight, self.bias)
         if gelu:
             return functional.gelu(result)

@@ -12,7 +12,7 @@ from bsm_core.errors import CorruptArtifactError, DataError
 
 VALUES = {
     "format": 1,
-    "precision": "float32",
+    "precision": "fp32",
     "device": "cpu",
     "versions": {"torch": "2.11.0"},
     "rows": [{"chat": "hi", "amount": None}, {"chat": "\u00e9\n", "amount": "1e5"}],
@@ -58,6 +58,15 @@ def test_every_cell_and_number_comes_back_exactly(tmp_path_factory, cell, probab
 def test_the_former_name_of_the_distribution_is_understood(tmp_path):
     write(tmp_path, versions={"bsm": "0.1.0", "torch": "2.11.0"})
     assert read_check_rows(tmp_path).versions == {"bsm-core": "0.1.0", "torch": "2.11.0"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [("float32", "fp32"), ("float64", "fp32"), ("bfloat16", "bf16"), ("float16", "fp16"), ("tf32", "tf32")],
+)
+def test_the_name_of_a_dtype_in_an_older_file_is_read_as_its_precision(tmp_path, stored, read):
+    write(tmp_path, precision=stored)
+    assert read_check_rows(tmp_path).precision == read
 
 
 def test_an_artifact_without_the_file_has_none(tmp_path):

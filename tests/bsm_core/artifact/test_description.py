@@ -12,7 +12,7 @@ from bsm_core.artifact import Artifact, describe, pack
 from bsm_core.plugins.registry import Component, Provider, Registry
 
 CHECK = {
-    "precision": "float32",
+    "precision": "fp32",
     "device": "cpu",
     "versions": {"torch": "2.11.0", "numpy": "2.1"},
     "rows": [{}],
@@ -170,7 +170,7 @@ def test_check_rows_are_shown_with_what_they_were_made_with(tmp_path, registry):
     (tmp_path / "self_check.json").write_text(json.dumps(CHECK))
     description = describe(tmp_path, registry)
     assert description.self_check == {"rows": 1, **{key: CHECK[key] for key in ("precision", "device", "versions")}}
-    assert "self-check\n  1 row(s), float32 on cpu, torch 2.11.0, numpy 2.1\n" in description.to_text()
+    assert "self-check\n  1 row(s), fp32 on cpu, torch 2.11.0, numpy 2.1\n" in description.to_text()
     assert description.problems == []
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from bsm_core import Backend, Batch, Encoder, ModelBase, ModelConfig, TextBatch
-from bsm_core.backends import choose as tuning
+from bsm_core.backends import choose, trial
 from bsm_core.errors import ModelFailedError, UsageError
+from bsm_core.runtime import precision as precisions
 
 
 class Means(Encoder):
@@ -80,7 +81,7 @@ def seconds(monkeypatch):
         took.tried.append(backend.name)
         return getattr(took, backend.name, 3.0)
 
-    monkeypatch.setattr(tuning, "_seconds", fake)
+    monkeypatch.setattr(trial, "_seconds", fake)
     return took
 
 
@@ -89,14 +90,14 @@ def used(model):
 
 
 def test_the_faster_one_runs(seconds):
-    chosen = tuning.tune(model(quick=0))
+    chosen = choose.tune(model(quick=0))
     assert (chosen.precision, chosen.backends) == ("fp32", {"first": "quick", "second": "quick"})
 
 
 def test_the_encoders_own_code_runs_where_it_is_faster(seconds):
     seconds.eager = 0.5
     slow = model(quick=0)
-    assert set(tuning.tune(slow).backends.values()) == {"eager"}
+    assert set(choose.tune(slow).backends.values()) == {"eager"}
     assert used(slow) == ["eager", "eager"]
 
 
@@ -104,92 +105,92 @@ def test_the_encoders_own_code_runs_where_it_is_faster(seconds):
 def test_a_trial_has_no_chunk_that_is_longer_than_the_encoder_takes(seconds, attribute):
     two = model(quick=0)
     setattr(two.first, attribute, 20)
-    assert tuning._trial(two.first).length(0) == 20
-    assert tuning._trial(two.second).length(0) > 20
+    assert trial._chunks(two.first).length(0) == 20
+    assert trial._chunks(two.second).length(0) > 20
 
 
 def test_what_is_not_exact_does_not_run(seconds, caplog):
     wrong = model(quick=1e-3)
     with caplog.at_level(logging.WARNING, logger="bsm"):
-        assert set(tuning.tune(wrong).backends.values()) == {"eager"}
-    assert "'quick' does not give what the encoder's own code gives" in caplog.text
+        assert set(choose.tune(wrong).backends.values()) == {"eager"}
+    assert "'quick' computes other vectors than the encoder's own code" in caplog.text
     assert used(wrong) == ["eager", "eager"]
 
 
 def test_a_trial_is_made_once_and_its_outcome_kept(seconds, tmp_path):
-    tuning.tune(model(quick=0))
+    choose.tune(model(quick=0))
     assert len(seconds.tried) == 2  # both encoders have the same shapes
-    tuning.tune(model(quick=0))
+    choose.tune(model(quick=0))
     assert len(seconds.tried) == 2
     assert list(json.loads((tmp_path / "bsm/backends.json").read_text()).values()) == ["quick"]
-    assert set(tuning.tune(model(quick=1e-3)).backends.values()) == {"eager"}  # exactness is never taken from there
+    assert set(choose.tune(model(quick=1e-3)).backends.values()) == {"eager"}  # exactness is never taken from there
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"x":', "\x00", '{"x": ["quick"]}'])
 def test_a_file_that_cannot_be_read_holds_no_outcome(seconds, tmp_path, content):
     (tmp_path / "bsm").mkdir()
     (tmp_path / "bsm/backends.json").write_text(content)
-    assert set(tuning.tune(model(quick=0)).backends.values()) == {"quick"}
+    assert set(choose.tune(model(quick=0)).backends.values()) == {"quick"}
 
 
 def test_a_place_that_cannot_be_written_costs_a_trial_alone(seconds, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert set(tuning.tune(model(quick=0)).backends.values()) == {"quick"}
+    assert set(choose.tune(model(quick=0)).backends.values()) == {"quick"}
 
 
 def test_a_back_end_by_name(seconds):
-    assert set(tuning.tune(model(quick=0), backend="eager").backends.values()) == {"eager"}
-    assert set(tuning.tune(model(quick=0, other=0), backend="other").backends.values()) == {"other"}
+    assert set(choose.tune(model(quick=0), backend="eager").backends.values()) == {"eager"}
+    assert set(choose.tune(model(quick=0, other=0), backend="other").backends.values()) == {"other"}
 
 
 def test_a_back_end_by_name_is_compared_too(seconds):
-    with pytest.raises(UsageError, match="'quick' of encoder 'first' does not give what the encoder's own code gives"):
-        tuning.tune(model(quick=1e-3), backend="quick")
+    with pytest.raises(UsageError, match="'quick' of encoder 'first' computes other vectors"):
+        choose.tune(model(quick=1e-3), backend="quick")
 
 
 def test_a_back_end_that_gives_vectors_of_another_size_is_not_exact():
     encoder = Means(quick=0).eval()
     wide = Backend("wide", "fp32", lambda tokens, lengths: torch.zeros(len(lengths), 2))
-    assert tuning._exact(encoder, Backend("eager", "fp32"), [wide]) == []
+    assert trial.exact("text", encoder, Backend("eager", "fp32"), [wide]) == []
 
 
 def test_a_trial_of_speed_has_chunks_for_every_thread():
     encoder = Means(quick=0).eval()
-    once, thrice = (tuning._trial(encoder, times).distinct for times in (1, 3))
+    once, thrice = (trial._chunks(encoder, times).distinct for times in (1, 3))
     assert thrice == 3 * once
 
 
 def test_an_unknown_precision_is_an_error():
-    with pytest.raises(UsageError, match="no precision is called 'fp8'"):
-        tuning.tune(Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval(), precision="fp8")
+    with pytest.raises(UsageError, match="unknown precision 'fp8'"):
+        choose.tune(Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval(), precision="fp8")
 
 
 def test_an_unknown_back_end_is_an_error_that_names_the_others():
-    with pytest.raises(UsageError, match="no back end 'fast'") as caught:
-        tuning.tune(model(quick=0), backend="fast")
+    with pytest.raises(UsageError, match="no backend 'fast'") as caught:
+        choose.tune(model(quick=0), backend="fast")
     assert "auto, eager, quick" in str(caught.value)
 
 
 @pytest.mark.parametrize(("backend", "precision"), [("eager", "int8"), ("quick", "fp32"), ("auto", "int8")])
 def test_a_back_end_that_cannot_be_had_is_an_error(backend, precision):
     with pytest.raises(UsageError, match=f"cannot be computed in {precision} here"):
-        tuning.tune(model(quick=None), backend=backend, precision=precision, sample=SAMPLE)
+        choose.tune(model(quick=None), backend=backend, precision=precision, sample=SAMPLE)
 
 
 def test_int8_wants_check_rows():
     with pytest.raises(UsageError) as caught:
-        tuning.tune(model(quick=0), precision="int8")
+        choose.tune(model(quick=0), precision="int8")
     assert "bsm pack MODEL_DIR NEW --data TABLE" in caught.value.fix
     with pytest.raises(UsageError, match="in int8 here by 'eager'") as caught:
-        tuning.tune(model(quick=0), precision="int8", backend="eager", sample=SAMPLE)
+        choose.tune(model(quick=0), precision="int8", backend="eager", sample=SAMPLE)
     assert caught.value.fix == "choose another precision, or --backend auto"
 
 
 def test_int8_sees_what_each_encoder_is_given_and_says_what_it_changed(seconds, caplog):
     two = model(quick=0)
     with caplog.at_level(logging.INFO, logger="bsm"):
-        chosen = tuning.tune(two, precision="int8", sample=SAMPLE)
+        chosen = choose.tune(two, precision="int8", sample=SAMPLE)
     assert two.first.sample.tokens.tolist() == [1, 2, 3]
     assert two.second.sample.tokens.tolist() == [8, 7, 9]
     assert chosen.precision == "int8"
@@ -199,17 +200,17 @@ def test_int8_sees_what_each_encoder_is_given_and_says_what_it_changed(seconds, 
 
 def test_another_precision_without_check_rows_is_not_compared(seconds, caplog):
     with caplog.at_level(logging.INFO, logger="bsm"):
-        assert tuning.tune(model(quick=0), precision="bf16").changed is None
-    assert "how far bf16 changes probabilities is not known" in caplog.text
+        assert choose.tune(model(quick=0), precision="bf16").changed is None
+    assert "not known how much bf16 changes probabilities" in caplog.text
 
 
 def test_a_model_without_an_encoder_stays_as_it_is(caplog):
     plain = Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval()
     with caplog.at_level(logging.WARNING, logger="bsm"):
-        assert tuning.tune(plain, precision="bf16") == tuning.Tuned("fp32", {})
-        assert tuning.tune(plain, backend="quick") == tuning.Tuned("fp32", {})
-        assert tuning.tune(plain) == tuning.Tuned("fp32", {})
-    assert caplog.text.count("stays float32") == 2
+        assert choose.tune(plain, precision="bf16") == choose.Tuned("fp32", {})
+        assert choose.tune(plain, backend="quick") == choose.Tuned("fp32", {})
+        assert choose.tune(plain) == choose.Tuned("fp32", {})
+    assert caplog.text.count("stays in fp32") == 2
 
 
 class OnGpu(Two):
@@ -226,15 +227,15 @@ def on_gpu(monkeypatch):
 
 @pytest.mark.parametrize(("fp16", "precision"), [(False, "bf16"), (True, "fp16")])
 def test_auto_on_a_gpu_is_a_lower_precision_where_the_check_rows_allow_it(on_gpu, seconds, fp16, precision):
-    assert tuning.tune(on_gpu(quick=0), sample=SAMPLE, fp16=fp16).precision == precision
+    assert choose.tune(on_gpu(quick=0), sample=SAMPLE, fp16=fp16).precision == precision
 
 
 def test_auto_on_a_gpu_is_float32_where_they_do_not_or_are_not_there(on_gpu, seconds, monkeypatch, caplog):
-    assert tuning.tune(on_gpu(quick=0)).precision == "fp32"
-    monkeypatch.setitem(tuning.TOLERANCES, "bf16", -1)
+    assert choose.tune(on_gpu(quick=0)).precision == "fp32"
+    monkeypatch.setitem(precisions.TOLERANCES, "bf16", -1)
     with caplog.at_level(logging.WARNING, logger="bsm"):
         gpu = on_gpu(quick=0)
-        assert tuning.tune(gpu, sample=SAMPLE).precision == "fp32"
+        assert choose.tune(gpu, sample=SAMPLE).precision == "fp32"
     assert "using fp32" in caplog.text
     assert gpu.first.backend.precision == "fp32"
 
@@ -245,12 +246,120 @@ def test_auto_on_a_gpu_is_float32_where_the_check_rows_fail(on_gpu, seconds, mon
             raise ModelFailedError("probabilities that are no numbers")
         return torch.zeros(2, 2)
 
-    monkeypatch.setattr(tuning, "_probabilities", probabilities)
-    assert tuning.tune(on_gpu(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
-    assert "in fp16 the check rows fail: probabilities that are no numbers" in caplog.text
+    monkeypatch.setattr(choose, "_probabilities", probabilities)
+    assert choose.tune(on_gpu(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
+    assert "the check rows cannot be scored in fp16: probabilities that are no numbers" in caplog.text
     with pytest.raises(ModelFailedError):
-        tuning.tune(on_gpu(quick=0), sample=SAMPLE, precision="fp16")
+        choose.tune(on_gpu(quick=0), sample=SAMPLE, precision="fp16")
 
 
 def test_auto_on_the_cpu_is_float32_whatever_the_artifact_says(seconds):
-    assert tuning.tune(model(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
+    assert choose.tune(model(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
+
+
+class Failing(Means):
+    """An encoder whose backend fails where ``when`` says."""
+
+    def __init__(self, when, error):
+        super().__init__(acme=0)
+        self.when, self.error = when, error
+
+    def backends(self):
+        if self.when == "list":
+            raise self.error
+        return super().backends()
+
+    def _builder(self, name, off):
+        build = super()._builder(name, off)
+
+        def failing(precision, sample):
+            if self.when == "build":
+                raise self.error
+            if self.when == "another class":
+                return lambda tokens, lengths: None
+            if self.when == "int3":
+                return Backend(name, "int3")
+
+            def encode(tokens, lengths):
+                if self.when == "trial" or (self.when == "timing" and len(lengths) > len(trial._LENGTHS)):
+                    raise self.error
+                return built.encode(tokens, lengths)
+
+            built = build(precision, sample)
+            return Backend(name, precision, encode)
+
+        return failing
+
+
+@pytest.fixture
+def many_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no license"), KeyError("x"), UsageError("no such thing")], ids=repr)
+@pytest.mark.parametrize("when", ["list", "build", "trial", "timing"])
+def test_a_backend_that_fails_is_left_out_of_auto_with_a_warning(many_threads, caplog, when, error):
+    two = Two(Failing(when, error), Failing(when, error)).eval()
+    with caplog.at_level(logging.WARNING, logger="bsm"):
+        assert set(choose.tune(two).backends.values()) == {"eager"}
+    assert used(two) == ["eager", "eager"]
+    assert "of encoder 'first' failed" in caplog.text
+    assert str(error).splitlines()[0] in caplog.text
+    assert when == "list" or "'acme'" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(("when", "said"), [("another class", "returned a function"), ("int3", "precision 'int3'")])
+def test_something_else_than_a_backend_is_left_out_too(caplog, when, said):
+    two = Two(Failing(when, None), Failing(when, None)).eval()
+    with caplog.at_level(logging.WARNING, logger="bsm"):
+        assert set(choose.tune(two).backends.values()) == {"eager"}
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("when", ["build", "trial"])
+def test_a_backend_by_name_that_fails_is_an_error_that_names_it(when):
+    two = Two(Failing(when, RuntimeError("no license")), Failing(when, RuntimeError("no license"))).eval()
+    with pytest.raises(UsageError, match="'acme' of encoder 'first' failed: RuntimeError: no license") as caught:
+        choose.tune(two, backend="acme")
+    assert caught.value.where == "--backend"
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_backend_that_fails_in_int8_leaves_none():
+    two = Two(Failing("build", RuntimeError("no license")), Failing("build", RuntimeError("no license"))).eval()
+    with pytest.raises(UsageError, match="cannot be computed in int8 here"):
+        choose.tune(two, precision="int8", sample=SAMPLE)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), MemoryError("full")], ids=repr)
+@pytest.mark.parametrize("when", ["build", "trial"])
+def test_running_out_of_memory_is_no_fault_of_the_backend(when, error):
+    with pytest.raises(type(error)):
+        choose.tune(Two(Failing(when, error), Failing(when, error)).eval())
+
+
+class ByKeyword(Two):
+    """Two that calls its encoders with keyword arguments, and one encoder for both text fields where they are one."""
+
+    def forward(self, batch):
+        logits = self.first(budget=self.token_budget, text=batch.texts["a"])
+        logits = logits + self.second(text=batch.texts["b"], budget=self.token_budget)
+        return torch.cat([logits, -logits], dim=1)
+
+
+def test_int8_sees_what_an_encoder_is_given_by_keyword(seconds):
+    two = ByKeyword(Means(quick=0), Means(quick=0)).eval()
+    choose.tune(two, precision="int8", sample=SAMPLE)
+    assert two.first.sample.to_rows() == SAMPLE.texts["a"].to_rows()
+    assert two.second.sample.to_rows() == SAMPLE.texts["b"].to_rows()
+
+
+def test_int8_of_an_encoder_of_two_text_fields_sees_both(seconds):
+    encoder = Means(quick=0)
+    for kind in (Two, ByKeyword):
+        choose.tune(kind(encoder, encoder).eval(), precision="int8", sample=SAMPLE)
+        assert encoder.sample.to_rows() == [*SAMPLE.texts["a"].to_rows(), *SAMPLE.texts["b"].to_rows()]

@@ -57,12 +57,13 @@ def test_without_the_packages_it_says_what_to_install(artifact, tmp_path, monkey
 
 def test_a_model_without_encoders_has_nothing_to_export(registry, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_backend, "PACKAGES", ())
+    folder = toy_artifact(tmp_path)
     with pytest.raises(UsageError, match="no text encoder to export"):
-        export(toy_artifact(tmp_path))
+        export(Predictor.from_artifact(folder).model, folder)
 
 
 def test_an_encoder_that_cannot_be_exported_is_an_error(packages, registry, tmp_path):
     folder = toy_artifact(tmp_path, mean_model(BranchingModel), model_class="branching")
     with pytest.raises(UsageError, match="encoder 'text' cannot be exported") as caught:
-        export(folder)
+        export(Predictor.from_artifact(folder).model, folder)
     assert caught.value.where == "class BranchingEncoder"

@@ -46,7 +46,7 @@ def text(lengths=LENGTHS):
 def means(encoder, backend, lengths=LENGTHS):
     encoder.backend = backend
     with torch.inference_mode():
-        return encoder.row_means(text(lengths), TokenBudget(4096))
+        return encoder.encode_rows(text(lengths), TokenBudget(4096))
 
 
 def change(file, edit):
@@ -212,7 +212,7 @@ def test_asked_for_without_a_file_it_says_how_to_make_one(monkeypatch):
 
 def test_auto_tries_it_where_there_is_a_file(exported, monkeypatch):
     monkeypatch.setattr(
-        "bsm_core.backends.choose._seconds", lambda encoder, backend, trial: float(backend.name == EAGER)
+        "bsm_core.backends.trial._seconds", lambda encoder, backend, trial: float(backend.name == EAGER)
     )
     assert tune(exported).backends == {"text": "onnx"}
 
@@ -220,15 +220,15 @@ def test_auto_tries_it_where_there_is_a_file(exported, monkeypatch):
 def test_a_file_of_other_weights_is_refused_or_left_out(exported, caplog):
     with torch.no_grad():
         exported.text.table.weight += 1e-3
-    with pytest.raises(CorruptArtifactError, match="does not give what the encoder's own code gives"):
+    with pytest.raises(CorruptArtifactError, match="computes other vectors than the encoder's own code"):
         tune(exported, backend="onnx")
     assert tune(exported).backends == {"text": EAGER}
-    assert "'onnx' does not give" in caplog.text
+    assert "'onnx' computes other vectors" in caplog.text
 
 
 def test_a_file_of_other_weights_is_left_out_even_if_it_was_the_fastest(exported, monkeypatch):
     monkeypatch.setattr(
-        "bsm_core.backends.choose._seconds", lambda encoder, backend, trial: float(backend.name == EAGER)
+        "bsm_core.backends.trial._seconds", lambda encoder, backend, trial: float(backend.name == EAGER)
     )
     assert tune(exported).backends == {"text": "onnx"}
     with torch.no_grad():
@@ -257,7 +257,7 @@ def test_a_file_that_gives_no_vector_for_each_chunk(exported, onnx, caplog):
 
     change(exported.text.exported, flat)
     assert tune(exported).backends == {"text": EAGER}
-    assert "not vectors" in caplog.text
+    assert "expected one vector for each of" in caplog.text
     with pytest.raises(CorruptArtifactError):
         tune(exported, backend="onnx")
 

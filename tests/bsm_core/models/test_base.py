@@ -83,7 +83,7 @@ def failure(answer, rows=3, **config):
 )
 def test_logits_that_are_none_are_an_error_that_says_what_was_given_and_wanted(answer, gave):
     error = failure(answer)
-    assert error.what == f"model class 'Gives' gave {gave} for logits, not floats [3, 2]"
+    assert error.what == f"model class 'Gives' returned {gave} as logits, expected floats [3, 2]"
     assert error.where == f"{__name__}:Gives"
     assert "rows" in error.fix
 
@@ -93,7 +93,7 @@ def test_an_error_of_forward_names_the_class_and_the_line_and_keeps_its_cause():
     error = failure(cause)
     assert error.what == "model class 'Gives' failed: ValueError: boom"
     assert error.__cause__ is cause
-    assert re.fullmatch(r"line \d+ of test_model\.py, in forward", *error.details)
+    assert re.fullmatch(r"line \d+ of test_base\.py, in forward", *error.details)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), DataError("ours"), SystemExit(3)], ids=repr)
@@ -109,7 +109,7 @@ def test_probabilities_that_are_no_numbers_are_an_error_that_names_rows():
     logits = torch.zeros(30, 2)
     logits[3:28:2] = float("nan")
     error = failure(logits, rows=30)
-    assert error.what == "model class 'Gives' gave probabilities that are no numbers for 13 of 30 rows"
+    assert error.what == "model class 'Gives' returned probabilities that are NaN or infinite for 13 of 30 rows"
     assert error.details == ("rows: 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, ...",)
     assert failure(torch.tensor([[0.0, float("inf")]]), rows=1).details == ("rows: 0",)
     assert "for 1 of 1 rows" in failure(torch.full((1, 3), float("nan")), rows=1, num_classes=3).what
@@ -149,7 +149,10 @@ def test_class_weights_are_stored_and_weigh_the_loss():
 
 def test_training_names_the_model_that_fails_and_logits_that_are_none():
     model = Gives.from_config({})
-    for answer, words in ((ValueError("boom"), "failed: ValueError: boom"), (torch.zeros(3), r"gave float32 \[3\]")):
+    for answer, words in (
+        (ValueError("boom"), "failed: ValueError: boom"),
+        (torch.zeros(3), r"returned float32"),
+    ):
         model.answer = answer
         with pytest.raises(ModelFailedError, match=f"model class 'Gives' {words}"):
             model.training_step(batch(3, torch.tensor([0, 1, 0])))

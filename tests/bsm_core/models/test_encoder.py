@@ -80,3 +80,8 @@ def test_training_is_eager_and_float32():
     encoder(ROWS, TokenBudget(100)).sum().backward()
     assert set(dtypes) == {torch.float32}
     assert encoder.linear.weight.grad is not None
+
+
+def test_a_backend_of_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="'mine' has the precision 'fp8', expected one of fp32, bf16, fp16, int8"):
+        Backend("mine", "fp8")

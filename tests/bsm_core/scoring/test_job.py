@@ -498,7 +498,7 @@ def test_probabilities_that_are_no_numbers_fail_the_run_and_rows_are_named(run, 
     write = {"csv": partial(pd.DataFrame.to_csv, index=False), "parquet": pd.DataFrame.to_parquet}[format]
     write(toy_rows(7), run.data / f"t.{format}")
     error = failed(run, ModelFailedError, window_rows=4)
-    assert "model class 'toy_model' gave probabilities that are no numbers for 4 of 4 rows" in str(error)
+    assert "model class 'toy_model' returned probabilities that are NaN or infinite for 4 of 4 rows" in str(error)
     assert "rows: '000', '001', '002', '003'" in str(error)
 
 

@@ -16,7 +16,8 @@ from support.toy import RISK_TABLES, toy_rows, write_toy_artifact
 from bsm_core import Predictor, TextBatch
 from bsm_core.artifact.check_rows import read_check_rows
 from bsm_core.errors import CorruptArtifactError, DataError, MissingColumnsError, SelfCheckError, UsageError
-from bsm_core.scoring.self_check import TOLERANCES, _digest, add_check, check, make, precision_of
+from bsm_core.runtime.precision import TOLERANCES
+from bsm_core.scoring.self_check import _digest, add_check, check, make, precision_of
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_the_first_rows_are_stored_as_text_and_hold(checked):
     assert stored.rows == toy_rows(8)[["amount", "channel", "chat"]].to_dict("records")
     want = Predictor.from_artifact(checked).predict(toy_rows(8))
     assert np.abs(np.array(stored.probabilities) - want.to_numpy()).max() == 0
-    assert (stored.precision, stored.device) == ("float32", "cpu")
+    assert (stored.precision, stored.device) == ("fp32", "cpu")
     assert check_again(checked) == 0
 
 
@@ -158,7 +159,7 @@ def test_changed_weights_are_refused_with_the_size_of_the_difference(checked):
     assert error.what == (
         f"the artifact returns other probabilities here than when it was packed: row {row}, prob_class_{column} "
         f"{after[row, column]:.6g} instead of {before[row][column]:.6g}, off by {np.abs(after - before).max():.3g} "
-        "(tolerance 0.0001 for float32)"
+        "(tolerance 0.0001 for fp32)"
     )
     assert error.details == ("tokens and features are equal: the weights, the model class or a library differ",)
     assert "bsm pack" in error.fix
@@ -167,7 +168,7 @@ def test_changed_weights_are_refused_with_the_size_of_the_difference(checked):
 
 def test_a_difference_within_the_tolerance_is_given_back(checked):
     change_weights(checked, "head.bias", by=1e-5)
-    assert 0 < check_again(checked) < TOLERANCES["float32"]
+    assert 0 < check_again(checked) < TOLERANCES["fp32"]
 
 
 def test_changed_text_steps_are_said(checked, monkeypatch):
@@ -210,8 +211,8 @@ def test_changed_versions_are_listed_and_alone_are_no_error(checked):
 def test_a_model_that_fails_on_the_rows_is_refused(checked):
     change_weights(checked, "head.bias", by=float("nan"))
     error = refused(checked)
-    assert error.what.startswith("the artifact's check rows cannot be scored here: model class 'toy_model' gave")
-    assert "no numbers for 8 of 8 rows" in error.what
+    assert error.what.startswith("the artifact's check rows cannot be scored here: model class 'toy_model' returned")
+    assert "infinite for 8 of 8 rows" in error.what
 
 
 @pytest.mark.parametrize(
@@ -249,32 +250,32 @@ def half(checked, monkeypatch):
 
 
 def test_bfloat16_passes_where_float32_would_not_and_is_said_when_truly_off(half, checked):
-    assert TOLERANCES["float32"] < check(half, read_check_rows(checked)) < TOLERANCES["bfloat16"]
+    assert TOLERANCES["fp32"] < check(half, read_check_rows(checked)) < TOLERANCES["bf16"]
     with torch.no_grad():
         half.model.head.bias[0] += 3
-    with pytest.raises(SelfCheckError, match=r"tolerance 0\.05 for bfloat16") as caught:
+    with pytest.raises(SelfCheckError, match=r"tolerance 0\.05 for bf16") as caught:
         check(half, read_check_rows(checked))
-    assert "bfloat16 on cpu, was float32 on cpu" in caught.value.details
+    assert "bf16 on cpu, was fp32 on cpu" in caught.value.details
 
 
 def test_the_looser_precision_of_then_and_now_counts(half, checked):
     made = make(half, toy_rows())
-    assert made.precision == "bfloat16"
-    assert check(Predictor.from_artifact(checked), made) > TOLERANCES["float32"]
+    assert made.precision == "bf16"
+    assert check(Predictor.from_artifact(checked), made) > TOLERANCES["fp32"]
 
 
 def test_a_model_is_as_precise_as_its_loosest_parameter():
     model = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1).half()])
-    assert precision_of(model) == "float16"
+    assert precision_of(model) == "fp16"
     assert precision_of(model.to(torch.float8_e5m2)) == "float8_e5m2"
-    assert precision_of(torch.nn.Identity()) == "float32"
+    assert precision_of(torch.nn.Identity()) == "fp32"
 
 
 def test_a_precision_nobody_knows_counts_as_the_loosest(checked):
     change_weights(checked, "head.bias", by=0.01)
     refused(checked)
     change_rows(checked, precision="int3")
-    assert check_again(checked) > TOLERANCES["float32"]
+    assert check_again(checked) > TOLERANCES["fp32"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

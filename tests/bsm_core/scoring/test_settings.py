@@ -254,3 +254,8 @@ def test_keep_columns_as_a_caller_gives_them():
 def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         resolve().batch_size = 3
+
+
+def test_an_unknown_precision_is_refused_with_those_there_are():
+    assert "should be one of auto, fp32, bf16, fp16, int8" in str(refused(precision="fp8"))
+    assert resolve(precision="BF16").precision == "bf16"

@@ -288,7 +288,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_training_where_it_is_measured_and_is_told_where_it_is_not(tmp_path):
-    with pytest.raises(ModelFailedError, match="no numbers for 16 of 16 rows"):
+    with pytest.raises(ModelFailedError, match="infinite for 16 of 16 rows"):
         train(tmp_path / "measured", affine(lr=3e37, run_scheduler=False))
     fitted = train(tmp_path / "not", affine(lr=3e37, run_scheduler=False), validation=None, max_epochs=9)
     assert math.isnan(fitted.epochs[-1]["train_loss"])

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from support.models import CONFIG, ENCODER, token_rows, wrong_keys
 from support.operations import Operations
 
 from bsm_core import ConfigError, TextBatch, TokenBudget
-from bsm_core.models.deferred_init import deferred_initialisation
+from bsm_core.models.deferred_init import deferred_initialization
 from bsm_plugins_models.bimodal import BimodalBert
-from bsm_plugins_models.encoders.bert import BertTextEncoder, build_encoder, longest_chunk
+from bsm_plugins_models.encoders.bert import BertEncoder, BertTextEncoder, build_encoder, longest_chunk
+from bsm_plugins_models.encoders.packed.bert import build
 
 
 def make(**values):
@@ -36,7 +39,7 @@ def test_pooler_output_mean_over_chunks_then_linear_at_any_budget(tokens):
 
 def test_transformers_draws_no_weights_either_where_they_are_replaced():
     state = make().state_dict()
-    with Operations() as operations, deferred_initialisation():
+    with Operations() as operations, deferred_initialization():
         encoder = BertTextEncoder(ENCODER, 5)
         encoder.load_state_dict(state)
     assert operations.random == 0
@@ -73,8 +76,8 @@ def refused(**values):
 
 def test_an_unknown_encoder_is_refused_and_nothing_of_the_artifact_is_run():
     evil = {"model_type": "evil", "auto_map": {"AutoModel": "evil.py--Evil"}}
-    assert refused(text_encoder=evil)["text_encoder"].startswith("model_type 'evil' is none that transformers knows")
-    assert refused(text_encoder={"hidden_size": 12})["text_encoder"].startswith("model_type None")
+    assert refused(text_encoder=evil)["text_encoder"].startswith("transformers has no model_type 'evil'")
+    assert refused(text_encoder={"hidden_size": 12})["text_encoder"].startswith("transformers has no model_type None")
     mapped = build_encoder({**ENCODER, "auto_map": {"AutoModel": "evil.py--Evil"}})
     assert type(mapped).__module__.startswith("transformers.")
 
@@ -100,11 +103,54 @@ def test_an_encoder_without_a_pooler_is_refused():
         build_encoder({"model_type": "distilbert", "vocab_size": 50, "dim": 12, "n_heads": 3, "n_layers": 1})
 
 
+SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+POSITIONS = 20
+
+
+def config_of(kind, **other):
+    sizes = {key: ENCODER[key] for key in SIZES}
+    return {"model_type": kind, "max_position_embeddings": POSITIONS, **sizes, **other}
+
+
+@pytest.mark.parametrize("padding", [{}, {"pad_token_id": 0}, {"pad_token_id": 1}, {"pad_token_id": 3}], ids=str)
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm"])
+def test_the_longest_chunk_is_the_longest_that_the_encoder_takes(kind, padding):
+    encoder = BertEncoder(config_of(kind, **padding)).eval()
+    chunk = [7] * encoder.longest
+    with torch.inference_mode():
+        assert encoder.encode_rows(TextBatch.from_rows([[chunk]]), TokenBudget(64)).isfinite().all()
+        with pytest.raises((IndexError, RuntimeError)):
+            encoder.encode_rows(TextBatch.from_rows([[[*chunk, 7]]]), TokenBudget(64))
+        if packed := build(encoder.bert, "fp32", None):
+            text = TextBatch.from_rows([[chunk], [[5, 6, 9]]])
+            expected = encoder.encode_rows(text, TokenBudget(64))
+            encoder.backend = packed
+            assert torch.allclose(encoder.encode_rows(text, TokenBudget(64)), expected, atol=1e-6)
+
+
 def test_how_long_a_chunk_may_be():
-    assert longest_chunk(ENCODER) == 16
-    assert longest_chunk({**ENCODER, "model_type": "roberta", "pad_token_id": 1}) == 14
-    assert longest_chunk({"model_type": "bert"}) == 512
-    assert longest_chunk({"model_type": "t5"}) is None
+    assert BertEncoder(ENCODER).longest == 16
+    assert BertEncoder(config_of("roberta")).longest == POSITIONS - 2
+    assert BertEncoder(config_of("roberta", pad_token_id=0)).longest == POSITIONS - 1
+    unlimited = SimpleNamespace(config=SimpleNamespace(model_type="any"), embeddings=torch.nn.Identity())
+    assert longest_chunk(unlimited) is None
+
+
+def test_a_roberta_takes_max_sen_len_up_to_its_positions():
+    encoder = config_of("roberta", pad_token_id=0)
+    assert refused(text_encoder=encoder, max_sen_len=POSITIONS)["text_encoder"].startswith(
+        "max_sen_len is 20, the encoder has positions for 19 tokens"
+    )
+    BimodalBert.from_config({**CONFIG, "text_encoder": encoder, "max_sen_len": POSITIONS - 1})
+
+
+def test_an_encoder_that_counts_positions_from_no_padding_token_is_refused():
+    said = refused(text_encoder=config_of("roberta", pad_token_id=None))["text_encoder"]
+    assert "pad_token_id" in said
+
+
+def test_padding_carries_the_pad_token_that_is_the_default_of_the_type():
+    assert BertEncoder(config_of("roberta")).pad_id == 1
 
 
 def pretrained(**values):
@@ -154,4 +200,4 @@ def test_layers_that_an_encoder_shares_cannot_be_reset():
     encoder = BertTextEncoder(config, 5, reinit_layers=1)
     with pytest.raises(ConfigError) as caught:
         encoder.load_pretrained("text_encoder", build_encoder(config).state_dict())
-    assert caught.value.details == ("no such part: encoder.layer.1.*",)
+    assert caught.value.details == ("no such weights: encoder.layer.1.*",)

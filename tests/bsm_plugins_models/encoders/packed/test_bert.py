@@ -4,15 +4,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.models import ENCODER
+from support.models import ENCODER, make, make_batch
 from transformers import AutoConfig, AutoModel
 
 from bsm_core import TextBatch
-from bsm_core.models.batch import TokenBudget, encode_ragged_rows
+from bsm_core.backends import choose
+from bsm_core.models.micro_batches import TokenBudget, encode_ragged_rows
 from bsm_plugins_models.encoders.bert import build_encoder
 from bsm_plugins_models.encoders.packed import attention, bert
 from bsm_plugins_models.encoders.packed.int8 import Quantized
 from bsm_plugins_models.encoders.packed.linear import Cast, Packed
+from bsm_plugins_models.text import Bert
 
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 TOLERANCES = {"fp32": 1e-6, "bf16": 0.03, "int8": 0.1}
@@ -97,6 +99,35 @@ def test_a_machine_without_the_operators_has_no_such_back_end(model, monkeypatch
     monkeypatch.setattr(missing, "runs", lambda *dtype: False)
     built = [precision for precision in TOLERANCES if bert.build(model, precision, SAMPLE)]
     assert built == [precision for precision in TOLERANCES if precision not in precisions]
+
+
+class NoOperators:
+    """A namespace of operators of a PyTorch that no longer has them."""
+
+    def __getattr__(self, name):
+        raise AttributeError(f"'_OpNamespace' object has no attribute {name!r}")
+
+
+class OtherSignature(NoOperators):
+    """One whose operators take other arguments."""
+
+    def _reorder_linear_weight(self, weight):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("namespace", [NoOperators(), OtherSignature()], ids=["gone", "another signature"])
+def test_without_the_private_operators_a_model_scores_the_same(monkeypatch, tmp_path, namespace):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    classifier = make(Bert)
+    batch = make_batch(9)
+    monkeypatch.setattr(choose, "_fastest", lambda name, encoder, eager, backends: backends[0])
+    assert choose.tune(classifier).backends == {"bert": "tuned"}
+    with torch.inference_mode():
+        tuned = classifier.predict_step(batch)
+    monkeypatch.setattr(torch.ops, "mkldnn", namespace)
+    assert choose.tune(classifier).backends == {"bert": "eager"}
+    with torch.inference_mode():
+        assert torch.allclose(classifier.predict_step(batch), tuned, atol=1e-6)
 
 
 @torch.inference_mode()

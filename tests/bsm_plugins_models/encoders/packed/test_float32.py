@@ -54,6 +54,6 @@ def test_a_processor_that_computes_them_in_bfloat16_is_left_as_it_is(untried, mo
 
 
 def test_a_pytorch_without_the_setting_is_left_as_it_is(untried, monkeypatch):
-    monkeypatch.setattr(float32, "_products", lambda: None)
+    monkeypatch.setattr(float32, "_matmul_settings", lambda: None)
     with float32.by_onednn():
         assert SETTING.fp32_precision != "bf16"

@@ -26,6 +26,15 @@ def test_a_product_in_int8_is_near_that_in_float32():
     assert Quantized(linears, Range.of(x), torch.bfloat16)(x).dtype == torch.bfloat16
 
 
+def test_a_pytorch_without_the_operators_does_not_have_it(monkeypatch):
+    class NoOperators:
+        def __getattr__(self, name):
+            raise AttributeError(name)
+
+    monkeypatch.setattr(torch.ops, "onednn", NoOperators())
+    assert not Quantized.runs()
+
+
 def test_a_processor_that_adds_up_wrong_does_not_have_it(monkeypatch):
     exact = Quantized.__call__
     monkeypatch.setattr(Quantized, "__call__", lambda self, x: exact(self, x) * 0.84)

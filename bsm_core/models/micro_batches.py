@@ -1,0 +1,189 @@
+"""Encoding of a window's chunks in micro-batches, each within a token budget.
+
+Distinct chunks are sorted by length, the longest first. So the chunks of a micro-batch have about the same length, and
+padding stays small. The largest micro-batches come first, so memory runs out at the start or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from bsm_core.errors import BSMError
+from bsm_core.models.batch import TextBatch
+
+Encode = Callable[[Tensor, Tensor], Tensor]
+"""``(input_ids int64 [chunks, length], attention_mask int64 [chunks, length]) -> vectors [chunks, size]``."""
+EncodeRagged = Callable[[Tensor, Tensor], Tensor]
+"""``(tokens int32 [total], lengths int64 [chunks], on the CPU) -> vectors [chunks, size]``."""
+
+
+class DeviceOutOfMemoryError(BSMError, torch.OutOfMemoryError):
+    """Error for an accelerator whose memory is too small for a single chunk."""
+
+
+@dataclass
+class TokenBudget:
+    """Number of tokens, padding included, that an encoder may process at once.
+
+    The budget is halved when the accelerator runs out of memory. All later windows use the smaller budget.
+    """
+
+    tokens: int
+
+    def halve(self) -> None:
+        """Allow half as many tokens, at least one."""
+        self.tokens = max(1, self.tokens // 2)
+
+
+def encode_rows(
+    text: TextBatch, encode: Encode, budget: TokenBudget, pad_id: int = 0, length: int | None = None
+) -> Tensor:
+    """Encode the distinct chunks in padded micro-batches, and average the vectors of each row's chunks.
+
+    Args:
+        text: Chunks of a text field.
+        encode: Returns a vector for each padded chunk. The vector must not depend on the padding, unless ``length`` is
+            given.
+        budget: Tokens at once, padding included; halved here if the accelerator runs out of memory.
+        pad_id: Id of the padding token.
+        length: Pad or cut each chunk to this number of tokens. Where None, each micro-batch is padded to its longest
+            chunk.
+
+    Returns:
+        Means, float32 ``[rows, size]``; zeros for a row without chunks.
+
+    Raises:
+        DeviceOutOfMemoryError: Memory is too small for a single chunk.
+    """
+
+    def padded(start: int, stop: int) -> Tensor:
+        return encode(*text.padded(start, stop, pad_id, length))
+
+    def count(start: int) -> int:
+        return max(1, budget.tokens // (length or text.length(start)))
+
+    def tokens(start: int, stop: int) -> int:
+        return (stop - start) * (length or text.length(start))
+
+    vectors = list(_micro_batches(text, padded, count, tokens, budget))
+    return text.row_means(torch.cat(vectors or [encode(*_padding(text, pad_id, length or 1))[:0]]))
+
+
+def encode_ragged_rows(
+    text: TextBatch, encode: EncodeRagged, budget: TokenBudget, most: int, streams: int = 1
+) -> Tensor:
+    """Encode the distinct chunks in micro-batches without padding, and average the vectors of each row's chunks.
+
+    Args:
+        text: Chunks of a text field.
+        encode: Returns a vector for each chunk; it receives the longest chunk first.
+        budget: Tokens at once; halved here if the accelerator runs out of memory.
+        most: Tokens at once with which ``encode`` is fastest; the budget may allow fewer.
+        streams: Micro-batches at once, each on a thread of its own, on the CPU only. They share the budget.
+
+    Returns:
+        Means, float32 ``[rows, size]``; zeros for a row without chunks.
+
+    Raises:
+        DeviceOutOfMemoryError: Memory is too small for a single chunk.
+    """
+
+    def ragged(start: int, stop: int) -> Tensor:
+        offsets = text.chunk_offsets[start : stop + 1]
+        return encode(text.tokens[offsets[0] : offsets[-1]], offsets.diff())
+
+    def count(start: int) -> int:
+        end = text.chunk_offsets[start] + min(budget.tokens, most)
+        return max(1, int(torch.searchsorted(text.chunk_offsets, end, right=True)) - 1 - start)
+
+    def tokens(start: int, stop: int) -> int:
+        return int(text.chunk_offsets[stop] - text.chunk_offsets[start])
+
+    bounds = _bounds_of_streams(text, min(budget.tokens // streams, most), streams) if streams > 1 else []
+    if len(bounds) > 1:
+        vectors = _encode_in_streams(bounds, ragged, min(streams, len(bounds)))
+    else:
+        vectors = list(_micro_batches(text, ragged, count, tokens, budget))
+    return text.row_means(
+        torch.cat(vectors or [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]])
+    )
+
+
+def _bounds_of_streams(text: TextBatch, most: int, streams: int) -> list[tuple[int, int]]:
+    """Return the first and last chunk (exclusive) of micro-batches of about equal size, equally many for each stream.
+
+    A micro-batch has at most ``most`` tokens, or a single chunk.
+    """
+    if not text.distinct:
+        return []
+    total, longest = int(text.chunk_offsets[-1]), text.length(0)
+    count = streams * math.ceil(total / (streams * max(1, most - longest)))
+    ends = torch.arange(count + 1) * total // count
+    # An end inside a chunk moves to the end of the chunk: less than `longest` tokens more, hence `most - longest`.
+    starts = torch.searchsorted(text.chunk_offsets, ends)
+    return list(pairwise(torch.unique(starts).tolist()))
+
+
+def _encode_in_streams(
+    bounds: Sequence[tuple[int, int]], encode: Callable[[int, int], Tensor], streams: int
+) -> list[Tensor]:
+    """Encode each micro-batch on one thread, which has its own share of the cores.
+
+    Cores that work on the same micro-batch wait for each other after every operation; streams wait once in a window.
+    """
+    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    def encode_one(bounds: tuple[int, int]) -> Tensor:
+        with torch.inference_mode(inference):  # a new thread does not inherit the mode
+            return encode(*bounds)
+
+    share = partial(torch.set_num_threads, max(1, threads // streams))
+    try:
+        with ThreadPoolExecutor(streams, initializer=share) as pool:
+            return list(pool.map(encode_one, bounds))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _micro_batches(
+    text: TextBatch,
+    encode: Callable[[int, int], Tensor],
+    count: Callable[[int], int],
+    tokens: Callable[[int, int], int],
+    budget: TokenBudget,
+) -> Iterator[Tensor]:
+    """Encode one micro-batch after the other; halve the budget and repeat if the accelerator runs out of memory."""
+    start = 0
+    while start < text.distinct:
+        stop = min(start + count(start), text.distinct)
+        ran_out = False
+        try:
+            vectors = encode(start, stop)
+        except torch.OutOfMemoryError as error:
+            if stop - start == 1:
+                raise DeviceOutOfMemoryError(
+                    f"the accelerator's memory is too small for one chunk of {tokens(start, stop)} tokens: {error}",
+                    fix="lower max_sen_len, free memory of the device, or score on the CPU with --device cpu",
+                ) from error
+            budget.tokens = tokens(start, stop)  # the size that failed, which may be less than the budget
+            budget.halve()
+            ran_out = True
+        if ran_out:  # after the except block, because the exception keeps the intermediate tensors alive
+            torch.cuda.empty_cache()
+            continue
+        yield vectors
+        start = stop
+
+
+def _padding(text: TextBatch, pad_id: int, length: int) -> tuple[Tensor, Tensor]:
+    """Return one chunk of padding tokens, from which the size of a vector is taken if no row has a chunk."""
+    ids = torch.full((1, length), pad_id, dtype=torch.int64, device=text.tokens.device)
+    return ids, torch.ones_like(ids)

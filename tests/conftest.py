@@ -6,9 +6,18 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from support.processes import server
+from support.tracing import pytest_collection as pytest_collection
+from support.tracing import pytest_runtest_protocol as pytest_runtest_protocol
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bsm-tests-")  # what a trial of back ends found is the user's
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processes_start_from_a_server() -> Iterator[None]:
+    with server():
+        yield
 
 
 @pytest.fixture(autouse=True)

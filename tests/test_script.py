@@ -7,8 +7,6 @@ import inspect
 import logging
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import warnings
 from pathlib import Path
@@ -20,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from support.processes import python
 from torch.utils.data import DataLoader
 
 from bsm_core import Batch, BSMDataset, ModelBase
@@ -392,9 +391,9 @@ def test_the_script_as_the_contract_starts_it(tmp_path):
         "BATCH_SIZE": "32",
         "NUM_WORKERS": "0",
     }
-    command = [sys.executable, str(SCRIPT), "--job_type", "inference"]
+    command = [SCRIPT, "--job_type", "inference"]
     places = [word for n in ("model", "data", "output") for word in (f"--{n}-dir", str(tmp_path / n))]
-    done = subprocess.run([*command, *places], env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    done = python(*command, *places, env={**os.environ, **env})
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "output").iterdir()) == [
         *("_HEALTH", "_SUCCESS", "inference_predictions.tsv")

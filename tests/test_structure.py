@@ -71,3 +71,28 @@ def test_folders_and_files_are_small():
 def test_file_names_are_unique():
     names = Counter(file.name for file in CORE.rglob("*.py") if file.name not in ("__init__.py", "__main__.py"))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_class_names_are_unique():
+    classes = Counter(node.name for _, tree in sources() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in classes.items() if count > 1 and name != "Config"] == []
+
+
+def docstrings(tree: ast.Module) -> Iterator[str]:
+    """The docstrings of modules, classes and functions, and the strings after an assignment."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            for statement in node.body:
+                value = statement.value if isinstance(statement, ast.Expr) else None
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    yield value.value
+
+
+def test_docstrings_name_their_subject():
+    vague = [
+        f"{file.name}: {docstring.splitlines()[0]}"
+        for file, tree in sources()
+        for docstring in docstrings(tree)
+        if docstring.startswith(VAGUE)
+    ]
+    assert vague == []

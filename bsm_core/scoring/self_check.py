@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,11 +127,7 @@ def _scored(predictor: Predictor, rows: Sequence[Mapping[str, str | None]]) -> C
 
 def _digest(text: TextBatch) -> str:
     """Return the SHA-256 of the token ids by row and chunk, which does not depend on their order in the batch."""
-    tokens = text.tokens.tolist()
-    chunks = [tokens[start:stop] for start, stop in pairwise(text.chunk_offsets.tolist())]
-    ids = iter(text.chunk_ids.tolist())
-    rows = [[chunks[chunk] for chunk in islice(ids, length)] for length in text.row_lengths.tolist()]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(text.to_rows()).encode()).hexdigest()
 
 
 def _as_text(predictor: Predictor, data: pd.DataFrame | pa.Table) -> list[dict[str, str | None]]:

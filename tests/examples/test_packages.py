@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.processes import python
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MOST_LINES = {"bsm-hello": 10, "bsm-late-fusion": 60}
@@ -35,9 +36,8 @@ def test_its_wheel_passes_its_tests(name, tmp_path):
     (tests,) = (EXAMPLES / name).glob("test_*.py")
     copy = tmp_path / tests.name  # away from the sources
     copy.write_text(tests.read_text())
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", str(copy)]
     environment = {**os.environ, "PYTHONPATH": str(site), "BSM_PLUGINS": name}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = python("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", copy, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stdout
     skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
     assert not [line for line in skipped if "GPU" not in line]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
+
+from support.processes import python
 
 EXAMPLE = Path(__file__).parents[2] / "examples/reviews"
 
 
 def run(*arguments):
-    done = subprocess.run([sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True, check=False)
+    done = python("-m", *arguments)
     assert done.returncode == 0, done.stderr
     return done
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.plugins import component, run_python
+from support.processes import python
 
 from bsm_core import cli
 from bsm_core.errors import UsageError
@@ -37,9 +38,9 @@ def test_the_tests_of_a_new_package_pass_at_once(kind, tmp_path):
     new_plugin(kind, "acme-thing", tmp_path / "package", NOTHING)
     subprocess.run([*PIP, *OFFLINE, "--target", str(site), str(tmp_path / "package")], check=True)
     (tmp_path / "package" / "acme_thing.py").unlink()  # what is tested is what was installed
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "package")]
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path / "package"]
     environment = {**os.environ, "PYTHONPATH": str(site), "BSM_PLUGINS": "acme-thing"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = python(*command, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stdout
     assert "passed" in done.stdout
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 from support import broken_models, broken_steps
 from support.broken_plugins import GOOD
 from support.plugins import forget_modules, run_python, write_distribution
+from support.processes import python
 
 from bsm_core.errors import UnknownStepError, UsageError
 from bsm_core.plugins.registry import default_registry
@@ -124,8 +124,8 @@ def test_under_pytest_nothing_is_silent(tmp_path):
         "@parametrize_with_checks(broken_steps.TakesNul, broken_models.CanBeExported)\n"
         "def test_conformance(check):\n    check()\n"
     )
-    command = [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=_environment())
+    command = ["-m", "pytest", "-ra", "-p", "no:cacheprovider", "-p", "no:xdist", tmp_path]
+    done = python(*command, cwd=tmp_path, env=_environment())
     assert "1 failed" in done.stdout.splitlines()[-1], done.stdout
     assert "1 xfailed" in done.stdout.splitlines()[-1]
     assert "FAILED test_mine.py::test_conformance[step-TakesNul-takes_nul]" in done.stdout

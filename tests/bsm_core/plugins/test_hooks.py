@@ -502,11 +502,3 @@ def test_a_hook_of_another_name_is_called_by_its_specname(install, data):
     source = "@hookimpl(specname='bsm_window_end')\ndef more(batch):\n    return {'more': batch.rows}\n"
     install.more("acme-two", source + window_end(a=1))
     assert data().counts == {"plugin:acme_two:a": 1, "plugin:acme_two:more": 23}
-
-
-def test_every_hook_sees_the_hashes_that_the_artifact_has(install, data):
-    from bsm_core import Artifact
-
-    artifact = Artifact.load(data.artifact)
-    assert hooks._artifact_copy(artifact).hashes == artifact.hashes
-    assert hooks._artifact_copy(artifact).hashes is artifact.hashes

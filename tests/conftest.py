@@ -22,7 +22,7 @@ def _processes_start_from_a_server() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _log_as_it_was() -> Iterator[None]:
-    """What a command configured ends with its test: pytest listens to a log twice that propagates only later."""
+    """Undo the logging configuration of a command after each test, or pytest captures its lines twice."""
     logger = logging.getLogger("bsm")
     before = (logger.propagate, list(logger.handlers), logger.level)
     yield

@@ -30,7 +30,7 @@ NOT_CODE = {"text", "{toctree}", "{eval-rst}"}
 """Diagrams and trees of files, and Sphinx's own blocks."""
 
 COLUMNS = 90
-"""What fits into a column of the built pages."""
+"""Number of characters that fit into a line of the built pages."""
 
 EXAMPLES = ("bsm-hello", "bsm-late-fusion")
 """Packages whose files the pages show."""
@@ -57,7 +57,7 @@ def rows(page: str, *head: str) -> list[list[str]]:
 
 
 def names(cell: str) -> list[str]:
-    """What stands in backquotes."""
+    """Return the words in backquotes."""
     return re.findall(r"`([^`]+)`", cell)
 
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 pytestmark = pytest.mark.checkout
+in_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="reads the list of files from git")
 
 
 def run(*command: str | Path) -> str:
@@ -85,6 +86,7 @@ def test_the_hooks_run_the_tools_of_make_check():
     assert others == {"end-of-file-fixer", "trailing-whitespace"}
 
 
+@in_git
 def test_the_files_are_as_the_whitespace_hooks_leave_them():
     exclude = re.compile(load(".pre-commit-config.yaml")["exclude"])
     for name in filter(None, run("git", "ls-files", "-z").split("\0")):
@@ -109,6 +111,7 @@ def test_an_issue_form_asks_named_questions(form):
     assert any(field.get("validations") == {"required": True} for field in questions)
 
 
+@in_git
 def test_the_source_distribution_holds_every_file_of_the_checkout(tmp_path):
     """Or its tests would not run: they read the documentation, the examples and the benchmarks."""
     run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT)

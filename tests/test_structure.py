@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import grimp
@@ -54,8 +54,8 @@ def test_folders_form_few_levels_with_few_imports_between_them(imports):
     assert sum(map(len, folders.values())) <= MOST_EDGES
 
 
-def sources() -> Iterator[tuple[Path, ast.Module]]:
-    for package in PACKAGES:
+def sources(folders: Iterable[Path] = PACKAGES) -> Iterator[tuple[Path, ast.Module]]:
+    for package in folders:
         for file in sorted(package.rglob("*.py")):
             yield file, ast.parse(file.read_text())
 
@@ -91,7 +91,9 @@ def docstrings(tree: ast.Module) -> Iterator[str]:
 def test_docstrings_name_their_subject():
     vague = [
         f"{file.name}: {docstring.splitlines()[0]}"
-        for file, tree in sources()
+        for file, tree in sources(
+            [*PACKAGES, *(CORE.parent / name for name in ("scripts", "tests", "benchmarks", "examples"))]
+        )
         for docstring in docstrings(tree)
         if docstring.startswith(VAGUE)
     ]

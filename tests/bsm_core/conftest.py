@@ -60,6 +60,6 @@ def run(toy_artifact, tmp_path):
 
 @pytest.fixture
 def data(run):
-    """The same, with 23 rows in the folder."""
+    """The fixture ``run``, with 23 rows in its data folder."""
     toy_rows(23).to_csv(run.data / "t.csv", index=False)
     return run

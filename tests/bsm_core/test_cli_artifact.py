@@ -1,4 +1,4 @@
-"""What ``bsm inspect``, ``bsm pack`` and ``bsm export`` read, file by file; for ``bsm run`` see scoring/test_job.py."""
+"""Files that ``bsm inspect``, ``bsm pack`` and ``bsm export`` open, one by one; for ``bsm run`` see scoring/test_job.py."""
 
 from __future__ import annotations
 

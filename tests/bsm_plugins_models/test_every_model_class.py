@@ -1,4 +1,4 @@
-"""What must hold for every one of our model classes, beyond what the conformance kit asks of everybody's.
+"""Rules for every model class of this project, beyond those of the conformance kit.
 
 A new one is in as soon as it is registered.
 """

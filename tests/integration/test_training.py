@@ -64,7 +64,7 @@ CLASSES = {
     "trimodal_cross_attn": {**TWO_TEXTS, **FEATURES, **BERT},
     "trimodal_gate_fusion": {**TWO_TEXTS, **FEATURES, **BERT},
 }
-"""What each class reads, and its own keys."""
+"""Columns that each model class reads, and its own config keys."""
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ PIP = {
     "install": "--quiet --no-build-isolation --no-index --no-deps --upgrade --target {site}",
     "wheel": "--quiet --no-build-isolation --no-index",
 }
-"""What the reader adds to pip's commands: no network, and a folder of his own to install into."""
+"""Options added to the pages' pip commands: no network, and a target folder for each page."""
 
 SECONDS = 120
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -81,7 +81,7 @@ class ToyPairConfig(ModelConfig):
 
 
 class ToyPair(ToyEncoder):
-    """The same for two text fields."""
+    """Model class like the one above, with two text fields."""
 
     Config = ToyPairConfig
     fields: ClassVar = {"primary_text_name": "primary_text_encoder", "secondary_text_name": "secondary_text_encoder"}

@@ -14,7 +14,7 @@ SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "nu
 
 
 def counted(length: int) -> int:
-    """What torch counts of one chunk, in the layers of a BERT."""
+    """Return the FLOP that torch counts for one chunk, in the layers of a BERT."""
     model = BertModel(BertConfig(vocab_size=50, **SIZES), add_pooling_layer=False).eval()
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):

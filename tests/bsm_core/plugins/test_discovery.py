@@ -1,4 +1,4 @@
-"""What is read of fake distributions, found on the path as installed ones are."""
+"""Discovery reads fake distributions on ``sys.path`` as it reads installed ones."""
 
 from __future__ import annotations
 

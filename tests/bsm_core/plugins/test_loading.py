@@ -1,4 +1,4 @@
-"""What importing a plugin can meet, and what is said of it."""
+"""Errors and side effects of importing a plugin, and the messages about them."""
 
 from __future__ import annotations
 

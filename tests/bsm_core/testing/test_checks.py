@@ -38,7 +38,7 @@ def crash(subject):
 
 @CHECKS.add("buy one")
 def gpu(subject):
-    """It runs on a GPU."""
+    """Check that needs a GPU."""
     raise CheckSkippedError("there is no GPU")
 
 

@@ -15,7 +15,7 @@ NO_GPU = {"runs_on_two_devices": "there is no GPU here"}
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch):
-    """The same results on every machine."""
+    """Checks with the same results on every machine."""
     monkeypatch.setattr(model_checks, "second_device", lambda: None)
 
 

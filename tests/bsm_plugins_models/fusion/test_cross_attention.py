@@ -8,7 +8,7 @@ from bsm_plugins_models.fusion.cross_attention import CrossAttention, TextCrossA
 
 
 def taken(attention, other):
-    """What attention takes from one vector: with a single key, the softmax over the keys is 1."""
+    """Return the output of attention over one vector: with a single key, the softmax over the keys is 1."""
     _, _, values = attention.in_proj_weight.chunk(3)
     _, _, bias = attention.in_proj_bias.chunk(3)
     return attention.out_proj(other @ values.T + bias)

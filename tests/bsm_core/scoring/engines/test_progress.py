@@ -40,7 +40,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def lines(monkeypatch, caplog):
-    """What is logged."""
+    """The lines that are logged."""
     monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
     caplog.set_level(logging.INFO, "bsm")
     return caplog

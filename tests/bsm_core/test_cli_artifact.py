@@ -1,4 +1,4 @@
-"""Files that ``bsm inspect``, ``bsm pack`` and ``bsm export`` open, one by one; for ``bsm run`` see scoring/test_job.py."""
+"""Files that ``bsm inspect``, ``pack`` and ``export`` open, one by one; for ``bsm run`` see scoring/test_job.py."""
 
 from __future__ import annotations
 

@@ -31,7 +31,17 @@ SECONDS = 300
 
 @contextmanager
 def server() -> Iterator[None]:
-    """Let multiprocessing's start method "spawn" take its processes from the server, until the end of the block."""
+    """Let multiprocessing's start method "spawn" take its processes from the server, until the end of the block.
+
+    The server needs private names of multiprocessing. On a Python without them, "spawn" stays what it is.
+    """
+    if not (
+        hasattr(SpawnProcess, "_Popen")
+        and hasattr(popen_forkserver.Popen, "_launch")
+        and hasattr(forkserver, "_forkserver")
+    ):
+        yield
+        return
     forkserver.set_forkserver_preload(LIBRARIES)
     spawn, SpawnProcess._Popen = SpawnProcess._Popen, staticmethod(_Popen)
     try:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NAMED = 10
-"""Most rows or values that an error names."""
+"""Largest number of rows or values that an error names."""
 _MISSING = "nan"
 """Category key of a missing label."""
 _BATCHES_PER_BLOCK = 16

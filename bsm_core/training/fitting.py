@@ -40,7 +40,7 @@ def fit_risk_tables(
     """Return the risk tables of categorical features: for each category, a smoothed mean of the label, from 0 to 1.
 
     With two classes, the mean is the share of class 1. With more classes, it is the mean class index divided by the
-    highest class index. Smoothing moves the mean of a category towards the mean of all rows, which is also the default:
+    highest class index. Smoothing moves the mean of a category toward the mean of all rows, which is also the default:
     ``(sum + smoothing · mean) / (count + smoothing)``
     (Micci-Barreca, 2001, doi:10.1145/507533.507538, with a constant weight).
 

@@ -33,7 +33,8 @@ from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
-from bsm_core.training.loop import LAST, Fitted, fit
+from bsm_core.training.loop import LAST, fit
+from bsm_core.training.metrics import History
 from bsm_core.training.text_assets import TextAssets, prepare_text
 from bsm_core.training.training_config import TrainingJob, read_config_file
 
@@ -122,10 +123,12 @@ def train(
         prepared = _prepare(job, rows, held_out, order)
         model = _model(job, prepared)
         _claim(work, job, prepared)
-        fitted = fit(model, prepared.train, prepared.validation, job.training, work / CHECKPOINTS, accelerator)
-        metrics = _metrics(fitted, rows, held_out, order)
+        weights, best, history = fit(
+            model, prepared.train, prepared.validation, job.training, work / CHECKPOINTS, accelerator
+        )
+        metrics = _metrics(history, best, rows, held_out, order)
         with writing(output):
-            artifact = _save(work / "artifact", job, prepared, fitted.weights, metrics)
+            artifact = _save(work / "artifact", job, prepared, weights, metrics)
             hookless = without_hooks(job.registry)  # a guard cannot know an artifact that was just made
             predictor = Predictor.open(artifact, registry=hookless)
             if job.training.check_rows:
@@ -133,9 +136,9 @@ def train(
             add_provenance(artifact, predictor)
             _publish(artifact, output)
     if held_out:
-        log.info("the best epoch is %d", fitted.best + 1)
+        log.info("the best epoch is %d", best + 1)
     log.info("artifact: %s", output)
-    return Trained(output, metrics, fitted.seconds)
+    return Trained(output, metrics, history.seconds)
 
 
 @contextmanager
@@ -242,16 +245,16 @@ def _claim(work: Path, job: TrainingJob, prepared: _Prepared) -> None:
     mark.write_text(digest.hexdigest())
 
 
-def _metrics(fitted: Fitted, rows: Rows, held_out: Rows | None, order: list[Any]) -> dict[str, Any]:
+def _metrics(history: History, best: int, rows: Rows, held_out: Rows | None, order: list[Any]) -> dict[str, Any]:
     epochs = [
         {key: None if math.isnan(value) else value for key, value in {**measured, "epoch": number}.items()}
-        for number, measured in enumerate(fitted.epochs, start=1)
+        for number, measured in enumerate(history.epochs, start=1)
     ]
     return {
         "rows": {"training": len(rows), "validation": len(held_out) if held_out else 0},
         "classes": order,
         "epochs": epochs,
-        "best": epochs[fitted.best],
+        "best": epochs[best],
     }
 
 

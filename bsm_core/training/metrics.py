@@ -5,20 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryAUROC,
-    BinaryF1Score,
-    MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassF1Score,
-)
+from torchmetrics import AUROC, Accuracy, F1Score, MeanMetric, Metric
 
 from bsm_core.models.batch import Batch
 
@@ -41,15 +33,12 @@ class Scores:
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        self._metrics: dict[str, Metric] = (
-            {"auroc": BinaryAUROC(), "f1": BinaryF1Score(), "accuracy": BinaryAccuracy()}
-            if classes == 2
-            else {
-                "auroc": MulticlassAUROC(classes),
-                "f1": MulticlassF1Score(classes),
-                "accuracy": MulticlassAccuracy(classes, average="micro"),
-            }
-        )
+        task: Literal["binary", "multiclass"] = "binary" if classes == 2 else "multiclass"
+        self._metrics: dict[str, Metric] = {
+            "auroc": AUROC(task, num_classes=classes),
+            "f1": F1Score(task, num_classes=classes, average="macro"),
+            "accuracy": Accuracy(task, num_classes=classes),
+        }
         self._log_loss = MeanMetric()
         self._seen = torch.zeros(classes, dtype=torch.int64)
 
@@ -86,10 +75,6 @@ class History(Callback):
         self.classes, self.seed = classes, seed
         self.epochs: list[dict[str, float]] = []
         self.seconds: list[float] = []
-        self._scores = Scores(classes)
-        self._loss, self._rows = 0.0, 0
-        self._began = 0.0
-        self._trained = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a checkpoint stores."""
@@ -103,7 +88,7 @@ class History(Callback):
         """Reset the counts, and seed the epoch, so that a resumed job draws the same random numbers."""
         torch.manual_seed(self.seed + trainer.current_epoch)
         self._loss, self._rows, self._scores = 0.0, 0, Scores(self.classes)
-        self._began, self._trained = time.monotonic(), 0.0
+        self._began = time.monotonic()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Add the loss of a batch."""
@@ -111,8 +96,8 @@ class History(Callback):
         self._rows += batch.rows
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Stop the clock of the epoch."""
-        self._trained = time.monotonic() - self._began
+        """Store the time of the epoch."""
+        self.seconds.append(time.monotonic() - self._began)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -129,7 +114,8 @@ class History(Callback):
         measured = {"train_loss": self._loss / self._rows}
         if trainer.enable_validation:
             measured |= self._scores.compute()
-        self.seconds.append(self._trained or time.monotonic() - self._began)
+        else:
+            self.seconds.append(time.monotonic() - self._began)
         self.epochs.append({"epoch": trainer.current_epoch, **measured})
         log.info("epoch %d: %s", trainer.current_epoch + 1, as_text(measured))
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,15 +79,20 @@ def affine(**config):
 ROWS, HELD = batch(), batch(16, seed=1)
 
 
+def fitted(*arguments):
+    weights, best, history = fit(*arguments, "cpu")
+    return SimpleNamespace(weights=weights, best=best, epochs=history.epochs, seconds=history.seconds)
+
+
 def train(folder, model=None, validation=HELD, rows=ROWS, **changes):
-    return fit(affine() if model is None else model, rows, validation, settings(**changes), folder, "cpu")
+    return fitted(affine() if model is None else model, rows, validation, settings(**changes), folder)
 
 
 def scripted(folder, script, **changes):
     model = Scripted.from_config({"run_scheduler": False})
     model.script = script
     ones = Batch(4, features=torch.zeros(4, 1), labels=torch.ones(4, dtype=torch.int64))
-    return fit(model, ones, ones, settings(max_epochs=len(script), **changes), folder, "cpu")
+    return fitted(model, ones, ones, settings(max_epochs=len(script), **changes), folder)
 
 
 def stop(monkeypatch, epoch, hook="on_train_epoch_start"):

@@ -61,9 +61,8 @@ class Rows:
         """Return the first rows as a table of Python objects."""
         import pandas as pd
 
-        cells: dict[str, list[Any]] = {}
-        for name, column in self.take(range(min(count, len(self)))).columns.items():
-            cells[name] = column.to_pylist() if isinstance(column, pa.Array | pa.ChunkedArray) else list(column)
+        first = {name: column[:count] for name, column in self.columns.items()}
+        cells = {name: c.to_pylist() if isinstance(c, pa.Array | pa.ChunkedArray) else c for name, c in first.items()}
         return pd.DataFrame(cells, dtype=object)
 
     def split(self, fraction: float, seed: int) -> tuple[Rows, Rows | None]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from bsm_core.artifact import save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
 from bsm_core.artifact.files import TRAINING_METRICS, writing
+from bsm_core.artifact.pretrained_files import prefix_of
 from bsm_core.errors import DataError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
@@ -35,7 +36,7 @@ from bsm_core.training.data import Rows, class_indices, class_order, read_column
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
 from bsm_core.training.loop import LAST, fit
 from bsm_core.training.metrics import History
-from bsm_core.training.text_assets import TextAssets, prepare_text
+from bsm_core.training.text_assets import TextAssets
 from bsm_core.training.training_config import TrainingJob, read_config_file
 
 if TYPE_CHECKING:
@@ -195,18 +196,18 @@ def _prepare(job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[An
     categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
     impute = fit_impute(rows.columns, [name for name in config.tab_field_list if name not in categories])
     risk_tables = fit_risk_tables(
-        rows.columns,
+        rows,
         categories,
-        rows.labels,
         classes=config.num_classes,
         smoothing=training.risk_smoothing,
         min_count=training.risk_min_count,
     )
-    text = prepare_text(job, rows.columns)
+    text = TextAssets(job, rows.columns)
     changes: dict[str, Any] = {"multiclass_categories": order, **text.config()}
     if training.class_weights == "balanced":
         changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
-    preprocess = Preprocessor(config, text_pipelines(config, text.tokenizer, job.registry), impute, risk_tables)
+    pipelines = text_pipelines(config, lambda field: text.tokenizer(prefix_of(field)), job.registry)
+    preprocess = Preprocessor(config, pipelines, impute, risk_tables)
     return _Prepared(
         text, impute, risk_tables, changes, _batch(preprocess, rows), _batch(preprocess, held_out) if held_out else None
     )

@@ -63,20 +63,33 @@ class Trained:
     seconds: list[float]
 
 
-@dataclass(frozen=True)
 class _Prepared:
-    """The batches, and everything that is fitted before the weights.
+    """The batches of a job, and everything that is fitted before the weights.
 
     Attributes:
         changes: Config keys of the artifact whose values the job chose.
     """
 
-    text: TextAssets
-    impute: dict[str, float]
-    risk_tables: dict[str, dict[str, Any]]
-    changes: dict[str, Any]
-    train: Batch
-    validation: Batch | None
+    def __init__(self, job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[Any]) -> None:
+        config, training = job.artifact, job.training
+        texts = {text.column for text in config.text_fields}
+        categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
+        self.impute = fit_impute(rows.columns, [name for name in config.tab_field_list if name not in categories])
+        self.risk_tables = fit_risk_tables(
+            rows,
+            categories,
+            classes=config.num_classes,
+            smoothing=training.risk_smoothing,
+            min_count=training.risk_min_count,
+        )
+        self.text = TextAssets(job, rows.columns)
+        self.changes: dict[str, Any] = {"multiclass_categories": order, **self.text.config()}
+        if training.class_weights == "balanced":
+            self.changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
+        pipelines = text_pipelines(config, lambda field: self.text.tokenizer(prefix_of(field)), job.registry)
+        preprocess = Preprocessor(config, pipelines, self.impute, self.risk_tables)
+        self.train = _batch(preprocess, rows)
+        self.validation = _batch(preprocess, held_out) if held_out else None
 
 
 def train(
@@ -116,12 +129,12 @@ def train(
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise UsageError("this machine has no GPU", fix="set the accelerator to 'auto' or 'cpu'")
     values = config if isinstance(config, Mapping) else read_config_file(Path(config))
-    job = TrainingJob.from_config(values, registry or default_registry())
+    job = TrainingJob(values, registry or default_registry())
     with isolate_rng(), _work_folder(output) as work:
         torch.manual_seed(job.training.seed)
         rows, held_out, order = _rows(job, data, validation)
         log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
-        prepared = _prepare(job, rows, held_out, order)
+        prepared = _Prepared(job, rows, held_out, order)
         model = _model(job, prepared)
         _claim(work, job, prepared)
         weights, best, history = fit(
@@ -188,29 +201,6 @@ def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | No
 
 def _called(data: Any, name: str) -> str:
     return str(data) if isinstance(data, str | Path) else name
-
-
-def _prepare(job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[Any]) -> _Prepared:
-    config, training = job.artifact, job.training
-    texts = {text.column for text in config.text_fields}
-    categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
-    impute = fit_impute(rows.columns, [name for name in config.tab_field_list if name not in categories])
-    risk_tables = fit_risk_tables(
-        rows,
-        categories,
-        classes=config.num_classes,
-        smoothing=training.risk_smoothing,
-        min_count=training.risk_min_count,
-    )
-    text = TextAssets(job, rows.columns)
-    changes: dict[str, Any] = {"multiclass_categories": order, **text.config()}
-    if training.class_weights == "balanced":
-        changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
-    pipelines = text_pipelines(config, lambda field: text.tokenizer(prefix_of(field)), job.registry)
-    preprocess = Preprocessor(config, pipelines, impute, risk_tables)
-    return _Prepared(
-        text, impute, risk_tables, changes, _batch(preprocess, rows), _batch(preprocess, held_out) if held_out else None
-    )
 
 
 def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:

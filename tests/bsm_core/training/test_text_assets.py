@@ -20,7 +20,7 @@ EMBEDDING = {key: value for key, value in ENCODING.items() if key != "text_encod
 def prepare(toy_site):
     def parts(values=ENCODING, rows=None, **changes):
         frame = labelled_rows() if rows is None else rows
-        job = TrainingJob.from_config({**values, **changes}, Registry.discover())
+        job = TrainingJob({**values, **changes}, Registry.discover())
         return TextAssets(job, {name: frame[name].tolist() for name in frame})
 
     return parts

@@ -16,7 +16,7 @@ from bsm_core.training.training_config import TrainingConfig, TrainingJob, read_
 @pytest.fixture
 def job(toy_site):
     def make(values=CONFIG, **changes):
-        return TrainingJob.from_config({**values, **changes}, Registry.discover())
+        return TrainingJob({**values, **changes}, Registry.discover())
 
     return make
 

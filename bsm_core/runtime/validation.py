@@ -73,8 +73,5 @@ def _problem(found: Any) -> Problem:
     if found["type"] == "missing":
         return Problem(key, "missing")
     message = found["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
-    return Problem(key, message, _shortened(repr(found["input"])))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
+    value = repr(found["input"])
+    return Problem(key, message, value if len(value) <= _MOST_SHOWN else f"{value[: _MOST_SHOWN - 3]}...")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -41,7 +41,8 @@ def fit(
     validation: Batch | None,
     config: TrainingConfig,
     folder: Path,
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    *,
+    gpu: bool,
 ) -> tuple[dict[str, Tensor], int, History]:
     """Train a model, from the checkpoint in the folder if there is one.
 
@@ -54,7 +55,7 @@ def fit(
         validation: Rows on which each epoch is measured, with labels.
         config: Config of the training job.
         folder: Folder of the checkpoints.
-        accelerator: Lightning's name of the accelerator. One device is used.
+        gpu: Whether to train on a GPU instead of the CPU. One device is used.
 
     Returns:
         The state dict of the best epoch, on the CPU (of the last epoch if there are no validation rows); the number of
@@ -63,8 +64,7 @@ def fit(
     Raises:
         EngineError: The device runs out of memory, or the checkpoint cannot be read.
     """
-    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    history = History(model.config.num_classes, config.seed)
+    history = History(config.seed)
     keep = partial(ModelCheckpoint, folder, save_on_train_epoch_end=True, enable_version_counter=False)
     # Not save_last: it keeps the last epoch only if that is the best one.
     best = last = keep(Path(LAST).stem)
@@ -83,7 +83,7 @@ def fit(
     resume = folder / LAST if (folder / LAST).exists() else None
     if resume:
         log.info("resuming from %s", resume)
-    with quiet(), _undisturbed():
+    with quiet(), _undisturbed(), _failures(folder):
         trainer = pl.Trainer(
             accelerator="gpu" if gpu else "cpu",
             devices=1,
@@ -99,8 +99,7 @@ def fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        with _failures(folder):
-            trainer.fit(model, loader, validation_loader, ckpt_path=resume)
+        trainer.fit(model, loader, validation_loader, ckpt_path=resume)
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     return checkpoint["state_dict"], checkpoint["epoch"], history
 

@@ -126,7 +126,8 @@ def train(
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         what = "the output already exists and is not an empty folder"
         raise UsageError(what, where=str(output), fix="name a new folder, or remove this one")
-    if accelerator == "gpu" and not torch.cuda.is_available():
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if accelerator == "gpu" and not gpu:
         raise UsageError("this machine has no GPU", fix="set the accelerator to 'auto' or 'cpu'")
     values = config if isinstance(config, Mapping) else read_config_file(Path(config))
     job = TrainingJob(values, registry or default_registry())
@@ -137,9 +138,8 @@ def train(
         prepared = _Prepared(job, rows, held_out, order)
         model = _model(job, prepared)
         _claim(work, job, prepared)
-        weights, best, history = fit(
-            model, prepared.train, prepared.validation, job.training, work / CHECKPOINTS, accelerator
-        )
+        checkpoints = work / CHECKPOINTS
+        weights, best, history = fit(model, prepared.train, prepared.validation, job.training, checkpoints, gpu=gpu)
         metrics = _metrics(history, best, rows, held_out, order)
         with writing(output):
             artifact = _save(work / "artifact", job, prepared, weights, metrics)

@@ -81,7 +81,7 @@ class TextAssets:
 
     def _add_encoder(self, key: str, job: TrainingJob) -> None:
         tokenizer = self.tokenizer(key.removesuffix("text_encoder"))
-        own, vocabulary = job.encoder_key(key), len(tokenizer)
+        own, vocabulary = job.own_or_shared(key), len(tokenizer)
         given = job.values[own]
         if isinstance(given, str):
             config = load_encoder_config(Path(given))
@@ -102,7 +102,7 @@ def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, Pr
     for field in job.artifact.text_fields:
         steps = _steps_before_tokenizer(job, field)
         if len(steps) < len(field.steps):
-            key = job.tokenizer_key(prefix_of(field))
+            key = job.own_or_shared(f"{prefix_of(field)}tokenizer")
             texts.setdefault(key, []).append(_texts(job, field, steps, columns[field.column]))
     tokenizers = {}
     for key, sharing in texts.items():

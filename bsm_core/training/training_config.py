@@ -112,13 +112,9 @@ class TrainingJob:
         """Return whether the model class has a key in its ``Config``."""
         return key in self.model_class.Config.model_fields
 
-    def encoder_key(self, key: str) -> str:
-        """Return the key that describes an encoder: its own if the config has it, otherwise ``"text_encoder"``."""
-        return key if key in self.values else "text_encoder"
-
-    def tokenizer_key(self, prefix: str) -> str:
-        """Return the key of a text field's tokenizer: its own if the config has it, otherwise ``"tokenizer"``."""
-        return f"{prefix}tokenizer" if f"{prefix}tokenizer" in self.values else "tokenizer"
+    def own_or_shared(self, key: str) -> str:
+        """Return a key of one text field if the config has it, otherwise the key without a prefix."""
+        return key if key in self.values else key.removeprefix("primary_").removeprefix("secondary_")
 
     def model_values(self, provided: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that the model class is built from.
@@ -139,7 +135,7 @@ class TrainingJob:
 
     def _encoder_problems(self) -> Iterator[Problem]:
         for key in filter(self.reads, ENCODERS):
-            own = self.encoder_key(key)
+            own = self.own_or_shared(key)
             given = self.values.get(own)
             if given is None:
                 yield Problem(key, "missing; give a Hugging Face config, or the folder of a pretrained encoder")
@@ -151,7 +147,7 @@ class TrainingJob:
                 yield Problem(own, f"a {type(given).__name__} is neither a Hugging Face config nor a folder")
 
     def _file_problems(self) -> Iterator[Problem]:
-        for key in sorted({self.tokenizer_key(prefix_of(text)) for text in self.artifact.text_fields}):
+        for key in sorted({self.own_or_shared(f"{prefix_of(text)}tokenizer") for text in self.artifact.text_fields}):
             given = self.values.get(key)
             if given is not None and not (isinstance(given, str) and Path(given).is_dir()):
                 yield Problem(key, f"{given!r} is not a folder; remove the key, and a tokenizer is fitted")
@@ -173,7 +169,7 @@ class TrainingJob:
         size = self.training.vocab_size
         expected: dict[str, Any] = {"vocab_size": size, "embedding_shape": [size, self.training.embed_size]}
         for key in filter(self.reads, ENCODERS):
-            given = self.values.get(self.encoder_key(key))
+            given = self.values.get(self.own_or_shared(key))
             if isinstance(given, str) and (Path(given) / "config.json").is_file():
                 expected[key] = load_encoder_config(Path(given))
             else:  # anything but a mapping is a problem already, which a valid value keeps from being reported twice

@@ -80,7 +80,7 @@ ROWS, HELD = batch(), batch(16, seed=1)
 
 
 def fitted(*arguments):
-    weights, best, history = fit(*arguments, "cpu")
+    weights, best, history = fit(*arguments, gpu=False)
     return SimpleNamespace(weights=weights, best=best, epochs=history.epochs, seconds=history.seconds)
 
 

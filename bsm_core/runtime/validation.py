@@ -29,9 +29,8 @@ class Problem:
     value: str = ""
 
     def __str__(self) -> str:
-        if not self.key:
-            return self.message
-        return f"{self.key}: {self.message}" + (f" (it is {self.value})" if self.value else "")
+        value = f" (it is {self.value})" if self.value else ""
+        return f"{self.key}: {self.message}{value}" if self.key else self.message
 
 
 def problems_of(error: ValidationError) -> list[Problem]:

@@ -32,7 +32,7 @@ log = logging.getLogger("bsm")
 
 _VALIDATION_ROWS_PER_BATCH = 1024
 LAST = "last.ckpt"
-_INTENDED = (".*have no `val_dataloader`", "Checkpoint directory .* exists and is not empty")
+_INTENDED = ".*have no `val_dataloader`|Checkpoint directory .* exists and is not empty"
 
 
 def fit(
@@ -54,7 +54,7 @@ def fit(
         train: Training rows, with labels.
         validation: Rows on which each epoch is measured, with labels.
         config: Config of the training job.
-        folder: Folder of the checkpoints.
+        folder: Folder of the checkpoints, which may hold other files, too.
         gpu: Whether to train on a GPU instead of the CPU. One device is used.
 
     Returns:
@@ -69,7 +69,8 @@ def fit(
     # Not save_last: it keeps the last epoch only if that is the best one.
     best = last = keep(Path(LAST).stem)
     callbacks: list[Callback] = [history]
-    loader, validation_loader = _loader(train, ShuffledBatches(train, config.batch_size, config.seed), gpu), None
+    loader = _loader(train, ShuffledBatches(train, config.batch_size, config.seed), gpu)
+    validation_loader = None
     if validation is not None:
         monitored: dict[str, Any] = {"monitor": config.monitor, "mode": MODES[config.monitor]}
         best = keep("best", **monitored)
@@ -118,15 +119,14 @@ def _failures(folder: Path) -> Iterator[None]:
         last = folder / LAST
         if isinstance(error, BSMError) or not last.exists() or zipfile.is_zipfile(last):
             raise
-        fix = f"remove the folder {folder.parent} and train again"
+        fix = f"remove the folder {folder} and train again"
         raise EngineError(f"the checkpoint cannot be read: {error}", where=str(last), fix=fix) from error
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Hide Lightning's warnings of what is intended, and restore the deterministic mode of the process at the end."""
-    for message in _INTENDED:
-        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", _INTENDED)
     mode = torch.get_deterministic_debug_mode()
     try:
         yield

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bsm")
 
-CHECKPOINTS = "checkpoints"
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -67,7 +65,12 @@ class _Prepared:
     """The batches of a job, and everything that is fitted before the weights.
 
     Attributes:
+        impute: Imputation values, as :func:`fit_impute` returns them.
+        risk_tables: Risk tables, as :func:`fit_risk_tables` returns them.
+        text: Tokenizers, encoders and embeddings.
         changes: Config keys of the artifact whose values the job chose.
+        train: The training rows, with labels.
+        validation: The validation rows, with labels; None if there are none.
     """
 
     def __init__(self, job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[Any]) -> None:
@@ -138,13 +141,12 @@ def train(
         prepared = _Prepared(job, rows, held_out, order)
         model = _model(job, prepared)
         _claim(work, job, prepared)
-        checkpoints = work / CHECKPOINTS
-        weights, best, history = fit(model, prepared.train, prepared.validation, job.training, checkpoints, gpu=gpu)
+        weights, best, history = fit(model, prepared.train, prepared.validation, job.training, work, gpu=gpu)
         metrics = _metrics(history, best, rows, held_out, order)
         with writing(output):
             artifact = _save(work / "artifact", job, prepared, weights, metrics)
-            hookless = without_hooks(job.registry)  # a guard cannot know an artifact that was just made
-            predictor = Predictor.open(artifact, registry=hookless)
+            # Without hooks: a guard cannot know an artifact that was just made.
+            predictor = Predictor.open(artifact, registry=without_hooks(job.registry))
             if job.training.check_rows:
                 write_check_rows(artifact, make(predictor, (held_out or rows).head(job.training.check_rows)))
             add_provenance(artifact, predictor)
@@ -173,7 +175,7 @@ def _work_folder(output: Path) -> Iterator[Path]:
 
 
 def _checkpointed(work: Path) -> bool:
-    return (work / CHECKPOINTS / LAST).exists()
+    return (work / LAST).exists()
 
 
 def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
@@ -237,10 +239,7 @@ def _claim(work: Path, job: TrainingJob, prepared: _Prepared) -> None:
 
 
 def _metrics(history: History, best: int, rows: Rows, held_out: Rows | None, order: list[Any]) -> dict[str, Any]:
-    epochs = [
-        {key: None if math.isnan(value) else value for key, value in {**measured, "epoch": number}.items()}
-        for number, measured in enumerate(history.epochs, start=1)
-    ]
+    epochs = [{key: None if math.isnan(value) else value for key, value in epoch.items()} for epoch in history.epochs]
     return {
         "rows": {"training": len(rows), "validation": len(held_out) if held_out else 0},
         "classes": order,

@@ -48,7 +48,7 @@ class History(Callback):
     """Callback that measures each epoch on the validation rows and logs a line.
 
     Attributes:
-        epochs: ``epoch`` (from 0), ``train_loss`` and the metrics of the validation rows, for each finished epoch.
+        epochs: ``epoch`` (from 1), ``train_loss`` and the metrics of the validation rows, for each finished epoch.
         seconds: Wall time of each epoch that this process trained, without validation.
 
     Args:
@@ -102,8 +102,8 @@ class History(Callback):
         measured = {"train_loss": self._loss / self._rows, **self._measured}
         if not trainer.enable_validation:
             self.seconds.append(time.monotonic() - self._began)
-        self.epochs.append({"epoch": trainer.current_epoch, **measured})
-        log.info("epoch %d: %s", trainer.current_epoch + 1, as_text(measured))
+        self.epochs.append({"epoch": len(self.epochs) + 1, **measured})
+        log.info("epoch %d: %s", len(self.epochs), as_text(measured))
 
 
 def as_text(metrics: dict[str, float]) -> str:

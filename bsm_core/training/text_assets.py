@@ -98,25 +98,24 @@ class TextAssets:
 
 
 def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, PreTrainedTokenizerBase]:
-    texts: dict[str, list[Iterator[str]]] = {}
+    texts: dict[str, Iterator[str]] = {}
     for field in job.artifact.text_fields:
         steps = _steps_before_tokenizer(job, field)
         if len(steps) < len(field.steps):
             key = job.own_or_shared(f"{prefix_of(field)}tokenizer")
-            texts.setdefault(key, []).append(_texts(job, field, steps, columns[field.column]))
+            texts[key] = chain(texts.get(key, ()), _texts(job, field, steps, columns[field.column]))
     tokenizers = {}
-    for key, sharing in texts.items():
-        folder = job.values.get(key)
-        tokenizers[key.removesuffix("tokenizer")] = (
-            load_tokenizer(Path(folder))
-            if folder
-            else fit_wordpiece(
-                chain.from_iterable(sharing),
+    for key, learned_from in texts.items():
+        if folder := job.values.get(key):
+            tokenizer = load_tokenizer(Path(folder))
+        else:
+            tokenizer = fit_wordpiece(
+                learned_from,
                 vocab_size=job.training.vocab_size,
                 min_frequency=job.training.min_frequency,
                 max_length=job.artifact.max_sen_len,
             )
-        )
+        tokenizers[key.removesuffix("tokenizer")] = tokenizer
     return tokenizers
 
 
@@ -135,8 +134,7 @@ def _texts(job: TrainingJob, text: TextField, steps: list[StepSpec], column: Col
     if steps:
         context, where = StepContext(text.column, None, job.artifact.as_mapping()), f"config.{text.steps_key}"
         values, _ = Pipeline(steps, context, registry=job.registry, where=where, must_give=None)(values)
-    for value in values:
-        yield from _strings(value)
+    yield from _strings(values)
 
 
 def _strings(value: Any) -> Iterator[str]:

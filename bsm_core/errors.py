@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import signal
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 
@@ -44,7 +45,7 @@ class BSMError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel between processes, and an exception with keyword arguments does not unpickle by default.
-        return _rebuild, (type(self), self.what, self.where, self.fix, self.details)
+        return partial(type(self), where=self.where, fix=self.fix, details=self.details), (self.what,)
 
     def one_line(self) -> str:
         """Return the whole error in one line, as ``_FAILURE`` holds it."""
@@ -55,10 +56,6 @@ class BSMError(Exception):
 
     def _headline(self) -> str:
         return f"{self.what} ({self.where})" if self.where else self.what
-
-
-def _rebuild(kind: type[BSMError], what: str, where: str | None, fix: str | None, details: tuple[str, ...]) -> BSMError:
-    return kind(what, where=where, fix=fix, details=details)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -11,7 +11,7 @@ from support.tracing import pytest_collection as pytest_collection
 from support.tracing import pytest_runtest_protocol as pytest_runtest_protocol
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bsm-tests-")  # what a trial of back ends found is the user's
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bsm-tests-")  # what a trial of backends found is the user's
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -120,7 +120,7 @@ def _save(folder: Path, config: Config, encoder: Config, model: ModelBase) -> No
 def spread(model: ModelBase, predictor: Predictor, rows: pd.DataFrame) -> None:
     """Scale the last layer, so that the log odds of these rows have mean 0 and standard deviation 0.5.
 
-    A new head gives all rows about the same score, which would hide differences between the systems.
+    With a new head all rows have about the same score, which would hide differences between the systems.
 
     Args:
         model: The model, with two classes and ``final_merge_network``; its last layer is changed.

@@ -23,7 +23,7 @@ def encoder_flop(lengths: Iterable[int], encoder: Mapping[str, Any]) -> int:
 
 
 def needed_flop(lengths: Iterable[int], encoder: Mapping[str, Any]) -> int:
-    """Return :func:`encoder_flop` of what the pooler output depends on: one token of each chunk in the last layer."""
+    """Return the operations that the pooler output depends on: the last layer counts for one token of each chunk."""
     layers = encoder.get("num_hidden_layers", 0)
     return sum((layers - 1) * _layer_flop(n, n, encoder) + _layer_flop(n, 1, encoder) for n in lengths if layers)
 

@@ -62,7 +62,7 @@ class CheckRows(BaseModel):
 
 
 def write_check_rows(folder: Path, rows: CheckRows) -> None:
-    """Write check rows into an artifact's folder. The same rows give the same bytes.
+    """Write check rows into an artifact's folder. Equal rows produce equal bytes.
 
     Raises:
         DataError: The rows are too large.

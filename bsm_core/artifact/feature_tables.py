@@ -1,7 +1,7 @@
 """Risk tables and imputation values: reading and checking them.
 
 An artifact may have each of them twice, as JSON and as a pickle. JSON has text for keys only, so the keys of pickled
-bins become text in :func:`bin_text`, and both files give the same tables.
+bins become text in :func:`bin_text`, and both files hold the same tables.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ class Artifact:
         """Return the values that a model class is built from: every config key, and what the artifact provides.
 
         Args:
-            wants: Names of the model class's config keys. Of these the artifact provides ``"text_encoder"``,
+            wants: Names of the model class's config keys. Of these keys the artifact provides ``"text_encoder"``,
                 ``"primary_text_encoder"``, ``"secondary_text_encoder"`` (the Hugging Face ``config.json`` of the
                 encoder, as a dict) and ``"embedding_shape"`` (``[vocabulary, dimensions]``).
 

@@ -70,7 +70,7 @@ class Provenance(BaseModel):
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
-    """Write the record into an artifact's folder. The same record gives the same bytes.
+    """Write the record into an artifact's folder. Equal records produce equal bytes.
 
     Raises:
         ArtifactError: The record is too large to be read again.

@@ -151,7 +151,7 @@ def pack(
 ) -> Path:
     """Make an artifact that needs nothing from outside: with the safe formats, the tokenizer and the encoder config.
 
-    The same source gives the same bytes.
+    Equal sources produce equal bytes.
 
     Args:
         source: An artifact: a folder or an archive. Each of its files is read once.

@@ -1,6 +1,6 @@
 """Backend ``"onnx"``: ONNX Runtime computes an encoder from the file that ``bsm export`` wrote.
 
-The file is part of the artifact, which may come from anyone. ONNX Runtime therefore receives its bytes, and the file
+The artifact contains the file, and may come from anyone. ONNX Runtime therefore receives its bytes, and the file
 must contain all weights: a reference to another file could read any file of the machine. No library of custom operators
 is loaded, so an unknown operator is an error.
 """

@@ -22,12 +22,12 @@ PROJECT = "bsm"
 """First word of every entry-point group, and name of the pluggy project."""
 
 CONTRACT = 1
-"""Version of the plugin contract. The version is part of every group's name; a host reads the groups of its version."""
+"""Version of the plugin contract. Every group's name contains the version; a host reads the groups of its version."""
 
 Named = Literal["step", "model_class"]
 """Kind of a component that a config names."""
 ComponentKind = Literal["step", "model_class", "removed", "guard", "observer", "plugin"]
-"""Kind of a component, given by its entry-point group."""
+"""Kind of a component, determined by its entry-point group."""
 
 GROUPS: Mapping[str, ComponentKind] = {
     f"{PROJECT}.v{CONTRACT}.steps": "step",

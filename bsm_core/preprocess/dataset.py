@@ -47,7 +47,7 @@ class WindowInfo:
 
 
 class Preprocessor:
-    """Processor that turns windows into batches. A pickle has no steps: a loader worker builds its own.
+    """Processor that turns windows into batches. A pickled preprocessor has no steps: a loader worker builds its own.
 
     Args:
         config: The artifact's config.

@@ -11,12 +11,8 @@ from contextlib import contextmanager
 
 SECONDS_BETWEEN = 1.0
 _CORES_A_HEAP = 4
-_MALLOPT = {
-    "trim_threshold": (-1, 2**29),
-    "mmap_threshold": (-3, 2**25),
-    "arena_max": (-8, max(1, (os.cpu_count() or 1) // _CORES_A_HEAP)),
-}
-"""Options of glibc's ``mallopt``: number of the option in ``malloc.h``, and its value."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+"""Numbers of glibc's options for ``mallopt``, from ``malloc.h``."""
 
 
 class FreeMemory:
@@ -36,8 +32,9 @@ class FreeMemory:
         self._trim = getattr(library, "malloc_trim", None)
         self._last = time.monotonic()
         if self._trim is not None:
-            for number, value in _MALLOPT.values():
-                library.mallopt(number, value)
+            library.mallopt(_TRIM_THRESHOLD, 2**29)
+            library.mallopt(_MMAP_THRESHOLD, 2**25)
+            library.mallopt(_ARENA_MAX, max(1, (os.cpu_count() or 1) // _CORES_A_HEAP))
 
     def give_back(self) -> bool:
         """Return freed memory to the system, unless that was done in the last second; return whether it was done."""

@@ -29,9 +29,8 @@ class Problem:
     value: str = ""
 
     def __str__(self) -> str:
-        if not self.key:
-            return self.message
-        return f"{self.key}: {self.message}" + (f" (it is {self.value})" if self.value else "")
+        value = f" (it is {self.value})" if self.value else ""
+        return f"{self.key}: {self.message}{value}" if self.key else self.message
 
 
 def problems_of(error: ValidationError) -> list[Problem]:
@@ -73,8 +72,5 @@ def _problem(found: Any) -> Problem:
     if found["type"] == "missing":
         return Problem(key, "missing")
     message = found["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
-    return Problem(key, message, _shortened(repr(found["input"])))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
+    value = repr(found["input"])
+    return Problem(key, message, value if len(value) <= _MOST_SHOWN else f"{value[: _MOST_SHOWN - 3]}...")

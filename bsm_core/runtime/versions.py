@@ -25,7 +25,7 @@ def installed() -> dict[str, str]:
 
 
 def current_name(distribution: str) -> str:
-    """Return the name of a distribution today, for one that a record may give by its former name."""
+    """Return the present name of a distribution, of which a record may have the former name."""
     return DISTRIBUTION if distribution == _FORMER_NAME else distribution
 
 

@@ -76,7 +76,7 @@ def _run(settings: Settings) -> Committed:
 
 
 def _hashes(artifact: Artifact, settings: Settings) -> dict[str, str]:
-    """Return the SHA-256 of each file of the artifact if anybody will read them, else nothing.
+    """Return the SHA-256 of each file of the artifact if the run record, ``--strict`` or a hook needs it.
 
     The files are hashed here, once for all processes and before the run: they may change while it lasts.
     """

@@ -200,7 +200,7 @@ class Settings(BaseModel):
         return cls._checked(values, origins)
 
     def with_artifact(self, config: Mapping[str, Any]) -> Settings:
-        """Return the settings with those of the artifact's config for what no flag or variable has set.
+        """Return the settings, completed by the artifact's config where no flag or variable sets a value.
 
         Args:
             config: The artifact's config; keys that are no settings, or that an artifact may not set, are ignored.

@@ -57,7 +57,7 @@ def parametrize_with_checks(*subjects: str | type[Any]) -> Callable[..., Any]:
     """Return a pytest decorator that runs a test once for each check; the test calls its argument ``check``.
 
     A failed MUST is a failed test whose message says how to repair the plugin. A failed SHOULD is an expected failure,
-    and a check that cannot run is a skipped test; both give the reason.
+    and a check that cannot run is a skipped test; both state the reason.
 
     Args:
         subjects: Names of installed distributions, classes of text steps, and model classes.

@@ -83,7 +83,7 @@ def is_of_kind(kind: Kind, value: Any) -> bool:
 
 
 def build(cls: type[TextStep], params: Mapping[str, Any]) -> TextStep:
-    """Build the step from parameters as a config gives them."""
+    """Build the step from parameters as a config has them."""
     return build_step(cls, StepSpec(cls.__name__, params), _context(cls), "example_params")
 
 

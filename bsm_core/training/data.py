@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NAMED = 10
-"""Most rows or values that an error names."""
+"""Largest number of rows or values that an error names."""
 _MISSING = "nan"
 """Category key of a missing label."""
 _BATCHES_PER_BLOCK = 16
@@ -61,9 +61,8 @@ class Rows:
         """Return the first rows as a table of Python objects."""
         import pandas as pd
 
-        cells: dict[str, list[Any]] = {}
-        for name, column in self.take(range(min(count, len(self)))).columns.items():
-            cells[name] = column.to_pylist() if isinstance(column, pa.Array | pa.ChunkedArray) else list(column)
+        first = {name: column[:count] for name, column in self.columns.items()}
+        cells = {name: c.to_pylist() if isinstance(c, pa.Array | pa.ChunkedArray) else c for name, c in first.items()}
         return pd.DataFrame(cells, dtype=object)
 
     def split(self, fraction: float, seed: int) -> tuple[Rows, Rows | None]:
@@ -123,27 +122,26 @@ def class_order(column: Column, name: str, classes: int, given: Collection[Any] 
     rows: Counter[Decimal | str] = Counter()
     for text, count in Counter(category_texts(column)).items():
         rows[category_key(text)] += count
+    found: dict[Decimal | str, Any]
     if given is not None:
         found = {category_key(str(value)): value for value in given}
     else:
-        found = {key: _as_number(key) for key in sorted(rows.keys() - {_MISSING}, key=_place)}
-    if len(found) != classes or classes < 2:
-        raise _wrong_classes(name, classes, [(value, rows[key]) for key, value in found.items()])
+        numbers = sorted(key for key in rows if isinstance(key, Decimal))
+        texts = sorted(key for key in rows if isinstance(key, str) and key != _MISSING)
+        found = {key: int(key) if key == key.to_integral_value() else float(key) for key in numbers}
+        found |= {key: key for key in texts}
+    if (number := len(found)) != classes or classes < 2:
+        shown = _first([f"{value!r} ({rows[key]:,} rows)" for key, value in found.items()])
+        raise DataError(
+            f"the label {name!r} has {number} class(es), the config expects {classes}",
+            where=f"column {name!r}",
+            details=[f"classes: {', '.join(shown) or 'none'}"],
+            fix=f"correct wrong labels; or set num_classes to {number} and is_binary to {str(number == 2).lower()}; or"
+            " set label_name to another column"
+            if number > 1
+            else "give rows of at least two classes",
+        )
     return list(found.values())
-
-
-def _wrong_classes(name: str, classes: int, found: list[tuple[Any, int]]) -> DataError:
-    shown = _first([f"{value!r} ({count:,} rows)" for value, count in found])
-    number = len(found)
-    return DataError(
-        f"the label {name!r} has {number} class(es), the config expects {classes}",
-        where=f"column {name!r}",
-        details=[f"classes: {', '.join(shown) or 'none'}"],
-        fix=f"correct wrong labels; or set num_classes to {number} and is_binary to {str(number == 2).lower()}; or set"
-        " label_name to another column"
-        if number > 1
-        else "give rows of at least two classes",
-    )
 
 
 def class_indices(column: Column, name: str, order: Sequence[Any], called: str = "data") -> Tensor:
@@ -175,16 +173,6 @@ def class_indices(column: Column, name: str, order: Sequence[Any], called: str =
 
 def _first(lines: list[str]) -> list[str]:
     return lines if len(lines) <= _NAMED else [*lines[:_NAMED], "..."]
-
-
-def _place(key: Decimal | str) -> tuple[bool, Decimal, str]:
-    return (False, key, "") if isinstance(key, Decimal) else (True, Decimal(0), key)
-
-
-def _as_number(key: Decimal | str) -> Any:
-    if isinstance(key, str):
-        return key
-    return int(key) if key == key.to_integral_value() else float(key)
 
 
 class BatchRows(Dataset[Batch]):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bsm_core.errors import DataError
 from bsm_core.preprocess.features import Column, Imputer, category_key, category_texts
+from bsm_core.training.data import Rows
 
 
 def fit_impute(columns: Mapping[str, Column], names: Iterable[str]) -> dict[str, float]:
@@ -29,25 +30,18 @@ def fit_impute(columns: Mapping[str, Column], names: Iterable[str]) -> dict[str,
 
 
 def fit_risk_tables(
-    columns: Mapping[str, Column],
-    names: Iterable[str],
-    labels: Tensor,
-    *,
-    classes: int,
-    smoothing: float,
-    min_count: int,
+    rows: Rows, names: Iterable[str], *, classes: int, smoothing: float, min_count: int
 ) -> dict[str, dict[str, Any]]:
     """Return the risk tables of categorical features: for each category, a smoothed mean of the label, from 0 to 1.
 
     With two classes, the mean is the share of class 1. With more classes, it is the mean class index divided by the
-    highest class index. Smoothing moves the mean of a category towards the mean of all rows, which is also the default:
+    highest class index. Smoothing moves the mean of a category toward the mean of all rows, which is also the default:
     ``(sum + smoothing · mean) / (count + smoothing)``
     (Micci-Barreca, 2001, doi:10.1145/507533.507538, with a constant weight).
 
     Args:
-        columns: Columns by name.
+        rows: The training rows.
         names: Names of the features.
-        labels: Class indices, int64 ``[rows]``.
         classes: Number of classes.
         smoothing: Weight of the mean of all rows, in rows.
         min_count: Fewest rows of a category that has a bin.
@@ -55,12 +49,12 @@ def fit_risk_tables(
     Returns:
         ``{feature: {"bins": {category: risk}, "default_bin": risk}}``; a missing cell is the category ``"nan"``.
     """
-    risk = labels.numpy() / (classes - 1)
+    risk = rows.labels.numpy() / (classes - 1)
     mean = float(risk.mean())
     tables = {}
     for name in names:
         spelling: dict[Any, str] = {}  # 3 and 3.0 are one category, as when a risk table is applied
-        cells = [spelling.setdefault(category_key(text), text) for text in category_texts(columns[name])]
+        cells = [spelling.setdefault(category_key(text), text) for text in category_texts(rows.columns[name])]
         texts, codes = np.unique(np.array(cells, dtype=object), return_inverse=True)
         counts, sums = np.bincount(codes), np.bincount(codes, weights=risk)
         risks = (sums + smoothing * mean) / np.maximum(counts + smoothing, 1e-12)

@@ -9,17 +9,16 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.models.base import ModelBase
@@ -33,24 +32,7 @@ log = logging.getLogger("bsm")
 
 _VALIDATION_ROWS_PER_BATCH = 1024
 LAST = "last.ckpt"
-_INTENDED = (".*have no `val_dataloader`", "Checkpoint directory .* exists and is not empty")
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Result of the training loop.
-
-    Attributes:
-        weights: State dict of the best epoch, on the CPU; of the last epoch if there are no validation rows.
-        best: Number of that epoch, from 0.
-        epochs: Metrics of each epoch, as in :class:`History`.
-        seconds: Time of each epoch, as in :class:`History`.
-    """
-
-    weights: dict[str, Tensor]
-    best: int
-    epochs: list[dict[str, float]]
-    seconds: list[float]
+_INTENDED = ".*have no `val_dataloader`|Checkpoint directory .* exists and is not empty"
 
 
 def fit(
@@ -59,8 +41,9 @@ def fit(
     validation: Batch | None,
     config: TrainingConfig,
     folder: Path,
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
-) -> Fitted:
+    *,
+    gpu: bool,
+) -> tuple[dict[str, Tensor], int, History]:
     """Train a model, from the checkpoint in the folder if there is one.
 
     On one machine, with one number of threads, the same seed returns the same weights. This also holds for a job that
@@ -71,31 +54,37 @@ def fit(
         train: Training rows, with labels.
         validation: Rows on which each epoch is measured, with labels.
         config: Config of the training job.
-        folder: Folder of the checkpoints.
-        accelerator: Lightning's name of the accelerator. One device is used.
+        folder: Folder of the checkpoints, which may hold other files, too.
+        gpu: Whether to train on a GPU instead of the CPU. One device is used.
+
+    Returns:
+        The state dict of the best epoch, on the CPU (of the last epoch if there are no validation rows); the number of
+        that epoch, from 0; and the metrics and times of all epochs.
 
     Raises:
         EngineError: The device runs out of memory, or the checkpoint cannot be read.
     """
-    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    history = History(model.config.num_classes, config.seed)
+    history = History(config.seed)
     keep = partial(ModelCheckpoint, folder, save_on_train_epoch_end=True, enable_version_counter=False)
     # Not save_last: it keeps the last epoch only if that is the best one.
     best = last = keep(Path(LAST).stem)
     callbacks: list[Callback] = [history]
+    loader = _loader(train, ShuffledBatches(train, config.batch_size, config.seed), gpu)
+    validation_loader = None
     if validation is not None:
         monitored: dict[str, Any] = {"monitor": config.monitor, "mode": MODES[config.monitor]}
         best = keep("best", **monitored)
         patience = config.early_stopping_patience
         callbacks += [best, _Stopping(**monitored, patience=patience, check_on_train_epoch_end=True)]
+        sampler = BatchSampler(range(validation.rows), _VALIDATION_ROWS_PER_BATCH, drop_last=False)
+        validation_loader = _loader(validation, sampler, gpu)
     callbacks.append(last)
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
     resume = folder / LAST if (folder / LAST).exists() else None
     if resume:
         log.info("resuming from %s", resume)
-    loaders = _training_loader(train, config, gpu), None if validation is None else _validation_loader(validation, gpu)
-    with quiet(), _undisturbed():
+    with quiet(), _undisturbed(), _failures(folder):
         trainer = pl.Trainer(
             accelerator="gpu" if gpu else "cpu",
             devices=1,
@@ -111,10 +100,9 @@ def fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        with _failures(folder):
-            trainer.fit(model, *loaders, ckpt_path=resume)
+        trainer.fit(model, loader, validation_loader, ckpt_path=resume)
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    return Fitted(checkpoint["state_dict"], checkpoint["epoch"], history.epochs, history.seconds)
+    return checkpoint["state_dict"], checkpoint["epoch"], history
 
 
 @contextmanager
@@ -131,15 +119,14 @@ def _failures(folder: Path) -> Iterator[None]:
         last = folder / LAST
         if isinstance(error, BSMError) or not last.exists() or zipfile.is_zipfile(last):
             raise
-        fix = f"remove the folder {folder.parent} and train again"
+        fix = f"remove the folder {folder} and train again"
         raise EngineError(f"the checkpoint cannot be read: {error}", where=str(last), fix=fix) from error
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Hide Lightning's warnings of what is intended, and restore the deterministic mode of the process at the end."""
-    for message in _INTENDED:
-        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", _INTENDED)
     mode = torch.get_deterministic_debug_mode()
     try:
         yield
@@ -153,13 +140,7 @@ class _Stopping(EarlyStopping):
         trainer.should_stop = self.wait_count >= self.patience
 
 
-def _training_loader(batch: Batch, config: TrainingConfig, gpu: bool) -> DataLoader[Any]:
-    sampler = ShuffledBatches(batch, rows_per_batch=config.batch_size, seed=config.seed)
+def _loader(batch: Batch, sampler: Sampler[list[int]], gpu: bool) -> DataLoader[Any]:
     # A loader draws a random number when an epoch starts. From the global generator, a resumed job would draw others.
     own = torch.Generator()
     return DataLoader(BatchRows(batch), batch_size=None, sampler=sampler, pin_memory=gpu, generator=own)
-
-
-def _validation_loader(batch: Batch, gpu: bool) -> DataLoader[Any]:
-    sampler = BatchSampler(range(batch.rows), _VALIDATION_ROWS_PER_BATCH, drop_last=False)
-    return DataLoader(BatchRows(batch), batch_size=None, sampler=sampler, pin_memory=gpu)

@@ -20,6 +20,7 @@ from torch import Tensor
 from bsm_core.artifact import save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
 from bsm_core.artifact.files import TRAINING_METRICS, writing
+from bsm_core.artifact.pretrained_files import prefix_of
 from bsm_core.errors import DataError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
@@ -33,8 +34,9 @@ from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
-from bsm_core.training.loop import LAST, Fitted, fit
-from bsm_core.training.text_assets import TextAssets, prepare_text
+from bsm_core.training.loop import LAST, fit
+from bsm_core.training.metrics import History
+from bsm_core.training.text_assets import TextAssets
 from bsm_core.training.training_config import TrainingJob, read_config_file
 
 if TYPE_CHECKING:
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("bsm")
-
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,38 @@ class Trained:
     seconds: list[float]
 
 
-@dataclass(frozen=True)
 class _Prepared:
-    """The batches, and everything that is fitted before the weights.
+    """The batches of a job, and everything that is fitted before the weights.
 
     Attributes:
+        impute: Imputation values, as :func:`fit_impute` returns them.
+        risk_tables: Risk tables, as :func:`fit_risk_tables` returns them.
+        text: Tokenizers, encoders and embeddings.
         changes: Config keys of the artifact whose values the job chose.
+        train: The training rows, with labels.
+        validation: The validation rows, with labels; None if there are none.
     """
 
-    text: TextAssets
-    impute: dict[str, float]
-    risk_tables: dict[str, dict[str, Any]]
-    changes: dict[str, Any]
-    train: Batch
-    validation: Batch | None
+    def __init__(self, job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[Any]) -> None:
+        config, training = job.artifact, job.training
+        texts = {text.column for text in config.text_fields}
+        categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
+        self.impute = fit_impute(rows.columns, [name for name in config.tab_field_list if name not in categories])
+        self.risk_tables = fit_risk_tables(
+            rows,
+            categories,
+            classes=config.num_classes,
+            smoothing=training.risk_smoothing,
+            min_count=training.risk_min_count,
+        )
+        self.text = TextAssets(job, rows.columns)
+        self.changes: dict[str, Any] = {"multiclass_categories": order, **self.text.config()}
+        if training.class_weights == "balanced":
+            self.changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
+        pipelines = text_pipelines(config, lambda field: self.text.tokenizer(prefix_of(field)), job.registry)
+        preprocess = Preprocessor(config, pipelines, self.impute, self.risk_tables)
+        self.train = _batch(preprocess, rows)
+        self.validation = _batch(preprocess, held_out) if held_out else None
 
 
 def train(
@@ -111,31 +129,32 @@ def train(
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         what = "the output already exists and is not an empty folder"
         raise UsageError(what, where=str(output), fix="name a new folder, or remove this one")
-    if accelerator == "gpu" and not torch.cuda.is_available():
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if accelerator == "gpu" and not gpu:
         raise UsageError("this machine has no GPU", fix="set the accelerator to 'auto' or 'cpu'")
     values = config if isinstance(config, Mapping) else read_config_file(Path(config))
-    job = TrainingJob.from_config(values, registry or default_registry())
+    job = TrainingJob(values, registry or default_registry())
     with isolate_rng(), _work_folder(output) as work:
         torch.manual_seed(job.training.seed)
         rows, held_out, order = _rows(job, data, validation)
         log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
-        prepared = _prepare(job, rows, held_out, order)
+        prepared = _Prepared(job, rows, held_out, order)
         model = _model(job, prepared)
         _claim(work, job, prepared)
-        fitted = fit(model, prepared.train, prepared.validation, job.training, work / CHECKPOINTS, accelerator)
-        metrics = _metrics(fitted, rows, held_out, order)
+        weights, best, history = fit(model, prepared.train, prepared.validation, job.training, work, gpu=gpu)
+        metrics = _metrics(history, best, rows, held_out, order)
         with writing(output):
-            artifact = _save(work / "artifact", job, prepared, fitted.weights, metrics)
-            hookless = without_hooks(job.registry)  # a guard cannot know an artifact that was just made
-            predictor = Predictor.open(artifact, registry=hookless)
+            artifact = _save(work / "artifact", job, prepared, weights, metrics)
+            # Without hooks: a guard cannot know an artifact that was just made.
+            predictor = Predictor.open(artifact, registry=without_hooks(job.registry))
             if job.training.check_rows:
                 write_check_rows(artifact, make(predictor, (held_out or rows).head(job.training.check_rows)))
             add_provenance(artifact, predictor)
             _publish(artifact, output)
     if held_out:
-        log.info("the best epoch is %d", fitted.best + 1)
+        log.info("the best epoch is %d", best + 1)
     log.info("artifact: %s", output)
-    return Trained(output, metrics, fitted.seconds)
+    return Trained(output, metrics, history.seconds)
 
 
 @contextmanager
@@ -156,7 +175,7 @@ def _work_folder(output: Path) -> Iterator[Path]:
 
 
 def _checkpointed(work: Path) -> bool:
-    return (work / CHECKPOINTS / LAST).exists()
+    return (work / LAST).exists()
 
 
 def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
@@ -184,29 +203,6 @@ def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | No
 
 def _called(data: Any, name: str) -> str:
     return str(data) if isinstance(data, str | Path) else name
-
-
-def _prepare(job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[Any]) -> _Prepared:
-    config, training = job.artifact, job.training
-    texts = {text.column for text in config.text_fields}
-    categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
-    impute = fit_impute(rows.columns, [name for name in config.tab_field_list if name not in categories])
-    risk_tables = fit_risk_tables(
-        rows.columns,
-        categories,
-        rows.labels,
-        classes=config.num_classes,
-        smoothing=training.risk_smoothing,
-        min_count=training.risk_min_count,
-    )
-    text = prepare_text(job, rows.columns)
-    changes: dict[str, Any] = {"multiclass_categories": order, **text.config()}
-    if training.class_weights == "balanced":
-        changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
-    preprocess = Preprocessor(config, text_pipelines(config, text.tokenizer, job.registry), impute, risk_tables)
-    return _Prepared(
-        text, impute, risk_tables, changes, _batch(preprocess, rows), _batch(preprocess, held_out) if held_out else None
-    )
 
 
 def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
@@ -242,16 +238,13 @@ def _claim(work: Path, job: TrainingJob, prepared: _Prepared) -> None:
     mark.write_text(digest.hexdigest())
 
 
-def _metrics(fitted: Fitted, rows: Rows, held_out: Rows | None, order: list[Any]) -> dict[str, Any]:
-    epochs = [
-        {key: None if math.isnan(value) else value for key, value in {**measured, "epoch": number}.items()}
-        for number, measured in enumerate(fitted.epochs, start=1)
-    ]
+def _metrics(history: History, best: int, rows: Rows, held_out: Rows | None, order: list[Any]) -> dict[str, Any]:
+    epochs = [{key: None if math.isnan(value) else value for key, value in epoch.items()} for epoch in history.epochs]
     return {
         "rows": {"training": len(rows), "validation": len(held_out) if held_out else 0},
         "classes": order,
         "epochs": epochs,
-        "best": epochs[fitted.best],
+        "best": epochs[best],
     }
 
 

@@ -5,20 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryAUROC,
-    BinaryF1Score,
-    MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassF1Score,
-)
+from torchmetrics import AUROC, Accuracy, F1Score
 
 from bsm_core.models.batch import Batch
 
@@ -28,68 +20,45 @@ MODES = {"log_loss": "min", "auroc": "max", "f1": "max", "accuracy": "max"}
 """Metrics by name, and whether the best value is the lowest (``"min"``) or the highest (``"max"``)."""
 
 
-class Scores:
-    """Metrics of probabilities, collected batch by batch.
+def measure(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return the metrics of some rows.
 
-    With two classes, AUROC and F1 are computed for class 1. With more classes, they are means over the classes.
-    Accuracy is the share of rows whose most probable class is correct. Log loss is the mean of ``-log p`` of the
-    correct class, in nats.
+    With two classes, AUROC and F1 are computed for class 1. With more classes, they are means over the classes. AUROC
+    is NaN if a class has no rows. Accuracy is the share of rows whose most probable class is correct. Log loss is the
+    mean of ``-log p`` of the correct class, in nats.
 
     Args:
-        classes: Number of classes.
+        probabilities: Probability of each class, float ``[rows, classes]``.
+        labels: Class indices, int64 ``[rows]``.
     """
-
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self._metrics: dict[str, Metric] = (
-            {"auroc": BinaryAUROC(), "f1": BinaryF1Score(), "accuracy": BinaryAccuracy()}
-            if classes == 2
-            else {
-                "auroc": MulticlassAUROC(classes),
-                "f1": MulticlassF1Score(classes),
-                "accuracy": MulticlassAccuracy(classes, average="micro"),
-            }
-        )
-        self._log_loss = MeanMetric()
-        self._seen = torch.zeros(classes, dtype=torch.int64)
-
-    def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add rows: probabilities, float ``[rows, classes]``, and labels, int64 ``[rows]``."""
-        probabilities, labels = probabilities.cpu(), labels.cpu()
-        self._seen += labels.bincount(minlength=self.classes)
-        self._log_loss.update(-probabilities.gather(1, labels[:, None]).clamp(min=1e-15).log())
-        for metric in self._metrics.values():
-            metric.update((probabilities[:, 1] if self.classes == 2 else probabilities).float(), labels)
-
-    def compute(self) -> dict[str, float]:
-        """Return the metrics of all rows so far. AUROC is NaN if a class has no rows."""
-        values = {"log_loss": float(self._log_loss.compute())}
-        for name, metric in self._metrics.items():
-            undefined = name == "auroc" and not bool((self._seen > 0).all())
-            values[name] = math.nan if undefined else float(metric.compute())
-        return values
+    classes = probabilities.shape[1]
+    task: Literal["binary", "multiclass"] = "binary" if classes == 2 else "multiclass"
+    scores = (probabilities[:, 1] if classes == 2 else probabilities).float()
+    has_every_class = bool(labels.bincount(minlength=classes).all())
+    losses = -probabilities.gather(1, labels[:, None]).clamp(min=1e-15).log()
+    return {
+        "log_loss": float(losses.float().mean()),
+        "auroc": float(AUROC(task, num_classes=classes)(scores, labels)) if has_every_class else math.nan,
+        "f1": float(F1Score(task, num_classes=classes, average="macro")(scores, labels)),
+        "accuracy": float(Accuracy(task, num_classes=classes)(scores, labels)),
+    }
 
 
 class History(Callback):
     """Callback that measures each epoch on the validation rows and logs a line.
 
     Attributes:
-        epochs: ``epoch`` (from 0), ``train_loss`` and the metrics of the validation rows, for each finished epoch.
+        epochs: ``epoch`` (from 1), ``train_loss`` and the metrics of the validation rows, for each finished epoch.
         seconds: Wall time of each epoch that this process trained, without validation.
 
     Args:
-        classes: Number of classes.
         seed: Seed of the job.
     """
 
-    def __init__(self, classes: int, seed: int) -> None:
-        self.classes, self.seed = classes, seed
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.epochs: list[dict[str, float]] = []
         self.seconds: list[float] = []
-        self._scores = Scores(classes)
-        self._loss, self._rows = 0.0, 0
-        self._began = 0.0
-        self._trained = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a checkpoint stores."""
@@ -102,8 +71,10 @@ class History(Callback):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Reset the counts, and seed the epoch, so that a resumed job draws the same random numbers."""
         torch.manual_seed(self.seed + trainer.current_epoch)
-        self._loss, self._rows, self._scores = 0.0, 0, Scores(self.classes)
-        self._began, self._trained = time.monotonic(), 0.0
+        self._loss, self._rows = 0.0, 0
+        self._scored: list[tuple[Tensor, Tensor]] = []
+        self._measured: dict[str, float] = {}
+        self._began = time.monotonic()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Add the loss of a batch."""
@@ -111,27 +82,28 @@ class History(Callback):
         self._rows += batch.rows
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Stop the clock of the epoch."""
-        self._trained = time.monotonic() - self._began
+        """Store the time of the epoch."""
+        self.seconds.append(time.monotonic() - self._began)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Add the probabilities of a batch."""
-        self._scores.update(outputs, batch.labels)
+        self._scored.append((outputs.cpu(), batch.labels.cpu()))
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Log the metrics, which early stopping and the checkpoint read."""
-        pl_module.log_dict(self._scores.compute())
+        """Compute the metrics, and log them for early stopping and the checkpoint."""
+        probabilities, labels = map(torch.cat, zip(*self._scored, strict=True))
+        self._measured = measure(probabilities, labels)
+        pl_module.log_dict(self._measured)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Store and log the metrics of the epoch."""
-        measured = {"train_loss": self._loss / self._rows}
-        if trainer.enable_validation:
-            measured |= self._scores.compute()
-        self.seconds.append(self._trained or time.monotonic() - self._began)
-        self.epochs.append({"epoch": trainer.current_epoch, **measured})
-        log.info("epoch %d: %s", trainer.current_epoch + 1, as_text(measured))
+        measured = {"train_loss": self._loss / self._rows, **self._measured}
+        if not trainer.enable_validation:
+            self.seconds.append(time.monotonic() - self._began)
+        self.epochs.append({"epoch": len(self.epochs) + 1, **measured})
+        log.info("epoch %d: %s", len(self.epochs), as_text(measured))
 
 
 def as_text(metrics: dict[str, float]) -> str:

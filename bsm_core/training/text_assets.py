@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +25,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True)
 class TextAssets:
-    """Tokenizers, encoders and embeddings of a training job.
+    """Tokenizers, encoders and embeddings of a training job, fitted on the training rows or loaded from files.
+
+    Args:
+        job: The training job.
+        columns: Columns of the training rows.
 
     Attributes:
         tokenizers: Tokenizers by prefix: ``"primary_"``, ``"secondary_"``, or ``""`` for the fields that share one.
@@ -36,16 +38,36 @@ class TextAssets:
         pretrained: Weights to start from, by config key, for ``ModelBase.load_pretrained``.
         embedding: Embedding matrix of the artifact, float32 ``[vocabulary, dimensions]``; zeros if training starts from
             new embeddings; None if the model class reads none.
+
+    Raises:
+        ConfigError: An encoder or embedding matrix is too small for its tokenizer, or a file cannot be used.
     """
 
-    tokenizers: Mapping[str, PreTrainedTokenizerBase]
-    encoders: Mapping[str, Mapping[str, Any]]
-    pretrained: Mapping[str, Mapping[str, Tensor]]
-    embedding: Tensor | None
+    def __init__(self, job: TrainingJob, columns: Mapping[str, Column]) -> None:
+        self.tokenizers = _tokenizers(job, columns)
+        self.encoders: dict[str, Mapping[str, Any]] = {}
+        self.pretrained: dict[str, Mapping[str, Tensor]] = {}
+        self.embedding: Tensor | None = None
+        for key in filter(job.reads, ENCODERS):
+            self._add_encoder(key, job)
+        if job.reads("embedding_shape"):
+            vocabulary = len(self.tokenizer(""))
+            if path := job.values.get("embedding_mat"):
+                self.embedding = _embedding(path, vocabulary)
+                self.pretrained["embedding_mat"] = {"weight": self.embedding}
+            else:
+                self.embedding = torch.zeros(vocabulary, job.training.embed_size)
 
-    def tokenizer(self, text: TextField) -> PreTrainedTokenizerBase:
-        """Return the tokenizer of a text field."""
-        return _tokenizer_for(self.tokenizers, prefix_of(text))
+    def tokenizer(self, prefix: str) -> PreTrainedTokenizerBase:
+        """Return the tokenizer of the text field with a prefix."""
+        tokenizer = self.tokenizers.get(prefix) or self.tokenizers.get("")
+        if tokenizer is None:
+            raise ConfigError(
+                "the model class reads tokens, but no text step uses a tokenizer",
+                where="config.text_processing_steps",
+                fix="end the list with a step that returns tokens",
+            )
+        return tokenizer
 
     def config(self) -> dict[str, Any]:
         """Return the artifact's config keys of the tokenizers: their folders and the sizes of their vocabularies."""
@@ -57,55 +79,43 @@ class TextAssets:
         shape = {} if self.embedding is None else {"embedding_shape": list(self.embedding.shape)}
         return {**self.encoders, **shape}
 
-
-def prepare_text(job: TrainingJob, columns: Mapping[str, Column]) -> TextAssets:
-    """Fit or load the tokenizers, then the encoders and the embedding matrix that belong to them.
-
-    Args:
-        job: The training job.
-        columns: Columns of the training rows.
-
-    Raises:
-        ConfigError: An encoder or embedding matrix is too small for its tokenizer, or a file cannot be used.
-    """
-    tokenizers = _tokenizers(job, columns)
-    encoders: dict[str, Mapping[str, Any]] = {}
-    pretrained: dict[str, Mapping[str, Tensor]] = {}
-    for key in filter(job.reads, ENCODERS):
-        tokenizer = _tokenizer_for(tokenizers, key.removesuffix("text_encoder"))
-        encoders[key], weights = _encoder(job, key, tokenizer)
-        if weights is not None:
-            pretrained[key] = weights
-    embedding = None
-    if job.reads("embedding_shape"):
-        vocabulary = len(_tokenizer_for(tokenizers, ""))
-        if path := job.values.get("embedding_mat"):
-            embedding = _embedding(path, vocabulary)
-            pretrained["embedding_mat"] = {"weight": embedding}
+    def _add_encoder(self, key: str, job: TrainingJob) -> None:
+        tokenizer = self.tokenizer(key.removesuffix("text_encoder"))
+        own, vocabulary = job.own_or_shared(key), len(tokenizer)
+        given = job.values[own]
+        if isinstance(given, str):
+            config = load_encoder_config(Path(given))
+            self.pretrained[key] = _pretrained(Path(given), own)
         else:
-            embedding = torch.zeros(vocabulary, job.training.embed_size)
-    return TextAssets(tokenizers, encoders, pretrained, embedding)
+            config = {"vocab_size": vocabulary, "pad_token_id": tokenizer.pad_token_id or 0, **given}
+        if (size := config.get("vocab_size", vocabulary)) < vocabulary:
+            raise ConfigError(
+                f"the vocabulary of the encoder has {size} tokens, that of the tokenizer has {vocabulary}",
+                where=f"config.{own}",
+                fix="name the tokenizer that belongs to the encoder, or remove vocab_size from the encoder's config",
+            )
+        self.encoders[key] = config
 
 
 def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, PreTrainedTokenizerBase]:
-    fields: dict[str, list[tuple[TextField, list[StepSpec]]]] = {}
-    for text in job.artifact.text_fields:
-        steps = _steps_before_tokenizer(job, text)
-        if len(steps) < len(text.steps):
-            fields.setdefault(job.tokenizer_key(prefix_of(text)), []).append((text, steps))
+    texts: dict[str, Iterator[str]] = {}
+    for field in job.artifact.text_fields:
+        steps = _steps_before_tokenizer(job, field)
+        if len(steps) < len(field.steps):
+            key = job.own_or_shared(f"{prefix_of(field)}tokenizer")
+            texts[key] = chain(texts.get(key, ()), _texts(job, field, steps, columns[field.column]))
     tokenizers = {}
-    for key, sharing in fields.items():
-        folder = job.values.get(key)
-        tokenizers[key.removesuffix("tokenizer")] = (
-            load_tokenizer(Path(folder))
-            if folder
-            else fit_wordpiece(
-                (text for field, steps in sharing for text in _texts(job, field, steps, columns[field.column])),
+    for key, learned_from in texts.items():
+        if folder := job.values.get(key):
+            tokenizer = load_tokenizer(Path(folder))
+        else:
+            tokenizer = fit_wordpiece(
+                learned_from,
                 vocab_size=job.training.vocab_size,
                 min_frequency=job.training.min_frequency,
                 max_length=job.artifact.max_sen_len,
             )
-        )
+        tokenizers[key.removesuffix("tokenizer")] = tokenizer
     return tokenizers
 
 
@@ -124,8 +134,7 @@ def _texts(job: TrainingJob, text: TextField, steps: list[StepSpec], column: Col
     if steps:
         context, where = StepContext(text.column, None, job.artifact.as_mapping()), f"config.{text.steps_key}"
         values, _ = Pipeline(steps, context, registry=job.registry, where=where, must_give=None)(values)
-    for value in values:
-        yield from _strings(value)
+    yield from _strings(values)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -136,37 +145,6 @@ def _strings(value: Any) -> Iterator[str]:
     else:
         for inner in value:
             yield from _strings(inner)
-
-
-def _tokenizer_for(tokenizers: Mapping[str, PreTrainedTokenizerBase], prefix: str) -> PreTrainedTokenizerBase:
-    tokenizer = tokenizers.get(prefix) or tokenizers.get("")
-    if tokenizer is None:
-        raise ConfigError(
-            "the model class reads tokens, but no text step uses a tokenizer",
-            where="config.text_processing_steps",
-            fix="end the list with a step that returns tokens",
-        )
-    return tokenizer
-
-
-def _encoder(
-    job: TrainingJob, key: str, tokenizer: PreTrainedTokenizerBase
-) -> tuple[dict[str, Any], Mapping[str, Tensor] | None]:
-    """Return the config of an encoder and, for a pretrained one, its weights."""
-    own, vocabulary = job.encoder_key(key), len(tokenizer)
-    given = job.values[own]
-    weights = None
-    if isinstance(given, str):
-        config, weights = load_encoder_config(Path(given)), _pretrained(Path(given), own)
-    else:
-        config = {"vocab_size": vocabulary, "pad_token_id": tokenizer.pad_token_id or 0, **given}
-    if (size := config.get("vocab_size", vocabulary)) < vocabulary:
-        raise ConfigError(
-            f"the vocabulary of the encoder has {size} tokens, that of the tokenizer has {vocabulary}",
-            where=f"config.{own}",
-            fix="name the tokenizer that belongs to the encoder, or remove vocab_size from the encoder's config",
-        )
-    return config, weights
 
 
 def _pretrained(folder: Path, key: str) -> Mapping[str, Tensor]:

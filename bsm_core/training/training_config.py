@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,7 +23,6 @@ from bsm_core.artifact.config import ArtifactConfig, json_config
 from bsm_core.artifact.pretrained_files import load_encoder_config, prefix_of
 from bsm_core.errors import ConfigError, nearest
 from bsm_core.models.base import ModelBase
-from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import Registry
 from bsm_core.preprocess.pipeline import names_used
 from bsm_core.runtime.validation import Problem, check_values
@@ -39,8 +37,7 @@ M = TypeVar("M", bound=BaseModel)
 _COLUMN_KEYS = ("text_name", "primary_text_name", "secondary_text_name", "tab_field_list")
 """Keys that name columns. The runner would read these columns even if the model class does not."""
 ENCODERS = ("text_encoder", "primary_text_encoder", "secondary_text_encoder")
-TOKENIZERS = ("tokenizer", "primary_tokenizer", "secondary_tokenizer")
-_OWN_FILES = (*ENCODERS, *TOKENIZERS, "embedding_mat")
+_OWN_FILES = (*ENCODERS, "tokenizer", "primary_tokenizer", "secondary_tokenizer", "embedding_mat")
 """Keys whose content the artifact stores in files of its own, and not in its config."""
 
 
@@ -68,9 +65,14 @@ class TrainingConfig(BaseModel):
     check_rows: Annotated[int, Field(ge=0, le=ROWS)] = ROWS
 
 
-@dataclass(frozen=True)
 class TrainingJob:
     """A checked config and the model class that it names.
+
+    Everything is checked that can be checked before the rows are read.
+
+    Args:
+        values: The config as the caller wrote it.
+        registry: Registry in which names are looked up.
 
     Attributes:
         values: The config as the caller wrote it, without nulls.
@@ -79,55 +81,40 @@ class TrainingJob:
         component: Registry entry of the model class.
         model_class: The model class.
         registry: Registry in which names are looked up.
+
+    Raises:
+        ConfigError: Keys of the runner, the training job or the model class are missing or wrong. The error names all
+            of them.
+        UnknownComponentError: A step or the model class is not registered.
     """
 
-    values: dict[str, Any]
-    artifact: ArtifactConfig
-    training: TrainingConfig
-    component: Component
-    model_class: type[ModelBase]
-    registry: Registry
-
-    @classmethod
-    def from_config(cls, values: Mapping[str, Any], registry: Registry) -> TrainingJob:
-        """Check everything that can be checked before the rows are read.
-
-        Raises:
-            ConfigError: Keys of the runner, the training job or the model class are missing or wrong. The error names
-                all of them.
-            UnknownComponentError: A step or the model class is not registered.
-        """
+    def __init__(self, values: Mapping[str, Any], registry: Registry) -> None:
         values = {key: value for key, value in json_config(values, where="config").items() if value is not None}
         problems: list[Problem] = []
         if not isinstance(values.get("model_class"), str):
             _checked(ArtifactConfig, values, problems)
             _checked(TrainingConfig, values, problems)
             raise _all_in_one(problems)
-        component = registry.resolve("model_class", values["model_class"], where="config.model_class")
-        model_class = registry.load(component, ModelBase)
-        unread = [key for key in _COLUMN_KEYS if key in values and key not in _keys(model_class.Config)]
-        values = {key: value for key, value in values.items() if key not in unread}
-        artifact = _checked(ArtifactConfig, values, problems)
-        training = _checked(TrainingConfig, values, problems)
-        job = cls(values, artifact, training, component, model_class, registry)
-        _add(problems, [*job._encoder_problems(), *job._file_problems(), *job._contradictions()])
-        _checked(model_class.Config, job.model_values(job._expected_values()), problems)
+        self.registry = registry
+        self.component = registry.resolve("model_class", values["model_class"], where="config.model_class")
+        self.model_class = registry.load(self.component, ModelBase)
+        unread = [key for key in _COLUMN_KEYS if key in values and key not in _keys(self.model_class.Config)]
+        self.values = {key: value for key, value in values.items() if key not in unread}
+        self.artifact = _checked(ArtifactConfig, self.values, problems)
+        self.training = _checked(TrainingConfig, self.values, problems)
+        _add(problems, [*self._encoder_problems(), *self._file_problems(), *self._contradictions()])
+        _checked(self.model_class.Config, self.model_values(self._expected_values()), problems)
         if problems:
             raise _all_in_one(problems)
-        job._warn_of_unread_keys(unread)
-        return job
+        self._warn_of_unread_keys(unread)
 
     def reads(self, key: str) -> bool:
         """Return whether the model class has a key in its ``Config``."""
         return key in self.model_class.Config.model_fields
 
-    def encoder_key(self, key: str) -> str:
-        """Return the key that describes an encoder: its own if the config has it, otherwise ``"text_encoder"``."""
-        return key if key in self.values else "text_encoder"
-
-    def tokenizer_key(self, prefix: str) -> str:
-        """Return the key of a text field's tokenizer: its own if the config has it, otherwise ``"tokenizer"``."""
-        return f"{prefix}tokenizer" if f"{prefix}tokenizer" in self.values else "tokenizer"
+    def own_or_shared(self, key: str) -> str:
+        """Return a key of one text field if the config has it, otherwise the key without a prefix."""
+        return key if key in self.values else key.removeprefix("primary_").removeprefix("secondary_")
 
     def model_values(self, provided: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that the model class is built from.
@@ -148,7 +135,7 @@ class TrainingJob:
 
     def _encoder_problems(self) -> Iterator[Problem]:
         for key in filter(self.reads, ENCODERS):
-            own = self.encoder_key(key)
+            own = self.own_or_shared(key)
             given = self.values.get(own)
             if given is None:
                 yield Problem(key, "missing; give a Hugging Face config, or the folder of a pretrained encoder")
@@ -160,7 +147,7 @@ class TrainingJob:
                 yield Problem(own, f"a {type(given).__name__} is neither a Hugging Face config nor a folder")
 
     def _file_problems(self) -> Iterator[Problem]:
-        for key in sorted({self.tokenizer_key(prefix_of(text)) for text in self.artifact.text_fields}):
+        for key in sorted({self.own_or_shared(f"{prefix_of(text)}tokenizer") for text in self.artifact.text_fields}):
             given = self.values.get(key)
             if given is not None and not (isinstance(given, str) and Path(given).is_dir()):
                 yield Problem(key, f"{given!r} is not a folder; remove the key, and a tokenizer is fitted")
@@ -179,13 +166,10 @@ class TrainingJob:
 
     def _expected_values(self) -> dict[str, Any]:
         """Return approximate values of what the job provides later, so that the model class's keys are checked now."""
-        expected: dict[str, Any] = {}
-        if self.reads("embedding_shape"):
-            expected["embedding_shape"] = [self.training.vocab_size, self.training.embed_size]
-        if self.reads("vocab_size"):
-            expected["vocab_size"] = self.training.vocab_size
+        size = self.training.vocab_size
+        expected: dict[str, Any] = {"vocab_size": size, "embedding_shape": [size, self.training.embed_size]}
         for key in filter(self.reads, ENCODERS):
-            given = self.values.get(self.encoder_key(key))
+            given = self.values.get(self.own_or_shared(key))
             if isinstance(given, str) and (Path(given) / "config.json").is_file():
                 expected[key] = load_encoder_config(Path(given))
             else:  # anything but a mapping is a problem already, which a valid value keeps from being reported twice
@@ -196,8 +180,8 @@ class TrainingJob:
         for key in unread:
             log.warning("config key %r is ignored: model class %r does not read it", key, self.artifact.model_class)
         models = (ArtifactConfig, TrainingConfig, self.model_class.Config)
-        known = {key for model in models for key in _keys(model)} | {*sources(), *_OWN_FILES, "id_name"}
-        known -= {"text_processing_steps", "primary_text_processing_steps", "secondary_text_processing_steps"}
+        known = {key for model in models for key in _keys(model) if not key.endswith("text_processing_steps")}
+        known |= {*sources(), *_OWN_FILES, "id_name"}
         for text in self.artifact.text_fields:
             known |= {text.steps_key, *names_used(text.steps, registry=self.registry, where=f"config.{text.steps_key}")}
         for key in sorted(self.values.keys() - known):

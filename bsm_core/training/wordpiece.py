@@ -20,7 +20,7 @@ SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 _ALPHABET = 1000
-"""Most characters that have their own token; the default of the tokenizers library."""
+"""Largest number of characters that have their own token; the default of the tokenizers library."""
 
 
 def fit_wordpiece(

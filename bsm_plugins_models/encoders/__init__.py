@@ -1,1 +1,1 @@
-"""Encoders: from a batch to one vector a row."""
+"""Encoders, which turn a batch into one vector for each row."""

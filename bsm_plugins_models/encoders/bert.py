@@ -64,8 +64,8 @@ class BertConfig(ModelConfig):
 def longest_chunk(bert: PreTrainedModel) -> int | None:
     """Return the largest number of tokens for which an encoder has positions; None if there is no limit.
 
-    A RoBERTa, and other models with a ``padding_idx`` in their embeddings, give the first token of a chunk the position
-    ``padding_idx + 1``, so they take fewer tokens than they have positions.
+    In a RoBERTa, and in other models with a ``padding_idx`` in their embeddings, the first token of a chunk has the
+    position ``padding_idx + 1``, so they take fewer tokens than they have positions.
 
     Raises:
         ValueError: Positions are counted from ``pad_token_id``, and the config has none.

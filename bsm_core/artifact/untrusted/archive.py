@@ -57,7 +57,7 @@ LIMITS = Limits()
 
 @contextmanager
 def unpacked(path: Path, limits: Limits = LIMITS) -> Iterator[Path]:
-    """Provide a folder with the artifact's files. An archive is extracted into a temporary folder, removed afterwards.
+    """Provide a folder with the artifact's files. An archive is extracted into a temporary folder, removed at the end.
 
     Args:
         path: A folder with the files, a folder with ``model.tar.gz`` (whose content is used then), or a ``.tar.gz``

@@ -1,1 +1,1 @@
-"""Engines: whatever maps the predictor over the windows."""
+"""Engines, which run the predictor on the windows of a table, on one device or several."""

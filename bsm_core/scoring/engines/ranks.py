@@ -112,7 +112,7 @@ class _WatchedRank:
 
     @property
     def failure(self) -> _RankFailure | None:
-        """Failure that this rank has reported, or that its silent end is."""
+        """Failure that this rank has reported, or that its end without a message implies; None if there is none."""
         if isinstance(self.message, _RankFailure):
             return self.message
         if self.ended and self.message is _NO_MESSAGE:

@@ -1,6 +1,6 @@
 """Linear layers in int8, with a scale for each output channel of the weights and fixed scales for activations.
 
-The scales of activations are computed once, from the check rows of the artifact. A row's scores so do not depend on the
+The scales of activations are computed once, from the check rows of the artifact. So a row's scores do not depend on the
 other rows of its batch. Channels with large activations are scaled down, and the weights that read them are scaled up
 (SmoothQuant: Xiao et al., 2023, arXiv:2211.10438).
 """
@@ -130,7 +130,7 @@ class Quantized:
 
 
 def _smoothing(activations: Tensor, weight: Tensor) -> Tensor:
-    """Return the SmoothQuant scale of each channel, ``[in]``: the root of largest activation by largest weight.
+    """Return the SmoothQuant scale of each channel, ``[in]``: sqrt(largest activation / largest weight).
 
     Args:
         activations: Largest absolute activation of each channel, ``[in]``.

@@ -15,7 +15,7 @@ from bsm_core.runtime import precision as precisions
 
 
 class Means(Encoder):
-    """Of each chunk the mean id, times a weight; with back ends that a test gives it."""
+    """Of each chunk the mean id, times a weight; with backends that a test passes to it."""
 
     vocabulary = 50
 
@@ -74,7 +74,7 @@ def _place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def seconds(monkeypatch):
-    """How long each back end takes; which were tried."""
+    """How long each backend takes; which were tried."""
     took = SimpleNamespace(eager=2.0, quick=1.0, tried=[])
 
     def fake(encoder, backend, trial):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bsm_core.errors import DataError
 from bsm_core.preprocess.features import RiskTable
+from bsm_core.training.data import Rows
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
 
 LABELS = torch.tensor([1, 1, 0, 0, 1, 0])
@@ -17,9 +18,8 @@ CHANNEL = ["web", "web", "web", "shop", None, ""]
 
 
 def risk(column=CHANNEL, labels=LABELS, classes=2, smoothing=0.0, min_count=1):
-    tables = fit_risk_tables(
-        {"x": column, "other": ["?"]}, ["x"], labels, classes=classes, smoothing=smoothing, min_count=min_count
-    )
+    rows = Rows({"x": column, "other": ["?"]}, labels)
+    tables = fit_risk_tables(rows, ["x"], classes=classes, smoothing=smoothing, min_count=min_count)
     assert list(tables) == ["x"]
     return tables["x"]
 

@@ -127,9 +127,7 @@ def test_the_weights_saved_are_those_of_the_best_epoch(output, monkeypatch):
         seen[trainer.current_epoch] = {key: value.clone() for key, value in module.state_dict().items()}
 
     monkeypatch.setattr(History, "on_train_epoch_end", keep)
-    monkeypatch.setattr(
-        "bsm_core.training.metrics.Scores.compute", lambda self: {"log_loss": [2.0, 1.0, 3.0][len(seen)]}
-    )
+    monkeypatch.setattr("bsm_core.training.metrics.measure", lambda *rows: {"log_loss": [2.0, 1.0, 3.0][len(seen)]})
     metrics = train(CONFIG, labelled_rows(), output).metrics
     assert metrics["best"]["epoch"] == 2
     weights = Artifact.load(output).weights

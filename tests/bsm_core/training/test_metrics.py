@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsm_core.training.metrics import MODES, Scores, as_text
+from bsm_core.training.metrics import MODES, History, as_text, measure
 
 
-def scores(probabilities, labels, classes=2, at_once=100):
-    measured = Scores(classes)
-    probabilities = torch.tensor(probabilities, dtype=torch.float64)
+def scores(probabilities, labels, at_once=100):
+    history, logged = History(seed=0), {}
+    history.on_train_epoch_start(SimpleNamespace(current_epoch=0), None)
+    probabilities, labels = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(labels)
     for start in range(0, len(labels), at_once):
-        measured.update(probabilities[start : start + at_once], torch.tensor(labels[start : start + at_once]))
-    return measured.compute()
+        rows = slice(start, start + at_once)
+        history.on_validation_batch_end(None, None, probabilities[rows], SimpleNamespace(labels=labels[rows]), 0)
+    history.on_validation_epoch_end(None, SimpleNamespace(log_dict=logged.update))
+    assert str(logged) == str(measure(probabilities, labels))  # as text, because NaN is not equal to NaN
+    return logged
 
 
 def binary(ones):
@@ -37,7 +42,7 @@ def test_two_classes_by_hand():
 
 def test_more_classes_by_hand():
     probabilities = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.4, 0.3], [0.2, 0.2, 0.6]]
-    got = scores(probabilities, [0, 1, 2, 2], classes=3)
+    got = scores(probabilities, [0, 1, 2, 2])
     assert got["accuracy"] == 0.75
     assert got["f1"] == pytest.approx((f1(1, 0, 0) + f1(1, 1, 0) + f1(1, 0, 1)) / 3)
     assert got["auroc"] == 1.0  # each class stands above the others in its own column
@@ -47,7 +52,7 @@ def test_more_classes_by_hand():
 @given(st.lists(st.tuples(st.integers(0, 64), st.booleans()), min_size=2, max_size=30), st.integers(1, 7))
 def test_auroc_is_the_share_of_pairs_in_the_right_order_whatever_the_batches(rows, at_once):
     ones, labels = [step / 64 for step, _ in rows], [int(label) for _, label in rows]
-    got = scores(binary(ones), labels, at_once=at_once)
+    got = scores(binary(ones), labels, at_once)
     pairs = [
         (a > b) + (a == b) / 2
         for a, x in zip(ones, labels, strict=True)
@@ -65,7 +70,7 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order_whatever_the_batches(row
 
 @pytest.mark.parametrize(("labels", "classes"), [([1, 1], 2), ([0, 0], 2), ([0, 1], 3)], ids=str)
 def test_without_rows_of_a_class_the_auroc_alone_is_undefined(labels, classes):
-    got = scores([[1 / classes] * classes] * 2, labels, classes)
+    got = scores([[1 / classes] * classes] * 2, labels)
     assert math.isnan(got.pop("auroc"))
     assert all(map(math.isfinite, got.values()))
 

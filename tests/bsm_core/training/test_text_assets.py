@@ -10,7 +10,7 @@ from support.training import BERT, ENCODING, PAIR, labelled_rows, save_encoder
 
 from bsm_core.errors import ConfigError, CorruptArtifactError
 from bsm_core.plugins.registry import Registry
-from bsm_core.training.text_assets import _strings, prepare_text
+from bsm_core.training.text_assets import TextAssets, _strings
 from bsm_core.training.training_config import TrainingJob
 
 EMBEDDING = {key: value for key, value in ENCODING.items() if key != "text_encoder"} | {"model_class": "toy_embedding"}
@@ -20,8 +20,8 @@ EMBEDDING = {key: value for key, value in ENCODING.items() if key != "text_encod
 def prepare(toy_site):
     def parts(values=ENCODING, rows=None, **changes):
         frame = labelled_rows() if rows is None else rows
-        job = TrainingJob.from_config({**values, **changes}, Registry.discover())
-        return prepare_text(job, {name: frame[name].tolist() for name in frame})
+        job = TrainingJob({**values, **changes}, Registry.discover())
+        return TextAssets(job, {name: frame[name].tolist() for name in frame})
 
     return parts
 

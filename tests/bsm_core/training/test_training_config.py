@@ -16,7 +16,7 @@ from bsm_core.training.training_config import TrainingConfig, TrainingJob, read_
 @pytest.fixture
 def job(toy_site):
     def make(values=CONFIG, **changes):
-        return TrainingJob.from_config({**values, **changes}, Registry.discover())
+        return TrainingJob({**values, **changes}, Registry.discover())
 
     return make
 
@@ -140,12 +140,15 @@ def test_an_encoder_is_a_config_or_a_folder_given_as_text_or_as_a_path(job, tmp_
 
 def test_prefixed_keys_fall_back_to_those_without_a_prefix(job, tmp_path):
     shared = job(PAIR)
-    assert {shared.encoder_key(f"{prefix}text_encoder") for prefix in ("primary_", "secondary_")} == {"text_encoder"}
-    assert shared.tokenizer_key("primary_") == "tokenizer"
+    assert {shared.own_or_shared(f"{prefix}text_encoder") for prefix in ("primary_", "secondary_")} == {"text_encoder"}
+    assert shared.own_or_shared("primary_tokenizer") == "tokenizer"
     own = job(PAIR, secondary_text_encoder=dict(BERT), secondary_tokenizer=str(write_tokenizer(tmp_path / "tokenizer")))
-    assert own.encoder_key("secondary_text_encoder") == "secondary_text_encoder"
-    assert own.encoder_key("primary_text_encoder") == "text_encoder"
-    assert [own.tokenizer_key(prefix) for prefix in ("primary_", "secondary_")] == ["tokenizer", "secondary_tokenizer"]
+    assert own.own_or_shared("secondary_text_encoder") == "secondary_text_encoder"
+    assert own.own_or_shared("primary_text_encoder") == "text_encoder"
+    assert [own.own_or_shared(f"{prefix}tokenizer") for prefix in ("primary_", "secondary_")] == [
+        "tokenizer",
+        "secondary_tokenizer",
+    ]
 
 
 def test_a_folder_that_both_fields_fall_back_to_is_missed_once(problems):

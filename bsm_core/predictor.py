@@ -113,18 +113,6 @@ class Predictor:
         return tune(self.model, precision=precision, backend=backend, sample=sample, fp16=fp16)
 
     @classmethod
-    def open(
-        cls,
-        folder: Path,
-        *,
-        batch_size: int | None = None,
-        keep: Sequence[str] = (),
-        registry: Registry | None = None,
-    ) -> Predictor:
-        """Load the artifact in a folder, then do what :meth:`load` does. :attr:`artifact` is that artifact."""
-        return cls.load(Artifact.load(folder), batch_size=batch_size, keep=keep, registry=registry)
-
-    @classmethod
     def load(
         cls,
         artifact: Artifact,

@@ -11,8 +11,7 @@ import pickle
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -172,31 +171,25 @@ def pack(
     to_archive = destination.name.endswith(".tar.gz")
     if destination.exists() and (to_archive or not destination.is_dir() or any(destination.iterdir())):
         raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
-    with unpacked(source) as folder, _beside(destination) as work:
+    with unpacked(source) as folder:
         check_complete(folder)  # before the copy, so that the error names this folder
-        packed = work / "artifact"
-        for path in list_files(folder):
-            if (name := path.relative_to(folder).as_posix()) != ARCHIVE:
-                _copy(path, packed / name)
-        artifact = Artifact.load(packed)
-        _complete(artifact)
-        for twin in _PICKLED_TWINS if safe_only else ():
-            (packed / twin).unlink(missing_ok=True)
-        before_publishing(artifact)
-        if to_archive:
-            _write_archive(packed, work / destination.name)
-            _publish_archive(work / destination.name, destination)
-        else:
-            packed.replace(destination)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        # On the destination's file system, so that the result is moved into place in one step.
+        with tempfile.TemporaryDirectory(prefix=".bsm-pack-", dir=destination.parent) as work:
+            packed = Path(work, "artifact")
+            for path in list_files(folder):
+                if (name := path.relative_to(folder).as_posix()) != ARCHIVE:
+                    _copy(path, packed / name)
+            artifact = Artifact.load(packed)
+            _complete(artifact)
+            for twin in _PICKLED_TWINS if safe_only else ():
+                (packed / twin).unlink(missing_ok=True)
+            before_publishing(artifact)
+            if to_archive:
+                _publish_archive(packed, Path(work, destination.name), destination)
+            else:
+                packed.replace(destination)
     return destination
-
-
-@contextmanager
-def _beside(destination: Path) -> Iterator[Path]:
-    """Make a temporary folder on the destination's file system, from which a result is moved into place in one step."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".bsm-pack-", dir=destination.parent) as folder:
-        yield Path(folder)
 
 
 def _complete(artifact: Artifact) -> None:
@@ -252,7 +245,8 @@ def _write_archive(folder: Path, archive: Path) -> None:
                 tar.addfile(member, content)
 
 
-def _publish_archive(archive: Path, destination: Path) -> None:
+def _publish_archive(folder: Path, archive: Path, destination: Path) -> None:
+    _write_archive(folder, archive)
     checksum = destination.with_name(destination.name + ".sha256")
     text = os.fsencode(f"{sha256(archive)}  {destination.name}\n")
     checksum.unlink(missing_ok=True)  # an earlier checksum would be wrong as soon as the archive is in place
@@ -263,9 +257,8 @@ def _publish_archive(archive: Path, destination: Path) -> None:
 def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     # A copy of each: safetensors refuses tensors that share memory, as tied weights do.
     owned = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
-    path.write_bytes(
-        safetensors.torch.save(owned, metadata={"format": "pt"})
-    )  # save_file makes a file that only its owner can read
+    # Not save_file, which makes a file that only its owner can read.
+    path.write_bytes(safetensors.torch.save(owned, metadata={"format": "pt"}))
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from bsm_core.artifact import Artifact
 from bsm_core.artifact.check_rows import SELF_CHECK, CheckRows, corrupt, write_check_rows
 from bsm_core.errors import DataError, ModelFailedError, SelfCheckError
 from bsm_core.models.batch import TextBatch
@@ -48,7 +49,7 @@ def add_check(folder: Path, rows: pd.DataFrame | pa.Table, registry: Registry | 
         DataError: There are no rows, the rows are too large, or a column is there more than once.
         BSMError: The artifact cannot be loaded, or its model fails.
     """
-    write_check_rows(folder, make(Predictor.open(folder, registry=registry), rows))
+    write_check_rows(folder, make(Predictor.load(Artifact.load(folder), registry=registry), rows))
 
 
 def make(predictor: Predictor, data: pd.DataFrame | pa.Table) -> CheckRows:

@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
-from bsm_core.artifact import save_artifact
+from bsm_core.artifact import Artifact, save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
 from bsm_core.artifact.files import TRAINING_METRICS, writing
 from bsm_core.errors import DataError, UsageError
@@ -127,7 +127,7 @@ def train(
         with writing(output):
             artifact = _save(work / "artifact", job, prepared, fitted.weights, metrics)
             hookless = without_hooks(job.registry)  # a guard cannot know an artifact that was just made
-            predictor = Predictor.open(artifact, registry=hookless)
+            predictor = Predictor.load(Artifact.load(artifact), registry=hookless)
             if job.training.check_rows:
                 write_check_rows(artifact, make(predictor, (held_out or rows).head(job.training.check_rows)))
             add_provenance(artifact, predictor)

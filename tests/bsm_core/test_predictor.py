@@ -13,7 +13,7 @@ from support.plugins import component, run_python, write_plugin
 from support.toy import SITE, toy_rows, write_toy_artifact
 
 from bsm_core import Predictor
-from bsm_core.artifact import pack
+from bsm_core.artifact import Artifact, pack
 from bsm_core.errors import (
     AmbiguousComponentError,
     ConfigError,
@@ -242,7 +242,7 @@ def test_every_name_is_resolved_once(toy_site, tmp_path, monkeypatch):
         return resolve(registry, kind, name, where=where)
 
     monkeypatch.setattr(Registry, "resolve", count)
-    predictor = Predictor.open(artifact)
+    predictor = Predictor.load(Artifact.load(artifact))
     assert set(predictor.preprocessor.pipelines) == {"chat", "notes"}
     expected = [("model_class", "toy_model", "config.model_class")]
     expected += [("step", name, f"config.{key}") for key, names in steps.items() for name in names]
@@ -310,8 +310,6 @@ def test_probabilities_that_are_no_numbers_are_an_error(predictor):
 def test_arrays_in_the_config_become_lists(toy_site, tmp_path):
     import torch
 
-    from bsm_core.artifact import Artifact
-
     artifact = write_toy_artifact(tmp_path / "model")
     stored = torch.load(artifact / "model_artifacts.pth", weights_only=True)
     stored["config"] |= {"extra": np.arange(3.0), "more": {"inner": torch.tensor([1, 2])}}
@@ -322,7 +320,7 @@ def test_arrays_in_the_config_become_lists(toy_site, tmp_path):
 
 
 def test_the_weights_are_in_memory_once(toy_site, tmp_path):
-    predictor = Predictor.open(write_toy_artifact(tmp_path / "model"))
+    predictor = Predictor.load(Artifact.load(write_toy_artifact(tmp_path / "model")))
     assert vars(predictor.artifact).keys().isdisjoint({"weights", "embedding_mat", "model_artifacts"})
     assert predictor.artifact.weights.keys() == predictor.model.state_dict().keys()  # which reads them again
 

@@ -11,6 +11,8 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,13 +24,13 @@ from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
+from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter
 from bsm_core.scoring.engines.clock import Clock, of_all_ranks
 from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
 from bsm_core.scoring.engines.progress import Progress
 from bsm_core.scoring.engines.trainer import quiet, threads_for, trainer
 from bsm_core.scoring.provenance import components_of, record_of, require_same
-from bsm_core.scoring.record import run_record
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
 from bsm_core.tables import Format, TableSource, output_schema, warn_of_passed_over
@@ -156,22 +158,36 @@ def _finish(job: Job, plan: DevicePlan, prepared: _PreparedRun, outcome: BeforeF
     if settings.profile:
         figures = table(times, committed.rows, helped=prepared.num_workers > 0)
         log.info("where the time went, start-up left out:\n%s", figures)
-    record = run_record(
-        settings,
-        used=str(plan),
-        components=[*components_of(prepared.predictor), *(record_of(c, c.name) for c in hooks.components)],
-        hashes=job.hashes,
-        self_check=outcome.difference,
-        encoders=asdict(outcome.tuned) if outcome.tuned else None,
-        committed=committed,
-        seconds=time.time() - job.began,
-        profile=times if settings.profile else None,
-    )
+    record = run_record(job, plan, prepared.predictor, outcome, committed, times)
     hooks.committed(committed, record)
     for key, count in hooks.take_failures().items():
         record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
     sink.succeed(record if settings.run_record else None)
     return committed
+
+
+def run_record(
+    job: Job, plan: DevicePlan, predictor: Predictor, outcome: BeforeFirstWindow, committed: Committed, times: Times
+) -> dict[str, Any]:
+    """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
+    settings = job.settings.model_dump(mode="json")
+    components = [*components_of(predictor), *(record_of(c, c.name) for c in predictor.hooks.components)]
+    return {
+        "settings": settings,
+        "device": {"asked": settings["device"], "used": str(plan)},
+        "components": [component.model_dump() for component in components],
+        "artifact": dict(job.hashes),
+        "self_check": None if outcome.difference is None else {"largest_difference": outcome.difference},
+        "encoders": None if outcome.tuned is None else asdict(outcome.tuned),
+        "versions": installed(),
+        "rows": committed.rows,
+        "windows": committed.windows,
+        "counts": dict(committed.counts),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - job.began, 3),
+        "output": committed.path.name,
+        "profile": {what: round(seconds, 6) for what, seconds in times.items()} if job.settings.profile else None,
+    }
 
 
 def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, source: TableSource) -> int:

@@ -16,7 +16,7 @@ from support.plugins import forget_modules, write_distribution
 from support.toy import toy_rows
 
 from bsm_core import Predictor, hookimpl
-from bsm_core.artifact import files
+from bsm_core.artifact import Artifact, files
 from bsm_core.errors import HookFailedError
 from bsm_core.plugins import hooks
 from bsm_core.plugins.hook_calls import RUN_HOOKS
@@ -358,7 +358,7 @@ def hashed(data, monkeypatch):
 
 def test_a_guard_that_reads_one_hash_has_one_file_hashed(install, data, hashed):
     install("bsm_artifact_loaded(artifact)", "note(artifact.hashes['model.pth'])", "guards")
-    predictor = Predictor.open(data.artifact)
+    predictor = Predictor.load(Artifact.load(data.artifact))
     assert hashed == ["model.pth"]
     assert [predictor.artifact.hashes["model.pth"]] == install.notes()[0]
     assert hashed == ["model.pth"]

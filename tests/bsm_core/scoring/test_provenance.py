@@ -25,7 +25,7 @@ from bsm_core.testing.toys import toy_tokenizer
 
 @pytest.fixture
 def recorded(toy_artifact):
-    add_provenance(toy_artifact, Predictor.open(toy_artifact))
+    add_provenance(toy_artifact, Predictor.load(Artifact.load(toy_artifact)))
     return toy_artifact
 
 
@@ -98,7 +98,7 @@ def test_defaults_are_used(tmp_path):
 
 def test_the_same_artifact_gives_the_same_bytes(recorded):
     before = (recorded / "provenance.json").read_bytes()
-    add_provenance(recorded, Predictor.open(recorded))
+    add_provenance(recorded, Predictor.load(Artifact.load(recorded)))
     assert (recorded / "provenance.json").read_bytes() == before
 
 
@@ -194,7 +194,7 @@ def test_any_parameter_is_recorded_as_json(value):
 def test_a_file_may_have_any_name(toy_artifact, name):
     path = os.fsencode(toy_artifact) + b"/" + name
     with open(path, "w"):  # noqa: PTH123 - pathlib takes no bytes
-        add_provenance(toy_artifact, Predictor.open(toy_artifact))
+        add_provenance(toy_artifact, Predictor.load(Artifact.load(toy_artifact)))
     compare(toy_artifact)
     os.unlink(path)  # noqa: PTH108
     (line,) = differences(toy_artifact)
@@ -212,7 +212,7 @@ def test_a_record_cannot_drive_a_terminal(recorded):
 def test_a_record_that_could_not_be_read_is_not_written(toy_artifact, monkeypatch):
     monkeypatch.setattr("bsm_core.artifact.provenance_file.MOST_BYTES", 100)
     with pytest.raises(ArtifactError, match="what made the artifact takes"):
-        add_provenance(toy_artifact, Predictor.open(toy_artifact))
+        add_provenance(toy_artifact, Predictor.load(Artifact.load(toy_artifact)))
     assert not (toy_artifact / "provenance.json").exists()
 
 
@@ -232,7 +232,7 @@ def test_strict_is_a_setting_of_the_run(run):
     toy_rows(5).to_csv(run.data / "t.csv", index=False)
     with pytest.raises(ProvenanceError):
         run(strict=True)
-    add_provenance(run.artifact, Predictor.open(run.artifact))
+    add_provenance(run.artifact, Predictor.load(Artifact.load(run.artifact)))
     assert run(strict=True).rows == 5
     edit(run.artifact, lambda values: values["versions"].update(torch="1.0"))
     assert run().rows == 5
@@ -279,7 +279,7 @@ def test_an_edit_that_leaves_the_version_alone_is_seen(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(site)
     with isolated_registry(steps={"shout": "acme_steps:Shout"}):
         folder = write_artifact(tmp_path, text_processing_steps=["shout", "toy_tokens"])
-        add_provenance(folder, Predictor.open(folder))
+        add_provenance(folder, Predictor.load(Artifact.load(folder)))
         compare(folder)
         (site / "acme_steps.py").write_text(source + "# edited\n")
         (line,) = differences(folder)

@@ -129,8 +129,7 @@ class ArtifactConfig(BaseModel):
 
     def as_mapping(self) -> dict[str, Any]:
         """Return every key and value, including defaults and unknown keys: the values for steps and model classes."""
-        known = {name: getattr(self, name) for name in type(self).model_fields}
-        return {**(self.model_extra or {}), **known}
+        return dict(self)
 
 
 def json_config(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:

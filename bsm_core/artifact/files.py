@@ -91,14 +91,14 @@ def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise CorruptArtifactError(f"{where} cannot be read as JSON: {error}", where=where) from error
+        raise corrupt(where, f"cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
-        raise CorruptArtifactError(f"{where} holds a {type(value).__name__}, not an object", where=where)
+        raise corrupt(where, f"holds a {type(value).__name__}, not an object")
     return value
 
 
 def read_validated(
-    path: Path, model: type[M], *, most_bytes: int, corrupt: Callable[[list[str]], CorruptArtifactError]
+    path: Path, model: type[M], *, most_bytes: int, refuse: Callable[[list[str]], CorruptArtifactError]
 ) -> M | None:
     """Read a JSON file that may come from anyone into a pydantic model.
 
@@ -106,7 +106,7 @@ def read_validated(
         path: The file.
         model: Model of the content.
         most_bytes: Size above which the file is not read.
-        corrupt: Makes the error from the problems, one line each.
+        refuse: Makes the error from the problems, one line each.
 
     Returns:
         The model; None if there is no such file.
@@ -118,19 +118,19 @@ def read_validated(
         return None
     try:
         if not (path.is_file() or path.is_dir()):  # reading a pipe would block
-            raise corrupt(["it is not a file"])
+            raise refuse(["it is not a file"])
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
-            raise corrupt([f"it is larger than {most_bytes >> 20} MiB"])
+            raise refuse([f"it is larger than {most_bytes >> 20} MiB"])
         return model.model_validate_json(content)
     except OSError as error:
-        raise corrupt([error.strerror or str(error)]) from error
+        raise refuse([error.strerror or str(error)]) from error
     except ValidationError as error:
         problems = [_line(problem) for problem in problems_of(error)]
         more = len(problems) - _PROBLEMS_NAMED
         named = [*problems[:_PROBLEMS_NAMED], *([f"and {more} more"] if more > 0 else [])]
-        raise corrupt(named) from error
+        raise refuse(named) from error
 
 
 def _line(problem: Problem) -> str:
@@ -167,6 +167,18 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def corrupt(where: str, problem: str, fix: str | None = None, *, details: Sequence[str] = ()) -> CorruptArtifactError:
+    """Return the error for a file, or a place in a file, that is damaged or has unexpected content.
+
+    Args:
+        where: Name of the file, or of the file and the key.
+        problem: What is wrong with it, as the end of a sentence that begins with ``where``.
+        fix: Advice on how to solve the problem.
+        details: Further lines.
+    """
+    return CorruptArtifactError(f"{where} {problem}", where=where, fix=fix, details=details)
 
 
 def unreadable(path: Path, error: OSError) -> ArtifactError:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import AliasChoices
 from torch import Tensor
 
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
@@ -22,6 +21,7 @@ from bsm_core.artifact.files import (
     MODEL_ARTIFACTS,
     FileHashes,
     check_complete,
+    corrupt,
     read_json_object,
     require,
 )
@@ -40,8 +40,6 @@ from bsm_core.errors import CorruptArtifactError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_PROVIDED = ("text_encoder", "primary_text_encoder", "secondary_text_encoder", "embedding_shape")
-"""Keys that an artifact adds to its config for the model classes that have them in their ``Config``."""
 _OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
 """Attributes of which a detached artifact has copies."""
 
@@ -133,11 +131,8 @@ class Artifact:
         """Id of each token; empty where the artifact has no vocabulary."""
         vocab = self.model_artifacts.get("vocab")
         if vocab is not None and not isinstance(vocab, dict):
-            raise CorruptArtifactError(
-                f"{MODEL_ARTIFACTS}: vocab is a {type(vocab).__name__}, not a dict",
-                where=f"{MODEL_ARTIFACTS}: vocab",
-                fix="save it as {token: id}",
-            )
+            problem = f"is a {type(vocab).__name__}, not a dict"
+            raise corrupt(f"{MODEL_ARTIFACTS}: vocab", problem, "save it as {token: id}")
         return vocab or {}
 
     @cached_property
@@ -191,7 +186,19 @@ class Artifact:
             CorruptArtifactError: The artifact has no embedding matrix.
         """
         config = self.config.as_mapping()
-        return config | {key: self._provide(key, config) for key in _PROVIDED if key in wants}
+        provided: dict[str, Any] = {}
+        for prefix in ("", "primary_", "secondary_"):
+            if (key := f"{prefix}text_encoder") in wants:
+                provided[key] = load_encoder_config(find_asset(ENCODER, self.folder, config, prefix).folder)
+        if "embedding_shape" in wants:
+            if self.embedding_mat is None:
+                raise CorruptArtifactError(
+                    f"model class {self.config.model_class!r} needs an embedding matrix, and the artifact has none",
+                    where=f"{MODEL_ARTIFACTS}: embedding_mat",
+                    fix="save it with the artifact, as embedding_mat of save_artifact",
+                )
+            provided["embedding_shape"] = list(self.embedding_mat.shape)
+        return config | provided
 
     def state_dict_for(self, expected: Mapping[str, torch.Size], optional: Collection[str] = ()) -> dict[str, Tensor]:
         """Return the weights for a model, checked against its keys and shapes.
@@ -206,18 +213,6 @@ class Artifact:
         """
         return fit_weights(self.weights, expected, optional)
 
-    def _provide(self, key: str, config: Mapping[str, Any]) -> Any:
-        if key == "embedding_shape":
-            if self.embedding_mat is None:
-                raise CorruptArtifactError(
-                    f"model class {self.config.model_class!r} needs an embedding matrix, and the artifact has none",
-                    where=f"{MODEL_ARTIFACTS}: embedding_mat",
-                    fix="save it with the artifact, as embedding_mat of save_artifact",
-                )
-            return list(self.embedding_mat.shape)
-        prefix = key.removesuffix("text_encoder")
-        return load_encoder_config(find_asset(ENCODER, self.folder, config, prefix).folder)
-
 
 def check_config(values: Mapping[str, Any]) -> ArtifactConfig:
     """Check a merged config; errors name both files that it may come from."""
@@ -225,17 +220,11 @@ def check_config(values: Mapping[str, Any]) -> ArtifactConfig:
 
 
 def _canonical(config: Mapping[Any, Any]) -> dict[str, Any]:
-    """Rename keys that have two spellings to one of them, so that the two files of the config can be merged by key."""
-    aliases = {
-        alias: name
-        for name, field in ArtifactConfig.model_fields.items()
-        if isinstance(field.validation_alias, AliasChoices)
-        for alias in field.validation_alias.choices
-        if alias != name
-    }
+    """Spell ``chunk_trancate`` as the contract does, so that the two files of the config can be merged by key."""
     plain = {str(key): _plain(value) for key, value in config.items()}
-    renamed = {aliases[key]: value for key, value in plain.items() if key in aliases}
-    return renamed | {key: value for key, value in plain.items() if key not in aliases}
+    if "chunk_truncate" in plain:
+        plain.setdefault("chunk_trancate", plain.pop("chunk_truncate"))
+    return plain
 
 
 def _plain(value: Any) -> Any:

@@ -65,11 +65,6 @@ class AssetLocation:
 _POINT_TO_CODE = ("auto_map", "custom_pipelines", "attn_implementation", "_attn_implementation")
 
 
-def names_tokenizer(config: Mapping[str, Any], prefix: str = "") -> bool:
-    """Return whether the config names a tokenizer for a text field."""
-    return any(config.get(f"{own}tokenizer") for own in (prefix, ""))
-
-
 def prefix_of(field: TextField) -> str:
     """Return ``"primary_"``, ``"secondary_"`` or an empty text."""
     return field.key.removesuffix("text_name")
@@ -139,11 +134,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds
 
     fast = (folder / "tokenizer.json").is_file()
+    kind: Any = PreTrainedTokenizerFast if fast else AutoTokenizer
     try:
-        tokenizer: PreTrainedTokenizerBase = (
-            PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-            if fast
-            else AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
         raise CorruptArtifactError(

@@ -32,7 +32,6 @@ from bsm_core.artifact.files import (
     MODEL_ARTIFACTS,
     RISK_TABLES,
     WEIGHTS,
-    FileHashes,
     check_complete,
     list_files,
     sha256,
@@ -45,10 +44,9 @@ from bsm_core.artifact.pretrained_files import (
     TextAsset,
     find_asset,
     find_inside,
-    names_tokenizer,
     prefix_of,
 )
-from bsm_core.artifact.provenance_file import PROVENANCE, other_files, write_provenance
+from bsm_core.artifact.provenance_file import PROVENANCE, write_provenance
 from bsm_core.artifact.untrusted.archive import unpacked
 from bsm_core.errors import TokenizerError, UsageError
 from bsm_core.plugins.registry import default_registry
@@ -137,8 +135,7 @@ def save_artifact(
 def refresh_provenance(artifact: Artifact) -> None:
     """Update the file hashes in the artifact's record of what made it, if it has one."""
     if artifact.provenance is not None:
-        files = other_files(FileHashes(artifact.folder))
-        write_provenance(artifact.folder, artifact.provenance.model_copy(update={"files": files}))
+        write_provenance(artifact.folder, artifact.provenance.components, artifact.provenance.versions)
 
 
 def pack(
@@ -201,14 +198,14 @@ def _complete(artifact: Artifact) -> None:
         if not (folder / name).exists():
             _write_json(folder / name, tables)
     wanted = wanted_keys(artifact.config.model_class, default_registry())
-    for field in artifact.config.text_fields:
-        if not names_tokenizer(artifact.config.as_mapping(), prefix_of(field)):
+    for prefix in map(prefix_of, artifact.config.text_fields):
+        if not (artifact.config.as_mapping().get(f"{prefix}tokenizer") or artifact.config.tokenizer):
             continue  # the steps and the model class need none, or it is in the artifact's folders
-        _add_asset(TOKENIZER, artifact, prefix_of(field))
-        if wanted is not None and wanted.isdisjoint(("text_encoder", f"{prefix_of(field)}text_encoder")):
+        _add_asset(TOKENIZER, artifact, prefix)
+        if wanted is not None and wanted.isdisjoint(("text_encoder", f"{prefix}text_encoder")):
             continue
         try:
-            _add_asset(ENCODER, artifact, prefix_of(field))
+            _add_asset(ENCODER, artifact, prefix)
         except TokenizerError as error:  # the model class cannot be loaded here and may need none, or fails later
             log.warning("packed without an encoder config: %s", error.one_line())
 

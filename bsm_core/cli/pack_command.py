@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("pack", help="make an artifact complete: safe formats, tokenizer, encoder config")
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
-    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a new folder, or a new .tar.gz file")
+    add_places(parser)
     parser.add_argument("--safe-only", action="store_true", help="leave out the pickled files")
     checks = parser.add_mutually_exclusive_group()
     checks.add_argument("--data", type=Path, metavar="TABLE", help="store its first rows for the self-check")
@@ -29,14 +29,24 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(handler=_pack)
 
 
-def _pack(arguments: argparse.Namespace) -> int:
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name the artifact and the place of the packed one."""
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a new folder, or a new .tar.gz file")
+
+
+def pack_and_say(arguments: argparse.Namespace, finish: Callable[[Artifact], None], *, safe_only: bool = False) -> None:
+    """Pack the artifact, call ``finish`` with it before it is published, and print its place."""
     from bsm_core.artifact import pack
 
-    finish = partial(_finish, data=arguments.data, self_check=not arguments.no_self_check)
     with writing(arguments.destination):
-        packed = pack(arguments.source, arguments.destination, safe_only=arguments.safe_only, before_publishing=finish)
+        packed = pack(arguments.source, arguments.destination, safe_only=safe_only, before_publishing=finish)
     say(str(packed))
-    return 0
+
+
+def _pack(arguments: argparse.Namespace) -> None:
+    finish = partial(_finish, data=arguments.data, self_check=not arguments.no_self_check)
+    pack_and_say(arguments, finish, safe_only=arguments.safe_only)
 
 
 def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:

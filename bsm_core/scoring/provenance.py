@@ -11,14 +11,8 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from bsm_core.artifact import Artifact
-from bsm_core.artifact.files import FileHashes, sha256
-from bsm_core.artifact.provenance_file import (
-    PROVENANCE,
-    ComponentRecord,
-    Provenance,
-    other_files,
-    write_provenance,
-)
+from bsm_core.artifact.files import sha256
+from bsm_core.artifact.provenance_file import PROVENANCE, ComponentRecord, other_files, write_provenance
 from bsm_core.errors import ProvenanceError
 from bsm_core.plugins.discovery import Component
 from bsm_core.predictor import Predictor
@@ -72,8 +66,7 @@ def add_provenance(folder: Path, predictor: Predictor) -> None:
     Raises:
         ArtifactError: The record is too large.
     """
-    files = other_files(FileHashes(folder))
-    write_provenance(folder, Provenance(components=components_of(predictor), versions=installed(), files=files))
+    write_provenance(folder, components_of(predictor), installed())
 
 
 def require_same(artifact: Artifact, predictor: Predictor) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from bsm_core.artifact.files import SAFE_ADVICE
-from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError
+from bsm_core.artifact.files import SAFE_ADVICE, corrupt
+from bsm_core.errors import UnsafeArtifactError
 
 _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d{1,6}")
 
@@ -48,11 +48,8 @@ def load_pickle(path: Path) -> Any:
     except ForbiddenGlobalError as error:
         raise forbidden(str(error), path.name, path.with_suffix(".json").name) from None
     except Exception as error:
-        raise CorruptArtifactError(
-            f"{path.name} cannot be read as a pickle: {type(error).__name__}: {error}",
-            where=path.name,
-            fix="copy the artifact again, or have it saved again",
-        ) from error
+        problem = f"cannot be read as a pickle: {type(error).__name__}: {error}"
+        raise corrupt(path.name, problem, "copy the artifact again, or have it saved again") from error
 
 
 def forbidden(name: str, file: str, safe_twin: str | None = None) -> UnsafeArtifactError:
@@ -169,10 +166,6 @@ def _reconstruct(kind: Any, *_shape_and_dtype: Any) -> PickledArray:
     return PickledArray((0,), np.uint8)
 
 
-def _dict(items: Any = ()) -> dict[Any, Any]:
-    return dict(items)
-
-
 def _default_dict(_factory: Any = None) -> dict[Any, Any]:
     return {}  # without the factory: a key that is missing stays missing
 
@@ -192,7 +185,7 @@ def _stand_ins() -> Mapping[str, StandIn]:
         "builtins.bytes": _no_bytes,
         "builtins.set": set,
         "builtins.frozenset": frozenset,
-        "collections.OrderedDict": _dict,
+        "collections.OrderedDict": dict,
         "collections.defaultdict": _default_dict,
         "_codecs.encode": _encode,
         "numpy.dtype": PickledDtype,

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, require
+from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, corrupt, require
 from bsm_core.artifact.untrusted.safe_pickle import (
     STAND_INS,
     ForbiddenGlobalError,
@@ -54,11 +54,8 @@ def load_torch(path: Path, safe_twin: str | None = None) -> Any:
     except Exception as error:
         if match := _FORBIDDEN.search(str(error)):
             raise forbidden(match[1], path.name, safe_twin) from None
-        raise CorruptArtifactError(
-            f"{path.name} cannot be read: {_reason(error)}",
-            where=path.name,
-            fix="copy the artifact again, or have it saved again with torch.save",
-        ) from error
+        fix = "copy the artifact again, or have it saved again with torch.save"
+        raise corrupt(path.name, f"cannot be read: {_reason(error)}", fix) from error
 
 
 def read_model_artifacts(folder: Path) -> dict[str, Any]:
@@ -71,11 +68,7 @@ def read_model_artifacts(folder: Path) -> dict[str, Any]:
     path = require(folder, (MODEL_ARTIFACTS,))
     value = load_torch(path)
     if not isinstance(value, dict) or not isinstance(value.get("config") or {}, dict):
-        raise CorruptArtifactError(
-            f"{path.name} does not hold a dict with a 'config' dict",
-            where=path.name,
-            fix="save {'config': {...}, ...}",
-        )
+        raise corrupt(path.name, "does not hold a dict with a 'config' dict", "save {'config': {...}, ...}")
     return value
 
 
@@ -91,9 +84,7 @@ def read_embedding(model_artifacts: Mapping[str, Any]) -> Tensor | None:
     if isinstance(value, PickledArray) and value.dtype.kind in "iuf":
         value = torch.tensor(value)
     if not isinstance(value, Tensor) or value.ndim != 2:
-        raise CorruptArtifactError(
-            f"{MODEL_ARTIFACTS}: embedding_mat is not a matrix of numbers", where=f"{MODEL_ARTIFACTS}: embedding_mat"
-        )
+        raise corrupt(f"{MODEL_ARTIFACTS}: embedding_mat", "is not a matrix of numbers")
     return _dense("embedding_mat", value, MODEL_ARTIFACTS)
 
 
@@ -113,15 +104,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         state = state["state_dict"]  # a Lightning checkpoint
     wrong = [repr(k) for k, v in state.items() if not isinstance(v, Tensor)] if isinstance(state, Mapping) else ["all"]
     if wrong:
-        raise CorruptArtifactError(
-            f"{path.name} is neither a state dict nor a Lightning checkpoint",
-            where=path.name,
-            details=[f"not a tensor: {', '.join(wrong[:10])}"],
-            fix="save model.state_dict()",
-        )
+        problem = "is neither a state dict nor a Lightning checkpoint"
+        details = [f"not a tensor: {', '.join(wrong[:10])}"]
+        raise corrupt(path.name, problem, "save model.state_dict()", details=details)
     weights = {strip_prefixes(str(key)): _dense(str(key), value, path.name) for key, value in state.items()}
     if len(weights) < len(state):
-        raise CorruptArtifactError(f"{path.name} holds weights twice, with and without a prefix", where=path.name)
+        raise corrupt(path.name, "holds weights twice, with and without a prefix")
     return weights
 
 
@@ -185,9 +173,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path, device="cpu")
     except Exception as error:
-        raise CorruptArtifactError(
-            f"{path.name} cannot be read: {error}", where=path.name, fix="copy the artifact again"
-        ) from error
+        raise corrupt(path.name, f"cannot be read: {error}", "copy the artifact again") from error
 
 
 def _reason(error: Exception) -> str:

@@ -5,9 +5,9 @@ The public names load on first use, so that ``import bsm_core`` imports neither 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bsm_core.runtime.lazy import lazy_names
 from bsm_core.runtime.versions import __version__
 
 if TYPE_CHECKING:
@@ -63,12 +63,7 @@ _HOMES = {
 __all__ = ["__version__", *sorted(_HOMES)]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bsm_core' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"bsm_core.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

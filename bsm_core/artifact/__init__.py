@@ -5,8 +5,9 @@ The names are imported on first use, so that unpacking an archive does not impor
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bsm_core.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bsm_core.artifact.description import Description as Description
@@ -28,10 +29,4 @@ _HOMES = {
 }
 __all__ = ["Artifact", "Description", "Limits", "describe", "pack", "save_artifact", "unpacked"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _HOMES)

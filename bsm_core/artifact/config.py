@@ -69,6 +69,11 @@ class TextField:
     steps_key: str
     steps: tuple[StepSpec, ...]
 
+    @property
+    def prefix(self) -> str:
+        """``"primary_"``, ``"secondary_"`` or empty: the prefix of config keys and folders of this field alone."""
+        return self.key.removesuffix("text_name")
+
 
 class ArtifactConfig(BaseModel):
     """Keys of an artifact's config that bsm itself reads. The other keys are in ``model_extra``."""

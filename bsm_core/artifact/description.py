@@ -24,7 +24,7 @@ from bsm_core.artifact.files import (
     find,
 )
 from bsm_core.artifact.load import Artifact, check_config
-from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside, prefix_of
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
 from bsm_core.artifact.untrusted.archive import unpacked
 from bsm_core.errors import BSMError
 from bsm_core.plugins.registry import Named, Registry, default_registry
@@ -193,7 +193,7 @@ def _text_fields(
 
     described = []
     for text_field in config.text_fields:
-        prefix = prefix_of(text_field)
+        prefix = text_field.prefix
         tokenizer = place(TOKENIZER, prefix)
         name = values.get(f"{prefix}tokenizer") or config.tokenizer
         if name and tokenizer is None:

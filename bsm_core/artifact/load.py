@@ -25,14 +25,7 @@ from bsm_core.artifact.files import (
     read_json_object,
     require,
 )
-from bsm_core.artifact.pretrained_files import (
-    ENCODER,
-    TOKENIZER,
-    find_asset,
-    load_encoder_config,
-    load_tokenizer,
-    prefix_of,
-)
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, find_asset, load_encoder_config, load_tokenizer
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
 from bsm_core.artifact.untrusted.torch_files import fit_weights, read_embedding, read_model_artifacts, read_weights
 from bsm_core.errors import CorruptArtifactError
@@ -170,7 +163,7 @@ class Artifact:
             TokenizerError: There is no tokenizer; the error lists where it was looked for.
             CorruptArtifactError: Its files do not make a tokenizer.
         """
-        found = find_asset(TOKENIZER, self.folder, self.config.as_mapping(), prefix_of(field))
+        found = find_asset(TOKENIZER, self.folder, self.config.as_mapping(), field.prefix)
         return load_tokenizer(found.folder)
 
     def model_config(self, wants: Collection[str] = ()) -> dict[str, Any]:

@@ -38,14 +38,7 @@ from bsm_core.artifact.files import (
     unreadable,
 )
 from bsm_core.artifact.load import Artifact
-from bsm_core.artifact.pretrained_files import (
-    ENCODER,
-    TOKENIZER,
-    TextAsset,
-    find_asset,
-    find_inside,
-    prefix_of,
-)
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_asset, find_inside
 from bsm_core.artifact.provenance_file import PROVENANCE, write_provenance
 from bsm_core.artifact.untrusted.archive import unpacked
 from bsm_core.errors import TokenizerError, UsageError
@@ -198,7 +191,7 @@ def _complete(artifact: Artifact) -> None:
         if not (folder / name).exists():
             _write_json(folder / name, tables)
     wanted = wanted_keys(artifact.config.model_class, default_registry())
-    for prefix in map(prefix_of, artifact.config.text_fields):
+    for prefix in [field.prefix for field in artifact.config.text_fields]:
         if not (artifact.config.as_mapping().get(f"{prefix}tokenizer") or artifact.config.tokenizer):
             continue  # the steps and the model class need none, or it is in the artifact's folders
         _add_asset(TOKENIZER, artifact, prefix)

@@ -15,7 +15,6 @@ from bsm_core.errors import BSMError, HookFailedError
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
-    from bsm_core.predictor import Predictor
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,14 +50,20 @@ def _pack(arguments: argparse.Namespace) -> None:
 
 def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
     """Check the packed artifact, and record what makes it here, if its plugins are installed."""
+    from bsm_core.artifact.check_rows import write_check_rows
     from bsm_core.artifact.save import refresh_provenance
     from bsm_core.predictor import Predictor
     from bsm_core.scoring.provenance import add_provenance
-    from bsm_core.scoring.self_check import check
+    from bsm_core.scoring.self_check import ROWS, check, make
+    from bsm_core.tables import TableSource
 
     predictor = cache(lambda: Predictor.load(artifact))
     if data is not None:
-        _store_rows(predictor(), artifact, data)
+        wanted = predictor().preprocessor.wanted
+        source = TableSource.open(data)
+        source.require(wanted)
+        window = next(source.windows(list(wanted), rows=ROWS))
+        write_check_rows(artifact.folder, make(predictor(), window.table))
     elif self_check and artifact.check_rows is not None:
         check(predictor(), artifact.check_rows)
     try:
@@ -69,15 +74,3 @@ def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
         refresh_provenance(artifact)
         kept = "with the record that it had" if artifact.provenance else "without a record of what made it"
         print(f"packed {kept}: {error.one_line()}", file=sys.stderr)
-
-
-def _store_rows(predictor: Predictor, artifact: Artifact, data: Path) -> None:
-    """Store the first rows of a table as check rows."""
-    from bsm_core.artifact.check_rows import write_check_rows
-    from bsm_core.scoring.self_check import ROWS, make
-    from bsm_core.tables import TableSource
-
-    source = TableSource.open(data)
-    source.require(predictor.preprocessor.wanted)
-    window = next(source.windows(list(predictor.preprocessor.wanted), rows=ROWS))
-    write_check_rows(artifact.folder, make(predictor, window.table))

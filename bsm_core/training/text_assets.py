@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bsm_core.artifact.config import StepSpec, TextField
-from bsm_core.artifact.pretrained_files import load_encoder_config, load_tokenizer, prefix_of
+from bsm_core.artifact.pretrained_files import load_encoder_config, load_tokenizer
 from bsm_core.errors import ConfigError
 from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Column
@@ -45,7 +45,7 @@ class TextAssets:
 
     def tokenizer(self, text: TextField) -> PreTrainedTokenizerBase:
         """Return the tokenizer of a text field."""
-        return _tokenizer_for(self.tokenizers, prefix_of(text))
+        return _tokenizer_for(self.tokenizers, text.prefix)
 
     def config(self) -> dict[str, Any]:
         """Return the artifact's config keys of the tokenizers: their folders and the sizes of their vocabularies."""
@@ -92,7 +92,7 @@ def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, Pr
     for text in job.artifact.text_fields:
         steps = _steps_before_tokenizer(job, text)
         if len(steps) < len(text.steps):
-            fields.setdefault(job.tokenizer_key(prefix_of(text)), []).append((text, steps))
+            fields.setdefault(job.tokenizer_key(text.prefix), []).append((text, steps))
     tokenizers = {}
     for key, sharing in fields.items():
         folder = job.values.get(key)

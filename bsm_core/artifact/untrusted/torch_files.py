@@ -28,7 +28,7 @@ _FORBIDDEN = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
 
 def load_torch(path: Path, safe_twin: str | None = None) -> Any:
-    """Read a file of ``torch.save`` that holds tensors, numpy arrays and plain values.
+    """Read a file of ``torch.save`` that holds tensors, numpy arrays and plain values, or a ``.safetensors`` file.
 
     Args:
         path: The file.
@@ -47,6 +47,8 @@ def load_torch(path: Path, safe_twin: str | None = None) -> Any:
     allowed += [(PickledArray, "array"), (PickledDtype, "dtype")]
     allowed.append((str, "torch.torch_version.TorchVersion"))
     try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path, device="cpu")
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
     except ForbiddenGlobalError as error:
@@ -54,7 +56,7 @@ def load_torch(path: Path, safe_twin: str | None = None) -> Any:
     except Exception as error:
         if match := _FORBIDDEN.search(str(error)):
             raise forbidden(match[1], path.name, safe_twin) from None
-        fix = "copy the artifact again, or have it saved again with torch.save"
+        fix = "copy the artifact again, or have it saved again"
         raise corrupt(path.name, f"cannot be read: {_reason(error)}", fix) from error
 
 
@@ -99,7 +101,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         CorruptArtifactError: The file cannot be read, or is neither a state dict nor a Lightning checkpoint.
     """
     path = require(folder, WEIGHTS)
-    state = _load_safetensors(path) if path.suffix == ".safetensors" else load_torch(path, WEIGHTS[0])
+    state = load_torch(path, WEIGHTS[0])
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]  # a Lightning checkpoint
     wrong = [repr(k) for k, v in state.items() if not isinstance(v, Tensor)] if isinstance(state, Mapping) else ["all"]
@@ -167,13 +169,6 @@ def _dense(name: str, value: Tensor, file: str) -> Tensor:
     if value.is_meta:
         raise CorruptArtifactError(f"{file}: {name!r} is a tensor without data", where=file, fix="save the weights")
     return value.detach()
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path, device="cpu")
-    except Exception as error:
-        raise corrupt(path.name, f"cannot be read: {error}", "copy the artifact again") from error
 
 
 def _reason(error: Exception) -> str:

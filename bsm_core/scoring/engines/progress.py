@@ -55,15 +55,12 @@ class Progress(Callback):
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         """Close the bar."""
-        self._close()
+        if self._bar is not None:
+            self._bar.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Close the bar, so that the error message begins on a new line."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self.on_predict_end(trainer, pl_module)
 
 
 def _size_of_bar() -> dict[str, Any]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package, which imports a name's module when the name is first used.
+def lazy_names(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package, which imports a module when one of its names is first used.
 
     Args:
         package: Name of the package.
-        homes: Module of each name, relative to the package.
+        names: Names of each module; the module is relative to the package.
     """
+    homes = {name: module for module, own in names.items() for name in own}
 
     def load(name: str) -> Any:
         if name not in homes:

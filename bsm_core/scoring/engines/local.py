@@ -26,10 +26,9 @@ from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter
-from bsm_core.scoring.engines.clock import Clock, of_all_ranks
 from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
 from bsm_core.scoring.engines.progress import Progress
-from bsm_core.scoring.engines.trainer import quiet, threads_for, trainer
+from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
 from bsm_core.scoring.provenance import components_of, record_of, require_same
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink

@@ -371,7 +371,7 @@ def test_the_artifact_is_not_hashed_where_nobody_reads_the_hashes(run, hashed):
 @pytest.mark.parametrize("flags", [{}, {"device": "cpu", "devices": "2"}], ids=str)
 def test_each_file_of_the_artifact_is_hashed_once_for_the_record_and_for_strict(run, hashed, flags):
     toy_rows(5).to_csv(run.data / "t.csv", index=False)
-    add_provenance(run.artifact)
+    add_provenance(run.artifact, Predictor.load(Artifact.load(run.artifact)))
     hashed.clear()
     run(run_record=True, strict=True, window_rows=2, **flags)
     record = json.loads((run.out / "run.json").read_text())

@@ -38,14 +38,14 @@ def record(monkeypatch):
     ]
     monkeypatch.setattr(local, "components_of", lambda predictor: components)
     monkeypatch.setattr(local.time, "time", lambda: 11.23456)
-    return local.run_record(
-        local.Job(Settings(**SETTINGS), artifact=None, hashes={"model.pth": "ab12"}, began=10.0),
-        DevicePlan("gpu", (0,)),
-        SimpleNamespace(hooks=Hooks(Registry([]))),
-        SimpleNamespace(difference=2.5e-08, tuned=Tuned("fp32", {"text": "tuned"})),
-        Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})),
-        Times(),
+    run = SimpleNamespace(
+        job=local.Job(Settings(**SETTINGS), artifact=None, hashes={"model.pth": "ab12"}, began=10.0),
+        plan=DevicePlan("gpu", (0,)),
+        predictor=SimpleNamespace(hooks=Hooks(Registry([]))),
+        before=SimpleNamespace(difference=2.5e-08, tuned=Tuned("fp32", {"text": "tuned"})),
+        times=Times(),
     )
+    return local.run_record(run, Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})))
 
 
 def test_it_is_json(record):

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, RiskTableValues, read_risk_tables, risk_of_missing
 from bsm_core.artifact.files import (
@@ -30,6 +29,7 @@ from bsm_core.errors import BSMError
 from bsm_core.plugins.registry import Named, Registry, default_registry
 
 T = TypeVar("T")
+_CHECKED_WITH = {"precision", "device", "versions"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
         weights=_weights(weights) if weights else {},
         embedding_shape=None if embedding is None else list(embedding.shape),
         versions=artifact.versions if model_artifacts else {},
-        self_check=_self_check(rows) if rows else {},
+        self_check={"rows": len(rows.rows), **rows.model_dump(include=_CHECKED_WITH)} if rows else {},
         provenance=provenance.model_dump(include={"components", "versions"}) if provenance else {},
         files=[
             {"name": name, "bytes": (folder / name).stat().st_size, "sha256": digest}
@@ -238,10 +238,6 @@ def _weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in weights.values()}),
         "parts": dict(sorted(parts.items())),
     }
-
-
-def _self_check(rows: CheckRows) -> dict[str, Any]:
-    return {"rows": len(rows.rows), **rows.model_dump(include={"precision", "device", "versions"})}
 
 
 def _components(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,14 +28,15 @@ from bsm_core.artifact.files import (
 )
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, find_asset, load_encoder_config, load_tokenizer
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
-from bsm_core.artifact.untrusted.torch_files import fit_weights, read_embedding, read_model_artifacts, read_weights
-from bsm_core.errors import CorruptArtifactError
+from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_weights
+from bsm_core.errors import CorruptArtifactError, WeightsMismatchError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
 """Attributes of which a detached artifact has copies."""
+_POSITION_IDS = re.compile(r"(?:^|\.)embeddings\.position_ids$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +206,26 @@ class Artifact:
         Raises:
             WeightsMismatchError: Keys are missing or unexpected, or shapes differ; the error lists all of them.
         """
-        return fit_weights(self.weights, expected, optional)
+        weights = self.weights
+        free = {key for key in (*weights, *expected) if key in optional or _POSITION_IDS.search(key)}
+        missing = [key for key in expected if key not in weights and key not in free]
+        unexpected = [key for key in weights if key not in expected and key not in free]
+        problems = [f"missing: {key} {list(expected[key])}" for key in missing]
+        problems += [f"unexpected: {key} {list(weights[key].shape)}" for key in unexpected]
+        found = {key: weights[key] for key in expected if key in weights}
+        problems += [
+            f"shape: {key} is {list(value.shape)}, the model has {list(expected[key])}"
+            for key, value in found.items()
+            if value.shape != expected[key]
+        ]
+        if problems:
+            raise WeightsMismatchError(
+                f"the weights do not fit the model class in {len(problems)} place(s)",
+                where="model weights",
+                details=problems,
+                fix="check that model_class and the sizes in the config are those the weights were trained with",
+            )
+        return found
 
 
 def check_config(values: Mapping[str, Any]) -> ArtifactConfig:

@@ -149,8 +149,7 @@ def load_encoder_config(folder: Path) -> dict[str, Any]:
     Raises:
         CorruptArtifactError: The file is not a JSON object.
     """
-    values = read_json_object(folder / "config.json", f"{folder.name}/config.json")
-    config: dict[str, Any] = _without_code(values)
+    config: dict[str, Any] = _without_code(read_json_object(folder / "config.json", f"{folder.name}/config.json"))
     return config
 
 

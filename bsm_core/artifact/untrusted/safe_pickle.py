@@ -12,7 +12,7 @@ import math
 import pickle
 import pickletools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,26 +180,22 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin-1")  # old protocols write bytes as encoded text
 
 
-def _stand_ins() -> Mapping[str, StandIn]:
-    makers: dict[str, Callable[..., Any] | None] = {
-        "builtins.bytes": _no_bytes,
-        "builtins.set": set,
-        "builtins.frozenset": frozenset,
-        "collections.OrderedDict": dict,
-        "collections.defaultdict": _default_dict,
-        "_codecs.encode": _encode,
-        "numpy.dtype": PickledDtype,
-        "numpy.ndarray": None,
-    }
-    # Factories of default dicts.
-    factories = ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")
-    makers |= {f"builtins.{kind}": None for kind in factories}
-    for home in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
-        makers[f"{home}.multiarray._reconstruct"] = _reconstruct
-        makers[f"{home}.multiarray.scalar"] = _scalar
-        makers[f"{home}.numeric._frombuffer"] = _from_bytes
-    return {name: StandIn(name, make) for name, make in makers.items()}
+_MAKERS: dict[str, Callable[..., Any] | None] = {
+    "builtins.bytes": _no_bytes,
+    "builtins.set": set,
+    "builtins.frozenset": frozenset,
+    "collections.OrderedDict": dict,
+    "collections.defaultdict": _default_dict,
+    "_codecs.encode": _encode,
+    "numpy.dtype": PickledDtype,
+    "numpy.ndarray": None,
+}
+for _kind in ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode"):  # factories of default dicts
+    _MAKERS[f"builtins.{_kind}"] = None
+for _home in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
+    _MAKERS[f"{_home}.multiarray._reconstruct"] = _reconstruct
+    _MAKERS[f"{_home}.multiarray.scalar"] = _scalar
+    _MAKERS[f"{_home}.numeric._frombuffer"] = _from_bytes
 
-
-STAND_INS = _stand_ins()
+STAND_INS = {name: StandIn(name, make) for name, make in _MAKERS.items()}
 """Stand-in of every name that a pickle may refer to."""

@@ -1,9 +1,9 @@
-"""Reading files of ``torch.save`` without running code, and fitting the weights to a model."""
+"""Reading files of ``torch.save`` without running code."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,10 @@ from bsm_core.artifact.untrusted.safe_pickle import (
     PickledDtype,
     forbidden,
 )
-from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError, WeightsMismatchError
+from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError
 
 _LEADING = re.compile(r"^(?:(?:module|_orig_mod|_forward_module)\.)+")
 _INNER = re.compile(r"(?<=\.)(?:_orig_mod|_forward_module)\.")
-_POSITION_IDS = re.compile(r"(?:^|\.)embeddings\.position_ids$")
 _FORBIDDEN = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
 
@@ -121,43 +120,6 @@ def strip_prefixes(key: str) -> str:
     ``module.`` is stripped at the beginning only, because a model may have a submodule of that name.
     """
     return _LEADING.sub("", _INNER.sub("", key))
-
-
-def fit_weights(
-    weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size], optional: Collection[str] = ()
-) -> dict[str, Tensor]:
-    """Check weights against a model's keys and shapes.
-
-    Args:
-        weights: Weights of the artifact.
-        expected: Shape by key, of ``model.state_dict()``.
-        optional: Keys that the weights or the model may lack.
-
-    Returns:
-        The weights whose keys the model has.
-
-    Raises:
-        WeightsMismatchError: Keys are missing or unexpected, or shapes differ; the error lists all of them.
-    """
-    free = {key for key in (*weights, *expected) if key in optional or _POSITION_IDS.search(key)}
-    problems = [f"missing: {key} {list(expected[key])}" for key in expected if key not in weights and key not in free]
-    problems += [
-        f"unexpected: {key} {list(weights[key].shape)}" for key in weights if key not in expected and key not in free
-    ]
-    found = {key: weights[key] for key in expected if key in weights}
-    problems += [
-        f"shape: {key} is {list(value.shape)}, the model has {list(expected[key])}"
-        for key, value in found.items()
-        if value.shape != expected[key]
-    ]
-    if problems:
-        raise WeightsMismatchError(
-            f"the weights do not fit the model class in {len(problems)} place(s)",
-            where="model weights",
-            details=problems,
-            fix="check that model_class and the sizes in the config are those the weights were trained with",
-        )
-    return found
 
 
 def _dense(name: str, value: Tensor, file: str) -> Tensor:

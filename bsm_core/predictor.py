@@ -212,12 +212,12 @@ def _resolve_components(artifact: Artifact, registry: Registry) -> tuple[Compone
     config = artifact.config
     names: list[tuple[Named, str, str]] = [("model_class", config.model_class, "config.model_class")]
     names += [("step", step.name, f"config.{text.steps_key}") for text in config.text_fields for step in text.steps]
-    found: list[Component] = []
+    found: dict[tuple[Named, str], Component] = {}
     unknown: list[tuple[Named, str]] = []
     errors: list[UnknownComponentError] = []
     for kind, name, where in names:
         try:
-            found.append(registry.resolve(kind, name, where=where))
+            found[kind, name] = registry.resolve(kind, name, where=where)
         except UnknownComponentError as error:
             unknown.append((kind, name))
             errors.append(error)
@@ -226,9 +226,8 @@ def _resolve_components(artifact: Artifact, registry: Registry) -> tuple[Compone
         details = [*first.details, *(f"{error.what} ({error.where})" for error in others)]
         fix = _distributions(artifact.provenance, unknown) or first.fix
         raise type(first)(first.what, where=first.where, details=details, fix=fix)
-    model_class, *rest = found
-    steps = iter(rest)
-    return model_class, {text.column: [next(steps) for _ in text.steps] for text in config.text_fields}
+    steps = {text.column: [found["step", step.name] for step in text.steps] for text in config.text_fields}
+    return found["model_class", config.model_class], steps
 
 
 def _distributions(record: Provenance | None, unknown: list[tuple[Named, str]]) -> str | None:

@@ -17,10 +17,11 @@ from bsm_core.artifact.files import (
     HYPERPARAMETERS,
     IMPUTE,
     MODEL_ARTIFACTS,
+    REQUIRED,
     RISK_TABLES,
     WEIGHTS,
-    check_complete,
     find,
+    require,
 )
 from bsm_core.artifact.load import Artifact, check_config
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
@@ -125,7 +126,7 @@ class _Problems(list[str]):
 
 def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callable[[Artifact], object]) -> Description:
     folder, problems = artifact.folder, _Problems()
-    problems.guard(lambda: check_complete(folder))
+    problems.guard(lambda: require(folder, *REQUIRED))
 
     def read(attribute: str, *names: str) -> Any:
         """Return an attribute of the artifact; None if its file is missing, which is a problem already, or broken."""

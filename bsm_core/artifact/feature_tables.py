@@ -45,7 +45,7 @@ def read_risk_tables(folder: Path, ignored: Collection[str] = ()) -> dict[str, R
         CorruptArtifactError: The file cannot be read, or a table has another form; the error lists each.
         UnsafeArtifactError: The pickle refers to forbidden code.
     """
-    path = require(folder, RISK_TABLES)
+    [path] = require(folder, RISK_TABLES)
     tables = {name: table for name, table in _read(path).items() if name not in ignored}
     return check_risk_tables(tables, where=path.name)
 
@@ -57,7 +57,7 @@ def read_impute(folder: Path) -> dict[str, float]:
         CorruptArtifactError: The file cannot be read, or a value is not a number; the error lists each.
         UnsafeArtifactError: The pickle refers to forbidden code.
     """
-    path = require(folder, IMPUTE)
+    [path] = require(folder, IMPUTE)
     return check_impute(_read(path), where=path.name)
 
 

@@ -45,36 +45,22 @@ def find(folder: Path, names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def require(folder: Path, names: Sequence[str]) -> Path:
-    """Return the first of the named files that exists.
+def require(folder: Path, *required: Sequence[str]) -> list[Path]:
+    """Return the first existing file of each group of names.
 
     Raises:
-        MissingArtifactFilesError: None of the files exists.
+        MissingArtifactFilesError: Groups have no file; the error lists all of them.
     """
-    path = find(folder, names)
-    if path is None:
-        raise _missing(folder, [" or ".join(reversed(names))])
-    return path
-
-
-def check_complete(folder: Path) -> None:
-    """Check that every required file exists.
-
-    Raises:
-        MissingArtifactFilesError: Files are missing; the error lists all of them.
-    """
-    missing = [" or ".join(reversed(names)) for names in REQUIRED if find(folder, names) is None]
+    found = [find(folder, names) for names in required]
+    missing = [" or ".join(reversed(names)) for names, path in zip(required, found, strict=True) if path is None]
     if missing:
-        raise _missing(folder, missing)
-
-
-def _missing(folder: Path, names: list[str]) -> MissingArtifactFilesError:
-    return MissingArtifactFilesError(
-        f"the artifact lacks {len(names)} file(s)",
-        where=str(folder),
-        details=names,
-        fix=f"give the folder that holds these files, or a {ARCHIVE} that does; check that training finished",
-    )
+        raise MissingArtifactFilesError(
+            f"the artifact lacks {len(missing)} file(s)",
+            where=str(folder),
+            details=missing,
+            fix=f"give the folder that holds these files, or a {ARCHIVE} that does; check that training finished",
+        )
+    return [path for path in found if path]
 
 
 def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
@@ -188,11 +174,10 @@ def unreadable(path: Path, error: OSError) -> ArtifactError:
     )
 
 
-def list_files(folder: Path) -> list[Path]:
-    """Return every file of a folder and its subfolders, sorted by name, without hidden files and folders."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    relative = ((path.relative_to(folder), path) for path in files)
-    return [path for name, path in sorted(relative) if not any(part.startswith(".") for part in name.parts)]
+def list_files(folder: Path) -> dict[str, Path]:
+    """Return every file of a folder and its subfolders by relative name, sorted, without hidden files and folders."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {file.as_posix(): folder / file for file in files if not any(part.startswith(".") for part in file.parts)}
 
 
 def exported(folder: Path) -> dict[str, Path]:
@@ -215,7 +200,7 @@ class FileHashes(Mapping[str, str]):
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        return {path.relative_to(self._folder).as_posix(): path for path in list_files(self._folder)}
+        return list_files(self._folder)
 
     def __getitem__(self, name: str) -> str:
         if name not in self._known:

@@ -20,8 +20,8 @@ from bsm_core.artifact.feature_tables import RiskTableValues, read_impute, read_
 from bsm_core.artifact.files import (
     HYPERPARAMETERS,
     MODEL_ARTIFACTS,
+    REQUIRED,
     FileHashes,
-    check_complete,
     corrupt,
     read_json_object,
     require,
@@ -66,7 +66,7 @@ class Artifact:
             UnsafeArtifactError: ``model_artifacts.pth`` refers to code.
             ConfigError: Config keys are missing or wrong.
         """
-        check_complete(Path(folder))
+        require(Path(folder), *REQUIRED)
         artifact = cls.at(folder)
         for name in ("config", "vocab", "embedding_mat"):  # all of them are in model_artifacts.pth
             getattr(artifact, name)
@@ -83,7 +83,8 @@ class Artifact:
     @cached_property
     def hyperparameters(self) -> dict[str, Any]:
         """Config keys of ``hyperparameters.json``."""
-        return _canonical(read_json_object(require(self.folder, (HYPERPARAMETERS,))))
+        [path] = require(self.folder, (HYPERPARAMETERS,))
+        return _canonical(read_json_object(path))
 
     @cached_property
     def model_artifacts(self) -> dict[str, Any]:

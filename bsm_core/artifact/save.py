@@ -30,10 +30,11 @@ from bsm_core.artifact.files import (
     HYPERPARAMETERS,
     IMPUTE,
     MODEL_ARTIFACTS,
+    REQUIRED,
     RISK_TABLES,
     WEIGHTS,
-    check_complete,
     list_files,
+    require,
     sha256,
     unreadable,
 )
@@ -162,13 +163,13 @@ def pack(
     if destination.exists() and (to_archive or not destination.is_dir() or any(destination.iterdir())):
         raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
     with unpacked(source) as folder:
-        check_complete(folder)  # before the copy, so that the error names this folder
+        require(folder, *REQUIRED)  # before the copy, so that the error names this folder
         destination.parent.mkdir(parents=True, exist_ok=True)
         # On the destination's file system, so that the result is moved into place in one step.
         with tempfile.TemporaryDirectory(prefix=".bsm-pack-", dir=destination.parent) as work:
             packed = Path(work, "artifact")
-            for path in list_files(folder):
-                if (name := path.relative_to(folder).as_posix()) != ARCHIVE:
+            for name, path in list_files(folder).items():
+                if name != ARCHIVE:
                     _copy(path, packed / name)
             artifact = Artifact.load(packed)
             _complete(artifact)
@@ -228,8 +229,8 @@ def _write_archive(folder: Path, archive: Path) -> None:
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for path in list_files(folder):
-            member = tarfile.TarInfo(path.relative_to(folder).as_posix())
+        for name, path in list_files(folder).items():
+            member = tarfile.TarInfo(name)
             member.size, member.mode = path.stat().st_size, 0o644
             with path.open("rb") as content:
                 tar.addfile(member, content)

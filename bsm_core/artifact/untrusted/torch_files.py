@@ -66,7 +66,7 @@ def read_model_artifacts(folder: Path) -> dict[str, Any]:
         UnsafeArtifactError: The file refers to forbidden code.
         CorruptArtifactError: The file cannot be read, or does not hold a dict.
     """
-    path = require(folder, (MODEL_ARTIFACTS,))
+    [path] = require(folder, (MODEL_ARTIFACTS,))
     value = load_torch(path)
     if not isinstance(value, dict) or not isinstance(value.get("config") or {}, dict):
         raise corrupt(path.name, "does not hold a dict with a 'config' dict", "save {'config': {...}, ...}")
@@ -99,7 +99,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         UnsafeArtifactError: The file refers to forbidden code, or holds sparse or nested tensors.
         CorruptArtifactError: The file cannot be read, or is neither a state dict nor a Lightning checkpoint.
     """
-    path = require(folder, WEIGHTS)
+    [path] = require(folder, WEIGHTS)
     state = load_torch(path, WEIGHTS[0])
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]  # a Lightning checkpoint

@@ -24,9 +24,8 @@ from bsm_core.preprocess.findings import warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
 from bsm_core.runtime.versions import installed
-from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter
+from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter, Progress
 from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
-from bsm_core.scoring.engines.progress import Progress
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
 from bsm_core.scoring.provenance import components_of, record_of, require_same
 from bsm_core.scoring.settings import Settings

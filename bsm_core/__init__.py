@@ -5,9 +5,9 @@ The public names load on first use, so that ``import bsm_core`` imports neither 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bsm_core.runtime.lazy import lazy_names
 from bsm_core.runtime.versions import __version__
 
 if TYPE_CHECKING:
@@ -35,41 +35,29 @@ if TYPE_CHECKING:
     from bsm_core.training import Trained as Trained
     from bsm_core.training import train as train
 
-_HOMES = {
-    "Artifact": "artifact",
-    "ArtifactConfig": "artifact.config",
-    "BSMDataset": "preprocess.dataset",
-    "Backend": "models.encoder",
-    "Batch": "models.batch",
-    "BuildBackend": "models.encoder",
-    "ConfigError": "errors",
-    "Encoder": "models.encoder",
-    "Kind": "preprocess.steps",
-    "ModelBase": "models.base",
-    "ModelConfig": "models.model_config",
-    "Pipeline": "preprocess.pipeline",
-    "Predictor": "predictor",
-    "Registry": "plugins.registry",
-    "Removed": "plugins.hookspecs",
-    "Settings": "scoring.settings",
-    "TextBatch": "models.batch",
-    "TextStep": "preprocess.steps",
-    "TokenBudget": "models.micro_batches",
-    "Trained": "training",
-    "encode_rows": "models.micro_batches",
-    "hookimpl": "plugins.hookspecs",
-    "train": "training",
+_NAMES = {
+    "artifact": ("Artifact",),
+    "artifact.config": ("ArtifactConfig",),
+    "errors": ("ConfigError",),
+    "models.base": ("ModelBase",),
+    "models.batch": ("Batch", "TextBatch"),
+    "models.encoder": ("Backend", "BuildBackend", "Encoder"),
+    "models.micro_batches": ("TokenBudget", "encode_rows"),
+    "models.model_config": ("ModelConfig",),
+    "plugins.hookspecs": ("Removed", "hookimpl"),
+    "plugins.registry": ("Registry",),
+    "predictor": ("Predictor",),
+    "preprocess.dataset": ("BSMDataset",),
+    "preprocess.pipeline": ("Pipeline",),
+    "preprocess.steps": ("Kind", "TextStep"),
+    "scoring.settings": ("Settings",),
+    "training": ("Trained", "train"),
 }
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = ["__version__", *sorted(name for names in _NAMES.values() for name in names)]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bsm_core' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"bsm_core.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _NAMES)
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_HOMES))
+    return sorted({*globals(), *__all__})

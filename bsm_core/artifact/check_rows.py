@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from bsm_core.artifact.files import read_validated
+from bsm_core.artifact.files import corrupt, read_validated
 from bsm_core.errors import CorruptArtifactError, DataError
 from bsm_core.runtime.precision import precision_of_dtype
 from bsm_core.runtime.versions import current_name
@@ -83,14 +83,10 @@ def read_check_rows(folder: Path) -> CheckRows | None:
     Raises:
         CorruptArtifactError: The file cannot be read, or does not hold check rows; the error lists what is wrong.
     """
-    return read_validated(folder / SELF_CHECK, CheckRows, most_bytes=MOST_BYTES, corrupt=corrupt)
+    return read_validated(folder / SELF_CHECK, CheckRows, most_bytes=MOST_BYTES, refuse=refuse)
 
 
-def corrupt(problems: list[str]) -> CorruptArtifactError:
+def refuse(problems: list[str]) -> CorruptArtifactError:
     """Return the error that lists what is wrong with the file."""
-    return CorruptArtifactError(
-        f"{SELF_CHECK} does not hold check rows of this artifact",
-        where=SELF_CHECK,
-        details=problems,
-        fix="make new check rows with `bsm pack MODEL_DIR NEW --data TABLE`, or run with --no-self-check",
-    )
+    fix = "make new check rows with `bsm pack MODEL_DIR NEW --data TABLE`, or run with --no-self-check"
+    return corrupt(SELF_CHECK, "does not hold check rows of this artifact", fix, details=problems)

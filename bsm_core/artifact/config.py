@@ -69,6 +69,11 @@ class TextField:
     steps_key: str
     steps: tuple[StepSpec, ...]
 
+    @property
+    def prefix(self) -> str:
+        """``"primary_"``, ``"secondary_"`` or empty: the prefix of config keys and folders of this field alone."""
+        return self.key.removesuffix("text_name")
+
 
 class ArtifactConfig(BaseModel):
     """Keys of an artifact's config that bsm itself reads. The other keys are in ``model_extra``."""
@@ -129,8 +134,7 @@ class ArtifactConfig(BaseModel):
 
     def as_mapping(self) -> dict[str, Any]:
         """Return every key and value, including defaults and unknown keys: the values for steps and model classes."""
-        known = {name: getattr(self, name) for name in type(self).model_fields}
-        return {**(self.model_extra or {}), **known}
+        return dict(self)
 
 
 def json_config(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:

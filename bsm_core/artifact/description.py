@@ -11,25 +11,26 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, RiskTableValues, read_risk_tables, risk_of_missing
 from bsm_core.artifact.files import (
     HYPERPARAMETERS,
     IMPUTE,
     MODEL_ARTIFACTS,
+    REQUIRED,
     RISK_TABLES,
     WEIGHTS,
-    check_complete,
     find,
+    require,
 )
 from bsm_core.artifact.load import Artifact, check_config
-from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside, prefix_of
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
 from bsm_core.artifact.untrusted.archive import unpacked
 from bsm_core.errors import BSMError
 from bsm_core.plugins.registry import Named, Registry, default_registry
 
 T = TypeVar("T")
+_CHECKED_WITH = {"precision", "device", "versions"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class _Problems(list[str]):
 
 def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callable[[Artifact], object]) -> Description:
     folder, problems = artifact.folder, _Problems()
-    problems.guard(lambda: check_complete(folder))
+    problems.guard(lambda: require(folder, *REQUIRED))
 
     def read(attribute: str, *names: str) -> Any:
         """Return an attribute of the artifact; None if its file is missing, which is a problem already, or broken."""
@@ -153,7 +154,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
         weights=_weights(weights) if weights else {},
         embedding_shape=None if embedding is None else list(embedding.shape),
         versions=artifact.versions if model_artifacts else {},
-        self_check=_self_check(rows) if rows else {},
+        self_check={"rows": len(rows.rows), **rows.model_dump(include=_CHECKED_WITH)} if rows else {},
         provenance=provenance.model_dump(include={"components", "versions"}) if provenance else {},
         files=[
             {"name": name, "bytes": (folder / name).stat().st_size, "sha256": digest}
@@ -193,7 +194,7 @@ def _text_fields(
 
     described = []
     for text_field in config.text_fields:
-        prefix = prefix_of(text_field)
+        prefix = text_field.prefix
         tokenizer = place(TOKENIZER, prefix)
         name = values.get(f"{prefix}tokenizer") or config.tokenizer
         if name and tokenizer is None:
@@ -238,10 +239,6 @@ def _weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in weights.values()}),
         "parts": dict(sorted(parts.items())),
     }
-
-
-def _self_check(rows: CheckRows) -> dict[str, Any]:
-    return {"rows": len(rows.rows), **rows.model_dump(include={"precision", "device", "versions"})}
 
 
 def _components(

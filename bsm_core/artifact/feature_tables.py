@@ -13,9 +13,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from bsm_core.artifact.files import IMPUTE, RISK_TABLES, read_json_object, require
+from bsm_core.artifact.files import IMPUTE, RISK_TABLES, corrupt, read_json_object, require
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
-from bsm_core.errors import CorruptArtifactError
 
 MISSING_NUMBER = -1.0
 """Value of a missing number whose feature has no imputation value."""
@@ -46,7 +45,7 @@ def read_risk_tables(folder: Path, ignored: Collection[str] = ()) -> dict[str, R
         CorruptArtifactError: The file cannot be read, or a table has another form; the error lists each.
         UnsafeArtifactError: The pickle refers to forbidden code.
     """
-    path = require(folder, RISK_TABLES)
+    [path] = require(folder, RISK_TABLES)
     tables = {name: table for name, table in _read(path).items() if name not in ignored}
     return check_risk_tables(tables, where=path.name)
 
@@ -58,7 +57,7 @@ def read_impute(folder: Path) -> dict[str, float]:
         CorruptArtifactError: The file cannot be read, or a value is not a number; the error lists each.
         UnsafeArtifactError: The pickle refers to forbidden code.
     """
-    path = require(folder, IMPUTE)
+    [path] = require(folder, IMPUTE)
     return check_impute(_read(path), where=path.name)
 
 
@@ -140,16 +139,12 @@ def _number(value: Any, place: str, problems: list[str]) -> float:
 
 def _report(problems: list[str], where: str, form: str) -> None:
     if problems:
-        raise CorruptArtifactError(
-            f"{where} holds {len(problems)} value(s) that cannot be used",
-            where=where,
-            details=problems,
-            fix=f"save it as {form}",
-        )
+        problem = f"holds {len(problems)} value(s) that cannot be used"
+        raise corrupt(where, problem, f"save it as {form}", details=problems)
 
 
 def _read(path: Path) -> Mapping[Any, Any]:
     value = read_json_object(path) if path.suffix == ".json" else load_pickle(path)
     if not isinstance(value, Mapping):
-        raise CorruptArtifactError(f"{path.name} holds a {type(value).__name__}, not a dict", where=path.name)
+        raise corrupt(path.name, f"holds a {type(value).__name__}, not a dict")
     return value

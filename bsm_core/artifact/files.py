@@ -45,36 +45,22 @@ def find(folder: Path, names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def require(folder: Path, names: Sequence[str]) -> Path:
-    """Return the first of the named files that exists.
+def require(folder: Path, *required: Sequence[str]) -> list[Path]:
+    """Return the first existing file of each group of names.
 
     Raises:
-        MissingArtifactFilesError: None of the files exists.
+        MissingArtifactFilesError: Groups have no file; the error lists all of them.
     """
-    path = find(folder, names)
-    if path is None:
-        raise _missing(folder, [" or ".join(reversed(names))])
-    return path
-
-
-def check_complete(folder: Path) -> None:
-    """Check that every required file exists.
-
-    Raises:
-        MissingArtifactFilesError: Files are missing; the error lists all of them.
-    """
-    missing = [" or ".join(reversed(names)) for names in REQUIRED if find(folder, names) is None]
+    found = [find(folder, names) for names in required]
+    missing = [" or ".join(reversed(names)) for names, path in zip(required, found, strict=True) if path is None]
     if missing:
-        raise _missing(folder, missing)
-
-
-def _missing(folder: Path, names: list[str]) -> MissingArtifactFilesError:
-    return MissingArtifactFilesError(
-        f"the artifact lacks {len(names)} file(s)",
-        where=str(folder),
-        details=names,
-        fix=f"give the folder that holds these files, or a {ARCHIVE} that does; check that training finished",
-    )
+        raise MissingArtifactFilesError(
+            f"the artifact lacks {len(missing)} file(s)",
+            where=str(folder),
+            details=missing,
+            fix=f"give the folder that holds these files, or a {ARCHIVE} that does; check that training finished",
+        )
+    return [path for path in found if path]
 
 
 def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
@@ -91,14 +77,14 @@ def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise CorruptArtifactError(f"{where} cannot be read as JSON: {error}", where=where) from error
+        raise corrupt(where, f"cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
-        raise CorruptArtifactError(f"{where} holds a {type(value).__name__}, not an object", where=where)
+        raise corrupt(where, f"holds a {type(value).__name__}, not an object")
     return value
 
 
 def read_validated(
-    path: Path, model: type[M], *, most_bytes: int, corrupt: Callable[[list[str]], CorruptArtifactError]
+    path: Path, model: type[M], *, most_bytes: int, refuse: Callable[[list[str]], CorruptArtifactError]
 ) -> M | None:
     """Read a JSON file that may come from anyone into a pydantic model.
 
@@ -106,7 +92,7 @@ def read_validated(
         path: The file.
         model: Model of the content.
         most_bytes: Size above which the file is not read.
-        corrupt: Makes the error from the problems, one line each.
+        refuse: Makes the error from the problems, one line each.
 
     Returns:
         The model; None if there is no such file.
@@ -118,19 +104,19 @@ def read_validated(
         return None
     try:
         if not (path.is_file() or path.is_dir()):  # reading a pipe would block
-            raise corrupt(["it is not a file"])
+            raise refuse(["it is not a file"])
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
-            raise corrupt([f"it is larger than {most_bytes >> 20} MiB"])
+            raise refuse([f"it is larger than {most_bytes >> 20} MiB"])
         return model.model_validate_json(content)
     except OSError as error:
-        raise corrupt([error.strerror or str(error)]) from error
+        raise refuse([error.strerror or str(error)]) from error
     except ValidationError as error:
         problems = [_line(problem) for problem in problems_of(error)]
         more = len(problems) - _PROBLEMS_NAMED
         named = [*problems[:_PROBLEMS_NAMED], *([f"and {more} more"] if more > 0 else [])]
-        raise corrupt(named) from error
+        raise refuse(named) from error
 
 
 def _line(problem: Problem) -> str:
@@ -169,6 +155,18 @@ def sha256(path: Path) -> str:
         raise unreadable(path, error) from error
 
 
+def corrupt(where: str, problem: str, fix: str | None = None, *, details: Sequence[str] = ()) -> CorruptArtifactError:
+    """Return the error for a file, or a place in a file, that is damaged or has unexpected content.
+
+    Args:
+        where: Name of the file, or of the file and the key.
+        problem: What is wrong with it, as the end of a sentence that begins with ``where``.
+        fix: Advice on how to solve the problem.
+        details: Further lines.
+    """
+    return CorruptArtifactError(f"{where} {problem}", where=where, fix=fix, details=details)
+
+
 def unreadable(path: Path, error: OSError) -> ArtifactError:
     """Return the error for a file that the system does not let us read."""
     return ArtifactError(
@@ -176,11 +174,10 @@ def unreadable(path: Path, error: OSError) -> ArtifactError:
     )
 
 
-def list_files(folder: Path) -> list[Path]:
-    """Return every file of a folder and its subfolders, sorted by name, without hidden files and folders."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    relative = ((path.relative_to(folder), path) for path in files)
-    return [path for name, path in sorted(relative) if not any(part.startswith(".") for part in name.parts)]
+def list_files(folder: Path) -> dict[str, Path]:
+    """Return every file of a folder and its subfolders by relative name, sorted, without hidden files and folders."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {file.as_posix(): folder / file for file in files if not any(part.startswith(".") for part in file.parts)}
 
 
 def exported(folder: Path) -> dict[str, Path]:
@@ -203,7 +200,7 @@ class FileHashes(Mapping[str, str]):
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        return {path.relative_to(self._folder).as_posix(): path for path in list_files(self._folder)}
+        return list_files(self._folder)
 
     def __getitem__(self, name: str) -> str:
         if name not in self._known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import AliasChoices
 from torch import Tensor
 
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
@@ -20,30 +20,23 @@ from bsm_core.artifact.feature_tables import RiskTableValues, read_impute, read_
 from bsm_core.artifact.files import (
     HYPERPARAMETERS,
     MODEL_ARTIFACTS,
+    REQUIRED,
     FileHashes,
-    check_complete,
+    corrupt,
     read_json_object,
     require,
 )
-from bsm_core.artifact.pretrained_files import (
-    ENCODER,
-    TOKENIZER,
-    find_asset,
-    load_encoder_config,
-    load_tokenizer,
-    prefix_of,
-)
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, find_asset, load_encoder_config, load_tokenizer
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
-from bsm_core.artifact.untrusted.torch_files import fit_weights, read_embedding, read_model_artifacts, read_weights
-from bsm_core.errors import CorruptArtifactError
+from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_weights
+from bsm_core.errors import CorruptArtifactError, WeightsMismatchError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_PROVIDED = ("text_encoder", "primary_text_encoder", "secondary_text_encoder", "embedding_shape")
-"""Keys that an artifact adds to its config for the model classes that have them in their ``Config``."""
 _OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
 """Attributes of which a detached artifact has copies."""
+_POSITION_IDS = re.compile(r"(?:^|\.)embeddings\.position_ids$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +66,7 @@ class Artifact:
             UnsafeArtifactError: ``model_artifacts.pth`` refers to code.
             ConfigError: Config keys are missing or wrong.
         """
-        check_complete(Path(folder))
+        require(Path(folder), *REQUIRED)
         artifact = cls.at(folder)
         for name in ("config", "vocab", "embedding_mat"):  # all of them are in model_artifacts.pth
             getattr(artifact, name)
@@ -90,7 +83,8 @@ class Artifact:
     @cached_property
     def hyperparameters(self) -> dict[str, Any]:
         """Config keys of ``hyperparameters.json``."""
-        return _canonical(read_json_object(require(self.folder, (HYPERPARAMETERS,))))
+        [path] = require(self.folder, (HYPERPARAMETERS,))
+        return _canonical(read_json_object(path))
 
     @cached_property
     def model_artifacts(self) -> dict[str, Any]:
@@ -133,11 +127,8 @@ class Artifact:
         """Id of each token; empty where the artifact has no vocabulary."""
         vocab = self.model_artifacts.get("vocab")
         if vocab is not None and not isinstance(vocab, dict):
-            raise CorruptArtifactError(
-                f"{MODEL_ARTIFACTS}: vocab is a {type(vocab).__name__}, not a dict",
-                where=f"{MODEL_ARTIFACTS}: vocab",
-                fix="save it as {token: id}",
-            )
+            problem = f"is a {type(vocab).__name__}, not a dict"
+            raise corrupt(f"{MODEL_ARTIFACTS}: vocab", problem, "save it as {token: id}")
         return vocab or {}
 
     @cached_property
@@ -175,7 +166,7 @@ class Artifact:
             TokenizerError: There is no tokenizer; the error lists where it was looked for.
             CorruptArtifactError: Its files do not make a tokenizer.
         """
-        found = find_asset(TOKENIZER, self.folder, self.config.as_mapping(), prefix_of(field))
+        found = find_asset(TOKENIZER, self.folder, self.config.as_mapping(), field.prefix)
         return load_tokenizer(found.folder)
 
     def model_config(self, wants: Collection[str] = ()) -> dict[str, Any]:
@@ -191,7 +182,19 @@ class Artifact:
             CorruptArtifactError: The artifact has no embedding matrix.
         """
         config = self.config.as_mapping()
-        return config | {key: self._provide(key, config) for key in _PROVIDED if key in wants}
+        provided: dict[str, Any] = {}
+        for prefix in ("", "primary_", "secondary_"):
+            if (key := f"{prefix}text_encoder") in wants:
+                provided[key] = load_encoder_config(find_asset(ENCODER, self.folder, config, prefix).folder)
+        if "embedding_shape" in wants:
+            if self.embedding_mat is None:
+                raise CorruptArtifactError(
+                    f"model class {self.config.model_class!r} needs an embedding matrix, and the artifact has none",
+                    where=f"{MODEL_ARTIFACTS}: embedding_mat",
+                    fix="save it with the artifact, as embedding_mat of save_artifact",
+                )
+            provided["embedding_shape"] = list(self.embedding_mat.shape)
+        return config | provided
 
     def state_dict_for(self, expected: Mapping[str, torch.Size], optional: Collection[str] = ()) -> dict[str, Tensor]:
         """Return the weights for a model, checked against its keys and shapes.
@@ -204,19 +207,26 @@ class Artifact:
         Raises:
             WeightsMismatchError: Keys are missing or unexpected, or shapes differ; the error lists all of them.
         """
-        return fit_weights(self.weights, expected, optional)
-
-    def _provide(self, key: str, config: Mapping[str, Any]) -> Any:
-        if key == "embedding_shape":
-            if self.embedding_mat is None:
-                raise CorruptArtifactError(
-                    f"model class {self.config.model_class!r} needs an embedding matrix, and the artifact has none",
-                    where=f"{MODEL_ARTIFACTS}: embedding_mat",
-                    fix="save it with the artifact, as embedding_mat of save_artifact",
-                )
-            return list(self.embedding_mat.shape)
-        prefix = key.removesuffix("text_encoder")
-        return load_encoder_config(find_asset(ENCODER, self.folder, config, prefix).folder)
+        weights = self.weights
+        free = {key for key in (*weights, *expected) if key in optional or _POSITION_IDS.search(key)}
+        missing = [key for key in expected if key not in weights and key not in free]
+        unexpected = [key for key in weights if key not in expected and key not in free]
+        problems = [f"missing: {key} {list(expected[key])}" for key in missing]
+        problems += [f"unexpected: {key} {list(weights[key].shape)}" for key in unexpected]
+        found = {key: weights[key] for key in expected if key in weights}
+        problems += [
+            f"shape: {key} is {list(value.shape)}, the model has {list(expected[key])}"
+            for key, value in found.items()
+            if value.shape != expected[key]
+        ]
+        if problems:
+            raise WeightsMismatchError(
+                f"the weights do not fit the model class in {len(problems)} place(s)",
+                where="model weights",
+                details=problems,
+                fix="check that model_class and the sizes in the config are those the weights were trained with",
+            )
+        return found
 
 
 def check_config(values: Mapping[str, Any]) -> ArtifactConfig:
@@ -225,17 +235,11 @@ def check_config(values: Mapping[str, Any]) -> ArtifactConfig:
 
 
 def _canonical(config: Mapping[Any, Any]) -> dict[str, Any]:
-    """Rename keys that have two spellings to one of them, so that the two files of the config can be merged by key."""
-    aliases = {
-        alias: name
-        for name, field in ArtifactConfig.model_fields.items()
-        if isinstance(field.validation_alias, AliasChoices)
-        for alias in field.validation_alias.choices
-        if alias != name
-    }
+    """Spell ``chunk_trancate`` as the contract does, so that the two files of the config can be merged by key."""
     plain = {str(key): _plain(value) for key, value in config.items()}
-    renamed = {aliases[key]: value for key, value in plain.items() if key in aliases}
-    return renamed | {key: value for key, value in plain.items() if key not in aliases}
+    if "chunk_truncate" in plain:
+        plain.setdefault("chunk_trancate", plain.pop("chunk_truncate"))
+    return plain
 
 
 def _plain(value: Any) -> Any:

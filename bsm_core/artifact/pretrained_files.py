@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bsm_core.artifact.config import TextField
 from bsm_core.artifact.files import read_json_object
 from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError
 
@@ -65,16 +64,6 @@ class AssetLocation:
 _POINT_TO_CODE = ("auto_map", "custom_pipelines", "attn_implementation", "_attn_implementation")
 
 
-def names_tokenizer(config: Mapping[str, Any], prefix: str = "") -> bool:
-    """Return whether the config names a tokenizer for a text field."""
-    return any(config.get(f"{own}tokenizer") for own in (prefix, ""))
-
-
-def prefix_of(field: TextField) -> str:
-    """Return ``"primary_"``, ``"secondary_"`` or an empty text."""
-    return field.key.removesuffix("text_name")
-
-
 def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> AssetLocation:
     """Find an asset of a text field; download it from the hub if it is nowhere else.
 
@@ -123,8 +112,9 @@ def _not_found(asset: TextAsset, prefix: str, tried: list[str]) -> TokenizerErro
 
 def find_inside(asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> AssetLocation | None:
     """Find an asset of a text field in the artifact alone; None if it is not there."""
-    places = (found for _, found in _local(asset, artifact, config, prefix, outside=False))
-    return next((found for found in places if found is not None and _has(found.folder, asset)), None)
+    places = (found for _, found in _local(asset, artifact, config, prefix) if found is not None)
+    inside = (found for found in places if found.folder.is_relative_to(artifact))
+    return next((found for found in inside if _has(found.folder, asset)), None)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -139,11 +129,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds
 
     fast = (folder / "tokenizer.json").is_file()
+    kind: Any = PreTrainedTokenizerFast if fast else AutoTokenizer
     try:
-        tokenizer: PreTrainedTokenizerBase = (
-            PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-            if fast
-            else AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
         raise CorruptArtifactError(
@@ -160,8 +149,7 @@ def load_encoder_config(folder: Path) -> dict[str, Any]:
     Raises:
         CorruptArtifactError: The file is not a JSON object.
     """
-    values = read_json_object(folder / "config.json", f"{folder.name}/config.json")
-    config: dict[str, Any] = _without_code(values)
+    config: dict[str, Any] = _without_code(read_json_object(folder / "config.json", f"{folder.name}/config.json"))
     return config
 
 
@@ -172,7 +160,7 @@ def _without_code(value: Any) -> Any:
 
 
 def _local(
-    asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str, *, outside: bool = True
+    asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str
 ) -> Iterator[tuple[str, AssetLocation | None]]:
     """Yield the places to look at, best first, without the hub: a description and the folder, if there may be one."""
     for pre in dict.fromkeys((prefix, "")):
@@ -182,15 +170,13 @@ def _local(
             continue
         key = f"{pre}tokenizer = {name!r}"
         if Path(name).is_absolute():
-            if outside:
-                yield f"{key} as an absolute folder", AssetLocation(Path(name), pre)
+            yield f"{key} as an absolute folder", AssetLocation(Path(name), pre)
             continue
         folder = artifact / name
         is_inside = folder.resolve().is_relative_to(artifact.resolve())  # "../x" is no folder of the artifact
         yield f"{key} as a folder of the artifact", AssetLocation(folder, pre) if is_inside else None
-        if outside:
-            cached = _from_cache(name, asset)
-            yield f"{key} in the local Hugging Face cache", AssetLocation(cached, pre) if cached else None
+        cached = _from_cache(name, asset)
+        yield f"{key} in the local Hugging Face cache", AssetLocation(cached, pre) if cached else None
 
 
 def _name(config: Mapping[str, Any], prefix: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bsm_core.artifact.files import read_validated
+from bsm_core.artifact.files import FileHashes, corrupt, read_validated
 from bsm_core.errors import ArtifactError, CorruptArtifactError
 from bsm_core.runtime.versions import current_name
 
@@ -69,12 +69,13 @@ class Provenance(BaseModel):
     files: Annotated[dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]], Field(max_length=10_000)]
 
 
-def write_provenance(folder: Path, provenance: Provenance) -> None:
-    """Write the record into an artifact's folder. Equal records produce equal bytes.
+def write_provenance(folder: Path, components: list[ComponentRecord], versions: dict[str, str]) -> None:
+    """Write the record into an artifact's folder, with the hashes of all other files. Equal folders get equal bytes.
 
     Raises:
         ArtifactError: The record is too large to be read again.
     """
+    provenance = Provenance(components=components, versions=versions, files=other_files(FileHashes(folder)))
     content = (provenance.model_dump_json(indent=2) + "\n").encode()
     if len(content) > MOST_BYTES:
         raise ArtifactError(
@@ -98,13 +99,9 @@ def read_provenance(folder: Path) -> Provenance | None:
     Raises:
         CorruptArtifactError: The file cannot be read, or does not hold a record; the error lists what is wrong.
     """
-    return read_validated(folder / PROVENANCE, Provenance, most_bytes=MOST_BYTES, corrupt=_corrupt)
+    return read_validated(folder / PROVENANCE, Provenance, most_bytes=MOST_BYTES, refuse=_refuse)
 
 
-def _corrupt(problems: list[str]) -> CorruptArtifactError:
-    return CorruptArtifactError(
-        f"{PROVENANCE} does not hold a record of what made this artifact",
-        where=PROVENANCE,
-        details=problems,
-        fix="make a new one with `bsm pack MODEL_DIR NEW`, or remove the file",
-    )
+def _refuse(problems: list[str]) -> CorruptArtifactError:
+    fix = "make a new one with `bsm pack MODEL_DIR NEW`, or remove the file"
+    return corrupt(PROVENANCE, "does not hold a record of what made this artifact", fix, details=problems)

@@ -11,8 +11,7 @@ import pickle
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -31,25 +30,17 @@ from bsm_core.artifact.files import (
     HYPERPARAMETERS,
     IMPUTE,
     MODEL_ARTIFACTS,
+    REQUIRED,
     RISK_TABLES,
     WEIGHTS,
-    FileHashes,
-    check_complete,
     list_files,
+    require,
     sha256,
     unreadable,
 )
 from bsm_core.artifact.load import Artifact
-from bsm_core.artifact.pretrained_files import (
-    ENCODER,
-    TOKENIZER,
-    TextAsset,
-    find_asset,
-    find_inside,
-    names_tokenizer,
-    prefix_of,
-)
-from bsm_core.artifact.provenance_file import PROVENANCE, other_files, write_provenance
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_asset, find_inside
+from bsm_core.artifact.provenance_file import PROVENANCE, write_provenance
 from bsm_core.artifact.untrusted.archive import unpacked
 from bsm_core.errors import TokenizerError, UsageError
 from bsm_core.plugins.registry import default_registry
@@ -138,8 +129,7 @@ def save_artifact(
 def refresh_provenance(artifact: Artifact) -> None:
     """Update the file hashes in the artifact's record of what made it, if it has one."""
     if artifact.provenance is not None:
-        files = other_files(FileHashes(artifact.folder))
-        write_provenance(artifact.folder, artifact.provenance.model_copy(update={"files": files}))
+        write_provenance(artifact.folder, artifact.provenance.components, artifact.provenance.versions)
 
 
 def pack(
@@ -172,31 +162,25 @@ def pack(
     to_archive = destination.name.endswith(".tar.gz")
     if destination.exists() and (to_archive or not destination.is_dir() or any(destination.iterdir())):
         raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
-    with unpacked(source) as folder, _beside(destination) as work:
-        check_complete(folder)  # before the copy, so that the error names this folder
-        packed = work / "artifact"
-        for path in list_files(folder):
-            if (name := path.relative_to(folder).as_posix()) != ARCHIVE:
-                _copy(path, packed / name)
-        artifact = Artifact.load(packed)
-        _complete(artifact)
-        for twin in _PICKLED_TWINS if safe_only else ():
-            (packed / twin).unlink(missing_ok=True)
-        before_publishing(artifact)
-        if to_archive:
-            _write_archive(packed, work / destination.name)
-            _publish_archive(work / destination.name, destination)
-        else:
-            packed.replace(destination)
+    with unpacked(source) as folder:
+        require(folder, *REQUIRED)  # before the copy, so that the error names this folder
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        # On the destination's file system, so that the result is moved into place in one step.
+        with tempfile.TemporaryDirectory(prefix=".bsm-pack-", dir=destination.parent) as work:
+            packed = Path(work, "artifact")
+            for name, path in list_files(folder).items():
+                if name != ARCHIVE:
+                    _copy(path, packed / name)
+            artifact = Artifact.load(packed)
+            _complete(artifact)
+            for twin in _PICKLED_TWINS if safe_only else ():
+                (packed / twin).unlink(missing_ok=True)
+            before_publishing(artifact)
+            if to_archive:
+                _publish_archive(packed, Path(work, destination.name), destination)
+            else:
+                packed.replace(destination)
     return destination
-
-
-@contextmanager
-def _beside(destination: Path) -> Iterator[Path]:
-    """Make a temporary folder on the destination's file system, from which a result is moved into place in one step."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".bsm-pack-", dir=destination.parent) as folder:
-        yield Path(folder)
 
 
 def _complete(artifact: Artifact) -> None:
@@ -208,14 +192,14 @@ def _complete(artifact: Artifact) -> None:
         if not (folder / name).exists():
             _write_json(folder / name, tables)
     wanted = wanted_keys(artifact.config.model_class, default_registry())
-    for field in artifact.config.text_fields:
-        if not names_tokenizer(artifact.config.as_mapping(), prefix_of(field)):
+    for prefix in [field.prefix for field in artifact.config.text_fields]:
+        if not (artifact.config.as_mapping().get(f"{prefix}tokenizer") or artifact.config.tokenizer):
             continue  # the steps and the model class need none, or it is in the artifact's folders
-        _add_asset(TOKENIZER, artifact, prefix_of(field))
-        if wanted is not None and wanted.isdisjoint(("text_encoder", f"{prefix_of(field)}text_encoder")):
+        _add_asset(TOKENIZER, artifact, prefix)
+        if wanted is not None and wanted.isdisjoint(("text_encoder", f"{prefix}text_encoder")):
             continue
         try:
-            _add_asset(ENCODER, artifact, prefix_of(field))
+            _add_asset(ENCODER, artifact, prefix)
         except TokenizerError as error:  # the model class cannot be loaded here and may need none, or fails later
             log.warning("packed without an encoder config: %s", error.one_line())
 
@@ -245,14 +229,15 @@ def _write_archive(folder: Path, archive: Path) -> None:
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for path in list_files(folder):
-            member = tarfile.TarInfo(path.relative_to(folder).as_posix())
+        for name, path in list_files(folder).items():
+            member = tarfile.TarInfo(name)
             member.size, member.mode = path.stat().st_size, 0o644
             with path.open("rb") as content:
                 tar.addfile(member, content)
 
 
-def _publish_archive(archive: Path, destination: Path) -> None:
+def _publish_archive(folder: Path, archive: Path, destination: Path) -> None:
+    _write_archive(folder, archive)
     checksum = destination.with_name(destination.name + ".sha256")
     text = os.fsencode(f"{sha256(archive)}  {destination.name}\n")
     checksum.unlink(missing_ok=True)  # an earlier checksum would be wrong as soon as the archive is in place
@@ -263,9 +248,8 @@ def _publish_archive(archive: Path, destination: Path) -> None:
 def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     # A copy of each: safetensors refuses tensors that share memory, as tied weights do.
     owned = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
-    path.write_bytes(
-        safetensors.torch.save(owned, metadata={"format": "pt"})
-    )  # save_file makes a file that only its owner can read
+    # Not save_file, which makes a file that only its owner can read.
+    path.write_bytes(safetensors.torch.save(owned, metadata={"format": "pt"}))
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -17,10 +17,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(handler=_convert)
 
 
-def _convert(arguments: argparse.Namespace) -> int:
+def _convert(arguments: argparse.Namespace) -> None:
     from bsm_core.tables import convert
 
     with writing(arguments.destination):
         rows = convert(arguments.source, arguments.destination)
     say(f"{rows:,} rows: {arguments.destination}")
-    return 0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
-from bsm_core.artifact.files import writing
-from bsm_core.cli.output import say
+from bsm_core.cli.pack_command import add_places, pack_and_say
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
@@ -16,18 +15,8 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("export", help="pack an artifact and add its text encoders as ONNX files")
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
-    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a new folder, or a new .tar.gz file")
-    parser.set_defaults(handler=_export)
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from bsm_core.artifact import pack
-
-    with writing(arguments.destination):
-        packed = pack(arguments.source, arguments.destination, before_publishing=_finish)
-    say(str(packed))
-    return 0
+    add_places(parser)
+    parser.set_defaults(handler=partial(pack_and_say, finish=_finish))
 
 
 def _finish(artifact: Artifact) -> None:

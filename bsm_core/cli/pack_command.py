@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +15,12 @@ from bsm_core.errors import BSMError, HookFailedError
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
-    from bsm_core.predictor import Predictor
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("pack", help="make an artifact complete: safe formats, tokenizer, encoder config")
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
-    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a new folder, or a new .tar.gz file")
+    add_places(parser)
     parser.add_argument("--safe-only", action="store_true", help="leave out the pickled files")
     checks = parser.add_mutually_exclusive_group()
     checks.add_argument("--data", type=Path, metavar="TABLE", help="store its first rows for the self-check")
@@ -29,26 +28,42 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(handler=_pack)
 
 
-def _pack(arguments: argparse.Namespace) -> int:
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name the artifact and the place of the packed one."""
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a new folder, or a new .tar.gz file")
+
+
+def pack_and_say(arguments: argparse.Namespace, finish: Callable[[Artifact], None], *, safe_only: bool = False) -> None:
+    """Pack the artifact, call ``finish`` with it before it is published, and print its place."""
     from bsm_core.artifact import pack
 
-    finish = partial(_finish, data=arguments.data, self_check=not arguments.no_self_check)
     with writing(arguments.destination):
-        packed = pack(arguments.source, arguments.destination, safe_only=arguments.safe_only, before_publishing=finish)
+        packed = pack(arguments.source, arguments.destination, safe_only=safe_only, before_publishing=finish)
     say(str(packed))
-    return 0
+
+
+def _pack(arguments: argparse.Namespace) -> None:
+    finish = partial(_finish, data=arguments.data, self_check=not arguments.no_self_check)
+    pack_and_say(arguments, finish, safe_only=arguments.safe_only)
 
 
 def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
     """Check the packed artifact, and record what makes it here, if its plugins are installed."""
+    from bsm_core.artifact.check_rows import write_check_rows
     from bsm_core.artifact.save import refresh_provenance
     from bsm_core.predictor import Predictor
     from bsm_core.scoring.provenance import add_provenance
-    from bsm_core.scoring.self_check import check
+    from bsm_core.scoring.self_check import ROWS, check, make
+    from bsm_core.tables import TableSource
 
     predictor = cache(lambda: Predictor.load(artifact))
     if data is not None:
-        _store_rows(predictor(), artifact, data)
+        wanted = predictor().preprocessor.wanted
+        source = TableSource.open(data)
+        source.require(wanted)
+        window = next(source.windows(list(wanted), rows=ROWS))
+        write_check_rows(artifact.folder, make(predictor(), window.table))
     elif self_check and artifact.check_rows is not None:
         check(predictor(), artifact.check_rows)
     try:
@@ -59,15 +74,3 @@ def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
         refresh_provenance(artifact)
         kept = "with the record that it had" if artifact.provenance else "without a record of what made it"
         print(f"packed {kept}: {error.one_line()}", file=sys.stderr)
-
-
-def _store_rows(predictor: Predictor, artifact: Artifact, data: Path) -> None:
-    """Store the first rows of a table as check rows."""
-    from bsm_core.artifact.check_rows import write_check_rows
-    from bsm_core.scoring.self_check import ROWS, make
-    from bsm_core.tables import TableSource
-
-    source = TableSource.open(data)
-    source.require(predictor.preprocessor.wanted)
-    window = next(source.windows(list(predictor.preprocessor.wanted), rows=ROWS))
-    write_check_rows(artifact.folder, make(predictor, window.table))

@@ -34,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check.set_defaults(handler=_check_plugin)
 
 
-def _plugins(arguments: argparse.Namespace) -> int:
+def _plugins(arguments: argparse.Namespace) -> None:
     from bsm_core.plugins.listing import errors_text, listing, listing_text
     from bsm_core.plugins.registry import default_registry
 
@@ -48,10 +48,9 @@ def _plugins(arguments: argparse.Namespace) -> int:
         say(json.dumps(listing(registry), indent=2))
     else:
         say(listing_text(registry))
-    return 0
 
 
-def _new_plugin(arguments: argparse.Namespace) -> int:
+def _new_plugin(arguments: argparse.Namespace) -> None:
     from bsm_core.plugins.registry import default_registry
     from bsm_core.plugins.scaffold import new_plugin
 
@@ -59,7 +58,6 @@ def _new_plugin(arguments: argparse.Namespace) -> int:
     folder = files[0].parent
     say("\n".join(map(str, files)))
     say(f"Next: pip install -e '{folder}[test]'; python -m pytest {folder}")
-    return 0
 
 
 def _check_plugin(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,22 +37,18 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
     """
     settings = Settings.resolve(flags, env)
-    _check_places(settings.data_dir, settings.output_dir)
-    sink = Sink(settings.output_dir)
+    data, output = settings.data_dir, settings.output_dir
+    if data.is_dir() and output.resolve().is_relative_to(data.resolve()):  # the next run would read the predictions
+        raise UsageError(
+            "the output folder is inside the data folder", where=str(output), fix="choose another --output-dir"
+        )
+    sink = Sink(output)
     try:
         sink.begin()
         return _run(settings)
     except BaseException as error:
         sink.fail(error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}")
         raise
-
-
-def _check_places(data: Path, output: Path) -> None:
-    """Check that the predictions of this run will not be read as data by the next run."""
-    if data.is_dir() and output.resolve().is_relative_to(data.resolve()):
-        raise UsageError(
-            "the output folder is inside the data folder", where=str(output), fix="choose another --output-dir"
-        )
 
 
 def _run(settings: Settings) -> Committed:
@@ -65,7 +60,11 @@ def _run(settings: Settings) -> Committed:
         if plan.warning:
             log.warning("%s", plan.warning)
         log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, plan)
-        committed, used = ranks.run(Job(settings, artifact, _hashes(artifact, settings), began), plan)
+        # Hashed once for all processes and before the run, because the files may change while it lasts; and only if
+        # something will read the hashes.
+        hooks = any(component.kind in ("guard", "observer") for component in default_registry().components)
+        hashes = dict(artifact.hashes) if settings.run_record or settings.strict or hooks else {}
+        committed, used = ranks.run(Job(settings, artifact, hashes, began), plan)
     seconds = time.time() - began
     log.info(
         "%s rows in %.1f s (%s rows/s) on %s, device asked for: %s",
@@ -73,12 +72,3 @@ def _run(settings: Settings) -> Committed:
     )  # fmt: skip
     log.info("predictions: %s", committed.path)
     return committed
-
-
-def _hashes(artifact: Artifact, settings: Settings) -> dict[str, str]:
-    """Return the SHA-256 of each file of the artifact if the run record, ``--strict`` or a hook needs it.
-
-    The files are hashed here, once for all processes and before the run: they may change while it lasts.
-    """
-    hooks = any(component.kind in ("guard", "observer") for component in default_registry().components)
-    return dict(artifact.hashes) if settings.run_record or settings.strict or hooks else {}

@@ -11,14 +11,8 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from bsm_core.artifact import Artifact
-from bsm_core.artifact.files import FileHashes, sha256
-from bsm_core.artifact.provenance_file import (
-    PROVENANCE,
-    ComponentRecord,
-    Provenance,
-    other_files,
-    write_provenance,
-)
+from bsm_core.artifact.files import sha256
+from bsm_core.artifact.provenance_file import PROVENANCE, ComponentRecord, other_files, write_provenance
 from bsm_core.errors import ProvenanceError
 from bsm_core.plugins.discovery import Component
 from bsm_core.predictor import Predictor
@@ -26,6 +20,8 @@ from bsm_core.runtime.versions import installed
 
 _OF_THE_RUN = frozenset({"batch_size"})
 """Parameters that a run sets and that do not change the probabilities."""
+_ORIGIN = {"distribution", "version", "object", "source"}
+"""Fields of a component's record that tell where it came from."""
 
 
 def record_of(component: Component, name: str, column: str | None = None, **parameters: Any) -> ComponentRecord:
@@ -72,8 +68,7 @@ def add_provenance(folder: Path, predictor: Predictor) -> None:
     Raises:
         ArtifactError: The record is too large.
     """
-    files = other_files(FileHashes(folder))
-    write_provenance(folder, Provenance(components=components_of(predictor), versions=installed(), files=files))
+    write_provenance(folder, components_of(predictor), installed())
 
 
 def require_same(artifact: Artifact, predictor: Predictor) -> None:
@@ -92,8 +87,8 @@ def require_same(artifact: Artifact, predictor: Predictor) -> None:
         )
     differences = [
         *_components(then.components, components_of(predictor)),
-        *_changes("library {}", then.versions, installed()),
-        *_changes("file {}", then.files, other_files(artifact.hashes), shown=12),
+        *_changes("library", then.versions, installed()),
+        *_changes("file", then.files, other_files(artifact.hashes), shown=12),
     ]
     if differences:
         raise ProvenanceError(
@@ -111,19 +106,17 @@ def _components(then: list[ComponentRecord], now: list[ComponentRecord]) -> Iter
         return
     for before, after in zip(then, now, strict=True):
         what = f"{before.kind.replace('_', ' ')} {before.name}" + (f" of {before.column!r}" if before.column else "")
-        for key in ("distribution", "version", "object", "source"):
-            was, now_is = (str(getattr(record, key))[:80] for record in (before, after))
-            if was != now_is:
-                yield f"{what}: {key} was {was}, is {now_is}"
-        was_used, is_used = ({k: v for k, v in r.used.items() if k not in _OF_THE_RUN} for r in (before, after))
-        yield from _changes(f"{what}: parameter {{}}", was_used, is_used, shown=80)
+        origin, origin_now = (record.model_dump(include=_ORIGIN) for record in (before, after))
+        yield from _changes(f"{what}:", origin, origin_now, shown=80)
+        used, used_now = ({k: v for k, v in r.used.items() if k not in _OF_THE_RUN} for r in (before, after))
+        yield from _changes(f"{what}: parameter", used, used_now, shown=80)
 
 
 def _changes(what: str, then: Mapping[str, Any], now: Mapping[str, Any], shown: int = 40) -> Iterator[str]:
     for name in {**then, **now}:
         was, now_is = (_printable(side[name])[:shown] if name in side else "not there" for side in (then, now))
         if then.get(name, _printable) != now.get(name, _printable):  # no record holds a function; None is a value
-            yield f"{what.format(_printable(name))} was {was}, is {now_is}"
+            yield f"{what} {_printable(name)} was {was}, is {now_is}"
 
 
 def _named(records: list[ComponentRecord]) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from bsm_core.artifact.check_rows import SELF_CHECK, CheckRows, corrupt, write_check_rows
+from bsm_core.artifact.check_rows import SELF_CHECK, CheckRows, refuse, write_check_rows
 from bsm_core.errors import DataError, ModelFailedError, SelfCheckError
 from bsm_core.models.batch import TextBatch
 from bsm_core.models.encoder import Encoder
@@ -163,7 +163,7 @@ def require_fit(predictor: Predictor, then: CheckRows) -> None:
     if (stored := len(then.probabilities[0])) != classes:
         problems.append(f"probabilities of {stored} classes, the model has {classes}")
     if problems:
-        raise corrupt(problems)
+        raise refuse(problems)
 
 
 def _causes(then: CheckRows, now: CheckRows) -> Iterator[str]:

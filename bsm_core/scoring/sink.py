@@ -103,7 +103,8 @@ class Sink:
                     rows, windows = rows + table.num_rows, windows + 1
                     for key, value in part_counts.items():
                         counts[key] = counts.get(key, 0) + value
-            _flush_to_disk(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
             temporary.replace(path)
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
                 (self.folder / f"{PREDICTIONS}.{other}").unlink(missing_ok=True)
@@ -177,8 +178,3 @@ class Sink:
                 where=str(error.filename or self.folder),
                 fix="free space there, or choose another --output-dir" if full else "choose a writable --output-dir",
             ) from error
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

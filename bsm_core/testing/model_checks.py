@@ -16,7 +16,6 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from torch import Tensor, nn
 
-from bsm_core.artifact import Artifact
 from bsm_core.errors import ConfigError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch, TextBatch
@@ -247,7 +246,7 @@ def comes_back_from_an_artifact(subject: ModelSubject) -> None:
         config = {**subject.cls.example_config, "num_classes": subject.classes}
         name = f"{component.provider.distribution}/{component.name}"
         artifact = toy_artifact(Path(folder), model, **config, model_class=name)
-        predictor = Predictor.load(Artifact.load(artifact), registry=toy_registry(component))
+        predictor = Predictor.open(artifact, registry=toy_registry(component))
         predictor.model = model
         here = predictor.predict(_rows(predictor))
         try:
@@ -259,7 +258,7 @@ def comes_back_from_an_artifact(subject: ModelSubject) -> None:
 
 def scores_of(component: Component, artifact: Path) -> list[list[float]]:
     """Load an artifact in this process and return the probabilities of some rows."""
-    predictor = Predictor.load(Artifact.load(artifact), registry=toy_registry(component))
+    predictor = Predictor.open(artifact, registry=toy_registry(component))
     scores: list[list[float]] = predictor.predict(_rows(predictor)).to_numpy().tolist()
     return scores
 

@@ -20,7 +20,6 @@ from torch import Tensor
 from bsm_core.artifact import save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
 from bsm_core.artifact.files import TRAINING_METRICS, writing
-from bsm_core.artifact.pretrained_files import prefix_of
 from bsm_core.errors import DataError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
@@ -89,7 +88,7 @@ class _Prepared:
         self.changes: dict[str, Any] = {"multiclass_categories": order, **self.text.config()}
         if training.class_weights == "balanced":
             self.changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
-        pipelines = text_pipelines(config, lambda field: self.text.tokenizer(prefix_of(field)), job.registry)
+        pipelines = text_pipelines(config, lambda field: self.text.tokenizer(field.prefix), job.registry)
         preprocess = Preprocessor(config, pipelines, self.impute, self.risk_tables)
         self.train = _batch(preprocess, rows)
         self.validation = _batch(preprocess, held_out) if held_out else None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bsm_core.artifact.config import StepSpec, TextField
-from bsm_core.artifact.pretrained_files import load_encoder_config, load_tokenizer, prefix_of
+from bsm_core.artifact.pretrained_files import load_encoder_config, load_tokenizer
 from bsm_core.errors import ConfigError
 from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Column
@@ -102,7 +102,7 @@ def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, Pr
     for field in job.artifact.text_fields:
         steps = _steps_before_tokenizer(job, field)
         if len(steps) < len(field.steps):
-            key = job.own_or_shared(f"{prefix_of(field)}tokenizer")
+            key = job.own_or_shared(f"{field.prefix}tokenizer")
             texts[key] = chain(texts.get(key, ()), _texts(job, field, steps, columns[field.column]))
     tokenizers = {}
     for key, learned_from in texts.items():

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from bsm_core.artifact.config import ArtifactConfig, json_config
-from bsm_core.artifact.pretrained_files import load_encoder_config, prefix_of
+from bsm_core.artifact.pretrained_files import load_encoder_config
 from bsm_core.errors import ConfigError, nearest
 from bsm_core.models.base import ModelBase
 from bsm_core.plugins.registry import Registry
@@ -147,7 +147,7 @@ class TrainingJob:
                 yield Problem(own, f"a {type(given).__name__} is neither a Hugging Face config nor a folder")
 
     def _file_problems(self) -> Iterator[Problem]:
-        for key in sorted({self.own_or_shared(f"{prefix_of(text)}tokenizer") for text in self.artifact.text_fields}):
+        for key in sorted({self.own_or_shared(f"{text.prefix}tokenizer") for text in self.artifact.text_fields}):
             given = self.values.get(key)
             if given is not None and not (isinstance(given, str) and Path(given).is_dir()):
                 yield Problem(key, f"{given!r} is not a folder; remove the key, and a tokenizer is fitted")

@@ -13,7 +13,7 @@ from support.plugins import component, run_python, write_plugin
 from support.toy import SITE, toy_rows, write_toy_artifact
 
 from bsm_core import Predictor
-from bsm_core.artifact import pack
+from bsm_core.artifact import Artifact, pack
 from bsm_core.errors import (
     AmbiguousComponentError,
     ConfigError,
@@ -309,8 +309,6 @@ def test_probabilities_that_are_no_numbers_are_an_error(predictor):
 
 def test_arrays_in_the_config_become_lists(toy_site, tmp_path):
     import torch
-
-    from bsm_core.artifact import Artifact
 
     artifact = write_toy_artifact(tmp_path / "model")
     stored = torch.load(artifact / "model_artifacts.pth", weights_only=True)

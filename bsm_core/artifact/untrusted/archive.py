@@ -10,6 +10,7 @@ import gzip
 import io
 import os
 import re
+import shutil
 import tarfile
 import tempfile
 import unicodedata
@@ -170,12 +171,12 @@ class _StrictInfo(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictInfo:
-        if buf != _ZEROS:
-            try:
-                return super().frombuf(buf, encoding, errors)
-            except tarfile.HeaderError as error:
-                raise tarfile.ReadError(str(error)) from error
-        return super().frombuf(buf, encoding, errors)
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf == _ZEROS:  # the end of the archive
+                raise
+            raise tarfile.ReadError(str(error)) from error
 
 
 class _Extraction:
@@ -247,14 +248,9 @@ class _Extraction:
         source = self._tar.extractfile(member)
         if source is None:
             raise _unsafe(repr(member.name), "is not a plain file", self._where)
-        left = member.size
         # O_EXCL: the file must be new, so that no link is followed.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
-            while left > 0:
-                data = source.read(min(left, _BLOCK))
-                if not data:
-                    raise tarfile.ReadError(f"unexpected end of data in {member.name!r}")
-                left -= target.write(data)
+            shutil.copyfileobj(source, target, _BLOCK)
 
     def _finish(self) -> None:
         """Read to the end, where gzip checks its checksum; raise if anything but padding comes before it."""

@@ -12,14 +12,14 @@ import math
 import pickle
 import pickletools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bsm_core.artifact.files import SAFE_ADVICE
-from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError
+from bsm_core.artifact.files import SAFE_ADVICE, corrupt
+from bsm_core.errors import UnsafeArtifactError
 
 _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d{1,6}")
 
@@ -48,11 +48,8 @@ def load_pickle(path: Path) -> Any:
     except ForbiddenGlobalError as error:
         raise forbidden(str(error), path.name, path.with_suffix(".json").name) from None
     except Exception as error:
-        raise CorruptArtifactError(
-            f"{path.name} cannot be read as a pickle: {type(error).__name__}: {error}",
-            where=path.name,
-            fix="copy the artifact again, or have it saved again",
-        ) from error
+        problem = f"cannot be read as a pickle: {type(error).__name__}: {error}"
+        raise corrupt(path.name, problem, "copy the artifact again, or have it saved again") from error
 
 
 def forbidden(name: str, file: str, safe_twin: str | None = None) -> UnsafeArtifactError:
@@ -169,10 +166,6 @@ def _reconstruct(kind: Any, *_shape_and_dtype: Any) -> PickledArray:
     return PickledArray((0,), np.uint8)
 
 
-def _dict(items: Any = ()) -> dict[Any, Any]:
-    return dict(items)
-
-
 def _default_dict(_factory: Any = None) -> dict[Any, Any]:
     return {}  # without the factory: a key that is missing stays missing
 
@@ -187,26 +180,22 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin-1")  # old protocols write bytes as encoded text
 
 
-def _stand_ins() -> Mapping[str, StandIn]:
-    makers: dict[str, Callable[..., Any] | None] = {
-        "builtins.bytes": _no_bytes,
-        "builtins.set": set,
-        "builtins.frozenset": frozenset,
-        "collections.OrderedDict": _dict,
-        "collections.defaultdict": _default_dict,
-        "_codecs.encode": _encode,
-        "numpy.dtype": PickledDtype,
-        "numpy.ndarray": None,
-    }
-    # Factories of default dicts.
-    factories = ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")
-    makers |= {f"builtins.{kind}": None for kind in factories}
-    for home in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
-        makers[f"{home}.multiarray._reconstruct"] = _reconstruct
-        makers[f"{home}.multiarray.scalar"] = _scalar
-        makers[f"{home}.numeric._frombuffer"] = _from_bytes
-    return {name: StandIn(name, make) for name, make in makers.items()}
+_MAKERS: dict[str, Callable[..., Any] | None] = {
+    "builtins.bytes": _no_bytes,
+    "builtins.set": set,
+    "builtins.frozenset": frozenset,
+    "collections.OrderedDict": dict,
+    "collections.defaultdict": _default_dict,
+    "_codecs.encode": _encode,
+    "numpy.dtype": PickledDtype,
+    "numpy.ndarray": None,
+}
+for _kind in ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode"):  # factories of default dicts
+    _MAKERS[f"builtins.{_kind}"] = None
+for _home in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
+    _MAKERS[f"{_home}.multiarray._reconstruct"] = _reconstruct
+    _MAKERS[f"{_home}.multiarray.scalar"] = _scalar
+    _MAKERS[f"{_home}.numeric._frombuffer"] = _from_bytes
 
-
-STAND_INS = _stand_ins()
+STAND_INS = {name: StandIn(name, make) for name, make in _MAKERS.items()}
 """Stand-in of every name that a pickle may refer to."""

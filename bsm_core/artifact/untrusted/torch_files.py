@@ -1,9 +1,9 @@
-"""Reading files of ``torch.save`` without running code, and fitting the weights to a model."""
+"""Reading files of ``torch.save`` without running code."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, require
+from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, corrupt, require
 from bsm_core.artifact.untrusted.safe_pickle import (
     STAND_INS,
     ForbiddenGlobalError,
@@ -19,16 +19,15 @@ from bsm_core.artifact.untrusted.safe_pickle import (
     PickledDtype,
     forbidden,
 )
-from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError, WeightsMismatchError
+from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError
 
 _LEADING = re.compile(r"^(?:(?:module|_orig_mod|_forward_module)\.)+")
 _INNER = re.compile(r"(?<=\.)(?:_orig_mod|_forward_module)\.")
-_POSITION_IDS = re.compile(r"(?:^|\.)embeddings\.position_ids$")
 _FORBIDDEN = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
 
 def load_torch(path: Path, safe_twin: str | None = None) -> Any:
-    """Read a file of ``torch.save`` that holds tensors, numpy arrays and plain values.
+    """Read a file of ``torch.save`` that holds tensors, numpy arrays and plain values, or a ``.safetensors`` file.
 
     Args:
         path: The file.
@@ -47,6 +46,8 @@ def load_torch(path: Path, safe_twin: str | None = None) -> Any:
     allowed += [(PickledArray, "array"), (PickledDtype, "dtype")]
     allowed.append((str, "torch.torch_version.TorchVersion"))
     try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path, device="cpu")
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
     except ForbiddenGlobalError as error:
@@ -54,11 +55,8 @@ def load_torch(path: Path, safe_twin: str | None = None) -> Any:
     except Exception as error:
         if match := _FORBIDDEN.search(str(error)):
             raise forbidden(match[1], path.name, safe_twin) from None
-        raise CorruptArtifactError(
-            f"{path.name} cannot be read: {_reason(error)}",
-            where=path.name,
-            fix="copy the artifact again, or have it saved again with torch.save",
-        ) from error
+        fix = "copy the artifact again, or have it saved again"
+        raise corrupt(path.name, f"cannot be read: {_reason(error)}", fix) from error
 
 
 def read_model_artifacts(folder: Path) -> dict[str, Any]:
@@ -68,14 +66,10 @@ def read_model_artifacts(folder: Path) -> dict[str, Any]:
         UnsafeArtifactError: The file refers to forbidden code.
         CorruptArtifactError: The file cannot be read, or does not hold a dict.
     """
-    path = require(folder, (MODEL_ARTIFACTS,))
+    [path] = require(folder, (MODEL_ARTIFACTS,))
     value = load_torch(path)
     if not isinstance(value, dict) or not isinstance(value.get("config") or {}, dict):
-        raise CorruptArtifactError(
-            f"{path.name} does not hold a dict with a 'config' dict",
-            where=path.name,
-            fix="save {'config': {...}, ...}",
-        )
+        raise corrupt(path.name, "does not hold a dict with a 'config' dict", "save {'config': {...}, ...}")
     return value
 
 
@@ -91,9 +85,7 @@ def read_embedding(model_artifacts: Mapping[str, Any]) -> Tensor | None:
     if isinstance(value, PickledArray) and value.dtype.kind in "iuf":
         value = torch.tensor(value)
     if not isinstance(value, Tensor) or value.ndim != 2:
-        raise CorruptArtifactError(
-            f"{MODEL_ARTIFACTS}: embedding_mat is not a matrix of numbers", where=f"{MODEL_ARTIFACTS}: embedding_mat"
-        )
+        raise corrupt(f"{MODEL_ARTIFACTS}: embedding_mat", "is not a matrix of numbers")
     return _dense("embedding_mat", value, MODEL_ARTIFACTS)
 
 
@@ -107,21 +99,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         UnsafeArtifactError: The file refers to forbidden code, or holds sparse or nested tensors.
         CorruptArtifactError: The file cannot be read, or is neither a state dict nor a Lightning checkpoint.
     """
-    path = require(folder, WEIGHTS)
-    state = _load_safetensors(path) if path.suffix == ".safetensors" else load_torch(path, WEIGHTS[0])
+    [path] = require(folder, WEIGHTS)
+    state = load_torch(path, WEIGHTS[0])
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]  # a Lightning checkpoint
     wrong = [repr(k) for k, v in state.items() if not isinstance(v, Tensor)] if isinstance(state, Mapping) else ["all"]
     if wrong:
-        raise CorruptArtifactError(
-            f"{path.name} is neither a state dict nor a Lightning checkpoint",
-            where=path.name,
-            details=[f"not a tensor: {', '.join(wrong[:10])}"],
-            fix="save model.state_dict()",
-        )
+        problem = "is neither a state dict nor a Lightning checkpoint"
+        details = [f"not a tensor: {', '.join(wrong[:10])}"]
+        raise corrupt(path.name, problem, "save model.state_dict()", details=details)
     weights = {strip_prefixes(str(key)): _dense(str(key), value, path.name) for key, value in state.items()}
     if len(weights) < len(state):
-        raise CorruptArtifactError(f"{path.name} holds weights twice, with and without a prefix", where=path.name)
+        raise corrupt(path.name, "holds weights twice, with and without a prefix")
     return weights
 
 
@@ -133,43 +122,6 @@ def strip_prefixes(key: str) -> str:
     return _LEADING.sub("", _INNER.sub("", key))
 
 
-def fit_weights(
-    weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size], optional: Collection[str] = ()
-) -> dict[str, Tensor]:
-    """Check weights against a model's keys and shapes.
-
-    Args:
-        weights: Weights of the artifact.
-        expected: Shape by key, of ``model.state_dict()``.
-        optional: Keys that the weights or the model may lack.
-
-    Returns:
-        The weights whose keys the model has.
-
-    Raises:
-        WeightsMismatchError: Keys are missing or unexpected, or shapes differ; the error lists all of them.
-    """
-    free = {key for key in (*weights, *expected) if key in optional or _POSITION_IDS.search(key)}
-    problems = [f"missing: {key} {list(expected[key])}" for key in expected if key not in weights and key not in free]
-    problems += [
-        f"unexpected: {key} {list(weights[key].shape)}" for key in weights if key not in expected and key not in free
-    ]
-    found = {key: weights[key] for key in expected if key in weights}
-    problems += [
-        f"shape: {key} is {list(value.shape)}, the model has {list(expected[key])}"
-        for key, value in found.items()
-        if value.shape != expected[key]
-    ]
-    if problems:
-        raise WeightsMismatchError(
-            f"the weights do not fit the model class in {len(problems)} place(s)",
-            where="model weights",
-            details=problems,
-            fix="check that model_class and the sizes in the config are those the weights were trained with",
-        )
-    return found
-
-
 def _dense(name: str, value: Tensor, file: str) -> Tensor:
     """Return a tensor detached; raise if it is not dense, because loading others from anyone is not safe in torch."""
     if value.layout is not torch.strided or value.is_nested:
@@ -179,15 +131,6 @@ def _dense(name: str, value: Tensor, file: str) -> Tensor:
     if value.is_meta:
         raise CorruptArtifactError(f"{file}: {name!r} is a tensor without data", where=file, fix="save the weights")
     return value.detach()
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path, device="cpu")
-    except Exception as error:
-        raise CorruptArtifactError(
-            f"{path.name} cannot be read: {error}", where=path.name, fix="copy the artifact again"
-        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -11,27 +11,26 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
 from bsm_core.artifact import Artifact
-from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.errors import DataError, MissingColumnsError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
-from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter
-from bsm_core.scoring.engines.clock import Clock, of_all_ranks
+from bsm_core.runtime.versions import installed
+from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter, Progress
 from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
-from bsm_core.scoring.engines.progress import Progress
-from bsm_core.scoring.engines.trainer import quiet, threads_for, trainer
+from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
 from bsm_core.scoring.provenance import components_of, record_of, require_same
-from bsm_core.scoring.record import run_record
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
-from bsm_core.tables import Format, TableSource, output_schema, warn_of_passed_over
+from bsm_core.tables import TableSource, output_schema, warn_of_passed_over
 
 log = logging.getLogger("bsm")
 
@@ -53,27 +52,6 @@ class Job:
     began: float
 
 
-@dataclass(frozen=True)
-class _PreparedRun:
-    """Everything that one process needs to score its windows.
-
-    Attributes:
-        predictor: The artifact's model and preprocessing, checked.
-        source: The input table.
-        schema: Columns and types of the predictions.
-        format: Format of the predictions.
-        check_rows: The artifact's check rows, if this run scores them.
-        num_workers: Number of loader workers.
-    """
-
-    predictor: Predictor
-    source: TableSource
-    schema: pa.Schema
-    format: Format
-    check_rows: CheckRows | None
-    num_workers: int
-
-
 def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     """Score the windows of one process; on rank 0, also write the prediction file and the markers.
 
@@ -88,90 +66,110 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     Raises:
         BSMError: The data, the artifact, a plugin or a device is at fault.
     """
-    prepared = _prepare(job, plan, rank)
-    outcome, times = _predict(job.settings, plan, rank, prepared)
-    return None if rank else _finish(job, plan, prepared, outcome, times)
+    run = _RankRun(job, plan, rank)
+    run.predict()
+    return None if rank else run.finish()
 
 
-def _prepare(job: Job, plan: DevicePlan, rank: int) -> _PreparedRun:
-    """Open the data, build the predictor, and check that they fit each other."""
-    settings = job.settings
-    source = TableSource.open(settings.data_dir)
-    keep = _kept_columns(settings, source)
-    if rank == 0:
-        warn_of_passed_over(settings.data_dir)
-    # In a lower precision, or on a GPU, check rows show how far the probabilities move.
-    lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
-    check_rows = job.artifact.check_rows if settings.self_check or lower_precision else None
-    predictor = Predictor.load(job.artifact, batch_size=settings.batch_size, keep=list(keep))
-    if rank:
-        predictor.hooks.take_failures()  # hooks that failed so far fail in every process: rank 0 alone counts them
-    elif settings.strict:
-        require_same(job.artifact, predictor)
-    _check_columns(predictor, source, keep)
-    format = settings.output_format or source.format
-    schema = output_schema(source.schema(list(keep)), source.format, format)
-    source = source.typed(schema)
-    for name in predictor.probability_names:
-        schema = schema.append(pa.field(name, pa.float64()))
-    num_workers = _loader_workers(settings, plan, predictor, source)
-    return _PreparedRun(predictor, source, schema, format, check_rows, num_workers)
+class _RankRun:
+    """Run of one process: prepared when it is made, then :meth:`predict` and, on rank 0, :meth:`finish`.
 
-
-def _predict(
-    settings: Settings, plan: DevicePlan, rank: int, prepared: _PreparedRun
-) -> tuple[BeforeFirstWindow, Times]:
-    """Write the parts of this process's windows, and wait until all processes have written theirs.
-
-    Returns:
-        The outcome of what came before the first window, and the times of this process; with ``--profile``, of all.
+    Attributes:
+        job, plan, rank: See :func:`score`.
+        predictor: The artifact's model and preprocessing, checked.
+        source: The input table.
+        schema: Columns and types of the predictions.
+        format: Format of the predictions.
+        num_workers: Number of loader workers.
+        before: The callback that knows the backends in use and the result of the self-check.
+        times: Times of this process; with ``--profile``, of all processes after :meth:`predict`.
     """
-    predictor, times = prepared.predictor, Times()
-    loader = WindowLoader(
-        prepared.source,
-        predictor.preprocessor,
-        rows=settings.window_rows,
-        rank=rank,
-        world=plan.count,
-        num_workers=prepared.num_workers,
-        pin_memory=plan.accelerator == "gpu",
-    )
-    before = BeforeFirstWindow(predictor, settings, prepared.check_rows)
-    callbacks = [before, PartWriter(Sink(settings.output_dir), predictor.hooks, times), *([] if rank else [Progress()])]
-    with quiet(), threads_for(predictor), times.of(TOTAL):
-        runner = trainer(plan, callbacks, Clock(times) if settings.profile else None)
-        runner.predict(predictor.model, loader, return_predictions=False)
-    runner.strategy.barrier("parts")
-    if settings.profile:
-        times = of_all_ranks(times, plan.count)
-    return before, times
+
+    def __init__(self, job: Job, plan: DevicePlan, rank: int) -> None:
+        """Open the data, build the predictor, and check that they fit each other."""
+        self.job, self.plan, self.rank = job, plan, rank
+        settings = job.settings
+        source = TableSource.open(settings.data_dir)
+        keep = _kept_columns(settings, source)
+        if rank == 0:
+            warn_of_passed_over(settings.data_dir)
+        # In a lower precision, or on a GPU, check rows show how far the probabilities move.
+        lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
+        check_rows = job.artifact.check_rows if settings.self_check or lower_precision else None
+        self.predictor = Predictor.load(job.artifact, batch_size=settings.batch_size, keep=list(keep))
+        if rank:
+            self.predictor.hooks.take_failures()  # they fail in every process alike: rank 0 alone counts them
+        elif settings.strict:
+            require_same(job.artifact, self.predictor)
+        _check_columns(self.predictor, source, keep)
+        self.format = settings.output_format or source.format
+        kept = output_schema(source.schema(list(keep)), source.format, self.format)
+        self.source = source.typed(kept)
+        self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
+        self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
+        self.before = BeforeFirstWindow(self.predictor, settings, check_rows)
+        self.times = Times()
+
+    def predict(self) -> None:
+        """Write the parts of this process's windows, and wait until all processes have written theirs."""
+        predictor, plan, settings = self.predictor, self.plan, self.job.settings
+        loader = WindowLoader(
+            self.source,
+            predictor.preprocessor,
+            rows=settings.window_rows,
+            rank=self.rank,
+            world=plan.count,
+            num_workers=self.num_workers,
+            pin_memory=plan.accelerator == "gpu",
+        )
+        writer = PartWriter(Sink(settings.output_dir), predictor.hooks, self.times)
+        callbacks = [self.before, writer, *([] if self.rank else [Progress()])]
+        with quiet(), threads_for(predictor), self.times.of(TOTAL):
+            runner = trainer(plan, callbacks, Clock(self.times) if settings.profile else None)
+            runner.predict(predictor.model, loader, return_predictions=False)
+        runner.strategy.barrier("parts")
+        if settings.profile:
+            self.times = of_all_ranks(self.times, plan.count)
+
+    def finish(self) -> Committed:
+        """Combine the parts into the prediction file, call the hooks, and write the run record and the markers."""
+        settings, hooks = self.job.settings, self.predictor.hooks
+        sink = Sink(settings.output_dir)
+        with self.times.of(TOTAL), self.times.of(COMMIT):
+            committed = sink.commit(self.schema, self.format)
+        warn_of_counts(committed.counts)
+        if settings.profile:
+            figures = table(self.times, committed.rows, helped=self.num_workers > 0)
+            log.info("where the time went, start-up left out:\n%s", figures)
+        record = run_record(self, committed)
+        hooks.committed(committed, record)
+        for key, count in hooks.take_failures().items():
+            record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
+        sink.succeed(record if settings.run_record else None)
+        return committed
 
 
-def _finish(job: Job, plan: DevicePlan, prepared: _PreparedRun, outcome: BeforeFirstWindow, times: Times) -> Committed:
-    """Combine the parts into the prediction file, call the hooks, and write the run record and the markers."""
-    settings, hooks, sink = job.settings, prepared.predictor.hooks, Sink(job.settings.output_dir)
-    with times.of(TOTAL), times.of(COMMIT):
-        committed = sink.commit(prepared.schema, prepared.format)
-    warn_of_counts(committed.counts)
-    if settings.profile:
-        figures = table(times, committed.rows, helped=prepared.num_workers > 0)
-        log.info("where the time went, start-up left out:\n%s", figures)
-    record = run_record(
-        settings,
-        used=str(plan),
-        components=[*components_of(prepared.predictor), *(record_of(c, c.name) for c in hooks.components)],
-        hashes=job.hashes,
-        self_check=outcome.difference,
-        encoders=asdict(outcome.tuned) if outcome.tuned else None,
-        committed=committed,
-        seconds=time.time() - job.began,
-        profile=times if settings.profile else None,
-    )
-    hooks.committed(committed, record)
-    for key, count in hooks.take_failures().items():
-        record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
-    sink.succeed(record if settings.run_record else None)
-    return committed
+def run_record(run: _RankRun, committed: Committed) -> dict[str, Any]:
+    """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
+    settings = run.job.settings.model_dump(mode="json")
+    components = [*components_of(run.predictor), *(record_of(c, c.name) for c in run.predictor.hooks.components)]
+    largest, tuned = run.before.difference, run.before.tuned
+    return {
+        "settings": settings,
+        "device": {"asked": settings["device"], "used": str(run.plan)},
+        "components": [component.model_dump() for component in components],
+        "artifact": dict(run.job.hashes),
+        "self_check": None if largest is None else {"largest_difference": largest},
+        "encoders": None if tuned is None else asdict(tuned),
+        "versions": installed(),
+        "rows": committed.rows,
+        "windows": committed.windows,
+        "counts": dict(committed.counts),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - run.job.began, 3),
+        "output": committed.path.name,
+        "profile": {what: round(value, 6) for what, value in run.times.items()} if settings["profile"] else None,
+    }
 
 
 def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, source: TableSource) -> int:

@@ -84,16 +84,14 @@ class _WatchedRank:
     """State of one rank, as its watcher sees it.
 
     Attributes:
-        rank: Number of the process.
-        world: Number of processes.
+        name: Name of the process in messages.
         process: The process.
         pipe: Receiving end of its pipe; closed once the message has been received or cannot come any more.
         message: The result of :func:`score`, a :class:`_RankFailure`, or ``_NO_MESSAGE``.
         ended: Whether the process has ended.
     """
 
-    rank: int
-    world: int
+    name: str
     process: Any
     pipe: Connection
     message: Any = _NO_MESSAGE
@@ -115,9 +113,14 @@ class _WatchedRank:
         """Failure that this rank has reported, or that its end without a message implies; None if there is none."""
         if isinstance(self.message, _RankFailure):
             return self.message
-        if self.ended and self.message is _NO_MESSAGE:
-            return _RankFailure(_silent_end(self.rank, self.world, self.process.exitcode))
-        return None
+        if not self.ended or self.message is not _NO_MESSAGE:
+            return None
+        code = self.process.exitcode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        fix = "see the log lines of that process above"
+        if code == -signal.SIGKILL:
+            fix = "most often the system has run out of memory: lower --batch-size or --window-rows"
+        return _RankFailure(EngineError(f"{self.name} {how}", fix=fix))
 
 
 def _launch(job: Job, plan: DevicePlan) -> Committed:
@@ -133,7 +136,7 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
             with without_interrupts():
                 process.start()
             sender.close()
-            ranks.append(_WatchedRank(rank, plan.count, process, receiver))
+            ranks.append(_WatchedRank(_name(rank, plan.count), process, receiver))
         return _watch(ranks)
     finally:
         for watched in ranks:  # not terminate(): Lightning answers SIGTERM with a broadcast to ranks that may be gone
@@ -173,14 +176,6 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
 
 def _name(rank: int, world: int) -> str:
     return f"process {rank + 1} of {world} (rank {rank})"
-
-
-def _silent_end(rank: int, world: int, exitcode: int) -> EngineError:
-    how = f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exited with {exitcode}"
-    fix = "see the log lines of that process above"
-    if exitcode == -signal.SIGKILL:
-        fix = "most often the system has run out of memory: lower --batch-size or --window-rows"
-    return EngineError(f"{_name(rank, world)} {how}", fix=fix)
 
 
 def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) -> None:

@@ -1,21 +1,24 @@
-"""Lightning's Trainer, set up to predict and to do nothing else, and the number of threads of the model."""
+"""Lightning's Trainer, set up to predict and to do nothing else, its profiler, and the threads of the model."""
 
 from __future__ import annotations
 
 import logging
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import DDPStrategy
+from torch import distributed
 
 from bsm_core.errors import EngineError
 from bsm_core.predictor import Predictor
-from bsm_core.scoring.engines.clock import Clock
+from bsm_core.runtime.profile import MODEL, MOVING, SELF_CHECK, WRITING, Times
 from bsm_core.scoring.engines.devices import DevicePlan
 
 _IRRELEVANT_WARNINGS = (
@@ -66,6 +69,50 @@ def quiet() -> Iterator[None]:
         for message in _IRRELEVANT_WARNINGS:
             warnings.filterwarnings("ignore", message)
         yield
+
+
+class Clock(Profiler):
+    """Profiler of Lightning that adds the time of the activities in :attr:`ACTIONS`.
+
+    Args:
+        times: Where the times are added.
+
+    Attributes:
+        ACTIONS: Activity by the end of Lightning's name for an action.
+    """
+
+    ACTIONS: Mapping[str, str] = {
+        "BeforeFirstWindow.on_predict_start": SELF_CHECK,
+        "batch_to_device": MOVING,
+        "predict_step": MODEL,
+        "PartWriter.on_predict_batch_end": WRITING,
+    }
+
+    def __init__(self, times: Times) -> None:
+        super().__init__()
+        self.times = times
+        self._began: dict[str, float] = {}
+
+    def start(self, action_name: str) -> None:
+        """Note the start of an action, such as ``[Strategy]SingleDeviceStrategy.predict_step``."""
+        self._began[action_name] = time.perf_counter()
+
+    def stop(self, action_name: str) -> None:
+        """Add the time of an action that ends."""
+        for ending, activity in self.ACTIONS.items():
+            if action_name.endswith(ending) and action_name in self._began:
+                self.times.add({activity: time.perf_counter() - self._began.pop(action_name)})
+
+
+def of_all_ranks(times: Times, ranks: int) -> Times:
+    """Return the sums of the times of all ranks. Every rank must call this function."""
+    gathered = [times] * ranks
+    if ranks > 1:
+        distributed.all_gather_object(gathered, times)
+    total = Times()
+    for rank_times in gathered:
+        total.add(rank_times)
+    return total
 
 
 def trainer(plan: DevicePlan, callbacks: list[Callback], profiler: Clock | None = None) -> Trainer:

@@ -15,7 +15,7 @@ from bsm_core.artifact import Artifact, pack, save_artifact, unpacked
 from bsm_core.artifact import save as save_module
 from bsm_core.artifact.files import exported
 from bsm_core.artifact.pretrained_files import load_tokenizer
-from bsm_core.artifact.provenance_file import Provenance, write_provenance
+from bsm_core.artifact.provenance_file import write_provenance
 from bsm_core.errors import (
     ArtifactError,
     ConfigError,
@@ -324,7 +324,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 
 def test_a_record_of_what_made_the_source_is_renewed(tmp_path):
     source = write_artifact(tmp_path / "old")
-    write_provenance(source, Provenance(components=[], versions={"torch": "1"}, files={}))
+    write_provenance(source, [], {"torch": "1"})
     packed = Artifact.load(pack(source, tmp_path / "new"))
     assert packed.provenance.versions == {"torch": "1"}
     assert packed.provenance.files == {name: h for name, h in packed.hashes.items() if name != "provenance.json"}

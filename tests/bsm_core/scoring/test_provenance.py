@@ -81,7 +81,7 @@ def test_parameters_given_and_used(tmp_path, toy_site):
         steps = [{"name": "shout", "marks": 2}, "toy_split", "toy_encode"]
         folder = write_artifact(tmp_path, text_processing_steps=steps, tokenizer="tokenizer")
         toy_tokenizer().save_pretrained(folder / "tokenizer")
-        shout, split, encode = components_of(Predictor.load(Artifact.load(folder)))[1:]
+        shout, split, encode = components_of(Predictor.open(folder))[1:]
     assert (shout.given, shout.used) == ({"marks": 2}, {"marks": 2})
     assert (split.given, split.used) == ({}, {})
     assert encode.given == {}
@@ -92,7 +92,7 @@ def test_parameters_given_and_used(tmp_path, toy_site):
 def test_defaults_are_used(tmp_path):
     with isolated_registry(steps={"shout": Good}):
         folder = write_artifact(tmp_path, text_processing_steps=["shout", "toy_tokens"])
-        shout = components_of(Predictor.load(Artifact.load(folder)))[1]
+        shout = components_of(Predictor.open(folder))[1]
     assert (shout.given, shout.used) == ({}, {"marks": 1})
 
 
@@ -291,7 +291,7 @@ def test_what_is_not_installed_is_named_by_the_record(recorded, monkeypatch):
     monkeypatch.setenv("BSM_PLUGINS", "")
     default_registry.cache_clear()
     with pytest.raises(UnknownModelClassError) as caught:
-        Predictor.load(Artifact.load(recorded))
+        Predictor.open(recorded)
     assert caught.value.fix == "the artifact was made with toy-bsm==1.0: install that"
     assert "no text step 'toy_trap' (config.text_processing_steps)" in caught.value.details
     default_registry.cache_clear()

@@ -6,15 +6,20 @@ import platform
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from support.plugins import component
 
-from bsm_core import Settings
+from bsm_core import Registry, Settings
+from bsm_core.backends.choose import Tuned
+from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.hookspecs import Committed
+from bsm_core.runtime.profile import Times
+from bsm_core.scoring.engines import local
+from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.provenance import record_of
-from bsm_core.scoring.record import run_record
 
 SETTINGS = {
     "job_type": "inference",
@@ -26,20 +31,21 @@ SETTINGS = {
 
 
 @pytest.fixture
-def record():
-    return run_record(
-        Settings(**SETTINGS),
-        used="GPU [0]",
-        components=[
-            record_of(component("model_class", "net", "acme_net:Net", "acme", "2.0"), "net", given={}, used={"lr": 1}),
-            record_of(component("step", "shout", "acme_steps:Shout", "acme", "2.0"), "acme/shout", "chat"),
-        ],
-        hashes={"model.pth": "ab12"},
-        self_check=2.5e-08,
-        encoders={"precision": "fp32", "backends": {"text": "tuned"}, "changed": None},
-        committed=Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})),
-        seconds=1.23456,
+def record(monkeypatch):
+    components = [
+        record_of(component("model_class", "net", "acme_net:Net", "acme", "2.0"), "net", given={}, used={"lr": 1}),
+        record_of(component("step", "shout", "acme_steps:Shout", "acme", "2.0"), "acme/shout", "chat"),
+    ]
+    monkeypatch.setattr(local, "components_of", lambda predictor: components)
+    monkeypatch.setattr(local.time, "time", lambda: 11.23456)
+    run = SimpleNamespace(
+        job=local.Job(Settings(**SETTINGS), artifact=None, hashes={"model.pth": "ab12"}, began=10.0),
+        plan=DevicePlan("gpu", (0,)),
+        predictor=SimpleNamespace(hooks=Hooks(Registry([]))),
+        before=SimpleNamespace(difference=2.5e-08, tuned=Tuned("fp32", {"text": "tuned"})),
+        times=Times(),
     )
+    return local.run_record(run, Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})))
 
 
 def test_it_is_json(record):

@@ -12,8 +12,8 @@ import torch
 from support.artifacts import state_dict
 from torch.torch_version import TorchVersion
 
+from bsm_core.artifact import Artifact
 from bsm_core.artifact.untrusted.torch_files import (
-    fit_weights,
     load_torch,
     read_embedding,
     read_model_artifacts,
@@ -21,6 +21,13 @@ from bsm_core.artifact.untrusted.torch_files import (
     strip_prefixes,
 )
 from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError, WeightsMismatchError
+
+
+def fit_weights(weights, expected, optional=()):
+    """The weights of an artifact for a model with the expected shapes."""
+    artifact = Artifact.at("model")
+    vars(artifact)["weights"] = weights
+    return artifact.state_dict_for(expected, optional)
 
 
 @pytest.fixture

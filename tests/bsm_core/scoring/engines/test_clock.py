@@ -3,7 +3,7 @@ import time
 from torch import distributed
 
 from bsm_core.runtime.profile import MODEL, Times
-from bsm_core.scoring.engines.clock import Clock, of_all_ranks
+from bsm_core.scoring.engines.trainer import Clock, of_all_ranks
 
 
 def test_only_what_concerns_a_window_counts():

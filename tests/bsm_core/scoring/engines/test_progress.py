@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from bsm_core.models.batch import Batch
-from bsm_core.scoring.engines import progress
-from bsm_core.scoring.engines.progress import SECONDS_BETWEEN_LINES, Progress, progress_line
+from bsm_core.scoring.engines import callbacks
+from bsm_core.scoring.engines.callbacks import SECONDS_BETWEEN_LINES, Progress, progress_line
 
 
 class Stream(io.StringIO):
@@ -34,7 +34,7 @@ def window(start, rows, fraction, last=False):
 def clock(monkeypatch):
     """The time as :class:`Progress` sees it, which a test can set."""
     now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 
 

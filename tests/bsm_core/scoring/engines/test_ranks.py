@@ -47,7 +47,7 @@ def watch(*pairs):
         if word is not ...:
             theirs.send(word)
         theirs.close()
-        watched.append(ranks._WatchedRank(number, len(pairs), process, ours))
+        watched.append(ranks._WatchedRank(ranks._name(number, len(pairs)), process, ours))
     try:
         return ranks._watch(watched)
     finally:

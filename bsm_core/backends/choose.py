@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -129,23 +130,18 @@ def _texts(model: ModelBase, encoders: Mapping[str, Encoder], sample: Batch) -> 
 
     Only the model knows which text fields an encoder reads, so calls are observed while the model scores the sample.
     """
-    received: dict[str, list[TextBatch]] = {}
+    received: dict[str, list[list[list[int]]]] = {}
 
     def observe(name: str, _: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        texts = (value for value in (*arguments, *keywords.values()) if isinstance(value, TextBatch))
-        received.setdefault(name, []).extend(texts)
+        for value in (*arguments, *keywords.values()):
+            if isinstance(value, TextBatch):
+                received.setdefault(name, []).extend(value.to_rows())
 
-    hooks = [
-        encoder.register_forward_pre_hook(partial(observe, name), with_kwargs=True)
-        for name, encoder in encoders.items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, encoder in encoders.items():
+            hooks.enter_context(encoder.register_forward_pre_hook(partial(observe, name), with_kwargs=True))
         _probabilities(model, sample)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    rows = {name: [row for text in texts for row in text.to_rows()] for name, texts in received.items()}
-    return {name: TextBatch.from_rows(found).to(model.device) for name, found in rows.items()}
+    return {name: TextBatch.from_rows(rows).to(model.device) for name, rows in received.items()}
 
 
 def _backend(name: str, encoder: Encoder, precision: Precision, asked: str, text: TextBatch | None) -> Backend:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -133,7 +132,8 @@ class Features:
 
     Args:
         names: Names of the features, which are also the names of their columns. A name may occur twice.
-        imputers: Imputer by feature. The imputation value of other features is :data:`MISSING_NUMBER`.
+        imputers: Imputer by feature. The imputation value of other features is :data:`MISSING_NUMBER`. Changes of this
+            mapping and of the next count from the following call on.
         risk_tables: Risk table by feature. If a feature has an imputer too, missing cells are imputed before the
             lookup.
 
@@ -147,13 +147,7 @@ class Features:
     ) -> None:
         self.names = tuple(names)
         self.columns = tuple(dict.fromkeys(names))
-        self._transforms: dict[str, Callable[[Column], FeatureColumn]] = {}
-        for name in self.columns:
-            imputer = imputers.get(name)
-            if table := risk_tables.get(name):
-                self._transforms[name] = partial(table.transform, missing=imputer.value if imputer else None)
-            else:
-                self._transforms[name] = (imputer or Imputer()).transform
+        self._imputers, self._risk_tables = imputers, risk_tables
 
     def transform(self, columns: Mapping[str, Column], rows: int) -> tuple[npt.NDArray[np.float32], dict[str, int]]:
         """Return the feature matrix of some rows.
@@ -166,11 +160,17 @@ class Features:
             float32 ``[rows, features]``, C-contiguous, all finite; and the number of unparsable or infinite cells by
             column, for columns with such cells.
         """
-        made = {name: transform(columns[name]) for name, transform in self._transforms.items()}
+        made = {name: self._column(name, columns[name]) for name in self.columns}
         values = np.empty((rows, len(self.names)), np.float32)
         if self.names:
             np.stack([made[name].values for name in self.names], axis=1, out=values)
         return values, {name: column.bad for name, column in made.items() if column.bad}
+
+    def _column(self, name: str, column: Column) -> FeatureColumn:
+        imputer = self._imputers.get(name)
+        if table := self._risk_tables.get(name):
+            return table.transform(column, missing=imputer.value if imputer else None)
+        return (imputer or Imputer()).transform(column)
 
 
 def category_texts(column: Column) -> list[str]:

@@ -48,13 +48,18 @@ class CrossAttnConfig(BimodalConfig):
 
 
 class Bimodal(PretrainedModelBase):
-    """Base class with a text encoder and a tabular encoder; a subclass turns their vectors into logits."""
+    """Base class with a text encoder and a tabular encoder; a subclass turns their vectors into logits.
+
+    Args:
+        config: Config of the model class.
+        text: The text encoder; a BERT where None.
+    """
 
     config: BimodalConfig | BimodalCnnConfig
 
-    def __init__(self, config: BimodalConfig | BimodalCnnConfig, text: TextEncoder) -> None:
+    def __init__(self, config: BimodalConfig | BimodalCnnConfig, text: TextEncoder | None = None) -> None:
         super().__init__(config)
-        self.text_subnetwork = text
+        self.text_subnetwork = BertTextEncoder(config) if text is None else text
         self.tab_subnetwork = TabularEncoder.from_config(config)
 
     def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
@@ -79,7 +84,7 @@ class Bimodal(PretrainedModelBase):
 class _Concatenated(Bimodal):
     """Concatenation of the text vector and the tabular vector, and a head."""
 
-    def __init__(self, config: BimodalConfig | BimodalCnnConfig, text: TextEncoder) -> None:
+    def __init__(self, config: BimodalConfig | BimodalCnnConfig, text: TextEncoder | None = None) -> None:
         super().__init__(config, text)
         fused = config.hidden_common_dim * (1 if self.tab_subnetwork is None else 2)
         self.final_merge_network = Head(fused, config.num_classes)
@@ -93,9 +98,6 @@ class BimodalBert(_Concatenated):
     """BERT and features, concatenated."""
 
     Config = BimodalConfig
-
-    def __init__(self, config: BimodalConfig) -> None:
-        super().__init__(config, BertTextEncoder(config))
 
 
 class BimodalCnn(_Concatenated):
@@ -114,7 +116,7 @@ class BimodalGateFusion(Bimodal):
     Config = FusionConfig
 
     def __init__(self, config: FusionConfig) -> None:
-        super().__init__(config, BertTextEncoder(config))
+        super().__init__(config)
         size = config.hidden_common_dim
         fused = config.fusion_dim or size
         self.gate_fusion = GateFusion(size, size, fused)
@@ -131,7 +133,7 @@ class BimodalMoe(Bimodal):
     Config = FusionConfig
 
     def __init__(self, config: FusionConfig) -> None:
-        super().__init__(config, BertTextEncoder(config))
+        super().__init__(config)
         size = config.hidden_common_dim
         fused = config.fusion_dim or size
         self.moe_fusion = MixtureOfExperts(size, size, fused)
@@ -148,7 +150,7 @@ class BimodalCrossAttn(Bimodal):
     Config = CrossAttnConfig
 
     def __init__(self, config: CrossAttnConfig) -> None:
-        super().__init__(config, BertTextEncoder(config))
+        super().__init__(config)
         size = config.hidden_common_dim
         self.cross_att = CrossAttention(size, config.num_heads)
         self.final_merge_network = Head(size, config.num_classes, first=[nn.Linear(2 * size, size)])

@@ -65,7 +65,7 @@ def _store_rows(predictor: Predictor, artifact: Artifact, data: Path) -> None:
     """Store the first rows of a table as check rows."""
     from bsm_core.artifact.check_rows import write_check_rows
     from bsm_core.scoring.self_check import ROWS, make
-    from bsm_core.tables import TableSource
+    from bsm_core.tables.read import TableSource
 
     source = TableSource.open(data)
     source.require(predictor.preprocessor.wanted)

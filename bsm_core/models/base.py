@@ -191,14 +191,12 @@ class ModelBase(pl.LightningModule):
             groups.setdefault((lr, decay), []).append(parameter)
         options = [{"params": found, "lr": lr, "weight_decay": decay} for (lr, decay), found in groups.items()]
         optimizer = torch.optim.AdamW(options, eps=config.adam_epsilon)
-        if not self.config.run_scheduler:
+        if not config.run_scheduler:
             return optimizer
         from transformers import get_linear_schedule_with_warmup
 
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
-            optimizer, self.config.warmup_steps, steps
-        )
+        schedule = get_linear_schedule_with_warmup(optimizer, config.warmup_steps, steps)  # type: ignore[no-untyped-call]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

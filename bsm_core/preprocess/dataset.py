@@ -16,7 +16,7 @@ from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable
 from bsm_core.preprocess.findings import Findings, TextFailure
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.profile import FEATURES, Times
-from bsm_core.tables import Window
+from bsm_core.tables.read import Window
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class WindowInfo:
     """Data of a window that its batch carries from the table to the output.
 
     Attributes:
-        index, start, last, fraction: See :class:`bsm_core.tables.Window`.
+        index, start, last, fraction: See :class:`bsm_core.tables.read.Window`.
         kept: The id column and the other kept columns, unchanged.
         findings: Faulty cells of the window.
         times: Time that reading and preparing the window took.

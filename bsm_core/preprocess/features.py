@@ -87,8 +87,7 @@ class RiskTable:
         self._missing = risk_of_missing(self.bins, self.default_bin)
         self._by_value: dict[Decimal | str, float] = {}
         for text, risk in self.bins.items():
-            if (value := _canonical(text)) is not None:
-                self._by_value.setdefault(value, risk)
+            self._by_value.setdefault(category_key(text), risk)
 
     def transform(self, column: Column, missing: float | None = None) -> FeatureColumn:
         """Return the risk of each cell of a column.
@@ -121,10 +120,8 @@ class RiskTable:
             return risk_of_missing
         if text in self.bins:
             return self.bins[text]
-        value = _canonical(text)
-        if value == "nan":
-            return risk_of_missing
-        return self.default_bin if value is None else self._by_value.get(value, self.default_bin)
+        value = category_key(text)
+        return risk_of_missing if value == "nan" else self._by_value.get(value, self.default_bin)
 
 
 class Features:
@@ -181,9 +178,17 @@ def category_texts(column: Column) -> list[str]:
 
 
 def category_key(text: str) -> Decimal | str:
-    """Return a key that is equal for all spellings of a category, such as ``3``, ``3.0`` and ``3e0``."""
-    key = _canonical(text)
-    return text if key is None else key
+    """Return a key that is equal for all spellings of a number, a boolean or NaN; other texts are keys themselves.
+
+    The key of ``3``, ``3.0`` and ``3e0`` is the same.
+    """
+    word = text.strip().lower()
+    if word in _BOOLEANS or word == "nan":
+        return word
+    try:
+        return Decimal(word) if _NUMBER.fullmatch(word) else text
+    except InvalidOperation:  # the exponent has about twenty digits or more
+        return text
 
 
 def _cells(column: Column) -> Any:
@@ -249,15 +254,4 @@ def _text(value: Any) -> str | None:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return None
-
-
-def _canonical(text: str) -> Decimal | str | None:
-    """Return a value that is equal for all spellings of a number, a boolean or NaN, or None for other texts."""
-    word = text.strip().lower()
-    if word in _BOOLEANS or word == "nan":
-        return word
-    try:
-        return Decimal(word) if _NUMBER.fullmatch(word) else None
-    except InvalidOperation:  # the exponent has about twenty digits or more
         return None

@@ -13,7 +13,7 @@ from torch.nn import functional
 from bsm_core import Backend, TextBatch
 from bsm_plugins_models.encoders.packed.attention import Attention, ByLength, Ragged
 from bsm_plugins_models.encoders.packed.float32 import by_onednn
-from bsm_plugins_models.encoders.packed.int8 import Quantized, Range
+from bsm_plugins_models.encoders.packed.int8 import Quantized, Range, range_of
 from bsm_plugins_models.encoders.packed.linear import Cast, Packed
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _in_int8(bert: Any, sample: TextBatch) -> _MakeProducts:
     ranges: dict[tuple[int, str], Range] = {}
 
     def observed(key: tuple[int, str], product: Packed, x: Tensor, **then: Any) -> Tensor:
-        ranges[key] = Range.of(x)
+        ranges[key] = range_of(x)
         return product(x, **then)
 
     def observed_products(i: int, linears: _Linears) -> Mapping[str, Any]:

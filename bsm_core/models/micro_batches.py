@@ -7,8 +7,6 @@ padding stays small. The largest micro-batches come first, so memory runs out at
 from __future__ import annotations
 
 import math
-import sys
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -69,14 +67,14 @@ def encode_rows(
     def padded(start: int, stop: int) -> Tensor:
         return encode(*text.padded(start, stop, pad_id, length))
 
+    def count(start: int) -> int:
+        return max(1, budget.tokens // (length or text.length(start)))
+
     def tokens(start: int, stop: int) -> int:
         return (stop - start) * (length or text.length(start))
 
-    vectors = list(_micro_batches(text, padded, tokens, budget))
-    if not vectors:  # the size of a vector is that of a chunk of padding
-        ids = torch.full((1, length or 1), pad_id, dtype=torch.int64, device=text.tokens.device)
-        vectors = [encode(ids, torch.ones_like(ids))[:0]]
-    return text.row_means(torch.cat(vectors))
+    vectors = list(_micro_batches(text, padded, count, tokens, budget))
+    return text.row_means(torch.cat(vectors or [encode(*_padding(text, pad_id, length or 1))[:0]]))
 
 
 def encode_ragged_rows(
@@ -102,6 +100,10 @@ def encode_ragged_rows(
         offsets = text.chunk_offsets[start : stop + 1]
         return encode(text.tokens[offsets[0] : offsets[-1]], offsets.diff())
 
+    def count(start: int) -> int:
+        end = text.chunk_offsets[start] + min(budget.tokens, most)
+        return max(1, int(torch.searchsorted(text.chunk_offsets, end, right=True)) - 1 - start)
+
     def tokens(start: int, stop: int) -> int:
         return int(text.chunk_offsets[stop] - text.chunk_offsets[start])
 
@@ -109,10 +111,10 @@ def encode_ragged_rows(
     if len(bounds) > 1:
         vectors = _encode_in_streams(bounds, ragged, min(streams, len(bounds)))
     else:
-        vectors = list(_micro_batches(text, ragged, tokens, budget, most))
-    if not vectors:  # as in encode_rows
-        vectors = [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]]
-    return text.row_means(torch.cat(vectors))
+        vectors = list(_micro_batches(text, ragged, count, tokens, budget))
+    return text.row_means(
+        torch.cat(vectors or [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]])
+    )
 
 
 def _bounds_of_streams(text: TextBatch, most: int, streams: int) -> list[tuple[int, int]]:
@@ -154,24 +156,14 @@ def _encode_in_streams(
 def _micro_batches(
     text: TextBatch,
     encode: Callable[[int, int], Tensor],
+    count: Callable[[int], int],
     tokens: Callable[[int, int], int],
     budget: TokenBudget,
-    most: int = sys.maxsize,
 ) -> Iterator[Tensor]:
-    """Encode one micro-batch after the other; halve the budget and repeat if the accelerator runs out of memory.
-
-    Args:
-        text: Chunks of a text field.
-        encode: Encodes the distinct chunks from one to another (exclusive).
-        tokens: Returns the number of tokens of these chunks, padding included.
-        budget: Tokens at once.
-        most: Tokens at once if the budget allows more.
-    """
+    """Encode one micro-batch after the other; halve the budget and repeat if the accelerator runs out of memory."""
     start = 0
     while start < text.distinct:
-        stops = range(start + 1, text.distinct + 1)
-        fitting = bisect_right(stops, min(budget.tokens, most), key=partial(tokens, start))
-        stop = start + max(1, fitting)
+        stop = min(start + count(start), text.distinct)
         ran_out = False
         try:
             vectors = encode(start, stop)
@@ -189,3 +181,9 @@ def _micro_batches(
             continue
         yield vectors
         start = stop
+
+
+def _padding(text: TextBatch, pad_id: int, length: int) -> tuple[Tensor, Tensor]:
+    """Return one chunk of padding tokens, from which the size of a vector is taken if no row has a chunk."""
+    ids = torch.full((1, length), pad_id, dtype=torch.int64, device=text.tokens.device)
+    return ids, torch.ones_like(ids)

@@ -129,10 +129,11 @@ class Features:
 
     Args:
         names: Names of the features, which are also the names of their columns. A name may occur twice.
-        imputers: Imputer by feature. The imputation value of other features is :data:`MISSING_NUMBER`. Changes of this
-            mapping and of the next count from the following call on.
+        imputers: Imputer by feature. The imputation value of other features is :data:`MISSING_NUMBER`.
         risk_tables: Risk table by feature. If a feature has an imputer too, missing cells are imputed before the
             lookup.
+
+    Both mappings are read at each call of :meth:`transform`.
 
     Attributes:
         names: Names of the features, in order.

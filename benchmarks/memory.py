@@ -19,7 +19,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from bsm_core.tables import Format, TableSource, convert
+from bsm_core.tables.convert import convert
+from bsm_core.tables.data_files import Format
+from bsm_core.tables.read import TableSource
 
 MODEL = Path(__file__).parents[1] / "examples/reviews/model.tar.gz"
 ID = "review_id"

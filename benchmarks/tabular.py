@@ -26,7 +26,7 @@ import torch
 
 from bsm_core import Registry
 from bsm_core.artifact import save_artifact
-from bsm_core.tables import TableSource
+from bsm_core.tables.read import TableSource
 
 FEATURES = [f"feature_{i}" for i in range(10)]
 CONFIG: dict[str, Any] = {

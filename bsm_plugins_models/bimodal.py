@@ -17,7 +17,7 @@ from bsm_plugins_models.fusion.concat import concat, or_zeros
 from bsm_plugins_models.fusion.cross_attention import CrossAttention, check_heads
 from bsm_plugins_models.fusion.gate import GateFusion
 from bsm_plugins_models.fusion.mixture_of_experts import MixtureOfExperts
-from bsm_plugins_models.heads import head
+from bsm_plugins_models.heads import Head
 from bsm_plugins_models.pretrained import PretrainedModelBase, PretrainedModule
 
 
@@ -48,13 +48,18 @@ class CrossAttnConfig(BimodalConfig):
 
 
 class Bimodal(PretrainedModelBase):
-    """Base class with a text encoder and a tabular encoder; a subclass turns their vectors into logits."""
+    """Base class with a text encoder and a tabular encoder; a subclass turns their vectors into logits.
+
+    Args:
+        config: Config of the model class.
+        text: The text encoder; a BERT where None.
+    """
 
     config: BimodalConfig | BimodalCnnConfig
 
-    def __init__(self, config: BimodalConfig | BimodalCnnConfig, text: TextEncoder) -> None:
+    def __init__(self, config: BimodalConfig | BimodalCnnConfig, text: TextEncoder | None = None) -> None:
         super().__init__(config)
-        self.text_subnetwork = text
+        self.text_subnetwork = BertTextEncoder(config) if text is None else text
         self.tab_subnetwork = TabularEncoder.from_config(config)
 
     def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
@@ -79,24 +84,20 @@ class Bimodal(PretrainedModelBase):
 class _Concatenated(Bimodal):
     """Concatenation of the text vector and the tabular vector, and a head."""
 
-    def __init__(self, config: BimodalConfig | BimodalCnnConfig, text: TextEncoder) -> None:
+    def __init__(self, config: BimodalConfig | BimodalCnnConfig, text: TextEncoder | None = None) -> None:
         super().__init__(config, text)
         fused = config.hidden_common_dim * (1 if self.tab_subnetwork is None else 2)
-        self.final_merge_network = head(fused, config.num_classes)
+        self.final_merge_network = Head(fused, config.num_classes)
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        logits: Tensor = self.final_merge_network(concat(text, tab))
-        return logits
+        return self.final_merge_network(concat(text, tab))
 
 
 class BimodalBert(_Concatenated):
     """BERT and features, concatenated."""
 
     Config = BimodalConfig
-
-    def __init__(self, config: BimodalConfig) -> None:
-        super().__init__(config, BertTextEncoder.from_config(config))
 
 
 class BimodalCnn(_Concatenated):
@@ -115,16 +116,15 @@ class BimodalGateFusion(Bimodal):
     Config = FusionConfig
 
     def __init__(self, config: FusionConfig) -> None:
-        super().__init__(config, BertTextEncoder.from_config(config))
+        super().__init__(config)
         size = config.hidden_common_dim
         fused = config.fusion_dim or size
         self.gate_fusion = GateFusion(size, size, fused)
-        self.final_merge_network = head(fused, config.num_classes)
+        self.final_merge_network = Head(fused, config.num_classes)
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        logits: Tensor = self.final_merge_network(self.gate_fusion(text, or_zeros(tab, text)))
-        return logits
+        return self.final_merge_network(self.gate_fusion(text, or_zeros(tab, text)))
 
 
 class BimodalMoe(Bimodal):
@@ -133,16 +133,15 @@ class BimodalMoe(Bimodal):
     Config = FusionConfig
 
     def __init__(self, config: FusionConfig) -> None:
-        super().__init__(config, BertTextEncoder.from_config(config))
+        super().__init__(config)
         size = config.hidden_common_dim
         fused = config.fusion_dim or size
         self.moe_fusion = MixtureOfExperts(size, size, fused)
-        self.classifier = head(fused, config.num_classes)
+        self.classifier = Head(fused, config.num_classes)
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        logits: Tensor = self.classifier(self.moe_fusion(text, or_zeros(tab, text)))
-        return logits
+        return self.classifier(self.moe_fusion(text, or_zeros(tab, text)))
 
 
 class BimodalCrossAttn(Bimodal):
@@ -151,12 +150,11 @@ class BimodalCrossAttn(Bimodal):
     Config = CrossAttnConfig
 
     def __init__(self, config: CrossAttnConfig) -> None:
-        super().__init__(config, BertTextEncoder.from_config(config))
+        super().__init__(config)
         size = config.hidden_common_dim
         self.cross_att = CrossAttention(size, config.num_heads)
-        self.final_merge_network = nn.Sequential(nn.Linear(2 * size, size), *head(size, config.num_classes))
+        self.final_merge_network = Head(size, config.num_classes, first=[nn.Linear(2 * size, size)])
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        logits: Tensor = self.final_merge_network(concat(*self.cross_att(text, tab)))
-        return logits
+        return self.final_merge_network(concat(*self.cross_att(text, tab)))

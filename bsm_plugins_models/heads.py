@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
 
-def head(*sizes: int, dropout: float | None = None) -> nn.Sequential:
-    """Build ReLU, Dropout and Linear from each size to the next; no Dropout where ``dropout`` is None.
+class Head(nn.Sequential):
+    """ReLU, Dropout and Linear from each size to the next; no Dropout where ``dropout`` is None.
 
     Args:
         sizes: Size of the fused vector, sizes of hidden layers, and number of classes.
+        first: Layers before these.
         dropout: Probability of Dropout.
     """
-    layers: list[nn.Module] = []
-    for before, after in pairwise(sizes):
-        drop = [] if dropout is None else [nn.Dropout(dropout)]
-        layers += [nn.ReLU(), *drop, nn.Linear(before, after)]
-    return nn.Sequential(*layers)
+
+    __call__: Callable[..., Tensor]
+
+    def __init__(self, *sizes: int, first: Iterable[nn.Module] = (), dropout: float | None = None) -> None:
+        layers = list(first)
+        for before, after in pairwise(sizes):
+            drop = [] if dropout is None else [nn.Dropout(dropout)]
+            layers += [nn.ReLU(), *drop, nn.Linear(before, after)]
+        super().__init__(*layers)

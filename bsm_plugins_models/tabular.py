@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bsm_core import Batch, ModelBase
 from bsm_plugins_models.encoders.tabular import SomeFeatures, TabularConfig, TabularEncoder
-from bsm_plugins_models.heads import head
+from bsm_plugins_models.heads import Head
 
 
 class FeaturesConfig(TabularConfig):
@@ -24,9 +24,8 @@ class Tabular(ModelBase):
     def __init__(self, config: FeaturesConfig) -> None:
         super().__init__(config)
         self.tab_subnetwork = TabularEncoder(len(config.tab_field_list), config.hidden_common_dim)
-        self.final_merge_network = head(config.hidden_common_dim, config.num_classes)
+        self.final_merge_network = Head(config.hidden_common_dim, config.num_classes)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        logits: Tensor = self.final_merge_network(self.tab_subnetwork(batch.features))
-        return logits
+        return self.final_merge_network(self.tab_subnetwork(batch.features))

@@ -12,7 +12,7 @@ from bsm_plugins_models.encoders.cnn import OPTIONAL_STATE, CnnConfig, CnnTextEn
 from bsm_plugins_models.encoders.embedding import TokenEmbedding
 from bsm_plugins_models.encoders.lstm import BidirectionalLstm, LstmConfig
 from bsm_plugins_models.encoders.precision import in_precision_of
-from bsm_plugins_models.heads import head
+from bsm_plugins_models.heads import Head
 from bsm_plugins_models.pretrained import PretrainedModelBase, PretrainedModule
 
 
@@ -46,7 +46,7 @@ class TextCnn(PretrainedModelBase):
     def __init__(self, config: CnnConfig) -> None:
         super().__init__(config)
         self.text_subnetwork = CnnTextEncoder(config)
-        self.final_merge_network = head(config.hidden_common_dim, config.num_classes)
+        self.final_merge_network = Head(config.hidden_common_dim, config.num_classes)
 
     def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
         """Return the embedding matrix."""
@@ -55,8 +55,7 @@ class TextCnn(PretrainedModelBase):
     def forward(self, batch: Batch) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
         text = self.text_subnetwork(batch.texts[self.config.text_name], self.token_budget)
-        logits: Tensor = self.final_merge_network(text)
-        return logits
+        return self.final_merge_network(text)
 
 
 class Lstm(PretrainedModelBase):

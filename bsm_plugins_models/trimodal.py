@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import AliasChoices, Field, PositiveInt, ValidationInfo, field_validator, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from bsm_core import Batch
 from bsm_plugins_models.encoders.bert import BertTextEncoder, EncoderConfig, LayerCount
@@ -16,7 +16,7 @@ from bsm_plugins_models.fusion.concat import concat
 from bsm_plugins_models.fusion.cross_attention import TextCrossAttention, check_heads
 from bsm_plugins_models.fusion.gate import ThreeGateFusion
 from bsm_plugins_models.fusion.projection import projection
-from bsm_plugins_models.heads import head
+from bsm_plugins_models.heads import Head
 from bsm_plugins_models.pretrained import PretrainedModelBase, PretrainedModule
 
 
@@ -81,8 +81,8 @@ class Trimodal(PretrainedModelBase):
 
     def __init__(self, config: TrimodalConfig) -> None:
         super().__init__(config)
-        self.primary_text_subnetwork = BertTextEncoder.from_config(config, "primary_")
-        self.secondary_text_subnetwork = BertTextEncoder.from_config(config, "secondary_")
+        self.primary_text_subnetwork = BertTextEncoder(config, "primary_")
+        self.secondary_text_subnetwork = BertTextEncoder(config, "secondary_")
         self.tab_subnetwork = TabularEncoder.from_config(config)
 
     def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
@@ -110,11 +110,11 @@ class Trimodal(PretrainedModelBase):
         """
 
 
-def _deep_head(config: TrimodalBertConfig, texts: int) -> nn.Sequential:
+def _deep_head(config: TrimodalBertConfig, texts: int) -> Head:
     """Build a head with a hidden layer; ``texts`` is the size of both text vectors together."""
     fused = texts + (config.hidden_common_dim if config.tab_field_list else 0)
     hidden = config.fusion_hidden_dim or max(128, fused // 2)
-    return head(fused, hidden, config.num_classes, dropout=config.fusion_dropout)
+    return Head(fused, hidden, config.num_classes, dropout=config.fusion_dropout)
 
 
 class TrimodalBert(Trimodal):
@@ -130,8 +130,7 @@ class TrimodalBert(Trimodal):
 
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        logits: Tensor = self.final_merge_network(concat(primary, secondary, tab))
-        return logits
+        return self.final_merge_network(concat(primary, secondary, tab))
 
 
 class TrimodalCrossAttn(Trimodal):
@@ -151,8 +150,7 @@ class TrimodalCrossAttn(Trimodal):
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
         texts = self.cross_attention(self.primary_projection(primary), self.secondary_projection(secondary))
-        logits: Tensor = self.final_merge_network(concat(*texts, tab))
-        return logits
+        return self.final_merge_network(concat(*texts, tab))
 
 
 class TrimodalGateFusion(Trimodal):
@@ -166,9 +164,8 @@ class TrimodalGateFusion(Trimodal):
         tab = config.hidden_common_dim if config.tab_field_list else None
         size = config.fusion_dim or max(primary, secondary)
         self.gate_fusion = ThreeGateFusion(primary, secondary, tab, size)
-        self.final_merge_network = head(size, config.num_classes, dropout=config.fusion_dropout)
+        self.final_merge_network = Head(size, config.num_classes, dropout=config.fusion_dropout)
 
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        logits: Tensor = self.final_merge_network(self.gate_fusion(primary, secondary, tab))
-        return logits
+        return self.final_merge_network(self.gate_fusion(primary, secondary, tab))

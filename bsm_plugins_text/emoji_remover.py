@@ -16,9 +16,8 @@ _WITH_SELECTOR = "".join(char for char in _SINGLE if char < "\u2300")
 _WHEN_JOINED = "".join(sorted({c for s in EMOJI_DATA if _JOINER in s for c in s if c < "\u2300"} - {_JOINER}))
 # A character set beyond U+FFFF is slow in `re`. With the lookahead, it is tried only on such characters.
 _BASIC = "".join(char for char in _SINGLE if "\u2300" <= char <= "\uffff")
-_BEYOND = (
-    "".join(char for char in _SINGLE if char > "\uffff") + "\U0001f1e6-\U0001f1ff"
-)  # and the letters of flags, U+1F1E6 to U+1F1FF
+# The last range has the letters of flags, U+1F1E6 to U+1F1FF.
+_BEYOND = "".join(char for char in _SINGLE if char > "\uffff") + "\U0001f1e6-\U0001f1ff"
 _ALWAYS = f"[{_BASIC}]|(?=[\U00010000-\U0010ffff])[{_BEYOND}]"
 # Characters after an emoji that belong to it: variation selectors, the keycap, the tags of regional flags.
 _TAIL = "[\ufe0e\ufe0f\u20e3\U000e0020-\U000e007f]*"

@@ -20,8 +20,8 @@ class HTMLNormalizerProcessor(TextStep):
         """Return the plain text of one HTML fragment."""
         if "<" not in value and "&" not in value:
             return value
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Beautiful Soup warns if a text looks like a URL or XML
+        # Beautiful Soup warns if a text looks like a URL or XML.
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
             return BeautifulSoup(_escape_unclosed(value), "html.parser").get_text(" ", strip=True)
 
 

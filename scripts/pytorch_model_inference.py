@@ -32,7 +32,9 @@ from bsm_core.scoring.engines.callbacks import with_probabilities
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
 from bsm_core.scoring.engines.trainer import quiet, trainer
 from bsm_core.scoring.sink import PREDICTIONS, Sink
-from bsm_core.tables import TableSource, TableWriter, detect_format
+from bsm_core.tables.data_files import detect_format
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.write import TableWriter
 
 log = logging.getLogger("bsm")
 Processors = dict[str, dict[str, Any]]

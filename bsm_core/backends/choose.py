@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from bsm_core.backends import trial_results
 from bsm_core.backends.onnx_runtime import ONNX, build, require_packages
-from bsm_core.backends.trial import OTHER_VECTORS, attempt, exact, fastest
+from bsm_core.backends.trial import OTHER_VECTORS, attempt, check_precision, exact, fastest
 from bsm_core.errors import CorruptArtifactError, ModelFailedError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch, TextBatch
@@ -58,8 +59,9 @@ def tune(
         fp16: Value of ``fp16`` in the artifact's config.
 
     Raises:
-        UsageError: The precision is unknown. Or an encoder has no backend of that name, or none in that precision; or
-            the backend that was asked for fails, or computes other vectors than the encoder's own code.
+        UsageError: The precision is unknown, or the processor cannot compute it. Or an encoder has no backend of that
+            name, or none in that precision; or the backend that was asked for fails, or computes other vectors than the
+            encoder's own code.
         ArtifactError: The ONNX file of an encoder refers to other files; or ``backend`` asks for it, and ONNX Runtime
             cannot use it.
     """
@@ -79,14 +81,16 @@ def tune(
         log.warning("the model has no text encoder, so --precision and --backend change nothing: it stays in fp32")
     if lower == Precision.FP32 or not encoders:
         return Tuned(Precision.FP32, chosen)
-    exactly = None if sample is None else _probabilities(model, sample)
-    chosen = _choose(model, encoders, lower, backend, sample)
-    if exactly is None or sample is None:
+    if sample is None:
+        chosen = _choose(model, encoders, lower, backend, sample)
         log.info("the artifact has no check rows, so it is not known how much %s changes probabilities", lower)
         return Tuned(lower, chosen)
+    exactly = _probabilities(model, sample)
     try:
+        chosen = _choose(model, encoders, lower, backend, sample)
         changes = (_probabilities(model, sample) - exactly).abs()
-    except (ModelFailedError, torch.OutOfMemoryError) as error:  # usually numbers that overflow in this precision
+    # UsageError: the processor cannot compute the precision. The others: usually numbers that overflow in it.
+    except (UsageError, ModelFailedError, torch.OutOfMemoryError) as error:
         if precision != AUTO:
             raise
         changes = torch.full_like(exactly, torch.inf)
@@ -126,27 +130,24 @@ def _texts(model: ModelBase, encoders: Mapping[str, Encoder], sample: Batch) -> 
 
     Only the model knows which text fields an encoder reads, so calls are observed while the model scores the sample.
     """
-    received: dict[str, list[TextBatch]] = {}
+    received: dict[str, list[list[list[int]]]] = {}
 
     def observe(name: str, _: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        texts = (value for value in (*arguments, *keywords.values()) if isinstance(value, TextBatch))
-        received.setdefault(name, []).extend(texts)
+        for value in (*arguments, *keywords.values()):
+            if isinstance(value, TextBatch):
+                received.setdefault(name, []).extend(value.to_rows())
 
-    hooks = [
-        encoder.register_forward_pre_hook(partial(observe, name), with_kwargs=True)
-        for name, encoder in encoders.items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, encoder in encoders.items():
+            hooks.enter_context(encoder.register_forward_pre_hook(partial(observe, name), with_kwargs=True))
         _probabilities(model, sample)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    rows = {name: [row for text in texts for row in text.to_rows()] for name, texts in received.items()}
-    return {name: TextBatch.from_rows(found).to(model.device) for name, found in rows.items()}
+    return {name: TextBatch.from_rows(rows).to(model.device) for name, rows in received.items()}
 
 
 def _backend(name: str, encoder: Encoder, precision: Precision, asked: str, text: TextBatch | None) -> Backend:
     by_name = asked not in (AUTO, EAGER)
+    if precision not in (Precision.FP32, Precision.INT8):
+        check_precision(name, encoder, precision)
     offered = attempt(f"backends() of encoder {name!r}", encoder.backends, by_name=by_name) or {}
     builders: dict[str, BuildBackend] = {**offered, ONNX: partial(_exported, name, encoder, asked)}
     if asked not in (AUTO, EAGER, *builders):

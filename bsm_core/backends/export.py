@@ -19,9 +19,6 @@ from bsm_core.models.base import ModelBase
 from bsm_core.models.encoder import Encoder
 from bsm_core.runtime.precision import Precision
 
-_LOUD = "torch.onnx"
-"""Logger that warns about libraries that are not needed here."""
-
 
 def export(model: ModelBase, folder: Path) -> list[Path]:
     """Write each encoder of an artifact to ``onnx/<name in the model>.onnx``, and check that the file is exact.
@@ -98,12 +95,11 @@ def _write(name: str, encoder: Encoder, file: Path) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence warnings and log lines of the exporter; its failures are exceptions."""
-    logger = logging.getLogger(_LOUD)
+    logger = logging.getLogger("torch.onnx")  # warns about libraries that are not needed here
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logger.setLevel(level)

@@ -104,9 +104,8 @@ class OnnxEncoder:
         except Exception as error:  # the exceptions of ONNX Runtime have no common base class
             raise _corrupt(self._file, str(error)) from error
         if vectors.dim() != 2 or len(vectors) != len(input_ids) or not vectors.is_floating_point():
-            shape = list(vectors.shape)
-            expected = f"expected one vector for each of {len(input_ids)} chunks"
-            raise _corrupt(self._file, f"it returns {vectors.dtype} {shape}, {expected}")
+            returned = f"it returns {vectors.dtype} {list(vectors.shape)}"
+            raise _corrupt(self._file, f"{returned}, expected one vector for each of {len(input_ids)} chunks")
         return vectors
 
 

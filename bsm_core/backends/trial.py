@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bsm_core.errors import BSMError, UnsafeArtifactError, UsageError
 from bsm_core.models.batch import TextBatch
-from bsm_core.models.encoder import Backend, Encoder
+from bsm_core.models.encoder import EAGER, Backend, Encoder
 from bsm_core.models.micro_batches import TokenBudget
 from bsm_core.runtime.precision import EXACT, TOLERANCES, Precision
 
@@ -60,6 +60,37 @@ def attempt(what: str, run: Callable[[], T], *, by_name: bool) -> T | None:
             raise UsageError(failed, where="--backend", fix="choose another backend, or --backend auto") from error
         log.warning("%s; it is left out", failed)
         return None
+
+
+def check_precision(name: str, encoder: Encoder, precision: Precision) -> None:
+    """Run the encoder's own code once, and check that it does not fail because of the precision.
+
+    Args:
+        name: Name of the encoder in the model.
+        encoder: The encoder, on its device.
+        precision: fp32, bf16 or fp16.
+
+    Raises:
+        UsageError: The code fails in this precision, and runs in fp32.
+        OutOfMemoryError, MemoryError: Raised by the code.
+    """
+    failed = _failure(encoder, precision)
+    if failed and not _failure(encoder, Precision.FP32):
+        raise UsageError(
+            f"this processor cannot compute encoder {name!r} in {precision}: {type(failed).__name__}: {failed}",
+            where="--precision",
+            fix="choose fp32 or auto",
+        ) from failed
+
+
+def _failure(encoder: Encoder, precision: Precision) -> Exception | None:
+    try:
+        _encoded(encoder, Backend(EAGER, precision), _chunks(encoder))
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the encoder of a plugin may raise anything
+        return error
+    return None
 
 
 def exact(

@@ -18,7 +18,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from bsm_core.tables import convert
+    from bsm_core.tables.convert import convert
 
     with writing(arguments.destination):
         rows = convert(arguments.source, arguments.destination)

@@ -55,7 +55,7 @@ def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
     from bsm_core.predictor import Predictor
     from bsm_core.scoring.provenance import add_provenance
     from bsm_core.scoring.self_check import ROWS, check, make
-    from bsm_core.tables import TableSource
+    from bsm_core.tables.read import TableSource
 
     predictor = cache(lambda: Predictor.load(artifact))
     if data is not None:

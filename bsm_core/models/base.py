@@ -101,17 +101,14 @@ class ModelBase(pl.LightningModule):
             yield
         except (BSMError, torch.OutOfMemoryError):
             raise
-        except StopIteration as error:  # as a cause it would pass through contextlib and end Lightning's epoch
-            raise self._failed(error) from None
-        except Exception as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: Exception) -> ModelFailedError:
-        return self._failure(
-            f"failed: {type(error).__name__}: {error}",
-            details=_own_line(error, self),
-            fix="correct the model class, or the artifact if it does not match the class",
-        )
+        except Exception as error:  # noqa: BLE001 - the code of a plugin may raise anything
+            # As a cause, StopIteration would pass through contextlib and end Lightning's epoch.
+            cause = None if isinstance(error, StopIteration) else error
+            raise self._failure(
+                f"failed: {type(error).__name__}: {error}",
+                details=_own_line(error, self),
+                fix="correct the model class, or the artifact if it does not match the class",
+            ) from cause
 
     def _checked_logits(self, logits: Any, rows: int) -> Tensor:
         expected = [rows, self.config.num_classes]
@@ -194,14 +191,12 @@ class ModelBase(pl.LightningModule):
             groups.setdefault((lr, decay), []).append(parameter)
         options = [{"params": found, "lr": lr, "weight_decay": decay} for (lr, decay), found in groups.items()]
         optimizer = torch.optim.AdamW(options, eps=config.adam_epsilon)
-        if not self.config.run_scheduler:
+        if not config.run_scheduler:
             return optimizer
         from transformers import get_linear_schedule_with_warmup
 
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
-            optimizer, self.config.warmup_steps, steps
-        )
+        schedule = get_linear_schedule_with_warmup(optimizer, config.warmup_steps, steps)  # type: ignore[no-untyped-call]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

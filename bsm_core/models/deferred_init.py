@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
 
 
-@contextmanager
-def deferred_initialization() -> Iterator[None]:
+def deferred_initialization() -> AbstractContextManager[None]:
     """Defer the initial weights of a model until they are read.
 
     Building an encoder spends most of its time on random numbers, which loading a state dict then overwrites. In this
@@ -24,12 +22,10 @@ def deferred_initialization() -> Iterator[None]:
     Dispatch modes are a private API of PyTorch. If they do not work as expected, weights are initialized as usual.
     """
     if not _is_supported():
-        yield
-        return
+        return nullcontext()
     from bsm_core.models.deferred_fills import deferred_fills
 
-    with deferred_fills():
-        yield
+    return deferred_fills()
 
 
 @cache

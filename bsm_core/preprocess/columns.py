@@ -11,7 +11,7 @@ import pyarrow as pa
 from bsm_core.errors import UsageError
 from bsm_core.preprocess.features import Column
 from bsm_core.preprocess.findings import TextFailure
-from bsm_core.tables import require_columns
+from bsm_core.tables.read import require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable
 from bsm_core.preprocess.findings import Findings, TextFailure
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.profile import FEATURES, Times
-from bsm_core.tables import Window
+from bsm_core.tables.read import Window
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class WindowInfo:
     """Data of a window that its batch carries from the table to the output.
 
     Attributes:
-        index, start, last, fraction: See :class:`bsm_core.tables.Window`.
+        index, start, last, fraction: See :class:`bsm_core.tables.read.Window`.
         kept: The id column and the other kept columns, unchanged.
         findings: Faulty cells of the window.
         times: Time that reading and preparing the window took.
@@ -81,8 +81,30 @@ class Preprocessor:
         return {**dict.fromkeys(self.config.tab_field_list, "config.tab_field_list"), **wanted}
 
     def batch(self, columns: Mapping[str, Column], rows: int, times: Times | None = None) -> tuple[Batch, Findings]:
-        """Return the batch of some rows, and their findings. For the arguments, see :func:`make_batch`."""
-        return make_batch(columns, rows, self.pipelines, self._features, times)
+        """Turn columns into a batch, one column at a time: first the text columns, then the features.
+
+        Args:
+            columns: Columns by name.
+            rows: Number of rows.
+            times: Object to which the time of each step is added.
+
+        Returns:
+            The batch, and the findings of its rows.
+        """
+        times = Times() if times is None else times
+        texts: dict[str, TextBatch] = {}
+        failures: dict[str, list[TextFailure]] = {}
+        for column, pipeline in self.pipelines.items():
+            with times.of(f"{column}: {NOT_TEXT}"):
+                values, unreadable = text_values(columns[column])
+            tokens, failed = pipeline(values, times)
+            with times.of(f"{column}: distinct chunks"):
+                texts[column] = TextBatch.from_rows(tokens)
+            if unreadable or failed:
+                failures[column] = sorted(unreadable + failed, key=lambda failure: failure.row)
+        with times.of(FEATURES):
+            matrix, bad = self._features.transform(columns, rows)
+        return Batch(rows, texts, torch.from_numpy(matrix)), Findings(failures, bad)
 
     def __call__(self, window: Window, times: Times | None = None) -> Batch:
         """Return the batch of a window, with its :class:`WindowInfo`.
@@ -112,9 +134,7 @@ class BSMDataset:
         self.columns = dict(columns)
         self.rows = rows
         self.config = config
-        self._pipelines: dict[str, Pipeline] = {}
-        self._imputers: dict[str, Imputer] = {}
-        self._risk_tables: dict[str, RiskTable] = {}
+        self._preprocessor = Preprocessor(config, {}, {}, {})
 
     def __len__(self) -> int:
         return self.rows
@@ -122,11 +142,11 @@ class BSMDataset:
     def add_pipeline(self, name: str, processor: Pipeline | Imputer | RiskTable) -> None:
         """Register the processor of a column. A risk table of a text column is ignored."""
         if isinstance(processor, Pipeline):
-            self._pipelines[name] = processor
+            self._preprocessor.pipelines[name] = processor
         elif isinstance(processor, Imputer):
-            self._imputers[name] = processor
+            self._preprocessor.imputers[name] = processor
         elif name not in {text.column for text in self.config.text_fields}:
-            self._risk_tables[name] = processor
+            self._preprocessor.risk_tables[name] = processor
 
     def fill_missing_value(self, label_name: str | None = None, column_cat_name: Sequence[str] = ()) -> None:
         """Replace missing categories by empty text.
@@ -148,40 +168,4 @@ class BSMDataset:
         Args:
             times: Object to which the time of each step is added.
         """
-        features = Features(self.config.tab_field_list, self._imputers, self._risk_tables)
-        return make_batch(self.columns, self.rows, self._pipelines, features, times)
-
-
-def make_batch(
-    columns: Mapping[str, Column],
-    rows: int,
-    pipelines: Mapping[str, Pipeline],
-    features: Features,
-    times: Times | None = None,
-) -> tuple[Batch, Findings]:
-    """Turn columns into a batch, one column at a time: first the text columns, then the features.
-
-    Args:
-        columns: Columns by name.
-        rows: Number of rows.
-        pipelines: Pipeline of each text column.
-        features: The features.
-        times: Object to which the time of each step is added.
-
-    Returns:
-        The batch, and the findings of its rows.
-    """
-    times = Times() if times is None else times
-    texts: dict[str, TextBatch] = {}
-    failures: dict[str, list[TextFailure]] = {}
-    for column, pipeline in pipelines.items():
-        with times.of(f"{column}: {NOT_TEXT}"):
-            values, unreadable = text_values(columns[column])
-        tokens, failed = pipeline(values, times)
-        with times.of(f"{column}: distinct chunks"):
-            texts[column] = TextBatch.from_rows(tokens)
-        if unreadable or failed:
-            failures[column] = sorted(unreadable + failed, key=lambda failure: failure.row)
-    with times.of(FEATURES):
-        matrix, bad = features.transform(columns, rows)
-    return Batch(rows, texts, torch.from_numpy(matrix)), Findings(failures, bad)
+        return self._preprocessor.batch(self.columns, self.rows, times)

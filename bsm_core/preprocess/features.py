@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -88,8 +87,7 @@ class RiskTable:
         self._missing = risk_of_missing(self.bins, self.default_bin)
         self._by_value: dict[Decimal | str, float] = {}
         for text, risk in self.bins.items():
-            if (value := _canonical(text)) is not None:
-                self._by_value.setdefault(value, risk)
+            self._by_value.setdefault(category_key(text), risk)
 
     def transform(self, column: Column, missing: float | None = None) -> FeatureColumn:
         """Return the risk of each cell of a column.
@@ -122,10 +120,8 @@ class RiskTable:
             return risk_of_missing
         if text in self.bins:
             return self.bins[text]
-        value = _canonical(text)
-        if value == "nan":
-            return risk_of_missing
-        return self.default_bin if value is None else self._by_value.get(value, self.default_bin)
+        value = category_key(text)
+        return risk_of_missing if value == "nan" else self._by_value.get(value, self.default_bin)
 
 
 class Features:
@@ -137,6 +133,8 @@ class Features:
         risk_tables: Risk table by feature. If a feature has an imputer too, missing cells are imputed before the
             lookup.
 
+    Both mappings are read at each call of :meth:`transform`.
+
     Attributes:
         names: Names of the features, in order.
         columns: Names of the columns that the features need, each once.
@@ -147,13 +145,7 @@ class Features:
     ) -> None:
         self.names = tuple(names)
         self.columns = tuple(dict.fromkeys(names))
-        self._transforms: dict[str, Callable[[Column], FeatureColumn]] = {}
-        for name in self.columns:
-            imputer = imputers.get(name)
-            if table := risk_tables.get(name):
-                self._transforms[name] = partial(table.transform, missing=imputer.value if imputer else None)
-            else:
-                self._transforms[name] = (imputer or Imputer()).transform
+        self._imputers, self._risk_tables = imputers, risk_tables
 
     def transform(self, columns: Mapping[str, Column], rows: int) -> tuple[npt.NDArray[np.float32], dict[str, int]]:
         """Return the feature matrix of some rows.
@@ -166,11 +158,17 @@ class Features:
             float32 ``[rows, features]``, C-contiguous, all finite; and the number of unparsable or infinite cells by
             column, for columns with such cells.
         """
-        made = {name: transform(columns[name]) for name, transform in self._transforms.items()}
+        made = {name: self._column(name, columns[name]) for name in self.columns}
         values = np.empty((rows, len(self.names)), np.float32)
         if self.names:
             np.stack([made[name].values for name in self.names], axis=1, out=values)
         return values, {name: column.bad for name, column in made.items() if column.bad}
+
+    def _column(self, name: str, column: Column) -> FeatureColumn:
+        imputer = self._imputers.get(name)
+        if table := self._risk_tables.get(name):
+            return table.transform(column, missing=imputer.value if imputer else None)
+        return (imputer or Imputer()).transform(column)
 
 
 def category_texts(column: Column) -> list[str]:
@@ -181,9 +179,17 @@ def category_texts(column: Column) -> list[str]:
 
 
 def category_key(text: str) -> Decimal | str:
-    """Return a key that is equal for all spellings of a category, such as ``3``, ``3.0`` and ``3e0``."""
-    key = _canonical(text)
-    return text if key is None else key
+    """Return a key that is equal for all spellings of a number, a boolean or NaN; other texts are keys themselves.
+
+    The key of ``3``, ``3.0`` and ``3e0`` is the same.
+    """
+    word = text.strip().lower()
+    if word in _BOOLEANS or word == "nan":
+        return word
+    try:
+        return Decimal(word) if _NUMBER.fullmatch(word) else text
+    except InvalidOperation:  # the exponent has about twenty digits or more
+        return text
 
 
 def _cells(column: Column) -> Any:
@@ -249,15 +255,4 @@ def _text(value: Any) -> str | None:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return None
-
-
-def _canonical(text: str) -> Decimal | str | None:
-    """Return a value that is equal for all spellings of a number, a boolean or NaN, or None for other texts."""
-    word = text.strip().lower()
-    if word in _BOOLEANS or word == "nan":
-        return word
-    try:
-        return Decimal(word) if _NUMBER.fullmatch(word) else None
-    except InvalidOperation:  # the exponent has about twenty digits or more
         return None

@@ -15,7 +15,7 @@ from bsm_core.models.batch import Batch
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.runtime.processes import without_interrupts
 from bsm_core.runtime.profile import READING, WAITING, Times
-from bsm_core.tables import TableSource, Window
+from bsm_core.tables.read import TableSource, Window
 
 
 @dataclass(eq=False)

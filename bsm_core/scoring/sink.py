@@ -24,7 +24,8 @@ import pyarrow as pa
 
 from bsm_core.errors import BSMError, EngineError, SinkError
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.tables import FORMATS, Format, TableWriter
+from bsm_core.tables.data_files import FORMATS, Format
+from bsm_core.tables.write import TableWriter
 
 log = logging.getLogger("bsm")
 

@@ -83,7 +83,7 @@ class TableSource:
         return cls(format, tuple(files), tuple(schemas[0].names), tuple(schemas))
 
     def require(self, wanted: Mapping[str, str]) -> None:
-        """Check that the table has some columns, each once. See :func:`~bsm_core.tables.require_columns`."""
+        """Check that the table has some columns, each once. See :func:`require_columns`."""
         require_columns(self.columns, wanted, where=str(self.files[0]), hints=self._other_delimiter())
 
     def _other_delimiter(self) -> list[str]:

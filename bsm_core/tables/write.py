@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,7 +50,7 @@ def output_schema(schema: pa.Schema, source: Format, destination: Format) -> pa.
     return pa.schema([(f.name, pa.string() if pt.is_binary(f.type) else f.type) for f in schema])
 
 
-class TableWriter:
+class TableWriter(AbstractContextManager["TableWriter"]):
     """Context manager that writes tables, one after the other, into one file.
 
     CSV and TSV: a cell is quoted only if necessary, and lines end with ``\\n``. A null is an empty cell, bytes are
@@ -85,12 +84,7 @@ class TableWriter:
             self._file.close()
             raise
 
-    def __enter__(self) -> TableWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if error is not None:
             self._held.clear()
         self.close()

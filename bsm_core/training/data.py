@@ -20,7 +20,7 @@ from bsm_core.errors import DataError
 from bsm_core.models.batch import Batch
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.features import Column, category_key, category_texts
-from bsm_core.tables import TableSource
+from bsm_core.tables.read import TableSource
 
 if TYPE_CHECKING:
     import pandas as pd

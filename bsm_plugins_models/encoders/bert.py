@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import AfterValidator, NonNegativeInt, ValidationInfo
@@ -151,28 +151,16 @@ class BertTextEncoder(BertEncoder):
     """Text encoder with Dropout and a Linear after the mean over a row's chunks.
 
     Args:
-        text_encoder: As in :class:`BertEncoder`.
-        hidden_common_dim: Size of a row's vector.
-        reinit_pooler: As in :class:`BertEncoder`.
-        reinit_layers: As in :class:`BertEncoder`.
+        config: Config of the model class, with the arguments of :class:`BertEncoder` and ``hidden_common_dim``, the
+            size of a row's vector.
+        prefix: Start of these keys: ``"primary_"`` or ``"secondary_"`` if the model reads two text fields.
     """
 
-    def __init__(
-        self, text_encoder: dict[str, Any], hidden_common_dim: int, reinit_pooler: bool = False, reinit_layers: int = 0
-    ) -> None:
-        super().__init__(text_encoder, reinit_pooler, reinit_layers)
-        self.head_layer = nn.Sequential(nn.Dropout(0.1), nn.Linear(self.bert.config.hidden_size, hidden_common_dim))
-
-    @classmethod
-    def from_config(cls, config: ModelConfig, prefix: str = "") -> Self:
-        """Build the encoder from a model's config.
-
-        Args:
-            config: The config, which has a key for each argument of the class.
-            prefix: Start of these keys: ``"primary_"`` or ``"secondary_"`` if the model reads two text fields.
-        """
-        keys = ("text_encoder", "hidden_common_dim", "reinit_pooler", "reinit_layers")
-        return cls(**{key: getattr(config, prefix + key) for key in keys})
+    def __init__(self, config: ModelConfig, prefix: str = "") -> None:
+        keys = ("text_encoder", "reinit_pooler", "reinit_layers")
+        super().__init__(**{key: getattr(config, prefix + key) for key in keys})
+        size: int = getattr(config, f"{prefix}hidden_common_dim")
+        self.head_layer = nn.Sequential(nn.Dropout(0.1), nn.Linear(self.bert.config.hidden_size, size))
 
     def project(self, means: Tensor) -> Tensor:
         """Return vectors, float ``[rows, hidden_common_dim]``."""

@@ -45,11 +45,9 @@ class ThreeGateFusion(nn.Module):
             self.tab_proj = nn.Linear(tab_size, size)
             self.gate_text_tab = _gate(2 * size, size)
             self.trimodal_gate = _gate(3 * size, 3 * size)
-            for unused in (
-                self.gate_primary_secondary,
-                self.gate_text_tab,
-            ):  # not used with features, but artifacts store them
-                unused.requires_grad_(False)
+            # Not used with features, but artifacts store them.
+            self.gate_primary_secondary.requires_grad_(False)
+            self.gate_text_tab.requires_grad_(False)
 
     def forward(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
         """Return fused vectors, float ``[rows, size]``."""

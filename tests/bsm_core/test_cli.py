@@ -323,7 +323,7 @@ def test_packing_without_check_rows_needs_no_plugin(toy_artifact, tmp_path, caps
         (["pack", "{0}/model", "{0}/new.tar.gz"], "bsm_core.artifact.save._write_archive"),
         (["export", "{0}/model", "{0}/new"], "bsm_core.backends.export.export"),
         (["inspect", "{0}/model"], "bsm_core.scoring.self_check.check"),
-        (["convert", "{0}/model", "{0}/new"], "bsm_core.tables.convert"),
+        (["convert", "{0}/model", "{0}/new"], "bsm_core.tables.convert.convert"),
     ],
     ids=lambda value: value.rpartition(".")[2] if isinstance(value, str) else "",
 )

@@ -13,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.models import CONFIG, make, make_batch, token_rows
 
-from bsm_core import Batch, ConfigError, ModelBase, Registry, TextBatch
+from bsm_core import Batch, ConfigError, Encoder, ModelBase, Registry, TextBatch
+from bsm_core.backends.trial import check_precision
+from bsm_core.errors import UsageError
+from bsm_core.runtime.precision import Precision
 
 REGISTRY = Registry.discover(frozenset())
 CLASSES = {
@@ -137,9 +140,25 @@ def test_a_key_that_is_null_has_its_default(name):
     assert model_class.from_config({**given, **nulls}).config == model_class.from_config(given).config
 
 
+class PlainLstm(Encoder):
+    """PyTorch's LSTM, and nothing of ours."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(1, 1, batch_first=True)
+
+    def encode(self, input_ids, attention_mask):
+        return self.lstm(input_ids[..., None].float())[0][:, -1]
+
+
 @by_name
 @pytest.mark.parametrize("how", ["bfloat16", "autocast"])
 def test_bf16_is_close_to_float32(name, how):
+    if (name, how) == ("lstm", "autocast"):
+        try:
+            check_precision("lstm", PlainLstm().eval(), Precision.BF16)
+        except UsageError as error:
+            pytest.skip(str(error))
     model, batch = vivid(name), make_batch(ROWS)
     want = predict(model, batch)
     low = copy.deepcopy(model).bfloat16() if how == "bfloat16" else model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bsm_core import ArtifactConfig, Batch
-from bsm_core.tables import TableSource
+from bsm_core.tables.read import TableSource
 
 CONFIG = ArtifactConfig.from_mapping(
     {"model_class": "toy_model", "text_name": "chat", "tab_field_list": ["amount", "channel"], "max_sen_len": 8},

@@ -30,7 +30,9 @@ from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads
 from bsm_core.scoring.provenance import components_of, record_of, require_same
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
-from bsm_core.tables import TableSource, output_schema, warn_of_passed_over
+from bsm_core.tables.data_files import warn_of_passed_over
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.write import output_schema
 
 log = logging.getLogger("bsm")
 

@@ -7,9 +7,8 @@ to a multiple of a vector register. The added rows are those of the next chunk; 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from itertools import groupby
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -22,18 +21,19 @@ _KEYS = 16
 """Number of which the number of keys is a multiple."""
 
 
-class Attention(ABC):
-    """Attention within each chunk of a micro-batch.
+class ByLength:
+    """Attention within each chunk of a micro-batch, on the CPU, in float32 or bfloat16.
+
+    Chunks of equal length are attended together.
 
     Args:
         lengths: Number of tokens of each chunk, the longest first; int64 ``[chunks]``, on the CPU.
         device: Device of the tokens.
     """
 
-    @abstractmethod
-    def __init__(self, lengths: Tensor, device: torch.device) -> None: ...
+    def __init__(self, lengths: Tensor, device: torch.device) -> None:
+        self._groups = [(length, len(list(group))) for length, group in groupby(lengths.tolist())]
 
-    @abstractmethod
     def __call__(self, qkv: Tensor, heads: int) -> Tensor:
         """Return the attention output of each token, ``[tokens, size]``.
 
@@ -41,64 +41,6 @@ class Attention(ABC):
             qkv: Queries, keys and values, concatenated: ``[tokens, 3 * size]``.
             heads: Number of heads.
         """
-
-    @abstractmethod
-    def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
-        """Return the attention output of the first token of each chunk, ``[chunks, size]``.
-
-        Args:
-            query: Queries of the first tokens, ``[chunks, size]``.
-            key_value: Keys and values of all tokens, concatenated: ``[tokens, 2 * size]``.
-            heads: Number of heads.
-        """
-
-
-class Ragged(Attention):
-    """Attention on a GPU, in bfloat16 or float16, with PyTorch's kernel for sequences of different lengths."""
-
-    @classmethod
-    def runs(cls, size: int, heads: int, dtype: torch.dtype, device: torch.device) -> bool:
-        """Try whether this GPU and PyTorch have the kernel for heads of this size."""
-        if torch.cuda.get_device_capability(device) < (8, 0):
-            return False
-        try:
-            cls(torch.tensor([2, 1]), device)(torch.zeros(3, 3 * size, dtype=dtype, device=device), heads)
-        except (ImportError, RuntimeError):  # RuntimeError: the kernel does not support the dtype or the size
-            return False
-        return True
-
-    def __init__(self, lengths: Tensor, device: torch.device) -> None:
-        def bounds(sizes: Tensor) -> Tensor:
-            return functional.pad(sizes.cumsum(0), (1, 0)).to(torch.int32).to(device, non_blocking=True)
-
-        self._bounds, self._first = bounds(lengths), bounds(torch.ones_like(lengths))
-        self._longest = int(lengths.max())  # lengths are on the CPU, so this does not wait for the GPU
-
-    def __call__(self, qkv: Tensor, heads: int) -> Tensor:
-        """See :meth:`Attention.__call__`."""
-        q, k, v = qkv.view(len(qkv), 3, heads, -1).unbind(1)
-        return self._attend(q, k, v, self._bounds, self._longest)
-
-    def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
-        """See :meth:`Attention.first`."""
-        k, v = key_value.view(len(key_value), 2, heads, -1).unbind(1)
-        return self._attend(query.view(len(query), heads, -1), k, v, self._first, 1)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, query_bounds: Tensor, longest_query: int) -> Tensor:
-        from torch.nn.attention.varlen import varlen_attn
-
-        output = varlen_attn(q, k, v, query_bounds, self._bounds, longest_query, self._longest)
-        return cast("Tensor", output).flatten(1)
-
-
-class ByLength(Attention):
-    """Attention on the CPU, in float32 or bfloat16, over chunks of equal length together."""
-
-    def __init__(self, lengths: Tensor, device: torch.device) -> None:
-        self._groups = [(length, len(list(group))) for length, group in groupby(lengths.tolist())]
-
-    def __call__(self, qkv: Tensor, heads: int) -> Tensor:
-        """See :meth:`Attention.__call__`."""
         output = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
         start = 0
         for length, count in self._groups:
@@ -123,7 +65,13 @@ class ByLength(Attention):
         into.view(chunks, length, heads, -1).copy_(output[:, :, :length].transpose(1, 2))
 
     def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
-        """See :meth:`Attention.first`."""
+        """Return the attention output of the first token of each chunk, ``[chunks, size]``.
+
+        Args:
+            query: Queries of the first tokens, ``[chunks, size]``.
+            key_value: Keys and values of all tokens, concatenated: ``[tokens, 2 * size]``.
+            heads: Number of heads.
+        """
         outputs = []
         for length, count in self._groups:
             q, kv = query[:count].view(count, heads, 1, -1), key_value[: count * length]
@@ -133,6 +81,51 @@ class ByLength(Attention):
             weights = (scores * q.shape[3] ** -0.5).softmax(2)
             outputs.append((weights * v).sum(2).view(count, -1))
         return torch.cat(outputs).to(query.dtype)
+
+
+class Ragged:
+    """Attention on a GPU, in bfloat16 or float16, with PyTorch's kernel for sequences of different lengths.
+
+    The interface is that of :class:`ByLength`.
+    """
+
+    @classmethod
+    def runs(cls, size: int, heads: int, dtype: torch.dtype, device: torch.device) -> bool:
+        """Try whether this GPU and PyTorch have the kernel for heads of this size."""
+        if torch.cuda.get_device_capability(device) < (8, 0):
+            return False
+        try:
+            cls(torch.tensor([2, 1]), device)(torch.zeros(3, 3 * size, dtype=dtype, device=device), heads)
+        except (ImportError, RuntimeError):  # RuntimeError: the kernel does not support the dtype or the size
+            return False
+        return True
+
+    def __init__(self, lengths: Tensor, device: torch.device) -> None:
+        def bounds(sizes: Tensor) -> Tensor:
+            return functional.pad(sizes.cumsum(0), (1, 0)).to(torch.int32).to(device, non_blocking=True)
+
+        self._bounds, self._first = bounds(lengths), bounds(torch.ones_like(lengths))
+        self._longest = int(lengths.max())  # lengths are on the CPU, so this does not wait for the GPU
+
+    def __call__(self, qkv: Tensor, heads: int) -> Tensor:
+        """See :meth:`ByLength.__call__`."""
+        q, k, v = qkv.view(len(qkv), 3, heads, -1).unbind(1)
+        return self._attend(q, k, v, self._bounds, self._longest)
+
+    def first(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
+        """See :meth:`ByLength.first`."""
+        k, v = key_value.view(len(key_value), 2, heads, -1).unbind(1)
+        return self._attend(query.view(len(query), heads, -1), k, v, self._first, 1)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, query_bounds: Tensor, longest_query: int) -> Tensor:
+        from torch.nn.attention.varlen import varlen_attn
+
+        output = varlen_attn(q, k, v, query_bounds, self._bounds, longest_query, self._longest)
+        return cast("Tensor", output).flatten(1)
+
+
+Attention: TypeAlias = ByLength | Ragged
+"""Attention within each chunk, on the CPU or on a GPU."""
 
 
 def _round_up(length: int, multiple: int) -> int:

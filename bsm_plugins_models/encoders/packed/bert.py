@@ -13,7 +13,7 @@ from torch.nn import functional
 from bsm_core import Backend, TextBatch
 from bsm_plugins_models.encoders.packed.attention import Attention, ByLength, Ragged
 from bsm_plugins_models.encoders.packed.float32 import by_onednn
-from bsm_plugins_models.encoders.packed.int8 import Quantized, Range
+from bsm_plugins_models.encoders.packed.int8 import Quantized, Range, range_of
 from bsm_plugins_models.encoders.packed.linear import Cast, Packed
 
 if TYPE_CHECKING:
@@ -33,10 +33,6 @@ _Linears = Mapping[str, Sequence[Any]]
 """Linear layers that read the same input, by the name of the product that computes them together."""
 _MakeProducts = Callable[[int, _Linears], Mapping[str, Any]]
 """``(index of the layer, linears) -> products by name``."""
-_Observe = Callable[[str, Tensor], None]
-"""``(name of a product, its input)``: called before each product of a layer."""
-_ObserveLayer = Callable[[int, str, Tensor], None]
-"""``(index of the layer, name of a product, its input)``."""
 
 
 def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Backend | None:
@@ -99,57 +95,40 @@ def _is_plain(bert: PreTrainedModel) -> bool:
     )
 
 
-def _ignore(layer: int, name: str, x: Tensor) -> None:
-    """Activation observer that does nothing."""
-
-
 class _Layer:
     """One layer of the encoder.
 
     Args:
         layer: The layer of transformers.
-        products: Products of the layer, by the names in :attr:`PRODUCTS`.
+        products: Products of the layer, by the names in :func:`_linears`.
         heads: Number of heads.
     """
-
-    PRODUCTS: tuple[str, ...] = ("qkv", "out", "up", "down")
 
     def __init__(self, layer: Any, products: Mapping[str, Any], heads: int) -> None:
         self.products, self.heads = products, heads
         self.norms = (layer.attention.output.LayerNorm, layer.output.LayerNorm)
 
-    def __call__(self, x: Tensor, attention: Attention, observe: _Observe) -> Tensor:
+    def __call__(self, x: Tensor, attention: Attention) -> Tensor:
         """Return the hidden states of all tokens after this layer, ``[total, size] -> [total, size]``."""
-        observe("qkv", x)
-        return self._after_attention(x, attention(self.products["qkv"](x), self.heads), observe)
+        return self._after_attention(x, attention(self.products["qkv"](x), self.heads))
 
-    def _after_attention(self, x: Tensor, attention_output: Tensor, observe: _Observe) -> Tensor:
-        observe("out", attention_output)
-        attended = _normed(self.products["out"](attention_output, add=x), self.norms[0])
-        observe("up", attended)
-        inner = self.products["up"](attended, gelu=True)
-        observe("down", inner)
-        return _normed(self.products["down"](inner, add=attended), self.norms[1])
+    def first(self, x: Tensor, starts: Tensor, attention: Attention) -> Tensor:
+        """Return the hidden states of the first tokens after the last layer, ``[chunks, size]``.
 
-
-class _LastLayer(_Layer):
-    """The last layer, computed for the first token of each chunk only, because the pooler reads no other token."""
-
-    PRODUCTS = ("query", "key_value", "out", "up", "down")
-
-    def first(self, x: Tensor, starts: Tensor, attention: Attention, observe: _Observe) -> Tensor:
-        """Return the hidden states of the first tokens, ``[chunks, size]``.
+        The pooler reads no other token.
 
         Args:
             x: Hidden states of all tokens, ``[total, size]``.
             starts: Position of the first token of each chunk, int64 ``[chunks]``.
             attention: Attention within the chunks.
-            observe: Observer of the inputs of the products.
         """
-        observe("key_value", x)
         key_value, x = self.products["key_value"](x), x[starts]
-        attention_output = attention.first(self.products["query"](x), key_value, self.heads)
-        return self._after_attention(x, attention_output, observe)
+        return self._after_attention(x, attention.first(self.products["query"](x), key_value, self.heads))
+
+    def _after_attention(self, x: Tensor, attention_output: Tensor) -> Tensor:
+        attended = _normed(self.products["out"](attention_output, add=x), self.norms[0])
+        inner = self.products["up"](attended, gelu=True)
+        return _normed(self.products["down"](inner, add=attended), self.norms[1])
 
 
 class PackedBert:
@@ -169,22 +148,18 @@ class PackedBert:
         self.padding: int | None = getattr(embeddings, "padding_idx", None)
         self.longest = len(self.positions) - (0 if self.padding is None else self.padding + 1)
         self.norm, self.pooler, self.attention = embeddings.LayerNorm, bert.pooler, attention
-        heads, layers = bert.config.num_attention_heads, list(bert.encoder.layer)
+        heads, layers = bert.config.num_attention_heads, bert.encoder.layer
+        *self.layers, self.last = (
+            _Layer(layer, products(i, _linears(layer, last=i == len(layers) - 1)), heads)
+            for i, layer in enumerate(layers)
+        )
 
-        def make(kind: type[_Layer], i: int) -> Any:
-            linears = _linears(layers[i])
-            return kind(layers[i], products(i, {name: linears[name] for name in kind.PRODUCTS}), heads)
-
-        self.layers: list[_Layer] = [make(_Layer, i) for i in range(len(layers) - 1)]
-        self.last: _LastLayer = make(_LastLayer, len(layers) - 1)
-
-    def __call__(self, tokens: Tensor, lengths: Tensor, observe: _ObserveLayer = _ignore) -> Tensor:
+    def __call__(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the pooler outputs of chunks.
 
         Args:
             tokens: Token ids of all chunks, int32 ``[total]``, on the device.
             lengths: Number of tokens of each chunk, int64 ``[chunks]``, on the CPU.
-            observe: Observer of the inputs of the products of each layer.
 
         Returns:
             float32 ``[chunks, size]``.
@@ -196,9 +171,9 @@ class PackedBert:
         positions = functional.embedding(self._positions(tokens, start_of_token), self.positions)
         hidden = functional.embedding(tokens, self.words) + positions
         hidden = _normed(hidden, self.norm)
-        for i, layer in enumerate(self.layers):
-            hidden = layer(hidden, attention, partial(observe, i))
-        first = self.last.first(hidden, starts, attention, partial(observe, len(self.layers)))
+        for layer in self.layers:
+            hidden = layer(hidden, attention)
+        first = self.last.first(hidden, starts, attention)
         dense = self.pooler.dense
         return functional.linear(first.float(), dense.weight, dense.bias).tanh()
 
@@ -222,13 +197,15 @@ def _normed(x: Tensor, norm: Any) -> Tensor:
     return functional.layer_norm(x, x.shape[-1:], weight.to(x.dtype), bias.to(x.dtype), norm.eps)
 
 
-def _linears(layer: Any) -> dict[str, list[Any]]:
-    """Return the linear layers of a layer of transformers, by the name of the product that computes them."""
+def _linears(layer: Any, *, last: bool) -> _Linears:
+    """Return the linear layers of a layer of transformers, by the name of the product that computes them.
+
+    In the last layer, queries are computed by a product of their own, for the first tokens only.
+    """
     own = layer.attention.self
+    whole = {"qkv": [own.query, own.key, own.value]}
     return {
-        "qkv": [own.query, own.key, own.value],
-        "query": [own.query],
-        "key_value": [own.key, own.value],
+        **({"query": [own.query], "key_value": [own.key, own.value]} if last else whole),
         "out": [layer.attention.output.dense],
         "up": [layer.intermediate.dense],
         "down": [layer.output.dense],
@@ -247,9 +224,15 @@ def _in_int8(bert: Any, sample: TextBatch) -> _MakeProducts:
     """
     in_fp32 = _in_dtype(Packed, torch.float32)
     ranges: dict[tuple[int, str], Range] = {}
-    PackedBert(bert, in_fp32, ByLength)(
-        sample.tokens, sample.chunk_offsets.diff(), lambda i, name, x: ranges.update({(i, name): Range.of(x)})
-    )
+
+    def observed(key: tuple[int, str], product: Packed, x: Tensor, **then: Any) -> Tensor:
+        ranges[key] = range_of(x)
+        return product(x, **then)
+
+    def observed_products(i: int, linears: _Linears) -> Mapping[str, Any]:
+        return {name: partial(observed, (i, name), product) for name, product in in_fp32(i, linears).items()}
+
+    PackedBert(bert, observed_products, ByLength)(sample.tokens, sample.chunk_offsets.diff())
 
     def products(i: int, linears: _Linears) -> Mapping[str, Any]:
         if "key_value" in linears:

@@ -8,7 +8,7 @@ other rows of its batch. Channels with large activations are scaled down, and th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,23 +22,13 @@ _HEADROOM = 1.1
 """Factor by which an activation may exceed the range of the sample before it is clamped."""
 
 
-@dataclass
-class Range:
-    """Minimum and maximum of a layer's input activations, per channel.
+Range: TypeAlias = tuple[Tensor, Tensor]
+"""Minimum and maximum of a layer's input activations, per channel; float32 ``[channels]`` each."""
 
-    Attributes:
-        low: Minimum, float32 ``[channels]``.
-        high: Maximum, float32 ``[channels]``.
-    """
 
-    low: Tensor
-    high: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor) -> Range:
-        """Return the range of activations ``[rows, channels]``."""
-        low, high = x.float().aminmax(dim=0)
-        return cls(low, high)
+def range_of(x: Tensor) -> Range:
+    """Return the range of activations ``[rows, channels]``."""
+    return x.float().aminmax(dim=0)
 
 
 class Quantized:
@@ -63,7 +53,7 @@ class Quantized:
             linear.weight.copy_(torch.tensor([1.0, -1.0])[:, None].expand(2, 64))
             x = torch.ones(2, 64)
             try:
-                product = cls([linear], Range.of(x), torch.float32)(x)
+                product = cls([linear], range_of(x), torch.float32)(x)
             except (AttributeError, RuntimeError, TypeError):
                 return False
             return bool(torch.allclose(product, linear(x), rtol=0.05))
@@ -79,7 +69,7 @@ class Quantized:
         weight = torch.cat([linear.weight.detach() for linear in linears])
         self.bias = torch.cat([linear.bias.detach() for linear in linears])
         self.out_dtype, self.then = out_dtype, then
-        low, high = in_range.low * _HEADROOM, in_range.high * _HEADROOM
+        low, high = (bound * _HEADROOM for bound in in_range)
         if smooth:
             by_channel = _smoothing(torch.maximum(-low, high), weight)
             self.scale = float((torch.maximum(-low, high) / by_channel).max().clamp(min=1e-8)) / 127

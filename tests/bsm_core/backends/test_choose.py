@@ -257,6 +257,42 @@ def test_auto_on_the_cpu_is_float32_whatever_the_artifact_says(seconds):
     assert choose.tune(model(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
 
 
+class WithoutBf16(Means):
+    """An encoder that fails where the processor would have to compute in bfloat16."""
+
+    def encode(self, input_ids, attention_mask):
+        if torch.is_autocast_enabled("cpu") or self.weight.isnan():
+            raise RuntimeError("could not create a primitive")
+        return super().encode(input_ids, attention_mask)
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager", "quick"])
+@pytest.mark.parametrize("sample", [SAMPLE, None])
+def test_a_precision_that_the_processor_cannot_compute_is_an_error(seconds, backend, sample):
+    two = Two(WithoutBf16(quick=0), WithoutBf16(quick=0)).eval()
+    with pytest.raises(UsageError, match="this processor cannot compute encoder 'first' in bf16") as caught:
+        choose.tune(two, precision="bf16", backend=backend, sample=sample)
+    assert (caught.value.where, caught.value.fix) == ("--precision", "choose fp32 or auto")
+    assert "RuntimeError: could not create a primitive" in str(caught.value)
+
+
+def test_an_encoder_that_fails_in_fp32_too_is_no_fault_of_the_precision(seconds):
+    two = Two(WithoutBf16(), WithoutBf16()).eval()
+    with torch.no_grad():
+        two.first.weight.fill_(torch.nan)
+        two.second.weight.fill_(torch.nan)
+    assert choose.tune(two, precision="bf16").precision == "bf16"
+    with pytest.raises(ModelFailedError, match="model class 'Two' failed"):
+        choose.tune(two, precision="bf16", sample=SAMPLE)
+
+
+def test_auto_on_a_gpu_is_float32_where_the_processor_cannot_compute_less(on_gpu, seconds, caplog):
+    gpu = OnGpu(WithoutBf16(quick=0), WithoutBf16(quick=0)).eval()
+    assert choose.tune(gpu, sample=SAMPLE).precision == "fp32"
+    assert gpu.first.backend.precision == "fp32"
+    assert "cannot be scored in bf16: this processor cannot compute encoder 'first'" in caplog.text
+
+
 class Failing(Means):
     """An encoder whose backend fails where ``when`` says."""
 

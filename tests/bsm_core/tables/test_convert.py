@@ -6,7 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bsm_core.errors import DataError, UsageError
-from bsm_core.tables import FORMATS, TableSource, TableWriter, convert
+from bsm_core.tables.convert import convert
+from bsm_core.tables.data_files import FORMATS
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.write import TableWriter
 
 IDS = ["00123", "9007199254740993", "NA", "1e5", "  x ", "", "a,b", "a\tb", 'q"', "two\nlines", "é", "00123"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
-from bsm_core.tables import detect_format, discover, warn_of_passed_over
+from bsm_core.tables.data_files import detect_format, discover, warn_of_passed_over
 
 
 def put(folder: Path, *names: str, content: str = "id\n1\n") -> None:

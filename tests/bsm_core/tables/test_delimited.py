@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bsm_core.errors import BSMError, DataError, MissingColumnsError, NoInferenceDataError
-from bsm_core.tables import TableSource
 from bsm_core.tables import delimited as text
+from bsm_core.tables.read import TableSource
 
 
 def source(tmp_path: Path, content: bytes, name: str = "data.csv") -> TableSource:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bsm_core.errors import DataError
-from bsm_core.tables import TableSource
+from bsm_core.tables.read import TableSource
 
 
 def put(path, **columns) -> None:

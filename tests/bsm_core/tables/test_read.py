@@ -7,7 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bsm_core.errors import DataError, MissingColumnsError
-from bsm_core.tables import FORMATS, TableSource, TableWriter
+from bsm_core.tables.data_files import FORMATS
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.write import TableWriter
 
 
 def numbers(start: int, stop: int) -> pa.Table:

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bsm_core.errors import DataError
-from bsm_core.tables import TableSource, TableWriter, output_schema, write
+from bsm_core.tables import write
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.write import TableWriter, output_schema
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 

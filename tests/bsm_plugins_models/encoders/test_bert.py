@@ -14,9 +14,14 @@ from bsm_plugins_models.encoders.bert import BertEncoder, BertTextEncoder, build
 from bsm_plugins_models.encoders.packed.bert import build
 
 
+def text_encoder(encoder, size, reinit_pooler=False, reinit_layers=0):
+    keys = {"hidden_common_dim": size, "reinit_pooler": reinit_pooler, "reinit_layers": reinit_layers}
+    return BertTextEncoder(SimpleNamespace(text_encoder=encoder, **keys))
+
+
 def make(**values):
     torch.manual_seed(0)
-    return BertTextEncoder(ENCODER, 5, **values).eval()
+    return text_encoder(ENCODER, 5, **values).eval()
 
 
 def reference(encoder, rows):
@@ -40,7 +45,7 @@ def test_pooler_output_mean_over_chunks_then_linear_at_any_budget(tokens):
 def test_transformers_draws_no_weights_either_where_they_are_replaced():
     state = make().state_dict()
     with Operations() as operations, deferred_initialization():
-        encoder = BertTextEncoder(ENCODER, 5)
+        encoder = text_encoder(ENCODER, 5)
         encoder.load_state_dict(state)
     assert operations.random == 0
     beside = dict(encoder.named_buffers())
@@ -51,8 +56,8 @@ def test_transformers_draws_no_weights_either_where_they_are_replaced():
 
 
 def test_padding_carries_the_pad_token_of_the_config():
-    assert BertTextEncoder({**ENCODER, "pad_token_id": 7}, 5).pad_id == 7
-    assert BertTextEncoder({**ENCODER, "pad_token_id": None}, 5).pad_id == 0
+    assert text_encoder({**ENCODER, "pad_token_id": 7}, 5).pad_id == 7
+    assert text_encoder({**ENCODER, "pad_token_id": None}, 5).pad_id == 0
 
 
 def test_the_weights_have_the_names_of_the_artifacts():
@@ -65,7 +70,7 @@ def test_the_weights_have_the_names_of_the_artifacts():
 
 def test_other_encoders_with_a_pooler_do_as_well():
     config = {**ENCODER, "model_type": "roberta", "max_position_embeddings": 20, "pad_token_id": 1}
-    encoder = BertTextEncoder(config, 3).eval()
+    encoder = text_encoder(config, 3).eval()
     with torch.inference_mode():
         assert encoder(TextBatch.from_rows([[[5, 6]], [[7]]]), TokenBudget(64)).shape == (2, 3)
 
@@ -197,7 +202,7 @@ def test_pretrained_weights_that_do_not_fit_are_named():
 
 def test_layers_that_an_encoder_shares_cannot_be_reset():
     config = {**ENCODER, "model_type": "albert", "embedding_size": 12}
-    encoder = BertTextEncoder(config, 5, reinit_layers=1)
+    encoder = text_encoder(config, 5, reinit_layers=1)
     with pytest.raises(ConfigError) as caught:
         encoder.load_pretrained("text_encoder", build_encoder(config).state_dict())
     assert caught.value.details == ("no such weights: encoder.layer.1.*",)

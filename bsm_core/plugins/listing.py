@@ -52,27 +52,29 @@ def errors_text(registry: Registry, bases: Mapping[ComponentKind, type]) -> str:
         bases: Base class that the components of a kind must have.
     """
     errors = [f"{f.provider}: {f.reason}" for f in registry.failures]
+    for component, found in loaded_components(registry, bases):
+        if isinstance(found, PluginError):
+            cause = "".join(traceback.format_exception(found.__cause__)) if found.__cause__ else ""
+            errors.append(f"{component.provider}: {found}\n{cause}".rstrip())
+    errors += _clashes_in_code(registry)
+    return "\n\n".join([*(errors or ["everything that plugins name can be loaded"]), *_registered(registry)])
+
+
+def loaded_components(
+    registry: Registry, bases: Mapping[ComponentKind, type]
+) -> Iterator[tuple[Component, object | PluginError]]:
+    """Import every component; yield it with its object or its error. See :func:`errors_text` for the arguments."""
     for component in (*registry.components, *registry.in_code.classes):
         if component.alias_of is not None or component.kind == "plugin":
             continue
         try:
             if component.kind in bases:
-                registry.load(component, bases[component.kind])
-            elif component.kind == "removed":
-                load_object(component)
+                yield component, registry.load(component, bases[component.kind])
             else:
-                implementations(component)
+                yield component, load_object(component) if component.kind == "removed" else implementations(component)
         except PluginError as error:
-            errors.append(_error_text(component, error))
-    errors += [_error_text(plugin, error) for plugin, error in registry.in_code.errors.items()]
-    return "\n\n".join(
-        [*errors, *_clashes_in_code(registry)] or ["everything that plugins name can be loaded"]
-    ) + "".join(f"\n\n{line}" for line in _registered(registry))
-
-
-def _error_text(component: Component, error: PluginError) -> str:
-    cause = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
-    return f"{component.provider}: {error}\n{cause}".rstrip()
+            yield component, error
+    yield from registry.in_code.errors.items()
 
 
 def _clashes_in_code(registry: Registry) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from bsm_core.testing.checks import CheckFailedError
+
 HASH_SEED = "20261125"
 """``PYTHONHASHSEED`` of the other processes. It differs from this process's, so that the order of sets differs."""
 SECONDS = 120.0
@@ -22,7 +25,7 @@ _lock = threading.Lock()
 _shared: _Process | None = None
 
 
-class ElsewhereError(Exception):
+class ElsewhereError(CheckFailedError):
     """A call failed in the other process; the text says how."""
 
 
@@ -40,11 +43,8 @@ def elsewhere(function: Callable[..., Any], *arguments: Any, fresh: bool = False
     global _shared
     with _lock:
         if fresh:
-            process = _Process()
-            try:
+            with contextlib.closing(_Process()) as process:
                 return process.call(function, arguments)
-            finally:
-                process.end()
         if _shared is None or _shared.ended():
             _shared = _Process()
         return _shared.call(function, arguments)
@@ -80,7 +80,7 @@ class _Process:
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
-        atexit.register(self.end)
+        atexit.register(self.close)
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         try:
@@ -89,13 +89,13 @@ class _Process:
         except (EOFError, ConnectionError):
             raise ElsewhereError(f"the other process ended with status {self._process.wait()}") from None
         except TimeoutError as error:
-            self.end()
+            self.close()
             raise ElsewhereError(str(error)) from None
 
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def end(self) -> None:
+    def close(self) -> None:
         self._process.kill()
         self._process.wait()
         self._connection.close()

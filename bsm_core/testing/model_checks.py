@@ -24,7 +24,7 @@ from bsm_core.models.model_config import ModelConfig
 from bsm_core.plugins.discovery import Component
 from bsm_core.predictor import Predictor
 from bsm_core.testing.checks import Check, CheckFailedError, Checks, CheckSkippedError, ClassSubject, Result
-from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
+from bsm_core.testing.elsewhere import elsewhere
 from bsm_core.testing.model_probes import Exportable, opened, opened_by_first, weights_made
 from bsm_core.testing.toys import CONFIG, ROWS, VOCABULARY, toy_artifact, toy_registry
 
@@ -247,28 +247,21 @@ def comes_back_from_an_artifact(subject: ModelSubject) -> None:
         config = {**subject.cls.example_config, "num_classes": subject.classes}
         name = f"{component.provider.distribution}/{component.name}"
         artifact = toy_artifact(Path(folder), model, **config, model_class=name)
-        predictor = Predictor.load(Artifact.load(artifact), registry=toy_registry(component))
-        predictor.model = model
-        here = predictor.predict(_rows(predictor))
-        try:
-            there = elsewhere(scores_of, component, artifact)
-        except ElsewhereError as error:
-            raise CheckFailedError(str(error)) from error
-    same(torch.tensor(there, dtype=torch.float64), torch.tensor(here.to_numpy()))
+        same(elsewhere(scores_of, component, artifact), scores_of(component, artifact, model))
 
 
-def scores_of(component: Component, artifact: Path) -> list[list[float]]:
-    """Load an artifact in this process and return the probabilities of some rows."""
+def scores_of(component: Component, artifact: Path, model: ModelBase | None = None) -> Tensor:
+    """Return the probabilities of some rows by an artifact, or by ``model`` in its place; float64 ``[rows, classes]``.
+
+    The rows have the columns that the artifact reads.
+    """
     predictor = Predictor.load(Artifact.load(artifact), registry=toy_registry(component))
-    scores: list[list[float]] = predictor.predict(_rows(predictor)).to_numpy().tolist()
-    return scores
-
-
-def _rows(predictor: Predictor) -> pa.Table:
-    """Return rows with the columns that an artifact reads."""
+    if model is not None:
+        predictor.model = model
     texts = {field.column for field in predictor.preprocessor.config.text_fields}
     columns = predictor.preprocessor.wanted
-    return pa.table({name: list(ROWS.get(name, ROWS["text" if name in texts else "a"])) for name in columns})
+    rows = pa.table({name: list(ROWS.get(name, ROWS["text" if name in texts else "a"])) for name in columns})
+    return torch.tensor(predictor.predict(rows).to_numpy())
 
 
 @CHECKS.add("use every parameter; call requires_grad_(False) on parameters that exist only because artifacts have them")

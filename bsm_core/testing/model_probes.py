@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,12 +38,8 @@ def opened_by_first(component: Component, config: Mapping[str, Any]) -> list[str
 
 def _is_import(path: str) -> bool:
     """Return whether an import, or a search for installed distributions, opens a file."""
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-        if "importlib" in frame.f_code.co_filename:
-            return True
-    return path.endswith((".py", ".pyc", ".so"))
+    callers = traceback.walk_stack(None)
+    return path.endswith((".py", ".pyc", ".so")) or any("importlib" in f.f_code.co_filename for f, _ in callers)
 
 
 @contextmanager
@@ -69,29 +66,26 @@ class Exportable(nn.Module):
 
     def __init__(self, model: ModelBase, batch: Batch) -> None:
         super().__init__()
-        self.model, self.batch = model, batch
-        self.sizes = {column: text.chunk_offsets.diff().tolist() for column, text in batch.texts.items()}
+        self.model, self.rows = model, batch.rows
+        self.texts = {
+            column: _FixedLengths(**vars(text), sizes=text.chunk_offsets.diff().tolist())
+            for column, text in batch.texts.items()
+        }
 
     def forward(self, tokens: Mapping[str, Tensor], features: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
         texts: dict[str, TextBatch] = {
-            column: _FixedLengths.of(text, tokens[column], self.sizes[column])
-            for column, text in self.batch.texts.items()
+            column: replace(text, tokens=tokens[column]) for column, text in self.texts.items()
         }
-        logits: Tensor = self.model(Batch(self.batch.rows, texts, features))
+        logits: Tensor = self.model(Batch(self.rows, texts, features))
         return logits
 
 
+@dataclass(frozen=True)
 class _FixedLengths(TextBatch):
     """Text batch whose chunk lengths are constants for the exporter, not values that it must trace."""
 
     sizes: Sequence[int]
-
-    @classmethod
-    def of(cls, text: TextBatch, tokens: Tensor, sizes: Sequence[int]) -> _FixedLengths:
-        made = cls(tokens, text.chunk_offsets, text.chunk_ids, text.row_lengths)
-        object.__setattr__(made, "sizes", sizes)
-        return made
 
     def length(self, chunk: int) -> int:
         return self.sizes[chunk]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from bsm_core.artifact.config import StepSpec
-from bsm_core.errors import BSMError, PipelineError
+from bsm_core.errors import BSMError
 from bsm_core.plugins.discovery import Component
-from bsm_core.preprocess.pipeline import ROWS_AT_ONCE, fit_of
+from bsm_core.preprocess.pipeline import ROWS_AT_ONCE
 from bsm_core.preprocess.step_params import build_step
 from bsm_core.preprocess.steps import Kind, StepContext, TextStep
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, ClassSubject, load_again
@@ -48,25 +48,26 @@ class StepSubject(ClassSubject[TextStep]):
         """Texts that the step must accept."""
         return (*self.cls.example_texts, "") if self.cls.example_texts else TEXTS
 
-    def values(self, texts: Sequence[str] | None = None) -> list[Any]:
-        """Return values of the kind that the step takes, made from ``texts`` or, where None, from :attr:`texts`."""
-        texts = self.texts if texts is None else texts
-        return [value for text in texts for value in values_of(self.cls.takes, text)]
+    def values(self) -> list[Any]:
+        """Return values of the kind that the step takes, made from :attr:`texts`."""
+        return values_of(self.cls.takes, self.texts)
 
 
-def values_of(kind: Kind, text: str) -> Iterator[Any]:
-    """Yield values of a kind that contain a text; for the empty text, also an empty list."""
+def values_of(kind: Kind, texts: Sequence[str]) -> list[Any]:
+    """Return values of a kind that contain texts; for the empty text, also an empty list."""
     if kind is Kind.TEXT:
-        yield text
-        return
-    if not text:
-        yield []
-    if kind is Kind.ROLE_MESSAGES:
-        yield [{"role": "customer", "content": text}, {"role": "", "content": "hi"}]
-    elif kind is Kind.TOKENS:
-        yield [[2, *(3 + ord(c) % 60 for c in text[:14]), 3], [2, 3]]
-    else:
-        yield [text, "hi", "and so on"]
+        return list(texts)
+    values: list[Any] = []
+    for text in texts:
+        if not text:
+            values.append([])
+        if kind is Kind.ROLE_MESSAGES:
+            values.append([{"role": "customer", "content": text}, {"role": "", "content": "hi"}])
+        elif kind is Kind.TOKENS:
+            values.append([[2, *(3 + ord(c) % 60 for c in text[:14]), 3], [2, 3]])
+        else:
+            values.append([text, "hi", "and so on"])
+    return values
 
 
 def is_of_kind(kind: Kind, value: Any) -> bool:
@@ -95,8 +96,7 @@ def _context(cls: type[TextStep]) -> StepContext:
 def results_of(component: Component, params: Mapping[str, Any], texts: Sequence[str]) -> list[Any]:
     """Return the results of a step that is imported and built in this process."""
     cls = load_again(component, TextStep)
-    values = [value for text in texts for value in values_of(cls.takes, text)]
-    return list(build(cls, params).process_batch(values))
+    return list(build(cls, params).process_batch(values_of(cls.takes, texts)))
 
 
 @CHECKS.add("assign members of bsm_core.Kind to `takes` and `gives` on the class", gate=True)
@@ -118,21 +118,19 @@ def is_built_from_json(subject: StepSubject) -> None:
         raise CheckFailedError("example_params is empty: there are no parameters to build the step with")
     for params in subject.cls.example_params:
         try:
-            same = json.loads(json.dumps(params)) == params
-        except (TypeError, ValueError) as error:
-            raise CheckFailedError(f"example_params {params!r}: {error}") from error
-        if not same:
-            raise CheckFailedError(f"example_params {params!r} change when they are written as JSON and read again")
-        try:
+            if json.loads(json.dumps(params)) != params:
+                raise CheckFailedError(f"example_params {params!r} change when they are written as JSON and read again")
             build(subject.cls, params)
         except BSMError as error:
             raise CheckFailedError(f"with {params!r}: {error.one_line()}") from error
+        except (TypeError, ValueError) as error:
+            raise CheckFailedError(f"example_params {params!r}: {error}") from error
 
 
 def _try(text: str, subject: StepSubject, *, may_refuse: bool = True) -> None:
     """Check that a text has a result or, where ``may_refuse``, is refused with a ValueError or a BSMError."""
     for params, step in subject.steps:
-        for value in subject.values([text]):
+        for value in values_of(subject.cls.takes, [text]):
             try:
                 _check_result(step, value, params)
             except CheckFailedError:
@@ -239,14 +237,11 @@ def batch_equals_row_by_row(subject: StepSubject) -> None:
         # A batch as large as in a run, with repeated values: neither may change a result.
         times = ROWS_AT_ONCE // len(subject.values()) + 1
         singly, values = [fresh.process(value) for value in subject.values()] * times, subject.values() * times
-        for order in (values, values[::-1]):
+        for order, expected in ((values, singly), (values[::-1], singly[::-1])):
             got = list(step.process_batch(order))
-            expected = singly if order is values else singly[::-1]
             if len(got) != len(expected):
                 raise CheckFailedError(f"with {params!r}: {len(got)} results for {len(expected)} values")
-            for value, one, other in zip(order, expected, got, strict=True):
-                if one != other:
-                    raise CheckFailedError(f"{shown(value)} alone returns {shown(one)}, in a batch {shown(other)}")
+            _compare(order, expected, "alone", got, "in a batch")
 
 
 @CHECKS.add("return an empty list for an empty list")
@@ -266,7 +261,7 @@ def is_the_same_in_every_process(subject: StepSubject) -> None:
             there = elsewhere(results_of, subject.component, params, subject.texts)
         except ElsewhereError as error:
             raise CheckFailedError(f"with {params!r}: {error}") from error
-        _compare(subject, step.process_batch(subject.values()), there)
+        _compare(subject.values(), step.process_batch(subject.values()), "here", there, "in the other process")
 
 
 @CHECKS.add("store nothing in the step that cannot be pickled (open files, locks, lambdas), or define __reduce__")
@@ -298,9 +293,10 @@ def works_in_a_spawned_worker(subject: StepSubject) -> None:
         except ElsewhereError as error:
             raise CheckSkippedError("the step fails even in another process that is not a worker") from error
         try:
-            _compare(subject, expected, elsewhere(in_a_worker, *arguments))
+            got = elsewhere(in_a_worker, *arguments)
         except ElsewhereError as error:
             raise CheckFailedError(f"with {params!r}: {error}") from error
+        _compare(subject.values(), expected, "here", got, "in the other process")
 
 
 @CHECKS.add(
@@ -318,29 +314,21 @@ def changes_some_text(subject: StepSubject) -> None:
 
 @CHECKS.add("set `takes` and `gives` on the class, and nowhere else: bsm checks a pipeline by them")
 def refuses_a_wrong_neighbour(subject: StepSubject) -> None:
-    """A pipeline in which the previous step returns another kind than this step takes is refused when it is built."""
-    takes, gives = subject.cls.takes, subject.cls.gives
+    """The step takes and returns the kinds of its class: a pipeline with another step before it is refused."""
+    cls = subject.cls
     for params, step in subject.steps:
-        for kind in Kind:
-            each = takes is gives is Kind.TEXT and kind in (Kind.MESSAGES, Kind.CHUNKS)
-            wrap = kind is Kind.TEXT and takes in (Kind.MESSAGES, Kind.CHUNKS)
-            try:
-                fit_of(kind, "the step before", "this step", step, "config")
-                accepted = True
-            except PipelineError:
-                accepted = False
-            if accepted != (takes is kind or each or wrap):
-                does = "accepts" if accepted else "refuses"
-                raise CheckFailedError(
-                    f"with {params!r} the step {does} a previous step that returns {kind.value}, "
-                    f"the class takes {takes.value}"
-                )
+        if (step.takes, step.gives) != (cls.takes, cls.gives):
+            raise CheckFailedError(
+                f"with {params!r} the step takes {step.takes} and returns {step.gives}, "
+                f"the class takes {cls.takes} and returns {cls.gives}"
+            )
 
 
-def _compare(subject: StepSubject, expected: Sequence[Any], got: Sequence[Any]) -> None:
-    for value, one, other in zip(subject.values(), expected, got, strict=True):
+def _compare(values: Sequence[Any], expected: Sequence[Any], here: str, got: Sequence[Any], there: str) -> None:
+    """Check that values have the same results in two places; the places are named in the failure."""
+    for value, one, other in zip(values, expected, got, strict=True):
         if one != other:
-            raise CheckFailedError(f"{shown(value)} returns {shown(one)} here, {shown(other)} in the other process")
+            raise CheckFailedError(f"{shown(value)} returns {shown(one)} {here}, {shown(other)} {there}")
 
 
 def _check_result(step: TextStep, value: Any, params: Mapping[str, Any]) -> None:

@@ -508,5 +508,5 @@ def test_every_hook_sees_the_hashes_that_the_artifact_has(install, data):
     from bsm_core import Artifact
 
     artifact = Artifact.load(data.artifact)
-    assert hooks._artifact_copy(artifact).hashes == artifact.hashes
-    assert hooks._artifact_copy(artifact).hashes is artifact.hashes
+    assert artifact.detached().hashes == artifact.hashes
+    assert artifact.detached().hashes is artifact.hashes

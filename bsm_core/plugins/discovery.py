@@ -49,6 +49,10 @@ class Provider:
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
 
+    def is_named(self, distribution: str) -> bool:
+        """Return whether the provider is the distribution of that name, in any spelling."""
+        return canonical(self.distribution) == canonical(distribution)
+
 
 @dataclass(frozen=True)
 class Component:

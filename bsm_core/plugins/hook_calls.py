@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
@@ -20,8 +21,8 @@ REGISTER = "bsm_register"
 RUN_HOOKS = tuple(name for name in SPECS if name != REGISTER)
 """Names of the hooks that see a run, which guards and observers implement."""
 
-Failed = Callable[[Component, str, BaseException], None]
-"""Function that handles the error of a component's hook; may raise."""
+Arguments = Mapping[str, Callable[[Component], Any]]
+"""For each argument of a hook, a function that returns the value for one plugin."""
 Accept = Callable[[Component, Any], Any]
 """Function that checks one result of a component's hook and returns the object that goes into the list of results."""
 
@@ -67,28 +68,28 @@ def _invalid(component: Component, what: str, fix: str) -> HookFailedError:
     )
 
 
-class HookCalls:
+class HookCalls(ABC):
     """One pluggy manager for plugins that do not trust each other.
 
     pluggy decides the order of the calls (last registered first, ``tryfirst``, ``trylast``, wrappers around all
     others). Each implementation is registered as a function without parameters that creates the arguments, calls the
-    implementation, and reports an error to ``failed``. Where ``failed`` returns, the call goes on without the
+    implementation, and reports an error to :meth:`failed`. Where that method returns, the call goes on without the
     implementation's result.
-
-    Args:
-        failed: Handles the error of an implementation.
 
     Attributes:
         components: The plugins that were added.
     """
 
-    def __init__(self, failed: Failed) -> None:
+    def __init__(self) -> None:
         self.components: list[Component] = []
-        self._failed = failed
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        self._arguments: Mapping[str, Callable[[Component], Any]] = {}
+        self._arguments: Arguments = {}
         self._accept: Accept | None = None
+
+    @abstractmethod
+    def failed(self, component: Component, hook: str, error: BaseException) -> None:
+        """Handle the error of a component's hook; may raise."""
 
     def add(self, component: Component) -> None:
         """Import a plugin and register its hooks; errors are those of :func:`implementations`."""
@@ -96,21 +97,18 @@ class HookCalls:
         for number, (hook, implementation) in enumerate(implementations(component)):
             wraps = implementation.wrapper or implementation.hookwrapper
             call = (self._wrapper if wraps else self._function)(component, hook, implementation)
-            first, last = implementation.tryfirst, implementation.trylast
-            marker = hookimpl(specname=hook, wrapper=wraps, tryfirst=first, trylast=last)
-            setattr(adapter, f"{hook}_{number}", marker(call))
+            order = {"tryfirst": implementation.tryfirst, "trylast": implementation.trylast}
+            setattr(adapter, f"{hook}_{number}", hookimpl(call, specname=hook, wrapper=wraps, **order))
         self._manager.register(adapter, name=f"{len(self.components)} {component.origin}")
         self.components.append(component)
 
-    def call(
-        self, hook: str, arguments: Mapping[str, Callable[[Component], Any]], accept: Accept | None = None
-    ) -> list[Any]:
+    def call(self, hook: str, arguments: Arguments, accept: Accept | None = None) -> list[Any]:
         """Call a hook of all plugins.
 
         Args:
             hook: Name of the hook.
-            arguments: For each argument of the hook, a function that returns the value for one plugin. Every
-                implementation gets values of its own, so that no plugin can change what another one sees.
+            arguments: Functions that return the values. Every implementation gets values of its own, so that no
+                plugin can change what another one sees.
             accept: Checks each result that is not None; without it, results are dropped.
 
         Returns:
@@ -130,7 +128,7 @@ class HookCalls:
                 result = self._start(component, implementation)
                 return None if self._accept is None or result is None else self._accept(component, result)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code may raise any error
-                self._failed(component, hook, error)
+                self.failed(component, hook, error)
                 return None
 
         return call
@@ -154,7 +152,7 @@ class HookCalls:
             except (Exception, SystemExit) as error:
                 if error is raised:
                     raise
-                self._failed(component, hook, error)
+                self.failed(component, hook, error)
             if raised is not None:
                 raise raised
             return results
@@ -170,7 +168,7 @@ class HookCalls:
             if next(wrapper, self) is self:
                 raise RuntimeError("the wrapper does not yield")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code may raise any error
-            self._failed(component, hook, error)
+            self.failed(component, hook, error)
             return None
         return wrapper
 

@@ -167,20 +167,19 @@ class Registry:
         found = _named(self.components, kind, name) or _named(self.in_code.classes, kind, name)
         if len(found) > 1:
             raise self._ambiguous(kind, found, where)
-        if not found:
-            for removed in _named(self.components, "removed", name):
-                raise self._removed(kind, removed, where)
-        return found[0] if found else None
-
-    def _removed(self, kind: Named, component: Component, where: str | None) -> RemovedComponentError:
-        note = load_object(component)
-        since, instead = (note.since, note.instead) if isinstance(note, Removed) else ("", "")
-        distribution, when = component.provider.distribution, f" in version {since}" if since else ""
-        return RemovedComponentError(
-            f"{WORDS[kind]} {component.name!r} was removed from {distribution}{when}",
-            where=where,
-            fix=f"use {instead!r} instead" if instead else f"use another {WORDS[kind]}, or an older {distribution}",
-        )
+        if found:
+            return found[0]
+        for component in _named(self.components, "removed", name):
+            note, distribution = load_object(component), component.provider.distribution
+            note = note if isinstance(note, Removed) else Removed("")
+            when = f" in version {note.since}" if note.since else ""
+            other = f"use another {WORDS[kind]}, or an older {distribution}"
+            raise RemovedComponentError(
+                f"{WORDS[kind]} {component.name!r} was removed from {distribution}{when}",
+                where=where,
+                fix=f"use {note.instead!r} instead" if note.instead else other,
+            )
+        return None
 
     def _ambiguous(self, kind: Named, found: list[Component], where: str | None) -> AmbiguousComponentError:
         name, choices = found[0].name, sorted({f"{c.provider.distribution}/{c.name}" for c in found})
@@ -225,7 +224,7 @@ def _named(components: Iterable[Component], kind: ComponentKind, name: str) -> l
         component
         for component in components
         if (component.kind, component.name) == (kind, bare)
-        and (not distribution or canonical(component.provider.distribution) == canonical(distribution))
+        and (not distribution or component.provider.is_named(distribution))
     ]
 
 

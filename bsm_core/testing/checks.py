@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from bsm_core.errors import PluginError
 from bsm_core.plugins.discovery import Component
-from bsm_core.plugins.registry import Registry
+from bsm_core.plugins.registry import Registry, default_registry
 
 Level = Literal["MUST", "SHOULD"]
 Status = Literal["passed", "failed", "skipped"]
@@ -189,20 +189,23 @@ class ClassSubject(Subject, Generic[T]):
     """A class that checks examine: a text step or a model class.
 
     Args:
-        load: Returns the class.
         component: The component; other processes import the class through it.
+        cls: The class; None for the class that the process's registry loads.
     """
 
-    def __init__(self, load: Callable[[], type[T]], component: Component) -> None:
+    base: type[T]
+
+    def __init__(self, component: Component, cls: type[T] | None) -> None:
         super().__init__()
-        self._load = load
         self.component = component
         self.label = f"{component.kind} {component.name}"
+        self._cls = cls
+        self._registry = default_registry()
 
     @cached_property
     def cls(self) -> type[T]:
         """The class."""
-        return self._load()
+        return self._cls or self._registry.load(self.component, self.base)
 
     @cached_property
     def unavailable(self) -> str | None:
@@ -216,8 +219,8 @@ class ClassSubject(Subject, Generic[T]):
     @property
     def importable(self) -> bool:
         """Whether another process can import the class."""
-        module, _, name = self.component.target.partition(":")
-        return self.component.registered_by is not None or not (module == "__main__" or "<locals>" in name)
+        target = self.component.target
+        return self.component.registered_by is not None or not ("__main__:" in target or "<locals>" in target)
 
     def require_importable(self) -> None:
         """Skip the check where another process cannot import the class."""

@@ -25,7 +25,6 @@ from typing import Any
 from unittest import mock
 
 from bsm_core.errors import HookFailedError, PluginError
-from bsm_core.plugins.discovery import canonical
 from bsm_core.plugins.hookspecs import ComponentKind, Removed
 from bsm_core.plugins.in_code import InCode
 from bsm_core.plugins.listing import listing, loaded_components
@@ -68,7 +67,7 @@ class _Probe:
         self.seen = defaultdict[str, list[str]](list)
         everything = Registry.discover()
         listing(everything)
-        own = [c for c in everything.components if canonical(c.provider.distribution) == canonical(distribution)]
+        own = [c for c in everything.components if c.provider.is_named(distribution)]
         self.registry = Registry(own)
         self.components = [c for c in own if c.alias_of is None]
         self.modules = list(dict.fromkeys(c.target.partition(":")[0] for c in self.components))
@@ -108,10 +107,8 @@ class _Probe:
                     importlib.import_module(module)
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise any error
                     self.seen["load_again"].append(f"{module}: {type(error).__name__}: {error}")
-            again = InCode(self.registry.in_code.plugins)
-            self.seen["load_again"] += [
-                e.one_line() for e in again.errors.values() if not isinstance(e, HookFailedError)
-            ]
+            errors = InCode(self.registry.in_code.plugins).errors.values()
+            self.seen["load_again"] += [e.one_line() for e in errors if not isinstance(e, HookFailedError)]
         for what, value in _state().items():
             kind, _, subject = what.partition(" ")
             if value != before[what]:

@@ -42,6 +42,7 @@ class ModelSubject(ClassSubject[ModelBase]):
     """A model class, built from the kit's config and its own :attr:`~bsm_core.ModelBase.example_config`."""
 
     checks = CHECKS
+    base = ModelBase
 
     def _run(self, check: Check) -> Result:
         with isolate_rng():  # checks seed the global generators, and models draw from them

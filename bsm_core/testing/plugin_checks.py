@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 from functools import cached_property
 
-from bsm_core.plugins.discovery import Component, UnusablePlugin, canonical
+from bsm_core.plugins.discovery import Component, UnusablePlugin
 from bsm_core.plugins.hookspecs import CONTRACT, GROUPS, PROJECT
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, Subject
@@ -35,8 +35,7 @@ class PluginSubject(Subject):
     @property
     def components(self) -> list[Component]:
         """Components that the distribution's entry points name."""
-        name = canonical(self.distribution)
-        return [c for c in self.registry.components if canonical(c.provider.distribution) == name]
+        return [c for c in self.registry.components if c.provider.is_named(self.distribution)]
 
     @property
     def in_code(self) -> list[Component]:
@@ -46,8 +45,7 @@ class PluginSubject(Subject):
     @property
     def failures(self) -> list[UnusablePlugin]:
         """Entry points of the distribution that cannot be used."""
-        name = canonical(self.distribution)
-        return [f for f in self.registry.failures if canonical(f.provider.distribution) == name]
+        return [f for f in self.registry.failures if f.provider.is_named(self.distribution)]
 
     @cached_property
     def side_effects(self) -> dict[str, list[str]]:

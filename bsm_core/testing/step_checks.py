@@ -37,6 +37,7 @@ class StepSubject(ClassSubject[TextStep]):
     """A text step, built with each of its :attr:`~bsm_core.TextStep.example_params`."""
 
     checks = CHECKS
+    base = TextStep
 
     @cached_property
     def steps(self) -> list[tuple[Mapping[str, Any], TextStep]]:

@@ -19,20 +19,10 @@ def listing(registry: Registry) -> list[dict[str, str]]:
     Returns:
         Sorted dicts with ``name``, ``kind``, ``provider``, ``version``, ``status`` and ``target``.
     """
-    entries = [
-        {
-            "name": c.name,
-            "kind": c.kind,
-            "provider": c.provider.distribution,
-            "version": c.provider.version,
-            "status": _status(registry, c),
-            "target": c.target,
-        }
-        for c in registry.components
-    ]
-    entries += [_plugin_entry(f.provider, f"cannot be used: {f.reason}") for f in registry.failures]
-    entries += [_plugin_entry(provider, "left out by BSM_PLUGINS") for provider in registry.blocked]
-    entries += [_plugin_entry(p, f"hidden in {p.location}: another comes first on the path") for p in registry.hidden]
+    entries = [_entry(c.provider, _status(registry, c), c.name, c.kind, c.target) for c in registry.components]
+    entries += [_entry(f.provider, f"cannot be used: {f.reason}") for f in registry.failures]
+    entries += [_entry(provider, "left out by BSM_PLUGINS") for provider in registry.blocked]
+    entries += [_entry(p, f"hidden in {p.location}: another comes first on the path") for p in registry.hidden]
     return sorted(entries, key=lambda e: (e["kind"], e["name"], e["provider"], e["version"]))
 
 
@@ -102,6 +92,6 @@ def _status(registry: Registry, component: Component) -> str:
     return "removed" if component.kind == "removed" else "registered"
 
 
-def _plugin_entry(provider: Provider, status: str) -> dict[str, str]:
+def _entry(provider: Provider, status: str, name: str = "-", kind: str = "plugin", target: str = "") -> dict[str, str]:
     where = {"provider": provider.distribution, "version": provider.version}
-    return {"name": "-", "kind": "plugin", **where, "status": status, "target": ""}
+    return {"name": name, "kind": kind, **where, "status": status, "target": target}

@@ -132,14 +132,15 @@ def _extras(component: Component, module: str) -> tuple[list[str], list[str]]:
 
     if component.extras:
         return list(component.extras), []
-    installs: dict[str, list[str]] = {}
     try:
         metadata = importlib.metadata.metadata(component.provider.distribution)
         optional = [Requirement(line) for line in metadata.get_all("Requires-Dist") or [] if "extra" in line]
     except (importlib.metadata.PackageNotFoundError, InvalidRequirement):
         return [], []
-    for extra in metadata.get_all("Provides-Extra") or []:
-        installs[extra] = [r.name for r in optional if r.marker and r.marker.evaluate({"extra": extra})]
+    installs = {
+        extra: [canonical(r.name) for r in optional if r.marker and r.marker.evaluate({"extra": extra})]
+        for extra in metadata.get_all("Provides-Extra") or []
+    }
     top = canonical(module.partition(".")[0])
-    sure = [extra for extra, names in installs.items() if any(top in canonical(name) for name in names)]
-    return sure, [extra for extra in installs if installs[extra]]
+    sure = [extra for extra, names in installs.items() if any(top in name for name in names)]
+    return sure, [extra for extra, names in installs.items() if names]

@@ -81,20 +81,14 @@ class Registry:
         found = find()
         if allowed is None:
             return cls(found.components, found.failures, (), found.hidden)
-        admitted = {DISTRIBUTION, *allowed}
-        plugins = [c.provider for c in found.components] + [f.provider for f in found.failures]
-        providers = {provider: canonical(provider.distribution) for provider in plugins}
+        providers = {*(c.provider for c in found.components), *(f.provider for f in found.failures)}
+        blocked = {p for p in providers if canonical(p.distribution) not in {DISTRIBUTION, *allowed}}
+        missing = sorted(allowed - {canonical(provider.distribution) for provider in providers})
         reason = "BSM_PLUGINS names it, but no installed distribution of that name has a plugin"
-        missing = sorted(allowed - set(providers.values()))
-        return cls(
-            [c for c in found.components if providers[c.provider] in admitted],
-            [
-                *(f for f in found.failures if providers[f.provider] in admitted),
-                *(UnusablePlugin(Provider(name, "(not found)"), reason) for name in missing),
-            ],
-            sorted(provider for provider, name in providers.items() if name not in admitted),
-            found.hidden,
-        )
+        failures = [f for f in found.failures if f.provider not in blocked]
+        failures += [UnusablePlugin(Provider(name, "(not found)"), reason) for name in missing]
+        components = [c for c in found.components if c.provider not in blocked]
+        return cls(components, failures, sorted(blocked), found.hidden)
 
     def names(self, kind: ComponentKind) -> list[str]:
         """Return all names of a kind that metadata have, sorted."""

@@ -30,17 +30,9 @@ from bsm_core.plugins.in_code import InCode
 from bsm_core.plugins.listing import listing, loaded_components
 from bsm_core.plugins.registry import Registry
 from bsm_core.preprocess.steps import TextStep
-from bsm_core.testing.audit import audited
+from bsm_core.testing.audit import SOCKETS, audited
 
-_EVENTS = {
-    "socket.__new__": "sockets",
-    "socket.connect": "sockets",
-    "socket.getaddrinfo": "sockets",
-    "subprocess.Popen": "started",
-    "os.fork": "started",
-    "os.posix_spawn": "started",
-    "os.system": "started",
-}
+_PROCESSES = ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system")
 _SEED = 20_261_125
 _ACCELERATORS = {
     "torch.cuda": ("is_available", "device_count", "init", "_lazy_init"),
@@ -127,8 +119,8 @@ class _Probe:
 
     def note(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Record an audit event."""
-        if event in _EVENTS:
-            self.seen[_EVENTS[event]].append(f"{event}{ascii(arguments)[:100]}")
+        if event in (*SOCKETS, *_PROCESSES):
+            self.seen["sockets" if event in SOCKETS else "started"].append(f"{event}{ascii(arguments)[:100]}")
 
     @contextlib.contextmanager
     def cuda_recorded(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch, TextBatch
 from bsm_core.plugins.discovery import Component
-from bsm_core.testing.audit import audited
+from bsm_core.testing.audit import SOCKETS, audited
 from bsm_core.testing.checks import load_again
 
 
@@ -22,8 +22,7 @@ def opened(cls: type[ModelBase], config: Mapping[str, Any]) -> list[str]:
     events: list[str] = []
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
-        is_file = event == "open" and not _is_import(str(arguments[0]))
-        if is_file or event in ("socket.__new__", "socket.connect", "socket.getaddrinfo"):
+        if event in SOCKETS or (event == "open" and not _is_import(str(arguments[0]))):
             events.append(f"{event} {ascii(arguments[0])[:80]}")
 
     with audited(note):

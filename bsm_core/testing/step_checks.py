@@ -6,7 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from bsm_core.artifact.config import StepSpec
@@ -15,7 +15,7 @@ from bsm_core.plugins.discovery import Component
 from bsm_core.preprocess.pipeline import ROWS_AT_ONCE
 from bsm_core.preprocess.step_params import build_step
 from bsm_core.preprocess.steps import Kind, StepContext, TextStep
-from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, ClassSubject, load_again
+from bsm_core.testing.checks import Check, CheckFailedError, Checks, CheckSkippedError, ClassSubject, load_again
 from bsm_core.testing.elsewhere import ElsewhereError, elsewhere, in_a_worker
 from bsm_core.testing.toys import CONFIG, toy_tokenizer
 
@@ -179,40 +179,23 @@ def gives_its_kind(subject: StepSubject) -> None:
 _REFUSE = "return a result, or raise a ValueError that says what is wrong; bsm then scores the row as empty text"
 
 
-@CHECKS.add(_REFUSE)
-def takes_white_space(subject: StepSubject) -> None:
-    """Text of white space alone has a result or raises a ValueError."""
-    _try(" \t\r\n\u00a0\u2003\u3000", subject)
-
-
-@CHECKS.add(_REFUSE)
-def takes_right_to_left_text(subject: StepSubject) -> None:
-    """Right-to-left text with direction marks has a result or raises a ValueError."""
-    _try("\u202bשלום\u202c مرحبا \u200f(1)\u200e", subject)
-
-
-@CHECKS.add(_REFUSE)
-def takes_combining_marks(subject: StepSubject) -> None:
-    """Text of combining marks has a result or raises a ValueError."""
-    _try("\u0301e\u0301" + "z\u0335\u0321\u0489" * 30, subject)
-
-
-@CHECKS.add(_REFUSE)
-def takes_nul(subject: StepSubject) -> None:
-    """Text with NUL characters has a result or raises a ValueError."""
-    _try("a\0b\0", subject)
-
-
-@CHECKS.add(_REFUSE)
-def takes_lone_surrogates(subject: StepSubject) -> None:
-    """Text with half of a surrogate pair, which is not valid Unicode, has a result or raises a ValueError."""
-    _try("half \ud83d of \udc00 it", subject)
-
-
-@CHECKS.add(_REFUSE)
-def takes_a_megabyte(subject: StepSubject) -> None:
-    """A text of 1 MB has a result or raises a ValueError."""
-    _try(("a long review, <b>word</b> by word & so on.\n" * 25_000)[: 2**20], subject)
+_ODD_TEXTS = (
+    ("takes_white_space", "Text of white space alone", " \t\r\n\u00a0\u2003\u3000"),
+    ("takes_right_to_left_text", "Right-to-left text with direction marks", "\u202bשלום\u202c مرحبا \u200f(1)\u200e"),
+    ("takes_combining_marks", "Text of combining marks", "\u0301e\u0301" + "z\u0335\u0321\u0489" * 30),
+    ("takes_nul", "Text with NUL characters", "a\0b\0"),
+    (
+        "takes_lone_surrogates",
+        "Text with half of a surrogate pair, which is not valid Unicode,",
+        "half \ud83d of \udc00 it",
+    ),
+    ("takes_a_megabyte", "A text of 1 MB", ("a long review, <b>word</b> by word & so on.\n" * 25_000)[: 2**20]),
+)
+"""Name of the check, subject of the rule, and text."""
+CHECKS += [
+    Check(name, "MUST", f"{what} has a result or raises a ValueError.", _REFUSE, partial(_try, text))
+    for name, what, text in _ODD_TEXTS
+]
 
 
 @CHECKS.add("copy a list before you change it: another step, or another text field, may read it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
@@ -23,6 +24,7 @@ RUN_HOOKS = tuple(name for name in SPECS if name != REGISTER)
 
 Arguments = Mapping[str, Callable[[Component], Any]]
 """For each argument of a hook, a function that returns the value for one plugin."""
+_Wrapper = Generator[None, Any, Any]
 Accept = Callable[[Component, Any], Any]
 """Function that checks one result of a component's hook and returns the object that goes into the list of results."""
 
@@ -133,11 +135,16 @@ class HookCalls(ABC):
 
         return call
 
-    def _wrapper(
-        self, component: Component, hook: str, implementation: pluggy.HookImpl
-    ) -> Callable[[], Generator[None, list[Any], list[Any]]]:
-        def call() -> Generator[None, list[Any], list[Any]]:
-            wrapper = self._begin(component, hook, implementation)
+    def _wrapper(self, component: Component, hook: str, implementation: pluggy.HookImpl) -> Callable[[], _Wrapper]:
+        def call() -> _Wrapper:
+            wrapper: _Wrapper | None = None
+            try:
+                wrapper = self._start(component, implementation)
+                if next(wrapper, self) is self:
+                    raise RuntimeError("the wrapper does not yield")
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code may raise any error
+                self.failed(component, hook, error)
+                wrapper = None
             if wrapper is None:
                 return (yield)
             results, raised = [], None
@@ -145,7 +152,7 @@ class HookCalls(ABC):
                 results = yield
             except BaseException as error:  # noqa: BLE001 - the wrapper decides what becomes of the error
                 raised = error
-            outcome = pluggy.Result(None if raised else list(results), raised)
+            outcome = pluggy.Result(None if raised else copy.deepcopy(results), raised)
             try:
                 changed = _finish(wrapper, outcome, old_style=implementation.hookwrapper)
                 return [] if self._accept is None else [self._accept(component, item) for item in changed]
@@ -159,26 +166,13 @@ class HookCalls(ABC):
 
         return call
 
-    def _begin(
-        self, component: Component, hook: str, implementation: pluggy.HookImpl
-    ) -> Generator[None, Any, Any] | None:
-        """Run a wrapper up to its ``yield``; return None where the wrapper fails."""
-        try:
-            wrapper: Generator[None, Any, Any] = self._start(component, implementation)
-            if next(wrapper, self) is self:
-                raise RuntimeError("the wrapper does not yield")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code may raise any error
-            self.failed(component, hook, error)
-            return None
-        return wrapper
-
     def _start(self, component: Component, implementation: pluggy.HookImpl) -> Any:
         arguments = [self._arguments[name](component) for name in implementation.argnames]
         names = [name for name in implementation.kwargnames if name in self._arguments]
         return implementation.function(*arguments, **{name: self._arguments[name](component) for name in names})
 
 
-def _finish(wrapper: Generator[None, Any, Any], outcome: pluggy.Result[Any], *, old_style: bool) -> Any:
+def _finish(wrapper: _Wrapper, outcome: pluggy.Result[Any], *, old_style: bool) -> Any:
     """Resume a wrapper of pluggy after its ``yield`` and return the result of the call as the wrapper changed it."""
     try:
         if old_style:

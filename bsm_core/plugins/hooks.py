@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 from bsm_core.errors import BSMError, HookFailedError
 from bsm_core.plugins.discovery import WORDS, Component
 from bsm_core.plugins.hook_calls import Accept, Arguments, HookCalls
-from bsm_core.plugins.hookspecs import BatchView
+from bsm_core.plugins.hookspecs import BatchView, Committed
 from bsm_core.plugins.loading import described, place
 from bsm_core.plugins.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from bsm_core.plugins.hookspecs import Committed
 
 log = logging.getLogger("bsm")
 
@@ -93,11 +91,8 @@ class Hooks(HookCalls):
         """
         arguments = {"batch": lambda _: _batch_copy(batch), "probabilities": lambda _: probabilities.clone()}
         counts: dict[str, float] = {}
-        for numbers in self.call("bsm_window_end", arguments, _Numbers.of):
-            try:
-                counts |= {f"plugin:{self._label(numbers.component)}:{key}": value for key, value in numbers.finite()}
-            except Exception as error:  # noqa: BLE001 - plugin code may return numbers of any type
-                self.failed(numbers.component, "bsm_window_end", error)
+        for numbers in self.call("bsm_window_end", arguments, _Numbers):
+            counts |= {f"plugin:{self._label(numbers.component)}:{key}": value for key, value in numbers.items()}
         return counts | self.take_failures()
 
     def committed(self, committed: Committed, record: Mapping[str, Any]) -> None:
@@ -131,13 +126,9 @@ class Hooks(HookCalls):
         """Raise the error of a guard as a HookFailedError; count the error of an observer, and warn once."""
         what = f"{WORDS[component.kind]} {component.name!r} failed in {hook}: {described(error)}"
         if component.kind == "guard":
-            self._refusal = HookFailedError(
-                what,
-                where=place(component),
-                details=error.details if isinstance(error, BSMError) else (),
-                fix=(error.fix if isinstance(error, BSMError) else None)
-                or f"find out why the guard refuses, or uninstall {component.provider.distribution}",
-            )
+            fix, details = (error.fix, error.details) if isinstance(error, BSMError) else (None, ())
+            fix = fix or f"find out why the guard refuses, or uninstall {component.provider.distribution}"
+            self._refusal = HookFailedError(what, where=place(component), fix=fix, details=details)
             raise self._refusal from error
         self._failures[f"hook:{self._label(component)}"] += 1
         if (component, hook) not in self._warned:
@@ -146,35 +137,31 @@ class Hooks(HookCalls):
 
 
 class _Numbers(dict[str, Any]):
-    """Numbers that one plugin's hook returned, with the plugin that they are counted for."""
+    """Finite numbers that one plugin's hook returned, as Python numbers, with the plugin that they are counted for.
+
+    Numbers that passed through a wrapper stay with their plugin.
+
+    Args:
+        component: The plugin that returns the numbers.
+        numbers: Mapping of names to numbers.
+
+    Raises:
+        TypeError: The result is no mapping, a key is not a string, or a value is not a number.
+        ValueError: A number is infinite or NaN, which cannot be summed.
+    """
 
     component: Component
 
-    @classmethod
-    def of(cls, component: Component, numbers: Any) -> _Numbers:
-        """Return the numbers of a plugin; numbers that passed through a wrapper unchanged stay with their plugin."""
-        if isinstance(numbers, _Numbers):
-            return numbers
+    def __init__(self, component: Component, numbers: Any) -> None:
         if not isinstance(numbers, Mapping):
             raise TypeError(f"the result is a {type(numbers).__name__}, not a mapping of names to numbers")
-        made = cls(numbers.items())
-        made.component = component
-        return made
-
-    def finite(self) -> list[tuple[str, float]]:
-        """Return each name with its number as a Python number.
-
-        Raises:
-            TypeError: A key is not a string, or a value is not a number.
-            ValueError: A number is infinite or NaN, which cannot be summed.
-        """
-        plain = {key: value.item() if hasattr(value, "item") else value for key, value in self.items()}
-        for key, value in plain.items():
+        super().__init__({key: value.item() if hasattr(value, "item") else value for key, value in numbers.items()})
+        self.component = numbers.component if isinstance(numbers, _Numbers) else component
+        for key, value in self.items():
             if not isinstance(key, str) or not isinstance(value, int | float):
                 raise TypeError(f"the result has {key!r}: {value!r}, which is not a name and a number")
             if not math.isfinite(float(value)):
                 raise ValueError(f"the result has {key!r}: {value!r}, which cannot be summed")
-        return list(plain.items())
 
 
 def _batch_copy(batch: Any) -> Any:

@@ -50,9 +50,7 @@ def errors_text(registry: Registry, bases: Mapping[ComponentKind, type]) -> str:
     return "\n\n".join([*(errors or ["everything that plugins name can be loaded"]), *_registered(registry)])
 
 
-def loaded_components(
-    registry: Registry, bases: Mapping[ComponentKind, type]
-) -> Iterator[tuple[Component, object | PluginError]]:
+def loaded_components(registry: Registry, bases: Mapping[ComponentKind, type]) -> Iterator[tuple[Component, object]]:
     """Import every component; yield it with its object or its error. See :func:`errors_text` for the arguments."""
     for component in (*registry.components, *registry.in_code.classes):
         if component.alias_of is not None or component.kind == "plugin":
@@ -84,7 +82,7 @@ def _registered(registry: Registry) -> Iterator[str]:
 def _status(registry: Registry, component: Component) -> str:
     if component.kind == "plugin":
         return "registers in code"
-    others = [c for c in registry.clashes(component.kind, component.name) if c is not component]
+    others = registry.others(component, in_code=False)
     if others:
         return f"clashes with {', '.join(str(c.provider) for c in others)}"
     if component.alias_of is not None:

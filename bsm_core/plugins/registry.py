@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -38,10 +38,6 @@ from bsm_core.plugins.in_code import InCode
 from bsm_core.plugins.loading import load_object, place
 from bsm_core.runtime.versions import DISTRIBUTION
 
-_UNKNOWN: Mapping[Named, type[UnknownComponentError]] = {
-    "step": UnknownStepError,
-    "model_class": UnknownModelClassError,
-}
 T = TypeVar("T")
 
 
@@ -94,14 +90,9 @@ class Registry:
         """Return all names of a kind that metadata have, sorted."""
         return sorted({c.name for c in self.components if c.kind == kind})
 
-    def clashes(self, kind: ComponentKind, name: str) -> tuple[Component, ...]:
-        """Return the components of that name in metadata where there are several, else an empty tuple."""
-        found = _named(self.components, kind, name)
-        return tuple(found) if len(found) > 1 else ()
-
-    def others(self, component: Component) -> list[Component]:
-        """Return the other components of the same kind and name, in metadata and in code."""
-        everything = (*self.components, *self.in_code.classes)
+    def others(self, component: Component, *, in_code: bool = True) -> list[Component]:
+        """Return the other components of the same kind and name, in metadata and, if ``in_code``, in code."""
+        everything = (*self.components, *(self.in_code.classes if in_code else ()))
         return [c for c in _named(everything, component.kind, component.name) if c is not component]
 
     def resolve(self, kind: Named, name: str, *, where: str | None = None) -> Component:
@@ -195,7 +186,8 @@ class Registry:
         if self.blocked:
             details.append(f"left out by BSM_PLUGINS: {', '.join(map(str, self.blocked))}")
         fix = lost or self._fix(name.rpartition("/")[2], known)
-        return _UNKNOWN[kind](f"no {WORDS[kind]} {name!r}", where=where, details=details, fix=fix)
+        unknown = UnknownStepError if kind == "step" else UnknownModelClassError
+        return unknown(f"no {WORDS[kind]} {name!r}", where=where, details=details, fix=fix)
 
     def _fix(self, name: str, known: list[str]) -> str:
         """Return how to make an unknown name known."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from bsm_core.errors import UsageError, nearest
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import Named, default_registry
 from bsm_core.preprocess.steps import TextStep
-from bsm_core.testing.checks import Check, ConformanceError, Report, Subject
+from bsm_core.testing.checks import Check, ClassSubject, ConformanceError, Report, Subject
 from bsm_core.testing.plugin_checks import PluginSubject
 from bsm_core.testing.step_checks import StepSubject
 from bsm_core.testing.toys import component as toy_component
-
-if TYPE_CHECKING:
-    from bsm_core.testing.model_checks import ModelSubject
 
 OnFail = Literal["raise"] | None
 
@@ -124,7 +121,7 @@ def _subject(kind: Named, subject: type[Any] | str) -> Subject:
     return found
 
 
-def _class_subject(component: Component, cls: type[Any] | None = None) -> StepSubject | ModelSubject:
+def _class_subject(component: Component, cls: type[Any] | None = None) -> ClassSubject[Any]:
     if component.kind == "step":
         return StepSubject(component, cls)
     from bsm_core.testing.model_checks import ModelSubject  # imports torch

@@ -45,7 +45,7 @@ def elsewhere(function: Callable[..., Any], *arguments: Any, fresh: bool = False
         if fresh:
             with contextlib.closing(_Process()) as process:
                 return process.call(function, arguments)
-        if _shared is None or _shared.ended():
+        if _shared is None or _shared.process.poll() is not None:
             _shared = _Process()
         return _shared.call(function, arguments)
 
@@ -74,7 +74,7 @@ class _Process:
         self._connection, theirs = multiprocessing.Pipe()
         path = os.pathsep.join(filter(None, sys.path))
         code = f"from bsm_core.testing.elsewhere import serve; serve({theirs.fileno()})"
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": HASH_SEED, "PYTHONPATH": path},
             pass_fds=[theirs.fileno()],
@@ -87,17 +87,14 @@ class _Process:
             self._connection.send((sys.path, pickle.dumps((function, arguments))))
             return _receive(self._connection)
         except (EOFError, ConnectionError):
-            raise ElsewhereError(f"the other process ended with status {self._process.wait()}") from None
+            raise ElsewhereError(f"the other process ended with status {self.process.wait()}") from None
         except TimeoutError as error:
             self.close()
             raise ElsewhereError(str(error)) from None
 
-    def ended(self) -> bool:
-        return self._process.poll() is not None
-
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
         self._connection.close()
 
 

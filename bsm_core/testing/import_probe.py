@@ -101,10 +101,10 @@ class _Probe:
                     self.seen["load_again"].append(f"{module}: {type(error).__name__}: {error}")
             errors = InCode(self.registry.in_code.plugins).errors.values()
             self.seen["load_again"] += [e.one_line() for e in errors if not isinstance(e, HookFailedError)]
-        for what, value in _state().items():
-            kind, _, subject = what.partition(" ")
-            if value != before[what]:
-                self.seen[kind].append(_difference(subject, before[what], value))
+        after = _state()
+        for kind, subject in {**before, **after}:
+            if before.get((kind, subject)) != after.get((kind, subject)):
+                self.seen[kind].append(f"{subject} changed")
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -136,18 +136,18 @@ class _Probe:
         self.seen["cuda"] += [call for call, spy in spies.items() if spy.called]
 
 
-def _state() -> dict[str, Any]:
+def _state() -> dict[tuple[str, str], Any]:
     """Return the state that an import must not change, by kind and subject, for the libraries that are imported."""
-    state: dict[str, Any] = {
-        "random the state of random": random.getstate(),
-        "warnings warnings.filters": list(warnings.filters),
-        "environment os.environ": dict(os.environ),
-        "environment the working folder": str(Path.cwd()),
+    state: dict[tuple[str, str], Any] = {
+        ("random", "the state of random"): random.getstate(),
+        ("warnings", "warnings.filters"): list(warnings.filters),
+        ("environment", "the working folder"): str(Path.cwd()),
+        **{("environment", f"the variable {name}"): value for name, value in os.environ.items()},
     }
     if numpy := sys.modules.get("numpy"):
-        state["random the state of numpy.random"] = str(numpy.random.get_state())
+        state["random", "the state of numpy.random"] = str(numpy.random.get_state())
     if torch := sys.modules.get("torch"):
-        state["random the state of torch"] = torch.get_rng_state().tolist()
+        state["random", "the state of torch"] = torch.get_rng_state().tolist()
     return state
 
 
@@ -176,10 +176,3 @@ def _printed() -> Iterator[list[str]]:
             os.dup2(file, descriptor)
         output.seek(0)
         words += (text.getvalue() + output.read().decode(errors="replace")).split()
-
-
-def _difference(what: str, before: Any, after: Any) -> str:
-    if isinstance(before, dict):
-        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-        return f"{what} changed: {', '.join(changed)}"
-    return f"{what} changed"

@@ -55,9 +55,8 @@ class ModelSubject(ClassSubject[ModelBase]):
 
     def build(self, **config: Any) -> ModelBase:
         """Return the model in evaluation mode, with the same weights every time."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return self.cls.from_config({**self.config, **config}).eval()
+        torch.manual_seed(0)
+        return self.cls.from_config({**self.config, **config}).eval()
 
     def vivid(self) -> ModelBase:
         """Return the model with weights so large that the probabilities of rows differ clearly."""
@@ -141,15 +140,14 @@ def refuses_a_bad_config_before_weights(subject: ModelSubject) -> None:
     cases += [("num_classes", "0", {**subject.config, "num_classes": 0, "is_binary": False})]
     for key, what, config in cases:
         with weights_made() as made:
+            problem = "it is accepted" if what in ("missing", "0") else ""
             try:
                 subject.cls.from_config(config)
             except ConfigError as error:
-                problem = "" if key in str(error) else f"the error does not name it: {error.one_line()}"
-                problem = problem or (f"it is refused after {len(made)} weight(s) were made" if made else "")
+                late = f"it is refused after {len(made)} weight(s) were made" if made else ""
+                problem = late if key in str(error) else f"the error does not name it: {error.one_line()}"
             except Exception as error:  # noqa: BLE001 - a plugin may raise any error
                 problem = f"{type(error).__name__}: {error}"
-            else:
-                problem = "it is accepted" if what in ("missing", "0") else ""
         if problem:
             raise CheckFailedError(f"config key {key!r}, {what}: {problem}")
 
@@ -317,8 +315,7 @@ def can_be_exported(subject: ModelSubject) -> None:
     model, batch = subject.vivid(), subject.batch(range(4))
     module = Exportable(model, batch)
     inputs = ({column: text.tokens for column, text in batch.texts.items()}, batch.features)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns about its own LSTM
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # torch warns about its own LSTM
         exported = torch.export.export(module, inputs, strict=False).module()
         same(exported(*inputs), module(*inputs), 1e-5)
 

@@ -88,7 +88,8 @@ def has_valid_entry_points(subject: PluginSubject) -> None:
 def ships_its_modules(subject: PluginSubject) -> None:
     """The distribution is an installed wheel, whose list of files has every module that an entry point names."""
     distribution = _installed(subject.distribution)
-    if _is_editable(distribution):
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if origin.get("dir_info", {}).get("editable"):
         raise CheckSkippedError("it is installed in editable mode, so the files of its wheel are unknown")
     files = {file.as_posix() for file in distribution.files or ()}
     if not any(file.endswith("/RECORD") for file in files):
@@ -182,8 +183,3 @@ def _installed(name: str) -> importlib.metadata.Distribution:
     """Return the distribution; of several on the path, the one with a list of files."""
     found = list(importlib.metadata.distributions(name=name))
     return next((d for d in found if d.read_text("RECORD") is not None), found[0])
-
-
-def _is_editable(distribution: importlib.metadata.Distribution) -> bool:
-    origin = distribution.read_text("direct_url.json")
-    return bool(origin and json.loads(origin).get("dir_info", {}).get("editable"))

@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
 
@@ -58,17 +59,12 @@ def values_of(kind: Kind, texts: Sequence[str]) -> list[Any]:
     """Return values of a kind that contain texts; for the empty text, also an empty list."""
     if kind is Kind.TEXT:
         return list(texts)
-    values: list[Any] = []
-    for text in texts:
-        if not text:
-            values.append([])
-        if kind is Kind.ROLE_MESSAGES:
-            values.append([{"role": "customer", "content": text}, {"role": "", "content": "hi"}])
-        elif kind is Kind.TOKENS:
-            values.append([[2, *(3 + ord(c) % 60 for c in text[:14]), 3], [2, 3]])
-        else:
-            values.append([text, "hi", "and so on"])
-    return values
+    empty: list[Any] = [[] for text in texts if not text]
+    if kind is Kind.ROLE_MESSAGES:
+        return empty + [[{"role": "customer", "content": text}, {"role": "", "content": "hi"}] for text in texts]
+    if kind is Kind.TOKENS:
+        return empty + [[[2, *(3 + ord(c) % 60 for c in text[:14]), 3], [2, 3]] for text in texts]
+    return empty + [[text, "hi", "and so on"] for text in texts]
 
 
 def is_of_kind(kind: Kind, value: Any) -> bool:
@@ -149,23 +145,14 @@ def works_on_empty_text(subject: StepSubject) -> None:
 
 @CHECKS.add("take no **kwargs: a misspelled parameter must be an error")
 def refuses_unknown_parameters(subject: StepSubject) -> None:
-    """A parameter that the step does not have is refused, by name."""
-    cls, context = subject.cls, _context(subject.cls)
-    provided = context.provide(cls.uses)
+    """A parameter that the step does not have is refused."""
+    cls = subject.cls
+    provided = _context(cls).provide(cls.uses)
     for params in cls.example_params:
-        try:
+        # A config cannot name such a parameter: bsm refuses it before the step is built.
+        with suppress(TypeError, ValueError, BSMError):
             cls(**{**provided, **params, UNKNOWN: 1})
-        except (TypeError, ValueError, BSMError):
-            pass
-        else:
             raise CheckFailedError(f"{cls.__name__}({UNKNOWN}=1) is accepted")
-        try:
-            build(cls, {**params, UNKNOWN: 1})
-        except BSMError as error:
-            if UNKNOWN not in str(error):
-                raise CheckFailedError(f"in a config it is refused, but not by name: {error.one_line()}") from error
-        else:
-            raise CheckFailedError("in a config it is accepted")
 
 
 @CHECKS.add("return the kind that `gives` declares; " + "; ".join(f"{k.value}: {k.__doc__ or k.value}" for k in Kind))
@@ -241,11 +228,7 @@ def is_the_same_in_every_process(subject: StepSubject) -> None:
     """Another process, with another hash seed, returns the same results."""
     subject.require_importable()
     for params, step in subject.steps:
-        try:
-            there = elsewhere(results_of, subject.component, params, subject.texts)
-        except ElsewhereError as error:
-            raise CheckFailedError(f"with {params!r}: {error}") from error
-        _compare(subject.values(), step.process_batch(subject.values()), "here", there, "in the other process")
+        _compare_elsewhere(subject, params, step.process_batch(subject.values()))
 
 
 @CHECKS.add("store nothing in the step that cannot be pickled (open files, locks, lambdas), or define __reduce__")
@@ -271,16 +254,11 @@ def works_in_a_spawned_worker(subject: StepSubject) -> None:
     """A spawned worker, such as a data loader's, returns the results of the process that spawns it."""
     subject.require_importable()
     for params, _ in subject.steps:
-        arguments = (results_of, subject.component, params, subject.texts)
         try:
-            expected = elsewhere(*arguments)
+            expected = elsewhere(results_of, subject.component, params, subject.texts)
         except ElsewhereError as error:
             raise CheckSkippedError("the step fails even in another process that is not a worker") from error
-        try:
-            got = elsewhere(in_a_worker, *arguments)
-        except ElsewhereError as error:
-            raise CheckFailedError(f"with {params!r}: {error}") from error
-        _compare(subject.values(), expected, "here", got, "in the other process")
+        _compare_elsewhere(subject, params, expected, in_a_worker)
 
 
 @CHECKS.add(
@@ -306,6 +284,15 @@ def refuses_a_wrong_neighbour(subject: StepSubject) -> None:
                 f"with {params!r} the step takes {step.takes} and returns {step.gives}, "
                 f"the class takes {cls.takes} and returns {cls.gives}"
             )
+
+
+def _compare_elsewhere(subject: StepSubject, params: Mapping[str, Any], expected: Sequence[Any], *through: Any) -> None:
+    """Check that another process, or a function such as ``in_a_worker`` there, returns the expected results."""
+    try:
+        got = elsewhere(*through, results_of, subject.component, params, subject.texts)
+    except ElsewhereError as error:
+        raise CheckFailedError(f"with {params!r}: {error}") from error
+    _compare(subject.values(), expected, "here", got, "in the other process")
 
 
 def _compare(values: Sequence[Any], expected: Sequence[Any], here: str, got: Sequence[Any], there: str) -> None:

@@ -67,9 +67,6 @@ class Hooks(HookCalls):
         # Another process imports the plugins again: the objects of a plugin are never pickled.
         return Hooks, (self._registry,)
 
-    def __bool__(self) -> bool:
-        return bool(self.components)
-
     def artifact_loaded(self, artifact: Any) -> None:
         """Call :func:`~bsm_core.plugins.hookspecs.bsm_artifact_loaded`.
 

@@ -29,14 +29,13 @@ def load_object(component: Component) -> Any:
     try:
         with watched(str(component.provider), "when it is imported"):
             loaded = importlib.import_module(module)
-            found = operator.attrgetter(attribute)(loaded) if attribute else loaded
+            return operator.attrgetter(attribute)(loaded) if attribute else loaded
     except (Exception, SystemExit) as error:
         raise ComponentLoadError(
             f"{WORDS[component.kind]} {component.name!r} could not be loaded: {described(error)}",
             where=place(component),
             fix=_fix(component, error),
         ) from error
-    return found
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,7 +20,6 @@ HASH_SEED = "20261125"
 """``PYTHONHASHSEED`` of the other processes. It differs from this process's, so that the order of sets differs."""
 SECONDS = 120.0
 """Seconds that an answer may take."""
-_lock = threading.Lock()
 _shared: _Process | None = None
 
 
@@ -41,13 +39,12 @@ def elsewhere(function: Callable[..., Any], *arguments: Any, fresh: bool = False
         ElsewhereError: The function raised, the process ended, or something could not be transferred.
     """
     global _shared
-    with _lock:
-        if fresh:
-            with contextlib.closing(_Process()) as process:
-                return process.call(function, arguments)
-        if _shared is None or _shared.process.poll() is not None:
-            _shared = _Process()
-        return _shared.call(function, arguments)
+    if fresh:
+        with contextlib.closing(_Process()) as process:
+            return process.call(function, arguments)
+    if _shared is None or _shared.process.poll() is not None:
+        _shared = _Process()
+    return _shared.call(function, arguments)
 
 
 def in_a_worker(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -25,7 +25,7 @@ from bsm_core.plugins.discovery import Component
 from bsm_core.predictor import Predictor
 from bsm_core.testing.checks import Check, CheckFailedError, Checks, CheckSkippedError, ClassSubject, Result
 from bsm_core.testing.elsewhere import elsewhere
-from bsm_core.testing.model_probes import Exportable, opened, opened_by_first, weights_made
+from bsm_core.testing.model_probes import Exportable, opened, weights_made
 from bsm_core.testing.toys import CONFIG, ROWS, VOCABULARY, toy_artifact, toy_registry
 
 CHECKS = Checks()
@@ -53,10 +53,10 @@ class ModelSubject(ClassSubject[ModelBase]):
         """Config that the model is built from."""
         return {**CONFIG, "num_classes": 3, "run_scheduler": False, **self.cls.example_config}
 
-    def build(self, **config: Any) -> ModelBase:
+    def build(self) -> ModelBase:
         """Return the model in evaluation mode, with the same weights every time."""
         torch.manual_seed(0)
-        return self.cls.from_config({**self.config, **config}).eval()
+        return self.cls.from_config(self.config).eval()
 
     def vivid(self) -> ModelBase:
         """Return the model with weights so large that the probabilities of rows differ clearly."""
@@ -133,9 +133,7 @@ def is_built_from_config(subject: ModelSubject) -> None:
 def refuses_a_bad_config_before_weights(subject: ModelSubject) -> None:
     """A missing or wrong config key raises a ConfigError that names the key, before any weight is made."""
     own = {k: f for k, f in subject.cls.Config.model_fields.items() if k not in ModelConfig.model_fields}
-    cases = [
-        (key, "missing", _without(subject.config, key, field)) for key, field in own.items() if field.is_required()
-    ]
+    cases = [(k, "missing", _without(subject.config, k, f)) for k, f in own.items() if f.is_required()]
     cases += [(key, repr(bad), {**subject.config, key: bad}) for key in own for bad in _BAD_VALUES]
     cases += [("num_classes", "0", {**subject.config, "num_classes": 0, "is_binary": False})]
     for key, what, config in cases:
@@ -162,9 +160,9 @@ def _without(config: Mapping[str, Any], key: str, field: FieldInfo) -> dict[str,
 @CHECKS.add("build the model from its config alone; store other data in the artifact's config or weights")
 def needs_neither_files_nor_network(subject: ModelSubject) -> None:
     """Building the model opens neither files nor sockets."""
-    events = opened(subject.cls, subject.config)
+    events = opened(subject.component, subject.config, subject.cls)
     if not events and subject.importable:  # in a new process nothing was read and cached before
-        events = elsewhere(opened_by_first, subject.component, subject.config)
+        events = elsewhere(opened, subject.component, subject.config)
     if events:
         raise CheckFailedError("; ".join(list(dict.fromkeys(events))[:5]))
 
@@ -280,15 +278,14 @@ def trains_every_parameter(subject: ModelSubject) -> None:
 def overfits_eight_rows(subject: ModelSubject) -> None:
     """Trained on eight rows, the model predicts their labels."""
     model, batch = subject.build(), subject.batch(range(8))  # in evaluation mode, without dropout
-    labels = torch.tensor([row % subject.classes for row in range(8)])
+    labels = torch.arange(8) % subject.classes
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
-    right = 0
     for _ in range(_MOST_STEPS):
         optimizer.zero_grad()
         _loss(model, batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         right = int((predict(model, batch).argmax(dim=1) == labels).sum())
-        if right == len(labels):
+        if right == batch.rows:
             return
     raise CheckFailedError(f"after {_MOST_STEPS} steps it predicts the labels of {right} of 8 rows")
 

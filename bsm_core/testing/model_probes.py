@@ -17,8 +17,15 @@ from bsm_core.testing.audit import SOCKETS, audited
 from bsm_core.testing.checks import load_again
 
 
-def opened(cls: type[ModelBase], config: Mapping[str, Any]) -> list[str]:
-    """Build a model and return the files and sockets that were opened; files that imports open do not count."""
+def opened(component: Component, config: Mapping[str, Any], cls: type[ModelBase] | None = None) -> list[str]:
+    """Build a model and return the files and sockets that were opened; files that imports open do not count.
+
+    Args:
+        component: The model class's component.
+        config: Config of the model.
+        cls: The model class; None to import it in this process.
+    """
+    cls = cls or load_again(component, ModelBase)
     events: list[str] = []
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
@@ -28,11 +35,6 @@ def opened(cls: type[ModelBase], config: Mapping[str, Any]) -> list[str]:
     with audited(note):
         cls.from_config(config)
     return events
-
-
-def opened_by_first(component: Component, config: Mapping[str, Any]) -> list[str]:
-    """Import a model class and return the files and sockets that building its first model opens."""
-    return opened(load_again(component, ModelBase), config)
 
 
 def _is_import(path: str) -> bool:

@@ -19,7 +19,6 @@ PROVIDER = Provider("bsm-testing", "0")
 """Provider of the toys and of classes that are checked without a distribution."""
 VOCABULARY = 64
 """Number of tokens of the toy tokenizer."""
-FEATURES = ["a", "b", "c"]
 ENCODER: Mapping[str, Any] = {
     "model_type": "bert",
     "vocab_size": VOCABULARY,
@@ -36,7 +35,7 @@ CONFIG: Mapping[str, Any] = {
     "text_name": "text",
     "primary_text_name": "text",
     "secondary_text_name": "notes",
-    "tab_field_list": FEATURES,
+    "tab_field_list": ["a", "b", "c"],
     "hidden_common_dim": 8,
     "max_sen_len": 16,
     "batch_size": 4,

@@ -1,4 +1,4 @@
-"""An artifact, whose files are each read once, when they are first used."""
+"""An artifact: its files are read when they are first used, and their content is kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
-"""Attributes of which a detached artifact has copies."""
+"""Attributes that :meth:`Artifact.detached` copies, so that a plugin cannot change them."""
 _POSITION_IDS = re.compile(r"(?:^|\.)embeddings\.position_ids$")
 
 
@@ -148,7 +148,7 @@ class Artifact:
         return read_provenance(self.folder)
 
     def release(self) -> None:
-        """Free the memory of the weights and the embedding matrix, which a model has now; they can be read again."""
+        """Free the weights and the embedding matrix once a model has them. The next access reads the files again."""
         for name in ("weights", "embedding_mat", "model_artifacts"):
             vars(self).pop(name, None)
 
@@ -191,7 +191,7 @@ class Artifact:
                 raise CorruptArtifactError(
                     f"model class {self.config.model_class!r} needs an embedding matrix, and the artifact has none",
                     where=f"{MODEL_ARTIFACTS}: embedding_mat",
-                    fix="save it with the artifact, as embedding_mat of save_artifact",
+                    fix="pass embedding_mat to save_artifact()",
                 )
             provided["embedding_shape"] = list(self.embedding_mat.shape)
         return config | provided

@@ -27,7 +27,7 @@ _LENGTHS = (96, 80, 64, 48, 32, 16)
 _TIMES = 2
 """Number of measurements of each backend, of which the fastest counts."""
 
-OTHER_VECTORS = "computes other vectors than the encoder's own code"
+OTHER_VECTORS = "computes different vectors than the encoder's own code"
 
 T = TypeVar("T")
 

@@ -30,7 +30,7 @@ def deferred_initialization() -> AbstractContextManager[None]:
 
 @cache
 def _is_supported() -> bool:
-    """Try whether this PyTorch has the private modules, and deferred fills lead to the right numbers."""
+    """Check by a trial run whether this PyTorch has the private modules and deferred fills give the right numbers."""
     try:
         from bsm_core.models.deferred_fills import deferred_fills
 

@@ -86,8 +86,8 @@ def encode_ragged_rows(
         text: Chunks of a text field.
         encode: Returns a vector for each chunk; it receives the longest chunk first.
         budget: Tokens at once; halved here if the accelerator runs out of memory.
-        most: Tokens at once with which ``encode`` is fastest; the budget may allow fewer.
-        streams: Micro-batches at once, each on a thread of its own, on the CPU only. They share the budget.
+        most: Preferred number of tokens of a micro-batch; the smaller of this and the budget applies.
+        streams: Number of micro-batches to encode in parallel, one thread each, on the CPU only. They share the budget.
 
     Returns:
         Means, float32 ``[rows, size]``; zeros for a row without chunks.
@@ -184,6 +184,6 @@ def _micro_batches(
 
 
 def _padding(text: TextBatch, pad_id: int, length: int) -> tuple[Tensor, Tensor]:
-    """Return one chunk of padding tokens, from which the size of a vector is taken if no row has a chunk."""
+    """Return one chunk of padding tokens. Encoding it shows the size of a vector if no row has a chunk."""
     ids = torch.full((1, length), pad_id, dtype=torch.int64, device=text.tokens.device)
     return ids, torch.ones_like(ids)

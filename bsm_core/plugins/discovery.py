@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +48,10 @@ class Provider:
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
+
+    def is_named(self, distribution: str) -> bool:
+        """Return whether the provider is the distribution of that name, in any spelling."""
+        return canonical(self.distribution) == canonical(distribution)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Discovered:
     Attributes:
         components: All components, including several of one name.
         failures: Plugins and entry points that cannot be used.
-        hidden: Distributions that ``sys.path`` holds a second time; the first one is used.
+        hidden: Later copies of a distribution on ``sys.path``; the first copy is used.
     """
 
     components: list[Component] = field(default_factory=list)
@@ -132,16 +136,13 @@ def find() -> Discovered:
             continue
         provider = _provider(distribution)
         other = first.setdefault(canonical(provider.distribution), provider)
-        if other is provider and _shadowed(provider, path):
-            found.hidden.append(provider)
-        elif other is provider:
-            for item in _read(provider, entry_points):
-                (found.components if isinstance(item, Component) else found.failures).append(item)  # type: ignore[arg-type]
-        elif other.location == provider.location:
+        if other is not provider and other.location == provider.location:
             reason = f"{other} is installed in the same folder: reinstall {other.distribution}"
             found.failures.append(UnusablePlugin(provider, reason))
-        else:
+        elif other is not provider or _shadowed(provider, path):
             found.hidden.append(provider)
+        else:
+            _read(found, provider, entry_points)
     if DISTRIBUTION not in first and (lost := lost_its_metadata()):
         found.failures.append(UnusablePlugin(Provider(DISTRIBUTION, __version__), lost))
     return found
@@ -183,14 +184,13 @@ def _provider(distribution: importlib.metadata.Distribution) -> Provider:
     return Provider(distribution.name or "unknown", distribution.version or "0", location)
 
 
-def _read(
-    provider: Provider, entry_points: list[importlib.metadata.EntryPoint]
-) -> Iterator[Component | UnusablePlugin]:
+def _read(found: Discovered, provider: Provider, entry_points: list[importlib.metadata.EntryPoint]) -> None:
+    """Add the components and the failures of one distribution."""
     versions = {int(match[1]) for e in entry_points if (match := _CONTRACT.match(e.group))}
     if CONTRACT not in versions:
         names = tuple(sorted({entry_point.name for entry_point in entry_points}))
         reason = _other_contract(provider, versions, entry_points[0].group)
-        yield UnusablePlugin(provider, reason, names, any(map(_is_guard, entry_points)))
+        found.failures.append(UnusablePlugin(provider, reason, names, any(map(_is_guard, entry_points))))
         return
     guards = {e.name for e in entry_points if GROUPS.get(e.group) == "guard"}
     for entry_point in entry_points:
@@ -200,11 +200,14 @@ def _read(
         problem = _problem(entry_point)
         if problem:
             reason = f"entry point {entry_point.name!r} of {entry_point.group!r}: {problem}"
-            yield UnusablePlugin(provider, reason, (entry_point.name,), _is_guard(entry_point))
+            found.failures.append(UnusablePlugin(provider, reason, (entry_point.name,), _is_guard(entry_point)))
         else:
-            target = entry_point.value.partition("[")[0].strip()
-            kind = GROUPS[entry_point.group]
-            yield Component(kind, entry_point.name, target, provider, tuple(entry_point.extras))
+            kind, target, extras = GROUPS[entry_point.group], _target(entry_point), tuple(entry_point.extras)
+            found.components.append(Component(kind, entry_point.name, target, provider, extras))
+
+
+def _target(entry_point: importlib.metadata.EntryPoint) -> str:
+    return entry_point.value.partition("[")[0].strip()
 
 
 def _is_guard(entry_point: importlib.metadata.EntryPoint) -> bool:
@@ -230,7 +233,7 @@ def _problem(entry_point: importlib.metadata.EntryPoint) -> str:
         return "there is no such group" + (f"; did you mean {near!r}?" if near else f"; use one of {', '.join(GROUPS)}")
     if not NAME.fullmatch(entry_point.name):
         return "its name is not lower_snake"
-    kind, value = GROUPS[entry_point.group], entry_point.value.partition("[")[0].strip()
+    kind, value = GROUPS[entry_point.group], _target(entry_point)
     if kind in ("guard", "observer", "plugin"):
         return "" if _MODULE.fullmatch(value) else f"its value {value!r} is neither 'module' nor 'module:object'"
     if kind == "removed":

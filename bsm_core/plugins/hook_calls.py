@@ -1,8 +1,10 @@
-"""Hook calls through one pluggy manager, in which the failure of one plugin is named and disturbs no other plugin."""
+"""Calls of plugin hooks through one pluggy manager. An error is reported with the name of its plugin."""
 
 from __future__ import annotations
 
+import copy
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
@@ -20,8 +22,9 @@ REGISTER = "bsm_register"
 RUN_HOOKS = tuple(name for name in SPECS if name != REGISTER)
 """Names of the hooks that see a run, which guards and observers implement."""
 
-Failed = Callable[[Component, str, BaseException], None]
-"""Function that handles the error of a component's hook; may raise."""
+Arguments = Mapping[str, Callable[[Component], Any]]
+"""For each argument of a hook, a function that returns the value for one plugin."""
+_Wrapper = Generator[None, Any, Any]
 Accept = Callable[[Component, Any], Any]
 """Function that checks one result of a component's hook and returns the object that goes into the list of results."""
 
@@ -37,7 +40,8 @@ def implementations(component: Component) -> list[tuple[str, pluggy.HookImpl]]:
 
     Raises:
         ComponentLoadError: The plugin cannot be imported.
-        HookFailedError: The plugin implements none of these hooks, an unknown hook, or a hook with unknown arguments.
+        HookFailedError: The plugin implements none of these hooks, or a hook that does not exist, or an
+            implementation has an unknown parameter.
     """
     plugin = load_object(component)
     manager = pluggy.PluginManager(PROJECT)
@@ -67,28 +71,28 @@ def _invalid(component: Component, what: str, fix: str) -> HookFailedError:
     )
 
 
-class HookCalls:
-    """One pluggy manager for plugins that do not trust each other.
+class HookCalls(ABC):
+    """One pluggy manager for all plugins, in which each implementation receives its own copies of the arguments.
 
     pluggy decides the order of the calls (last registered first, ``tryfirst``, ``trylast``, wrappers around all
     others). Each implementation is registered as a function without parameters that creates the arguments, calls the
-    implementation, and reports an error to ``failed``. Where ``failed`` returns, the call goes on without the
+    implementation, and reports an error to :meth:`failed`. Where that method returns, the call goes on without the
     implementation's result.
-
-    Args:
-        failed: Handles the error of an implementation.
 
     Attributes:
         components: The plugins that were added.
     """
 
-    def __init__(self, failed: Failed) -> None:
+    def __init__(self) -> None:
         self.components: list[Component] = []
-        self._failed = failed
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        self._arguments: Mapping[str, Callable[[Component], Any]] = {}
+        self._arguments: Arguments = {}
         self._accept: Accept | None = None
+
+    @abstractmethod
+    def failed(self, component: Component, hook: str, error: BaseException) -> None:
+        """Handle the error of a component's hook; may raise."""
 
     def add(self, component: Component) -> None:
         """Import a plugin and register its hooks; errors are those of :func:`implementations`."""
@@ -96,21 +100,18 @@ class HookCalls:
         for number, (hook, implementation) in enumerate(implementations(component)):
             wraps = implementation.wrapper or implementation.hookwrapper
             call = (self._wrapper if wraps else self._function)(component, hook, implementation)
-            first, last = implementation.tryfirst, implementation.trylast
-            marker = hookimpl(specname=hook, wrapper=wraps, tryfirst=first, trylast=last)
-            setattr(adapter, f"{hook}_{number}", marker(call))
+            order = {"tryfirst": implementation.tryfirst, "trylast": implementation.trylast}
+            setattr(adapter, f"{hook}_{number}", hookimpl(call, specname=hook, wrapper=wraps, **order))
         self._manager.register(adapter, name=f"{len(self.components)} {component.origin}")
         self.components.append(component)
 
-    def call(
-        self, hook: str, arguments: Mapping[str, Callable[[Component], Any]], accept: Accept | None = None
-    ) -> list[Any]:
+    def call(self, hook: str, arguments: Arguments, accept: Accept | None = None) -> list[Any]:
         """Call a hook of all plugins.
 
         Args:
             hook: Name of the hook.
-            arguments: For each argument of the hook, a function that returns the value for one plugin. Every
-                implementation gets values of its own, so that no plugin can change what another one sees.
+            arguments: Functions that return the values. Every implementation gets values of its own, so that no
+                plugin can change what another one sees.
             accept: Checks each result that is not None; without it, results are dropped.
 
         Returns:
@@ -130,49 +131,41 @@ class HookCalls:
                 result = self._start(component, implementation)
                 return None if self._accept is None or result is None else self._accept(component, result)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code may raise any error
-                self._failed(component, hook, error)
+                self.failed(component, hook, error)
                 return None
 
         return call
 
-    def _wrapper(
-        self, component: Component, hook: str, implementation: pluggy.HookImpl
-    ) -> Callable[[], Generator[None, list[Any], list[Any]]]:
-        def call() -> Generator[None, list[Any], list[Any]]:
-            wrapper = self._begin(component, hook, implementation)
+    def _wrapper(self, component: Component, hook: str, implementation: pluggy.HookImpl) -> Callable[[], _Wrapper]:
+        def call() -> _Wrapper:
+            wrapper: _Wrapper | None = None
+            try:
+                wrapper = self._start(component, implementation)
+                if next(wrapper, self) is self:
+                    raise RuntimeError("the wrapper does not yield")
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code may raise any error
+                self.failed(component, hook, error)
+                wrapper = None
             if wrapper is None:
                 return (yield)
             results, raised = [], None
             try:
                 results = yield
-            except BaseException as error:  # noqa: BLE001 - the wrapper decides what becomes of the error
-                raised = error
-            outcome = pluggy.Result(None if raised else list(results), raised)
+            except Exception as error:  # noqa: BLE001 - the wrapper decides what becomes of the error
+                raised = error  # an interrupt is not for plugins to catch: it ends the run
+            outcome = pluggy.Result(None if raised else copy.deepcopy(results), raised)
             try:
                 changed = _finish(wrapper, outcome, old_style=implementation.hookwrapper)
                 return [] if self._accept is None else [self._accept(component, item) for item in changed]
             except (Exception, SystemExit) as error:
                 if error is raised:
                     raise
-                self._failed(component, hook, error)
+                self.failed(component, hook, error)
             if raised is not None:
                 raise raised
             return results
 
         return call
-
-    def _begin(
-        self, component: Component, hook: str, implementation: pluggy.HookImpl
-    ) -> Generator[None, Any, Any] | None:
-        """Run a wrapper up to its ``yield``; return None where the wrapper fails."""
-        try:
-            wrapper: Generator[None, Any, Any] = self._start(component, implementation)
-            if next(wrapper, self) is self:
-                raise RuntimeError("the wrapper does not yield")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code may raise any error
-            self._failed(component, hook, error)
-            return None
-        return wrapper
 
     def _start(self, component: Component, implementation: pluggy.HookImpl) -> Any:
         arguments = [self._arguments[name](component) for name in implementation.argnames]
@@ -180,7 +173,7 @@ class HookCalls:
         return implementation.function(*arguments, **{name: self._arguments[name](component) for name in names})
 
 
-def _finish(wrapper: Generator[None, Any, Any], outcome: pluggy.Result[Any], *, old_style: bool) -> Any:
+def _finish(wrapper: _Wrapper, outcome: pluggy.Result[Any], *, old_style: bool) -> Any:
     """Resume a wrapper of pluggy after its ``yield`` and return the result of the call as the wrapper changed it."""
     try:
         if old_style:

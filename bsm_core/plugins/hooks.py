@@ -6,21 +6,19 @@ import copy
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bsm_core.errors import BSMError, HookFailedError
 from bsm_core.plugins.discovery import WORDS, Component
-from bsm_core.plugins.hook_calls import Accept, HookCalls
-from bsm_core.plugins.hookspecs import BatchView
+from bsm_core.plugins.hook_calls import Accept, Arguments, HookCalls
+from bsm_core.plugins.hookspecs import BatchView, Committed
 from bsm_core.plugins.loading import described, place
 from bsm_core.plugins.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from bsm_core.plugins.hookspecs import Committed
 
 log = logging.getLogger("bsm")
 
@@ -33,7 +31,7 @@ def without_hooks(registry: Registry) -> Registry:
     return other
 
 
-class Hooks:
+class Hooks(HookCalls):
     """The guards and observers of a registry, loaded.
 
     Args:
@@ -50,10 +48,10 @@ class Hooks:
                 raise HookFailedError(
                     f"guard {names} of {failure.provider} cannot be used: {failure.reason}",
                     where=failure.provider.location,
-                    fix=f"repair or uninstall {failure.provider.distribution}, or leave it out with BSM_PLUGINS",
+                    fix=f"repair or uninstall {failure.provider.distribution}, or list the others in BSM_PLUGINS",
                 )
+        super().__init__()
         self._registry = registry
-        self._calls = HookCalls(self._failed)
         self._warned: set[tuple[Component, str]] = set()
         self._failures: Counter[str] = Counter()
         self._refusal: HookFailedError | None = None
@@ -61,21 +59,13 @@ class Hooks:
         self._shared = {name for name, count in Counter(c.name for c in components).items() if count > 1}
         for component in components:
             try:
-                self._calls.add(component)
+                self.add(component)
             except BSMError as error:
-                self._failed(component, "(loading)", error)
+                self.failed(component, "(loading)", error)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process imports the plugins again: the objects of a plugin are never pickled.
         return Hooks, (self._registry,)
-
-    def __bool__(self) -> bool:
-        return bool(self.components)
-
-    @property
-    def components(self) -> list[Component]:
-        """The guards and observers that are called."""
-        return self._calls.components
 
     def artifact_loaded(self, artifact: Any) -> None:
         """Call :func:`~bsm_core.plugins.hookspecs.bsm_artifact_loaded`.
@@ -83,11 +73,13 @@ class Hooks:
         Raises:
             HookFailedError: A guard refuses the artifact, or fails.
         """
-        self._call("bsm_artifact_loaded", {"artifact": lambda _: artifact.detached()})
+        if self.components:
+            artifact.detached()  # here, a file that cannot be read is the artifact's fault, not a plugin's
+        self.call("bsm_artifact_loaded", {"artifact": lambda _: artifact.detached()})
 
     def window_start(self, batch: BatchView) -> None:
         """Call :func:`~bsm_core.plugins.hookspecs.bsm_window_start`."""
-        self._call("bsm_window_start", {"batch": lambda _: _batch_copy(batch)})
+        self.call("bsm_window_start", {"batch": lambda _: _batch_copy(batch)})
 
     def window_end(self, batch: BatchView, probabilities: Tensor) -> dict[str, float]:
         """Call :func:`~bsm_core.plugins.hookspecs.bsm_window_end`.
@@ -98,30 +90,28 @@ class Hooks:
         """
         arguments = {"batch": lambda _: _batch_copy(batch), "probabilities": lambda _: probabilities.clone()}
         counts: dict[str, float] = {}
-        for numbers in self._call("bsm_window_end", arguments, _Numbers.of):
-            try:
-                counts |= {f"plugin:{self._label(numbers.component)}:{key}": value for key, value in numbers.finite()}
-            except Exception as error:  # noqa: BLE001 - plugin code may return numbers of any type
-                self._failed(numbers.component, "bsm_window_end", error)
+        for numbers in self.call("bsm_window_end", arguments, _Numbers):
+            counts |= {f"plugin:{self._label(numbers.component)}:{key}": value for key, value in numbers.items()}
         return counts | self.take_failures()
 
     def committed(self, committed: Committed, record: Mapping[str, Any]) -> None:
         """Call :func:`~bsm_core.plugins.hookspecs.bsm_committed`."""
-        self._call(
-            "bsm_committed",
-            {"committed": lambda _: copy.deepcopy(committed), "record": lambda _: copy.deepcopy(record)},
-        )
+        arguments = {"committed": lambda _: copy.deepcopy(committed), "record": lambda _: copy.deepcopy(record)}
+        self.call("bsm_committed", arguments)
 
     def take_failures(self) -> dict[str, float]:
         """Return the number of failures of each observer since the last call, by ``hook:<entry point>``."""
         failures, self._failures = self._failures, Counter()
         return dict(failures)
 
-    def _call(
-        self, hook: str, arguments: Mapping[str, Callable[[Component], Any]], accept: Accept | None = None
-    ) -> list[_Numbers]:
+    def call(self, hook: str, arguments: Arguments, accept: Accept | None = None) -> list[Any]:
+        """Call a hook of all plugins.
+
+        Raises:
+            HookFailedError: A guard refuses or fails, even where a wrapper of another plugin catches the error.
+        """
         self._refusal = None
-        results = self._calls.call(hook, arguments, accept)
+        results = super().call(hook, arguments, accept)
         if self._refusal is not None:  # a wrapper of another plugin caught the guard's error
             raise self._refusal
         return results
@@ -131,16 +121,13 @@ class Hooks:
         shared = component.name in self._shared
         return f"{component.provider.distribution}/{component.name}" if shared else component.name
 
-    def _failed(self, component: Component, hook: str, error: BaseException) -> None:
+    def failed(self, component: Component, hook: str, error: BaseException) -> None:
+        """Raise the error of a guard as a HookFailedError; count the error of an observer, and warn once."""
         what = f"{WORDS[component.kind]} {component.name!r} failed in {hook}: {described(error)}"
         if component.kind == "guard":
-            self._refusal = HookFailedError(
-                what,
-                where=place(component),
-                details=error.details if isinstance(error, BSMError) else (),
-                fix=(error.fix if isinstance(error, BSMError) else None)
-                or f"find out why the guard refuses, or uninstall {component.provider.distribution}",
-            )
+            fix, details = (error.fix, error.details) if isinstance(error, BSMError) else (None, ())
+            fix = fix or f"find out why the guard refuses, or uninstall {component.provider.distribution}"
+            self._refusal = HookFailedError(what, where=place(component), fix=fix, details=details)
             raise self._refusal from error
         self._failures[f"hook:{self._label(component)}"] += 1
         if (component, hook) not in self._warned:
@@ -149,35 +136,31 @@ class Hooks:
 
 
 class _Numbers(dict[str, Any]):
-    """Numbers that one plugin's hook returned, with the plugin that they are counted for."""
+    """Finite numbers that one plugin's hook returned, as Python numbers, with the plugin that they are counted for.
+
+    Numbers that passed through a wrapper stay with their plugin.
+
+    Args:
+        component: The plugin that returns the numbers.
+        numbers: Mapping of names to numbers.
+
+    Raises:
+        TypeError: The result is no mapping, a key is not a string, or a value is not a number.
+        ValueError: A number is infinite or NaN, which cannot be summed.
+    """
 
     component: Component
 
-    @classmethod
-    def of(cls, component: Component, numbers: Any) -> _Numbers:
-        """Return the numbers of a plugin; numbers that passed through a wrapper unchanged stay with their plugin."""
-        if isinstance(numbers, _Numbers):
-            return numbers
+    def __init__(self, component: Component, numbers: Any) -> None:
         if not isinstance(numbers, Mapping):
             raise TypeError(f"the result is a {type(numbers).__name__}, not a mapping of names to numbers")
-        made = cls(numbers.items())
-        made.component = component
-        return made
-
-    def finite(self) -> list[tuple[str, float]]:
-        """Return each name with its number as a Python number.
-
-        Raises:
-            TypeError: A key is not a string, or a value is not a number.
-            ValueError: A number is infinite or NaN, which cannot be summed.
-        """
-        plain = {key: value.item() if hasattr(value, "item") else value for key, value in self.items()}
-        for key, value in plain.items():
+        super().__init__({key: value.item() if hasattr(value, "item") else value for key, value in numbers.items()})
+        self.component = numbers.component if isinstance(numbers, _Numbers) else component
+        for key, value in self.items():
             if not isinstance(key, str) or not isinstance(value, int | float):
                 raise TypeError(f"the result has {key!r}: {value!r}, which is not a name and a number")
             if not math.isfinite(float(value)):
                 raise ValueError(f"the result has {key!r}: {value!r}, which cannot be summed")
-        return list(plain.items())
 
 
 def _batch_copy(batch: Any) -> Any:

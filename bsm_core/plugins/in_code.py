@@ -15,29 +15,54 @@ from bsm_core.plugins.hookspecs import Registrar
 from bsm_core.plugins.loading import described, place, watched
 
 
-class InCode:
-    """Components registered in code. The plugins are imported when one of the attributes is first read.
+class InCode(HookCalls):
+    """Components registered in code. The plugins are imported when :attr:`classes` or :attr:`errors` is first read.
 
     Args:
         plugins: Components of the kind ``"plugin"``.
     """
 
     def __init__(self, plugins: Iterable[Component]) -> None:
+        super().__init__()
         self.plugins = tuple(dict.fromkeys(plugins))
+        self._errors: dict[Component, PluginError] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Classes made in code cannot be pickled: another process calls the hooks again.
         return InCode, (self.plugins,)
 
-    @property
+    @cached_property
     def classes(self) -> dict[Component, type]:
         """Class of each registered component. A plugin that fails registers nothing."""
-        return self._registered[0]
+        registrars = {plugin: Registrar() for plugin in self.plugins}
+        for plugin in self.plugins:
+            try:
+                self.add(plugin)
+            except PluginError as error:
+                self._errors[plugin] = error
+        with watched(" and ".join(str(plugin.provider) for plugin in self.components), f"in {REGISTER}"):
+            self.call(REGISTER, {"registry": registrars.__getitem__})
+        return {
+            Component(kind, name, _target(plugin, cls), plugin.provider, plugin.extras, plugin): cls
+            for plugin, registrar in registrars.items()
+            if plugin not in self._errors
+            for (kind, name), cls in registrar.classes.items()
+        }
 
     @property
     def errors(self) -> dict[Component, PluginError]:
         """Error of each plugin that cannot be loaded or whose hook fails."""
-        return self._registered[1]
+        _ = self.classes
+        return self._errors
+
+    def failed(self, component: Component, hook: str, error: BaseException) -> None:
+        """Record the error of a plugin's hook."""
+        self._errors[component] = ComponentLoadError(
+            f"plugin {component.name!r} failed in {hook}: {described(error)}",
+            where=place(component),
+            fix=f"repair or update {component.provider.distribution}, or list the others in BSM_PLUGINS",
+        )
+        self._errors[component].__cause__ = error
 
     def load(self, component: Component) -> type:
         """Return the class of a registered component.
@@ -55,34 +80,6 @@ class InCode:
                 fix=f"let {REGISTER} register the same names and classes in every process",
             )
         return self.classes[component]
-
-    @cached_property
-    def _registered(self) -> tuple[dict[Component, type], dict[Component, PluginError]]:
-        errors: dict[Component, PluginError] = {}
-
-        def failed(plugin: Component, hook: str, error: BaseException) -> None:
-            errors[plugin] = ComponentLoadError(
-                f"plugin {plugin.name!r} failed in {hook}: {described(error)}",
-                where=place(plugin),
-                fix=f"repair or update {plugin.provider.distribution}, or leave it out with BSM_PLUGINS",
-            )
-            errors[plugin].__cause__ = error
-
-        calls, registrars = HookCalls(failed), {plugin: Registrar() for plugin in self.plugins}
-        for plugin in self.plugins:
-            try:
-                calls.add(plugin)
-            except PluginError as error:
-                errors[plugin] = error
-        with watched(" and ".join(str(plugin.provider) for plugin in calls.components), f"in {REGISTER}"):
-            calls.call(REGISTER, {"registry": registrars.__getitem__})
-        classes = {
-            Component(kind, name, _target(plugin, cls), plugin.provider, plugin.extras, plugin): cls
-            for plugin, registrar in registrars.items()
-            if plugin not in errors
-            for (kind, name), cls in registrar.classes.items()
-        }
-        return classes, errors
 
 
 def _target(plugin: Component, cls: type) -> str:

@@ -19,20 +19,10 @@ def listing(registry: Registry) -> list[dict[str, str]]:
     Returns:
         Sorted dicts with ``name``, ``kind``, ``provider``, ``version``, ``status`` and ``target``.
     """
-    entries = [
-        {
-            "name": c.name,
-            "kind": c.kind,
-            "provider": c.provider.distribution,
-            "version": c.provider.version,
-            "status": _status(registry, c),
-            "target": c.target,
-        }
-        for c in registry.components
-    ]
-    entries += [_plugin_entry(f.provider, f"cannot be used: {f.reason}") for f in registry.failures]
-    entries += [_plugin_entry(provider, "left out by BSM_PLUGINS") for provider in registry.blocked]
-    entries += [_plugin_entry(p, f"hidden in {p.location}: another comes first on the path") for p in registry.hidden]
+    entries = [_entry(c.provider, _status(registry, c), c.name, c.kind, c.target) for c in registry.components]
+    entries += [_entry(f.provider, f"cannot be used: {f.reason}") for f in registry.failures]
+    entries += [_entry(provider, "left out by BSM_PLUGINS") for provider in registry.blocked]
+    entries += [_entry(p, f"hidden in {p.location}: another comes first on the path") for p in registry.hidden]
     return sorted(entries, key=lambda e: (e["kind"], e["name"], e["provider"], e["version"]))
 
 
@@ -52,32 +42,34 @@ def errors_text(registry: Registry, bases: Mapping[ComponentKind, type]) -> str:
         bases: Base class that the components of a kind must have.
     """
     errors = [f"{f.provider}: {f.reason}" for f in registry.failures]
+    for component, found in loaded_components(registry, bases):
+        if isinstance(found, PluginError):
+            cause = "".join(traceback.format_exception(found.__cause__)) if found.__cause__ else ""
+            errors.append(f"{component.provider}: {found}\n{cause}".rstrip())
+    errors += _clashes_in_code(registry)
+    return "\n\n".join([*(errors or ["everything that plugins name can be loaded"]), *_registered(registry)])
+
+
+def loaded_components(registry: Registry, bases: Mapping[ComponentKind, type]) -> Iterator[tuple[Component, object]]:
+    """Import every component; yield it with its object or its error. See :func:`errors_text` for the arguments."""
     for component in (*registry.components, *registry.in_code.classes):
         if component.alias_of is not None or component.kind == "plugin":
             continue
         try:
             if component.kind in bases:
-                registry.load(component, bases[component.kind])
-            elif component.kind == "removed":
-                load_object(component)
+                yield component, registry.load(component, bases[component.kind])
             else:
-                implementations(component)
+                yield component, load_object(component) if component.kind == "removed" else implementations(component)
         except PluginError as error:
-            errors.append(_error_text(component, error))
-    errors += [_error_text(plugin, error) for plugin, error in registry.in_code.errors.items()]
-    return "\n\n".join(
-        [*errors, *_clashes_in_code(registry)] or ["everything that plugins name can be loaded"]
-    ) + "".join(f"\n\n{line}" for line in _registered(registry))
-
-
-def _error_text(component: Component, error: PluginError) -> str:
-    cause = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
-    return f"{component.provider}: {error}\n{cause}".rstrip()
+            yield component, error
+    yield from registry.in_code.errors.items()
 
 
 def _clashes_in_code(registry: Registry) -> Iterator[str]:
     for component in registry.in_code.classes:
-        for other in registry.others(component):
+        for other in registry.clashes(component.kind, component.name, in_code=True):
+            if other is component:
+                continue
             name = f"{WORDS[component.kind]} {component.name!r}"
             yield f"{component.provider}: {name}, registered in code, is also provided by {other.provider}"
 
@@ -100,6 +92,6 @@ def _status(registry: Registry, component: Component) -> str:
     return "removed" if component.kind == "removed" else "registered"
 
 
-def _plugin_entry(provider: Provider, status: str) -> dict[str, str]:
+def _entry(provider: Provider, status: str, name: str = "-", kind: str = "plugin", target: str = "") -> dict[str, str]:
     where = {"provider": provider.distribution, "version": provider.version}
-    return {"name": "-", "kind": "plugin", **where, "status": status, "target": ""}
+    return {"name": name, "kind": kind, **where, "status": status, "target": target}

@@ -29,14 +29,13 @@ def load_object(component: Component) -> Any:
     try:
         with watched(str(component.provider), "when it is imported"):
             loaded = importlib.import_module(module)
-            found = operator.attrgetter(attribute)(loaded) if attribute else loaded
+            return operator.attrgetter(attribute)(loaded) if attribute else loaded
     except (Exception, SystemExit) as error:
         raise ComponentLoadError(
             f"{WORDS[component.kind]} {component.name!r} could not be loaded: {described(error)}",
             where=place(component),
             fix=_fix(component, error),
         ) from error
-    return found
 
 
 @contextlib.contextmanager
@@ -50,35 +49,26 @@ def watched(who: str, when: str) -> Iterator[None]:
         when: Rest of the warning, ``"when it is imported"`` for example.
     """
     children, printed = set(multiprocessing.active_children()), _Printed()
-    stream = io.TextIOWrapper(printed, "utf-8", "replace", write_through=True)  # type: ignore[type-var]
+    stream = io.TextIOWrapper(printed, "utf-8", "replace", write_through=True)
     try:
         with contextlib.redirect_stdout(stream):
             yield
     finally:
         printed.over = True
-    if text := " ".join(printed.text.split()):
+    if text := " ".join(printed.getvalue().decode(errors="replace").split()):
         log.warning("%s prints %s: %.200s", who, when, text)
     if started := set(multiprocessing.active_children()) - children:
         names = ", ".join(sorted(process.name for process in started))
         log.warning("%s starts processes %s (%s); worker processes cannot, and fail the run", who, when, names)
 
 
-class _Printed(io.BufferedIOBase):
+class _Printed(io.BytesIO):
     """Stream that collects text, and writes to standard error once it is over, for plugins that keep the stream."""
 
-    def __init__(self) -> None:
-        self.text, self.over = "", False
-
-    def writable(self) -> bool:
-        return True
+    over = False
 
     def write(self, data: Any) -> int:
-        text = bytes(data).decode(errors="replace")
-        if self.over:
-            sys.stderr.write(text)
-        else:
-            self.text += text
-        return len(data)
+        return sys.stderr.write(bytes(data).decode(errors="replace")) if self.over else super().write(data)
 
 
 def place(component: Component) -> str:
@@ -119,27 +109,26 @@ def _fix(component: Component, error: BaseException) -> str:
 
 def _how_to_install(module: str, component: Component) -> str:
     """Return how to install a module that a component needs: through an extra where one is known, or by itself."""
-    name, (sure, maybe) = component.provider.distribution, _extras(component, module)
+    name, top = component.provider.distribution, canonical(module.partition(".")[0])
+    installs = _extras(name)
+    sure = component.extras or [extra for extra, names in installs.items() if any(top in n for n in names)]
     if sure:
         return f"pip install '{name}[{','.join(sure)}]'"
-    perhaps = f" (perhaps one of the extras of {name}: {', '.join(maybe)})" if maybe else ""
+    maybe = ", ".join(extra for extra, names in installs.items() if names)
+    perhaps = f" (perhaps one of the extras of {name}: {maybe})" if maybe else ""
     return f"install the package that provides {module!r}{perhaps}, or update {name}"
 
 
-def _extras(component: Component, module: str) -> tuple[list[str], list[str]]:
-    """Return the extras of a component's distribution that certainly install a module, and those that may."""
+def _extras(distribution: str) -> dict[str, list[str]]:
+    """Return the packages that each extra of a distribution installs; empty where the metadata cannot be read."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    if component.extras:
-        return list(component.extras), []
-    installs: dict[str, list[str]] = {}
     try:
-        metadata = importlib.metadata.metadata(component.provider.distribution)
+        metadata = importlib.metadata.metadata(distribution)
         optional = [Requirement(line) for line in metadata.get_all("Requires-Dist") or [] if "extra" in line]
     except (importlib.metadata.PackageNotFoundError, InvalidRequirement):
-        return [], []
-    for extra in metadata.get_all("Provides-Extra") or []:
-        installs[extra] = [r.name for r in optional if r.marker and r.marker.evaluate({"extra": extra})]
-    top = canonical(module.partition(".")[0])
-    sure = [extra for extra, names in installs.items() if any(top in canonical(name) for name in names)]
-    return sure, [extra for extra in installs if installs[extra]]
+        return {}
+    return {
+        extra: [canonical(r.name) for r in optional if r.marker and r.marker.evaluate({"extra": extra})]
+        for extra in metadata.get_all("Provides-Extra") or []
+    }

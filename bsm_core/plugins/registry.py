@@ -2,14 +2,14 @@
 
 Discovery never raises: a plugin that cannot be used becomes an :class:`UnusablePlugin`. Resolution raises: a name that
 is unknown, ambiguous, removed or broken has an error class of its own. :meth:`Registry.load` imports a component.
-:meth:`Registry.resolve` imports the plugins that register components in code, where no metadata have the name.
+If no entry point has a name, :meth:`Registry.resolve` imports the plugins that register components in code.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -38,10 +38,6 @@ from bsm_core.plugins.in_code import InCode
 from bsm_core.plugins.loading import load_object, place
 from bsm_core.runtime.versions import DISTRIBUTION
 
-_UNKNOWN: Mapping[Named, type[UnknownComponentError]] = {
-    "step": UnknownStepError,
-    "model_class": UnknownModelClassError,
-}
 T = TypeVar("T")
 
 
@@ -52,7 +48,7 @@ class Registry:
         components: Components that metadata name, including several of one name.
         failures: Plugins and entry points that cannot be used.
         blocked: Providers that ``BSM_PLUGINS`` leaves out.
-        hidden: Distributions that ``sys.path`` holds a second time.
+        hidden: Later copies of a distribution on ``sys.path``; the first copy is used.
 
     Attributes:
         in_code: Components that plugins register in code.
@@ -76,39 +72,28 @@ class Registry:
         """Read the metadata of every installed plugin, without importing any plugin.
 
         Args:
-            allowed: Canonical names of the distributions to load beside the built-ins; None for all.
+            allowed: Canonical names of the distributions to load besides this project's own; None for all.
         """
         found = find()
         if allowed is None:
             return cls(found.components, found.failures, (), found.hidden)
-        admitted = {DISTRIBUTION, *allowed}
-        plugins = [c.provider for c in found.components] + [f.provider for f in found.failures]
-        providers = {provider: canonical(provider.distribution) for provider in plugins}
+        providers = {*(c.provider for c in found.components), *(f.provider for f in found.failures)}
+        blocked = {p for p in providers if canonical(p.distribution) not in {DISTRIBUTION, *allowed}}
+        missing = sorted(allowed - {canonical(provider.distribution) for provider in providers})
         reason = "BSM_PLUGINS names it, but no installed distribution of that name has a plugin"
-        missing = sorted(allowed - set(providers.values()))
-        return cls(
-            [c for c in found.components if providers[c.provider] in admitted],
-            [
-                *(f for f in found.failures if providers[f.provider] in admitted),
-                *(UnusablePlugin(Provider(name, "(not found)"), reason) for name in missing),
-            ],
-            sorted(provider for provider, name in providers.items() if name not in admitted),
-            found.hidden,
-        )
+        failures = [f for f in found.failures if f.provider not in blocked]
+        failures += [UnusablePlugin(Provider(name, "(not found)"), reason) for name in missing]
+        components = [c for c in found.components if c.provider not in blocked]
+        return cls(components, failures, sorted(blocked), found.hidden)
 
     def names(self, kind: ComponentKind) -> list[str]:
         """Return all names of a kind that metadata have, sorted."""
         return sorted({c.name for c in self.components if c.kind == kind})
 
-    def clashes(self, kind: ComponentKind, name: str) -> tuple[Component, ...]:
-        """Return the components of that name in metadata where there are several, else an empty tuple."""
-        found = _named(self.components, kind, name)
+    def clashes(self, kind: ComponentKind, name: str, *, in_code: bool = False) -> tuple[Component, ...]:
+        """Return every component of a name if several have it, in metadata and, if ``in_code``, in code."""
+        found = _named((*self.components, *(self.in_code.classes if in_code else ())), kind, name)
         return tuple(found) if len(found) > 1 else ()
-
-    def others(self, component: Component) -> list[Component]:
-        """Return the other components of the same kind and name, in metadata and in code."""
-        everything = (*self.components, *self.in_code.classes)
-        return [c for c in _named(everything, component.kind, component.name) if c is not component]
 
     def resolve(self, kind: Named, name: str, *, where: str | None = None) -> Component:
         """Find a component by its name, without importing the component.
@@ -118,7 +103,7 @@ class Registry:
         Args:
             kind: ``"step"`` or ``"model_class"``.
             name: ``name``, or ``distribution/name`` to choose one of two providers.
-            where: Config key that asks, for the error.
+            where: Config key that contains the name, for the error message.
 
         Raises:
             UnknownComponentError: No plugin provides the name.
@@ -167,20 +152,19 @@ class Registry:
         found = _named(self.components, kind, name) or _named(self.in_code.classes, kind, name)
         if len(found) > 1:
             raise self._ambiguous(kind, found, where)
-        if not found:
-            for removed in _named(self.components, "removed", name):
-                raise self._removed(kind, removed, where)
-        return found[0] if found else None
-
-    def _removed(self, kind: Named, component: Component, where: str | None) -> RemovedComponentError:
-        note = load_object(component)
-        since, instead = (note.since, note.instead) if isinstance(note, Removed) else ("", "")
-        distribution, when = component.provider.distribution, f" in version {since}" if since else ""
-        return RemovedComponentError(
-            f"{WORDS[kind]} {component.name!r} was removed from {distribution}{when}",
-            where=where,
-            fix=f"use {instead!r} instead" if instead else f"use another {WORDS[kind]}, or an older {distribution}",
-        )
+        if found:
+            return found[0]
+        for component in _named(self.components, "removed", name):
+            note, distribution = load_object(component), component.provider.distribution
+            note = note if isinstance(note, Removed) else Removed("")
+            when = f" in version {note.since}" if note.since else ""
+            other = f"use another {WORDS[kind]}, or an older {distribution}"
+            raise RemovedComponentError(
+                f"{WORDS[kind]} {component.name!r} was removed from {distribution}{when}",
+                where=where,
+                fix=f"use {note.instead!r} instead" if note.instead else other,
+            )
+        return None
 
     def _ambiguous(self, kind: Named, found: list[Component], where: str | None) -> AmbiguousComponentError:
         name, choices = found[0].name, sorted({f"{c.provider.distribution}/{c.name}" for c in found})
@@ -188,7 +172,7 @@ class Registry:
             f"{WORDS[kind]} {name!r} has {len(found)} providers",
             where=where,
             details=[f"{c.provider.distribution}/{name}  from {place(c)}" for c in found],
-            fix=f"name one of them, {choices[0]!r} for example; or leave one out with BSM_PLUGINS"
+            fix=f"name one of them, {choices[0]!r} for example; or list all plugins but one in BSM_PLUGINS"
             if len(choices) > 1
             else f"update {found[0].provider.distribution}, which provides the name twice",
         )
@@ -202,7 +186,8 @@ class Registry:
         if self.blocked:
             details.append(f"left out by BSM_PLUGINS: {', '.join(map(str, self.blocked))}")
         fix = lost or self._fix(name.rpartition("/")[2], known)
-        return _UNKNOWN[kind](f"no {WORDS[kind]} {name!r}", where=where, details=details, fix=fix)
+        unknown = UnknownStepError if kind == "step" else UnknownModelClassError
+        return unknown(f"no {WORDS[kind]} {name!r}", where=where, details=details, fix=fix)
 
     def _fix(self, name: str, known: list[str]) -> str:
         """Return how to make an unknown name known."""
@@ -225,7 +210,7 @@ def _named(components: Iterable[Component], kind: ComponentKind, name: str) -> l
         component
         for component in components
         if (component.kind, component.name) == (kind, bare)
-        and (not distribution or canonical(component.provider.distribution) == canonical(distribution))
+        and (not distribution or component.provider.is_named(distribution))
     ]
 
 
@@ -233,7 +218,7 @@ def _named(components: Iterable[Component], kind: ComponentKind, name: str) -> l
 def default_registry() -> Registry:
     """Return the process's registry, limited by the environment variable ``BSM_PLUGINS`` where it is set.
 
-    ``BSM_PLUGINS`` is a comma-separated list of distributions to load beside the built-ins; an empty value means the
+    ``BSM_PLUGINS`` is a comma-separated list of distributions to load besides this project's own; an empty value means the
     built-ins alone. The variable keeps out plugins that nobody expects; it is not a sandbox.
     """
     if _replaced:

@@ -12,16 +12,9 @@ On the command line: ``bsm plugins check acme-shout``. The kit is modeled on sci
 :func:`parametrize_with_checks` imports pytest.
 """
 
-from bsm_core.testing.checks import Check as Check
-from bsm_core.testing.checks import ConformanceError as ConformanceError
-from bsm_core.testing.checks import Report as Report
-from bsm_core.testing.checks import Result as Result
-from bsm_core.testing.conformance import check_model_class as check_model_class
-from bsm_core.testing.conformance import check_plugin as check_plugin
-from bsm_core.testing.conformance import check_text_step as check_text_step
-from bsm_core.testing.conformance import parametrize_with_checks as parametrize_with_checks
-from bsm_core.testing.toys import isolated_registry as isolated_registry
-from bsm_core.testing.toys import toy_artifact as toy_artifact
+from bsm_core.testing.checks import Check, ConformanceError, Report, Result
+from bsm_core.testing.conformance import check_model_class, check_plugin, check_text_step, parametrize_with_checks
+from bsm_core.testing.toys import isolated_registry, toy_artifact
 
 __all__ = [
     "Check",

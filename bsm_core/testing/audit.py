@@ -10,6 +10,8 @@ from typing import Any
 _Listener = Callable[[str, tuple[Any, ...]], None]
 _listeners: list[_Listener] = []
 _hooked = False
+SOCKETS = ("socket.__new__", "socket.connect", "socket.getaddrinfo")
+"""Events of code that opens a socket, or looks up a host."""
 
 
 @contextmanager

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from bsm_core.errors import PluginError
 from bsm_core.plugins.discovery import Component
-from bsm_core.plugins.registry import Registry
+from bsm_core.plugins.registry import Registry, default_registry
 
 Level = Literal["MUST", "SHOULD"]
+Run = Callable[[Any], None]
 Status = Literal["passed", "failed", "skipped"]
 T = TypeVar("T")
 
@@ -47,19 +48,17 @@ class Check:
     level: Level
     what: str
     repair: str
-    run: Callable[[Any], None]
+    run: Run
     gate: bool = False
 
 
 class Checks(list[Check]):
     """The checks of one kind of subject, in order; :meth:`add` decorates the function that examines the subject."""
 
-    def add(
-        self, repair: str, *, level: Level = "MUST", gate: bool = False
-    ) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    def add(self, repair: str, *, level: Level = "MUST", gate: bool = False) -> Callable[[Run], Run]:
         """Add a function as a check: the function's name is the check's name, its docstring is the rule."""
 
-        def register(run: Callable[[Any], None]) -> Callable[[Any], None]:
+        def register(run: Run) -> Run:
             self.append(Check(run.__name__, level, " ".join((run.__doc__ or "").split()), repair, run, gate))
             return run
 
@@ -146,7 +145,7 @@ class Subject:
     label: str
 
     def __init__(self) -> None:
-        self._gates: dict[str, Result] = {}
+        self._run_once = cache(self._run)
 
     def result(self, check: Check) -> Result:
         """Run one check, after the gates that come before it."""
@@ -155,9 +154,9 @@ class Subject:
         for gate in self.checks:
             if gate is check:
                 break
-            if gate.gate and self._gate(gate).status != "passed":
+            if gate.gate and self._run_once(gate).status != "passed":
                 return Result(self.label, check, "skipped", f"not checked because {gate.name} fails")
-        return self._gate(check) if check.gate else self._run(check)
+        return self._run_once(check) if check.gate else self._run(check)
 
     @cached_property
     def unavailable(self) -> str | None:
@@ -167,11 +166,6 @@ class Subject:
     def results(self) -> Iterable[Result]:
         """Run all checks."""
         return map(self.result, self.checks)
-
-    def _gate(self, check: Check) -> Result:
-        if check.name not in self._gates:
-            self._gates[check.name] = self._run(check)
-        return self._gates[check.name]
 
     def _run(self, check: Check) -> Result:
         try:
@@ -189,20 +183,23 @@ class ClassSubject(Subject, Generic[T]):
     """A class that checks examine: a text step or a model class.
 
     Args:
-        load: Returns the class.
         component: The component; other processes import the class through it.
+        cls: The class; None for the class that the process's registry loads.
     """
 
-    def __init__(self, load: Callable[[], type[T]], component: Component) -> None:
+    base: type[T]
+
+    def __init__(self, component: Component, cls: type[T] | None) -> None:
         super().__init__()
-        self._load = load
         self.component = component
         self.label = f"{component.kind} {component.name}"
+        self._cls = cls
+        self._registry = default_registry()
 
     @cached_property
     def cls(self) -> type[T]:
         """The class."""
-        return self._load()
+        return self._cls or self._registry.load(self.component, self.base)
 
     @cached_property
     def unavailable(self) -> str | None:
@@ -216,8 +213,8 @@ class ClassSubject(Subject, Generic[T]):
     @property
     def importable(self) -> bool:
         """Whether another process can import the class."""
-        module, _, name = self.component.target.partition(":")
-        return self.component.registered_by is not None or not (module == "__main__" or "<locals>" in name)
+        target = self.component.target
+        return self.component.registered_by is not None or not ("__main__:" in target or "<locals>" in target)
 
     def require_importable(self) -> None:
         """Skip the check where another process cannot import the class."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from bsm_core.errors import UsageError, nearest
-from bsm_core.plugins.discovery import Component, canonical
+from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import Named, default_registry
 from bsm_core.preprocess.steps import TextStep
-from bsm_core.testing.checks import Check, ConformanceError, Report, Subject
+from bsm_core.testing.checks import Check, ClassSubject, ConformanceError, Report, Subject
 from bsm_core.testing.plugin_checks import PluginSubject
 from bsm_core.testing.step_checks import StepSubject
 from bsm_core.testing.toys import component as toy_component
-
-if TYPE_CHECKING:
-    from bsm_core.testing.model_checks import ModelSubject
 
 OnFail = Literal["raise"] | None
 
@@ -66,26 +63,21 @@ def parametrize_with_checks(*subjects: str | type[Any]) -> Callable[..., Any]:
 
     cases = [(subject, check) for subject in _subjects(subjects) for check in subject.checks]
     ids = [f"{subject.label.replace(' ', '-')}-{check.name}" for subject, check in cases]
-    return pytest.mark.parametrize("check", [_Case(subject, check) for subject, check in cases], ids=ids)
+    return pytest.mark.parametrize("check", [partial(_test, *case) for case in cases], ids=ids)
 
 
-class _Case:
-    """One check of one subject, as a pytest parameter."""
+def _test(subject: Subject, check: Check) -> None:
+    """Run one check of one subject as a pytest test."""
+    import pytest
 
-    def __init__(self, subject: Subject, check: Check) -> None:
-        self._subject, self._check = subject, check
-
-    def __call__(self) -> None:
-        import pytest
-
-        __tracebackhide__ = True
-        result = self._subject.result(self._check)
-        if result.status == "skipped":
-            pytest.skip(result.message)
-        if result.status == "failed" and self._check.level == "SHOULD":
-            pytest.xfail(result.to_text())
-        if result.status == "failed":
-            raise ConformanceError(result.to_text())
+    __tracebackhide__ = True
+    result = subject.result(check)
+    if result.status == "skipped":
+        pytest.skip(result.message)
+    if result.status == "failed" and check.level == "SHOULD":
+        pytest.xfail(result.to_text())
+    if result.status == "failed":
+        raise ConformanceError(result.to_text())
 
 
 def _reported(subjects: Iterable[Subject], on_fail: OnFail) -> Report:
@@ -105,13 +97,11 @@ def _subjects(names: Iterable[str | type[Any]]) -> Iterator[Subject]:
 
 def _plugin(distribution: str) -> Iterator[Subject]:
     registry = default_registry()
-    if canonical(distribution) in {canonical(provider.distribution) for provider in registry.blocked}:
+    if any(provider.is_named(distribution) for provider in registry.blocked):
         raise UsageError(f"BSM_PLUGINS leaves out {distribution!r}", fix=f"add it: BSM_PLUGINS={distribution}")
-    known = {c.provider.distribution for c in registry.components} | {
-        f.provider.distribution for f in registry.failures
-    }
-    if canonical(distribution) not in map(canonical, known):
-        near = nearest(distribution, known)
+    known = [*(c.provider for c in registry.components), *(f.provider for f in registry.failures)]
+    if not any(provider.is_named(distribution) for provider in known):
+        near = nearest(distribution, [provider.distribution for provider in known])
         raise UsageError(
             f"no plugin {distribution!r} is installed",
             fix=f"did you mean {near!r}?" if near else "install it, with pip install -e for example",
@@ -120,26 +110,20 @@ def _plugin(distribution: str) -> Iterator[Subject]:
     yield plugin
     for component in (*plugin.components, *plugin.in_code):
         if component.kind in ("step", "model_class") and component.alias_of is None:
-            yield _registered(component)
+            yield _class_subject(component)
 
 
 def _subject(kind: Named, subject: type[Any] | str) -> Subject:
-    if isinstance(subject, str):
-        found = _registered(default_registry().resolve(kind, subject))
-        _ = found.cls  # a class that cannot be loaded is an error here, not a report of skipped checks
-        return found
-    return _of(toy_component(kind, subject.__name__, subject), lambda _: subject)
+    if isinstance(subject, type):
+        return _class_subject(toy_component(kind, subject.__name__, subject), subject)
+    found = _class_subject(default_registry().resolve(kind, subject))
+    _ = found.cls  # a class that cannot be loaded is an error here, not a report of skipped checks
+    return found
 
 
-def _registered(component: Component) -> StepSubject | ModelSubject:
-    return _of(component, partial(default_registry().load, component))
-
-
-def _of(component: Component, load: Callable[[type[Any]], type[Any]]) -> StepSubject | ModelSubject:
-    """Return the subject of a component; ``load`` returns the class, which must be a subclass of its argument."""
+def _class_subject(component: Component, cls: type[Any] | None = None) -> ClassSubject[Any]:
     if component.kind == "step":
-        return StepSubject(partial(load, TextStep), component)
-    from bsm_core.models.base import ModelBase
+        return StepSubject(component, cls)
     from bsm_core.testing.model_checks import ModelSubject  # imports torch
 
-    return ModelSubject(partial(load, ModelBase), component)
+    return ModelSubject(component, cls)

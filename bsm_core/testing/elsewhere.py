@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
+
+from bsm_core.testing.checks import CheckFailedError
 
 HASH_SEED = "20261125"
 """``PYTHONHASHSEED`` of the other processes. It differs from this process's, so that the order of sets differs."""
 SECONDS = 120.0
 """Seconds that an answer may take."""
-_lock = threading.Lock()
 _shared: _Process | None = None
 
 
-class ElsewhereError(Exception):
+class ElsewhereError(CheckFailedError):
     """A call failed in the other process; the text says how."""
 
 
@@ -38,16 +39,12 @@ def elsewhere(function: Callable[..., Any], *arguments: Any, fresh: bool = False
         ElsewhereError: The function raised, the process ended, or something could not be transferred.
     """
     global _shared
-    with _lock:
-        if fresh:
-            process = _Process()
-            try:
-                return process.call(function, arguments)
-            finally:
-                process.end()
-        if _shared is None or _shared.ended():
-            _shared = _Process()
-        return _shared.call(function, arguments)
+    if fresh:
+        with contextlib.closing(_Process()) as process:
+            return process.call(function, arguments)
+    if _shared is None or _shared.process.poll() is not None:
+        _shared = _Process()
+    return _shared.call(function, arguments)
 
 
 def in_a_worker(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -74,30 +71,27 @@ class _Process:
         self._connection, theirs = multiprocessing.Pipe()
         path = os.pathsep.join(filter(None, sys.path))
         code = f"from bsm_core.testing.elsewhere import serve; serve({theirs.fileno()})"
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": HASH_SEED, "PYTHONPATH": path},
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
-        atexit.register(self.end)
+        atexit.register(self.close)
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         try:
             self._connection.send((sys.path, pickle.dumps((function, arguments))))
             return _receive(self._connection)
         except (EOFError, ConnectionError):
-            raise ElsewhereError(f"the other process ended with status {self._process.wait()}") from None
+            raise ElsewhereError(f"the other process ended with status {self.process.wait()}") from None
         except TimeoutError as error:
-            self.end()
+            self.close()
             raise ElsewhereError(str(error)) from None
 
-    def ended(self) -> bool:
-        return self._process.poll() is not None
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
         self._connection.close()
 
 

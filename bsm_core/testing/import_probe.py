@@ -18,29 +18,21 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from bsm_core.errors import BSMError, HookFailedError
-from bsm_core.plugins.discovery import Component, canonical
-from bsm_core.plugins.hook_calls import implementations
-from bsm_core.plugins.hookspecs import Removed
+from bsm_core.errors import HookFailedError, PluginError
+from bsm_core.plugins.hookspecs import ComponentKind, Removed
 from bsm_core.plugins.in_code import InCode
-from bsm_core.plugins.listing import listing
-from bsm_core.plugins.loading import load_object
+from bsm_core.plugins.listing import listing, loaded_components
 from bsm_core.plugins.registry import Registry
-from bsm_core.testing.audit import audited
+from bsm_core.preprocess.steps import TextStep
+from bsm_core.testing.audit import SOCKETS, audited
 
-_EVENTS = {
-    "socket.__new__": "sockets",
-    "socket.connect": "sockets",
-    "socket.getaddrinfo": "sockets",
-    "subprocess.Popen": "started",
-    "os.fork": "started",
-    "os.posix_spawn": "started",
-    "os.system": "started",
-}
+_PROCESSES = ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system")
 _SEED = 20_261_125
 _ACCELERATORS = {
     "torch.cuda": ("is_available", "device_count", "init", "_lazy_init"),
@@ -51,11 +43,8 @@ _ACCELERATORS = {
 def side_effects(distribution: str) -> dict[str, list[str]]:
     """Import a plugin in this process, which must be a fresh one, and return its side effects by kind."""
     probe = _Probe(distribution)
-    environment, folder = dict(os.environ), Path.cwd()
-    probe.first_import()
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
+    with mock.patch.dict(os.environ), contextlib.chdir(Path.cwd()):
+        probe.first_import()
     for name in probe.own_modules():
         del sys.modules[name]
     importlib.invalidate_caches()
@@ -67,11 +56,10 @@ class _Probe:
     """Record of the side effects of one plugin."""
 
     def __init__(self, distribution: str) -> None:
-        names = ("imported_by_listing", "load", "load_again", "hooks", "printed", "sockets", "cuda", "random")
-        self.seen: dict[str, list[str]] = {name: [] for name in (*names, "warnings", "environment", "started")}
+        self.seen = defaultdict[str, list[str]](list)
         everything = Registry.discover()
         listing(everything)
-        own = [c for c in everything.components if canonical(c.provider.distribution) == canonical(distribution)]
+        own = [c for c in everything.components if c.provider.is_named(distribution)]
         self.registry = Registry(own)
         self.components = [c for c in own if c.alias_of is None]
         self.modules = list(dict.fromkeys(c.target.partition(":")[0] for c in self.components))
@@ -86,34 +74,20 @@ class _Probe:
         """Import all modules of the plugin and register its components in code, then check every component."""
         with self.recorded():
             for module in self.modules:
-                with contextlib.suppress(Exception, SystemExit):  # check_component records the error
+                with contextlib.suppress(Exception, SystemExit):  # each component's error is recorded below
                     importlib.import_module(module)
             registered = list(self.registry.in_code.classes)
-        for component in (*self.components, *registered):
-            self.check_component(component)
-        self.seen["load"] += _failed_registrations(self.registry.in_code)
+        bases: dict[ComponentKind, type] = {"step": TextStep}
+        if any(component.kind == "model_class" for component in (*self.components, *registered)):
+            from bsm_core.models.base import ModelBase  # imports torch
 
-    def check_component(self, component: Component) -> None:
-        """Record an error where a component cannot be imported, is not an object of its kind, or has invalid hooks."""
-        try:
-            if component.kind == "step":
-                from bsm_core.preprocess.steps import TextStep
-
-                self.registry.load(component, TextStep)
-            elif component.kind == "model_class":
-                from bsm_core.models.base import ModelBase
-
-                self.registry.load(component, ModelBase)
-            elif component.kind == "removed":
-                if not isinstance(found := load_object(component), Removed):
-                    kind = type(found).__name__
-                    self.seen["load"].append(f"{component.target} is a {kind}, not a bsm_core.Removed")
-            else:
-                implementations(component)
-        except HookFailedError as error:
-            self.seen["hooks"].append(error.one_line())
-        except BSMError as error:
-            self.seen["load"].append(error.one_line())
+            bases["model_class"] = ModelBase
+        for component, found in loaded_components(self.registry, bases):
+            if isinstance(found, PluginError):
+                self.seen["hooks" if isinstance(found, HookFailedError) else "load"].append(found.one_line())
+            elif component.kind == "removed" and not isinstance(found, Removed):
+                kind = type(found).__name__
+                self.seen["load"].append(f"{component.target} is a {kind}, not a bsm_core.Removed")
 
     def second_import(self) -> None:
         """Import the plugin's own modules again, and compare the state of the process before and after."""
@@ -125,11 +99,12 @@ class _Probe:
                     importlib.import_module(module)
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise any error
                     self.seen["load_again"].append(f"{module}: {type(error).__name__}: {error}")
-            self.seen["load_again"] += _failed_registrations(InCode(self.registry.in_code.plugins))
-        for what, value in _state().items():
-            kind, _, subject = what.partition(" ")
-            if value != before[what]:
-                self.seen[kind].append(_difference(subject, before[what], value))
+            errors = InCode(self.registry.in_code.plugins).errors.values()
+            self.seen["load_again"] += [e.one_line() for e in errors if not isinstance(e, HookFailedError)]
+        after = _state()
+        for kind, subject in {**before, **after}:
+            if before.get((kind, subject)) != after.get((kind, subject)):
+                self.seen[kind].append(f"{subject} changed")
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -144,57 +119,35 @@ class _Probe:
 
     def note(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Record an audit event."""
-        if event in _EVENTS:
-            self.seen[_EVENTS[event]].append(f"{event}{ascii(arguments)[:100]}")
+        if event in (*SOCKETS, *_PROCESSES):
+            self.seen["sockets" if event in SOCKETS else "started"].append(f"{event}{ascii(arguments)[:100]}")
 
     @contextlib.contextmanager
     def cuda_recorded(self) -> Iterator[None]:
         """Record calls that initialize an accelerator or ask for one."""
-        real = [
-            (name, module, function, getattr(module, function))
-            for name, functions in _ACCELERATORS.items()
-            if (module := sys.modules.get(name)) is not None
-            for function in functions
-            if hasattr(module, function)
-        ]
-        for name, module, function, called in real:
-            setattr(module, function, self.recording(f"{name}.{function}", called))
-        try:
+        with contextlib.ExitStack() as stack:
+            spies = {
+                f"{name}.{function}()": stack.enter_context(mock.patch.object(module, function, wraps=called))
+                for name, functions in _ACCELERATORS.items()
+                for function in functions
+                if (module := sys.modules.get(name)) and (called := getattr(module, function, None))
+            }
             yield
-        finally:
-            for _, module, function, called in real:
-                setattr(module, function, called)
-
-    def recording(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that records its call."""
-
-        def recorded(*args: Any, **kwargs: Any) -> Any:
-            self.seen["cuda"].append(f"{name}()")
-            return function(*args, **kwargs)
-
-        return recorded
+        self.seen["cuda"] += [call for call, spy in spies.items() if spy.called]
 
 
-def _failed_registrations(in_code: InCode) -> list[str]:
-    return [error.one_line() for error in in_code.errors.values() if not isinstance(error, HookFailedError)]
-
-
-def _state() -> dict[str, Any]:
+def _state() -> dict[tuple[str, str], Any]:
     """Return the state that an import must not change, by kind and subject, for the libraries that are imported."""
-    state: dict[str, Any] = {
-        "random the state of random": random.getstate(),
-        "warnings warnings.filters": list(warnings.filters),
-        "environment os.environ": dict(os.environ),
-        "environment the working folder": str(Path.cwd()),
+    state: dict[tuple[str, str], Any] = {
+        ("random", "the state of random"): random.getstate(),
+        ("warnings", "warnings.filters"): list(warnings.filters),
+        ("environment", "the working folder"): str(Path.cwd()),
+        **{("environment", f"the variable {name}"): value for name, value in os.environ.items()},
     }
-    if "numpy" in sys.modules:
-        import numpy as np
-
-        state["random the state of numpy.random"] = str(np.random.get_state())
-    if "torch" in sys.modules:
-        import torch
-
-        state["random the state of torch"] = torch.get_rng_state().tolist()
+    if numpy := sys.modules.get("numpy"):
+        state["random", "the state of numpy.random"] = str(numpy.random.get_state())
+    if torch := sys.modules.get("torch"):
+        state["random", "the state of torch"] = torch.get_rng_state().tolist()
     return state
 
 
@@ -202,13 +155,9 @@ def _set_unusual_state() -> None:
     """Set a state that no plugin would choose, so that a plugin that sets its own state changes it in any case."""
     warnings.filters[:] = []  # type: ignore[index]
     random.seed(_SEED)
-    if "numpy" in sys.modules:
-        import numpy as np
-
-        np.random.seed(_SEED)
-    if "torch" in sys.modules:
-        import torch
-
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(_SEED)
+    if torch := sys.modules.get("torch"):
         torch.manual_seed(_SEED)
 
 
@@ -216,22 +165,14 @@ def _set_unusual_state() -> None:
 def _printed() -> Iterator[list[str]]:
     """Yield a list that holds, after the context, the words that Python or a C library printed in it."""
     words: list[str] = []
-    text, kept = io.StringIO(), [os.dup(1), os.dup(2)]
+    text = io.StringIO()
     with tempfile.TemporaryFile() as output:
-        try:
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-                yield words
-        finally:
-            os.dup2(kept[0], 1)
-            os.dup2(kept[1], 2)
-            output.seek(0)
-            words += (text.getvalue() + output.read().decode(errors="replace")).split()
-
-
-def _difference(what: str, before: Any, after: Any) -> str:
-    if isinstance(before, dict):
-        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-        return f"{what} changed: {', '.join(changed)}"
-    return f"{what} changed"
+        kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+        for descriptor in kept:
+            os.dup2(output.fileno(), descriptor)
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            yield words
+        for descriptor, file in kept.items():
+            os.dup2(file, descriptor)
+        output.seek(0)
+        words += (text.getvalue() + output.read().decode(errors="replace")).split()

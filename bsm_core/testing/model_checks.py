@@ -23,8 +23,8 @@ from bsm_core.models.model_config import ModelConfig
 from bsm_core.plugins.discovery import Component
 from bsm_core.predictor import Predictor
 from bsm_core.testing.checks import Check, CheckFailedError, Checks, CheckSkippedError, ClassSubject, Result
-from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
-from bsm_core.testing.model_probes import Exportable, opened, opened_by_first, weights_made
+from bsm_core.testing.elsewhere import elsewhere
+from bsm_core.testing.model_probes import Exportable, opened, weights_made
 from bsm_core.testing.toys import CONFIG, ROWS, VOCABULARY, toy_artifact, toy_registry
 
 CHECKS = Checks()
@@ -41,6 +41,7 @@ class ModelSubject(ClassSubject[ModelBase]):
     """A model class, built from the kit's config and its own :attr:`~bsm_core.ModelBase.example_config`."""
 
     checks = CHECKS
+    base = ModelBase
 
     def _run(self, check: Check) -> Result:
         with isolate_rng():  # checks seed the global generators, and models draw from them
@@ -51,11 +52,10 @@ class ModelSubject(ClassSubject[ModelBase]):
         """Config that the model is built from."""
         return {**CONFIG, "num_classes": 3, "run_scheduler": False, **self.cls.example_config}
 
-    def build(self, **config: Any) -> ModelBase:
+    def build(self) -> ModelBase:
         """Return the model in evaluation mode, with the same weights every time."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return self.cls.from_config({**self.config, **config}).eval()
+        torch.manual_seed(0)
+        return self.cls.from_config(self.config).eval()
 
     def vivid(self) -> ModelBase:
         """Return the model with weights so large that the probabilities of rows differ clearly."""
@@ -132,22 +132,19 @@ def is_built_from_config(subject: ModelSubject) -> None:
 def refuses_a_bad_config_before_weights(subject: ModelSubject) -> None:
     """A missing or wrong config key raises a ConfigError that names the key, before any weight is made."""
     own = {k: f for k, f in subject.cls.Config.model_fields.items() if k not in ModelConfig.model_fields}
-    cases = [
-        (key, "missing", _without(subject.config, key, field)) for key, field in own.items() if field.is_required()
-    ]
+    cases = [(k, "missing", _without(subject.config, k, f)) for k, f in own.items() if f.is_required()]
     cases += [(key, repr(bad), {**subject.config, key: bad}) for key in own for bad in _BAD_VALUES]
     cases += [("num_classes", "0", {**subject.config, "num_classes": 0, "is_binary": False})]
     for key, what, config in cases:
         with weights_made() as made:
+            problem = "it is accepted" if what in ("missing", "0") else ""
             try:
                 subject.cls.from_config(config)
             except ConfigError as error:
-                problem = "" if key in str(error) else f"the error does not name it: {error.one_line()}"
-                problem = problem or (f"it is refused after {len(made)} weight(s) were made" if made else "")
+                late = f"it is refused after {len(made)} weight(s) were made" if made else ""
+                problem = late if key in str(error) else f"the error does not name it: {error.one_line()}"
             except Exception as error:  # noqa: BLE001 - a plugin may raise any error
                 problem = f"{type(error).__name__}: {error}"
-            else:
-                problem = "it is accepted" if what in ("missing", "0") else ""
         if problem:
             raise CheckFailedError(f"config key {key!r}, {what}: {problem}")
 
@@ -162,9 +159,9 @@ def _without(config: Mapping[str, Any], key: str, field: FieldInfo) -> dict[str,
 @CHECKS.add("build the model from its config alone; store other data in the artifact's config or weights")
 def needs_neither_files_nor_network(subject: ModelSubject) -> None:
     """Building the model opens neither files nor sockets."""
-    events = opened(subject.cls, subject.config)
+    events = opened(subject.component, subject.config, subject.cls)
     if not events and subject.importable:  # in a new process nothing was read and cached before
-        events = elsewhere(opened_by_first, subject.component, subject.config)
+        events = elsewhere(opened, subject.component, subject.config)
     if events:
         raise CheckFailedError("; ".join(list(dict.fromkeys(events))[:5]))
 
@@ -246,28 +243,21 @@ def comes_back_from_an_artifact(subject: ModelSubject) -> None:
         config = {**subject.cls.example_config, "num_classes": subject.classes}
         name = f"{component.provider.distribution}/{component.name}"
         artifact = toy_artifact(Path(folder), model, **config, model_class=name)
-        predictor = Predictor.open(artifact, registry=toy_registry(component))
-        predictor.model = model
-        here = predictor.predict(_rows(predictor))
-        try:
-            there = elsewhere(scores_of, component, artifact)
-        except ElsewhereError as error:
-            raise CheckFailedError(str(error)) from error
-    same(torch.tensor(there, dtype=torch.float64), torch.tensor(here.to_numpy()))
+        same(elsewhere(scores_of, component, artifact), scores_of(component, artifact, model))
 
 
-def scores_of(component: Component, artifact: Path) -> list[list[float]]:
-    """Load an artifact in this process and return the probabilities of some rows."""
+def scores_of(component: Component, artifact: Path, model: ModelBase | None = None) -> Tensor:
+    """Return the probabilities of some rows by an artifact, or by ``model`` in its place; float64 ``[rows, classes]``.
+
+    The rows have the columns that the artifact reads.
+    """
     predictor = Predictor.open(artifact, registry=toy_registry(component))
-    scores: list[list[float]] = predictor.predict(_rows(predictor)).to_numpy().tolist()
-    return scores
-
-
-def _rows(predictor: Predictor) -> pa.Table:
-    """Return rows with the columns that an artifact reads."""
+    if model is not None:
+        predictor.model = model
     texts = {field.column for field in predictor.preprocessor.config.text_fields}
     columns = predictor.preprocessor.wanted
-    return pa.table({name: list(ROWS.get(name, ROWS["text" if name in texts else "a"])) for name in columns})
+    rows = pa.table({name: list(ROWS.get(name, ROWS["text" if name in texts else "a"])) for name in columns})
+    return torch.tensor(predictor.predict(rows).to_numpy())
 
 
 @CHECKS.add("use every parameter; call requires_grad_(False) on parameters that exist only because artifacts have them")
@@ -287,15 +277,14 @@ def trains_every_parameter(subject: ModelSubject) -> None:
 def overfits_eight_rows(subject: ModelSubject) -> None:
     """Trained on eight rows, the model predicts their labels."""
     model, batch = subject.build(), subject.batch(range(8))  # in evaluation mode, without dropout
-    labels = torch.tensor([row % subject.classes for row in range(8)])
+    labels = torch.arange(8) % subject.classes
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
-    right = 0
     for _ in range(_MOST_STEPS):
         optimizer.zero_grad()
         _loss(model, batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         right = int((predict(model, batch).argmax(dim=1) == labels).sum())
-        if right == len(labels):
+        if right == batch.rows:
             return
     raise CheckFailedError(f"after {_MOST_STEPS} steps it predicts the labels of {right} of 8 rows")
 
@@ -322,8 +311,7 @@ def can_be_exported(subject: ModelSubject) -> None:
     model, batch = subject.vivid(), subject.batch(range(4))
     module = Exportable(model, batch)
     inputs = ({column: text.tokens for column, text in batch.texts.items()}, batch.features)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns about its own LSTM
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # torch warns about its own LSTM
         exported = torch.export.export(module, inputs, strict=False).module()
         same(exported(*inputs), module(*inputs), 1e-5)
 

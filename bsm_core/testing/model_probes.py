@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,17 +13,23 @@ from torch import Tensor, nn
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch, TextBatch
 from bsm_core.plugins.discovery import Component
-from bsm_core.testing.audit import audited
+from bsm_core.testing.audit import SOCKETS, audited
 from bsm_core.testing.checks import load_again
 
 
-def opened(cls: type[ModelBase], config: Mapping[str, Any]) -> list[str]:
-    """Build a model and return the files and sockets that were opened; files that imports open do not count."""
+def opened(component: Component, config: Mapping[str, Any], cls: type[ModelBase] | None = None) -> list[str]:
+    """Build a model and return the files and sockets that were opened; files that imports open do not count.
+
+    Args:
+        component: The model class's component.
+        config: Config of the model.
+        cls: The model class; None to import it in this process.
+    """
+    cls = cls or load_again(component, ModelBase)
     events: list[str] = []
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
-        is_file = event == "open" and not _is_import(str(arguments[0]))
-        if is_file or event in ("socket.__new__", "socket.connect", "socket.getaddrinfo"):
+        if event in SOCKETS or (event == "open" and not _is_import(str(arguments[0]))):
             events.append(f"{event} {ascii(arguments[0])[:80]}")
 
     with audited(note):
@@ -30,19 +37,10 @@ def opened(cls: type[ModelBase], config: Mapping[str, Any]) -> list[str]:
     return events
 
 
-def opened_by_first(component: Component, config: Mapping[str, Any]) -> list[str]:
-    """Import a model class and return the files and sockets that building its first model opens."""
-    return opened(load_again(component, ModelBase), config)
-
-
 def _is_import(path: str) -> bool:
     """Return whether an import, or a search for installed distributions, opens a file."""
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-        if "importlib" in frame.f_code.co_filename:
-            return True
-    return path.endswith((".py", ".pyc", ".so"))
+    callers = traceback.walk_stack(None)
+    return path.endswith((".py", ".pyc", ".so")) or any("importlib" in f.f_code.co_filename for f, _ in callers)
 
 
 @contextmanager
@@ -69,29 +67,26 @@ class Exportable(nn.Module):
 
     def __init__(self, model: ModelBase, batch: Batch) -> None:
         super().__init__()
-        self.model, self.batch = model, batch
-        self.sizes = {column: text.chunk_offsets.diff().tolist() for column, text in batch.texts.items()}
+        self.model, self.rows = model, batch.rows
+        self.texts = {
+            column: _FixedLengths(**vars(text), sizes=text.chunk_offsets.diff().tolist())
+            for column, text in batch.texts.items()
+        }
 
     def forward(self, tokens: Mapping[str, Tensor], features: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
         texts: dict[str, TextBatch] = {
-            column: _FixedLengths.of(text, tokens[column], self.sizes[column])
-            for column, text in self.batch.texts.items()
+            column: replace(text, tokens=tokens[column]) for column, text in self.texts.items()
         }
-        logits: Tensor = self.model(Batch(self.batch.rows, texts, features))
+        logits: Tensor = self.model(Batch(self.rows, texts, features))
         return logits
 
 
+@dataclass(frozen=True)
 class _FixedLengths(TextBatch):
     """Text batch whose chunk lengths are constants for the exporter, not values that it must trace."""
 
     sizes: Sequence[int]
-
-    @classmethod
-    def of(cls, text: TextBatch, tokens: Tensor, sizes: Sequence[int]) -> _FixedLengths:
-        made = cls(tokens, text.chunk_offsets, text.chunk_ids, text.row_lengths)
-        object.__setattr__(made, "sizes", sizes)
-        return made
 
     def length(self, chunk: int) -> int:
         return self.sizes[chunk]

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 from functools import cached_property
 
-from bsm_core.plugins.discovery import Component, UnusablePlugin, canonical
+from bsm_core.plugins.discovery import Component, UnusablePlugin
 from bsm_core.plugins.hookspecs import CONTRACT, GROUPS, PROJECT
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, Subject
@@ -35,8 +35,7 @@ class PluginSubject(Subject):
     @property
     def components(self) -> list[Component]:
         """Components that the distribution's entry points name."""
-        name = canonical(self.distribution)
-        return [c for c in self.registry.components if canonical(c.provider.distribution) == name]
+        return [c for c in self.registry.components if c.provider.is_named(self.distribution)]
 
     @property
     def in_code(self) -> list[Component]:
@@ -46,8 +45,7 @@ class PluginSubject(Subject):
     @property
     def failures(self) -> list[UnusablePlugin]:
         """Entry points of the distribution that cannot be used."""
-        name = canonical(self.distribution)
-        return [f for f in self.registry.failures if canonical(f.provider.distribution) == name]
+        return [f for f in self.registry.failures if f.provider.is_named(self.distribution)]
 
     @cached_property
     def side_effects(self) -> dict[str, list[str]]:
@@ -90,7 +88,8 @@ def has_valid_entry_points(subject: PluginSubject) -> None:
 def ships_its_modules(subject: PluginSubject) -> None:
     """The distribution is an installed wheel, whose list of files has every module that an entry point names."""
     distribution = _installed(subject.distribution)
-    if _is_editable(distribution):
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if origin.get("dir_info", {}).get("editable"):
         raise CheckSkippedError("it is installed in editable mode, so the files of its wheel are unknown")
     files = {file.as_posix() for file in distribution.files or ()}
     if not any(file.endswith("/RECORD") for file in files):
@@ -108,7 +107,9 @@ def ships_its_modules(subject: PluginSubject) -> None:
 def clashes_with_nobody(subject: PluginSubject) -> None:
     """No other distribution provides one of the plugin's names, and the plugin provides each name once."""
     for component in (*subject.components, *subject.in_code):
-        for other in subject.registry.others(component):
+        for other in subject.registry.clashes(component.kind, component.name, in_code=True):
+            if other is component:
+                continue
             raise CheckFailedError(f"{component.kind} {component.name!r} is also provided by {other.provider}")
 
 
@@ -184,8 +185,3 @@ def _installed(name: str) -> importlib.metadata.Distribution:
     """Return the distribution; of several on the path, the one with a list of files."""
     found = list(importlib.metadata.distributions(name=name))
     return next((d for d in found if d.read_text("RECORD") is not None), found[0])
-
-
-def _is_editable(distribution: importlib.metadata.Distribution) -> bool:
-    origin = distribution.read_text("direct_url.json")
-    return bool(origin and json.loads(origin).get("dir_info", {}).get("editable"))

@@ -39,6 +39,5 @@ class ToyMean(ModelBase):
         return logits
 
     def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        vectors = self.embedding(input_ids) * attention_mask[..., None]
-        means: Tensor = vectors.sum(1) / attention_mask.sum(1, keepdim=True)
-        return means
+        vectors: Tensor = self.embedding(input_ids) * attention_mask[..., None]
+        return vectors.sum(1) / attention_mask.sum(1, keepdim=True)

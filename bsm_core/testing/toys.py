@@ -19,7 +19,6 @@ PROVIDER = Provider("bsm-testing", "0")
 """Provider of the toys and of classes that are checked without a distribution."""
 VOCABULARY = 64
 """Number of tokens of the toy tokenizer."""
-FEATURES = ["a", "b", "c"]
 ENCODER: Mapping[str, Any] = {
     "model_type": "bert",
     "vocab_size": VOCABULARY,
@@ -36,7 +35,7 @@ CONFIG: Mapping[str, Any] = {
     "text_name": "text",
     "primary_text_name": "text",
     "secondary_text_name": "notes",
-    "tab_field_list": FEATURES,
+    "tab_field_list": ["a", "b", "c"],
     "hidden_common_dim": 8,
     "max_sen_len": 16,
     "batch_size": 4,
@@ -125,21 +124,12 @@ def isolated_registry(
 
 def toy_tokenizer() -> Any:
     """Return a Hugging Face fast tokenizer that is made in memory and knows letters, digits and punctuation."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+    from transformers import BertTokenizer
 
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'"
-    words = [*special, *letters, *(f"##{letter}" for letter in "abcdefghijklmnopqrs")]
-    backend = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
+    words = [*special, *letters, *(f"##{letter}" for letter in "abcdefghijklmnopqr")]
+    return BertTokenizer({word: i for i, word in enumerate(words)})
 
 
 def toy_artifact(folder: Path, model: ModelBase | None = None, **config: Any) -> Path:

@@ -46,7 +46,7 @@ def fit(
 ) -> tuple[dict[str, Tensor], int, History]:
     """Train a model, from the checkpoint in the folder if there is one.
 
-    On one machine, with one number of threads, the same seed returns the same weights. This also holds for a job that
+    On one machine and number of threads, the same seed returns the same weights. This also holds for a job that
     was stopped, during an epoch or between two, and run again.
 
     Args:

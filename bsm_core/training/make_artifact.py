@@ -106,7 +106,7 @@ def train(
     """Train a model and write its artifact.
 
     The tokenizer, imputation values, risk tables and class weights are fitted on the training rows alone. A job that
-    was stopped resumes from its last epoch when it is run again. On one machine, with one number of threads, the same
+    was stopped resumes from its last epoch when it is run again. On one machine and number of threads, the same
     seed writes the same files.
 
     Args:
@@ -193,7 +193,7 @@ def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | No
         held_out = Rows(columns, class_indices(columns[label], label, order, called))
     if held_out and job.training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
         raise DataError(
-            "some classes have no validation rows, so there is no AUROC to choose the best epoch by",
+            "AUROC cannot be computed to choose the best epoch: some classes have no validation rows",
             where="config.monitor",
             fix="give more validation rows, or set monitor to 'log_loss'",
         )
@@ -221,7 +221,11 @@ def _model(job: TrainingJob, prepared: _Prepared) -> ModelBase:
 
 
 def _claim(work: Path, job: TrainingJob, prepared: _Prepared) -> None:
-    """Mark the work folder with a digest of the job and its rows; a checkpoint of a different job is an error."""
+    """Mark the work folder with a digest of the job and its rows.
+
+    Raises:
+        UsageError: The folder holds a checkpoint of a different job.
+    """
     digest = hashlib.sha256(json.dumps([str(work), job.values], sort_keys=True).encode())
     for batch in filter(None, (prepared.train, prepared.validation)):
         texts = (tensor for text in batch.texts.values() for tensor in vars(text).values())

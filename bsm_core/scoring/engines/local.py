@@ -1,6 +1,6 @@
 """Local engine: one process for each device, each running Lightning's Trainer.
 
-A process scores its windows in three acts: prepare, predict, finish. Of ``n`` processes, the process of rank ``r``
+A process scores its windows in three phases: prepare, predict, finish. Of ``n`` processes, the process of rank ``r``
 (Lightning's word for its number, counted from 0) scores the windows whose index is ``r`` modulo ``n`` and writes their
 parts. When all parts are written, rank 0 alone combines them into the prediction file and writes the markers.
 """
@@ -193,7 +193,7 @@ def _kept_columns(settings: Settings, source: TableSource) -> dict[str, str]:
     """
     if not settings.id_field:
         raise MissingColumnsError(
-            "ID_FIELD is not set: which column holds the id?",
+            "no id column is set",
             details=[f"the data has: {', '.join(source.columns)}"],
             fix="set it to one of them, or give --id-field",
         )

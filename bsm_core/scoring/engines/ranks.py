@@ -46,7 +46,7 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
         try:
             committed = _launch(job, plan)
             if committed.windows < plan.count:
-                idle = "%d window(s) for %d processes: some had nothing to do; --window-rows makes windows smaller"
+                idle = "%d window(s) for %d processes: some processes had no rows; set a smaller --window-rows"
                 log.info(idle, committed.windows, plan.count)
             return committed, plan
         except DistributedUnavailableError as error:
@@ -99,7 +99,7 @@ class _WatchedRank:
 
     def poll(self) -> None:
         """Receive the message if it is there; a process cannot end before a long message has been received."""
-        # The exit code comes first: a process may send its message and end between the two questions.
+        # The exit code comes first: a process may send its message and end between the two checks.
         self.ended = self.process.exitcode is not None
         try:
             if not self.pipe.closed and self.pipe.poll():

@@ -18,7 +18,7 @@ _VECTOR = 64
 """Bytes of an AVX-512 register. The queries of a chunk fill a multiple of it; shorter registers divide it."""
 
 _KEYS = 16
-"""Number of which the number of keys is a multiple."""
+"""The number of keys is rounded up to a multiple of this."""
 
 
 class ByLength:
@@ -91,7 +91,7 @@ class Ragged:
 
     @classmethod
     def runs(cls, size: int, heads: int, dtype: torch.dtype, device: torch.device) -> bool:
-        """Try whether this GPU and PyTorch have the kernel for heads of this size."""
+        """Check by a trial run whether this GPU and PyTorch have the kernel for heads of this size."""
         if torch.cuda.get_device_capability(device) < (8, 0):
             return False
         try:

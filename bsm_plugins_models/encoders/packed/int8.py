@@ -44,7 +44,7 @@ class Quantized:
 
     @classmethod
     def runs(cls) -> bool:
-        """Try whether PyTorch has the operators, and whether this processor computes them correctly.
+        """Check by a trial run whether PyTorch has the operators, and whether this processor computes them correctly.
 
         Processors without VNNI accumulate products of integers in 16 bits, which overflow.
         """

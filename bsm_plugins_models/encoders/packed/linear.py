@@ -26,7 +26,7 @@ class Packed:
 
     @classmethod
     def runs(cls, dtype: torch.dtype) -> bool:
-        """Try whether this PyTorch still has the private operators, and this processor supports the dtype."""
+        """Check by a trial run whether this PyTorch has the private operators and this processor supports the dtype."""
         x = torch.zeros(2, 2)
         with torch.inference_mode():
             try:

@@ -113,7 +113,7 @@ def test_what_is_not_exact_does_not_run(seconds, caplog):
     wrong = model(quick=1e-3)
     with caplog.at_level(logging.WARNING, logger="bsm"):
         assert set(choose.tune(wrong).backends.values()) == {"eager"}
-    assert "'quick' computes other vectors than the encoder's own code" in caplog.text
+    assert "'quick' computes different vectors than the encoder's own code" in caplog.text
     assert used(wrong) == ["eager", "eager"]
 
 

@@ -220,7 +220,7 @@ def test_auto_tries_it_where_there_is_a_file(exported, monkeypatch):
 def test_a_file_of_other_weights_is_refused_or_left_out(exported, caplog):
     with torch.no_grad():
         exported.text.table.weight += 1e-3
-    with pytest.raises(CorruptArtifactError, match="computes other vectors than the encoder's own code"):
+    with pytest.raises(CorruptArtifactError, match="computes different vectors than the encoder's own code"):
         tune(exported, backend="onnx")
     assert tune(exported).backends == {"text": EAGER}
     assert "'onnx' computes other vectors" in caplog.text

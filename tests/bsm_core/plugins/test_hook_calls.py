@@ -27,13 +27,20 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator:
     return make
 
 
-@pytest.fixture
-def calls() -> HookCalls:
+class Collecting(HookCalls):
     """Calls whose failures are collected."""
-    failures = []
-    calls = HookCalls(lambda c, hook, error: failures.append((c.name, hook, repr(error))))
-    calls.failures = failures
-    return calls
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = []
+
+    def failed(self, component, hook, error):
+        self.failures.append((component.name, hook, repr(error)))
+
+
+@pytest.fixture
+def calls() -> Collecting:
+    return Collecting()
 
 
 @hookimpl
@@ -92,10 +99,11 @@ def changes_start(batch):
 
 
 def test_a_failure_that_is_raised_ends_the_call(plugin):
-    def failed(component, hook, error):
-        raise HookFailedError(component.name) from error
+    class Raising(HookCalls):
+        def failed(self, component, hook, error):
+            raise HookFailedError(component.name) from error
 
-    calls = HookCalls(failed)
+    calls = Raising()
     calls.add(plugin("a", "guard", bsm_window_end=fails))
     with pytest.raises(HookFailedError, match="a") as caught:
         calls.call("bsm_window_end", ARGUMENTS)

@@ -17,7 +17,7 @@ from support.toy import toy_rows
 
 from bsm_core import Predictor, hookimpl
 from bsm_core.artifact import files
-from bsm_core.errors import HookFailedError
+from bsm_core.errors import CorruptArtifactError, HookFailedError, Interrupted
 from bsm_core.plugins import hooks
 from bsm_core.plugins.hook_calls import RUN_HOOKS
 from bsm_core.plugins.registry import default_registry
@@ -317,7 +317,7 @@ def test_the_check_rows_are_no_window(install, data):
 
 def test_without_plugins_hooks_are_nothing():
     none = hooks.Hooks(default_registry())
-    assert not none
+    assert none.components == []
     assert none.window_end(None, torch.zeros(1)) == {}
 
 
@@ -502,3 +502,43 @@ def test_a_hook_of_another_name_is_called_by_its_specname(install, data):
     source = "@hookimpl(specname='bsm_window_end')\ndef more(batch):\n    return {'more': batch.rows}\n"
     install.more("acme-two", source + window_end(a=1))
     assert data().counts == {"plugin:acme_two:a": 1, "plugin:acme_two:more": 23}
+
+
+def test_every_hook_sees_the_hashes_that_the_artifact_has(install, data):
+    from bsm_core import Artifact
+
+    artifact = Artifact.load(data.artifact)
+    assert artifact.detached().hashes == artifact.hashes
+    assert artifact.detached().hashes is artifact.hashes
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        ("wrapper=True", "try:\n    return (yield)\nexcept BaseException:\n    return []"),
+        ("hookwrapper=True", "outcome = yield\noutcome.force_result([])"),
+    ],
+)
+def test_no_wrapper_catches_the_signal_that_ends_the_run(install, data, options, body):
+    install.more("acme-wraps", wrapper("outer", options, body))
+    stop = "@hookimpl\ndef bsm_window_end():\n    import signal\n    from bsm_core.errors import Interrupted\n"
+    install.more("acme-stops", stop + "    raise Interrupted(signal.SIGTERM)\n")
+    with pytest.raises(Interrupted):
+        data()
+    assert not (data.out / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize("kind", ["guards", "observers"])
+def test_a_broken_artifact_is_not_the_fault_of_a_plugin(install, data, caplog, kind):
+    install("bsm_artifact_loaded(artifact)", "pass", kind)
+    (data.artifact / "impute_dict.json").write_text('{"amount": "much"}')
+    with pytest.raises(CorruptArtifactError, match=r"impute_dict\.json"):
+        data()
+    assert "acme" not in caplog.text
+
+
+def test_an_observers_wrapper_that_spoils_the_numbers_of_a_guard_fails_alone(install, data):
+    spoil = "results = yield\nfor numbers in results:\n    numbers['rows'] = float('nan')\nreturn results"
+    install.more("acme-wraps", wrapper("outer", body=spoil))
+    install.more("acme-guards", window_end(rows=2), "guards")
+    assert data().counts == {"plugin:acme_guards:rows": 2, "hook:acme_wraps": 1}

@@ -218,8 +218,8 @@ def _named(components: Iterable[Component], kind: ComponentKind, name: str) -> l
 def default_registry() -> Registry:
     """Return the process's registry, limited by the environment variable ``BSM_PLUGINS`` where it is set.
 
-    ``BSM_PLUGINS`` is a comma-separated list of distributions to load besides this project's own; an empty value means the
-    built-ins alone. The variable keeps out plugins that nobody expects; it is not a sandbox.
+    ``BSM_PLUGINS`` is a comma-separated list of distributions to load besides this project's own; an empty value means
+    this project's own alone. The variable keeps out plugins that nobody expects; it is not a sandbox.
     """
     if _replaced:
         return _replaced[-1]

@@ -193,7 +193,7 @@ def _kept_columns(settings: Settings, source: TableSource) -> dict[str, str]:
     """
     if not settings.id_field:
         raise MissingColumnsError(
-            "no id column is set",
+            "ID_FIELD is not set: which column holds the id?",
             details=[f"the data has: {', '.join(source.columns)}"],
             fix="set it to one of them, or give --id-field",
         )

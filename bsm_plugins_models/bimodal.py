@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bsm_core import Batch
 from bsm_plugins_models.encoders.bert import BertConfig, BertTextEncoder
-from bsm_plugins_models.encoders.cnn import OPTIONAL_STATE, CnnConfig, CnnTextEncoder
+from bsm_plugins_models.encoders.cnn import EXAMPLE_CONFIG, OPTIONAL_STATE, CnnConfig, CnnTextEncoder
 from bsm_plugins_models.encoders.tabular import SomeFeatures, TabularConfig, TabularEncoder
 from bsm_plugins_models.encoders.text import TextEncoder
 from bsm_plugins_models.fusion.concat import concat, or_zeros
@@ -105,6 +105,7 @@ class BimodalCnn(_Concatenated):
 
     Config = BimodalCnnConfig
     optional_state = (*Bimodal.optional_state, *OPTIONAL_STATE)
+    example_config = EXAMPLE_CONFIG
 
     def __init__(self, config: BimodalCnnConfig) -> None:
         super().__init__(config, CnnTextEncoder(config))

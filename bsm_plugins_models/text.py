@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bsm_core import Batch, encode_rows
 from bsm_plugins_models.encoders.bert import BertClassifier, BertConfig
-from bsm_plugins_models.encoders.cnn import OPTIONAL_STATE, CnnConfig, CnnTextEncoder
+from bsm_plugins_models.encoders.cnn import EXAMPLE_CONFIG, OPTIONAL_STATE, CnnConfig, CnnTextEncoder
 from bsm_plugins_models.encoders.embedding import TokenEmbedding
 from bsm_plugins_models.encoders.lstm import BidirectionalLstm, LstmConfig
 from bsm_plugins_models.encoders.precision import in_precision_of
@@ -42,6 +42,7 @@ class TextCnn(PretrainedModelBase):
     Config = CnnConfig
     config: CnnConfig
     optional_state = (*PretrainedModelBase.optional_state, *OPTIONAL_STATE)
+    example_config = EXAMPLE_CONFIG
 
     def __init__(self, config: CnnConfig) -> None:
         super().__init__(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -86,6 +87,20 @@ def docstrings(tree: ast.Module) -> Iterator[str]:
                 value = statement.value if isinstance(statement, ast.Expr) else None
                 if isinstance(value, ast.Constant) and isinstance(value.value, str):
                     yield value.value
+
+
+def test_the_core_names_no_plugin_of_ours():
+    """The contract names default steps; ``tokenizer`` and ``bert`` are words of Hugging Face too."""
+    pyproject = tomllib.loads((CORE.parent / "pyproject.toml").read_text())
+    names = {name for group in pyproject["project"]["entry-points"].values() for name in group}
+    names |= {"tuned", "kernel_size", "num_channels"}
+    named = [
+        f"{file.relative_to(CORE)}:{node.lineno}: {node.value}"
+        for file, tree in sources([CORE])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in names - {"tokenizer", "bert"} and file.name != "contract.py"
+    ]
+    assert named == []
 
 
 def test_docstrings_name_their_subject():

@@ -212,9 +212,11 @@ class Settings(BaseModel):
         added = {
             name: config[name]
             for name, source in sources().items()
-            if source.in_artifact and config.get(name) is not None and self._origins.get(name) in (None, _BATCH_SIZE)
+            if source.in_artifact
+            and config.get(name) is not None
+            and self._origins.get(name, name in self.model_fields_set) in (False, _BATCH_SIZE)
         }
-        values = {name: getattr(self, name) for name in self._origins} | added
+        values = {name: getattr(self, name) for name in self.model_fields_set} | added
         return self._checked(values, self._origins | {name: f"config.{name}" for name in added})
 
     @classmethod

@@ -42,8 +42,6 @@ CONFIG: Mapping[str, Any] = {
     "text_encoder": ENCODER,
     "embedding_shape": [VOCABULARY, 12],
     "vocab_size": VOCABULARY,
-    "kernel_size": [2, 3],
-    "num_channels": [5, 6],
 }
 """Config that the kit builds every model class with; :attr:`bsm_core.ModelBase.example_config` adds to it."""
 ROWS: Mapping[str, Sequence[str]] = {

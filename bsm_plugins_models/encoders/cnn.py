@@ -17,6 +17,8 @@ _CHANNELS = 100
 """Default number of output channels of a convolution."""
 OPTIONAL_STATE = ("text_subnetwork.class_weights_tensor", "text_subnetwork.loss_op.weight")
 """Keys that artifacts store beside the weights of the text encoder; they are not used."""
+EXAMPLE_CONFIG = {"kernel_size": [2, 3], "num_channels": [5, 6]}
+"""Config keys with which the conformance kit builds a model class with a text CNN: the kit's texts are short."""
 
 
 class CnnConfig(EmbeddingConfig):

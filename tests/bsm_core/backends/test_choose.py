@@ -145,7 +145,7 @@ def test_a_back_end_by_name(seconds):
 
 
 def test_a_back_end_by_name_is_compared_too(seconds):
-    with pytest.raises(UsageError, match="'quick' of encoder 'first' computes other vectors"):
+    with pytest.raises(UsageError, match="'quick' of encoder 'first' computes different vectors"):
         choose.tune(model(quick=1e-3), backend="quick")
 
 

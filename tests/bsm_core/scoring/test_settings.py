@@ -259,3 +259,8 @@ def test_settings_are_frozen():
 def test_an_unknown_precision_is_refused_with_those_there_are():
     assert "should be one of auto, fp32, bf16, fp16, int8" in str(refused(precision="fp8"))
     assert resolve(precision="BF16").precision == "bf16"
+
+
+def test_settings_made_from_values_keep_them_beside_an_artifact():
+    settings = Settings(job_type="testing", num_workers=3).with_artifact({"num_workers": 5, "output_format": "tsv"})
+    assert (settings.job_type, settings.num_workers, settings.output_format) == ("testing", 3, "tsv")

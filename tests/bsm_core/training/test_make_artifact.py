@@ -248,7 +248,7 @@ def test_a_class_that_is_not_measured_on_has_no_auroc(output):
     trained = train(CONFIG, labelled_rows(), output, validation=held)
     assert [epoch["auroc"] for epoch in trained.metrics["epochs"]] == [None] * 3
     assert '"auroc": null' in (output / "training_metrics.json").read_text()
-    with pytest.raises(DataError, match="no AUROC to choose the best epoch by") as caught:
+    with pytest.raises(DataError, match="AUROC cannot be computed to choose the best epoch") as caught:
         train({**CONFIG, "monitor": "auroc"}, labelled_rows(), output.with_name("other"), validation=held)
     assert caught.value.where == "config.monitor"
 

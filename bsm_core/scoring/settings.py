@@ -209,12 +209,11 @@ class Settings(BaseModel):
             ConfigError: The config has an invalid value.
             UsageError: ``--devices`` contradicts the config's ``device``.
         """
+        fixed = {name for name in self.model_fields_set if self._origins.get(name) != _BATCH_SIZE}
         added = {
             name: config[name]
             for name, source in sources().items()
-            if source.in_artifact
-            and config.get(name) is not None
-            and self._origins.get(name, name in self.model_fields_set) in (False, _BATCH_SIZE)
+            if source.in_artifact and config.get(name) is not None and name not in fixed
         }
         values = {name: getattr(self, name) for name in self.model_fields_set} | added
         return self._checked(values, self._origins | {name: f"config.{name}" for name in added})

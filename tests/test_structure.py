@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import grimp
 import pytest
 
 import bsm_core
@@ -25,6 +24,7 @@ pytestmark = pytest.mark.checkout
 @pytest.fixture(scope="module")
 def imports() -> dict[str, set[str]]:
     """The modules of ``bsm_core`` that each of them imports, for type checking too."""
+    grimp = pytest.importorskip("grimp")  # of import-linter
     graph = grimp.build_graph("bsm_core", exclude_type_checking_imports=False, cache_dir=None)
     return {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
 

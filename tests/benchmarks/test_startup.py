@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "benchmarks/startup.py"
-(WATCHED,) = (
-    ast.literal_eval(node.value)
-    for node in ast.parse(SOURCE.read_text()).body
-    if isinstance(node, ast.Assign) and [target.id for target in node.targets] == ["WATCHED"]
-)
-
-pytestmark = pytest.mark.checkout
 
 
-@pytest.mark.parametrize(("label", "module", "path"), WATCHED, ids=[label.strip() for label, _, _ in WATCHED])
-def test_a_watched_function_exists(label, module, path):
-    assert callable(reduce(getattr, path.split("."), importlib.import_module(module)))
+@pytest.mark.checkout
+def test_the_watched_functions_exist():
+    (watched,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse(SOURCE.read_text()).body
+        if isinstance(node, ast.Assign) and [target.id for target in node.targets] == ["WATCHED"]
+    )
+    for _, module, path in watched:
+        assert callable(reduce(getattr, path.split("."), importlib.import_module(module))), path

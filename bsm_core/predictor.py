@@ -25,7 +25,7 @@ from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Named, Registry, default_registry
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.preprocess.findings import warn_of_counts, warn_of_texts
+from bsm_core.preprocess.findings import warn_of_counts, warn_of_issues
 from bsm_core.preprocess.pipeline import text_pipelines
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Predictor:
 
         columns, index = table_columns(data, self.preprocessor.wanted)
         batch, findings = self.preprocessor.batch(columns, len(data))
-        warn_of_texts(findings)
+        warn_of_issues(findings)
         warn_of_counts(findings.counts())
         with torch.inference_mode():
             probabilities = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()

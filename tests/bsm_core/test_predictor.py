@@ -152,14 +152,14 @@ def test_half_a_surrogate_pair_loses_no_row(predictor):
 
 def test_mixed_python_values_lose_no_row(predictor, caplog):
     rows = toy_rows(4).astype(object)
-    rows.loc[1, "chat"] = 7
+    rows.at[1, "chat"] = ["not", "text"]
     rows.loc[2, "chat"] = None
     rows.loc[3, "amount"] = [1]
     with caplog.at_level(logging.WARNING, "bsm"):
         got = predictor.predict(rows)
     want = predictor.predict(toy_rows(4).assign(chat=["hello", "", "", "hello"], amount=["", "0.25", "0.5", ""]))
     assert np.array_equal(got.to_numpy(), want.to_numpy())
-    told = "row 1: column 'chat', step 'reading': a value of type int is not text; its text is taken as empty"
+    told = "row 1: column 'chat', step 'read': a value of type list is not text; its text is taken as empty"
     assert told in caplog.text
     assert "column 'amount': 1 cell(s) that are not finite numbers" in caplog.text
     assert "row 2" not in caplog.text

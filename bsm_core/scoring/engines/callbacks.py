@@ -20,7 +20,7 @@ from bsm_core.models.batch import Batch
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.predictor import Predictor, probability_names
 from bsm_core.preprocess.dataset import WindowInfo
-from bsm_core.preprocess.findings import warn_of_texts
+from bsm_core.preprocess.findings import warn_of_issues
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import Times
 from bsm_core.scoring.self_check import check, require_fit
@@ -30,8 +30,8 @@ from bsm_core.scoring.sink import Sink
 log = logging.getLogger("bsm")
 
 SECONDS_BETWEEN_LINES = 10.0
-TEXTS_NAMED = 20
-"""Number of rows with an unusable text that a process names in its log; further rows are only counted."""
+ISSUES_NAMED = 20
+"""Number of issues that a process names in its log; others are only counted."""
 
 
 class BeforeFirstWindow(Callback):
@@ -83,9 +83,9 @@ class PartWriter(Callback):
     ) -> None:
         """Write one part. The index of its window comes with the batch: ``batch_idx`` counts the windows of a rank."""
         info: WindowInfo = batch.window
-        if info.findings.texts:
+        if info.findings.issues and self._named < ISSUES_NAMED:
             ids = info.kept.column(0).to_pylist()
-            self._named += warn_of_texts(info.findings, ids, TEXTS_NAMED - self._named)
+            self._named += warn_of_issues(info.findings, ids, ISSUES_NAMED - self._named)
         table = with_probabilities(info.kept, outputs)
         counts = {**info.findings.counts(), **self.hooks.window_end(batch, outputs)}
         self.times.add(info.times)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import pyarrow as pa
 import torch
@@ -17,6 +17,7 @@ from bsm_core.artifact.files import exported
 from bsm_core.artifact.provenance_file import Provenance
 from bsm_core.backends.choose import Tuned, encoders_of, tune
 from bsm_core.errors import BSMError, ConfigError, UnknownComponentError, UsageError
+from bsm_core.models.bad_rows import RowsSetAside
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.models.deferred_init import deferred_initialization
@@ -25,7 +26,7 @@ from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Named, Registry, default_registry
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.preprocess.findings import warn_of_counts, warn_of_issues
+from bsm_core.preprocess.findings import Issue, warn_of_counts, warn_of_issues
 from bsm_core.preprocess.pipeline import text_pipelines
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Predictor:
         device: str = "cpu",
         precision: str = "auto",
         backend: str = "auto",
+        on_bad_row: Literal["fail", "null"] = "fail",
         registry: Registry | None = None,
     ) -> Predictor:
         """Load an artifact from a folder or a ``model.tar.gz``.
@@ -88,16 +90,18 @@ class Predictor:
                 CPU.
             precision: Precision of the text encoders; the values are those of ``--precision``.
             backend: Backend of the text encoders; the values are those of ``--backend``.
+            on_bad_row: Whether a row for which the model class fails is an error, or has probabilities that are NaN.
             registry: Registry in which names are resolved. None: the registry of the process.
 
         Raises:
-            UsageError: The device, precision or backend does not exist, or ``batch_size`` is not a positive integer.
+            UsageError: The device, precision or backend does not exist, ``batch_size`` is not a positive integer, or
+                ``on_bad_row`` has another value.
             BSMError: Files are missing, corrupt or unsafe; names are unknown; weights do not fit the model.
         """
         device = _device(device)
         with unpacked(Path(path)) as folder:
             artifact = Artifact.load(folder)
-            predictor = cls.load(artifact, batch_size=batch_size, registry=registry)
+            predictor = cls.load(artifact, batch_size=batch_size, on_bad_row=on_bad_row, registry=registry)
             rows = artifact.check_rows if precision == "int8" or device != "cpu" else None
             predictor.model.to(device)
             predictor.tune(precision, backend, rows)
@@ -123,6 +127,7 @@ class Predictor:
         artifact: Artifact,
         *,
         batch_size: int | None = None,
+        on_bad_row: Literal["fail", "null"] = "fail",
         keep: Sequence[str] = (),
         registry: Registry | None = None,
     ) -> Predictor:
@@ -130,7 +135,7 @@ class Predictor:
 
         Args:
             artifact: The artifact.
-            batch_size: See :meth:`from_artifact`.
+            batch_size, on_bad_row: See :meth:`from_artifact`.
             keep: Columns that batches carry unchanged, the id first.
             registry: See :meth:`from_artifact`.
 
@@ -140,6 +145,8 @@ class Predictor:
         """
         if batch_size is not None and (not isinstance(batch_size, SupportsIndex) or batch_size < 1):
             raise UsageError(f"batch_size={batch_size!r} cannot be used", fix="pass a number of chunks, 1 or more")
+        if on_bad_row not in ("fail", "null"):
+            raise UsageError(f"on_bad_row={on_bad_row!r} cannot be used", fix="pass 'fail' or 'null'")
         registry = registry or default_registry()
         hooks = Hooks(registry)
         hooks.artifact_loaded(artifact)
@@ -147,11 +154,19 @@ class Predictor:
         model_class, steps = _resolve_components(artifact, registry)
         model = _build_model(artifact, registry.load(model_class, ModelBase), batch_size)
         model.component = model_class
+        model.set_aside = RowsSetAside(model.config.num_classes) if on_bad_row == "null" else None
         pipelines = text_pipelines(config, artifact.tokenizer, registry, steps)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
         components = list(dict.fromkeys([model_class, *chain(*steps.values())]))
         artifact.release()
         return cls(model, preprocessor, components, hooks, artifact)
+
+    def failed_rows(self) -> dict[int, str]:
+        """Return the rows of the last batch for which the model class failed, each with the reason, and forget them.
+
+        There are such rows only with ``on_bad_row="null"``.
+        """
+        return self.model.set_aside.take() if self.model.set_aside else {}
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
         """Return the batch of an artifact's check rows. A check row has the text of a CSV cell by column."""
@@ -163,15 +178,18 @@ class Predictor:
         """Names of the probability columns of the output."""
         return probability_names(self.model.config.num_classes)
 
-    def predict(self, data: pd.DataFrame | pa.Table) -> pd.DataFrame:
+    def predict(self, data: pd.DataFrame | pa.Table, on_issue: Callable[[Issue], object] | None = None) -> pd.DataFrame:
         """Score rows.
 
         Args:
             data: Table with the columns that the artifact names; other columns are ignored.
+            on_issue: Function that is called with each issue, such as a cell that is not a number, in the order of the
+                rows. ``issue.row`` is the position in ``data``. None: the first issues are logged.
 
         Returns:
             A frame of float64 probabilities ``[rows, classes]``: one row for each row of ``data``, in the same order
-            and with the same index.
+            and with the same index. With ``on_bad_row="null"``, the probabilities of a row for which the model class
+            fails are NaN.
 
         Raises:
             UsageError: ``data`` is neither a pandas DataFrame nor a pyarrow Table.
@@ -183,10 +201,15 @@ class Predictor:
 
         columns, index = table_columns(data, self.preprocessor.wanted)
         batch, findings = self.preprocessor.batch(columns, len(data))
-        warn_of_issues(findings)
-        warn_of_counts(findings.counts())
         with torch.inference_mode():
             probabilities = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()
+        findings = findings.with_failed_rows(self.failed_rows())
+        if on_issue is None:
+            warn_of_issues(findings)
+            warn_of_counts(findings.counts())
+        else:
+            for issue in findings.issues:
+                on_issue(issue)
         return pd.DataFrame(probabilities, columns=self.probability_names, index=index)
 
 

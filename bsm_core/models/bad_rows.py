@@ -78,6 +78,11 @@ class RowsSetAside:
         self.classes = classes
         self.reasons: dict[int, str] = {}
 
+    def take(self) -> dict[int, str]:
+        """Return :attr:`reasons`, and forget them."""
+        reasons, self.reasons = self.reasons, {}
+        return reasons
+
     def score(self, predict: Predict, batch: Batch) -> Tensor:
         """Return the probabilities of a batch, with NaN for rows at fault.
 

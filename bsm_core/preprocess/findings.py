@@ -22,6 +22,8 @@ BAD_ROWS = "bad_rows"
 """Count of the rows that have an issue."""
 MODEL_ROWS = "model:rows"
 """Count of the rows for which the model class fails."""
+MISSING_IDS, REPEATED_IDS = "ids:missing", "ids:repeated"
+"""Counts of ids that are null or empty, and of rows whose id an earlier row has."""
 
 _VALUE_CHARS, _REASON_CHARS = 200, 500
 _WARNINGS = {
@@ -30,6 +32,7 @@ _WARNINGS = {
     "hook": "observer %r failed %d time(s)",
 }
 _CONSEQUENCES = {FEATURE: "the cell is taken as missing", MODEL: "its probabilities are empty"}
+_ID_WARNINGS = {MISSING_IDS: "%d row(s) have no id", REPEATED_IDS: "%d row(s) have the id of an earlier row"}
 _NOTES = {"missing": "missing values", "unseen": "categories that the risk tables do not have"}
 
 
@@ -139,12 +142,14 @@ def warning_of(issue: Issue, row: Any) -> str:
 
 
 def warn_of_counts(counts: Mapping[str, float]) -> None:
-    """Log the counts of a run: a warning for each column with issues and for each observer that failed, and a line each
-    for missing values and for unseen categories.
+    """Log the counts of a run.
+
+    There is a warning for each column with issues and for each observer that failed, and a line each for missing values
+    and for unseen categories.
 
     Args:
-        counts: Counts of a run, see :meth:`Findings.counts`, and ``"hook:<observer>"``. Other keys are counts of
-            plugins and are not logged.
+        counts: Counts of a run, see :meth:`Findings.counts`, with :data:`MISSING_IDS`, :data:`REPEATED_IDS` and
+            ``"hook:<observer>"``. Other keys are counts of plugins and are not logged.
     """
     reasons: dict[str, list[str]] = {}
     for key, count in counts.items():
@@ -155,6 +160,8 @@ def warn_of_counts(counts: Mapping[str, float]) -> None:
         kind, _, name = key.partition(":")
         if key == MODEL_ROWS:
             log.warning("%d row(s) without probabilities%s", count, _listed(reasons.get(key)))
+        elif key in _ID_WARNINGS:
+            log.warning(_ID_WARNINGS[key], count)
         elif kind in _WARNINGS:
             log.warning(_WARNINGS[kind] + "%s", name, count, _listed(reasons.get(key)))
     for kind, what in _NOTES.items():

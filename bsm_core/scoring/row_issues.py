@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -10,12 +11,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from bsm_core.errors import TooManyBadRowsError
-from bsm_core.preprocess.dataset import WindowInfo
-from bsm_core.preprocess.findings import BAD_ROWS, Findings
+from bsm_core.errors import SinkError, TooManyBadRowsError
+from bsm_core.preprocess.findings import BAD_ROWS, MISSING_IDS, REPEATED_IDS, Findings
 from bsm_core.runtime.log import printable
 from bsm_core.tables.data_files import detect_format
+from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.write import TableWriter
 
 _ROWS_NAMED = 10
@@ -32,18 +34,23 @@ def issues_schema(id_column: pa.Field) -> pa.Schema:
     return pa.schema([("row", pa.int64()), id_column, *text])
 
 
-def issues_table(info: WindowInfo, findings: Findings) -> pa.Table | None:
+def issues_table(kept: pa.Table, start: int, findings: Findings) -> pa.Table | None:
     """Return the issues of a window in the columns of :func:`issues_schema`, or None if it has none.
 
     The column ``row`` is the position in the whole table, from 0. The column ``column`` is null if a whole row is at
     fault.
+
+    Args:
+        kept: Kept columns of the window, the id first.
+        start: Position of the window's first row in the whole table.
+        findings: Findings of the window.
     """
     if not findings.issues:
         return None
     rows = pa.array([issue.row for issue in findings.issues], pa.int64())
-    ids = info.kept.select([0]).take(rows)
+    ids = kept.select([0]).take(rows)
     cells = [(issue.column or None, issue.stage, issue.reason, issue.value) for issue in findings.issues]
-    columns = [pa.array([info.start + row for row in rows.to_pylist()], pa.int64()), ids.column(0)]
+    columns = [pc.add(rows, start), ids.column(0)]
     columns += [pa.array(column, pa.string()) for column in zip(*cells, strict=True)]
     return pa.table(columns, schema=issues_schema(ids.schema.field(0)))
 
@@ -56,15 +63,24 @@ class RowIssuesFile:
         schema: Columns of the file and their types.
 
     Raises:
-        OSError: The file cannot be written.
+        SinkError: The file cannot be written.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path = path
         # The extension stays last: it can name a compression.
         self._temporary = path.with_name(f".bsm-{path.name}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = TableWriter(self._temporary, schema, detect_format(path))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            self._writer = TableWriter(self._temporary, schema, detect_format(path))
+        except OSError as error:
+            raise SinkError(
+                f"the row issues could not be written: {error.strerror or error}",
+                where=str(error.filename or path),
+                fix="name another file with --row-issues",
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +89,17 @@ class RowIssuesFile:
         self._writer.__exit__(kind, error, trace)
         if kind is not None:
             self._temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def check(cls, path: Path, schema: pa.Schema) -> None:
+        """Check that the file can be written, long before it is.
+
+        Raises:
+            SinkError: It cannot.
+        """
+        file = cls(path, schema)
+        file._writer.close()
+        file._temporary.unlink()
 
     def write(self, issues: pa.Table) -> None:
         """Append the issues of a window."""
@@ -151,6 +178,63 @@ class BadRowLimit:
             details=[*details, *self._first],
             fix="correct these rows; or allow more with --max-bad-rows, and list them with --row-issues FILE",
         )
+
+
+class CommitReview:
+    """Context manager that looks at the parts while they are committed.
+
+    It writes the row-issues file, judges the number of bad rows of all processes, and counts missing and repeated ids.
+
+    Args:
+        file: The row-issues file; None: it is not asked for.
+        limit: Value of ``--max-bad-rows``.
+        ids: Counts of ids.
+    """
+
+    def __init__(self, file: RowIssuesFile | None, limit: int | str, ids: IdCounts) -> None:
+        self._file, self._limit, self._ids = file, BadRowLimit(limit), ids
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._ids.close()
+        if self._file is not None:
+            self._file.__exit__(kind, error, trace)
+
+    def add(self, table: pa.Table, counts: Mapping[str, float], issues: pa.Table | None) -> None:
+        """Look at the part of a window.
+
+        Args:
+            table: Output rows, the id first.
+            counts: Counts of the window.
+            issues: Issues of the window.
+
+        Raises:
+            TooManyBadRowsError: See :meth:`BadRowLimit.add`.
+        """
+        self._ids.add(table.column(0))
+        self._limit.add(counts, issues)
+        if issues is not None and self._file is not None:
+            self._file.write(issues)
+
+    def end(self, rows: int) -> dict[str, int]:
+        """Judge the whole table, before it is published, and return the counts of ids, without zeros.
+
+        Args:
+            rows: Number of rows.
+
+        Raises:
+            TooManyBadRowsError: See :meth:`BadRowLimit.judge`.
+        """
+        self._limit.judge(rows)
+        counts = {MISSING_IDS: self._ids.missing, REPEATED_IDS: self._ids.repeated()}
+        return {key: count for key, count in counts.items() if count}
+
+    def publish(self) -> None:
+        """Give the row-issues file its name, if it is asked for."""
+        if self._file is not None:
+            self._file.publish()
 
 
 def _named(row: int, name: Any, column: str | None, stage: str, reason: str, value: str | None) -> str:

@@ -98,7 +98,8 @@ def _parse_limit(value: Any) -> Any:
 
 def _parse_table_name(value: Any) -> Any:
     try:
-        detect_format(value)
+        if value is not None:
+            detect_format(value)
     except DataError as error:
         raise ValueError("should end in .csv, .tsv or .parquet") from error
     return value

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from bsm_core.errors import BSMError, EngineError, SinkError
 from bsm_core.plugins.hookspecs import Committed
+from bsm_core.scoring.row_issues import CommitReview
 from bsm_core.tables.data_files import FORMATS, Format
 from bsm_core.tables.write import TableWriter
 
@@ -59,7 +60,9 @@ class Sink:
             self._discard_parts()
             self._parts.mkdir()
 
-    def write_part(self, window: int, table: pa.Table, *, last: bool, counts: Mapping[str, float]) -> None:
+    def write_part(
+        self, window: int, table: pa.Table, *, last: bool, counts: Mapping[str, float], issues: pa.Table | None = None
+    ) -> None:
         """Write the part of a window, completely or not at all.
 
         Args:
@@ -67,6 +70,7 @@ class Sink:
             table: Output rows of the window.
             last: Whether no window follows.
             counts: Numbers for the run record, which :meth:`commit` sums over all parts.
+            issues: Row issues of the window.
 
         Raises:
             SinkError: The part cannot be written.
@@ -74,18 +78,17 @@ class Sink:
         metadata = {"last": json.dumps(last), "counts": json.dumps(dict(counts))}
         path = self._part(window)
         with self._readable_errors():
-            temporary = path.with_suffix(".tmp")
-            table = table.replace_schema_metadata(metadata)
-            with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
-            temporary.rename(path)
+            if issues is not None:  # before the part: where the part is, its issues are
+                _write(self._issues(window), issues)
+            _write(path, table.replace_schema_metadata(metadata))
 
-    def commit(self, schema: pa.Schema, format: Format) -> Committed:
+    def commit(self, schema: pa.Schema, format: Format, review: CommitReview | None = None) -> Committed:
         """Write all parts, in order, to the prediction file, and delete them.
 
         Args:
             schema: Columns of the file and their types.
             format: Format of the file.
+            review: Object that looks at each part, and at the end of all parts.
 
         Returns:
             The prediction file with its number of rows and windows, and the sums of all counts.
@@ -99,13 +102,19 @@ class Sink:
         rows, windows, counts = 0, 0, dict[str, float]()
         with self._readable_errors():
             with TableWriter(temporary, schema, format) as writer:
-                for table, part_counts in self._in_order():
+                for table, part_counts, issues in self._in_order():
                     writer.write(table)
+                    if review is not None:
+                        review.add(table, part_counts, issues)
                     rows, windows = rows + table.num_rows, windows + 1
                     for key, value in part_counts.items():
                         counts[key] = counts.get(key, 0) + value
+            if review is not None:
+                counts |= review.end(rows)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
+            if review is not None:
+                review.publish()
             temporary.replace(path)
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
                 (self.folder / f"{PREDICTIONS}.{other}").unlink(missing_ok=True)
@@ -150,15 +159,17 @@ class Sink:
         if self._parts.exists():
             shutil.rmtree(self._parts)
 
-    def _in_order(self) -> Iterator[tuple[pa.Table, dict[str, float]]]:
+    def _issues(self, window: int) -> Path:
+        return self._parts / f"issues-{window:08d}.arrow"
+
+    def _in_order(self) -> Iterator[tuple[pa.Table, dict[str, float], pa.Table | None]]:
         for window in count():
             path = self._part(window)
             if not path.exists():
                 raise EngineError(f"window {window} was never written", where=str(path), fix=RUN_AGAIN)
-            with pa.OSFile(str(path)) as file:  # not mapped: a network file system keeps a deleted file that is mapped
-                table = pa.ipc.open_file(file).read_all()
+            table, found = _read(path), self._issues(window)
             metadata = table.schema.metadata
-            yield table, json.loads(metadata[b"counts"])
+            yield table, json.loads(metadata[b"counts"]), _read(found) if found.exists() else None
             if json.loads(metadata[b"last"]):
                 return
 
@@ -179,3 +190,16 @@ class Sink:
                 where=str(error.filename or self.folder),
                 fix="free space there, or choose another --output-dir" if full else "choose a writable --output-dir",
             ) from error
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    """Write a table, completely or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    temporary.rename(path)
+
+
+def _read(path: Path) -> pa.Table:
+    with pa.OSFile(str(path)) as file:  # not mapped: a network file system keeps a deleted file that is mapped
+        return pa.ipc.open_file(file).read_all()

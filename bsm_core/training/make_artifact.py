@@ -206,7 +206,7 @@ def _called(data: Any, name: str) -> str:
 
 def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
     batch, findings = preprocess.batch(rows.columns, len(rows))
-    warn_of_issues(findings)
+    warn_of_issues(findings, rows.numbers())
     warn_of_counts(findings.counts())
     return replace(batch, labels=rows.labels)
 

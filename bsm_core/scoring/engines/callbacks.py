@@ -6,8 +6,10 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -17,12 +19,12 @@ from tqdm import tqdm
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.backends.choose import Tuned
 from bsm_core.models.batch import Batch
-from bsm_core.plugins.hooks import Hooks
 from bsm_core.predictor import Predictor, probability_names
 from bsm_core.preprocess.dataset import WindowInfo
 from bsm_core.preprocess.findings import warn_of_issues
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import Times
+from bsm_core.scoring.row_issues import BadRowLimit, issues_table
 from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
@@ -65,10 +67,11 @@ class BeforeFirstWindow(Callback):
 class PartWriter(Callback):
     """Writes the kept columns and probabilities of each window as a part, and calls the plugins' window hooks."""
 
-    def __init__(self, sink: Sink, hooks: Hooks, times: Times) -> None:
+    def __init__(self, sink: Sink, predictor: Predictor, times: Times, limit: BadRowLimit) -> None:
         self.sink = sink
-        self.hooks = hooks
+        self.predictor = predictor
         self.times = times
+        self.limit = limit
         self._named = 0
         self._memory = FreeMemory()
 
@@ -76,33 +79,40 @@ class PartWriter(Callback):
         self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Call the hooks before the window is scored."""
-        self.hooks.window_start(batch)
+        self.predictor.hooks.window_start(batch)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Write one part. The index of its window comes with the batch: ``batch_idx`` counts the windows of a rank."""
         info: WindowInfo = batch.window
-        if info.findings.issues and self._named < ISSUES_NAMED:
+        failed = self.predictor.failed_rows()
+        findings = info.findings.with_failed_rows(failed)
+        if findings.issues and self._named < ISSUES_NAMED:
             ids = info.kept.column(0).to_pylist()
-            self._named += warn_of_issues(info.findings, ids, ISSUES_NAMED - self._named)
-        table = with_probabilities(info.kept, outputs)
-        counts = {**info.findings.counts(), **self.hooks.window_end(batch, outputs)}
+            self._named += warn_of_issues(findings, ids, ISSUES_NAMED - self._named)
+        table, issues = with_probabilities(info.kept, outputs, [*failed]), issues_table(info.kept, info.start, findings)
+        counts = {**findings.counts(), **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
-        self.sink.write_part(info.index, table, last=info.last, counts=counts)
+        self.sink.write_part(info.index, table, last=info.last, counts=counts, issues=issues)
         self._memory.give_back()
+        self.limit.add(counts, issues)  # after the part is there: a run with a higher limit need not score it again
 
 
-def with_probabilities(kept: pa.Table, probabilities: Tensor) -> pa.Table:
+def with_probabilities(kept: pa.Table, probabilities: Tensor, failed: Sequence[int] = ()) -> pa.Table:
     """Return the kept columns followed by float64 columns ``prob_class_*``.
 
     Args:
         kept: Columns of ``rows`` rows.
         probabilities: Float64 ``[rows, classes]``.
+        failed: Rows whose probabilities are null.
     """
-    columns = probabilities.cpu().numpy()
+    columns, empty = probabilities.cpu().numpy(), None
+    if failed:
+        empty = np.zeros(len(columns), bool)
+        empty[failed] = True
     for i, name in enumerate(probability_names(columns.shape[1])):
-        kept = kept.append_column(name, pa.array(columns[:, i], type=pa.float64()))
+        kept = kept.append_column(name, pa.array(columns[:, i], type=pa.float64(), mask=empty))
     return kept
 
 

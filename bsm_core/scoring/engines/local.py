@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -28,9 +29,11 @@ from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter, Pr
 from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
 from bsm_core.scoring.provenance import components_of, record_of, require_same
+from bsm_core.scoring.row_issues import BadRowLimit, CommitReview, RowIssuesFile, issues_schema
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
-from bsm_core.tables.data_files import warn_of_passed_over
+from bsm_core.tables.data_files import Format, detect_format, warn_of_passed_over
+from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import output_schema
 
@@ -82,6 +85,7 @@ class _RankRun:
         source: The input table.
         schema: Columns and types of the predictions.
         format: Format of the predictions.
+        issues_schema: Columns and types of the row-issues file; None without ``--row-issues``.
         num_workers: Number of loader workers.
         before: The callback that knows the backends in use and the result of the self-check.
         times: Times of this process; with ``--profile``, of all processes after :meth:`predict`.
@@ -98,7 +102,9 @@ class _RankRun:
         # In a lower precision, or on a GPU, check rows show how far the probabilities move.
         lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
         check_rows = job.artifact.check_rows if settings.self_check or lower_precision else None
-        self.predictor = Predictor.load(job.artifact, batch_size=settings.batch_size, keep=list(keep))
+        self.predictor = Predictor.load(
+            job.artifact, batch_size=settings.batch_size, on_bad_row=settings.on_bad_row, keep=list(keep)
+        )
         if rank:
             self.predictor.hooks.take_failures()  # they fail in every process alike: rank 0 alone counts them
         elif settings.strict:
@@ -106,6 +112,12 @@ class _RankRun:
         _check_columns(self.predictor, source, keep)
         self.format = settings.output_format or source.format
         kept = output_schema(source.schema(list(keep)), source.format, self.format)
+        self.issues_schema: pa.Schema | None = None
+        if settings.row_issues is not None:
+            self.issues_schema = _issues_schema(kept.field(0), source.format, settings.row_issues)
+            kept = kept.set(0, self.issues_schema.field(1))
+            if rank == 0:
+                RowIssuesFile.check(settings.row_issues, self.issues_schema)
         self.source = source.typed(kept)
         self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
         self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
@@ -124,7 +136,8 @@ class _RankRun:
             num_workers=self.num_workers,
             pin_memory=plan.accelerator == "gpu",
         )
-        writer = PartWriter(Sink(settings.output_dir), predictor.hooks, self.times)
+        limit = BadRowLimit(settings.max_bad_rows)
+        writer = PartWriter(Sink(settings.output_dir), predictor, self.times, limit)
         callbacks = [self.before, writer, *([] if self.rank else [Progress()])]
         with quiet(), threads_for(predictor), self.times.of(TOTAL):
             runner = trainer(plan, callbacks, Clock(self.times) if settings.profile else None)
@@ -137,8 +150,8 @@ class _RankRun:
         """Combine the parts into the prediction file, call the hooks, and write the run record and the markers."""
         settings, hooks = self.job.settings, self.predictor.hooks
         sink = Sink(settings.output_dir)
-        with self.times.of(TOTAL), self.times.of(COMMIT):
-            committed = sink.commit(self.schema, self.format)
+        with self.times.of(TOTAL), self.times.of(COMMIT), self._review() as review:
+            committed = sink.commit(self.schema, self.format, review)
         warn_of_counts(committed.counts)
         if settings.profile:
             figures = table(self.times, committed.rows, helped=self.num_workers > 0)
@@ -149,6 +162,11 @@ class _RankRun:
             record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
         sink.succeed(record if settings.run_record else None)
         return committed
+
+    def _review(self) -> CommitReview:
+        path, schema = self.job.settings.row_issues, self.issues_schema
+        file = RowIssuesFile(path, schema) if path is not None and schema is not None else None
+        return CommitReview(file, self.job.settings.max_bad_rows, IdCounts(self.job.settings.output_dir))
 
 
 def run_record(run: _RankRun, committed: Committed) -> dict[str, Any]:
@@ -200,6 +218,26 @@ def _kept_columns(settings: Settings, source: TableSource) -> dict[str, str]:
     others = source.columns if settings.keep_columns == ("all",) else settings.keep_columns
     kept = dict.fromkeys([settings.id_field, *others], "--keep-columns")
     return kept | {settings.id_field: "--id-field (ID_FIELD)"}
+
+
+def _issues_schema(id_column: pa.Field, source: Format, path: Path) -> pa.Schema:
+    """Return the columns of the row-issues file, whose id is text that the file can hold.
+
+    Args:
+        id_column: The id column in the predictions.
+        source: Format of the data.
+        path: The file.
+
+    Raises:
+        DataError: The id column has the name of another column of the file, or cannot be written to it.
+    """
+    schema = issues_schema(output_schema(pa.schema([id_column]), source, detect_format(path)).field(0))
+    if len(set(schema.names)) < len(schema):
+        raise DataError(
+            f"the id column {id_column.name!r} has the name of a column of the row-issues file",
+            fix="rename it, or leave out --row-issues",
+        )
+    return schema
 
 
 def _check_columns(predictor: Predictor, source: TableSource, keep: Mapping[str, str]) -> None:

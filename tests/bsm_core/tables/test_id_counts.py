@@ -5,6 +5,8 @@ from contextlib import closing
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bsm_core.tables.id_counts import IdCounts
 
@@ -39,3 +41,11 @@ def test_many_ids_in_a_file_and_in_passes_of_bounded_size(tmp_path):
     pieces = [pa.array([b"id-%d" % number for number in numbers[start : start + 100]]) for start in range(0, 5000, 100)]
     assert counts(tmp_path, *pieces, at_once=64) == (0, 5000 - len(set(numbers)))
     assert list(tmp_path.iterdir()) == []
+
+
+@given(st.lists(st.binary(max_size=20)), st.lists(st.binary(max_size=20)))
+def test_counts_equal_those_of_a_set(tmp_path_factory, one, other):
+    pieces = [pa.array([b"?", *ids, b"?"], pa.binary())[1:-1] for ids in (one, other)]
+    ids = [value for value in one + other if value]
+    expected = (len(one + other) - len(ids), len(ids) - len(set(ids)))
+    assert counts(tmp_path_factory.getbasetemp(), *pieces) == expected

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
 
 import pyarrow as pa
 import torch
@@ -30,6 +30,10 @@ from bsm_core.preprocess.pipeline import text_pipelines
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Resolved: TypeAlias = tuple[Component, dict[str, list[Component]]]
+"""Component of the model class, and the components of the steps of each text field, by column."""
 
 
 def probability_names(num_classes: int) -> list[str]:
@@ -125,14 +129,16 @@ class Predictor:
         batch_size: int | None = None,
         keep: Sequence[str] = (),
         registry: Registry | None = None,
+        resolved: Resolved | None = None,
     ) -> Predictor:
-        """Resolve every name in the config of an artifact, then build its model and its pipelines.
+        """Build the model and the pipelines of an artifact.
 
         Args:
             artifact: The artifact.
             batch_size: See :meth:`from_artifact`.
             keep: Columns that batches carry unchanged, the id first.
             registry: See :meth:`from_artifact`.
+            resolved: The components of the names in the config, from :func:`resolve_components`, if they are known.
 
         Raises:
             HookFailedError: A guard refuses the artifact.
@@ -144,7 +150,7 @@ class Predictor:
         hooks = Hooks(registry)
         hooks.artifact_loaded(artifact)
         config = artifact.config
-        model_class, steps = _resolve_components(artifact, registry)
+        model_class, steps = resolved or resolve_components(artifact, registry)
         model = _build_model(artifact, registry.load(model_class, ModelBase), batch_size)
         model.component = model_class
         pipelines = text_pipelines(config, artifact.tokenizer, registry, steps)
@@ -199,15 +205,12 @@ def _device(name: str) -> str:
     return ("cuda" if gpus else "cpu") if name == "auto" else name
 
 
-def _resolve_components(artifact: Artifact, registry: Registry) -> tuple[Component, dict[str, list[Component]]]:
+def resolve_components(artifact: Artifact, registry: Registry) -> Resolved:
     """Resolve every name in an artifact's config. Nothing is imported.
 
     Args:
         artifact: The artifact. Its provenance may record which distribution provided a name.
         registry: Registry in which names are resolved.
-
-    Returns:
-        The component of the model class, and the components of the steps of each text field, by column.
 
     Raises:
         UnknownComponentError: No plugin provides a name; the error lists all such names.

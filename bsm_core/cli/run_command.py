@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
+from bsm_core.scoring import job
 from bsm_core.scoring.settings import Settings, sources
 
 
@@ -36,10 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Run the job that the arguments describe."""
-    from bsm_core.runtime.memory import starting
-
-    with starting():
-        from bsm_core.scoring import job
     job.run({name: getattr(arguments, name) for name in sources()}, os.environ)
 
 

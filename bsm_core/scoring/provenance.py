@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def record_of(component: Component, name: str, column: str | None = None, **para
         distribution=component.provider.distribution,
         version=component.provider.version,
         object=component.target,
-        source=_source(component),
+        source=source_hash(component),
         **{key: _plain(values) for key, values in parameters.items()},
     )
 
@@ -134,11 +134,17 @@ def _plain(values: Any) -> Any:
     return json.loads(text.encode(errors="replace"), parse_constant=str)
 
 
-def _source(component: Component) -> str | None:
-    """Return the SHA-256 of the file of a component's module, since an edit may leave the version as it is."""
-    module = sys.modules.get(component.target.partition(":")[0])
-    file = getattr(module, "__file__", None)
-    return sha256(Path(file)) if file and Path(file).is_file() else None
+def source_hash(component: Component) -> str | None:
+    """Return the SHA-256 of the file of a component's module, since an edit may leave the version as it is.
+
+    The module is found, not imported. None if it has no file.
+    """
+    try:
+        spec = importlib.util.find_spec(component.target.partition(":")[0])
+    except (ImportError, ValueError):
+        return None
+    file = Path(spec.origin) if spec and spec.origin else None
+    return sha256(file) if file and file.is_file() else None
 
 
 def _sorted(value: Any) -> Any:

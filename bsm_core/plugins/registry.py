@@ -95,6 +95,10 @@ class Registry:
         found = _named((*self.components, *(self.in_code.classes if in_code else ())), kind, name)
         return tuple(found) if len(found) > 1 else ()
 
+    def others(self, component: Component, *, in_code: bool = False) -> list[Component]:
+        """Return the components that have the name of a component as well; see :meth:`clashes`."""
+        return [c for c in self.clashes(component.kind, component.name, in_code=in_code) if c is not component]
+
     def resolve(self, kind: Named, name: str, *, where: str | None = None) -> Component:
         """Find a component by its name, without importing the component.
 

@@ -124,6 +124,26 @@ def _line(problem: Problem) -> str:
     return str(Problem(key, problem.message))
 
 
+def write_validated(
+    path: Path, content: BaseModel, *, most_bytes: int, what: str, fix: str, error: type[BSMError]
+) -> None:
+    """Write a pydantic model as JSON, if :func:`read_validated` can read it again. Equal models produce equal bytes.
+
+    Args:
+        path: The file.
+        content: The content.
+        most_bytes: Size above which the file is not written.
+        what: Subject and verb of the error, ``"the check rows take"`` for example.
+        fix: Advice on how to make the content smaller.
+        error: Class of the error for a content that is too large.
+    """
+    written = (content.model_dump_json(indent=2) + "\n").encode()
+    if len(written) > most_bytes:
+        size = f"{len(written) / 2**20:.1f} MiB, more than the limit of {most_bytes >> 20} MiB"
+        raise error(f"{what} {size}", where=path.name, fix=fix)
+    path.write_bytes(written)
+
+
 @contextmanager
 def writing(destination: Path) -> Iterator[None]:
     """Turn errors of the operating system into one that names the destination.

@@ -13,7 +13,6 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
@@ -61,8 +60,8 @@ def save_artifact(
     state_dict: Mapping[str, Tensor],
     risk_tables: Mapping[str, Any],
     impute: Mapping[str, Any],
-    tokenizers: Mapping[str, PreTrainedTokenizerBase] = MappingProxyType({}),
-    encoder_configs: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    tokenizers: Mapping[str, PreTrainedTokenizerBase] = {},
+    encoder_configs: Mapping[str, Mapping[str, Any]] = {},
     embedding_mat: Tensor | np.ndarray[Any, Any] | None = None,
     vocab: Mapping[str, int] | None = None,
     safe_only: bool = False,

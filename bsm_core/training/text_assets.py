@@ -160,8 +160,7 @@ def _pretrained(folder: Path, key: str) -> Mapping[str, Tensor]:
             where=f"config.{key}: {folder}",
             fix="give a folder that save_pretrained of transformers wrote",
         ) from error
-    weights: Mapping[str, Tensor] = model.state_dict()
-    return weights
+    return dict(model.state_dict())
 
 
 def _embedding(path: str, vocabulary: int) -> Tensor:

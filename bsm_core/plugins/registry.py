@@ -228,9 +228,8 @@ def default_registry() -> Registry:
     if _replaced:
         return _replaced[-1]
     value = os.environ.get("BSM_PLUGINS")
-    if value is None:
-        return Registry.discover()
-    return Registry.discover(frozenset(canonical(n.strip()) for n in value.split(",") if n.strip()))
+    allowed = None if value is None else frozenset(canonical(n.strip()) for n in value.split(",") if n.strip())
+    return Registry.discover(allowed)
 
 
 @contextmanager

@@ -110,9 +110,8 @@ def encode_ragged_rows(
         vectors = _encode_in_streams(bounds, ragged, min(streams, len(bounds)))
     else:
         vectors = list(_micro_batches(text, ragged, plan, budget))
-    return text.row_means(
-        torch.cat(vectors or [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]])
-    )
+    vectors = vectors or [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]]
+    return text.row_means(torch.cat(vectors))
 
 
 def _bounds_of_streams(text: TextBatch, most: int, streams: int) -> list[tuple[int, int]]:

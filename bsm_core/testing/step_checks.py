@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import pickle
 from collections.abc import Mapping, Sequence
@@ -124,7 +123,7 @@ def is_built_from_json(subject: StepSubject) -> None:
             raise CheckFailedError(f"example_params {params!r}: {error}") from error
 
 
-def _check_results(subject: StepSubject, texts: Sequence[str], *, may_refuse: bool = False) -> None:
+def _try(texts: Sequence[str], subject: StepSubject, *, may_refuse: bool = False) -> None:
     """Check that each text has one result of the declared kind or, if ``may_refuse``, a ValueError or a BSMError."""
     gives = subject.cls.gives
     for params, step in subject.steps:
@@ -145,7 +144,7 @@ def _check_results(subject: StepSubject, texts: Sequence[str], *, may_refuse: bo
 @CHECKS.add("return a result of the kind `gives` for the empty text: a missing text is the empty text", gate=True)
 def works_on_empty_text(subject: StepSubject) -> None:
     """The empty text, which also stands for a missing text, has a result."""
-    _check_results(subject, [""])
+    _try([""], subject)
 
 
 @CHECKS.add("take no **kwargs: a misspelled parameter must be an error")
@@ -163,7 +162,7 @@ def refuses_unknown_parameters(subject: StepSubject) -> None:
 @CHECKS.add("return the kind that `gives` declares; " + "; ".join(f"{k.value}: {k.__doc__ or k.value}" for k in Kind))
 def gives_its_kind(subject: StepSubject) -> None:
     """Every result is of the kind that the step declares."""
-    _check_results(subject, subject.texts)
+    _try(subject.texts, subject)
 
 
 _REFUSE = "return a result, or raise a ValueError that says what is wrong; bsm then scores the row as empty text"
@@ -183,13 +182,7 @@ _ODD_TEXTS = (
 )
 """Name of the check, subject of the rule, and text."""
 CHECKS += [
-    Check(
-        name,
-        "MUST",
-        f"{what} has a result or raises a ValueError.",
-        _REFUSE,
-        partial(_check_results, texts=[text], may_refuse=True),
-    )
+    Check(name, "MUST", f"{what} has a result or raises a ValueError.", _REFUSE, partial(_try, [text], may_refuse=True))
     for name, what, text in _ODD_TEXTS
 ]
 
@@ -198,8 +191,7 @@ CHECKS += [
 def leaves_its_input_alone(subject: StepSubject) -> None:
     """The step changes neither a value nor the list of values."""
     for params, step in subject.steps:
-        values = subject.values()
-        before = copy.deepcopy(values)
+        values, before = subject.values(), subject.values()
         step.process_batch(values)
         for value in values:
             step.process(value)

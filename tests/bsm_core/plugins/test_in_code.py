@@ -19,6 +19,7 @@ from bsm_core.errors import AmbiguousComponentError, ComponentLoadError, Removed
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.hookspecs import Registrar
 from bsm_core.plugins.registry import default_registry
+from bsm_core.scoring.provenance import components_of
 
 NETS = """
     import os
@@ -299,7 +300,7 @@ def test_a_registry_without_hooks_has_the_same_classes(install):
 def test_a_predictor_of_the_python_api(install, tmp_path):
     install("acme-nets", NETS)
     predictor = Predictor.from_artifact(write_artifact(tmp_path / "model", "acme_large"))
-    assert [c.name for c in predictor.components] == ["acme_large", "acme_louder", "toy_tokens"]
+    assert [c.name for c in components_of(predictor)] == ["acme_large", "acme_louder", "toy_tokens"]
     assert type(predictor.model).__name__ == "Large"
 
 

@@ -148,7 +148,7 @@ def _backend(name: str, encoder: Encoder, precision: Precision, asked: str, text
     by_name = asked not in (AUTO, EAGER)
     if precision not in (Precision.FP32, Precision.INT8):
         check_precision(name, encoder, precision)
-    offered = attempt(f"backends() of encoder {name!r}", encoder.backends, by_name=by_name) or {}
+    offered = attempt(f"backends() of encoder {name!r}", partial(_offered, encoder), by_name=by_name) or {}
     builders: dict[str, BuildBackend] = {**offered, ONNX: partial(_exported, name, encoder, asked)}
     if asked not in (AUTO, EAGER, *builders):
         raise UsageError(
@@ -170,6 +170,13 @@ def _backend(name: str, encoder: Encoder, precision: Precision, asked: str, text
     if eager and not exact(name, encoder, eager, backends, by_name=True):
         raise _inexact(name, backends[0])
     return backends[0]
+
+
+def _offered(encoder: Encoder) -> Mapping[str, BuildBackend]:
+    offered: Any = encoder.backends()
+    if isinstance(offered, Mapping):
+        return offered
+    raise TypeError(f"it returned a {type(offered).__name__}, expected a mapping of names to functions")
 
 
 def _built(build: Callable[[str, TextBatch | None], Any], precision: str, text: TextBatch | None) -> Backend | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -335,7 +336,9 @@ def many_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no license"), KeyError("x"), UsageError("no such thing")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no license"), KeyError("x"), UsageError("no such thing"), SystemExit("bye")], ids=repr
+)
 @pytest.mark.parametrize("when", ["list", "build", "trial", "timing"])
 def test_a_backend_that_fails_is_left_out_of_auto_with_a_warning(many_threads, caplog, when, error):
     two = Two(Failing(when, error), Failing(when, error)).eval()
@@ -356,13 +359,25 @@ def test_something_else_than_a_backend_is_left_out_too(caplog, when, said):
     assert said in caplog.text
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
 @pytest.mark.parametrize("when", ["build", "trial"])
-def test_a_backend_by_name_that_fails_is_an_error_that_names_it(when):
-    two = Two(Failing(when, RuntimeError("no license")), Failing(when, RuntimeError("no license"))).eval()
-    with pytest.raises(UsageError, match="'acme' of encoder 'first' failed: RuntimeError: no license") as caught:
+def test_a_backend_by_name_that_fails_is_an_error_that_names_it(when, error):
+    two = Two(Failing(when, error("no license")), Failing(when, error("no license"))).eval()
+    with pytest.raises(UsageError, match=f"'acme' of encoder 'first' failed: {error.__name__}: no license") as caught:
         choose.tune(two, backend="acme")
     assert caught.value.where == "--backend"
-    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert isinstance(caught.value.__cause__, error)
+
+
+@pytest.mark.parametrize("offered", [["acme"], None, 3], ids=repr)
+def test_backends_that_are_no_mapping_are_left_out_or_an_error(monkeypatch, caplog, offered):
+    monkeypatch.setattr(Means, "backends", lambda self: offered)
+    said = f"backends() of encoder 'first' failed: TypeError: it returned a {type(offered).__name__}, expected a map"
+    with caplog.at_level(logging.WARNING, logger="bsm"):
+        assert set(choose.tune(model()).backends.values()) == {"eager"}
+    assert said in caplog.text
+    with pytest.raises(UsageError, match=re.escape(said)):
+        choose.tune(model(), backend="acme")
 
 
 def test_a_backend_that_fails_in_int8_leaves_none():

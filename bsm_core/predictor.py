@@ -14,7 +14,7 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.files import exported
 from bsm_core.artifact.resolved_names import ResolvedNames
-from bsm_core.backends.choose import Tuned, encoders_of, tune
+from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_of
 from bsm_core.errors import BSMError, ConfigError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
@@ -95,17 +95,17 @@ class Predictor:
             predictor = cls.load(artifact, batch_size=batch_size, registry=registry)
             rows = artifact.check_rows if precision == "int8" or device != "cpu" else None
             predictor.model.to(device)
-            predictor.tune(precision, backend, rows)
+            predictor.choose_backends(precision, backend, rows)
         return predictor
 
-    def tune(self, precision: str, backend: str, rows: CheckRows | None) -> Tuned:
+    def choose_backends(self, precision: str, backend: str, rows: CheckRows | None) -> ChosenBackends:
         """Choose the backend of the text encoders. The model must be on its device.
 
-        See :func:`bsm_core.backends.choose.tune`.
+        See :func:`bsm_core.backends.choose.choose_backends`.
         """
         sample = None if rows is None else self.check_batch(rows.rows)
         fp16 = bool(self.preprocessor.config.as_mapping().get("fp16"))
-        return tune(self.model, precision=precision, backend=backend, sample=sample, fp16=fp16)
+        return choose_backends(self.model, precision=precision, backend=backend, sample=sample, fp16=fp16)
 
     @classmethod
     def open(cls, folder: Path, *, registry: Registry | None = None) -> Predictor:

@@ -139,7 +139,7 @@ def test_auto_is_a_gpu_where_there_is_one(toy_artifact, monkeypatch, gpus, devic
     moved = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, where: moved.append(where))
-    monkeypatch.setattr(Predictor, "tune", lambda self, *asked: None)
+    monkeypatch.setattr(Predictor, "choose_backends", lambda self, *asked: None)
     Predictor.from_artifact(toy_artifact, device="auto")
     assert moved[-1] == device
 

@@ -132,7 +132,7 @@ class OtherSignature(NoOperators):
 
 
 @pytest.mark.parametrize("namespace", [NoOperators(), OtherSignature()], ids=["gone", "another signature"])
-def test_without_the_private_operators_a_model_scores_the_same(monkeypatch, tmp_path, namespace):
+def test_without_the_private_operators_a_model_scores_the_same(monkeypatch, tmp_path, request, namespace):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     classifier = make(Bert)
     batch = make_batch(9)
@@ -141,6 +141,8 @@ def test_without_the_private_operators_a_model_scores_the_same(monkeypatch, tmp_
     with torch.inference_mode():
         tuned = classifier.predict_step(batch)
     monkeypatch.setattr(torch.ops, "mkldnn", namespace)
+    Packed.runs.cache_clear()
+    request.addfinalizer(Packed.runs.cache_clear)
     assert choose_backends(classifier).backends == {"bert": "eager"}
     with torch.inference_mode():
         assert torch.allclose(classifier.predict_step(batch), tuned, atol=1e-6)

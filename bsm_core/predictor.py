@@ -204,7 +204,7 @@ def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: i
     fix = "correct the key that the message names, and pack the artifact again"
     with deferred_initialization():
         with building(artifact.config.model_class, where, fix):
-            model = model_class.from_config(values)
+            model = model_class.from_config(values, where=where)
         expected = {name: value.shape for name, value in model.state_dict().items()}
         weights = artifact.state_dict_for(expected, model.optional_state)
         model.load_state_dict(weights, strict=False)  # not strict: state_dict_for has reported all differences at once

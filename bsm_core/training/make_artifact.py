@@ -214,8 +214,9 @@ def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
 
 def _model(job: TrainingJob, prepared: _Prepared) -> ModelBase:
     values = job.model_values({**prepared.changes, **prepared.text.provided()})
-    with building(job.artifact.model_class, where="config", fix="correct the key that the message names"):
-        model = job.model_class.from_config(values)
+    where = "the training config"
+    with building(job.artifact.model_class, where, fix="correct the key that the message names"):
+        model = job.model_class.from_config(values, where=where)
         for key, state in prepared.text.pretrained.items():
             model.load_pretrained(key, state)
     model.component = job.names.model_class

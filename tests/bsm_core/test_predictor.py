@@ -208,11 +208,15 @@ def test_a_clash_is_found_before_anything_loads(toy_site, tmp_path, monkeypatch)
 
 
 def test_the_model_class_config_is_checked_before_the_weights(toy_site, tmp_path):
+    import torch
+
     broken = write_toy_artifact(tmp_path / "broken", size=4)
-    settings = json.loads((broken / "hyperparameters.json").read_text())
-    assert settings["size"] == 4
-    with pytest.raises(ConfigError, match="size"):
-        write_toy_artifact(tmp_path / "worse", size="many")
+    stored = torch.load(broken / "model_artifacts.pth", weights_only=True)
+    stored["config"]["size"] = "many"
+    torch.save(stored, broken / "model_artifacts.pth")
+    with pytest.raises(ConfigError, match="size") as caught:
+        Predictor.open(broken)
+    assert caught.value.where == "the artifact's config and text_encoder/config.json"
 
 
 def test_weights_that_do_not_fit_are_listed(toy_site, tmp_path):

@@ -246,13 +246,12 @@ def _weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 def _components(names: ResolvedNames, problems: _Problems) -> list[dict[str, Any]]:
     described = []
     for (kind, name), found in names.found.items():
-        item: dict[str, Any] = {"kind": kind, "name": name, "provider": None, "problem": None}
         if isinstance(found, BSMError):
-            item["problem"] = found.one_line()
-            problems.append(found.one_line())
+            provider, problem = None, found.one_line()
+            problems.append(problem)
         else:
-            item["provider"] = found.origin
-        described.append(item)
+            provider, problem = found.origin, None
+        described.append({"kind": kind, "name": name, "provider": provider, "problem": problem})
     return described
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,10 @@ from bsm_core.artifact.feature_tables import RiskTableValues, read_impute, read_
 from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, REQUIRED, FileHashes, read_json_object, require
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, find_asset, load_encoder_config, load_tokenizer
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
+from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_vocab, read_weights
 from bsm_core.errors import CorruptArtifactError, WeightsMismatchError
+from bsm_core.plugins.registry import Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +46,7 @@ class Artifact:
 
     folder: Path
     hashes: Mapping[str, str]
+    _names: dict[Registry, ResolvedNames] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def load(cls, folder: Path) -> Artifact:
@@ -134,6 +137,12 @@ class Artifact:
     def provenance(self) -> Provenance | None:
         """Record of what made the artifact; None where there is none."""
         return read_provenance(self.folder)
+
+    def names(self, registry: Registry) -> ResolvedNames:
+        """Return the components of the names in the config, which are resolved once in a registry."""
+        if registry not in self._names:
+            self._names[registry] = ResolvedNames(registry, self.config.model_class, self.config.text_fields)
+        return self._names[registry]
 
     def release(self) -> None:
         """Free the weights and the embedding matrix once a model has them. The next access reads the files again."""

@@ -190,7 +190,8 @@ def _complete(artifact: Artifact) -> None:
     for name, tables in ((RISK_TABLES[0], artifact.risk_tables), (IMPUTE[0], artifact.impute)):
         if not (folder / name).exists():
             _write_json(folder / name, tables)
-    wanted = wanted_keys(artifact.config.model_class, default_registry())
+    registry = default_registry()
+    wanted = wanted_keys(artifact.names(registry), registry)
     for prefix in [field.prefix for field in artifact.config.text_fields]:
         if not (artifact.config.as_mapping().get(f"{prefix}tokenizer") or artifact.config.tokenizer):
             continue  # the steps and the model class need none, or it is in the artifact's folders

@@ -65,7 +65,7 @@ class Registry:
         self.failures = tuple(failures)
         self.blocked = tuple(blocked)
         self.hidden = tuple(hidden)
-        self.in_code = InCode(component for component in self.components if component.kind == "plugin")
+        self.in_code = InCode(self.components)
 
     @classmethod
     def discover(cls, allowed: frozenset[str] | None = None) -> Registry:

@@ -155,14 +155,14 @@ def run_record(run: _RankRun, committed: Committed) -> dict[str, Any]:
     """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
     settings = run.job.settings.model_dump(mode="json")
     components = [*components_of(run.predictor), *(record_of(c, c.name) for c in run.predictor.hooks.components)]
-    largest, tuned = run.before.difference, run.before.tuned
+    largest, chosen = run.before.difference, run.before.chosen
     return {
         "settings": settings,
         "device": {"asked": settings["device"], "used": str(run.plan)},
         "components": [component.model_dump() for component in components],
         "artifact": dict(run.job.hashes),
         "self_check": None if largest is None else {"largest_difference": largest},
-        "encoders": None if tuned is None else asdict(tuned),
+        "encoders": None if chosen is None else asdict(chosen),
         "versions": installed(),
         "rows": committed.rows,
         "windows": committed.windows,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError, SinkError
+from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 from bsm_core.runtime.validation import Problem, problems_of
 
 ARCHIVE = "model.tar.gz"
@@ -142,24 +140,6 @@ def write_validated(
         size = f"{len(written) / 2**20:.1f} MiB, more than the limit of {most_bytes >> 20} MiB"
         raise error(f"{what} {size}", where=path.name, fix=fix)
     path.write_bytes(written)
-
-
-@contextmanager
-def writing(destination: Path) -> Iterator[None]:
-    """Turn errors of the operating system into one that names the destination.
-
-    Raises:
-        SinkError: The operating system reported an error.
-    """
-    try:
-        yield
-    except BSMError:
-        raise
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)  # str(error) may name a temporary file
-        raise SinkError(
-            f"could not be written: {reason}", where=str(destination), fix="choose a destination that can be written to"
-        ) from error
 
 
 def sha256(path: Path) -> str:

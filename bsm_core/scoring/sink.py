@@ -7,13 +7,11 @@ come last.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -22,8 +20,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from bsm_core.errors import BSMError, EngineError, SinkError
+from bsm_core.errors import EngineError, SinkError
 from bsm_core.plugins.hookspecs import Committed
+from bsm_core.runtime.durable import writing
 from bsm_core.tables.data_files import FORMATS, Format
 from bsm_core.tables.write import TableWriter
 
@@ -52,8 +51,12 @@ class Sink:
         Raises:
             SinkError: The folder cannot be created or written.
         """
-        with self._readable_errors():
-            str(self.folder).encode()  # fails for a name that is not UTF-8, which Arrow cannot open
+        try:
+            str(self.folder).encode()
+        except UnicodeEncodeError as error:  # Arrow cannot open such a file
+            where, fix = ascii(error.object), "choose another --output-dir"
+            raise SinkError("the output folder's name is not UTF-8", where=where, fix=fix) from error
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._unmark()
             self._discard_parts()
@@ -73,7 +76,7 @@ class Sink:
         """
         metadata = {"last": json.dumps(last), "counts": json.dumps(dict(counts))}
         path = self._part(window)
-        with self._readable_errors():
+        with writing(self.folder):
             temporary = path.with_suffix(".tmp")
             table = table.replace_schema_metadata(metadata)
             with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
@@ -97,7 +100,7 @@ class Sink:
         path = self.folder / f"{PREDICTIONS}.{format}"
         temporary = self._parts / path.name
         rows, windows, counts = 0, 0, dict[str, float]()
-        with self._readable_errors():
+        with writing(self.folder):
             with TableWriter(temporary, schema, format) as writer:
                 for table, part_counts in self._in_order():
                     writer.write(table)
@@ -118,7 +121,7 @@ class Sink:
         Raises:
             SinkError: A file cannot be written.
         """
-        with self._readable_errors():
+        with writing(self.folder):
             if record is not None:
                 (self.folder / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n")
             (self.folder / HEALTH).write_text(f"healthy: {datetime.now().isoformat()}\n")
@@ -161,21 +164,3 @@ class Sink:
             yield table, json.loads(metadata[b"counts"])
             if json.loads(metadata[b"last"]):
                 return
-
-    @contextmanager
-    def _readable_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except BSMError:
-            raise
-        except UnicodeEncodeError as error:
-            raise SinkError(
-                "the output folder's name is not UTF-8", where=ascii(error.object), fix="choose another --output-dir"
-            ) from error
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            raise SinkError(
-                f"the predictions could not be written: {error.strerror or error}",
-                where=str(error.filename or self.folder),
-                fix="free space there, or choose another --output-dir" if full else "choose a writable --output-dir",
-            ) from error

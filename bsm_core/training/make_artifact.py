@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bsm_core.artifact import Artifact, save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
-from bsm_core.artifact.files import TRAINING_METRICS, writing
+from bsm_core.artifact.files import TRAINING_METRICS
 from bsm_core.errors import DataError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
@@ -29,6 +29,7 @@ from bsm_core.predictor import Predictor, building
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
+from bsm_core.runtime.durable import writing
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns

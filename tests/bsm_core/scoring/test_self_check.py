@@ -203,8 +203,8 @@ def test_changed_versions_are_listed_and_alone_are_no_error(checked):
     change_weights(checked)
     details = refused(checked).details
     assert f"torch {torch.__version__.split('+')[0]}" in "\n".join(details)
-    assert f"numpy {np.__version__}, was none" in details
-    assert "acme none, was 3" in details
+    assert f"library numpy was not there, is {np.__version__}" in details
+    assert "library acme was 3, is not there" in details
     assert len(details) == 4
 
 

@@ -232,7 +232,7 @@ def test_an_output_folder_that_is_a_file_or_below_one(tmp_path, below):
     with pytest.raises(SinkError) as caught:
         Sink(tmp_path / "file" / below).begin()
     assert str(tmp_path / "file") in caught.value.where
-    assert "--output-dir" in caught.value.fix
+    assert "choose a destination" in caught.value.fix
     assert caught.value.exit_code == 1
     assert isinstance(caught.value.__cause__, OSError)
     assert (tmp_path / "file").read_text() == "mine"
@@ -252,7 +252,7 @@ def test_a_folder_whose_name_is_not_utf8(tmp_path):
 
 def test_a_folder_that_goes_away(sink):
     (sink.folder / ".bsm-parts").rmdir()
-    with pytest.raises(SinkError, match=r"part-00000000\.tmp"):
+    with pytest.raises(SinkError, match="No such file or directory"):
         write(sink, 0)
 
 
@@ -289,9 +289,9 @@ FULL = """
 @pytest.mark.parametrize(("when", "what"), [("limit(8192)", "parts"), ("parts(); limit(8192)", "commit")])
 def test_a_full_disk(tmp_path, format, when, what):
     printed = run_python(FULL.format(folder=str(tmp_path / "out"), format=format, when=when, what=what))
-    assert "SinkError: the predictions could not be written" in printed
+    assert "SinkError: could not be written" in printed
     assert "File too large" in printed
-    assert "free space there, or choose another --output-dir" in printed
+    assert "free space there, or choose a destination that can be written to" in printed
     assert listing(tmp_path / "out") == ["_FAILURE", f"inference_predictions.{format}"]
     assert (tmp_path / "out/_FAILURE").read_text() == printed + "\n"
     assert (tmp_path / f"out/inference_predictions.{format}").read_text() == "earlier"

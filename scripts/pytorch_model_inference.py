@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Predictor, Settings
 from bsm_core.artifact import Artifact, unpacked
-from bsm_core.backends.choose import tune
+from bsm_core.backends.choose import choose_backends
 from bsm_core.errors import DataError
 from bsm_core.preprocess.findings import warn_of_counts, warn_of_texts
 from bsm_core.preprocess.pipeline import text_pipelines
@@ -138,9 +138,9 @@ def generate_predictions(
     all devices.
     """
     first = device[0] if isinstance(device, list) else 0
-    choose_backends = LambdaCallback(on_predict_start=lambda trainer, model: tune(model))
+    at_start = LambdaCallback(on_predict_start=lambda trainer, model: choose_backends(model))
     with quiet():
-        outputs = trainer(DevicePlan(accelerator, (first,)), [choose_backends]).predict(model, dataloader)
+        outputs = trainer(DevicePlan(accelerator, (first,)), [at_start]).predict(model, dataloader)
     return torch.cat(outputs).cpu().numpy()  # type: ignore[arg-type]
 
 

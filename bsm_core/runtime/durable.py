@@ -1,4 +1,4 @@
-"""Files that are still there, and whole, after the machine has lost its power."""
+"""Writing files that are still there, and whole, after the machine has lost its power; errors of the system for people."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn errors of the system inside the block into one that says what could not be written.
+def writing(destination: Path) -> Iterator[None]:
+    """Turn errors of the operating system into one that says what could not be written.
 
     Args:
-        folder: Where the block writes; named if the system names no file.
+        destination: File or folder that the block writes. A file inside it is named if the system names it; other
+            files are temporary.
 
     Raises:
-        SinkError: The system reported an error.
+        SinkError: The operating system reported an error.
     """
     try:
         yield
@@ -29,10 +30,11 @@ def writing(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow's own text is longer
+        inside = error.filename and Path(os.fsdecode(error.filename)).is_relative_to(destination)
         raise SinkError(
-            f"the output could not be written: {reason}",
-            where=str(error.filename or folder),
-            fix="free space there, or choose another folder" if error.errno in _FULL else "choose a writable folder",
+            f"could not be written: {reason}",
+            where=os.fsdecode(error.filename) if inside else str(destination),
+            fix=("free space there, or " * (error.errno in _FULL)) + "choose a destination that can be written to",
         ) from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from itertools import chain
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.plugins.registry import default_registry
-from bsm_core.predictor import resolve_components
 from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
@@ -47,10 +45,10 @@ def run(settings: Settings) -> Committed:
         if devices.warning:
             log.warning("%s", devices.warning)
         source = TableSource.open(settings.data_dir)
-        components = resolve_components(artifact, default_registry())
+        names = artifact.names(default_registry())  # an unknown name is an error when the model is built
+        components = [found for found in names.found.values() if isinstance(found, Component)]
         format = settings.output_format or source.format
-        named = dict.fromkeys([components[0], *chain(*components[1].values())])
-        plan = plan_of(settings, artifact, named, source, format, devices)
+        plan = plan_of(settings, artifact, components, source, format, devices)
         sink = Sink(settings.output_dir)
         done = sink.begin(plan, settings.resume)
         number = len(sink.work.attempts()) + 1
@@ -58,7 +56,7 @@ def run(settings: Settings) -> Committed:
         earlier = sum(record.rows for record in done.values())
         if done:
             log.info("%s rows are done by an earlier attempt: going on from there", f"{earlier:,}")
-        job = Job(settings, artifact, components, source, format, plan, done, number, began)
+        job = Job(settings, artifact, source, format, plan, done, number, began)
         committed, used = ranks.run(job, devices)
     seconds = time.time() - began
     rows = committed.rows - earlier

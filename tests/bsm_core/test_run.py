@@ -202,7 +202,7 @@ def test_a_full_disk_leaves_a_failure(places, tmp_path):
     )
     done = subprocess.run([sys.executable, "-B", "-c", code, *places], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "SinkError: the output could not be written" in done.stderr
+    assert "SinkError: could not be written" in done.stderr
     assert "free space there" in done.stderr
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["_FAILURE"]
-    assert (tmp_path / "out/_FAILURE").read_text().startswith("SinkError: the output could not be written")
+    assert (tmp_path / "out/_FAILURE").read_text().startswith("SinkError: could not be written")

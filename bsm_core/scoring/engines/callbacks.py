@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bsm_core.artifact.check_rows import CheckRows
-from bsm_core.backends.choose import Tuned
+from bsm_core.backends.choose import ChosenBackends
 from bsm_core.models.batch import Batch
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.predictor import Predictor, probability_names
@@ -40,12 +40,12 @@ class BeforeFirstWindow(Callback):
     """Chooses the backends of the text encoders, then scores the artifact's check rows with them.
 
     Attributes:
-        tuned: Chosen backends and precision; None before :meth:`on_predict_start`.
+        chosen: Chosen backends and precision; None before :meth:`on_predict_start`.
         difference: Largest difference of a check row's probability from the stored one; None if none was scored.
     """
 
     def __init__(self, predictor: Predictor, settings: Settings, rows: CheckRows | None) -> None:
-        self.tuned: Tuned | None = None
+        self.chosen: ChosenBackends | None = None
         self.difference: float | None = None
         self._predictor, self._settings, self._rows = predictor, settings, rows
 
@@ -57,7 +57,7 @@ class BeforeFirstWindow(Callback):
         # trial of its own, the ranks could choose different backends and round differently.
         if not trainer.is_global_zero:
             trainer.strategy.barrier("backends")
-        self.tuned = self._predictor.tune(self._settings.precision, self._settings.backend, self._rows)
+        self.chosen = self._predictor.choose_backends(self._settings.precision, self._settings.backend, self._rows)
         if trainer.is_global_zero:
             trainer.strategy.barrier("backends")
         if self._rows is not None and self._settings.self_check:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from bsm_core.artifact import Artifact
 from bsm_core.errors import DataError, MissingColumnsError
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.predictor import Predictor, Resolved
+from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime.durable import writing
@@ -51,7 +51,6 @@ class Job:
     Attributes:
         settings: Settings, the artifact's included.
         artifact: The artifact.
-        components: The components that its config names.
         source: The input table, as it was when the run began.
         format: Format of the predictions.
         plan: What makes two runs the same run, from :func:`bsm_core.scoring.plan.plan_of`.
@@ -62,7 +61,6 @@ class Job:
 
     settings: Settings
     artifact: Artifact
-    components: Resolved
     source: TableSource
     format: Format
     plan: Mapping[str, Any]
@@ -118,9 +116,7 @@ class _RankRun:
         # In a lower precision, or on a GPU, check rows show how far the probabilities move.
         lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
         check_rows = job.artifact.check_rows if settings.self_check or lower_precision else None
-        self.predictor = Predictor.load(
-            job.artifact, batch_size=settings.batch_size, keep=list(keep), resolved=job.components
-        )
+        self.predictor = Predictor.load(job.artifact, batch_size=settings.batch_size, keep=list(keep))
         if rank:
             self.predictor.hooks.take_failures()  # they fail in every process alike: rank 0 alone counts them
         elif settings.strict:
@@ -182,7 +178,7 @@ class _RankRun:
         require_unchanged(self.job.plan, self.job.source, self.job.settings.data_dir)
 
     def _begin_attempt(self) -> None:
-        tuned = self.before.tuned
+        chosen = self.before.chosen
         self.job.sink.work.add(
             Attempt(
                 attempt=self.job.attempt,
@@ -190,7 +186,7 @@ class _RankRun:
                 process=os.getpid(),
                 began=datetime.fromtimestamp(self.job.began, UTC).isoformat(timespec="seconds"),
                 device=str(self.plan),
-                encoders=None if tuned is None else asdict(tuned),
+                encoders=None if chosen is None else asdict(chosen),
             )
         )
 
@@ -199,14 +195,14 @@ def run_record(run: _RankRun, committed: Committed) -> dict[str, Any]:
     """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
     settings = run.job.settings.model_dump(mode="json")
     components = [*components_of(run.predictor), *(record_of(c, c.name) for c in run.predictor.hooks.components)]
-    largest, tuned = run.before.difference, run.before.tuned
+    largest, chosen = run.before.difference, run.before.chosen
     return {
         "settings": settings,
         "device": {"asked": settings["device"], "used": str(run.plan)},
         "components": [component.model_dump() for component in components],
         "artifact": dict(run.job.plan["artifact"]),
         "self_check": None if largest is None else {"largest_difference": largest},
-        "encoders": None if tuned is None else asdict(tuned),
+        "encoders": None if chosen is None else asdict(chosen),
         "versions": installed(),
         "attempts": _attempts(run.job.sink.work),
         "rows": committed.rows,

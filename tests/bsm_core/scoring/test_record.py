@@ -13,7 +13,7 @@ import torch
 from support.plugins import component
 
 from bsm_core import Registry, Settings
-from bsm_core.backends.choose import Tuned
+from bsm_core.backends.choose import ChosenBackends
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.profile import Times
@@ -53,7 +53,7 @@ def record(monkeypatch, tmp_path):
         job=job,
         plan=DevicePlan("gpu", (0,)),
         predictor=SimpleNamespace(hooks=Hooks(Registry([]))),
-        before=SimpleNamespace(difference=2.5e-08, tuned=Tuned("fp32", {"text": "tuned"})),
+        before=SimpleNamespace(difference=2.5e-08, chosen=ChosenBackends("fp32", {"text": "tuned"})),
         times=Times(),
     )
     return local.run_record(run, Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})))

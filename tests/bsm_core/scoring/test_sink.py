@@ -263,8 +263,8 @@ FULL = """
 @pytest.mark.parametrize(("when", "what"), [("limit(8192)", "parts"), ("parts(); limit(2048)", "commit")])
 def test_a_full_disk(tmp_path, format, when, what):
     printed = run_python(FULL.format(folder=str(tmp_path / "out"), format=format, when=when, what=what))
-    assert "SinkError: the output could not be written: File too large" in printed
-    assert "free space there, or choose another folder" in printed
+    assert "SinkError: could not be written: File too large" in printed
+    assert "free space there, or choose a destination that can be written to" in printed
     assert (tmp_path / f"out/inference_predictions.{format}").read_text() == "earlier"
 
 

@@ -1,4 +1,4 @@
-"""Writing files that are still there, and whole, after the machine has lost its power; errors of the system for people."""
+"""Writing files so that they are whole, and still there after a power failure, with errors for people."""
 
 from __future__ import annotations
 

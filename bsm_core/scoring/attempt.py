@@ -101,6 +101,6 @@ def plan_of(
             "keep_columns": list(settings.keep_columns),
             "output_format": format,
             "window_rows": settings.window_rows,
-            "precision": automatic if settings.precision == "auto" else settings.precision,
+            "precision": automatic if settings.precision == "auto" else str(settings.precision),
         },
     }

@@ -197,7 +197,7 @@ sys.exit(main(["--job_type", "testing"]))
 def test_a_full_disk_leaves_a_failure(places, tmp_path):
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY)); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY)); "
         "from bsm_core.run import main; sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run([sys.executable, "-B", "-c", code, *places], capture_output=True, text=True, check=False)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from bsm_core.cli.exit_status import exit_status
-from bsm_core.cli.run_command import add_arguments, execute
+from bsm_core.cli.run_command import add_arguments, execute, usage_errors
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "output folder), 2 for wrong usage, 128 + n after signal n.",
     )
     add_arguments(parser)
-    return exit_status(partial(execute, parser.parse_args(argv)))
+    with usage_errors(argv):
+        arguments = parser.parse_args(argv)
+    return exit_status(partial(execute, arguments))
 
 
 if __name__ == "__main__":

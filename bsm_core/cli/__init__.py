@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from bsm_core.cli import (
+    clean_command,
     convert_command,
     export_command,
     inspect_command,
@@ -26,6 +27,7 @@ _COMMANDS = (
     pack_command,
     export_command,
     convert_command,
+    clean_command,
 )
 
 
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add(commands)
-    arguments = parser.parse_args(argv)
+    with run_command.usage_errors(argv):
+        arguments = parser.parse_args(argv)
     handler: Callable[[argparse.Namespace], int | None] = arguments.handler
     return exit_status(partial(handler, arguments))

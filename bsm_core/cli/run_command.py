@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
+from bsm_core.scoring import job
 from bsm_core.scoring.settings import Settings, sources
 
 
@@ -36,11 +39,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Run the job that the arguments describe."""
-    from bsm_core.runtime.memory import starting
-
-    with starting():
-        from bsm_core.scoring import job
     job.run({name: getattr(arguments, name) for name in sources()}, os.environ)
+
+
+@contextmanager
+def usage_errors(argv: Sequence[str] | None) -> Iterator[None]:
+    """Mark the output folder when the parser inside the block refuses a command that names a job type.
+
+    The parser has no arguments then, so the folder is looked for again, by itself.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for flag in ("--job_type", "--output-dir"):
+            parser.add_argument(flag)
+        with suppress(SystemExit):
+            known, _ = parser.parse_known_args(argv)
+            if end.code == 2 and known.job_type is not None:
+                job.refuse(known.output_dir, "wrong usage: the command line could not be read")
+        raise
 
 
 def _help(name: str) -> str:

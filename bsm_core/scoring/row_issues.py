@@ -13,12 +13,14 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bsm_core.errors import SinkError, TooManyBadRowsError
+from bsm_core.errors import DataError, TooManyBadRowsError
 from bsm_core.preprocess.findings import BAD_ROWS, MISSING_IDS, REPEATED_IDS, Findings
+from bsm_core.runtime import durable
+from bsm_core.runtime.durable import writing
 from bsm_core.runtime.log import printable
-from bsm_core.tables.data_files import detect_format
+from bsm_core.tables.data_files import Format, detect_format
 from bsm_core.tables.id_counts import IdCounts
-from bsm_core.tables.write import TableWriter
+from bsm_core.tables.write import TableWriter, output_schema
 
 _ROWS_NAMED = 10
 """Largest number of issues that an error names."""
@@ -60,57 +62,65 @@ class RowIssuesFile:
 
     Args:
         path: The file. Its name says the format.
-        schema: Columns of the file and their types.
+        id_column: The id column, as it is in the predictions. In Parquet, ids of CSV and TSV become strings, in which
+            bytes that are not UTF-8 are escaped.
+        source: Format of the data.
 
     Raises:
-        SinkError: The file cannot be written.
+        SinkError: The file cannot be written; :meth:`write` and :meth:`publish` raise this error too.
+        DataError: The id column has the name of another column of the file, or cannot be written to it.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, id_column: pa.Field, source: Format) -> None:
         self._path = path
         # The extension stays last: it can name a compression.
         self._temporary = path.with_name(f".bsm-{path.name}")
-        try:
+        format = detect_format(path)
+        self._schema = issues_schema(output_schema(pa.schema([id_column]), source, format).field(0))
+        if len(set(self._schema.names)) < len(self._schema):
+            raise DataError(
+                f"the id column {id_column.name!r} has the name of a column of the row-issues file",
+                fix="rename it, or leave out --row-issues",
+            )
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-            self._writer = TableWriter(self._temporary, schema, detect_format(path))
-        except OSError as error:
-            raise SinkError(
-                f"the row issues could not be written: {error.strerror or error}",
-                where=str(error.filename or path),
-                fix="name another file with --row-issues",
-            ) from error
+            self._writer = TableWriter(self._temporary, self._schema, format)
+
+    @classmethod
+    def check(cls, path: Path, id_column: pa.Field, source: Format) -> None:
+        """Check that the file can be written, long before it is.
+
+        Raises:
+            SinkError, DataError: It cannot.
+        """
+        file = cls(path, id_column, source)
+        file._writer.close()
+        file._temporary.unlink()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self._writer.__exit__(kind, error, trace)
-        if kind is not None:
-            self._temporary.unlink(missing_ok=True)
-
-    @classmethod
-    def check(cls, path: Path, schema: pa.Schema) -> None:
-        """Check that the file can be written, long before it is.
-
-        Raises:
-            SinkError: It cannot.
-        """
-        file = cls(path, schema)
-        file._writer.close()
-        file._temporary.unlink()
+        self._temporary.unlink(missing_ok=True)  # there, if it was not published
 
     def write(self, issues: pa.Table) -> None:
         """Append the issues of a window."""
-        self._writer.write(issues)
+        ids, kind = issues.column(1), self._schema.field(1).type
+        if ids.type != kind:
+            texts = [value and value.decode(errors="backslashreplace") for value in ids.to_pylist()]
+            ids = pa.array(texts, kind)
+            issues = issues.set_column(1, self._schema.field(1), ids)
+        with writing(self._path):
+            self._writer.write(issues)
 
     def publish(self) -> None:
-        """Write the file to the disk and rename it to its name, in the place of an earlier one."""
-        self._writer.close()
-        with self._temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        self._temporary.replace(self._path)
+        """Give the file its name, in the place of an earlier one."""
+        with writing(self._path):
+            self._writer.close()
+            durable.replace(self._temporary, self._path)
 
 
 class BadRowLimit:
@@ -189,10 +199,14 @@ class CommitReview:
         file: The row-issues file; None: it is not asked for.
         limit: Value of ``--max-bad-rows``.
         ids: Counts of ids.
+
+    Attributes:
+        id_counts: Counts of missing and repeated ids, without zeros; complete after :meth:`end`.
     """
 
     def __init__(self, file: RowIssuesFile | None, limit: int | str, ids: IdCounts) -> None:
         self._file, self._limit, self._ids = file, BadRowLimit(limit), ids
+        self.id_counts: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -202,7 +216,7 @@ class CommitReview:
         if self._file is not None:
             self._file.__exit__(kind, error, trace)
 
-    def add(self, table: pa.Table, counts: Mapping[str, float], issues: pa.Table | None) -> None:
+    def add(self, table: pa.Table, counts: Mapping[str, float], issues: pa.Table | None = None) -> None:
         """Look at the part of a window.
 
         Args:
@@ -218,8 +232,8 @@ class CommitReview:
         if issues is not None and self._file is not None:
             self._file.write(issues)
 
-    def end(self, rows: int) -> dict[str, int]:
-        """Judge the whole table, before it is published, and return the counts of ids, without zeros.
+    def end(self, rows: int) -> None:
+        """Judge the whole table, and publish the row-issues file.
 
         Args:
             rows: Number of rows.
@@ -229,10 +243,7 @@ class CommitReview:
         """
         self._limit.judge(rows)
         counts = {MISSING_IDS: self._ids.missing, REPEATED_IDS: self._ids.repeated()}
-        return {key: count for key, count in counts.items() if count}
-
-    def publish(self) -> None:
-        """Give the row-issues file its name, if it is asked for."""
+        self.id_counts = {key: count for key, count in counts.items() if count}
         if self._file is not None:
             self._file.publish()
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.toy import toy_rows
 
-from bsm_core.errors import DataError, ModelFailedError, SinkError, TooManyBadRowsError
+from bsm_core.errors import DataError, ModelFailedError, SinkError, TooManyBadRowsError, UsageError
 from bsm_core.scoring.row_issues import BadRowLimit
 
 COLUMNS = ["row", "id", "column", "stage", "reason", "value"]
@@ -92,12 +92,51 @@ def test_two_issues_of_a_row_and_a_value_with_control_characters(ask, run):
 def test_the_file_is_checked_before_the_first_row(run, tmp_path):
     toy_rows(3).to_csv(run.data / "t.csv", index=False)
     (tmp_path / "taken.csv").mkdir()
-    with pytest.raises(SinkError, match="the row issues could not be written: Is a directory"):
+    with pytest.raises(SinkError, match="could not be written: Is a directory"):
         run(row_issues=tmp_path / "taken.csv")
     toy_rows(3).rename(columns={"id": "row"}).to_csv(run.data / "t.csv", index=False)
     with pytest.raises(DataError, match="the id column 'row' has the name of a column of the row-issues file"):
         run(env={"ID_FIELD": "row"}, row_issues=tmp_path / "issues.csv")
     assert not (tmp_path / "issues.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("data/issues.csv", "cannot be written to this folder"),
+        ("model/issues.csv", "cannot be written to this folder"),
+        ("out/.bsm/issues.csv", "cannot be written to this folder"),
+        ("out/inference_predictions.csv", "would replace a file that the run writes"),
+        ("linked.csv", "would replace or remove linked.csv, which is one of its inputs"),
+    ],
+)
+def test_a_list_that_would_be_in_the_way_is_refused(run, tmp_path, place, words):
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    (tmp_path / "linked.csv").hardlink_to(run.data / "t.csv")
+    with pytest.raises(UsageError, match=words):
+        run(row_issues=run.out.parent / place if not place.startswith("model") else run.artifact / "issues.csv")
+
+
+def test_ids_that_are_not_utf_8_are_escaped_in_parquet_and_kept_in_csv(ask, run):
+    toy_rows(2).assign(amount="x").to_csv(run.data / "t.csv", index=False)
+    content = (run.data / "t.csv").read_bytes().replace(b"001", b"\xff1")
+    (run.data / "t.csv").write_bytes(content)
+    run(row_issues=ask.folder / "issues.csv", max_bad_rows="100%")
+    assert b"\n1,\xff1,amount" in (ask.folder / "issues.csv").read_bytes()
+    run(row_issues=ask.folder / "issues.parquet", max_bad_rows="100%")
+    assert pq.read_table(ask.folder / "issues.parquet").column("id").to_pylist() == ["000", "\\xff1"]
+
+
+def test_a_run_that_failed_for_too_many_bad_rows_resumes_with_a_higher_limit(ask, run, caplog):
+    rows, issues = bad_rows(40)
+    rows.to_csv(run.data / "t.csv", index=False)
+    with pytest.raises(TooManyBadRowsError):
+        run(max_bad_rows=1, window_rows=8)
+    with pytest.raises(TooManyBadRowsError):
+        run(max_bad_rows="5%", window_rows=8)
+    with caplog.at_level(logging.INFO, "bsm"):
+        assert ask(resume="require") == [COLUMNS, *issues]
+    assert "40 rows are done by an earlier attempt" in caplog.text
 
 
 # Limits

@@ -31,6 +31,7 @@ LAYERS = {
     "max_bad_rows": [("2", 2), None, None, "50%"],
     "on_bad_row": [("null", "null"), None, None, "fail"],
     "on_bad_line": [("skip", "skip"), None, None, "fail"],
+    "resume": [("never", "never"), ("Require", "require"), None, "auto"],
     "run_record": [(True, True), None, None, False],
     "profile": [(True, True), None, None, False],
     "self_check": [(False, False), None, None, True],

@@ -154,7 +154,8 @@ class ModelBase(pl.LightningModule):
             raise self._failure(
                 f"returned {NOT_FINITE} for {len(bad)} of {batch.rows} rows",
                 details=_rows_named(batch, bad),
-                fix="look for very large numbers in these rows, and for weights that are NaN or infinite",
+                fix="look for very large numbers in these rows, and for weights that are NaN or infinite;"
+                " --on-bad-row null leaves the probabilities of such rows empty",
             )
 
     def _failure(self, what: str, *, fix: str, details: Sequence[str] = ()) -> ModelFailedError:

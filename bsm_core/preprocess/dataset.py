@@ -124,6 +124,7 @@ class Preprocessor:
         table, times = window.table, Times() if times is None else times
         columns = dict(zip(table.column_names, table.columns, strict=True))
         batch, findings = self.batch(columns, table.num_rows, times)
+        findings = replace(findings, bad_lines=window.bad_lines)
         kept = table.select(self.keep)
         info = WindowInfo(window.index, window.start, window.last, window.fraction, kept, findings, times, window.end)
         return replace(batch, window=info)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bsm_core.runtime.log import printable
+from bsm_core.tables.bad_lines import BadLine
 
 log = logging.getLogger("bsm")
 
@@ -22,6 +23,8 @@ BAD_ROWS = "bad_rows"
 """Count of the rows that have an issue."""
 MODEL_ROWS = "model:rows"
 """Count of the rows for which the model class fails."""
+LINES = "lines:left out"
+"""Count of the lines that were left out because they cannot be read as rows."""
 MISSING_IDS, REPEATED_IDS = "ids:missing", "ids:repeated"
 """Counts of ids that are null or empty, and of rows whose id an earlier row has."""
 
@@ -32,7 +35,12 @@ _WARNINGS = {
     "hook": "observer %r failed %d time(s)",
 }
 _CONSEQUENCES = {FEATURE: "the cell is taken as missing", MODEL: "its probabilities are empty"}
-_ID_WARNINGS = {MISSING_IDS: "%d row(s) have no id", REPEATED_IDS: "%d row(s) have the id of an earlier row"}
+_ROW_WARNINGS = {
+    MODEL_ROWS: "%d row(s) without probabilities",
+    LINES: "%d line(s) left out",
+    MISSING_IDS: "%d row(s) have no id",
+    REPEATED_IDS: "%d row(s) have the id of an earlier row",
+}
 _NOTES = {"missing": "missing values", "unseen": "categories that the risk tables do not have"}
 
 
@@ -63,7 +71,7 @@ class Issue:
     @property
     def kind(self) -> str:
         """Reason without its details: there are few kinds, however many rows there are."""
-        return self.reason.partition(":")[0].partition(" (")[0]
+        return kind_of(self.reason)
 
 
 @dataclass(frozen=True)
@@ -73,23 +81,29 @@ class Findings:
     Attributes:
         issues: All issues, by row and then by column.
         seen: Counts that are no issues: ``"missing:<column>"`` and ``"unseen:<column>"``, without zeros.
+        bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
     """
 
     issues: Sequence[Issue] = ()
     seen: Mapping[str, int] = field(default_factory=dict)
+    bad_lines: Sequence[tuple[int, BadLine]] = ()
 
     def counts(self) -> Counter[str]:
         """Return the counts of the window, without zeros.
 
         ``"text:<column>"``, ``"number:<column>"`` and :data:`MODEL_ROWS` count issues, and
-        ``"reason:<stage>:<kind>:<column>"`` counts them by reason. :data:`BAD_ROWS` counts rows with an issue.
+        ``"reason:<stage>:<kind>:<column>"`` counts them by reason. :data:`BAD_ROWS` counts rows with an issue, and with
+        them the lines that were left out, which :data:`LINES` counts.
         """
         counts = Counter(self.seen)
         for issue in self.issues:
             counts[_total_of(issue)] += 1
             counts[f"reason:{issue.stage}:{issue.kind}:{issue.column}"] += 1
-        if self.issues:
-            counts[BAD_ROWS] = len({issue.row for issue in self.issues})
+        for _, bad in self.bad_lines:
+            counts[LINES] += 1
+            counts[f"reason:{READ}:{kind_of(bad.reason)}:"] += 1
+        if self.issues or self.bad_lines:
+            counts[BAD_ROWS] = len({issue.row for issue in self.issues}) + len(self.bad_lines)
         return counts
 
     def with_failed_rows(self, reasons: Mapping[int, str]) -> Findings:
@@ -99,7 +113,12 @@ class Findings:
             reasons: Description of the failure, by row.
         """
         failed = [Issue.of(row, "", MODEL, reason) for row, reason in reasons.items()]
-        return Findings(in_order([*self.issues, *failed]), self.seen) if failed else self
+        return replace(self, issues=in_order([*self.issues, *failed])) if failed else self
+
+
+def kind_of(reason: str) -> str:
+    """Return a reason without its details."""
+    return reason.partition(":")[0].partition(" (")[0]
 
 
 def in_order(issues: Sequence[Issue]) -> list[Issue]:
@@ -108,7 +127,7 @@ def in_order(issues: Sequence[Issue]) -> list[Issue]:
 
 
 def warn_of_issues(findings: Findings, ids: Sequence[Any] | None = None, limit: int = 10) -> int:
-    """Log a warning for each issue.
+    """Log a warning for each issue and each line that was left out.
 
     Args:
         findings: Findings of a window.
@@ -118,11 +137,13 @@ def warn_of_issues(findings: Findings, ids: Sequence[Any] | None = None, limit: 
     Returns:
         The number of warnings.
     """
-    named = findings.issues[:limit]
-    for issue in named:
-        row = issue.row if ids is None else ids[issue.row]
-        log.warning("%s", warning_of(issue, row))
-    return len(named)
+    lines = [f"{bad.where}: {bad.reason}: {bad.text!r}; the line is left out" for _, bad in findings.bad_lines]
+    issues = findings.issues[: max(0, limit - len(lines))]
+    lines = lines[:limit]
+    lines += [warning_of(issue, issue.row if ids is None else ids[issue.row]) for issue in issues]
+    for line in lines:
+        log.warning("%s", printable(line))
+    return len(lines)
 
 
 def warning_of(issue: Issue, row: Any) -> str:
@@ -144,8 +165,7 @@ def warning_of(issue: Issue, row: Any) -> str:
 def warn_of_counts(counts: Mapping[str, float]) -> None:
     """Log the counts of a run.
 
-    There is a warning for each column with issues and for each observer that failed, and a line each for missing values
-    and for unseen categories.
+    There is a warning for each column with issues and for each observer that failed.
 
     Args:
         counts: Counts of a run, see :meth:`Findings.counts`, with :data:`MISSING_IDS`, :data:`REPEATED_IDS` and
@@ -158,12 +178,14 @@ def warn_of_counts(counts: Mapping[str, float]) -> None:
             reasons.setdefault(_total(stage, column), []).append(f"{count:,.0f} {printable(kind)}")
     for key, count in counts.items():
         kind, _, name = key.partition(":")
-        if key == MODEL_ROWS:
-            log.warning("%d row(s) without probabilities%s", count, _listed(reasons.get(key)))
-        elif key in _ID_WARNINGS:
-            log.warning(_ID_WARNINGS[key], count)
+        if key in _ROW_WARNINGS:
+            log.warning(_ROW_WARNINGS[key] + "%s", count, _listed(reasons.get(key)))
         elif kind in _WARNINGS:
             log.warning(_WARNINGS[kind] + "%s", name, count, _listed(reasons.get(key)))
+
+
+def note_counts(counts: Mapping[str, float]) -> None:
+    """Log the counts of a run that are no issues: a line each for missing values and for unseen categories."""
     for kind, what in _NOTES.items():
         found = {key.partition(":")[2]: count for key, count in counts.items() if key.startswith(f"{kind}:")}
         if found:
@@ -180,8 +202,8 @@ def _total_of(issue: Issue) -> str:
 
 def _total(stage: str, column: str) -> str:
     """Return the key of the count of all issues of a column at a stage."""
-    if stage == MODEL:
-        return MODEL_ROWS
+    if not column:
+        return MODEL_ROWS if stage == MODEL else LINES
     return f"number:{column}" if stage == FEATURE else f"text:{column}"
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.errors import DataError, TooManyBadRowsError
-from bsm_core.preprocess.findings import BAD_ROWS, MISSING_IDS, REPEATED_IDS, Findings
+from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, READ, REPEATED_IDS, Findings
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.log import printable
@@ -40,20 +40,26 @@ def issues_table(kept: pa.Table, start: int, findings: Findings) -> pa.Table | N
     """Return the issues of a window in the columns of :func:`issues_schema`, or None if it has none.
 
     The column ``row`` is the position in the whole table, from 0. The column ``column`` is null if a whole row is at
-    fault.
+    fault. A line that was left out has neither a row nor an id.
 
     Args:
         kept: Kept columns of the window, the id first.
         start: Position of the window's first row in the whole table.
         findings: Findings of the window.
     """
-    if not findings.issues:
+    if not findings.issues and not findings.bad_lines:
         return None
-    rows = pa.array([issue.row for issue in findings.issues], pa.int64())
-    ids = kept.select([0]).take(rows)
-    cells = [(issue.column or None, issue.stage, issue.reason, issue.value) for issue in findings.issues]
-    columns = [pc.add(rows, start), ids.column(0)]
-    columns += [pa.array(column, pa.string()) for column in zip(*cells, strict=True)]
+    rows: list[tuple[int, int | None, tuple[str | None, str, str, str | None]]] = [
+        (issue.row, issue.row, (issue.column or None, issue.stage, issue.reason, issue.value))
+        for issue in findings.issues
+    ]
+    # A line comes before the row that follows it. It has no number and no id.
+    rows += [(at, None, (None, READ, f"{bad.reason} ({bad.where})", bad.text)) for at, bad in findings.bad_lines]
+    rows.sort(key=lambda row: (row[0], row[1] is not None))
+    numbers = pa.array([number for _, number, _ in rows], pa.int64())
+    ids = kept.select([0]).take(numbers)
+    columns = [pc.add(numbers, start), ids.column(0)]
+    columns += [pa.array(column, pa.string()) for column in zip(*(cells for _, _, cells in rows), strict=True)]
     return pa.table(columns, schema=issues_schema(ids.schema.field(0)))
 
 
@@ -133,6 +139,7 @@ class BadRowLimit:
     def __init__(self, limit: int | str) -> None:
         self._limit = limit
         self._bad = Counter[str | None]()  # by column; None: of all rows
+        self._lines = 0
         self._reasons = Counter[str]()
         self._first: list[str] = []
 
@@ -153,6 +160,8 @@ class BadRowLimit:
                 self._reasons[key] += int(count)
             elif key == BAD_ROWS:
                 self._bad[None] += int(count)
+            elif key == LINES:
+                self._lines += int(count)
             elif key.startswith(("text:", "number:")):
                 self._bad[key.partition(":")[2]] += int(count)
         first = issues.slice(0, _ROWS_NAMED - len(self._first))
@@ -171,6 +180,7 @@ class BadRowLimit:
         """
         if isinstance(self._limit, int):
             return
+        rows += self._lines  # which would have been rows
         most = float(self._limit.removesuffix("%")) / 100 * rows
         for column, bad in sorted(self._bad.items(), key=lambda item: item[0] is not None):
             if bad > most:
@@ -248,9 +258,10 @@ class CommitReview:
             self._file.publish()
 
 
-def _named(row: int, name: Any, column: str | None, stage: str, reason: str, value: str | None) -> str:
+def _named(row: int | None, name: Any, column: str | None, stage: str, reason: str, value: str | None) -> str:
     """Return a line about an issue."""
     name = name.decode(errors="backslashreplace") if isinstance(name, bytes) else name
+    where = "" if row is None else f"row {row:,}, id {name!r}: "
     cell = "" if column is None else f"column {column!r}, {stage}: "
     shown = "" if value is None else f": {value!r}"
-    return f"row {row:,}, id {name!r}: {cell}{printable(reason)}{shown}"
+    return f"{where}{cell}{printable(reason)}{shown}"

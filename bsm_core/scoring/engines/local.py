@@ -23,7 +23,7 @@ from bsm_core.artifact import Artifact
 from bsm_core.errors import DataError, MissingColumnsError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.predictor import Predictor
-from bsm_core.preprocess.findings import warn_of_counts
+from bsm_core.preprocess.findings import note_counts, warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
@@ -169,6 +169,7 @@ class _RankRun:
         with self.times.of(TOTAL), self.times.of(COMMIT), self._review() as review:
             committed = sink.commit(self.schema, self.job.format, review)
         warn_of_counts(committed.counts)
+        note_counts(committed.counts)
         if settings.profile:
             figures = table(self.times, committed.rows, helped=self.num_workers > 0)
             log.info("where the time went, start-up left out:\n%s", figures)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from bsm_core.preprocess.findings import Findings, Issue, warn_of_counts, warn_of_issues
+from bsm_core.preprocess.findings import Findings, Issue, note_counts, warn_of_counts, warn_of_issues
 
 FINDINGS = Findings(
     [
@@ -85,6 +85,7 @@ def test_long_values_are_cut_and_any_value_can_be_stored():
 def test_counts_of_plugins_are_not_logged(messages):
     warn_of_counts(FINDINGS.counts() | {"number:a:b": 1, "reason:feature:infinite:a:b": 1, "hook:drift": 4})
     warn_of_counts({"plugin:drift:seen": 9, "bad_rows": 2})
+    note_counts(FINDINGS.counts())
     assert messages() == [
         "column 'chat': 2 text(s) taken as empty (1 ValueError, 1 not text)",
         "column 'amount': 1 cell(s) that are not finite numbers, taken as missing (1 not a number)",

@@ -5,6 +5,7 @@ This module imports nothing slow: the output folder is locked, and its old marke
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -20,6 +21,8 @@ from bsm_core.scoring.manifest import WorkFolder
 from bsm_core.scoring.markers import MARKERS, PREDICTIONS, Markers
 from bsm_core.scoring.settings import Settings
 from bsm_core.tables.data_files import FORMATS, discover
+
+log = logging.getLogger("bsm")
 
 
 def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
@@ -64,8 +67,10 @@ def _run(settings: Settings, work: WorkFolder) -> Committed:
         reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
         markers.fail(reason + _what_is_kept(work))
         raise
-    with writing(settings.output_dir):
+    try:
         work.remove()
+    except OSError as error:  # the predictions are there, and the next run removes it
+        log.warning("%s could not be removed: %s", work.path, error.strerror or error)
     return committed
 
 

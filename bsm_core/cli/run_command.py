@@ -5,10 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from bsm_core.errors import Interrupted
+from bsm_core.runtime.memory import starting
+from bsm_core.runtime.signals import at_once, last_words
 from bsm_core.scoring.settings import Settings, sources
+
+if TYPE_CHECKING:
+    from bsm_core.scoring.sink import Sink
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,11 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Run the job that the arguments describe."""
-    from bsm_core.runtime.memory import starting
+    flags = {name: getattr(arguments, name) for name in sources()}
+    output = Settings.resolve(flags, os.environ).output_dir
+    with at_once(), starting():
+        from bsm_core.scoring.sink import Sink
 
-    with starting():
-        from bsm_core.scoring import job
-    job.run({name: getattr(arguments, name) for name in sources()}, os.environ)
+        with last_words(partial(_mark_failed, Sink(output))):
+            from bsm_core.scoring import job
+    job.run(flags, os.environ)
+
+
+def _mark_failed(sink: Sink, interrupted: Interrupted) -> None:
+    sink.folder.mkdir(parents=True, exist_ok=True)
+    sink.fail(f"Interrupted: {interrupted}")
 
 
 def _help(name: str) -> str:

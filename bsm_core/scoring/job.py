@@ -13,6 +13,7 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.errors import BSMError, UsageError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.plugins.registry import default_registry
+from bsm_core.runtime.signals import cause_of, last_words
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.devices import plan_devices
 from bsm_core.scoring.engines.local import Job
@@ -44,10 +45,12 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         )
     sink = Sink(output)
     try:
-        sink.begin()
-        return _run(settings)
+        with last_words(lambda interrupted: sink.fail(f"Interrupted: {interrupted}")):
+            sink.begin()
+            return _run(settings)
     except BaseException as error:
-        sink.fail(error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}")
+        cause = cause_of(error)
+        sink.fail(cause.one_line() if isinstance(cause, BSMError) else f"{type(cause).__name__}: {cause}")
         raise
 
 

@@ -155,7 +155,7 @@ def test_a_plugin_that_ends_the_process_is_a_failure_whatever_its_status(ends, c
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_run_and_the_handlers_are_put_back(ends, capsys, number):
     before = signal.getsignal(number)
     assert ends(lambda flags, env: signal.raise_signal(number)) == 128 + number
@@ -165,9 +165,9 @@ def test_a_signal_ends_the_run_and_the_handlers_are_put_back(ends, capsys, numbe
 
 def test_any_long_work_is_guarded_and_its_log_lines_are_for_people(capsys):
     log, before = logging.getLogger("bsm"), signal.getsignal(signal.SIGINT)
-    assert exit_status(lambda: log.info("half way")) == 0
+    assert exit_status(lambda: lambda: log.info("half way")) == 0
     assert capsys.readouterr().err.endswith(" INFO half way\n")
-    assert exit_status(lambda: signal.raise_signal(signal.SIGINT)) == 130
+    assert exit_status(lambda: lambda: signal.raise_signal(signal.SIGINT)) == 130
     assert signal.getsignal(signal.SIGINT) is before
     assert capsys.readouterr() == ("", "interrupted by SIGINT\n")
 

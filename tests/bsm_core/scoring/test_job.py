@@ -10,6 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -616,14 +617,15 @@ def test_a_rank_with_much_to_say_is_heard(run):
 
 @pytest.fixture
 def waiting(toy_site, tmp_path):
-    """Starts a run that waits in its first window."""
-    artifact = write_toy_artifact(tmp_path / "model", text_processing_steps=["toy_wait", "toy_tokens"])
+    """Starts a run that waits in its first window, in a step."""
+    artifact = tmp_path / "model"
     (tmp_path / "data").mkdir()
     toy_rows(3).to_csv(tmp_path / "data/t.csv", index=False)
     command = [sys.executable, "-m", "bsm_core.run", "--job_type", "testing", "--id-field", "id"]
     places = ["--model-dir", artifact, "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "out"]
 
-    def start(*flags):
+    def start(*flags, step="toy_wait"):
+        write_toy_artifact(artifact, text_processing_steps=[step, "toy_tokens"])
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen([*command, *places, *flags], env={**os.environ}, **pipes)
         assert process.stdout.readline() == b"waiting\n"
@@ -648,3 +650,45 @@ def test_a_run_that_is_terminated_leaves_a_failure(waiting, tmp_path, devices):
     assert b"Traceback" not in errors
     assert listing(tmp_path / "out") == ["_FAILURE"]
     assert (tmp_path / "out/_FAILURE").read_text() == "Interrupted: SIGTERM\n"
+
+
+def test_a_run_that_swallows_the_signal_ends_all_the_same(waiting, tmp_path):
+    process = waiting("--device", "cpu", step="toy_swallow")
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    errors = process.communicate(timeout=30)[1]
+    assert time.monotonic() - began < 5
+    assert process.returncode == 128 + signal.SIGTERM
+    assert errors.endswith(b"interrupted by SIGTERM\n")
+    assert listing(tmp_path / "out") == ["_FAILURE"]
+    assert (tmp_path / "out/_FAILURE").read_text() == "Interrupted: SIGTERM\n"
+
+
+SWALLOWS = """
+import time
+
+print("importing", flush=True)
+while True:
+    try:
+        time.sleep(0.01)
+    except BaseException:
+        pass
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_during_imports_leaves_a_failure_whatever_swallows_it(tmp_path, number):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/torch.py").write_text(SWALLOWS)
+    (tmp_path / "data").mkdir()
+    command = [sys.executable, "-m", "bsm_core.run", "--job_type", "testing", "--id-field", "id"]
+    places = ["--model-dir", tmp_path, "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "new/out"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, *places], env=environment, **pipes) as process:
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(number)
+        errors = process.communicate(timeout=5)[1]
+    assert process.returncode == 128 + number
+    assert errors == f"interrupted by {number.name}\n".encode()
+    assert (tmp_path / "new/out/_FAILURE").read_text() == f"Interrupted: {number.name}\n"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from bsm_core.errors import BSMError, Interrupted
 from bsm_core.runtime.log import configure
+from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.signals import at_once, interruptible, last_words
 
 Work = Callable[[], int | None]
@@ -29,7 +30,8 @@ def exit_status(parse: Callable[[], Work]) -> int:
             with at_once():
                 work = parse()
             configure()
-            return _status(work)
+            with explaining_memory():
+                return _status(work)
     except BSMError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from bsm_core.errors import Interrupted
-from bsm_core.runtime.memory import starting
+from bsm_core.runtime.memory import require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once, last_words
 from bsm_core.scoring.settings import Settings, sources
 
@@ -45,6 +45,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Run the job that the arguments describe."""
     flags = {name: getattr(arguments, name) for name in sources()}
     output = Settings.resolve(flags, os.environ).output_dir
+    require_memory_for_libraries()
     with at_once(), starting():
         from bsm_core.scoring.sink import Sink
 

@@ -13,6 +13,7 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.errors import BSMError, UsageError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.plugins.registry import default_registry
+from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.signals import cause_of, last_words
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.devices import plan_devices
@@ -45,7 +46,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         )
     sink = Sink(output)
     try:
-        with last_words(lambda interrupted: sink.fail(f"Interrupted: {interrupted}")):
+        with explaining_memory(), last_words(lambda interrupted: sink.fail(f"Interrupted: {interrupted}")):
             sink.begin()
             return _run(settings)
     except BaseException as error:

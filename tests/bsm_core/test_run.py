@@ -205,3 +205,16 @@ def test_a_full_disk_leaves_a_failure(places, tmp_path):
     assert "free space there" in done.stderr
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["_FAILURE"]
     assert (tmp_path / "out/_FAILURE").read_text().startswith("SinkError: the predictions could not be written")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit that the system enforces")
+@pytest.mark.parametrize("megabytes", [1000, 1200])
+def test_a_limit_of_memory_is_named(places, megabytes):
+    """Where exactly memory ends depends on the machine: no traceback, and the limit where it is the cause."""
+    limited = ["sh", "-c", f'ulimit -v {megabytes << 10} && exec "$@"', "sh"]
+    command = [*limited, sys.executable, "-m", "bsm_core.run", *places, "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 1)
+    if done.returncode:
+        assert f"{megabytes:,} MB" in done.stderr

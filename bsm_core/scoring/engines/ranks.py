@@ -22,6 +22,7 @@ import torch
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.log import configure
+from bsm_core.runtime.memory import explaining_memory, limit_in_words
 from bsm_core.runtime.processes import end_with_parent, how_it_ended, without_interrupts
 from bsm_core.runtime.signals import at_once, interruptible
 from bsm_core.scoring.engines.devices import DevicePlan, cores
@@ -123,7 +124,9 @@ class _WatchedRank:
         fix = "see the log lines of that process above"
         if code in (-signal.SIGKILL, -signal.SIGBUS):
             fix = "most often memory or shared memory (/dev/shm) has run out: lower --batch-size or --window-rows"
-        return _RankFailure(EngineError(f"{self.name} {how_it_ended(code)}", fix=fix), terminated=_terminated(code))
+        details = [words] if (words := limit_in_words()) else []
+        error = EngineError(f"{self.name} {how_it_ended(code)}", details=details, fix=fix)
+        return _RankFailure(error, terminated=_terminated(code))
 
 
 def _launch(job: Job, plan: DevicePlan) -> Committed:
@@ -202,7 +205,7 @@ def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
         torch.set_num_threads(max(1, cores() // plan.count))
     try:
         # Lightning answers SIGTERM with a broadcast that the other ranks do not expect, and waits for ever.
-        with interruptible(), at_once():
+        with interruptible(), at_once(), explaining_memory():
             pipe.send(score(job, plan, rank))
     except BSMError as error:
         pipe.send(_RankFailure(error, consequence=isinstance(error, DistributedUnavailableError)))

@@ -64,11 +64,10 @@ class _Command:
         """Wait for a signal, then for the end of the command, and end the process if it does not come.
 
         Args:
-            reader: Pipe that receives the numbers of the signals, until it is closed.
+            reader: Descriptor of the pipe that receives the numbers of the signals, until it is closed.
         """
-        with os.fdopen(reader, "rb", buffering=0) as numbers:
-            while (number := numbers.read(1)) and number[0] not in ENDING:
-                pass  # a signal of a library, such as SIGCHLD
+        while (number := os.read(reader, 1)) and number[0] not in ENDING:
+            pass  # a signal of a library, such as SIGCHLD
         if number and not self.done.wait(0 if self.at_once else GRACE_S):
             self._end(number[0])
 
@@ -124,6 +123,7 @@ def interruptible() -> Iterator[None]:
         command.done.set()
         os.close(writer)
         watcher.join()
+        os.close(reader)  # not before: Python reports a signal that it cannot write
 
 
 @contextmanager

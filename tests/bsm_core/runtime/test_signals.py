@@ -39,13 +39,15 @@ except signals.Interrupted as interrupted:
 def send(body, *numbers, before=(), within=5.0):
     """Run a main function, send it signals when it is ready, and return its status and its further lines."""
     code = HEAD + textwrap.indent(textwrap.dedent(body), "    ") + TAIL
-    with subprocess.Popen([*before, sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*before, sys.executable, "-c", code], text=True, **pipes) as process:
         assert process.stdout.readline() == "ready\n"
         began = time.monotonic()
         for number in numbers:
             process.send_signal(number)
-        said = process.communicate(timeout=30)[0]
+        said, errors = process.communicate(timeout=30)
     assert time.monotonic() - began < within
+    assert "Exception ignored" not in errors
     return process.returncode, said.splitlines()
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from bsm_core.errors import BSMError, NothingToResumeError, UsageError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.durable import writing
-from bsm_core.runtime.memory import starting
+from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
+from bsm_core.runtime.signals import at_once, cause_of, last_words
 from bsm_core.scoring.lock import holding
 from bsm_core.scoring.manifest import WorkFolder
 from bsm_core.scoring.markers import MARKERS, PREDICTIONS, Markers
@@ -54,18 +55,24 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
 
 def _run(settings: Settings, work: WorkFolder) -> Committed:
     markers = Markers(settings.output_dir)
+
+    def fail(error: BaseException) -> None:
+        reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
+        markers.fail(reason + _what_is_kept(work))
+
     try:
-        if settings.resume != "require":
-            with writing(settings.output_dir):
-                markers.clear()
-        with starting():
-            from bsm_core.scoring import attempt
-        committed = attempt.run(settings)
+        with explaining_memory(), last_words(fail):
+            if settings.resume != "require":
+                with writing(settings.output_dir):
+                    markers.clear()
+            require_memory_for_libraries()
+            with at_once(), starting():
+                from bsm_core.scoring import attempt
+            committed = attempt.run(settings)
     except NothingToResumeError:
         raise
     except BaseException as error:
-        reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
-        markers.fail(reason + _what_is_kept(work))
+        fail(cause_of(error))
         raise
     try:
         work.remove()

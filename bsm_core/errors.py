@@ -199,6 +199,10 @@ class EngineError(BSMError, RuntimeError):
     """Process of the run that failed or was killed."""
 
 
+class MemoryLimitError(BSMError, MemoryError):
+    """Memory of a process that ran out, because of a limit or of the machine."""
+
+
 class Interrupted(BaseException):
     """Exception that ends a command after a signal such as SIGTERM.
 

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from bsm_core.cli.exit_status import exit_status
-from bsm_core.cli.run_command import add_arguments, execute, usage_errors
+from bsm_core.cli.exit_status import Work, exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +16,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; those of the process if None.
     """
+    return exit_status(partial(_parse, argv))
+
+
+def _parse(argv: Sequence[str] | None) -> Work:
+    # Imported here, where signals are handled: until then, the first process of a container ignores SIGTERM.
+    from bsm_core.cli.run_command import add_arguments, execute, usage_errors
+
     parser = argparse.ArgumentParser(
         prog="python -m bsm_core.run",
         description="Compute class probabilities for every row of a CSV, TSV or Parquet table.",
@@ -27,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     with usage_errors(argv):
         arguments = parser.parse_args(argv)
-    return exit_status(partial(execute, arguments))
+    return partial(execute, arguments)
 
 
 if __name__ == "__main__":

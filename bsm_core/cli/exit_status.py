@@ -2,53 +2,51 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 from bsm_core.errors import BSMError, Interrupted
 from bsm_core.runtime.log import configure
+from bsm_core.runtime.memory import explaining_memory
+from bsm_core.runtime.signals import at_once, interruptible, last_words
+
+Work = Callable[[], int | None]
 
 
-def exit_status(work: Callable[[], int | None]) -> int:
+def exit_status(parse: Callable[[], Work]) -> int:
     """Run a command with log lines on standard error, and return its exit status.
 
     Args:
-        work: The command. It returns its exit status, or None for success.
+        parse: Parses the arguments of the process, and returns the command. It may end the process with
+            ``SystemExit``, as argparse does. The command returns its exit status, or None for success.
 
     Returns:
         The status that the command returned; the status of a :class:`BSMError`, after its message; ``128 + n`` after
         signal ``n``, as in shells; 1 if a plugin called ``sys.exit``. Other exceptions are bugs and are not caught.
     """
     try:
-        with _interruptible():
+        with interruptible(), last_words(_say):
+            with at_once():
+                work = parse()
             configure()
-            return work() or 0
+            with explaining_memory():
+                return _status(work)
     except BSMError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
     except Interrupted as interrupted:
-        print(f"interrupted by {interrupted}", file=sys.stderr)
+        _say(interrupted)
         return 128 + interrupted.signal
+
+
+def _status(work: Work) -> int:
+    try:
+        return work() or 0
     except SystemExit:  # raised by a plugin, whose status is not the command's
         traceback.print_exc()
         return 1
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raise :class:`Interrupted` on SIGINT (Ctrl-C) and SIGTERM, so that a run can write ``_FAILURE`` first."""
-    # Not KeyboardInterrupt: Lightning ends the process when it sees that one.
-    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise Interrupted(number)
+def _say(interrupted: Interrupted) -> None:
+    print(f"interrupted by {interrupted}", file=sys.stderr)

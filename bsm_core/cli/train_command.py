@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bsm_core.errors import UsageError
+from bsm_core.runtime.memory import require_memory_for_libraries, starting
+from bsm_core.runtime.signals import at_once
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,9 +27,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from bsm_core.runtime.memory import starting
-
-    with starting():
+    require_memory_for_libraries()
+    with at_once(), starting():
         from bsm_core.training import train
         from bsm_core.training.training_config import read_config_file
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -13,9 +17,23 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.models.batch import Batch
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.runtime.processes import without_interrupts
+from bsm_core.runtime.processes import end_with_parent, how_it_ended, without_interrupts
 from bsm_core.runtime.profile import READING, WAITING, Times
 from bsm_core.tables.read import Position, TableSource, Window
+
+
+class _Parcel:
+    """Batch on its way from a worker to the loader, where it arrives as a :class:`Batch`.
+
+    On its own, torch sends tensors through shared memory. Containers often have only 64 MB of it, and torch loses the
+    error if a batch does not fit: the batch is left out. The copy that is made here takes a few milliseconds a window.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._bytes = pickle.dumps(batch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self._bytes,)
 
 
 @dataclass(eq=False)
@@ -35,7 +53,7 @@ class _WindowBatches(IterableDataset[Any]):
         # steps of plugins, so it travels as bytes, which `__iter__` unpickles where it can report errors.
         return {**vars(self), "preprocess": pickle.dumps(self.preprocess)}
 
-    def __iter__(self) -> Iterator[Batch | BSMError]:
+    def __iter__(self) -> Iterator[Batch | _Parcel | BSMError]:
         worker = get_worker_info()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         try:
@@ -48,7 +66,8 @@ class _WindowBatches(IterableDataset[Any]):
                 if window is None:
                     return
                 if window.index % (self.world * workers) == self.rank + number * self.world:
-                    yield preprocess(window, times)
+                    batch = preprocess(window, times)
+                    yield _Parcel(batch) if worker else batch
                     times = Times()
         except BSMError as error:
             # Yielded, and raised by WindowLoader: an error raised in a worker loses its type and its message.
@@ -93,12 +112,16 @@ class WindowLoader:
             pin_memory=pin_memory,
             # Spawn, not fork: a forked child of a process with threads of Arrow and torch can hang.
             multiprocessing_context="spawn" if num_workers else None,
+            worker_init_fn=_end_with_loader if num_workers else None,
         )
 
     def __iter__(self) -> Iterator[Batch]:
         items: Iterator[Any] | None = None
+        workers: list[BaseProcess] = []
         try:
-            with without_interrupts() if self._loader.num_workers else nullcontext():
+            if self._loader.num_workers:
+                items, workers = self._start()
+            else:
                 items = iter(self._loader)
             while True:
                 waited = Times()
@@ -115,10 +138,42 @@ class WindowLoader:
             # EOFError and ConnectionError: the pipe to the worker broke before the loader noticed that the worker died.
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
+            ended = [f"process {w.pid} {how_it_ended(w.exitcode)}" for w in workers if w.exitcode]
             raise EngineError(
-                f"a worker process that prepares windows died: {error}",
-                fix="if memory ran out, lower --num-workers or --window-rows, or set --num-workers 0",
+                f"a worker process that prepares windows died: {', '.join(ended) or error}",
+                fix="if memory or shared memory (/dev/shm) ran out, lower --num-workers or --window-rows, or set"
+                " --num-workers 0, which prepares the windows without worker processes",
             ) from error
         finally:
             # Stops the workers. A reference that an error's traceback holds would keep them alive.
             items = None
+
+    def _start(self) -> tuple[Iterator[Any], list[BaseProcess]]:
+        """Start the workers; return the iterator over what they send, and their processes."""
+        others = multiprocessing.active_children()
+        try:
+            with without_interrupts(), _same_handler(signal.SIGCHLD):
+                items = iter(self._loader)
+        except OSError as error:
+            raise EngineError(
+                f"the worker processes that prepare windows cannot be started: {error.strerror or error}",
+                fix="if memory, shared memory (/dev/shm) or process ids ran out, set --num-workers 0",
+            ) from error
+        return items, [child for child in multiprocessing.active_children() if child not in others]
+
+
+def _end_with_loader(worker: int) -> None:
+    end_with_parent()
+
+
+@contextmanager
+def _same_handler(number: signal.Signals) -> Iterator[None]:
+    """Undo changes of a signal's handler.
+
+    When a worker dies, torch's handler of SIGCHLD raises an error wherever the main thread is. In a model class, the
+    model class would be blamed for it. Without the handler, the loader notices within five seconds.
+    """
+    handler = signal.getsignal(number)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)

@@ -1,18 +1,32 @@
-"""Memory of a process: settings of the C library's allocator, and Python's garbage collector during imports."""
+"""Memory of a process: its limit, the C library's allocator, and Python's garbage collector during imports."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
+import re
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from bsm_core.errors import BSMError, MemoryLimitError
 
 SECONDS_BETWEEN = 1.0
 _CORES_A_HEAP = 4
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Numbers of glibc's options for ``mallopt``, from ``malloc.h``."""
+_LEAST = 1 << 30
+"""Bytes of address space, fewer than what PyTorch, Lightning, transformers and Arrow need to be imported."""
+_SIGNS = re.compile("allocate memory|bad_alloc|failed to map segment|malloc of size|static TLS", re.IGNORECASE)
+"""Words of libraries that report an allocation that failed with another error than ``MemoryError``."""
+_SIGNS_AT_LIMIT = re.compile("could not create a primitive|temporarily unavailable|start new thread", re.IGNORECASE)
+"""Words of libraries, oneDNN's first, that have other causes as well."""
+_NEARLY = 0.9
+"""Share of the limit from which on it counts as used up: an allocation that fails leaves no trace in the peak."""
+_MAY_HAVE_RUN_OUT = "memory may have run out: "
 
 
 class FreeMemory:
@@ -58,3 +72,89 @@ def starting() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def require_memory_for_libraries() -> None:
+    """Check that the limit of this process allows to import the libraries of a run; some crash where memory ends.
+
+    Raises:
+        MemoryLimitError: The limit is too low.
+    """
+    limit = _limit()
+    if limit is not None and limit <= _LEAST:
+        raise MemoryLimitError(
+            f"loading the libraries needs more than {_megabytes(_LEAST)} of address space, and this process may use"
+            f" {_megabytes(limit)}",
+            fix="raise the limit (ulimit -v), to 4 GB or more, or remove it",
+        )
+
+
+@contextmanager
+def explaining_memory() -> Iterator[None]:
+    """Name memory in errors of the block that are most likely caused by it, whatever a library makes of it.
+
+    An error becomes an :class:`MemoryLimitError` if it says, or one of its causes, that an allocation failed. If the
+    process has used up its limit, an exception that is no :class:`BSMError` does so too, and a :class:`BSMError` gets a
+    line about the limit.
+    """
+    try:
+        yield
+    except MemoryLimitError:
+        raise
+    except Exception as error:
+        usage = _usage()
+        failed = _failed_allocation(error, used_up=usage is not None)
+        if failed is None and not usage:
+            raise
+        if failed is None and isinstance(error, BSMError):
+            if not any(line.startswith(_MAY_HAVE_RUN_OUT) for line in error.details):
+                error.details += (f"{_MAY_HAVE_RUN_OUT}{usage}",)
+            raise
+        reason = failed or error
+        what = next(iter(str(reason).splitlines()), "")[:200]
+        raise MemoryLimitError(
+            f"memory ran out: {type(reason).__name__}{': ' if what else ''}{what}",
+            details=[words] if (words := usage or limit_in_words()) else [],
+            fix="raise the limit (ulimit -v), or lower --batch-size, --window-rows or --num-workers",
+        ) from error
+
+
+def limit_in_words() -> str | None:
+    """Return a sentence about the memory that each process of the run may use; None if there is no limit."""
+    limit = _limit()
+    return None if limit is None else f"a process may use at most {_megabytes(limit)} of address space (ulimit -v)"
+
+
+def _limit() -> int | None:
+    """Return the address space that this process may use, in bytes; None if there is no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _usage() -> str | None:
+    """Return a sentence about the limit and its use; None without a limit, and where it is not nearly used up."""
+    limit, words = _limit(), limit_in_words()
+    try:
+        peak = re.search(r"VmPeak:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:  # not Linux
+        return None
+    if limit is None or peak is None or (used := int(peak[1]) << 10) < _NEARLY * limit:
+        return None
+    return f"{words}; this one has used {_megabytes(used)} and needs more"
+
+
+def _failed_allocation(error: BaseException, used_up: bool) -> BaseException | None:
+    """Return the error in a chain of causes that says that an allocation failed."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    signs = (_SIGNS, _SIGNS_AT_LIMIT) if used_up else (_SIGNS,)
+    while cause is not None and cause not in chain:
+        if isinstance(cause, MemoryError) or any(sign.search(str(cause)) for sign in signs):
+            return cause
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _megabytes(size: int) -> str:
+    return f"{size >> 20:,} MB"

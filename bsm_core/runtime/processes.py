@@ -1,8 +1,11 @@
-"""Child processes that ignore Ctrl-C."""
+"""Child processes: they leave signals of the terminal to their parent, and end when it ends."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -10,15 +13,45 @@ from multiprocessing import resource_tracker
 
 @contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Block SIGINT in the processes that are started inside the block.
+    """Block SIGINT and SIGHUP in the processes that are started inside the block.
 
-    On Ctrl-C a terminal sends SIGINT to all processes of a run. Child processes must leave it to the process that
-    started them, which ends them. A child process inherits blocked signals, so it ignores SIGINT from its first moment.
+    A terminal sends SIGINT to all processes of a run on Ctrl-C, and SIGHUP when it is closed. Child processes must
+    leave them to the process that started them, which ends them. A child process inherits blocked signals, so it
+    ignores these from its first moment.
     """
     # multiprocessing would start its resource tracker together with the first process, and that unblocks SIGINT.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the process that started it ends, by ``kill -9`` too; for child processes.
+
+    A thread waits for that. Linux can send a signal instead (``PR_SET_PDEATHSIG``), but it does so when the *thread*
+    ends that started this process, and other systems cannot.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def how_it_ended(exitcode: int) -> str:
+    """Return words for the exit code of a child process, such as ``was killed by SIGKILL``.
+
+    Args:
+        exitcode: As :attr:`multiprocessing.Process.exitcode` returns it; ``128 + n`` is taken for signal ``n``.
+    """
+    number = -exitcode if exitcode < 0 else exitcode - 128
+    try:
+        return f"was killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"exited with {exitcode}"

@@ -5,6 +5,7 @@ This module imports nothing slow: the output folder is locked, and its old marke
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,12 +15,15 @@ from typing import Any
 from bsm_core.errors import BSMError, NothingToResumeError, UsageError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.durable import writing
-from bsm_core.runtime.memory import starting
+from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
+from bsm_core.runtime.signals import at_once, cause_of, last_words
 from bsm_core.scoring.lock import holding
 from bsm_core.scoring.manifest import WorkFolder
 from bsm_core.scoring.markers import MARKERS, PREDICTIONS, Markers
 from bsm_core.scoring.settings import Settings
 from bsm_core.tables.data_files import FORMATS, discover
+
+log = logging.getLogger("bsm")
 
 
 def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
@@ -51,21 +55,29 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
 
 def _run(settings: Settings, work: WorkFolder) -> Committed:
     markers = Markers(settings.output_dir)
+
+    def fail(error: BaseException) -> None:
+        reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
+        markers.fail(reason + _what_is_kept(work))
+
     try:
-        if settings.resume != "require":
-            with writing(settings.output_dir):
-                markers.clear()
-        with starting():
-            from bsm_core.scoring import attempt
-        committed = attempt.run(settings)
+        with explaining_memory(), last_words(fail):
+            if settings.resume != "require":
+                with writing(settings.output_dir):
+                    markers.clear()
+            require_memory_for_libraries()
+            with at_once(), starting():
+                from bsm_core.scoring import attempt
+            committed = attempt.run(settings)
     except NothingToResumeError:
         raise
     except BaseException as error:
-        reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
-        markers.fail(reason + _what_is_kept(work))
+        fail(cause_of(error))
         raise
-    with writing(settings.output_dir):
+    try:
         work.remove()
+    except OSError as error:  # the predictions are there, and the next run removes it
+        log.warning("%s could not be removed: %s", work.path, error.strerror or error)
     return committed
 
 

@@ -53,7 +53,8 @@ def holding(path: Path) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()
             path.parent.rmdir()
-        os.close(descriptor)
+        with suppress(OSError):  # the lock has ended all the same
+            os.close(descriptor)
 
 
 def _acquire(path: Path) -> int:

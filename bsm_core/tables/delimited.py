@@ -76,7 +76,7 @@ def read_schema(path: Path, format: Format) -> pa.Schema | None:
     return pa.schema([(name, pa.binary()) for name in header]) if header else None
 
 
-class Rows(NamedTuple):
+class FileRows(NamedTuple):
     """Some rows of a file.
 
     Attributes:
@@ -100,7 +100,7 @@ def read_batches(
     wanted: pa.Schema,
     offset: int = 0,
     on_bad_line: Literal["fail", "skip"] = "fail",
-) -> Iterator[Rows]:
+) -> Iterator[FileRows]:
     """Read the rows of a text file.
 
     Args:
@@ -128,7 +128,7 @@ def read_batches(
                     bad_lines = [(max(0, at - old), bad) for at, bad in rows.bad_lines[skip_lines:]]
                     skip_lines -= len(rows.bad_lines) - len(bad_lines)
                     given_lines += len(bad_lines)
-                    yield Rows(fresh, rows.share, rows.ends[old:], bad_lines)
+                    yield FileRows(fresh, rows.share, rows.ends[old:], bad_lines)
                 return
             except pa.ArrowInvalid as error:
                 row_too_long = any(sign in str(error) for sign in ("straddling object", "Empty CSV file or block"))
@@ -149,7 +149,7 @@ def _parse(
     block_size: int,
     offset: int,
     bad_lines: Callable[[], Iterator[BadLine]] | None = None,
-) -> Iterator[Rows]:
+) -> Iterator[FileRows]:
     names = schema.names if offset else None
     read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False, column_names=names)
     parse_options = pacsv.ParseOptions(delimiter=DELIMITERS[format], newlines_in_values=True)
@@ -164,12 +164,12 @@ def _parse(
         held, share = None, 0.0
         for batch in filter(len, reader):
             if held is not None:
-                yield Rows(held, share, *left_out.take(row_ends.take(len(held)), last=False))
+                yield FileRows(held, share, *left_out.take(row_ends.take(len(held)), last=False))
             held, share = batch, stream.share
     if held is None or any(column[-1].as_buffer() != _SENTINEL for column in held.columns):
         raise pa.ArrowInvalid("a quote is not closed")
     rest = held.slice(0, len(held) - 1)
-    yield Rows(rest, 1.0, *left_out.take(row_ends.take(len(rest)), last=True))
+    yield FileRows(rest, 1.0, *left_out.take(row_ends.take(len(rest)), last=True))
 
 
 def _sentinel_row(format: Format, width: int) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bsm_core.tables.delimited import Rows, reading
+from bsm_core.tables.delimited import FileRows, reading
 
 # In bytes, for each column. pandas writes up to a million rows as one row group. Without pre-buffering, and with a
 # bounded buffer, pages of a row group are read only when their rows are needed.
@@ -31,7 +31,7 @@ def read_schema(path: Path) -> pa.Schema:
     return pa.schema([(field.name, field.type) for field in fields if not _UNNAMED_INDEX.fullmatch(field.name)])
 
 
-def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) -> Iterator[Rows]:
+def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) -> Iterator[FileRows]:
     """Read the rows of a Parquet file.
 
     Args:
@@ -52,4 +52,4 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
             if done > first:
                 batch = batch.slice(max(0, first - begin))
                 ends = np.arange(done - len(batch), done) + 1
-                yield Rows(batch.select(columns), done / metadata.num_rows, ends)
+                yield FileRows(batch.select(columns), done / metadata.num_rows, ends)

@@ -160,7 +160,7 @@ def test_a_plugin_that_ends_the_process_is_a_failure_whatever_its_status(ends, c
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_run_and_the_handlers_are_put_back(ends, capsys, number):
     before = signal.getsignal(number)
     assert ends(lambda flags, env: signal.raise_signal(number)) == 128 + number
@@ -170,9 +170,9 @@ def test_a_signal_ends_the_run_and_the_handlers_are_put_back(ends, capsys, numbe
 
 def test_any_long_work_is_guarded_and_its_log_lines_are_for_people(capsys):
     log, before = logging.getLogger("bsm"), signal.getsignal(signal.SIGINT)
-    assert exit_status(lambda: log.info("half way")) == 0
+    assert exit_status(lambda: lambda: log.info("half way")) == 0
     assert capsys.readouterr().err.endswith(" INFO half way\n")
-    assert exit_status(lambda: signal.raise_signal(signal.SIGINT)) == 130
+    assert exit_status(lambda: lambda: signal.raise_signal(signal.SIGINT)) == 130
     assert signal.getsignal(signal.SIGINT) is before
     assert capsys.readouterr() == ("", "interrupted by SIGINT\n")
 
@@ -210,3 +210,16 @@ def test_a_full_disk_leaves_a_failure(places, tmp_path):
     assert "free space there" in done.stderr
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["_FAILURE"]
     assert (tmp_path / "out/_FAILURE").read_text().startswith("SinkError: could not be written")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit that the system enforces")
+@pytest.mark.parametrize("megabytes", [1000, 1200])
+def test_a_limit_of_memory_is_named(places, megabytes):
+    """Where exactly memory ends depends on the machine: no traceback, and the limit where it is the cause."""
+    limited = ["sh", "-c", f'ulimit -v {megabytes << 10} && exec "$@"', "sh"]
+    command = [*limited, sys.executable, "-m", "bsm_core.run", *places, "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 1)
+    if done.returncode:
+        assert f"{megabytes:,} MB" in done.stderr

@@ -47,6 +47,22 @@ class ToyWait(TextStep):
         return self.process_batch([value])[0]
 
 
+class ToySwallow(TextStep):
+    """Says that it waits, and swallows what would interrupt it."""
+
+    def process_batch(self, values: list[str]) -> list[str]:
+        waits = ToyWait()
+        while any(values):
+            try:
+                waits.process_batch(values)
+            except BaseException:  # noqa: BLE001
+                values = [value.lower() for value in values]
+        return values
+
+    def process(self, value: str) -> str:
+        return self.process_batch([value])[0]
+
+
 class ToyClean(TextStep):
     """Without what stands in angle brackets."""
 

@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bsm_core.artifact.files import ARCHIVE, sha256
-from bsm_core.errors import ArtifactError, CorruptArtifactError, MissingArtifactFilesError, UnsafeArtifactError
+from bsm_core.artifact.temporary import temporary_folder
+from bsm_core.errors import (
+    ArtifactError,
+    CorruptArtifactError,
+    MissingArtifactFilesError,
+    UnsafeArtifactError,
+)
 
 _BLOCK = 1 << 20
 
@@ -76,9 +82,9 @@ def unpacked(path: Path, limits: Limits = LIMITS) -> Iterator[Path]:
         raise MissingArtifactFilesError(
             "there is no artifact", where=str(path), fix="give the path of its folder or of its model.tar.gz"
         )
-    with tempfile.TemporaryDirectory(prefix="bsm-artifact-") as folder:
-        _extract(archive, Path(folder), limits)
-        yield _step_into(Path(folder))
+    with temporary_folder() as folder:
+        _extract(archive, folder, limits)
+        yield _step_into(folder)
 
 
 def _step_into(folder: Path) -> Path:

@@ -94,7 +94,7 @@ class PartWriter(Callback):
         info: WindowInfo = batch.window
         failed = self.predictor.failed_rows()
         findings = info.findings.with_failed_rows(failed)
-        if findings.issues and self._named < ISSUES_NAMED:
+        if (findings.issues or findings.bad_lines) and self._named < ISSUES_NAMED:
             ids = info.kept.column(0).to_pylist()
             self._named += warn_of_issues(findings, ids, ISSUES_NAMED - self._named)
         table, issues = with_probabilities(info.kept, outputs, [*failed]), issues_table(info.kept, info.start, findings)

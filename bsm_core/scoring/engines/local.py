@@ -192,16 +192,16 @@ class _RankRun:
 
     def _begin_attempt(self) -> None:
         chosen = self.before.chosen
-        self.job.sink.work.add(
-            Attempt(
-                attempt=self.job.attempt,
-                host=socket.gethostname(),
-                process=os.getpid(),
-                began=datetime.fromtimestamp(self.job.began, UTC).isoformat(timespec="seconds"),
-                device=str(self.plan),
-                encoders=None if chosen is None else asdict(chosen),
-            )
+        attempt = Attempt(
+            attempt=self.job.attempt,
+            host=socket.gethostname(),
+            process=os.getpid(),
+            began=datetime.fromtimestamp(self.job.began, UTC).isoformat(timespec="seconds"),
+            device=str(self.plan),
+            encoders=None if chosen is None else asdict(chosen),
         )
+        with writing(self.job.settings.output_dir):
+            self.job.sink.work.add(attempt)
 
 
 def run_record(run: _RankRun, committed: Committed) -> dict[str, Any]:

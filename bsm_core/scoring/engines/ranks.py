@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ import torch
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.log import configure
-from bsm_core.runtime.processes import without_interrupts
+from bsm_core.runtime.memory import explaining_memory, limit_in_words
+from bsm_core.runtime.processes import end_with_parent, how_it_ended, without_interrupts
+from bsm_core.runtime.signals import at_once, interruptible
 from bsm_core.scoring.engines.devices import DevicePlan, cores
 from bsm_core.scoring.engines.local import Job, score
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError
@@ -66,17 +67,21 @@ class _RankFailure:
         error: Error of the run, if this failure is the cause.
         consequence: Whether the failure most likely follows from another: torch.distributed raises such errors when
             another rank has ended.
+        terminated: Whether SIGTERM ended the rank.
         traceback: Traceback of an error that is not a :class:`BSMError`; else empty.
     """
 
     error: BSMError
     consequence: bool = False
+    terminated: bool = False
     traceback: str = ""
 
 
 _NO_MESSAGE = object()
 _GRACE_S = 5.0
 """Seconds to wait for the cause after a failure that is a consequence: the exit of a process may be seen late."""
+_SIGNAL_S = 0.5
+"""Seconds to wait for our own SIGTERM after that of a rank: whoever stops a run often sends it to all its processes."""
 
 
 @dataclass
@@ -116,11 +121,12 @@ class _WatchedRank:
         if not self.ended or self.message is not _NO_MESSAGE:
             return None
         code = self.process.exitcode
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         fix = "see the log lines of that process above"
-        if code == -signal.SIGKILL:
-            fix = "most often the system has run out of memory: lower --batch-size or --window-rows"
-        return _RankFailure(EngineError(f"{self.name} {how}", fix=fix))
+        if code in (-signal.SIGKILL, -signal.SIGBUS):
+            fix = "most often memory or shared memory (/dev/shm) has run out: lower --batch-size or --window-rows"
+        details = [words] if (words := limit_in_words()) else []
+        error = EngineError(f"{self.name} {how_it_ended(code)}", details=details, fix=fix)
+        return _RankFailure(error, terminated=_terminated(code))
 
 
 def _launch(job: Job, plan: DevicePlan) -> Committed:
@@ -159,6 +165,8 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
             deadline = deadline or time.monotonic() + _GRACE_S
             first = failures[0]
             if not first.consequence or not running or time.monotonic() > deadline:
+                if first.terminated:
+                    time.sleep(_SIGNAL_S)  # ended by the exception that the handler of the signal raises
                 if first.traceback:
                     log.error("%s\n%s", first.error.what, first.traceback)
                 raise first.error
@@ -174,13 +182,17 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
     return committed
 
 
+def _terminated(exitcode: int) -> bool:
+    return exitcode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
 def _name(rank: int, world: int) -> str:
     return f"process {rank + 1} of {world} (rank {rank})"
 
 
 def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) -> None:
     """Main function of the process of one rank: send the result of :func:`score`, or a :class:`_RankFailure`."""
-    threading.Thread(target=_end_with_watcher, daemon=True).start()
+    end_with_parent()  # a run without a watcher must not commit
     configure()
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
@@ -192,7 +204,9 @@ def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // plan.count))
     try:
-        pipe.send(score(job, plan, rank))
+        # Lightning answers SIGTERM with a broadcast that the other ranks do not expect, and waits for ever.
+        with interruptible(), at_once(), explaining_memory():
+            pipe.send(score(job, plan, rank))
     except BSMError as error:
         pipe.send(_RankFailure(error, consequence=isinstance(error, DistributedUnavailableError)))
         raise SystemExit(1) from error
@@ -203,14 +217,6 @@ def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
         consequence = isinstance(error, RuntimeError)
         pipe.send(_RankFailure(failed, consequence, traceback=traceback.format_exc()))
         raise SystemExit(1) from error
-
-
-def _end_with_watcher() -> None:
-    """End this process when its watcher ends: a run without a watcher must not commit."""
-    watcher = multiprocessing.parent_process()
-    if watcher is not None:
-        watcher.join()
-        os._exit(1)
 
 
 def _free_port() -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import signal
 
@@ -66,8 +67,26 @@ def test_a_worker_that_dies_is_an_error_for_people(toy_site, tmp_path):
     config = CONFIG.model_copy(update={"tab_field_list": []})
     trap = Pipeline([StepSpec("toy_trap"), StepSpec("toy_tokens")], StepContext("chat"))
     source = write(tmp_path / "t.csv", "1,KILL,1,web")
-    with pytest.raises(EngineError, match="prepares windows died"):
+    handler = signal.getsignal(signal.SIGCHLD)
+    words = r"(?s)prepares windows died: process \d+ was killed by SIGKILL.*shared memory.*--num-workers 0"
+    with pytest.raises(EngineError, match=words):
         list(WindowLoader(source, Preprocessor(config, {"chat": trap}, {}, {}, keep=["id"]), num_workers=1))
+    assert signal.getsignal(signal.SIGCHLD) is handler  # torch's own raises its error in the middle of a model class
+
+
+def test_workers_that_cannot_be_started_are_an_error_for_people(preprocessor, tmp_path, monkeypatch):
+    def full(loader):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(DataLoader, "__iter__", full)
+    with pytest.raises(EngineError, match=r"(?s)cannot be started: No space left.*/dev/shm.*--num-workers 0"):
+        list(WindowLoader(write(tmp_path / "t.csv"), preprocessor, num_workers=1))
+
+
+def test_a_batch_needs_no_shared_memory(preprocessor, tmp_path, monkeypatch):
+    """Also one that comes from a worker: a container often has little of it."""
+    loader = WindowLoader(write(tmp_path / "t.csv", "1,x,1,web"), preprocessor, num_workers=1)
+    assert [batch.features.is_shared() for batch in loader] == [False]
 
 
 HERE_ALONE = """

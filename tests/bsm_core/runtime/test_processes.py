@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
+import pytest
 from support.plugins import run_python
+
+from bsm_core.runtime.processes import how_it_ended
 
 ASKS = "import signal; print([int(s) for s in signal.pthread_sigmask(signal.SIG_BLOCK, ())])"
 
@@ -21,4 +26,40 @@ def test_a_process_that_is_started_never_sees_ctrl_c_and_its_starter_does():
         except KeyboardInterrupt:
             print("interrupted")
     """
-    assert {f"[{int(signal.SIGINT)}]", "interrupted"} <= set(run_python(code).splitlines())
+    blocked = str([int(number) for number in sorted((signal.SIGHUP, signal.SIGINT))])
+    assert {blocked, "interrupted"} <= set(run_python(code).splitlines())
+
+
+CHILD = """
+import multiprocessing, time
+from bsm_core.runtime.processes import end_with_parent
+
+def child():
+    end_with_parent()
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.01)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=child).start()
+"""
+
+
+def test_a_child_process_ends_with_its_parent_even_if_that_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(CHILD)
+    with subprocess.Popen([sys.executable, tmp_path / "parent.py"], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
+        assert process.stdout.read() == b""  # the end of the pipe: nobody holds it any more
+
+
+def test_a_process_without_a_parent_goes_on():
+    run_python("from bsm_core.runtime.processes import end_with_parent; end_with_parent()")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(-9, "was killed by SIGKILL"), (143, "was killed by SIGTERM"), (3, "exited with 3"), (-63, "exited with -63")],
+)
+def test_how_a_process_ended(code, words):
+    assert how_it_ended(code) == words

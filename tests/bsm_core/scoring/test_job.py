@@ -10,6 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -624,6 +625,27 @@ def test_processes_that_cannot_be_connected_fall_back_to_one(run, monkeypatch, c
     assert json.loads((run.out / "run.json").read_text())["device"]["used"] == "1 CPU process(es)"
 
 
+def small_shared_memory():
+    """The start of a command that runs with 1 MB of shared memory, as root on Linux; else None."""
+    start = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]
+    try:
+        return start if subprocess.run([*start, "true"], stderr=subprocess.DEVNULL).returncode == 0 else None
+    except OSError:
+        return None
+
+
+def test_loader_workers_need_no_shared_memory(run):
+    if (start := small_shared_memory()) is None:
+        pytest.skip("only root can mount a small /dev/shm")
+    rows = toy_rows(1000)
+    rows["chat"] = [f"{i} {'long ' * 400}" for i in range(len(rows))]  # 8 MB of tokens
+    rows.to_csv(run.data / "t.csv", index=False)
+    command = [sys.executable, "-m", "bsm_core.run", "--job_type", "testing", "--id-field", "id", "--device", "cpu"]
+    places = ["--model-dir", run.artifact, "--data-dir", run.data, "--output-dir", run.out]
+    subprocess.run([*start, *command, *places, "--num-workers", "2", "--window-rows", "250"], check=True)
+    assert pd.read_csv(run.out / "inference_predictions.csv", dtype=str)["id"].tolist() == rows["id"].tolist()
+
+
 def test_a_rank_with_much_to_say_is_heard(run):
     header = ",".join(f"column_{i:05d}" for i in range(20_000))
     (run.data / "t.csv").write_text(header + "\n")
@@ -635,14 +657,15 @@ def test_a_rank_with_much_to_say_is_heard(run):
 
 @pytest.fixture
 def waiting(toy_site, tmp_path):
-    """Starts a run that waits in its first window."""
-    artifact = write_toy_artifact(tmp_path / "model", text_processing_steps=["toy_wait", "toy_tokens"])
+    """Starts a run that waits in its first window, in a step."""
+    artifact = tmp_path / "model"
     (tmp_path / "data").mkdir()
     toy_rows(3).to_csv(tmp_path / "data/t.csv", index=False)
     command = [sys.executable, "-m", "bsm_core.run", "--job_type", "testing", "--id-field", "id"]
     places = ["--model-dir", artifact, "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "out"]
 
-    def start(*flags):
+    def start(*flags, step="toy_wait"):
+        write_toy_artifact(artifact, text_processing_steps=[step, "toy_tokens"])
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen([*command, *places, *flags], env={**os.environ}, **pipes)
         assert process.stdout.readline() == b"waiting\n"
@@ -658,6 +681,40 @@ def test_a_watcher_that_is_killed_takes_its_ranks_along(waiting, tmp_path):
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
+def test_a_run_that_is_killed_takes_its_loader_workers_along(waiting, tmp_path):
+    process = waiting("--device", "cpu", "--num-workers", "2")
+    process.kill()
+    process.communicate(timeout=30)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def children(parent):
+    """The ids of the ranks or loader workers of a process, in the order of their start."""
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "ppid,pid,args"], stdout=subprocess.PIPE, text=True, check=True)
+    rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines() if "spawn_main" in line]
+    return sorted(int(pid) for ppid, pid, _ in rows if int(ppid) == parent)
+
+
+def test_a_rank_that_is_terminated_fails_the_run(waiting, tmp_path):
+    """The second rank has no window: it waits for the first in C code, where no signal handler of Python runs."""
+    process = waiting("--device", "cpu", "--devices", "2")
+    os.kill(children(process.pid)[1], signal.SIGTERM)
+    errors = process.communicate(timeout=10)[1].decode()
+    assert process.returncode == 1
+    assert "EngineError: process 2 of 2 (rank 1) was killed by SIGTERM" in errors
+    assert "process 2 of 2 (rank 1) was killed by SIGTERM" in (tmp_path / "out/_FAILURE").read_text()
+
+
+def test_a_loader_worker_that_is_killed_is_named(waiting, tmp_path):
+    process = waiting("--device", "cpu", "--num-workers", "1")
+    (worker,) = children(process.pid)
+    os.kill(worker, signal.SIGKILL)
+    errors = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 1
+    assert f"EngineError: a worker process that prepares windows died: process {worker} was killed by SIGKILL" in errors
+    assert listing(tmp_path / "out") == ["_FAILURE"]
+
+
 @pytest.mark.parametrize("devices", ["1", "2"])
 def test_a_run_that_is_terminated_leaves_a_failure(waiting, tmp_path, devices):
     process = waiting("--device", "cpu", "--devices", devices)
@@ -667,3 +724,45 @@ def test_a_run_that_is_terminated_leaves_a_failure(waiting, tmp_path, devices):
     assert b"Traceback" not in errors
     assert listing(tmp_path / "out") == ["_FAILURE"]
     assert (tmp_path / "out/_FAILURE").read_text() == "Interrupted: SIGTERM\n"
+
+
+def test_a_run_that_swallows_the_signal_ends_all_the_same(waiting, tmp_path):
+    process = waiting("--device", "cpu", step="toy_swallow")
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    errors = process.communicate(timeout=30)[1]
+    assert time.monotonic() - began < 5
+    assert process.returncode == 128 + signal.SIGTERM
+    assert errors.endswith(b"interrupted by SIGTERM\n")
+    assert listing(tmp_path / "out") == ["_FAILURE"]
+    assert (tmp_path / "out/_FAILURE").read_text() == "Interrupted: SIGTERM\n"
+
+
+SWALLOWS = """
+import time
+
+print("importing", flush=True)
+while True:
+    try:
+        time.sleep(0.01)
+    except BaseException:
+        pass
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_during_imports_leaves_a_failure_whatever_swallows_it(tmp_path, number):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/torch.py").write_text(SWALLOWS)
+    (tmp_path / "data").mkdir()
+    command = [sys.executable, "-m", "bsm_core.run", "--job_type", "testing", "--id-field", "id"]
+    places = ["--model-dir", tmp_path, "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "new/out"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, *places], env=environment, **pipes) as process:
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(number)
+        errors = process.communicate(timeout=5)[1]
+    assert process.returncode == 128 + number
+    assert errors == f"interrupted by {number.name}\n".encode()
+    assert (tmp_path / "new/out/_FAILURE").read_text() == f"Interrupted: {number.name}\n"

@@ -139,6 +139,50 @@ def test_a_run_that_failed_for_too_many_bad_rows_resumes_with_a_higher_limit(ask
     assert "40 rows are done by an earlier attempt" in caplog.text
 
 
+# Lines
+
+
+@pytest.mark.parametrize("flags", [{}, two, {"num_workers": 1}], ids=["one process", "two", "a loader worker"])
+def test_a_line_that_cannot_be_read_is_left_out_and_listed(ask, run, caplog, flags):
+    toy_rows(40).to_csv(run.data / "clean.csv", index=False)
+    lines = (run.data / "clean.csv").read_text().splitlines()
+    run()
+    want = pd.read_csv(run.out / "inference_predictions.csv", dtype={"id": str})
+    (run.data / "clean.csv").unlink()
+    lines[21:21] = ["cut,off", 'open,"quote,1,web,x']
+    lines[2] = lines[2].replace(",0.25,", ",x,")
+    (run.data / "t.csv").write_text("\n".join([*lines, "the end"]) + "\n")
+    with pytest.raises(DataError, match="line 22"):
+        run()
+    with caplog.at_level(logging.INFO, "bsm"):
+        found = ask(on_bad_line="skip", run_record=True, **flags)
+    cells, place = "wrong number of cells: expected 5, found", run.data / "t.csv"
+    quote = "a quote is closed in the middle of a cell of a later line"
+    assert found[1:] == [
+        ["1", "001", "amount", "feature", "not a number", "x"],
+        ["", "", "", "read", f"{cells} 2 ({place}, line 22)", "cut,off"],
+        ["", "", "", "read", f"{quote} ({place}, line 23)", 'open,"quote,1,web,x'],
+        ["", "", "", "read", f"{cells} 1 ({place}, line 44)", "the end"],
+    ]
+    got = pd.read_csv(run.out / "inference_predictions.csv", dtype={"id": str})
+    assert got["id"].tolist() == want["id"].tolist()
+    pd.testing.assert_frame_equal(got.drop(1), want.drop(1), check_exact=True)
+    counts = json.loads((run.out / "run.json").read_text())["counts"]
+    assert (counts["lines:left out"], counts["bad_rows"]) == (3, 4)
+    assert counts["reason:read:wrong number of cells:"] == 2
+    if not flags:
+        assert f"{place}, line 22: {cells} 2: 'cut,off'; the line is left out" in caplog.text
+        assert f"3 line(s) left out (2 wrong number of cells, 1 {quote})" in caplog.text
+
+
+def test_a_table_of_lines_that_cannot_be_read_is_no_success(run):
+    (run.data / "t.csv").write_text("id,chat,amount,channel\n" + "bad\n" * 9)
+    with pytest.raises(TooManyBadRowsError, match="9 of 9 rows have an issue") as caught:
+        run(on_bad_line="skip")
+    assert f"wrong number of cells: expected 4, found 1 ({run.data / 't.csv'}, line 2): 'bad'" in caught.value.details
+    assert run(on_bad_line="skip", max_bad_rows="100%").rows == 0
+
+
 # Limits
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bsm_core.errors import BSMError, DataError, EngineError
+from bsm_core.errors import BSMError, DataError, EngineError, Interrupted
 from bsm_core.plugins.hookspecs import Committed
+from bsm_core.runtime.signals import interruptible
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError
@@ -111,6 +112,25 @@ def test_fewer_windows_than_processes_are_said(monkeypatch, caplog, windows, sai
     with caplog.at_level(logging.INFO, "bsm"):
         assert ranks.run(None, DevicePlan("cpu", (0, 1)))[0] == committed
     assert ("1 window(s) for 2 processes" in caplog.text) == said
+
+
+@pytest.mark.parametrize("code", [-signal.SIGTERM, 128 + signal.SIGTERM])
+def test_a_rank_that_somebody_terminated_is_named(code, monkeypatch):
+    monkeypatch.setattr(ranks, "_SIGNAL_S", 0.01)
+    with pytest.raises(EngineError, match=r"process 2 of 2 \(rank 1\) was killed by SIGTERM"):
+        watch((LOST, FakeProcess(1)), (..., FakeProcess(code)))
+
+
+def test_a_signal_to_all_processes_is_the_cause_and_not_the_end_of_a_rank(monkeypatch):
+    monkeypatch.setattr(ranks.time, "sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Interrupted, match="SIGTERM"), interruptible():
+        watch((None, FakeProcess(0)), (..., FakeProcess(-signal.SIGTERM)))
+
+
+@pytest.mark.parametrize("code", [-signal.SIGKILL, -signal.SIGBUS])
+def test_memory_and_shared_memory_are_named_where_they_may_be_the_cause(code):
+    with pytest.raises(EngineError, match=r"(?s)rank 1.*shared memory \(/dev/shm\)"):
+        watch((None, FakeProcess(0)), (..., FakeProcess(code)))
 
 
 def test_a_rank_is_started_so_that_it_never_sees_ctrl_c(monkeypatch):

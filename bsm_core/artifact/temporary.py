@@ -1,0 +1,79 @@
+"""Temporary folders that do not outlive a killed process for long: the next process of the user removes them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX = "bsm-artifact-"
+_NAME = re.compile(_PREFIX + r"\d+-\w+")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make an empty folder, and remove it at the end; before that, remove the folders of processes that were killed.
+
+    The name has the id of the process, for people. What tells that the process is alive is a lock on the folder, which
+    the system releases when the process ends in any way. An id can be another process's by then, and means nothing to a
+    container that shares the folder for temporary files.
+    """
+    _remove_abandoned(Path(tempfile.gettempdir()))
+    folder, lock = _new_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _new_folder() -> tuple[Path, int | None]:
+    """Return a new folder and the descriptor that holds its lock; None where the file system has no locks."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        try:
+            lock = _locked(folder)
+        except OSError:
+            return folder, None
+        if lock is not None and folder.exists():
+            return folder, lock
+        # Another process took it for abandoned before it was locked.
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """Lock a folder; return the descriptor that holds the lock, or None if another process has it or removed it.
+
+    Raises:
+        OSError: The folder cannot be locked.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return descriptor
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the folders whose processes have ended without removing them."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another process may remove the same folders
+            if not _NAME.fullmatch(folder.name) or folder.lstat().st_uid != os.geteuid():
+                continue
+            if (lock := _locked(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)

@@ -1,0 +1,173 @@
+"""Signals that end a command: SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal was closed).
+
+Python runs a signal handler in the main thread, between two instructions of the code that runs there. An exception that
+the handler raises can get lost: C code that called this code may clear the exception (numpy does while torch imports
+it), replace it by an ImportError, or only print it. While C code computes, no handler runs at all.
+
+So the exception is only the first of three ways to end a command, and the one that lets it clean up:
+
+- The handler raises :class:`Interrupted`, once.
+- The signal is remembered. :func:`check` raises the exception again, and another exception that ends the command is
+  taken for it.
+- A thread, which C code cannot hold up, ends the process if the command has not ended after ``GRACE_S`` seconds.
+
+While libraries are imported there is nothing to clean up. There, in :func:`at_once`, the handler does not raise, and
+the thread does not wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from bsm_core.errors import Interrupted
+
+log = logging.getLogger("bsm")
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_S = 3.0
+"""Seconds between a signal and the end of the process, if the command does not end by itself."""
+_LAST_WORDS_S = 1.0
+
+LastWords = Callable[[Interrupted], None]
+
+
+class _Command:
+    """State of the command that this process runs.
+
+    Attributes:
+        signal: Number of the first signal that arrived; None if there was none.
+        at_once: Whether a signal ends the process at once.
+        last_words: Functions that are called before the process is ended without cleaning up, the last one first.
+        done: Set when the command has ended.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.at_once = False
+        self.last_words: list[LastWords] = []
+        self.done = threading.Event()
+
+    def handle(self, number: int, frame: Any) -> None:
+        """Remember a signal and raise :class:`Interrupted`; runs in the main thread."""
+        # Raised once: a second signal, which `timeout` and some shells send, must not interrupt the cleaning up.
+        first, self.signal = self.signal is None, self.signal or number
+        if first and not self.at_once:
+            raise Interrupted(number)
+
+    def watch(self, reader: int) -> None:
+        """Wait for a signal, then for the end of the command, and end the process if it does not come.
+
+        Args:
+            reader: Descriptor of the pipe that receives the numbers of the signals, until it is closed.
+        """
+        while (number := os.read(reader, 1)) and number[0] not in ENDING:
+            pass  # a signal of a library, such as SIGCHLD
+        if number and not self.done.wait(0 if self.at_once else GRACE_S):
+            self._end(number[0])
+
+    def _end(self, number: int) -> None:
+        try:
+            # In a thread of its own: a full pipe or a network file system may block it.
+            speaker = threading.Thread(target=self._speak, args=(Interrupted(number),), daemon=True)
+            speaker.start()
+            speaker.join(_LAST_WORDS_S)
+        finally:
+            os._exit(128 + number)
+
+    def _speak(self, interrupted: Interrupted) -> None:
+        for words in reversed(self.last_words):
+            with suppress(Exception):
+                words(interrupted)
+
+
+_command: _Command | None = None
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let signals end the block with :class:`Interrupted`, and at the latest after five seconds the process.
+
+    SIGHUP stays ignored in a process that was started with ``nohup``.
+
+    Raises:
+        Interrupted: A signal arrived. The block may have ended with another exception, or without any.
+    """
+    global _command
+    before, command = _command, _Command()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    watcher = threading.Thread(target=command.watch, args=(reader,), daemon=True, name="bsm-signals")
+    watcher.start()
+    previous_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    _command = command
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    previous = {number: signal.signal(number, command.handle) for number in ENDING if number not in ignored}
+    try:
+        yield
+        check()
+    except Exception as error:
+        if (cause := cause_of(error)) is error:
+            raise
+        raise cause from error
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        _command = before
+        signal.set_wakeup_fd(previous_writer)
+        command.done.set()
+        os.close(writer)
+        watcher.join()
+        os.close(reader)  # not before: Python reports a signal that it cannot write
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """End the process at once when a signal arrives inside the block, without cleaning up; for imports."""
+    if _command is None:
+        yield
+        return
+    before, _command.at_once = _command.at_once, True
+    try:
+        yield
+    finally:
+        _command.at_once = before
+    check()
+
+
+@contextmanager
+def last_words(words: LastWords) -> Iterator[None]:
+    """Call a function before a signal ends the process inside the block without cleaning up.
+
+    Args:
+        words: The function. It runs in another thread while the block may still run, and it has one second.
+    """
+    if _command is None:
+        yield
+        return
+    _command.last_words.append(words)
+    try:
+        yield
+    finally:
+        _command.last_words.remove(words)
+
+
+def check() -> None:
+    """Raise :class:`Interrupted` if a signal has arrived, in case that its exception was lost.
+
+    For places where the command is about to take a step that a signal must prevent.
+    """
+    if _command is not None and _command.signal is not None:
+        raise Interrupted(_command.signal)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return :class:`Interrupted` if a signal has arrived, whose consequence the error then is; else the error."""
+    if _command is None or _command.signal is None or isinstance(error, Interrupted):
+        return error
+    return Interrupted(_command.signal)

@@ -36,7 +36,6 @@ MEASURED: list[tuple[Any, str]] = [
     (callbacks, "issues_table"),
     (row_issues.BadRowLimit, "add"),
     (row_issues.CommitReview, "end"),
-    (row_issues.CommitReview, "publish"),
     (local, "RowIssuesFile"),
     (IdCounts, "add"),
 ]

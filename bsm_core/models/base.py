@@ -29,6 +29,7 @@ from bsm_core.runtime.validation import validated
 
 _ROWS_NAMED = 10
 """Largest number of rows that an error names."""
+_LEAVE_EMPTY = "--on-bad-row null leaves the probabilities of such rows empty"
 
 
 class ModelBase(pl.LightningModule):
@@ -118,6 +119,7 @@ class ModelBase(pl.LightningModule):
             bad = [row for row, _ in islice(bad_rows(self._probabilities, batch), _ROWS_NAMED + 1)]
             if bad and len(bad) < batch.rows and bad != list(range(_ROWS_NAMED + 1)):  # else most likely all rows
                 error.details = (*error.details, *_rows_named(batch, bad))
+                error.fix = f"{error.fix}; {_LEAVE_EMPTY}"
             raise
 
     @contextmanager
@@ -155,7 +157,7 @@ class ModelBase(pl.LightningModule):
                 f"returned {NOT_FINITE} for {len(bad)} of {batch.rows} rows",
                 details=_rows_named(batch, bad),
                 fix="look for very large numbers in these rows, and for weights that are NaN or infinite;"
-                " --on-bad-row null leaves the probabilities of such rows empty",
+                f" {_LEAVE_EMPTY}",
             )
 
     def _failure(self, what: str, *, fix: str, details: Sequence[str] = ()) -> ModelFailedError:

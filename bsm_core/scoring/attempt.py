@@ -13,6 +13,7 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.plugins.registry import default_registry
+from bsm_core.preprocess.findings import MODEL_ROWS
 from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
@@ -51,6 +52,8 @@ def run(settings: Settings) -> Committed:
         plan = plan_of(settings, artifact, components, source, format, devices)
         sink = Sink(settings.output_dir)
         done = sink.begin(plan, settings.resume)
+        if settings.on_bad_row == "fail":  # an earlier attempt may have left probabilities empty
+            done = {window: record for window, record in done.items() if not record.counts.get(MODEL_ROWS)}
         number = len(sink.work.attempts()) + 1
         log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
         earlier = sum(record.rows for record in done.values())
@@ -79,7 +82,8 @@ def plan_of(
     """Return the plan of a run, as a dict of JSON values.
 
     Not in it is what changes neither rows nor numbers: devices, number of processes and workers, batch size, backend.
-    ``--max-bad-rows`` is not in it either: with another limit, the parts that are done are the same.
+    ``--max-bad-rows`` is not in it either: with another limit, the parts that are done are the same. Nor is
+    ``--on-bad-row``: after a row has failed, a run that leaves its probabilities empty goes on from there.
 
     Args:
         settings: Settings, the artifact's included.

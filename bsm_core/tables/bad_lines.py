@@ -152,7 +152,10 @@ class LeftOut:
 
     def keep(self, block: bytes) -> bytes:
         """Return the next bytes of the file without those of bad lines."""
-        kept, begin, end = [], self._at, self._at + len(block)
+        begin, end, kept = self._at, self._at + len(block), list[bytes]()
+        if self._next is None or self._next.start >= end:
+            self._at, self._kept = end, self._kept + len(block)
+            return block
         while (bad := self._next) is not None and bad.start < end:
             kept.append(block[begin - self._at : max(bad.start, begin) - self._at])
             if bad.start >= begin:

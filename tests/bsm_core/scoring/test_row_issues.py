@@ -273,6 +273,20 @@ def test_a_run_in_which_the_model_fails_for_all_rows_is_no_success(run, strict_m
     assert "9 row(s) without probabilities (9 OverflowError)" in caplog.text
 
 
+def test_a_run_goes_on_with_empty_probabilities_and_not_without(run, strict_model, caplog):
+    rows = toy_rows(20).assign(amount="1")
+    rows.loc[11, "amount"] = "1e30"
+    rows.to_csv(run.data / "t.csv", index=False)
+    with pytest.raises(ModelFailedError):
+        run(window_rows=4)
+    with pytest.raises(TooManyBadRowsError):
+        run(window_rows=4, on_bad_row="null", max_bad_rows=0)
+    with pytest.raises(ModelFailedError):
+        run(window_rows=4)
+    with caplog.at_level(logging.INFO, "bsm"):
+        assert run(window_rows=4, on_bad_row="null", resume="require").counts["model:rows"] == 1
+
+
 # Ids
 
 

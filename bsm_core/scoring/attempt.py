@@ -44,7 +44,7 @@ def run(settings: Settings) -> Committed:
         devices = plan_devices(settings, torch.cuda.device_count())
         if devices.warning:
             log.warning("%s", devices.warning)
-        source = TableSource.open(settings.data_dir)
+        source = TableSource.open(settings.data_dir, settings.on_bad_line)
         names = artifact.names(default_registry())  # an unknown name is an error when the model is built
         components = [found for found in names.found.values() if isinstance(found, Component)]
         format = settings.output_format or source.format
@@ -103,6 +103,7 @@ def plan_of(
             "keep_columns": list(settings.keep_columns),
             "output_format": format,
             "window_rows": settings.window_rows,
+            "on_bad_line": settings.on_bad_line,
             "precision": automatic if settings.precision == "auto" else str(settings.precision),
         },
     }

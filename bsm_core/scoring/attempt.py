@@ -67,7 +67,9 @@ def run(settings: Settings) -> Committed:
         "%s rows in %.1f s (%s rows/s) on %s, device asked for: %s",
         f"{rows:,}", seconds, f"{rows / seconds:,.0f}", used, settings.device,
     )  # fmt: skip
-    log.info("predictions: %s rows in %s", f"{committed.rows:,}", committed.path)
+    if earlier:
+        log.info("%s rows with those of earlier attempts", f"{committed.rows:,}")
+    log.info("predictions: %s", committed.path)
     return committed
 
 

@@ -26,7 +26,7 @@ def build(folder: Path) -> Path:
 
 @dataclass
 class Outcome:
-    """What a run left.
+    """Result of a run.
 
     Attributes:
         status: Exit status; negative for a signal.
@@ -110,7 +110,7 @@ class Harness:
         return self.outcome(status, said.read_text(), log.read_text().splitlines() if log.exists() else [])
 
     def outcome(self, status: int, said: str, steps: list[str] | None = None) -> Outcome:
-        """Return what a run left."""
+        """Return the outcome of a run that has ended."""
         files = sorted(path.name for path in self.output.iterdir()) if self.output.is_dir() else []
         failure = self.output / "_FAILURE"
         return Outcome(status, said, steps or [], files, failure.read_text() if failure.is_file() else "")

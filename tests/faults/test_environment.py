@@ -26,7 +26,7 @@ def start(harness, *more):
 
 
 def end(harness, process):
-    """Wait for the end of a process; return what it left."""
+    """Wait for the end of a process; return its outcome."""
     status = process.wait(120)
     return harness.outcome(status, (harness.work / "said").read_text())
 

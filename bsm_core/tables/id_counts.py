@@ -92,7 +92,10 @@ def _hashes(cells: pa.LargeBinaryArray) -> npt.NDArray[np.uint64]:
     for length in np.flatnonzero(np.bincount(lengths)).tolist():
         rows = np.flatnonzero(lengths == length)
         padded = np.zeros((len(rows), -(-length // 8) * 8), np.uint8)
-        padded[:, :length] = content[starts[rows][:, None] + np.arange(length)]
+        if len(rows) == len(cells):  # no gaps
+            padded[:, :length] = content[starts[0] : starts[-1]].reshape(-1, length)
+        else:
+            padded[:, :length] = content[starts[rows][:, None] + np.arange(length)]
         for word in padded.view(np.uint64).T:
             mixed = (hashes[rows] ^ word) * _ODD
             hashes[rows] = mixed ^ (mixed >> np.uint64(29))

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from faults.harness import Harness
+from faults.harness import ALL, Harness
 from support.toy import SITE, toy_rows, write_toy_artifact
 
 from bsm_core.plugins.registry import default_registry
 
 
-@pytest.fixture(scope="module", params=["csv", "parquet"])
+@pytest.fixture(scope="module", params=["csv", "parquet"] if ALL else ["csv"])
 def harness(request, tmp_path_factory):
     """Runs of the toy artifact on 23 rows, in three windows."""
     folder = tmp_path_factory.mktemp("faults")

@@ -13,7 +13,7 @@ import threading
 import pytest
 from faults.harness import ALL, require_no_lie, require_resumed
 
-KILLS = 50 if ALL else 4
+KILLS = 50 if ALL else 1
 """Number of random kills."""
 
 

@@ -8,7 +8,7 @@ import signal
 import pytest
 from faults.harness import ALL, require_no_lie, require_resumed
 
-SOME = 1 if ALL else 7
+SOME = 1 if ALL else 13
 """Every how-manieth step is tried."""
 
 

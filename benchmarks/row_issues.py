@@ -5,8 +5,8 @@
 
 Without an artifact, the script scores a table of ten numbers with the model class ``tabular``, which is the worst case:
 the model takes next to no time. The processor time of a run on clean data is measured, and within it that of the
-functions that only row issues and counts of ids need. Then 1 % of the cells are made bad in four ways, and the row-issues file is compared with them, for
-one process and for two.
+functions that only row issues and counts of ids need. Then 1 % of the cells are made bad in four ways, and the
+row-issues file is compared with them, for one process and for two.
 """
 
 from __future__ import annotations

@@ -108,7 +108,6 @@ def plan_of(
             "output_format": format,
             "window_rows": settings.window_rows,
             "on_bad_line": settings.on_bad_line,
-            "on_bad_row": settings.on_bad_row,
             "precision": automatic if settings.precision == "auto" else str(settings.precision),
         },
     }

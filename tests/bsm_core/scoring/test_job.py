@@ -638,7 +638,8 @@ def test_a_rank_with_much_to_say_is_heard(run):
 
 @pytest.fixture
 def waiting(toy_site, tmp_path):
-    """Starts a run that waits in its first window, in a step."""
+    """Starts a run that waits in its first window, in a step; kills it at the end."""
+    processes = []
     artifact = tmp_path / "model"
     (tmp_path / "data").mkdir()
     toy_rows(3).to_csv(tmp_path / "data/t.csv", index=False)
@@ -649,10 +650,14 @@ def waiting(toy_site, tmp_path):
         write_toy_artifact(artifact, text_processing_steps=[step, "toy_tokens"])
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen([*command, *places, *flags], env={**os.environ}, **pipes)
+        processes.append(process)
         assert process.stdout.readline() == b"waiting\n"
         return process
 
-    return start
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def test_a_watcher_that_is_killed_takes_its_ranks_along(waiting, tmp_path):

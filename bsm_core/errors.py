@@ -183,6 +183,14 @@ class SinkError(BSMError, OSError):
     """Output that could not be written."""
 
 
+class OutputInUseError(BSMError, RuntimeError):
+    """Output folder into which another run writes."""
+
+
+class NothingToResumeError(BSMError, RuntimeError):
+    """Run with ``--resume require`` that does not continue an earlier run; nothing was touched."""
+
+
 class EngineError(BSMError, RuntimeError):
     """Process of the run that failed or was killed."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -14,15 +13,14 @@ import torch
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.files import exported
-from bsm_core.artifact.provenance_file import Provenance
-from bsm_core.backends.choose import Tuned, encoders_of, tune
-from bsm_core.errors import BSMError, ConfigError, UnknownComponentError, UsageError
+from bsm_core.artifact.resolved_names import ResolvedNames
+from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_of
+from bsm_core.errors import BSMError, ConfigError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.models.deferred_init import deferred_initialization
-from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.hooks import Hooks
-from bsm_core.plugins.registry import Named, Registry, default_registry
+from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import warn_of_counts, warn_of_texts
@@ -43,7 +41,6 @@ class Predictor:
     Args:
         model: The model, in evaluation mode.
         preprocessor: The preprocessor that turns rows into batches.
-        components: The plugin components in use: the model class and the text steps.
         hooks: The guards and observers to call.
         artifact: The artifact, without its weights.
 
@@ -57,14 +54,12 @@ class Predictor:
         self,
         model: ModelBase,
         preprocessor: Preprocessor,
-        components: Sequence[Component] = (),
         hooks: Hooks | None = None,
         artifact: Artifact | None = None,
     ) -> None:
         self.artifact = artifact
         self.model = model
         self.preprocessor = preprocessor
-        self.components = tuple(components)
         self.hooks = Hooks(Registry([])) if hooks is None else hooks
 
     @classmethod
@@ -100,17 +95,17 @@ class Predictor:
             predictor = cls.load(artifact, batch_size=batch_size, registry=registry)
             rows = artifact.check_rows if precision == "int8" or device != "cpu" else None
             predictor.model.to(device)
-            predictor.tune(precision, backend, rows)
+            predictor.choose_backends(precision, backend, rows)
         return predictor
 
-    def tune(self, precision: str, backend: str, rows: CheckRows | None) -> Tuned:
+    def choose_backends(self, precision: str, backend: str, rows: CheckRows | None) -> ChosenBackends:
         """Choose the backend of the text encoders. The model must be on its device.
 
-        See :func:`bsm_core.backends.choose.tune`.
+        See :func:`bsm_core.backends.choose.choose_backends`.
         """
         sample = None if rows is None else self.check_batch(rows.rows)
         fp16 = bool(self.preprocessor.config.as_mapping().get("fp16"))
-        return tune(self.model, precision=precision, backend=backend, sample=sample, fp16=fp16)
+        return choose_backends(self.model, precision=precision, backend=backend, sample=sample, fp16=fp16)
 
     @classmethod
     def open(cls, folder: Path, *, registry: Registry | None = None) -> Predictor:
@@ -125,6 +120,7 @@ class Predictor:
         batch_size: int | None = None,
         keep: Sequence[str] = (),
         registry: Registry | None = None,
+        names: ResolvedNames | None = None,
     ) -> Predictor:
         """Resolve every name in the config of an artifact, then build its model and its pipelines.
 
@@ -133,6 +129,7 @@ class Predictor:
             batch_size: See :meth:`from_artifact`.
             keep: Columns that batches carry unchanged, the id first.
             registry: See :meth:`from_artifact`.
+            names: The names in the config, if they are resolved already.
 
         Raises:
             HookFailedError: A guard refuses the artifact.
@@ -144,14 +141,14 @@ class Predictor:
         hooks = Hooks(registry)
         hooks.artifact_loaded(artifact)
         config = artifact.config
-        model_class, steps = _resolve_components(artifact, registry)
-        model = _build_model(artifact, registry.load(model_class, ModelBase), batch_size)
-        model.component = model_class
-        pipelines = text_pipelines(config, artifact.tokenizer, registry, steps)
+        names = names or artifact.names(registry)
+        names.require_all(lambda: artifact.provenance)
+        model = _build_model(artifact, registry.load(names.model_class, ModelBase), batch_size)
+        model.component = names.model_class
+        pipelines = text_pipelines(config, artifact.tokenizer, registry, names)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
-        components = list(dict.fromkeys([model_class, *chain(*steps.values())]))
         artifact.release()
-        return cls(model, preprocessor, components, hooks, artifact)
+        return cls(model, preprocessor, hooks, artifact)
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
         """Return the batch of an artifact's check rows. A check row has the text of a CSV cell by column."""
@@ -199,49 +196,6 @@ def _device(name: str) -> str:
     return ("cuda" if gpus else "cpu") if name == "auto" else name
 
 
-def _resolve_components(artifact: Artifact, registry: Registry) -> tuple[Component, dict[str, list[Component]]]:
-    """Resolve every name in an artifact's config. Nothing is imported.
-
-    Args:
-        artifact: The artifact. Its provenance may record which distribution provided a name.
-        registry: Registry in which names are resolved.
-
-    Returns:
-        The component of the model class, and the components of the steps of each text field, by column.
-
-    Raises:
-        UnknownComponentError: No plugin provides a name; the error lists all such names.
-        AmbiguousComponentError: Two distributions provide a name.
-        RemovedComponentError: A component was removed.
-    """
-    config = artifact.config
-    names: list[tuple[Named, str, str]] = [("model_class", config.model_class, "config.model_class")]
-    names += [("step", step.name, f"config.{text.steps_key}") for text in config.text_fields for step in text.steps]
-    found: dict[tuple[Named, str], Component] = {}
-    unknown: list[tuple[Named, str]] = []
-    errors: list[UnknownComponentError] = []
-    for kind, name, where in names:
-        try:
-            found[kind, name] = registry.resolve(kind, name, where=where)
-        except UnknownComponentError as error:
-            unknown.append((kind, name))
-            errors.append(error)
-    if errors:
-        first, *others = errors
-        details = [*first.details, *(f"{error.what} ({error.where})" for error in others)]
-        fix = _distributions(artifact.provenance, unknown) or first.fix
-        raise type(first)(first.what, where=first.where, details=details, fix=fix)
-    steps = {text.column: [found["step", step.name] for step in text.steps] for text in config.text_fields}
-    return found["model_class", config.model_class], steps
-
-
-def _distributions(record: Provenance | None, unknown: list[tuple[Named, str]]) -> str | None:
-    """Return which distributions to install, if the artifact records them."""
-    made = [c for c in record.components if (c.kind, c.name) in unknown] if record else []
-    wanted = dict.fromkeys(f"{c.distribution}=={c.version}" for c in made)
-    return f"the artifact was made with {' and '.join(wanted)}: install that" if wanted else None
-
-
 def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: int | None) -> ModelBase:
     values = artifact.model_config(wants=model_class.Config.model_fields)
     if batch_size is not None:
@@ -250,7 +204,7 @@ def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: i
     fix = "correct the key that the message names, and pack the artifact again"
     with deferred_initialization():
         with building(artifact.config.model_class, where, fix):
-            model = model_class.from_config(values)
+            model = model_class.from_config(values, where=where)
         expected = {name: value.shape for name, value in model.state_dict().items()}
         weights = artifact.state_dict_for(expected, model.optional_state)
         model.load_state_dict(weights, strict=False)  # not strict: state_dict_for has reported all differences at once

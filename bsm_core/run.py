@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> Work:
     # Imported here, where signals are handled: until then, the first process of a container ignores SIGTERM.
-    from bsm_core.cli.run_command import add_arguments, execute
+    from bsm_core.cli.run_command import add_arguments, execute, usage_errors
 
     parser = argparse.ArgumentParser(
         prog="python -m bsm_core.run",
@@ -31,7 +31,9 @@ def _parse(argv: Sequence[str] | None) -> Work:
         "output folder), 2 for wrong usage, 128 + n after signal n.",
     )
     add_arguments(parser)
-    return partial(execute, parser.parse_args(argv))
+    with usage_errors(argv):
+        arguments = parser.parse_args(argv)
+    return partial(execute, arguments)
 
 
 if __name__ == "__main__":

@@ -22,16 +22,19 @@ from torch.utils.data import DataLoader
 
 from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Predictor, Settings
 from bsm_core.artifact import Artifact, unpacked
-from bsm_core.backends.choose import tune
+from bsm_core.backends.choose import choose_backends
 from bsm_core.errors import DataError
 from bsm_core.preprocess.findings import warn_of_counts, warn_of_texts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.run import main
+from bsm_core.runtime.durable import writing
 from bsm_core.scoring import job
 from bsm_core.scoring.engines.callbacks import with_probabilities
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
 from bsm_core.scoring.engines.trainer import quiet, trainer
-from bsm_core.scoring.sink import PREDICTIONS, Sink
+from bsm_core.scoring.lock import holding
+from bsm_core.scoring.markers import PREDICTIONS, Markers
+from bsm_core.scoring.sink import Sink
 from bsm_core.tables.data_files import detect_format
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import TableWriter
@@ -135,9 +138,9 @@ def generate_predictions(
     all devices.
     """
     first = device[0] if isinstance(device, list) else 0
-    choose_backends = LambdaCallback(on_predict_start=lambda trainer, model: tune(model))
+    at_start = LambdaCallback(on_predict_start=lambda trainer, model: choose_backends(model))
     with quiet():
-        outputs = trainer(DevicePlan(accelerator, (first,)), [choose_backends]).predict(model, dataloader)
+        outputs = trainer(DevicePlan(accelerator, (first,)), [at_start]).predict(model, dataloader)
     return torch.cat(outputs).cpu().numpy()  # type: ignore[arg-type]
 
 
@@ -147,15 +150,17 @@ def save_predictions(
     """Write ids and probabilities to ``inference_predictions.<format>``, and remove the markers of an earlier run."""
     format = detect_format(f"{PREDICTIONS}.{input_format}")
     table = with_probabilities(pa.table({id_col: pa.array(ids)}), torch.from_numpy(y_prob))
-    sink = Sink(Path(output_dir))
-    sink.begin()
-    sink.write_part(0, table, last=True, counts={})
-    log.info("predictions: %s", sink.commit(table.schema, format).path)
+    folder = Path(output_dir)
+    sink = Sink(folder)
+    with holding(sink.work.lock), writing(folder):
+        Markers(folder).clear()
+        log.info("predictions: %s", sink.write([table], table.schema, format))
 
 
 def create_health_check_file(output_dir: str | Path) -> None:
     """Write ``_HEALTH`` and, last, ``_SUCCESS``."""
-    Sink(Path(output_dir)).succeed()
+    with writing(Path(output_dir)):
+        Markers(Path(output_dir)).succeed()
 
 
 def run_batch_inference(environ: Mapping[str, str] | None = None, **settings: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from bsm_core.artifact.files import corrupt, read_validated
+from bsm_core.artifact.files import corrupt, read_validated, write_validated
 from bsm_core.errors import CorruptArtifactError, DataError
 from bsm_core.runtime.precision import precision_of_dtype
 from bsm_core.runtime.versions import current_name
@@ -67,14 +67,8 @@ def write_check_rows(folder: Path, rows: CheckRows) -> None:
     Raises:
         DataError: The rows are too large.
     """
-    content = (rows.model_dump_json(indent=2) + "\n").encode()
-    if len(content) > MOST_BYTES:
-        raise DataError(
-            f"the check rows take {len(content) / 2**20:.1f} MiB, more than the limit of {MOST_BYTES >> 20} MiB",
-            where=SELF_CHECK,
-            fix="use rows with shorter texts",
-        )
-    (folder / SELF_CHECK).write_bytes(content)
+    what, fix = "the check rows take", "use rows with shorter texts"
+    write_validated(folder / SELF_CHECK, rows, most_bytes=MOST_BYTES, what=what, fix=fix, error=DataError)
 
 
 def read_check_rows(folder: Path) -> CheckRows | None:

@@ -25,9 +25,10 @@ from bsm_core.artifact.files import (
 )
 from bsm_core.artifact.load import Artifact, check_config
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
+from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.artifact.untrusted.archive import unpacked
 from bsm_core.errors import BSMError
-from bsm_core.plugins.registry import Named, Registry, default_registry
+from bsm_core.plugins.registry import Registry, default_registry
 
 T = TypeVar("T")
 _CHECKED_WITH = {"precision", "device", "versions"}
@@ -145,11 +146,12 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
     impute, weights, rows = read("impute", *IMPUTE), read("weights", *WEIGHTS), read("check_rows")
     embedding = read("embedding_mat") if model_artifacts else None
     provenance = read("provenance")
-    model_class = raw.get("model_class")
+    model_class = raw["model_class"] if isinstance(raw.get("model_class"), str) else None
+    names = artifact.names(registry) if config else ResolvedNames(registry, model_class)
     description = Description(
         path=path,
-        model_class=model_class if isinstance(model_class, str) else None,
-        text_fields=_text_fields(folder, config, wanted_keys(model_class, registry), problems) if config else [],
+        model_class=model_class,
+        text_fields=_text_fields(folder, config, wanted_keys(names, registry), problems) if config else [],
         features=_features(config, tables or {}, impute or {}) if config else [],
         weights=_weights(weights) if weights else {},
         embedding_shape=None if embedding is None else list(embedding.shape),
@@ -160,7 +162,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
             {"name": name, "bytes": (folder / name).stat().st_size, "sha256": digest}
             for name, digest in artifact.hashes.items()
         ],
-        components=_components(model_class, config, registry, problems),
+        components=_components(names, problems),
         warnings=_disagreements(hyperparameters, overriding),
         problems=problems,
     )
@@ -174,10 +176,10 @@ def _disagreements(hyperparameters: Mapping[str, Any], config: Mapping[str, Any]
     return [f"{HYPERPARAMETERS} and {MODEL_ARTIFACTS} disagree, and the latter counts: {', '.join(keys)}"] * bool(keys)
 
 
-def wanted_keys(model_class: Any, registry: Registry) -> frozenset[str] | None:
+def wanted_keys(names: ResolvedNames, registry: Registry) -> frozenset[str] | None:
     """Return the config keys of the model class; None if it cannot be loaded, which is reported elsewhere."""
     try:
-        loaded: Any = registry.load(registry.resolve("model_class", str(model_class)), object)
+        loaded: Any = registry.load(names.model_class, object)
     except BSMError:
         return None
     return frozenset(loaded.Config.model_fields) if hasattr(loaded, "Config") else None
@@ -241,24 +243,15 @@ def _weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _components(
-    model_class: Any, config: ArtifactConfig | None, registry: Registry, problems: _Problems
-) -> list[dict[str, Any]]:
-    wanted: dict[tuple[Named, str], str] = {}
-    if isinstance(model_class, str):
-        wanted["model_class", model_class] = "config.model_class"
-    for text_field in config.text_fields if config else ():
-        for step in text_field.steps:
-            wanted.setdefault(("step", step.name), f"config.{text_field.steps_key}")
+def _components(names: ResolvedNames, problems: _Problems) -> list[dict[str, Any]]:
     described = []
-    for (kind, name), where in wanted.items():
-        item: dict[str, Any] = {"kind": kind, "name": name, "provider": None, "problem": None}
-        try:
-            item["provider"] = registry.resolve(kind, name, where=where).origin
-        except BSMError as error:
-            item["problem"] = error.one_line()
-            problems.append(error.one_line())
-        described.append(item)
+    for (kind, name), found in names.found.items():
+        if isinstance(found, BSMError):
+            provider, problem = None, found.one_line()
+            problems.append(problem)
+        else:
+            provider, problem = found.origin, None
+        described.append({"kind": kind, "name": name, "provider": provider, "problem": problem})
     return described
 
 

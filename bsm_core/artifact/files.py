@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError, SinkError
+from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 from bsm_core.runtime.validation import Problem, problems_of
 
 ARCHIVE = "model.tar.gz"
@@ -124,22 +122,24 @@ def _line(problem: Problem) -> str:
     return str(Problem(key, problem.message))
 
 
-@contextmanager
-def writing(destination: Path) -> Iterator[None]:
-    """Turn errors of the operating system into one that names the destination.
+def write_validated(
+    path: Path, content: BaseModel, *, most_bytes: int, what: str, fix: str, error: type[BSMError]
+) -> None:
+    """Write a pydantic model as JSON, if :func:`read_validated` can read it again. Equal models produce equal bytes.
 
-    Raises:
-        SinkError: The operating system reported an error.
+    Args:
+        path: The file.
+        content: The content.
+        most_bytes: Size above which the file is not written.
+        what: Subject and verb of the error, ``"the check rows take"`` for example.
+        fix: Advice on how to make the content smaller.
+        error: Class of the error for a content that is too large.
     """
-    try:
-        yield
-    except BSMError:
-        raise
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)  # str(error) may name a temporary file
-        raise SinkError(
-            f"could not be written: {reason}", where=str(destination), fix="choose a destination that can be written to"
-        ) from error
+    written = (content.model_dump_json(indent=2) + "\n").encode()
+    if len(written) > most_bytes:
+        size = f"{len(written) / 2**20:.1f} MiB, more than the limit of {most_bytes >> 20} MiB"
+        raise error(f"{what} {size}", where=path.name, fix=fix)
+    path.write_bytes(written)
 
 
 def sha256(path: Path) -> str:

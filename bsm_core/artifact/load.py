@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +17,13 @@ from torch import Tensor
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.artifact.config import ArtifactConfig, TextField
 from bsm_core.artifact.feature_tables import RiskTableValues, read_impute, read_risk_tables
-from bsm_core.artifact.files import (
-    HYPERPARAMETERS,
-    MODEL_ARTIFACTS,
-    REQUIRED,
-    FileHashes,
-    corrupt,
-    read_json_object,
-    require,
-)
+from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, REQUIRED, FileHashes, read_json_object, require
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, find_asset, load_encoder_config, load_tokenizer
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
-from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_weights
+from bsm_core.artifact.resolved_names import ResolvedNames
+from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_vocab, read_weights
 from bsm_core.errors import CorruptArtifactError, WeightsMismatchError
+from bsm_core.plugins.registry import Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,6 +46,7 @@ class Artifact:
 
     folder: Path
     hashes: Mapping[str, str]
+    _names: dict[Registry, ResolvedNames] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def load(cls, folder: Path) -> Artifact:
@@ -125,11 +120,7 @@ class Artifact:
     @cached_property
     def vocab(self) -> dict[Any, Any]:
         """Id of each token; empty where the artifact has no vocabulary."""
-        vocab = self.model_artifacts.get("vocab")
-        if vocab is not None and not isinstance(vocab, dict):
-            problem = f"is a {type(vocab).__name__}, not a dict"
-            raise corrupt(f"{MODEL_ARTIFACTS}: vocab", problem, "save it as {token: id}")
-        return vocab or {}
+        return read_vocab(self.model_artifacts)
 
     @cached_property
     def versions(self) -> dict[str, str]:
@@ -146,6 +137,12 @@ class Artifact:
     def provenance(self) -> Provenance | None:
         """Record of what made the artifact; None where there is none."""
         return read_provenance(self.folder)
+
+    def names(self, registry: Registry) -> ResolvedNames:
+        """Return the components of the names in the config, which are resolved once in a registry."""
+        if registry not in self._names:
+            self._names[registry] = ResolvedNames(registry, self.config.model_class, self.config.text_fields)
+        return self._names[registry]
 
     def release(self) -> None:
         """Free the weights and the embedding matrix once a model has them. The next access reads the files again."""
@@ -166,8 +163,7 @@ class Artifact:
             TokenizerError: There is no tokenizer; the error lists where it was looked for.
             CorruptArtifactError: Its files do not make a tokenizer.
         """
-        found = find_asset(TOKENIZER, self.folder, self.config.as_mapping(), field.prefix)
-        return load_tokenizer(found.folder)
+        return load_tokenizer(find_asset(TOKENIZER, self.folder, self.config.as_mapping(), field.prefix).folder)
 
     def model_config(self, wants: Collection[str] = ()) -> dict[str, Any]:
         """Return the values that a model class is built from: every config key, and what the artifact provides.
@@ -209,10 +205,10 @@ class Artifact:
         """
         weights = self.weights
         free = {key for key in (*weights, *expected) if key in optional or _POSITION_IDS.search(key)}
-        missing = [key for key in expected if key not in weights and key not in free]
-        unexpected = [key for key in weights if key not in expected and key not in free]
-        problems = [f"missing: {key} {list(expected[key])}" for key in missing]
-        problems += [f"unexpected: {key} {list(weights[key].shape)}" for key in unexpected]
+        missing = expected.keys() - weights.keys() - free
+        unexpected = weights.keys() - expected.keys() - free
+        problems = [f"missing: {key} {list(size)}" for key, size in expected.items() if key in missing]
+        problems += [f"unexpected: {key} {list(value.shape)}" for key, value in weights.items() if key in unexpected]
         found = {key: weights[key] for key in expected if key in weights}
         problems += [
             f"shape: {key} is {list(value.shape)}, the model has {list(expected[key])}"

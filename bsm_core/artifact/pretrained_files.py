@@ -88,26 +88,25 @@ def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], pref
         tried.append(place)
     own = prefix if _name(config, prefix) else ""
     name = _name(config, own)
+    cause: Exception | None = None
     if name is not None and not Path(name).is_absolute():
         tried.append(f"{own}tokenizer = {name!r} on the Hugging Face hub")
         try:
-            folder = _from_hub(name, asset)
-        except Exception as error:
+            import huggingface_hub
+
+            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(asset.files)))
+            if _has(folder, asset):
+                return AssetLocation(folder, own)
+        except Exception as error:  # noqa: BLE001 - the hub's client raises errors of many libraries
             tried[-1] += f" ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-            raise _not_found(asset, prefix, tried) from error
-        if _has(folder, asset):
-            return AssetLocation(folder, own)
-    raise _not_found(asset, prefix, tried)
-
-
-def _not_found(asset: TextAsset, prefix: str, tried: list[str]) -> TokenizerError:
-    return TokenizerError(
+            cause = error
+    raise TokenizerError(
         f"no {asset.what} was found" + (f" for {prefix}text_name" if prefix else ""),
         where=f"config.{prefix}tokenizer",
         details=[f"tried {place}" for place in tried],
         fix=f"put it into the artifact as {asset.folder}/, or run `bsm pack MODEL_DIR packed.tar.gz` on a machine that"
         " has it or can reach the hub: this adds it to the artifact",
-    )
+    ) from cause
 
 
 def find_inside(asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> AssetLocation | None:
@@ -149,8 +148,7 @@ def load_encoder_config(folder: Path) -> dict[str, Any]:
     Raises:
         CorruptArtifactError: The file is not a JSON object.
     """
-    config: dict[str, Any] = _without_code(read_json_object(folder / "config.json", f"{folder.name}/config.json"))
-    return config
+    return dict(_without_code(read_json_object(folder / "config.json", f"{folder.name}/config.json")))
 
 
 def _without_code(value: Any) -> Any:
@@ -202,9 +200,3 @@ def _from_cache(name: str, asset: TextAsset) -> Path | None:
         return next((Path(hit).parent for hit in hits if isinstance(hit, str)), None)
     except ValueError:  # not the form of a hub name
         return None
-
-
-def _from_hub(name: str, asset: TextAsset) -> Path:
-    import huggingface_hub
-
-    return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(asset.files)))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bsm_core.artifact.files import FileHashes, corrupt, read_validated
+from bsm_core.artifact.files import FileHashes, corrupt, read_validated, write_validated
 from bsm_core.errors import ArtifactError, CorruptArtifactError
 from bsm_core.runtime.versions import current_name
 
@@ -76,15 +76,8 @@ def write_provenance(folder: Path, components: list[ComponentRecord], versions: 
         ArtifactError: The record is too large to be read again.
     """
     provenance = Provenance(components=components, versions=versions, files=other_files(FileHashes(folder)))
-    content = (provenance.model_dump_json(indent=2) + "\n").encode()
-    if len(content) > MOST_BYTES:
-        raise ArtifactError(
-            f"the record of what made the artifact takes {len(content) / 2**20:.1f} MiB, more than the limit of"
-            f" {MOST_BYTES >> 20} MiB",
-            where=PROVENANCE,
-            fix="shorten the long lists in the config",
-        )
-    (folder / PROVENANCE).write_bytes(content)
+    what, fix = "the record of what made the artifact takes", "shorten the long lists in the config"
+    write_validated(folder / PROVENANCE, provenance, most_bytes=MOST_BYTES, what=what, fix=fix, error=ArtifactError)
 
 
 def other_files(digests: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,6 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
@@ -61,8 +60,8 @@ def save_artifact(
     state_dict: Mapping[str, Tensor],
     risk_tables: Mapping[str, Any],
     impute: Mapping[str, Any],
-    tokenizers: Mapping[str, PreTrainedTokenizerBase] = MappingProxyType({}),
-    encoder_configs: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    tokenizers: Mapping[str, PreTrainedTokenizerBase] = {},
+    encoder_configs: Mapping[str, Mapping[str, Any]] = {},
     embedding_mat: Tensor | np.ndarray[Any, Any] | None = None,
     vocab: Mapping[str, int] | None = None,
     safe_only: bool = False,
@@ -191,7 +190,8 @@ def _complete(artifact: Artifact) -> None:
     for name, tables in ((RISK_TABLES[0], artifact.risk_tables), (IMPUTE[0], artifact.impute)):
         if not (folder / name).exists():
             _write_json(folder / name, tables)
-    wanted = wanted_keys(artifact.config.model_class, default_registry())
+    registry = default_registry()
+    wanted = wanted_keys(artifact.names(registry), registry)
     for prefix in [field.prefix for field in artifact.config.text_fields]:
         if not (artifact.config.as_mapping().get(f"{prefix}tokenizer") or artifact.config.tokenizer):
             continue  # the steps and the model class need none, or it is in the artifact's folders

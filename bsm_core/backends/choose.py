@@ -31,7 +31,7 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Tuned:
+class ChosenBackends:
     """Backends and precision that were chosen for a model.
 
     Attributes:
@@ -45,9 +45,9 @@ class Tuned:
     changed: float | None = None
 
 
-def tune(
+def choose_backends(
     model: ModelBase, *, precision: str = AUTO, backend: str = AUTO, sample: Batch | None = None, fp16: bool = False
-) -> Tuned:
+) -> ChosenBackends:
     """Set the backend of every encoder of a model.
 
     Args:
@@ -76,18 +76,18 @@ def tune(
         lower = Precision.FP16 if fp16 else Precision.BF16
     else:
         lower = Precision.FP32
-    chosen = _choose(model, encoders, Precision.FP32, backend if lower == Precision.FP32 else AUTO, sample)
+    chosen = _set_backends(model, encoders, Precision.FP32, backend if lower == Precision.FP32 else AUTO, sample)
     if not encoders and (lower != Precision.FP32 or backend not in (AUTO, EAGER)):
         log.warning("the model has no text encoder, so --precision and --backend change nothing: it stays in fp32")
     if lower == Precision.FP32 or not encoders:
-        return Tuned(Precision.FP32, chosen)
+        return ChosenBackends(Precision.FP32, chosen)
     if sample is None:
-        chosen = _choose(model, encoders, lower, backend, sample)
+        chosen = _set_backends(model, encoders, lower, backend, sample)
         log.info("the artifact has no check rows, so it is not known how much %s changes probabilities", lower)
-        return Tuned(lower, chosen)
+        return ChosenBackends(lower, chosen)
     exactly = _probabilities(model, sample)
     try:
-        chosen = _choose(model, encoders, lower, backend, sample)
+        chosen = _set_backends(model, encoders, lower, backend, sample)
         changes = (_probabilities(model, sample) - exactly).abs()
     # UsageError: the processor cannot compute the precision. The others: usually numbers that overflow in it.
     except (UsageError, ModelFailedError, torch.OutOfMemoryError) as error:
@@ -98,12 +98,12 @@ def tune(
     largest = float(changes.max())
     if precision == AUTO and not largest <= TOLERANCES[lower]:
         log.warning("%s changes the probabilities of the check rows by up to %.3g: using fp32", lower, largest)
-        return Tuned(Precision.FP32, _choose(model, encoders, Precision.FP32, backend, sample))
+        return ChosenBackends(Precision.FP32, _set_backends(model, encoders, Precision.FP32, backend, sample))
     log.info(
         "%s changes the probabilities of the %d check rows by at most %.3g, %.3g on average",
         lower, sample.rows, largest, float(changes.mean()),
     )  # fmt: skip
-    return Tuned(lower, chosen, largest)
+    return ChosenBackends(lower, chosen, largest)
 
 
 def encoders_of(model: ModelBase) -> dict[str, Encoder]:
@@ -116,7 +116,7 @@ def _probabilities(model: ModelBase, sample: Batch) -> Tensor:
         return model.predict_step(sample.to(model.device)).cpu()
 
 
-def _choose(
+def _set_backends(
     model: ModelBase, encoders: Mapping[str, Encoder], precision: Precision, backend: str, sample: Batch | None
 ) -> dict[str, str]:
     texts = _texts(model, encoders, sample) if precision == Precision.INT8 and sample is not None else {}
@@ -148,7 +148,7 @@ def _backend(name: str, encoder: Encoder, precision: Precision, asked: str, text
     by_name = asked not in (AUTO, EAGER)
     if precision not in (Precision.FP32, Precision.INT8):
         check_precision(name, encoder, precision)
-    offered = attempt(f"backends() of encoder {name!r}", encoder.backends, by_name=by_name) or {}
+    offered = attempt(f"backends() of encoder {name!r}", partial(_offered, encoder), by_name=by_name) or {}
     builders: dict[str, BuildBackend] = {**offered, ONNX: partial(_exported, name, encoder, asked)}
     if asked not in (AUTO, EAGER, *builders):
         raise UsageError(
@@ -170,6 +170,13 @@ def _backend(name: str, encoder: Encoder, precision: Precision, asked: str, text
     if eager and not exact(name, encoder, eager, backends, by_name=True):
         raise _inexact(name, backends[0])
     return backends[0]
+
+
+def _offered(encoder: Encoder) -> Mapping[str, BuildBackend]:
+    offered: Any = encoder.backends()
+    if isinstance(offered, Mapping):
+        return offered
+    raise TypeError(f"it returned a {type(offered).__name__}, expected a mapping of names to functions")
 
 
 def _built(build: Callable[[str, TextBatch | None], Any], precision: str, text: TextBatch | None) -> Backend | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bsm_core.artifact.files import EXPORTED
-from bsm_core.backends.choose import encoders_of, tune
+from bsm_core.backends.choose import choose_backends, encoders_of
 from bsm_core.backends.onnx_runtime import INPUTS, ONNX, require_packages
 from bsm_core.errors import UsageError
 from bsm_core.models.base import ModelBase
@@ -46,7 +46,7 @@ def export(model: ModelBase, folder: Path) -> list[Path]:
     for name, encoder in encoders.items():
         encoder.exported = folder / EXPORTED / f"{name}.onnx"
         _write(name, encoder, encoder.exported)
-    tune(model, precision=Precision.FP32, backend=ONNX)  # raises if a file is not exact
+    choose_backends(model, precision=Precision.FP32, backend=ONNX)  # raises if a file is not exact
     return [encoder.exported for encoder in encoders.values() if encoder.exported]
 
 

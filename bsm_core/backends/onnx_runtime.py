@@ -44,13 +44,12 @@ def require_packages(where: str) -> None:
         raise UsageError(f"not installed: {', '.join(missing)}", where=where, fix="pip install 'bsm-core[onnx]'")
 
 
-def build(encoder: Encoder, precision: str, sample: TextBatch | None = None) -> Backend | None:
+def build(encoder: Encoder, precision: str) -> Backend | None:
     """Build the backend of an encoder.
 
     Args:
         encoder: The encoder, on its device.
         precision: A precision; the backend has only fp32.
-        sample: Not used.
 
     Returns:
         The backend; None in another precision or on another device than the CPU, without an ONNX file, or if a package

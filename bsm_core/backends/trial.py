@@ -51,7 +51,7 @@ def attempt(what: str, run: Callable[[], T], *, by_name: bool) -> T | None:
         return run()
     except (UnsafeArtifactError, torch.OutOfMemoryError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if by_name and isinstance(error, BSMError):
             raise
         reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"

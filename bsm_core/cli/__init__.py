@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> Work:
     # Imported here, where signals are handled: until then, the first process of a container ignores SIGTERM.
     from bsm_core.cli import (
+        clean_command,
         convert_command,
         export_command,
         inspect_command,
@@ -42,7 +43,9 @@ def _parse(argv: Sequence[str] | None) -> Work:
         pack_command,
         export_command,
         convert_command,
+        clean_command,
     ):
         command.add(commands)
-    arguments = parser.parse_args(argv)
+    with run_command.usage_errors(argv):
+        arguments = parser.parse_args(argv)
     return partial(arguments.handler, arguments)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bsm_core.artifact.files import writing
 from bsm_core.cli.output import say
+from bsm_core.runtime.durable import writing
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -9,9 +9,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bsm_core.artifact.files import writing
 from bsm_core.cli.output import say
 from bsm_core.errors import BSMError, HookFailedError
+from bsm_core.runtime.durable import writing
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
-from bsm_core.errors import Interrupted
-from bsm_core.runtime.memory import require_memory_for_libraries, starting
-from bsm_core.runtime.signals import at_once, last_words
+from bsm_core.scoring import job
 from bsm_core.scoring.settings import Settings, sources
-
-if TYPE_CHECKING:
-    from bsm_core.scoring.sink import Sink
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,20 +39,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Run the job that the arguments describe."""
-    flags = {name: getattr(arguments, name) for name in sources()}
-    output = Settings.resolve(flags, os.environ).output_dir
-    require_memory_for_libraries()
-    with at_once(), starting():
-        from bsm_core.scoring.sink import Sink
-
-        with last_words(partial(_mark_failed, Sink(output))):
-            from bsm_core.scoring import job
-    job.run(flags, os.environ)
+    job.run({name: getattr(arguments, name) for name in sources()}, os.environ)
 
 
-def _mark_failed(sink: Sink, interrupted: Interrupted) -> None:
-    sink.folder.mkdir(parents=True, exist_ok=True)
-    sink.fail(f"Interrupted: {interrupted}")
+@contextmanager
+def usage_errors(argv: Sequence[str] | None) -> Iterator[None]:
+    """Mark the output folder when the parser inside the block refuses a command that names a job type.
+
+    The parser has no arguments then, so the folder is looked for again, by itself.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for flag in ("--job_type", "--output-dir"):
+            parser.add_argument(flag)
+        with suppress(SystemExit):
+            known, _ = parser.parse_known_args(argv)
+            if end.code == 2 and known.job_type is not None:
+                job.refuse(known.output_dir, "wrong usage: the command line could not be read")
+        raise
 
 
 def _help(name: str) -> str:

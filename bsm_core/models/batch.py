@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from typing import Any
 
@@ -128,11 +127,11 @@ class TextBatch:
 
     def to(self, device: Any, non_blocking: bool = False) -> TextBatch:
         """Move ``tokens`` to a device; the other tensors stay on the CPU, where micro-batches are planned."""
-        return dataclasses.replace(self, tokens=self.tokens.to(device, non_blocking=non_blocking))
+        return replace(self, tokens=self.tokens.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> TextBatch:
         """Return the batch with ``tokens`` in page-locked memory."""
-        return dataclasses.replace(self, tokens=self.tokens.pin_memory())
+        return replace(self, tokens=self.tokens.pin_memory())
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
@@ -185,7 +184,7 @@ class Batch:
         return list(rows) if self.window is None else self.window.names(rows)
 
     def _map(self, move: Callable[[Any], Any]) -> Batch:
-        return dataclasses.replace(
+        return replace(
             self,
             texts={column: move(text) for column, text in self.texts.items()},
             features=move(self.features),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
@@ -21,16 +22,12 @@ def deferred_initialization() -> AbstractContextManager[None]:
 
     Dispatch modes are a private API of PyTorch. If they do not work as expected, weights are initialized as usual.
     """
-    if not _is_supported():
-        return nullcontext()
-    from bsm_core.models.deferred_fills import deferred_fills
-
-    return deferred_fills()
+    return _deferral()()
 
 
 @cache
-def _is_supported() -> bool:
-    """Check by a trial run whether this PyTorch has the private modules and deferred fills give the right numbers."""
+def _deferral() -> Callable[[], AbstractContextManager[None]]:
+    """Return the context manager that defers fills; one that does nothing if a trial on this PyTorch fails."""
     try:
         from bsm_core.models.deferred_fills import deferred_fills
 
@@ -40,5 +37,5 @@ def _is_supported() -> bool:
             overwritten.copy_(torch.zeros(2))
         numbers = [*read.tolist(), *overwritten.tolist(), *never_read.tolist(), total.item()]
     except (ImportError, AttributeError, RuntimeError, TypeError):
-        return False
-    return numbers == [1.0, 1.0, 0.0, 0.0, 3.0, 3.0, 2.0]
+        return nullcontext
+    return deferred_fills if numbers == [1.0, 1.0, 0.0, 0.0, 3.0, 3.0, 2.0] else nullcontext

@@ -67,13 +67,12 @@ def encode_rows(
     def padded(start: int, stop: int) -> Tensor:
         return encode(*text.padded(start, stop, pad_id, length))
 
-    def count(start: int) -> int:
-        return max(1, budget.tokens // (length or text.length(start)))
+    def plan(start: int) -> tuple[int, int]:
+        longest = length or text.length(start)
+        count = min(max(1, budget.tokens // longest), text.distinct - start)
+        return start + count, count * longest
 
-    def tokens(start: int, stop: int) -> int:
-        return (stop - start) * (length or text.length(start))
-
-    vectors = list(_micro_batches(text, padded, count, tokens, budget))
+    vectors = list(_micro_batches(text, padded, plan, budget))
     return text.row_means(torch.cat(vectors or [encode(*_padding(text, pad_id, length or 1))[:0]]))
 
 
@@ -100,21 +99,19 @@ def encode_ragged_rows(
         offsets = text.chunk_offsets[start : stop + 1]
         return encode(text.tokens[offsets[0] : offsets[-1]], offsets.diff())
 
-    def count(start: int) -> int:
-        end = text.chunk_offsets[start] + min(budget.tokens, most)
-        return max(1, int(torch.searchsorted(text.chunk_offsets, end, right=True)) - 1 - start)
-
-    def tokens(start: int, stop: int) -> int:
-        return int(text.chunk_offsets[stop] - text.chunk_offsets[start])
+    def plan(start: int) -> tuple[int, int]:
+        begin = text.chunk_offsets[start]
+        end = torch.searchsorted(text.chunk_offsets, begin + min(budget.tokens, most), right=True)
+        stop = max(start + 1, int(end) - 1)
+        return stop, int(text.chunk_offsets[stop] - begin)
 
     bounds = _bounds_of_streams(text, min(budget.tokens // streams, most), streams) if streams > 1 else []
     if len(bounds) > 1:
         vectors = _encode_in_streams(bounds, ragged, min(streams, len(bounds)))
     else:
-        vectors = list(_micro_batches(text, ragged, count, tokens, budget))
-    return text.row_means(
-        torch.cat(vectors or [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]])
-    )
+        vectors = list(_micro_batches(text, ragged, plan, budget))
+    vectors = vectors or [encode(text.tokens.new_zeros(1), torch.ones(1, dtype=torch.int64))[:0]]
+    return text.row_means(torch.cat(vectors))
 
 
 def _bounds_of_streams(text: TextBatch, most: int, streams: int) -> list[tuple[int, int]]:
@@ -154,29 +151,31 @@ def _encode_in_streams(
 
 
 def _micro_batches(
-    text: TextBatch,
-    encode: Callable[[int, int], Tensor],
-    count: Callable[[int], int],
-    tokens: Callable[[int, int], int],
-    budget: TokenBudget,
+    text: TextBatch, encode: Callable[[int, int], Tensor], plan: Callable[[int], tuple[int, int]], budget: TokenBudget
 ) -> Iterator[Tensor]:
-    """Encode one micro-batch after the other; halve the budget and repeat if the accelerator runs out of memory."""
+    """Encode one micro-batch after the other; halve the budget and repeat if the accelerator runs out of memory.
+
+    Args:
+        text: Chunks of a text field.
+        encode: Encodes the chunks from the first to the second (exclusive).
+        plan: Returns the end of the micro-batch that begins at a chunk, and the number of tokens of the micro-batch.
+        budget: Tokens at once.
+    """
     start = 0
     while start < text.distinct:
-        stop = min(start + count(start), text.distinct)
-        ran_out = False
+        stop, tokens = plan(start)
+        vectors = None
         try:
             vectors = encode(start, stop)
         except torch.OutOfMemoryError as error:
             if stop - start == 1:
                 raise DeviceOutOfMemoryError(
-                    f"the accelerator's memory is too small for one chunk of {tokens(start, stop)} tokens: {error}",
+                    f"the accelerator's memory is too small for one chunk of {tokens} tokens: {error}",
                     fix="lower max_sen_len, free memory of the device, or score on the CPU with --device cpu",
                 ) from error
-            budget.tokens = tokens(start, stop)  # the size that failed, which may be less than the budget
+            budget.tokens = tokens  # the size that failed, which may be less than the budget
             budget.halve()
-            ran_out = True
-        if ran_out:  # after the except block, because the exception keeps the intermediate tensors alive
+        if vectors is None:  # after the except block, because the exception keeps the intermediate tensors alive
             torch.cuda.empty_cache()
             continue
         yield vectors

@@ -120,10 +120,9 @@ class HookCalls(ABC):
         self._arguments, self._accept = arguments, accept
         try:
             # pluggy warns about arguments that are missing in a call; the functions that it calls here take none.
-            results: list[Any] = getattr(self._manager.hook, hook)(**arguments)
+            return list(getattr(self._manager.hook, hook)(**arguments))
         finally:
             self._arguments, self._accept = {}, None  # the arguments hold a window's tensors
-        return results
 
     def _function(self, component: Component, hook: str, implementation: pluggy.HookImpl) -> Callable[[], Any]:
         def call() -> Any:
@@ -138,7 +137,6 @@ class HookCalls(ABC):
 
     def _wrapper(self, component: Component, hook: str, implementation: pluggy.HookImpl) -> Callable[[], _Wrapper]:
         def call() -> _Wrapper:
-            wrapper: _Wrapper | None = None
             try:
                 wrapper = self._start(component, implementation)
                 if next(wrapper, self) is self:

@@ -8,7 +8,7 @@ pluggy. One hook registers components in code; the other four see a run.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -60,12 +60,16 @@ class Removed:
 class Registrar:
     """Collector that a plugin's :func:`bsm_register` adds text steps and model classes to.
 
+    Args:
+        named: Kinds and names of the entry points of the plugin's distribution.
+
     Attributes:
         classes: The added classes, by kind and name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, named: Collection[tuple[ComponentKind, str]] = ()) -> None:
         self.classes: dict[tuple[Named, str], type] = {}
+        self._named = named
 
     def add_step(self, name: str, cls: type) -> None:
         """Register a text step.
@@ -75,7 +79,7 @@ class Registrar:
             cls: Subclass of :class:`bsm_core.TextStep`.
 
         Raises:
-            ValueError: The name is not lower_snake, or the plugin has registered it before.
+            ValueError: The name is not lower_snake, or the plugin has registered it before or names it in its metadata.
             TypeError: ``cls`` is not a class.
         """
         self._add("step", name, cls)
@@ -91,6 +95,8 @@ class Registrar:
             raise TypeError(f"{name!r} must be a class, not a {type(cls).__name__}")
         if (kind, name) in self.classes:
             raise ValueError(f"{name!r} is registered twice")
+        if (kind, name) in self._named:
+            raise ValueError(f"{name!r} is an entry point of the distribution already")
         self.classes[kind, name] = cls
 
 

@@ -19,22 +19,29 @@ class InCode(HookCalls):
     """Components registered in code. The plugins are imported when :attr:`classes` or :attr:`errors` is first read.
 
     Args:
+        named: Components that metadata name. Those of the kind ``"plugin"`` register further ones.
+
+    Attributes:
         plugins: Components of the kind ``"plugin"``.
     """
 
-    def __init__(self, plugins: Iterable[Component]) -> None:
+    def __init__(self, named: Iterable[Component]) -> None:
         super().__init__()
-        self.plugins = tuple(dict.fromkeys(plugins))
+        self._named = tuple(dict.fromkeys(named))
+        self.plugins = tuple(component for component in self._named if component.kind == "plugin")
         self._errors: dict[Component, PluginError] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Classes made in code cannot be pickled: another process calls the hooks again.
-        return InCode, (self.plugins,)
+        return InCode, (self._named,)
 
     @cached_property
     def classes(self) -> dict[Component, type]:
         """Class of each registered component. A plugin that fails registers nothing."""
-        registrars = {plugin: Registrar() for plugin in self.plugins}
+        registrars = {
+            plugin: Registrar({(c.kind, c.name) for c in self._named if c.provider == plugin.provider})
+            for plugin in self.plugins
+        }
         for plugin in self.plugins:
             try:
                 self.add(plugin)

@@ -67,9 +67,7 @@ def loaded_components(registry: Registry, bases: Mapping[ComponentKind, type]) -
 
 def _clashes_in_code(registry: Registry) -> Iterator[str]:
     for component in registry.in_code.classes:
-        for other in registry.clashes(component.kind, component.name, in_code=True):
-            if other is component:
-                continue
+        for other in registry.others(component, in_code=True):
             name = f"{WORDS[component.kind]} {component.name!r}"
             yield f"{component.provider}: {name}, registered in code, is also provided by {other.provider}"
 
@@ -84,8 +82,7 @@ def _registered(registry: Registry) -> Iterator[str]:
 def _status(registry: Registry, component: Component) -> str:
     if component.kind == "plugin":
         return "registers in code"
-    others = [c for c in registry.clashes(component.kind, component.name) if c is not component]
-    if others:
+    if others := registry.others(component):
         return f"clashes with {', '.join(str(c.provider) for c in others)}"
     if component.alias_of is not None:
         return f"alias of {component.alias_of}"

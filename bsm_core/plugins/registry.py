@@ -65,7 +65,7 @@ class Registry:
         self.failures = tuple(failures)
         self.blocked = tuple(blocked)
         self.hidden = tuple(hidden)
-        self.in_code = InCode(component for component in self.components if component.kind == "plugin")
+        self.in_code = InCode(self.components)
 
     @classmethod
     def discover(cls, allowed: frozenset[str] | None = None) -> Registry:
@@ -94,6 +94,10 @@ class Registry:
         """Return every component of a name if several have it, in metadata and, if ``in_code``, in code."""
         found = _named((*self.components, *(self.in_code.classes if in_code else ())), kind, name)
         return tuple(found) if len(found) > 1 else ()
+
+    def others(self, component: Component, *, in_code: bool = False) -> list[Component]:
+        """Return the components that have the name of a component as well; see :meth:`clashes`."""
+        return [c for c in self.clashes(component.kind, component.name, in_code=in_code) if c is not component]
 
     def resolve(self, kind: Named, name: str, *, where: str | None = None) -> Component:
         """Find a component by its name, without importing the component.
@@ -224,9 +228,8 @@ def default_registry() -> Registry:
     if _replaced:
         return _replaced[-1]
     value = os.environ.get("BSM_PLUGINS")
-    if value is None:
-        return Registry.discover()
-    return Registry.discover(frozenset(canonical(n.strip()) for n in value.split(",") if n.strip()))
+    allowed = None if value is None else frozenset(canonical(n.strip()) for n in value.split(",") if n.strip())
+    return Registry.discover(allowed)
 
 
 @contextmanager

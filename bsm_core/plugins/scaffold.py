@@ -16,13 +16,12 @@ from bsm_core.plugins.discovery import canonical
 from bsm_core.plugins.hookspecs import CONTRACT, NAME
 from bsm_core.plugins.registry import Registry
 
-PluginKind = Literal["step", "model"]
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")  # packaging standards, PEP 508
 _TAKEN = ("conftest", "setup", "bsm_core")
 _FIX = "choose a name such as 'acme-shout': letters, digits and hyphens, of which the first is a letter"
 
 
-def new_plugin(kind: PluginKind, name: str, folder: Path | None, registry: Registry) -> list[Path]:
+def new_plugin(kind: Literal["step", "model"], name: str, folder: Path | None, registry: Registry) -> list[Path]:
     """Write a package with one text step or model class and a test of it.
 
     Args:

@@ -16,7 +16,7 @@ from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable
 from bsm_core.preprocess.findings import Findings, TextFailure
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.profile import FEATURES, Times
-from bsm_core.tables.read import Window
+from bsm_core.tables.read import Position, Window
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class WindowInfo:
     """Data of a window that its batch carries from the table to the output.
 
     Attributes:
-        index, start, last, fraction: See :class:`bsm_core.tables.read.Window`.
+        index, start, last, fraction, end: See :class:`bsm_core.tables.read.Window`.
         kept: The id column and the other kept columns, unchanged.
         findings: Faulty cells of the window.
         times: Time that reading and preparing the window took.
@@ -37,6 +37,7 @@ class WindowInfo:
     kept: pa.Table
     findings: Findings
     times: Times = field(default_factory=Times)
+    end: Position | None = None
 
     def names(self, rows: Sequence[int]) -> list[Any]:
         """Return the names of rows for errors: ids or, if no column is kept, positions in the whole table."""
@@ -117,7 +118,7 @@ class Preprocessor:
         columns = dict(zip(table.column_names, table.columns, strict=True))
         batch, findings = self.batch(columns, table.num_rows, times)
         kept = table.select(self.keep)
-        info = WindowInfo(window.index, window.start, window.last, window.fraction, kept, findings, times)
+        info = WindowInfo(window.index, window.start, window.last, window.fraction, kept, findings, times, window.end)
         return Batch(batch.rows, batch.texts, batch.features, window=info)
 
 

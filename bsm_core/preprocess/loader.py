@@ -6,7 +6,7 @@ import multiprocessing
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -19,7 +19,7 @@ from bsm_core.models.batch import Batch
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.runtime.processes import end_with_parent, how_it_ended, without_interrupts
 from bsm_core.runtime.profile import READING, WAITING, Times
-from bsm_core.tables.read import TableSource, Window
+from bsm_core.tables.read import Position, TableSource, Window
 
 
 class _Parcel:
@@ -46,6 +46,7 @@ class _WindowBatches(IterableDataset[Any]):
     rows: int
     rank: int
     world: int
+    done: Mapping[int, Position | None]
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker that fails while it unpickles its dataset dies without an error message. The preprocessor imports
@@ -57,12 +58,13 @@ class _WindowBatches(IterableDataset[Any]):
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         try:
             preprocess = pickle.loads(self.preprocess) if isinstance(self.preprocess, bytes) else self.preprocess
-            windows = self.source.windows(self.columns, rows=self.rows)
-            last, times = False, Times()
-            while not last:
+            windows = self.source.windows(self.columns, rows=self.rows, done=self.done)
+            times = Times()
+            while True:
                 with times.of(READING):
-                    window = next(windows)
-                last = window.last
+                    window = next(windows, None)
+                if window is None:
+                    return
                 if window.index % (self.world * workers) == self.rank + number * self.world:
                     batch = preprocess(window, times)
                     yield _Parcel(batch) if worker else batch
@@ -81,6 +83,7 @@ class WindowLoader:
         rows: Number of rows of a window.
         rank: Rank of this process. Its windows are those whose index is ``rank`` modulo ``world``.
         world: Number of ranks.
+        done: Windows to leave out, see :meth:`bsm_core.tables.read.TableSource.windows`.
         num_workers: Number of processes that prepare windows; 0 prepares them in this process.
         pin_memory: Whether batches are put into page-locked memory, for faster copies to a GPU.
 
@@ -97,12 +100,13 @@ class WindowLoader:
         rows: int = 4096,
         rank: int = 0,
         world: int = 1,
+        done: Mapping[int, Position | None] | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         columns = list(dict.fromkeys([*preprocess.keep, *preprocess.wanted]))
         self._loader: DataLoader[Any] = DataLoader(
-            _WindowBatches(source, preprocess, columns, rows, rank, world),
+            _WindowBatches(source, preprocess, columns, rows, rank, world, done or {}),
             batch_size=None,
             num_workers=num_workers,
             pin_memory=pin_memory,

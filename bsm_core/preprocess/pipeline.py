@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from bsm_core.artifact.config import ArtifactConfig, StepSpec, TextField
+from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.errors import PipelineError, StepFailedError
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import Registry, default_registry
@@ -106,7 +107,7 @@ class Pipeline:
             raise PipelineError(f"column {context.column!r} has no steps", where=where, fix="list at least one step")
         registry = registry or default_registry()
         self.context = context
-        self.components = list(components or resolve_steps(specs, registry, where))
+        self.components = list(components or (registry.resolve("step", spec.name, where=where) for spec in specs))
         self.steps: list[PipelineStep] = []
         build = partial(Pipeline, tuple(specs), context, registry=registry, where=where, must_give=must_give)
         self._rebuild = partial(build, components=self.components)
@@ -181,7 +182,7 @@ def text_pipelines(
     config: ArtifactConfig,
     tokenizer: Callable[[TextField], Any],
     registry: Registry | None = None,
-    components: Mapping[str, Sequence[Component]] | None = None,
+    names: ResolvedNames | None = None,
 ) -> dict[str, Pipeline]:
     """Return the checked pipeline of each text field, by column.
 
@@ -189,31 +190,21 @@ def text_pipelines(
         config: The artifact's config.
         tokenizer: Function that returns the tokenizer of a field. Called only for fields with a step that uses it.
         registry: Registry in which step names are resolved. None: the registry of the process.
-        components: Components of the steps of each column if their names are resolved already.
+        names: The names in the config, if they are resolved already.
     """
     registry = registry or default_registry()
+    names = names or ResolvedNames(registry, None, config.text_fields)
     pipelines = {}
     for text in config.text_fields:
-        where = f"config.{text.steps_key}"
-        resolved = components[text.column] if components else resolve_steps(text.steps, registry, where)
-        needed = any("tokenizer" in registry.load(component, TextStep).uses for component in resolved)
+        components, where = names.steps(text), f"config.{text.steps_key}"
+        needed = "tokenizer" in params_used(components, registry)
         context = StepContext(text.column, tokenizer(text) if needed else None, config.as_mapping())
-        pipelines[text.column] = Pipeline(text.steps, context, registry=registry, where=where, components=resolved)
+        pipelines[text.column] = Pipeline(text.steps, context, registry=registry, where=where, components=components)
     return pipelines
 
 
-def resolve_steps(specs: Sequence[StepSpec], registry: Registry, where: str) -> list[Component]:
-    """Return the components of steps.
-
-    Raises:
-        UnknownComponentError: No plugin provides a step of that name.
-    """
-    return [registry.resolve("step", spec.name, where=where) for spec in specs]
-
-
-def names_used(specs: Sequence[StepSpec], *, registry: Registry, where: str) -> set[str]:
+def params_used(components: Iterable[Component], registry: Registry) -> set[str]:
     """Return the names of all parameters that the artifact provides to these steps: their :attr:`TextStep.uses`."""
-    components = resolve_steps(specs, registry, where)
     return {name for component in components for name in registry.load(component, TextStep).uses}
 
 

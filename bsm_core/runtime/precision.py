@@ -36,12 +36,7 @@ EXACT = 1e-5
 In bf16 and fp16 two backends round differently. Their mean difference may be as large as in :data:`TOLERANCES`.
 """
 
-_OF_DTYPES = {
-    "float64": Precision.FP32,
-    "float32": Precision.FP32,
-    "bfloat16": Precision.BF16,
-    "float16": Precision.FP16,
-}
+_OF_DTYPES = {"float64": "fp32", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def precision_of_dtype(name: str) -> str:
@@ -49,7 +44,7 @@ def precision_of_dtype(name: str) -> str:
 
     Check rows of earlier versions name dtypes. float64 counts as fp32, which has the smallest tolerance.
     """
-    return str(_OF_DTYPES.get(name, name))
+    return _OF_DTYPES.get(name, name)
 
 
 def tolerance(precision: str) -> float:

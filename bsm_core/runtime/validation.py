@@ -51,19 +51,20 @@ def check_values(model: type[M], values: Mapping[str, Any]) -> tuple[M | None, l
 
 
 def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
-    """Build a pydantic model from the config of an artifact.
+    """Build a pydantic model from a config.
+
+    Args:
+        model: The model.
+        values: The config.
+        where: Name or files of the config in the error.
 
     Raises:
         ConfigError: Keys are missing or wrong; ``details`` has a line for each.
     """
     checked, problems = check_values(model, values)
     if checked is None:
-        raise ConfigError(
-            f"{len(problems)} problem(s) in the config of the artifact",
-            where=where,
-            details=list(map(str, problems)),
-            fix="correct these keys in hyperparameters.json or model_artifacts.pth and pack the artifact again",
-        )
+        what, details = f"{len(problems)} problem(s) in the config", list(map(str, problems))
+        raise ConfigError(what, where=where, details=details, fix="correct these keys")
     return checked
 
 

@@ -17,11 +17,8 @@ _LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "pyarrow", "nu
 
 def installed() -> dict[str, str]:
     """Return the versions of Python, this project and the libraries, by name; ``"unknown"`` without metadata."""
-    return {
-        "python": platform.python_version(),
-        DISTRIBUTION: __version__,
-        **{name: _version(name) for name in _LIBRARIES},
-    }
+    ours = {"python": platform.python_version(), DISTRIBUTION: __version__}
+    return ours | {name: _version(name) for name in _LIBRARIES}
 
 
 def current_name(distribution: str) -> str:

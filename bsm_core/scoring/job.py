@@ -1,25 +1,27 @@
-"""A scoring job, from its settings to its markers."""
+"""A scoring job, from its settings to its markers.
+
+This module imports nothing slow: the output folder is locked, and its old markers are gone, before torch is imported.
+"""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-import torch
-
-from bsm_core.artifact import Artifact, unpacked
-from bsm_core.errors import BSMError, UsageError
+from bsm_core.errors import BSMError, NothingToResumeError, UsageError
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.plugins.registry import default_registry
-from bsm_core.runtime.memory import explaining_memory
-from bsm_core.runtime.signals import cause_of, last_words
-from bsm_core.scoring.engines import ranks
-from bsm_core.scoring.engines.devices import plan_devices
-from bsm_core.scoring.engines.local import Job
+from bsm_core.runtime.durable import writing
+from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
+from bsm_core.runtime.signals import at_once, cause_of, last_words
+from bsm_core.scoring.lock import holding
+from bsm_core.scoring.manifest import WorkFolder
+from bsm_core.scoring.markers import MARKERS, PREDICTIONS, Markers
 from bsm_core.scoring.settings import Settings
-from bsm_core.scoring.sink import Sink
+from bsm_core.tables.data_files import FORMATS, discover
 
 log = logging.getLogger("bsm")
 
@@ -35,44 +37,133 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         The prediction file, its number of rows, and counts of what was unusual in the data.
 
     Raises:
-        UsageError: A setting has an invalid value; no file was touched.
+        UsageError: A setting has an invalid value, or the run would replace one of its own inputs.
+        OutputInUseError: Another run writes into the output folder. Nothing was touched.
+        NothingToResumeError: ``--resume require`` finds no earlier run to continue. Nothing was touched.
         BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
     """
-    settings = Settings.resolve(flags, env)
-    data, output = settings.data_dir, settings.output_dir
-    if data.is_dir() and output.resolve().is_relative_to(data.resolve()):  # the next run would read the predictions
-        raise UsageError(
-            "the output folder is inside the data folder", where=str(output), fix="choose another --output-dir"
-        )
-    sink = Sink(output)
     try:
-        with explaining_memory(), last_words(lambda interrupted: sink.fail(f"Interrupted: {interrupted}")):
-            sink.begin()
-            return _run(settings)
-    except BaseException as error:
-        cause = cause_of(error)
-        sink.fail(cause.one_line() if isinstance(cause, BSMError) else f"{type(cause).__name__}: {cause}")
+        settings = Settings.resolve(flags, env)
+    except UsageError as error:
+        refuse(flags.get("output_dir"), error.one_line())
         raise
+    require_other_files(settings)
+    work = WorkFolder(settings.output_dir)
+    with holding(work.lock):
+        return _run(settings, work)
 
 
-def _run(settings: Settings) -> Committed:
-    began = time.time()
-    with unpacked(settings.model_dir) as folder:
-        artifact = Artifact.load(folder)
-        settings = settings.with_artifact(artifact.raw_config)
-        plan = plan_devices(settings, torch.cuda.device_count())
-        if plan.warning:
-            log.warning("%s", plan.warning)
-        log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, plan)
-        # Hashed once for all processes and before the run, because the files may change while it lasts; and only if
-        # something will read the hashes.
-        hooks = any(component.kind in ("guard", "observer") for component in default_registry().components)
-        hashes = dict(artifact.hashes) if settings.run_record or settings.strict or hooks else {}
-        committed, used = ranks.run(Job(settings, artifact, hashes, began), plan)
-    seconds = time.time() - began
-    log.info(
-        "%s rows in %.1f s (%s rows/s) on %s, device asked for: %s",
-        f"{committed.rows:,}", seconds, f"{committed.rows / seconds:,.0f}", used, settings.device,
-    )  # fmt: skip
-    log.info("predictions: %s", committed.path)
+def _run(settings: Settings, work: WorkFolder) -> Committed:
+    markers = Markers(settings.output_dir)
+
+    def fail(error: BaseException) -> None:
+        reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
+        markers.fail(reason + _what_is_kept(work))
+
+    try:
+        with explaining_memory(), last_words(fail):
+            if settings.resume != "require":
+                with writing(settings.output_dir):
+                    markers.clear()
+            require_memory_for_libraries()
+            with at_once(), starting():
+                from bsm_core.scoring import attempt
+            committed = attempt.run(settings)
+    except NothingToResumeError:
+        raise
+    except BaseException as error:
+        fail(cause_of(error))
+        raise
+    try:
+        work.remove()
+    except OSError as error:  # the predictions are there, and the next run removes it
+        log.warning("%s could not be removed: %s", work.path, error.strerror or error)
     return committed
+
+
+def _what_is_kept(work: WorkFolder) -> str:
+    """Return a sentence about the rows that are done; remove the work folder if there are none."""
+    with suppress(OSError):  # the folder is gone, or cannot be read: the error itself says more
+        if rows := work.rows_done():
+            return f" ({rows:,} rows are done: the same command goes on from there, `bsm clean` removes them)"
+        work.remove()
+    return ""
+
+
+def refuse(output_dir: str | Path | None, reason: str) -> None:
+    """Mark the output folder of a run that cannot begin because of wrong usage, if the folder is there and free.
+
+    Args:
+        output_dir: The folder. None: the default.
+        reason: Text for ``_FAILURE``.
+    """
+    folder = Path(output_dir or Settings.model_fields["output_dir"].default)
+    with suppress(BSMError):  # another run writes there, or nobody can: nothing to say in that folder
+        if folder.is_dir():
+            with holding(WorkFolder(folder).lock):
+                Markers(folder).fail(reason)
+
+
+def require_other_files(settings: Settings) -> None:
+    """Check that the run will replace or remove none of its inputs. Files are compared by identity, not by name.
+
+    Raises:
+        UsageError: A file of the data or of the artifact would be replaced. Nothing was touched.
+    """
+    data, output, model = settings.data_dir, settings.output_dir, settings.model_dir
+    fix = "choose another --output-dir"
+    try:
+        str(output).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the output folder's name is not UTF-8", where=ascii(error.object), fix=fix) from error
+    if data.is_dir() and output.resolve().is_relative_to(data.resolve()):  # the next run would read the predictions
+        raise UsageError("the output folder is inside the data folder", where=str(output), fix=fix)
+    if model.is_dir() and output.resolve().is_relative_to(model.resolve()):
+        raise UsageError("the output folder is inside the artifact", where=str(output), fix=fix)
+    names = [*(f"{PREDICTIONS}.{format}" for format in FORMATS), *MARKERS]
+    replaced: dict[tuple[int, int] | None, Path] = {}
+    replaced |= {identity: path for path in (output / name for name in names) if (identity := _identity(path))}
+    for path in _inputs(data, model) if replaced else ():
+        if (identity := _identity(path)) in replaced:
+            what = f"the run would replace or remove {replaced[identity].name}, which is one of its inputs"
+            raise UsageError(what, where=str(path), fix=fix)
+
+
+def _inputs(data: Path, model: Path) -> Iterator[Path]:
+    with suppress(BSMError):  # the run says what is wrong with the data
+        yield from discover(data)
+    for folder, _, names in os.walk(model):
+        yield from (Path(folder, name) for name in names)
+    yield model
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def clean(output: Path) -> int:
+    """Remove the work folder of a run that did not end well.
+
+    Args:
+        output: The output folder.
+
+    Returns:
+        The number of rows whose predictions were removed with it.
+
+    Raises:
+        OutputInUseError: A run writes into the folder.
+        UsageError: There is no such folder.
+        SinkError: Something cannot be removed.
+    """
+    if not output.is_dir():
+        raise UsageError("there is no such folder", where=str(output), fix="give the output folder of a run")
+    work = WorkFolder(output)
+    with holding(work.lock):
+        rows = work.rows_done()
+        with writing(output):
+            work.remove()
+    return rows

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def record_of(component: Component, name: str, column: str | None = None, **para
         distribution=component.provider.distribution,
         version=component.provider.version,
         object=component.target,
-        source=_source(component),
+        source=source_hash(component),
         **{key: _plain(values) for key, values in parameters.items()},
     )
 
@@ -87,8 +87,8 @@ def require_same(artifact: Artifact, predictor: Predictor) -> None:
         )
     differences = [
         *_components(then.components, components_of(predictor)),
-        *_changes("library", then.versions, installed()),
-        *_changes("file", then.files, other_files(artifact.hashes), shown=12),
+        *changes("library", then.versions, installed()),
+        *changes("file", then.files, other_files(artifact.hashes), shown=12),
     ]
     if differences:
         raise ProvenanceError(
@@ -107,12 +107,13 @@ def _components(then: list[ComponentRecord], now: list[ComponentRecord]) -> Iter
     for before, after in zip(then, now, strict=True):
         what = f"{before.kind.replace('_', ' ')} {before.name}" + (f" of {before.column!r}" if before.column else "")
         origin, origin_now = (record.model_dump(include=_ORIGIN) for record in (before, after))
-        yield from _changes(f"{what}:", origin, origin_now, shown=80)
+        yield from changes(f"{what}:", origin, origin_now, shown=80)
         used, used_now = ({k: v for k, v in r.used.items() if k not in _OF_THE_RUN} for r in (before, after))
-        yield from _changes(f"{what}: parameter", used, used_now, shown=80)
+        yield from changes(f"{what}: parameter", used, used_now, shown=80)
 
 
-def _changes(what: str, then: Mapping[str, Any], now: Mapping[str, Any], shown: int = 40) -> Iterator[str]:
+def changes(what: str, then: Mapping[str, Any], now: Mapping[str, Any], shown: int = 40) -> Iterator[str]:
+    """Yield a line for each difference between two records, in which everything but printable ASCII is escaped."""
     for name in {**then, **now}:
         was, now_is = (_printable(side[name])[:shown] if name in side else "not there" for side in (then, now))
         if then.get(name, _printable) != now.get(name, _printable):  # no record holds a function; None is a value
@@ -134,11 +135,17 @@ def _plain(values: Any) -> Any:
     return json.loads(text.encode(errors="replace"), parse_constant=str)
 
 
-def _source(component: Component) -> str | None:
-    """Return the SHA-256 of the file of a component's module, since an edit may leave the version as it is."""
-    module = sys.modules.get(component.target.partition(":")[0])
-    file = getattr(module, "__file__", None)
-    return sha256(Path(file)) if file and Path(file).is_file() else None
+def source_hash(component: Component) -> str | None:
+    """Return the SHA-256 of the file of a component's module, since an edit may leave the version as it is.
+
+    The module is found, not imported. None if it has no file.
+    """
+    try:
+        spec = importlib.util.find_spec(component.target.partition(":")[0])
+    except (ImportError, ValueError):
+        return None
+    file = Path(spec.origin) if spec and spec.origin else None
+    return sha256(file) if file and file.is_file() else None
 
 
 def _sorted(value: Any) -> Any:

@@ -22,6 +22,7 @@ from bsm_core.predictor import Predictor
 from bsm_core.preprocess.columns import table_columns, text_values
 from bsm_core.runtime.precision import TF32, Precision, precision_of_dtype, tolerance
 from bsm_core.runtime.versions import installed
+from bsm_core.scoring.provenance import changes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ def check(predictor: Predictor, then: CheckRows) -> float:
     except ModelFailedError as error:
         what = f"the artifact's check rows cannot be scored here: {error.what}"
         raise SelfCheckError(
-            what, where=error.where, details=[*error.details, *_changed_versions(then)], fix=_FIX
+            what, where=error.where, details=[*error.details, *changes("library", then.versions, installed())], fix=_FIX
         ) from error
     differences = np.abs(np.subtract(now.probabilities, then.probabilities))
     row, column = np.unravel_index(differences.argmax(), differences.shape)
@@ -91,7 +92,7 @@ def check(predictor: Predictor, then: CheckRows) -> float:
         f"row {row}, {predictor.probability_names[column]} {gives:.6g} instead of {gave:.6g}, off by {largest:.3g} "
         f"(tolerance {tolerance(precision)} for {precision})",
         where=SELF_CHECK,
-        details=[*_causes(then, now), *_changed_versions(then)],
+        details=[*_causes(then, now), *changes("library", then.versions, installed())],
         fix=_FIX,
     )
 
@@ -181,12 +182,3 @@ def _causes(then: CheckRows, now: CheckRows) -> Iterator[str]:
         yield "tokens and features are equal: the weights, the model class or a library differ"
     if (now.precision, now.device) != (then.precision, then.device):
         yield f"{now.precision} on {now.device}, was {then.precision} on {then.device}"
-
-
-def _changed_versions(then: CheckRows) -> list[str]:
-    now = installed()
-    return [
-        f"{name} {now.get(name, 'none')}, was {then.versions.get(name, 'none')}"
-        for name in {**now, **then.versions}
-        if now.get(name) != then.versions.get(name)
-    ]

@@ -161,6 +161,16 @@ class Settings(BaseModel):
         Source("--num-workers", "loader workers (default: none on the CPU, a few on a GPU)", "NUM_WORKERS", True, "N"),
     ] = None
     window_rows: Annotated[PositiveInt, Source("--window-rows", "rows to score at a time", metavar="N")] = 4096
+    resume: Annotated[
+        Literal["auto", "require", "never"],
+        BeforeValidator(_lower),
+        Source(
+            "--resume",
+            "what to do with the finished parts of a run that was killed: auto keeps those of the same run, require "
+            "fails without them, never begins anew",
+            "RESUME",
+        ),
+    ] = "auto"
     run_record: Annotated[bool, Source("--run-record", "write run.json next to the predictions")] = False
     profile: Annotated[bool, Source("--profile", "log at the end how the time was spent")] = False
     self_check: Annotated[bool, Source("--no-self-check", "skip the check rows of the artifact")] = True

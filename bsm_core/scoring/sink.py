@@ -1,39 +1,56 @@
 """The sink turns predicted windows into the prediction file.
 
-The output rows of each window are written to a part, an Arrow file of its own. The commit writes the parts, in order,
-to a temporary file, then renames that file to the prediction file; readers never see an incomplete file. The markers
-come last.
+The output rows of each window are written to a part, a file in the work folder, and the manifest gets a line. The
+commit writes the parts, in order, to a temporary file, then renames that file to the prediction file; readers never see
+an incomplete file. A part that is done stays until the run has succeeded, so a run that was killed can go on.
 """
 
 from __future__ import annotations
 
-import errno
-import json
+import hashlib
 import logging
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
-from bsm_core.errors import BSMError, EngineError, SinkError
+from bsm_core.errors import EngineError, NothingToResumeError
 from bsm_core.plugins.hookspecs import Committed
+from bsm_core.runtime import durable
+from bsm_core.runtime.durable import writing
+from bsm_core.scoring.manifest import PartRecord, WorkFolder
+from bsm_core.scoring.markers import PREDICTIONS
+from bsm_core.scoring.plan import differences
 from bsm_core.tables.data_files import FORMATS, Format
+from bsm_core.tables.read import Position
 from bsm_core.tables.write import TableWriter
 
 log = logging.getLogger("bsm")
 
-PREDICTIONS = "inference_predictions"
-SUCCESS, HEALTH, FAILURE, RECORD = "_SUCCESS", "_HEALTH", "_FAILURE", "run.json"
 RUN_AGAIN = "run again; please report it if it happens again"
 """Advice for errors that only a fault of bsm can cause."""
-_PARTS = ".bsm-parts"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Output of one window.
+
+    Attributes:
+        window, last, end: Index, ``last`` and ``end`` of the :class:`bsm_core.tables.read.Window`.
+        table: The kept columns and the probabilities.
+        counts: Numbers for the run record, which the commit sums over all parts.
+        issues: What was wrong with rows of the window; None if nothing was.
+    """
+
+    window: int
+    last: bool
+    end: Position | None
+    table: pa.Table
+    counts: Mapping[str, float]
+    issues: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -41,47 +58,85 @@ class Sink:
     """Output folder of a run. A sink holds no open file, so each process of a run can have its own.
 
     Args:
-        folder: The output folder; created by :meth:`begin` if missing.
+        folder: The output folder, which exists and whose lock is held.
+        attempt: Number of this attempt of the run, from 1.
     """
 
     folder: Path
+    attempt: int = 1
 
-    def begin(self) -> None:
-        """Remove the markers, the run record and the parts of an earlier run.
+    @property
+    def work(self) -> WorkFolder:
+        """The work folder."""
+        return WorkFolder(self.folder)
 
-        Raises:
-            SinkError: The folder cannot be created or written.
-        """
-        with self._readable_errors():
-            str(self.folder).encode()  # fails for a name that is not UTF-8, which Arrow cannot open
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._unmark()
-            self._discard_parts()
-            self._parts.mkdir()
-
-    def write_part(self, window: int, table: pa.Table, *, last: bool, counts: Mapping[str, float]) -> None:
-        """Write the part of a window, completely or not at all.
+    def begin(self, plan: Mapping[str, Any], resume: Literal["auto", "require", "never"]) -> dict[int, PartRecord]:
+        """Find the parts of an earlier attempt of the same run; else begin anew.
 
         Args:
-            window: Index of the window.
-            table: Output rows of the window.
-            last: Whether no window follows.
-            counts: Numbers for the run record, which :meth:`commit` sums over all parts.
+            plan: The plan of this run.
+            resume: The setting ``--resume``.
+
+        Returns:
+            The records of the finished parts, by window. Parts that are not what the manifest says are left out.
+
+        Raises:
+            NothingToResumeError: With ``require``: there are no such parts. Nothing was touched.
+            SinkError: The folder cannot be written.
+        """
+        with writing(self.folder):
+            stored = self.work.plan()
+            changed = [] if stored is None else differences(stored, plan)
+            records = {} if changed or stored is None else self.work.records()
+            if resume == "require" and not records:
+                raise NothingToResumeError(
+                    "--resume require: " + ("the run is another one" if changed else "there is nothing to resume"),
+                    where=str(self.folder),
+                    details=changed,
+                    fix="give the settings and files of the earlier run, or leave --resume out to begin anew",
+                )
+            if resume == "never" or not records:
+                if changed and resume != "never":
+                    log.warning("the run begins anew, because it is another one: %s", "; ".join(changed))
+                self.work.begin(plan)
+                return {}
+            whole = {window: record for window, record in sorted(records.items()) if self.work.is_whole(record)}
+            self.work.keep(whole.values())
+            return whole
+
+    def write_part(self, part: Part) -> None:
+        """Write the part of a window, and wait until it and its line in the manifest are on the disk.
 
         Raises:
             SinkError: The part cannot be written.
         """
-        metadata = {"last": json.dumps(last), "counts": json.dumps(dict(counts))}
-        path = self._part(window)
-        with self._readable_errors():
-            temporary = path.with_suffix(".tmp")
-            table = table.replace_schema_metadata(metadata)
-            with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        content = pa.BufferOutputStream()
+        for table in filter(lambda table: table is not None, (part.table, part.issues)):
+            with pa.ipc.new_stream(content, table.schema) as writer:
                 writer.write_table(table)
-            temporary.rename(path)
+        data = memoryview(content.getvalue())
+        path = self.work.part(part.window)
+        with writing(self.folder):
+            with path.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            durable.flush(path.parent)
+            self.work.add(
+                PartRecord(
+                    window=part.window,
+                    rows=part.table.num_rows,
+                    last=part.last,
+                    end=part.end,
+                    bytes=len(data),
+                    sha256=hashlib.sha256(data).hexdigest(),
+                    counts=dict(part.counts),
+                    attempt=self.attempt,
+                )
+            )
 
     def commit(self, schema: pa.Schema, format: Format) -> Committed:
-        """Write all parts, in order, to the prediction file, and delete them.
+        """Write all parts, in order, to the prediction file.
 
         Args:
             schema: Columns of the file and their types.
@@ -91,91 +146,62 @@ class Sink:
             The prediction file with its number of rows and windows, and the sums of all counts.
 
         Raises:
-            EngineError: The part of a window is missing.
+            EngineError: The part of a window is missing, or does not belong to the run.
+            SinkError: The file cannot be written.
+        """
+        with writing(self.folder):
+            records = self._in_order()
+        path = self.write((self._read(record)[0] for record in records), schema, format)
+        counts: dict[str, float] = {}
+        for record in records:
+            for key, value in record.counts.items():
+                counts[key] = counts.get(key, 0) + value
+        return Committed(path, sum(record.rows for record in records), len(records), counts)
+
+    def write(self, tables: Iterable[pa.Table], schema: pa.Schema, format: Format) -> Path:
+        """Write the prediction file, completely or not at all, and return its path.
+
+        Args:
+            tables: The rows, in order.
+            schema: Columns of the file and their types.
+            format: Format of the file. Prediction files of the other formats are removed.
+
+        Raises:
             SinkError: The file cannot be written.
         """
         path = self.folder / f"{PREDICTIONS}.{format}"
-        temporary = self._parts / path.name
-        rows, windows, counts = 0, 0, dict[str, float]()
-        with self._readable_errors():
+        temporary = self.work.path / path.name
+        with writing(self.folder):
             with TableWriter(temporary, schema, format) as writer:
-                for table, part_counts in self._in_order():
+                for table in tables:
                     writer.write(table)
-                    rows, windows = rows + table.num_rows, windows + 1
-                    for key, value in part_counts.items():
-                        counts[key] = counts.get(key, 0) + value
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            durable.replace(temporary, path)
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
                 (self.folder / f"{PREDICTIONS}.{other}").unlink(missing_ok=True)
-            self._discard_parts()
-        return Committed(path, rows, windows, counts)
+        return path
 
-    def succeed(self, record: Mapping[str, Any] | None = None) -> None:
-        """Write the run record, if there is one, then ``_HEALTH``, then ``_SUCCESS``.
+    def _in_order(self) -> list[PartRecord]:
+        """Return the records of all windows, in order."""
+        found = self.work.records()
+        records = [found[window] for window in sorted(found)]
+        if [record.window for record in records] != list(range(len(records))) or not records:
+            missing = next(window for window in range(len(records) + 1) if window not in found)
+            raise EngineError(f"window {missing} was never written", where=str(self.folder), fix=RUN_AGAIN)
+        if [record.window for record in records if record.last] != [records[-1].window]:
+            what = "the processes of the run do not agree on which window is the last"
+            fix = "look whether the input changes while it is read, then run with --resume never"
+            raise EngineError(what, where=str(self.folder), fix=fix)
+        return records
 
-        Raises:
-            SinkError: A file cannot be written.
-        """
-        with self._readable_errors():
-            if record is not None:
-                (self.folder / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n")
-            (self.folder / HEALTH).write_text(f"healthy: {datetime.now().isoformat()}\n")
-            (self.folder / SUCCESS).touch()
-
-    def fail(self, reason: str) -> None:
-        """Write the reason to ``_FAILURE``, in one line, and remove parts and other markers; never raise an error."""
-        line = " ".join(reason.split()) + "\n"
-        # First, to free space for _FAILURE. If the removal fails, the next begin() repeats it.
-        shutil.rmtree(self._parts, ignore_errors=True)
-        try:
-            self._unmark()
-            (self.folder / FAILURE).write_text(line, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            log.error("could not write %s: %s", self.folder / FAILURE, error.strerror or error)
-
-    @property
-    def _parts(self) -> Path:
-        return self.folder / _PARTS
-
-    def _part(self, window: int) -> Path:
-        return self._parts / f"part-{window:08d}.arrow"
-
-    def _unmark(self) -> None:
-        for name in (SUCCESS, HEALTH, FAILURE, RECORD):
-            (self.folder / name).unlink(missing_ok=True)
-
-    def _discard_parts(self) -> None:
-        if self._parts.exists():
-            shutil.rmtree(self._parts)
-
-    def _in_order(self) -> Iterator[tuple[pa.Table, dict[str, float]]]:
-        for window in count():
-            path = self._part(window)
-            if not path.exists():
-                raise EngineError(f"window {window} was never written", where=str(path), fix=RUN_AGAIN)
-            with pa.OSFile(str(path)) as file:  # not mapped: a network file system keeps a deleted file that is mapped
-                table = pa.ipc.open_file(file).read_all()
-            metadata = table.schema.metadata
-            yield table, json.loads(metadata[b"counts"])
-            if json.loads(metadata[b"last"]):
-                return
-
-    @contextmanager
-    def _readable_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except BSMError:
-            raise
-        except UnicodeEncodeError as error:
-            raise SinkError(
-                "the output folder's name is not UTF-8", where=ascii(error.object), fix="choose another --output-dir"
-            ) from error
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            raise SinkError(
-                f"the predictions could not be written: {error.strerror or error}",
-                where=str(error.filename or self.folder),
-                fix="free space there, or choose another --output-dir" if full else "choose a writable --output-dir",
-            ) from error
+    def _read(self, record: PartRecord) -> list[pa.Table]:
+        """Return the tables of a part: the predictions and, if there are any, the issues."""
+        path = self.work.part(record.window)
+        data = path.read_bytes()  # not mapped: a network file system keeps a deleted file that is mapped
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            what = f"the part of window {record.window} was changed after it was written"
+            raise EngineError(what, where=str(path), fix="run again: the part is computed again")
+        source = pa.BufferReader(data)
+        tables = []
+        while source.tell() < len(data):
+            tables.append(pa.ipc.open_stream(source).read_all())
+        return tables

@@ -1,11 +1,12 @@
 """Reading CSV and TSV files: cells as bytes, and the exact place of every error.
 
-pyarrow parses the files. This module adds three things:
+pyarrow parses the files. This module adds four things:
 
 - A sentinel row at the end of the stream. pyarrow reads an unclosed quote as one cell that contains all following rows.
   With such a quote, the sentinel row does not arrive as a row.
 - A search for stray quotes that merge rows, see :mod:`bsm_core.tables.quotes`. pyarrow does not report them.
 - A second pass over a file that pyarrow refuses, with the ``csv`` module, which knows the line number of the error.
+- The byte at which each row ends, so that reading can begin at any row, see :mod:`bsm_core.tables.row_ends`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bsm_core.errors import DataError
 from bsm_core.tables.data_files import DELIMITERS, Format, codec_of
 from bsm_core.tables.quotes import Quotes
+from bsm_core.tables.row_ends import RowEnds
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 # In bytes. A row must fit into one block. If a row is longer than a block, the file is reopened with the next size.
 BLOCK_SIZES = (1 << 20, 1 << 24, 1 << 28)
 
+_SKIP_BYTES = 1 << 20
 _SENTINEL = b"bsm-end-of-table"
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # the characters that the error handler "surrogateescape" makes
 _field_size_limit = threading.Lock()
@@ -72,8 +77,8 @@ def read_schema(path: Path, format: Format) -> pa.Schema | None:
 
 
 def read_batches(
-    path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema
-) -> Iterator[tuple[pa.RecordBatch, float]]:
+    path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, offset: int = 0
+) -> Iterator[tuple[pa.RecordBatch, float, npt.NDArray[np.int64]]]:
     """Read the rows of a text file.
 
     Args:
@@ -81,9 +86,11 @@ def read_batches(
         format: ``"csv"`` or ``"tsv"``.
         schema: Schema of the file, from :func:`read_schema`.
         wanted: Columns to read, as ``binary`` or ``string``; other columns are not converted.
+        offset: Position at which a row begins, in the decompressed bytes. At 0, the file begins with its header.
 
     Yields:
-        Record batches, each with the share of the file that has been read, 0 to 1.
+        Record batches, each with the share of the file that has been read, 0 to 1, and the position after each row:
+        int64 ``[rows]``, -1 where it is unknown.
 
     Raises:
         DataError: A row has too many or too few cells or is too long; a quote is not closed, or is closed in the middle
@@ -94,11 +101,12 @@ def read_batches(
         for block_size in BLOCK_SIZES:
             skip = given  # number of rows that were yielded before the file was reopened
             try:
-                for batch, share in _parse(path, format, len(schema), wanted, block_size):
+                for batch, share, ends in _parse(path, format, schema, wanted, block_size, offset):
                     fresh = batch.slice(skip)
+                    ends = ends[len(batch) - len(fresh) :]
                     skip -= len(batch) - len(fresh)
                     given += len(fresh)
-                    yield fresh, share
+                    yield fresh, share, ends
             except pa.ArrowInvalid as error:
                 row_too_long = any(sign in str(error) for sign in ("straddling object", "Empty CSV file or block"))
                 if not row_too_long or block_size == BLOCK_SIZES[-1]:
@@ -108,23 +116,26 @@ def read_batches(
 
 
 def _parse(
-    path: Path, format: Format, width: int, wanted: pa.Schema, block_size: int
-) -> Iterator[tuple[pa.RecordBatch, float]]:
-    read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False)
+    path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, block_size: int, offset: int
+) -> Iterator[tuple[pa.RecordBatch, float, npt.NDArray[np.int64]]]:
+    names = schema.names if offset else None
+    read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False, column_names=names)
     parse_options = pacsv.ParseOptions(delimiter=DELIMITERS[format], newlines_in_values=True)
     convert_options = pacsv.ConvertOptions(include_columns=wanted.names, column_types=wanted)
+    row_ends = RowEnds(DELIMITERS[format], offset)
+    scans = (Quotes(DELIMITERS[format]), row_ends)
     with (
-        _Stream(path, _sentinel_row(format, width), Quotes(DELIMITERS[format])) as stream,
+        _Stream(path, _sentinel_row(format, len(schema)), scans, offset) as stream,
         pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader,
     ):
         held, share = None, 0.0
         for batch in filter(len, reader):
             if held is not None:
-                yield held, share
+                yield held, share, row_ends.take(len(held))
             held, share = batch, stream.share
     if held is None or any(column[-1].as_buffer() != _SENTINEL for column in held.columns):
         raise pa.ArrowInvalid("a quote is not closed")
-    yield held.slice(0, len(held) - 1), 1.0
+    yield held.slice(0, len(held) - 1), 1.0, row_ends.take(len(held) - 1)
 
 
 def _sentinel_row(format: Format, width: int) -> bytes:
@@ -134,16 +145,28 @@ def _sentinel_row(format: Format, width: int) -> bytes:
 class _Stream(io.RawIOBase):
     """The decompressed bytes of a file, followed by ``tail``.
 
+    Args:
+        path: The file.
+        tail: Bytes that follow those of the file.
+        scans: What sees all bytes while they are read: the check for stray quotes, and the search for row ends.
+        offset: Position of the first byte.
+
     Attributes:
         share: Share of the file that has been read, 0 to 1, of its compressed bytes.
     """
 
-    def __init__(self, path: Path, tail: bytes = b"", quotes: Quotes | None = None) -> None:
+    def __init__(
+        self, path: Path, tail: bytes = b"", scans: tuple[Quotes, RowEnds] | None = None, offset: int = 0
+    ) -> None:
         self._raw = self._file = pa.OSFile(str(path))
         if codec := codec_of(path):
             self._file = pa.CompressedInputStream(self._raw, codec)
+            while offset and (skipped := len(self._file.read(min(offset, _SKIP_BYTES)))):
+                offset -= skipped
+        else:
+            self._raw.seek(offset)
         self._tail = io.BytesIO(tail)
-        self._quotes = quotes
+        self._scans = scans
         self.share = 0.0
 
     def readable(self) -> bool:
@@ -153,8 +176,11 @@ class _Stream(io.RawIOBase):
         view = memoryview(buffer)
         data = self._file.read(len(view))
         data += self._tail.read(len(view) - len(data))
-        if self._quotes and self._quotes.merge_rows(data):
-            raise pa.ArrowInvalid("a quote is closed in the middle of a cell")
+        if self._scans:
+            quotes, row_ends = self._scans
+            if quotes.merge_rows(data):
+                raise pa.ArrowInvalid("a quote is closed in the middle of a cell")
+            row_ends.feed(data)
         view[: len(data)] = data
         self.share = self._raw.tell() / self._raw.size()
         return len(data)

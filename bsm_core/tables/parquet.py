@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -30,22 +32,31 @@ def read_schema(path: Path) -> pa.Schema:
     return pa.schema([(field.name, field.type) for field in fields if not _UNNAMED_INDEX.fullmatch(field.name)])
 
 
-def read_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[tuple[pa.RecordBatch, float]]:
+def read_batches(
+    path: Path, columns: Sequence[str], rows: int, first: int = 0
+) -> Iterator[tuple[pa.RecordBatch, float, npt.NDArray[np.int64]]]:
     """Read the rows of a Parquet file.
 
     Args:
         path: The file.
         columns: Columns to read; other columns are not decoded.
         rows: Maximum number of rows of a record batch.
+        first: Number of rows to leave out. Row groups that hold only such rows are not read.
 
     Yields:
-        Record batches, each with the share of the file's rows that have been read, 0 to 1.
+        Record batches, each with the share of the file's rows that have been read, 0 to 1, and the number of rows of
+        the file up to each row, this row included: int64 ``[rows]``.
 
     Raises:
         DataError: The file is damaged.
     """
     with reading(path), pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE) as file:
-        done = 0
-        for batch in file.iter_batches(batch_size=rows, columns=columns):
-            done += len(batch)
-            yield batch.select(columns), done / file.metadata.num_rows
+        metadata, groups, done = file.metadata, list(range(file.metadata.num_row_groups)), 0
+        while groups and done + metadata.row_group(groups[0]).num_rows <= first:
+            done += metadata.row_group(groups.pop(0)).num_rows
+        for batch in file.iter_batches(batch_size=rows, row_groups=groups, columns=columns):
+            begin, done = done, done + len(batch)
+            if done > first:
+                batch = batch.slice(max(0, first - begin))
+                ends = np.arange(done - len(batch), done) + 1
+                yield batch.select(columns), done / metadata.num_rows, ends

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables import delimited, parquet
 from bsm_core.tables.data_files import Format, detect_format, discover, raise_no_data
+
+
+class Position(NamedTuple):
+    """Place between two rows of a table.
+
+    Attributes:
+        file: Number of the file, from 0; the number of files at the end of the table.
+        offset: Place in the file: a byte (after decompression) of CSV and TSV, a row of Parquet.
+    """
+
+    file: int
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class Window:
         table: The requested columns, in the requested order. They may be slices of larger buffers.
         last: Whether this is the last window of the table.
         fraction: Share of the input that was read up to this window, 0 to 1, never decreasing; for progress bars.
+        end: Where the next window begins; None if it is unknown.
     """
 
     index: int
@@ -34,6 +50,21 @@ class Window:
     table: pa.Table
     last: bool
     fraction: float
+    end: Position | None = None
+
+
+class _Piece(NamedTuple):
+    """Some rows of a file.
+
+    Attributes:
+        table: The rows.
+        fraction: See :class:`Window`.
+        ends: Position after each row, int64 ``[rows, 2]``: number of the file and offset, -1 where it is unknown.
+    """
+
+    table: pa.Table
+    fraction: float
+    ends: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -118,7 +149,9 @@ class TableSource:
         """
         return dataclasses.replace(self, types=schema)
 
-    def windows(self, columns: Sequence[str], *, rows: int = 4096) -> Iterator[Window]:
+    def windows(
+        self, columns: Sequence[str], *, rows: int = 4096, done: Mapping[int, Position | None] | None = None
+    ) -> Iterator[Window]:
         """Read the table in windows of exactly ``rows`` rows. Only the last window may have fewer.
 
         A window may contain rows of several files. A table without rows is one window without rows. A column with
@@ -128,6 +161,8 @@ class TableSource:
         Args:
             columns: Names of the columns to read, at least one, each once. Other columns are not parsed.
             rows: Number of rows of a window.
+            done: Windows to leave out, by index, each with its ``end``. They are not read, except those between a
+                window whose ``end`` is unknown and the next window whose ``end`` is known.
 
         Raises:
             MissingColumnsError: A column is missing.
@@ -137,7 +172,26 @@ class TableSource:
         if rows < 1 or not columns or len(set(columns)) < len(columns):
             raise ValueError("windows need at least one row and at least one column, and each column once")
         schema = self._schema(columns, convert=True)
-        return _cut(self._pieces(columns, schema, rows), schema, rows)
+        return self._windows(columns, schema, rows, done or {})
+
+    def _windows(
+        self, columns: Sequence[str], schema: pa.Schema, rows: int, done: Mapping[int, Position | None]
+    ) -> Iterator[Window]:
+        index, start = 0, Position(0, 0)
+        while start.file < len(self.files):
+            if (known := done.get(index)) is not None:
+                index, start = index + 1, known
+                continue
+            pieces = self._pieces(columns, schema, rows, start)
+            with closing(pieces), closing(_cut(pieces, schema, rows, index, len(self.files))) as cut:
+                for window in cut:
+                    if window.index not in done:
+                        yield window
+                    index = window.index + 1
+                    if window.last:
+                        return
+                    if done.get(index) is not None:
+                        break
 
     def _schema(self, columns: Sequence[str], *, convert: bool) -> pa.Schema:
         self.require(dict.fromkeys(columns, "the reader"))
@@ -155,17 +209,21 @@ class TableSource:
                 raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
         return merged
 
-    def _pieces(self, columns: Sequence[str], schema: pa.Schema, rows: int) -> Iterator[tuple[pa.Table, float]]:
+    def _pieces(
+        self, columns: Sequence[str], schema: pa.Schema, rows: int, start: Position
+    ) -> Generator[_Piece, None, None]:
         sizes = [file.stat().st_size for file in self.files]
-        before = 0
-        for file, size, own in zip(self.files, sizes, self.schemas, strict=True):
+        before, total = sum(sizes[: start.file]), sum(sizes)
+        for number in range(start.file, len(self.files)):
+            file, offset = self.files[number], start.offset if number == start.file else 0
             if self.format == "parquet":
-                batches = parquet.read_batches(file, columns, rows)
+                batches = parquet.read_batches(file, columns, rows, offset)
             else:
-                batches = delimited.read_batches(file, self.format, own, schema)
-            for batch, share in batches:
-                yield _conform(batch, schema, file), (before + share * size) / sum(sizes)
-            before += size
+                batches = delimited.read_batches(file, self.format, self.schemas[number], schema, offset)
+            for batch, share, offsets in batches:
+                ends = np.stack([np.full_like(offsets, number), offsets], axis=1)
+                yield _Piece(_conform(batch, schema, file), (before + share * sizes[number]) / total, ends)
+            before += sizes[number]
 
 
 def require_columns(
@@ -202,20 +260,27 @@ def require_columns(
         )
 
 
-def _cut(pieces: Iterator[tuple[pa.Table, float]], schema: pa.Schema, rows: int) -> Iterator[Window]:
-    index, held, count = 0, [schema.empty_table()], 0
-    for piece, fraction in pieces:
+def _cut(
+    pieces: Iterator[_Piece], schema: pa.Schema, rows: int, index: int, files: int
+) -> Generator[Window, None, None]:
+    """Cut pieces into windows, of which the first has the number ``index``."""
+    nothing = _Piece(schema.empty_table(), 0.0, np.empty((0, 2), np.int64))
+    held, count = [nothing], 0
+    for piece in pieces:
         held.append(piece)
-        count += len(piece)
+        count += len(piece.table)
         if count <= rows:  # a full window is held back until another row arrives: it may be the last one
             continue
-        table = pa.concat_tables(held)
+        table, ends = pa.concat_tables([p.table for p in held]), np.concatenate([p.ends for p in held])
         while len(table) > rows:
-            yield Window(index, index * rows, table.slice(0, rows), last=False, fraction=fraction)
-            table = table.slice(rows)
+            file, offset = ends[rows - 1].tolist()
+            end = Position(file, offset) if offset >= 0 else None
+            yield Window(index, index * rows, table.slice(0, rows), last=False, fraction=piece.fraction, end=end)
+            table, ends = table.slice(rows), ends[rows:]
             index += 1
-        held, count = [table], len(table)
-    yield Window(index, index * rows, pa.concat_tables(held), last=True, fraction=1.0)
+        held, count = [_Piece(table, 0.0, ends)], len(table)
+    table = pa.concat_tables([p.table for p in held])
+    yield Window(index, index * rows, table, last=True, fraction=1.0, end=Position(files, 0))
 
 
 def _check_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:

@@ -63,6 +63,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         format: Format of the file; the file name does not matter.
 
     Raises:
+        ValueError: There is no such format.
         DataError: Values of a column cannot be written as text (CSV and TSV).
         OSError: The file cannot be written. :meth:`write` and :meth:`close` raise this error too.
     """
@@ -74,6 +75,8 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         self._parquet: pq.ParquetWriter | None = None
         if self._delimiter:
             _check_flat(schema)
+        elif format != "parquet":
+            raise ValueError(f"a table cannot be written in the format {format!r}")
         self._file = pa.output_stream(str(path), compression=codec_of(path) if self._delimiter else None)
         try:
             if self._delimiter:

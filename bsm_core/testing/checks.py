@@ -15,7 +15,6 @@ from bsm_core.plugins.registry import Registry, default_registry
 
 Level = Literal["MUST", "SHOULD"]
 Run = Callable[[Any], None]
-Status = Literal["passed", "failed", "skipped"]
 T = TypeVar("T")
 
 
@@ -78,18 +77,16 @@ class Result:
 
     subject: str
     check: Check
-    status: Status
+    status: Literal["passed", "failed", "skipped"]
     message: str = ""
 
     def to_text(self) -> str:
         """Return the result as one line; for a failure, also the rule and how to repair the plugin."""
         status = "FAILED" if self.status == "failed" else self.status
-        line = f"{status:7}  {self.check.level:6}  {self.check.name}"
-        if self.status == "skipped":
-            return f"{line}: {self.message}"
-        if self.status == "passed":
+        line = f"{status:7}  {self.check.level:6}  {self.check.name}" + (f": {self.message}" if self.message else "")
+        if self.status != "failed":
             return line
-        return f"{line}: {self.message}\n    must hold: {self.check.what}\n    to repair: {self.check.repair}"
+        return f"{line}\n    must hold: {self.check.what}\n    to repair: {self.check.repair}"
 
 
 @dataclass(frozen=True)
@@ -151,9 +148,7 @@ class Subject:
         """Run one check, after the gates that come before it."""
         if self.unavailable is not None:
             return Result(self.label, check, "skipped", self.unavailable)
-        for gate in self.checks:
-            if gate is check:
-                break
+        for gate in self.checks[: self.checks.index(check)]:
             if gate.gate and self._run_once(gate).status != "passed":
                 return Result(self.label, check, "skipped", f"not checked because {gate.name} fails")
         return self._run_once(check) if check.gate else self._run(check)

@@ -70,9 +70,8 @@ class _Process:
     def __init__(self) -> None:
         self._connection, theirs = multiprocessing.Pipe()
         path = os.pathsep.join(filter(None, sys.path))
-        code = f"from bsm_core.testing.elsewhere import serve; serve({theirs.fileno()})"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", f"from bsm_core.testing.elsewhere import serve; serve({theirs.fileno()})"],
             env={**os.environ, "PYTHONHASHSEED": HASH_SEED, "PYTHONPATH": path},
             pass_fds=[theirs.fileno()],
         )

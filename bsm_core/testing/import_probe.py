@@ -86,8 +86,7 @@ class _Probe:
             if isinstance(found, PluginError):
                 self.seen["hooks" if isinstance(found, HookFailedError) else "load"].append(found.one_line())
             elif component.kind == "removed" and not isinstance(found, Removed):
-                kind = type(found).__name__
-                self.seen["load"].append(f"{component.target} is a {kind}, not a bsm_core.Removed")
+                self.seen["load"].append(f"{component.target} is a {type(found).__name__}, not a bsm_core.Removed")
 
     def second_import(self) -> None:
         """Import the plugin's own modules again, and compare the state of the process before and after."""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -88,16 +89,13 @@ class ModelSubject(ClassSubject[ModelBase]):
 
     def _chunks(self, seed: int, length: int | None) -> list[list[list[int]]]:
         """Return eight rows of 1 to 3 chunks of 1 to 16 tokens, or fewer where ``max_sen_len`` is smaller."""
-        generator, most = torch.Generator().manual_seed(seed), min(16, self.config["max_sen_len"])
+        rng, most = Random(seed), min(16, self.config["max_sen_len"])
         tokens = min(VOCABULARY, self.config["vocab_size"], self.config["embedding_shape"][0])
 
-        def below(high: int) -> int:
-            return int(torch.randint(high, (1,), generator=generator))
-
         def chunk() -> list[int]:
-            return [1 + below(tokens - 1) for _ in range(min(length, most) if length else 1 + below(most))]
+            return rng.choices(range(1, tokens), k=min(length, most) if length else rng.randint(1, most))
 
-        return [[chunk() for _ in range(1 + below(3))] for _ in range(8)]
+        return [[chunk() for _ in range(rng.randint(1, 3))] for _ in range(8)]
 
 
 def predict(model: ModelBase, batch: Batch) -> Tensor:

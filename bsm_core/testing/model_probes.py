@@ -68,16 +68,14 @@ class Exportable(nn.Module):
     def __init__(self, model: ModelBase, batch: Batch) -> None:
         super().__init__()
         self.model, self.rows = model, batch.rows
-        self.texts = {
+        self.texts: dict[str, TextBatch] = {
             column: _FixedLengths(**vars(text), sizes=text.chunk_offsets.diff().tolist())
             for column, text in batch.texts.items()
         }
 
     def forward(self, tokens: Mapping[str, Tensor], features: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        texts: dict[str, TextBatch] = {
-            column: replace(text, tokens=tokens[column]) for column, text in self.texts.items()
-        }
+        texts = {column: replace(text, tokens=tokens[column]) for column, text in self.texts.items()}
         logits: Tensor = self.model(Batch(self.rows, texts, features))
         return logits
 

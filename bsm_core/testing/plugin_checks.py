@@ -6,9 +6,9 @@ import importlib.metadata
 import json
 from functools import cached_property
 
-from bsm_core.plugins.discovery import Component, UnusablePlugin
+from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.hookspecs import CONTRACT, GROUPS, PROJECT
-from bsm_core.plugins.registry import Registry, default_registry
+from bsm_core.plugins.registry import default_registry
 from bsm_core.testing.checks import CheckFailedError, Checks, CheckSkippedError, Subject
 from bsm_core.testing.elsewhere import ElsewhereError, elsewhere
 from bsm_core.testing.import_probe import side_effects
@@ -22,6 +22,10 @@ class PluginSubject(Subject):
 
     Args:
         distribution: Name of the distribution.
+
+    Attributes:
+        components: Components that the distribution's entry points name.
+        failures: Entry points of the distribution that cannot be used.
     """
 
     checks = CHECKS
@@ -30,22 +34,14 @@ class PluginSubject(Subject):
         super().__init__()
         self.distribution = distribution
         self.label = f"plugin {distribution}"
-        self.registry: Registry = default_registry()
-
-    @property
-    def components(self) -> list[Component]:
-        """Components that the distribution's entry points name."""
-        return [c for c in self.registry.components if c.provider.is_named(self.distribution)]
+        self.registry = default_registry()
+        self.components = [c for c in self.registry.components if c.provider.is_named(distribution)]
+        self.failures = [f for f in self.registry.failures if f.provider.is_named(distribution)]
 
     @property
     def in_code(self) -> list[Component]:
         """Components that the distribution registers in code."""
         return [c for c in self.registry.in_code.classes if c.registered_by in self.components]
-
-    @property
-    def failures(self) -> list[UnusablePlugin]:
-        """Entry points of the distribution that cannot be used."""
-        return [f for f in self.registry.failures if f.provider.is_named(self.distribution)]
 
     @cached_property
     def side_effects(self) -> dict[str, list[str]]:
@@ -107,9 +103,7 @@ def ships_its_modules(subject: PluginSubject) -> None:
 def clashes_with_nobody(subject: PluginSubject) -> None:
     """No other distribution provides one of the plugin's names, and the plugin provides each name once."""
     for component in (*subject.components, *subject.in_code):
-        for other in subject.registry.clashes(component.kind, component.name, in_code=True):
-            if other is component:
-                continue
+        for other in subject.registry.others(component, in_code=True):
             raise CheckFailedError(f"{component.kind} {component.name!r} is also provided by {other.provider}")
 
 

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bsm_core.plugins import registry as registries
 from bsm_core.plugins.discovery import Component, Provider
-from bsm_core.plugins.registry import Named, Registry
+from bsm_core.plugins.registry import Named, Registry, replaced
 from bsm_core.preprocess.steps import Kind, TextStep
 
 if TYPE_CHECKING:
@@ -98,8 +97,7 @@ def toy_registry(*components: Component) -> Registry:
 
 @contextmanager
 def isolated_registry(
-    steps: Mapping[str, str | type] = {},
-    model_classes: Mapping[str, str | type] = {},
+    steps: Mapping[str, str | type] = {}, model_classes: Mapping[str, str | type] = {}
 ) -> Iterator[Registry]:
     """Use a registry of the built-ins and the given classes inside the context, whatever else is installed.
 
@@ -116,7 +114,7 @@ def isolated_registry(
         *(component("step", name, target) for name, target in steps.items()),
         *(component("model_class", name, target) for name, target in model_classes.items()),
     )
-    with registries.replaced(registry):
+    with replaced(registry):
         yield registry
 
 
@@ -153,9 +151,8 @@ def toy_artifact(folder: Path, model: ModelBase | None = None, **config: Any) ->
             torch.manual_seed(0)
             model = ToyMean.from_config(values)
     known = type(model).Config.model_fields
-    for key in ("primary_text_name", "secondary_text_name", "text_name", "tab_field_list"):
-        if key not in known:
-            values.pop(key, None)
+    columns = {"text_name", "primary_text_name", "secondary_text_name", "tab_field_list"}
+    values = {key: value for key, value in values.items() if key in known or key not in columns}
     encoder, shape = values.pop("text_encoder"), values.pop("embedding_shape")
     prefixes = [key.removesuffix("text_encoder") for key in known if key.endswith("text_encoder")]
     return save_artifact(

@@ -122,10 +122,8 @@ def class_order(column: Column, name: str, classes: int, given: Collection[Any] 
     rows: Counter[Decimal | str] = Counter()
     for text, count in Counter(category_texts(column)).items():
         rows[category_key(text)] += count
-    found: dict[Decimal | str, Any]
-    if given is not None:
-        found = {category_key(str(value)): value for value in given}
-    else:
+    found: dict[Decimal | str, Any] = {category_key(str(value)): value for value in given or ()}
+    if given is None:
         numbers = sorted(key for key in rows if isinstance(key, Decimal))
         texts = sorted(key for key in rows if isinstance(key, str) and key != _MISSING)
         found = {key: int(key) if key == key.to_integral_value() else float(key) for key in numbers}

@@ -36,13 +36,7 @@ _INTENDED = ".*have no `val_dataloader`|Checkpoint directory .* exists and is no
 
 
 def fit(
-    model: ModelBase,
-    train: Batch,
-    validation: Batch | None,
-    config: TrainingConfig,
-    folder: Path,
-    *,
-    gpu: bool,
+    model: ModelBase, train: Batch, validation: Batch | None, config: TrainingConfig, folder: Path, *, gpu: bool
 ) -> tuple[dict[str, Tensor], int, History]:
     """Train a model, from the checkpoint in the folder if there is one.
 
@@ -98,7 +92,6 @@ def fit(
             logger=False,
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
-            use_distributed_sampler=False,
         )
         trainer.fit(model, loader, validation_loader, ckpt_path=resume)
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)

@@ -17,9 +17,9 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
-from bsm_core.artifact import save_artifact
+from bsm_core.artifact import Artifact, save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
-from bsm_core.artifact.files import TRAINING_METRICS, writing
+from bsm_core.artifact.files import TRAINING_METRICS
 from bsm_core.errors import DataError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
@@ -29,6 +29,7 @@ from bsm_core.predictor import Predictor, building
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
+from bsm_core.runtime.durable import writing
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
@@ -88,7 +89,8 @@ class _Prepared:
         self.changes: dict[str, Any] = {"multiclass_categories": order, **self.text.config()}
         if training.class_weights == "balanced":
             self.changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
-        pipelines = text_pipelines(config, lambda field: self.text.tokenizer(field.prefix), job.registry)
+        tokenizer = self.text.tokenizer
+        pipelines = text_pipelines(config, lambda field: tokenizer(field.prefix), job.registry, job.names)
         preprocess = Preprocessor(config, pipelines, self.impute, self.risk_tables)
         self.train = _batch(preprocess, rows)
         self.validation = _batch(preprocess, held_out) if held_out else None
@@ -145,7 +147,8 @@ def train(
         with writing(output):
             artifact = _save(work / "artifact", job, prepared, weights, metrics)
             # Without hooks: a guard cannot know an artifact that was just made.
-            predictor = Predictor.open(artifact, registry=without_hooks(job.registry))
+            registry = without_hooks(job.registry)
+            predictor = Predictor.load(Artifact.load(artifact), registry=registry, names=job.names)
             if job.training.check_rows:
                 write_check_rows(artifact, make(predictor, (held_out or rows).head(job.training.check_rows)))
             add_provenance(artifact, predictor)
@@ -212,11 +215,12 @@ def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
 
 def _model(job: TrainingJob, prepared: _Prepared) -> ModelBase:
     values = job.model_values({**prepared.changes, **prepared.text.provided()})
-    with building(job.artifact.model_class, where="config", fix="correct the key that the message names"):
-        model = job.model_class.from_config(values)
+    where = "the training config"
+    with building(job.artifact.model_class, where, fix="correct the key that the message names"):
+        model = job.model_class.from_config(values, where=where)
         for key, state in prepared.text.pretrained.items():
             model.load_pretrained(key, state)
-    model.component = job.component
+    model.component = job.names.model_class
     return model.train()
 
 

@@ -77,13 +77,10 @@ class History(Callback):
         self._began = time.monotonic()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Add the loss of a batch."""
+        """Add the loss of a batch, and store the time of the epoch so far."""
         self._loss += float(outputs["loss"]) * batch.rows
         self._rows += batch.rows
-
-    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Store the time of the epoch."""
-        self.seconds.append(time.monotonic() - self._began)
+        self._seconds = time.monotonic() - self._began
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -100,8 +97,7 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Store and log the metrics of the epoch."""
         measured = {"train_loss": self._loss / self._rows, **self._measured}
-        if not trainer.enable_validation:
-            self.seconds.append(time.monotonic() - self._began)
+        self.seconds.append(self._seconds)
         self.epochs.append({"epoch": len(self.epochs) + 1, **measured})
         log.info("epoch %d: %s", len(self.epochs), as_text(measured))
 

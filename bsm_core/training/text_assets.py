@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain, takewhile
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsm_core.artifact.config import StepSpec, TextField
+from bsm_core.artifact.config import TextField
 from bsm_core.artifact.pretrained_files import load_encoder_config, load_tokenizer
 from bsm_core.errors import ConfigError
 from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Column
-from bsm_core.preprocess.pipeline import Pipeline, names_used
+from bsm_core.preprocess.pipeline import Pipeline, params_used
 from bsm_core.preprocess.steps import StepContext
 from bsm_core.training.training_config import ENCODERS, TrainingJob
 from bsm_core.training.wordpiece import fit_wordpiece
@@ -100,10 +100,10 @@ class TextAssets:
 def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, PreTrainedTokenizerBase]:
     texts: dict[str, Iterator[str]] = {}
     for field in job.artifact.text_fields:
-        steps = _steps_before_tokenizer(job, field)
-        if len(steps) < len(field.steps):
+        before = _steps_before_tokenizer(job, field)
+        if before < len(field.steps):
             key = job.own_or_shared(f"{field.prefix}tokenizer")
-            texts[key] = chain(texts.get(key, ()), _texts(job, field, steps, columns[field.column]))
+            texts[key] = chain(texts.get(key, ()), _texts(job, field, before, columns[field.column]))
     tokenizers = {}
     for key, learned_from in texts.items():
         if folder := job.values.get(key):
@@ -119,21 +119,21 @@ def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, Pr
     return tokenizers
 
 
-def _steps_before_tokenizer(job: TrainingJob, text: TextField) -> list[StepSpec]:
-    """Return the steps of a text field before the first one that uses a tokenizer; all of them if none does."""
-
-    def uses_none(step: StepSpec) -> bool:
-        return "tokenizer" not in names_used([step], registry=job.registry, where=f"config.{text.steps_key}")
-
-    return list(takewhile(uses_none, text.steps))
+def _steps_before_tokenizer(job: TrainingJob, text: TextField) -> int:
+    """Return the number of steps of a text field before the first one that uses a tokenizer; of all if none does."""
+    steps = job.names.steps(text)
+    uses = ("tokenizer" in params_used([step], job.registry) for step in steps)
+    return next((number for number, uses_it in enumerate(uses) if uses_it), len(steps))
 
 
-def _texts(job: TrainingJob, text: TextField, steps: list[StepSpec], column: Column) -> Iterator[str]:
-    """Return the texts of a column after some steps."""
+def _texts(job: TrainingJob, text: TextField, before: int, column: Column) -> Iterator[str]:
+    """Return the texts of a column after the first ``before`` steps."""
     values: list[Any] = text_values(column)[0]
-    if steps:
+    if before:
         context, where = StepContext(text.column, None, job.artifact.as_mapping()), f"config.{text.steps_key}"
-        values, _ = Pipeline(steps, context, registry=job.registry, where=where, must_give=None)(values)
+        specs, components = text.steps[:before], job.names.steps(text)[:before]
+        pipeline = Pipeline(specs, context, registry=job.registry, where=where, must_give=None, components=components)
+        values, _ = pipeline(values)
     yield from _strings(values)
 
 
@@ -160,8 +160,7 @@ def _pretrained(folder: Path, key: str) -> Mapping[str, Tensor]:
             where=f"config.{key}: {folder}",
             fix="give a folder that save_pretrained of transformers wrote",
         ) from error
-    weights: Mapping[str, Tensor] = model.state_dict()
-    return weights
+    return dict(model.state_dict())
 
 
 def _embedding(path: str, vocabulary: int) -> Tensor:

@@ -21,10 +21,11 @@ from pydantic import (
 
 from bsm_core.artifact.config import ArtifactConfig, json_config
 from bsm_core.artifact.pretrained_files import load_encoder_config
+from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.errors import ConfigError, nearest
 from bsm_core.models.base import ModelBase
 from bsm_core.plugins.registry import Registry
-from bsm_core.preprocess.pipeline import names_used
+from bsm_core.preprocess.pipeline import params_used
 from bsm_core.runtime.validation import Problem, check_values
 from bsm_core.scoring.self_check import ROWS
 from bsm_core.scoring.settings import sources
@@ -78,7 +79,7 @@ class TrainingJob:
         values: The config as the caller wrote it, without nulls.
         artifact: The keys that the runner reads.
         training: The keys that the training job reads.
-        component: Registry entry of the model class.
+        names: Components of the model class and the steps.
         model_class: The model class.
         registry: Registry in which names are looked up.
 
@@ -96,8 +97,8 @@ class TrainingJob:
             _checked(TrainingConfig, values, problems)
             raise _all_in_one(problems)
         self.registry = registry
-        self.component = registry.resolve("model_class", values["model_class"], where="config.model_class")
-        self.model_class = registry.load(self.component, ModelBase)
+        self.names = ResolvedNames(registry, values["model_class"])
+        self.model_class = registry.load(self.names.model_class, ModelBase)
         unread = [key for key in _COLUMN_KEYS if key in values and key not in _keys(self.model_class.Config)]
         self.values = {key: value for key, value in values.items() if key not in unread}
         self.artifact = _checked(ArtifactConfig, self.values, problems)
@@ -106,6 +107,8 @@ class TrainingJob:
         _checked(self.model_class.Config, self.model_values(self._expected_values()), problems)
         if problems:
             raise _all_in_one(problems)
+        self.names.add_steps(self.artifact.text_fields)
+        self.names.require_all()
         self._warn_of_unread_keys(unread)
 
     def reads(self, key: str) -> bool:
@@ -183,7 +186,7 @@ class TrainingJob:
         known = {key for model in models for key in _keys(model) if not key.endswith("text_processing_steps")}
         known |= {*sources(), *_OWN_FILES, "id_name"}
         for text in self.artifact.text_fields:
-            known |= {text.steps_key, *names_used(text.steps, registry=self.registry, where=f"config.{text.steps_key}")}
+            known |= {text.steps_key, *params_used(self.names.steps(text), self.registry)}
         for key in sorted(self.values.keys() - known):
             near = nearest(key, known)
             log.warning("config key %r is not read by anything%s", key, f"; did you mean {near!r}?" if near else "")

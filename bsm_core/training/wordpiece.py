@@ -38,10 +38,7 @@ def fit_wordpiece(
 
     vocab = _vocabulary(list(texts), vocab_size, min_frequency)
     tokenizer = _tokenizer(vocab)
-    ends = [(token, vocab[token]) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
-    )
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL_TOKENS
     )
@@ -74,16 +71,12 @@ def _vocabulary(texts: list[str], vocab_size: int, min_frequency: int) -> dict[s
 
 def _characters(texts: list[str], room: int) -> tuple[list[str], list[str]]:
     """Return the most frequent characters, and those that occur inside a word, both sorted; at most ``room`` in all."""
-    words: Counter[str] = Counter()
+    counts, inner = Counter[str](), set[str]()
     bare = _tokenizer({})
     for text in texts:
-        words.update(word for word, _ in bare.pre_tokenizer.pre_tokenize_str(bare.normalizer.normalize_str(text)))
-    counts: Counter[str] = Counter()
-    inner: set[str] = set()
-    for word, count in words.items():
-        inner.update(word[1:])
-        for character in word:
-            counts[character] += count
+        words = [word for word, _ in bare.pre_tokenizer.pre_tokenize_str(bare.normalizer.normalize_str(text))]
+        counts.update("".join(words))
+        inner.update(*(word[1:] for word in words))
     frequent = sorted(counts, key=lambda c: (-counts[c], c))[:_ALPHABET]
     tokens = accumulate(1 + (character in inner) for character in frequent)
     kept = sorted(character for character, total in zip(frequent, tokens, strict=True) if total <= room)

@@ -11,8 +11,9 @@ import pytest
 from support.operations import Operations
 from support.plugins import component, run_python, write_plugin
 from support.toy import SITE, toy_rows, write_toy_artifact
+from support.training import PAIR, labelled_rows
 
-from bsm_core import Predictor
+from bsm_core import Predictor, cli, train
 from bsm_core.artifact import Artifact, pack
 from bsm_core.errors import (
     AmbiguousComponentError,
@@ -138,7 +139,7 @@ def test_auto_is_a_gpu_where_there_is_one(toy_artifact, monkeypatch, gpus, devic
     moved = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, where: moved.append(where))
-    monkeypatch.setattr(Predictor, "tune", lambda self, *asked: None)
+    monkeypatch.setattr(Predictor, "choose_backends", lambda self, *asked: None)
     Predictor.from_artifact(toy_artifact, device="auto")
     assert moved[-1] == device
 
@@ -207,11 +208,15 @@ def test_a_clash_is_found_before_anything_loads(toy_site, tmp_path, monkeypatch)
 
 
 def test_the_model_class_config_is_checked_before_the_weights(toy_site, tmp_path):
+    import torch
+
     broken = write_toy_artifact(tmp_path / "broken", size=4)
-    settings = json.loads((broken / "hyperparameters.json").read_text())
-    assert settings["size"] == 4
-    with pytest.raises(ConfigError, match="size"):
-        write_toy_artifact(tmp_path / "worse", size="many")
+    stored = torch.load(broken / "model_artifacts.pth", weights_only=True)
+    stored["config"]["size"] = "many"
+    torch.save(stored, broken / "model_artifacts.pth")
+    with pytest.raises(ConfigError, match="size") as caught:
+        Predictor.open(broken)
+    assert caught.value.where == "the artifact's config and text_encoder/config.json"
 
 
 def test_weights_that_do_not_fit_are_listed(toy_site, tmp_path):
@@ -229,32 +234,66 @@ def test_weights_that_do_not_fit_are_listed(toy_site, tmp_path):
         assert name in str(caught.value)
 
 
-def test_every_name_is_resolved_once(toy_site, tmp_path, monkeypatch):
-    fields = {"primary_text_name": "chat", "secondary_text_name": "notes"}
-    steps = {"primary_text_processing_steps": ["toy_trap", "toy_tokens"]}
-    steps["secondary_text_processing_steps"] = ["toy_trap", "toy_trap", "toy_tokens"]
-    artifact = write_toy_artifact(tmp_path / "model", **fields, **steps)
-    resolved = []
+TWO_FIELDS = {
+    "primary_text_name": "chat",
+    "secondary_text_name": "notes",
+    "primary_text_processing_steps": ["toy_trap", "toy_tokens"],
+    "secondary_text_processing_steps": ["toy_trap", "toy_trap", "toy_tokens"],
+}
+RESOLVED = [
+    ("model_class", "toy_model", "config.model_class"),
+    ("step", "toy_trap", "config.primary_text_processing_steps"),
+    ("step", "toy_tokens", "config.primary_text_processing_steps"),
+]
+
+
+@pytest.fixture
+def resolved(monkeypatch):
+    """The names that were resolved, in order, with the places where they stand."""
+    calls = []
     resolve = Registry.resolve
 
     def count(registry, kind, name, *, where=None):
-        resolved.append((kind, name, where))
+        calls.append((kind, name, where))
         return resolve(registry, kind, name, where=where)
 
     monkeypatch.setattr(Registry, "resolve", count)
+    return calls
+
+
+def test_every_name_is_resolved_once(toy_site, tmp_path, resolved):
+    artifact = write_toy_artifact(tmp_path / "model", **TWO_FIELDS)
+    resolved.clear()
     predictor = Predictor.open(artifact)
     assert set(predictor.preprocessor.pipelines) == {"chat", "notes"}
-    expected = [("model_class", "toy_model", "config.model_class")]
-    expected += [("step", name, f"config.{key}") for key, names in steps.items() for name in names]
-    assert resolved == expected
+    assert resolved == RESOLVED
     resolved.clear()
     assert pickle.loads(pickle.dumps(predictor.preprocessor)).pipelines["notes"](["hi"])[1] == []
     assert resolved == []
 
 
-def test_the_components_in_use_are_known(predictor):
-    assert [c.name for c in predictor.components] == ["toy_model", "toy_trap", "toy_tokens"]
-    assert predictor.components[0].origin == "toy-bsm==1.0:toy_bsm_model:ToyModel"
+@pytest.mark.parametrize("command", [["inspect"], ["pack", "new"], ["pack", "new", "--data", "rows.csv"]], ids=" ".join)
+def test_a_command_on_an_artifact_resolves_every_name_once(toy_site, tmp_path, monkeypatch, resolved, command):
+    write_toy_artifact(tmp_path / "model", **TWO_FIELDS)
+    toy_rows().assign(notes="").to_csv(tmp_path / "rows.csv")
+    monkeypatch.chdir(tmp_path)
+    resolved.clear()
+    assert cli.main([command[0], "model", *command[1:]]) == 0
+    assert resolved == RESOLVED
+
+
+def test_a_training_job_resolves_every_name_once(toy_site, tmp_path, resolved):
+    train(PAIR, labelled_rows(), tmp_path / "model")
+    steps = ["toy_encode", "toy_clean", "toy_split"]
+    assert [(kind, name) for kind, name, _ in resolved] == [("model_class", "toy_pair"), *(("step", s) for s in steps)]
+
+
+def test_two_unknown_names_are_one_error(toy_site, tmp_path):
+    steps = ["toy_token", "acme_gone", "toy_token"]
+    broken = write_toy_artifact(tmp_path / "broken", text_processing_steps=steps)
+    with pytest.raises(UnknownStepError, match="no text step 'toy_token'") as caught:
+        Predictor.open(broken)
+    assert caught.value.details[1:] == ("no text step 'acme_gone' (config.text_processing_steps)",)
 
 
 def test_an_artifact_without_text_steps_that_tokenize_needs_no_tokenizer(toy_artifact):

@@ -67,6 +67,7 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "batch_size": "8",
         "num_workers": "3",
         "window_rows": "9",
+        "resume": "never",
         "run_record": True,
         "profile": True,
         "self_check": False,
@@ -196,15 +197,15 @@ sys.exit(main(["--job_type", "testing"]))
 def test_a_full_disk_leaves_a_failure(places, tmp_path):
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (600, resource.RLIM_INFINITY)); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY)); "
         "from bsm_core.run import main; sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run([sys.executable, "-B", "-c", code, *places], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "SinkError: the predictions could not be written" in done.stderr
+    assert "SinkError: could not be written" in done.stderr
     assert "free space there" in done.stderr
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["_FAILURE"]
-    assert (tmp_path / "out/_FAILURE").read_text().startswith("SinkError: the predictions could not be written")
+    assert (tmp_path / "out/_FAILURE").read_text().startswith("SinkError: could not be written")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit that the system enforces")

@@ -25,14 +25,12 @@ from bsm_core.artifact.files import ARCHIVE, sha256
 from bsm_core.artifact.temporary import temporary_folder
 from bsm_core.errors import (
     ArtifactError,
-    BSMError,
     CorruptArtifactError,
     MissingArtifactFilesError,
     UnsafeArtifactError,
 )
 
 _BLOCK = 1 << 20
-_ZEROS = bytes(tarfile.BLOCKSIZE)
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
                 fileobj=stream, mode="r|", tarinfo=_StrictInfo, encoding="utf-8", errors="surrogateescape"
             ) as tar:
                 _Extraction(tar, stream, folder, limits, where).run()
-    except BSMError:
+    except ArtifactError:
         raise
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
         raise CorruptArtifactError(
@@ -175,7 +173,7 @@ class _StrictInfo(tarfile.TarInfo):
         try:
             return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            if buf == _ZEROS:  # the end of the archive
+            if buf == bytes(tarfile.BLOCKSIZE):  # zeros: the end of the archive
                 raise
             raise tarfile.ReadError(str(error)) from error
 
@@ -185,14 +183,12 @@ class _Extraction:
 
     def __init__(self, tar: tarfile.TarFile, stream: _Metered, folder: Path, limits: Limits, where: str) -> None:
         self._tar, self._stream, self._folder, self._limits, self._where = tar, stream, folder, limits, where
-        self._members = 0
         self._spelling: dict[str, str] = {}  # by folded name, which is equal for names that some file system confuses
         self._files: set[str] = set()
 
     def run(self) -> None:
-        while (member := self._next()) is not None:
-            self._members += 1
-            if self._members > self._limits.members:
+        for count, member in enumerate(iter(self._next, None), start=1):
+            if count > self._limits.members:
                 raise _unsafe("the archive", f"holds more than {self._limits.members:,} members", self._where)
             if not (member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)) or member.issparse():
                 raise _unsafe(repr(member.name), "is neither a plain file nor a folder", self._where)
@@ -200,10 +196,7 @@ class _Extraction:
                 raise _unsafe(repr(member.name), f"claims {member.size:,} bytes", self._where)
             parts = self._parts(member.name)
             self._claim(member, parts)
-            if member.isdir():
-                self._make_folder(parts)
-            else:
-                self._make_folder(parts[:-1])
+            if not member.isdir():
                 self._write(member, self._folder.joinpath(*parts))
         self._finish()
 
@@ -223,27 +216,22 @@ class _Extraction:
         return parts
 
     def _claim(self, member: tarfile.TarInfo, parts: list[str]) -> None:
-        """Raise if another member has the same path, or is a file where this one needs a folder."""
+        """Make the member's folders; raise if another member has its path, or is a file where a folder is needed."""
         if not parts and member.isdir():
             return  # "./", the folder itself
         for depth in range(1, len(parts) + 1):
             name = "/".join(parts[:depth])
             is_file = depth == len(parts) and not member.isdir()
             key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-            known = self._spelling.setdefault(key, name)
-            if known != name or key in self._files or (is_file and self._folder.joinpath(*parts).exists()):
+            known, path = self._spelling.setdefault(key, name), self._folder / name
+            if known != name or key in self._files or (is_file and path.exists()):
                 raise _unsafe(repr(member.name), f"has the same place as {known!r}", self._where)
             if is_file:
                 self._files.add(key)
+            else:
+                path.mkdir(mode=0o700, exist_ok=True)
         if not parts:
             raise _unsafe(repr(member.name), "is a file without a name", self._where)
-
-    def _make_folder(self, parts: list[str]) -> None:
-        folder = self._folder
-        for part in parts:
-            folder /= part
-            if not folder.is_dir():
-                folder.mkdir(mode=0o700)
 
     def _write(self, member: tarfile.TarInfo, path: Path) -> None:
         source = self._tar.extractfile(member)

@@ -60,11 +60,10 @@ def forbidden(name: str, file: str, safe_twin: str | None = None) -> UnsafeArtif
         file: Name of the file.
         safe_twin: Name of the file that would be read instead if it were there.
     """
-    instead = f"; or save {safe_twin}, which is read instead of {file}" if safe_twin else ""
     return UnsafeArtifactError(
         f"{file} refers to {name!r}, which is not a plain value and could run code",
         where=file,
-        fix=SAFE_ADVICE + instead,
+        fix=SAFE_ADVICE + (f"; or save {safe_twin}, which is read instead of {file}" if safe_twin else ""),
     )
 
 
@@ -114,25 +113,24 @@ class StandIn:
 
 
 class PickledDtype:
-    """Numpy dtype while it is unpickled: of numbers, booleans or text, without fields and objects."""
+    """Numpy dtype while it is unpickled: of numbers, booleans or text, without fields and objects.
 
-    __slots__ = ("_code", "_order")
+    Attributes:
+        dtype: The numpy dtype.
+    """
+
+    __slots__ = ("dtype",)
 
     def __init__(self, code: object, *_flags: object) -> None:
         if not (isinstance(code, str) and _DTYPE.fullmatch(code)):
             raise ForbiddenGlobalError(f"numpy.dtype({code!r})")
-        self._code, self._order = code, "="
+        self.dtype: np.dtype[Any] = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
         version, order, *rest = state
         if version != 3 or order not in ("<", ">", "|", "=") or rest[:3] != [None, None, None]:
-            raise ForbiddenGlobalError(f"numpy.dtype({self._code!r}).__setstate__")
-        self._order = order
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The numpy dtype."""
-        return np.dtype(self._order + self._code)
+            raise ForbiddenGlobalError(f"numpy.dtype({self.dtype.str!r}).__setstate__")
+        self.dtype = self.dtype.newbyteorder(order)
 
 
 class PickledArray(np.ndarray[Any, Any]):
@@ -166,14 +164,6 @@ def _reconstruct(kind: Any, *_shape_and_dtype: Any) -> PickledArray:
     return PickledArray((0,), np.uint8)
 
 
-def _default_dict(_factory: Any = None) -> dict[Any, Any]:
-    return {}  # without the factory: a key that is missing stays missing
-
-
-def _no_bytes() -> bytes:
-    return b""  # old protocols write empty bytes as a call of bytes()
-
-
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise ForbiddenGlobalError(f"_codecs.encode(..., {encoding!r})")
@@ -181,11 +171,11 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
 
 
 _MAKERS: dict[str, Callable[..., Any] | None] = {
-    "builtins.bytes": _no_bytes,
+    "builtins.bytes": lambda: b"",  # old protocols write empty bytes as a call of bytes()
     "builtins.set": set,
     "builtins.frozenset": frozenset,
     "collections.OrderedDict": dict,
-    "collections.defaultdict": _default_dict,
+    "collections.defaultdict": lambda _factory=None: {},  # without the factory: a missing key stays missing
     "_codecs.encode": _encode,
     "numpy.dtype": PickledDtype,
     "numpy.ndarray": None,

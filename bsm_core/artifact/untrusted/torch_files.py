@@ -89,6 +89,18 @@ def read_embedding(model_artifacts: Mapping[str, Any]) -> Tensor | None:
     return _dense("embedding_mat", value, MODEL_ARTIFACTS)
 
 
+def read_vocab(model_artifacts: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return the id of each token; empty if there is no vocabulary.
+
+    Raises:
+        CorruptArtifactError: The value is not a dict.
+    """
+    vocab = model_artifacts.get("vocab")
+    if vocab is not None and not isinstance(vocab, dict):
+        raise corrupt(f"{MODEL_ARTIFACTS}: vocab", f"is a {type(vocab).__name__}, not a dict", "save it as {token: id}")
+    return vocab or {}
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Read ``model.safetensors``, or ``model.pth`` if that is not there.
 
@@ -106,8 +118,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     wrong = [repr(k) for k, v in state.items() if not isinstance(v, Tensor)] if isinstance(state, Mapping) else ["all"]
     if wrong:
         problem = "is neither a state dict nor a Lightning checkpoint"
-        details = [f"not a tensor: {', '.join(wrong[:10])}"]
-        raise corrupt(path.name, problem, "save model.state_dict()", details=details)
+        raise corrupt(path.name, problem, "save model.state_dict()", details=[f"not a tensor: {', '.join(wrong[:10])}"])
     weights = {strip_prefixes(str(key)): _dense(str(key), value, path.name) for key, value in state.items()}
     if len(weights) < len(state):
         raise corrupt(path.name, "holds weights twice, with and without a prefix")

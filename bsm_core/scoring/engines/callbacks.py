@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bsm_core.artifact.check_rows import CheckRows
-from bsm_core.backends.choose import Tuned
+from bsm_core.backends.choose import ChosenBackends
 from bsm_core.models.batch import Batch
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.predictor import Predictor, probability_names
@@ -25,7 +27,7 @@ from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import Times
 from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
-from bsm_core.scoring.sink import Sink
+from bsm_core.scoring.sink import Part, Sink
 
 log = logging.getLogger("bsm")
 
@@ -38,12 +40,12 @@ class BeforeFirstWindow(Callback):
     """Chooses the backends of the text encoders, then scores the artifact's check rows with them.
 
     Attributes:
-        tuned: Chosen backends and precision; None before :meth:`on_predict_start`.
+        chosen: Chosen backends and precision; None before :meth:`on_predict_start`.
         difference: Largest difference of a check row's probability from the stored one; None if none was scored.
     """
 
     def __init__(self, predictor: Predictor, settings: Settings, rows: CheckRows | None) -> None:
-        self.tuned: Tuned | None = None
+        self.chosen: ChosenBackends | None = None
         self.difference: float | None = None
         self._predictor, self._settings, self._rows = predictor, settings, rows
 
@@ -55,7 +57,7 @@ class BeforeFirstWindow(Callback):
         # trial of its own, the ranks could choose different backends and round differently.
         if not trainer.is_global_zero:
             trainer.strategy.barrier("backends")
-        self.tuned = self._predictor.tune(self._settings.precision, self._settings.backend, self._rows)
+        self.chosen = self._predictor.choose_backends(self._settings.precision, self._settings.backend, self._rows)
         if trainer.is_global_zero:
             trainer.strategy.barrier("backends")
         if self._rows is not None and self._settings.self_check:
@@ -63,10 +65,15 @@ class BeforeFirstWindow(Callback):
 
 
 class PartWriter(Callback):
-    """Writes the kept columns and probabilities of each window as a part, and calls the plugins' window hooks."""
+    """Writes the kept columns and probabilities of each window as a part, and calls the plugins' window hooks.
+
+    A thread writes the part, and waits until it is on the disk, while the next window is scored.
+    """
 
     def __init__(self, sink: Sink, hooks: Hooks, times: Times) -> None:
         self.sink = sink
+        self._thread = ThreadPoolExecutor(1, "bsm-part")
+        self._written: Future[None] | None = None
         self.hooks = hooks
         self.times = times
         self._named = 0
@@ -89,8 +96,34 @@ class PartWriter(Callback):
         table = with_probabilities(info.kept, outputs)
         counts = {**info.findings.counts(), **self.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
-        self.sink.write_part(info.index, table, last=info.last, counts=counts)
+        self._wait()
+        part = Part(info.index, info.last, info.end, table, counts)
+        self._written = self._thread.submit(self.sink.write_part, part)
         self._memory.give_back()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Wait for the last part."""
+        self._wait()
+        self._thread.shutdown()
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Let the thread finish the part that it writes; the exception is reported, whatever comes of the part."""
+        self._thread.shutdown()
+
+    def _wait(self) -> None:
+        if self._written is not None:
+            self._written.result()
+
+
+class AttemptWriter(Callback):
+    """Records the attempt when the backends are chosen. Comes after :class:`BeforeFirstWindow`."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self._begin = begin
+
+    def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Record the attempt; no window has been scored."""
+        self._begin()
 
 
 def with_probabilities(kept: pa.Table, probabilities: Tensor) -> pa.Table:
@@ -113,9 +146,13 @@ class Progress(Callback):
     input that has been read. When all of a small file is read before its first windows are scored, there is no such
     estimate, and only the rows are counted. With several processes, rank 0 reports for all: each takes every n-th
     window, so all are about equally far.
+
+    Args:
+        done: Number of rows that earlier attempts have scored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, done: int = 0) -> None:
+        self._done = done
         self._bar: tqdm[Any] | None = None
         self._began = self._reported = time.monotonic()
 
@@ -123,7 +160,7 @@ class Progress(Callback):
         """Start the clock, and the bar if there is a terminal."""
         self._began = self._reported = time.monotonic()
         if sys.stderr.isatty():
-            self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", **_size_of_bar())
+            self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", initial=self._done, **_size_of_bar())
 
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0

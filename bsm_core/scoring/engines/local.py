@@ -8,7 +8,10 @@ parts. When all parts are written, rank 0 alone combines them into the predictio
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,16 +25,20 @@ from bsm_core.plugins.hookspecs import Committed
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
+from bsm_core.runtime.durable import writing
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
 from bsm_core.runtime.versions import installed
-from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter, Progress
+from bsm_core.scoring.engines.callbacks import AttemptWriter, BeforeFirstWindow, PartWriter, Progress
 from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
+from bsm_core.scoring.manifest import Attempt, PartRecord, WorkFolder
+from bsm_core.scoring.markers import Markers
+from bsm_core.scoring.plan import require_unchanged
 from bsm_core.scoring.provenance import components_of, record_of, require_same
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
-from bsm_core.tables.data_files import warn_of_passed_over
-from bsm_core.tables.read import TableSource
+from bsm_core.tables.data_files import Format, warn_of_passed_over
+from bsm_core.tables.read import Position, TableSource
 from bsm_core.tables.write import output_schema
 
 log = logging.getLogger("bsm")
@@ -44,14 +51,27 @@ class Job:
     Attributes:
         settings: Settings, the artifact's included.
         artifact: The artifact.
-        hashes: SHA-256 of each file of the artifact; empty if neither the run record nor a hook needs them.
+        source: The input table, as it was when the run began.
+        format: Format of the predictions.
+        plan: What makes two runs the same run, from :func:`bsm_core.scoring.plan.plan_of`.
+        done: Parts that earlier attempts have finished, by window.
+        attempt: Number of this attempt, from 1.
         began: Start of the run, in seconds as ``time.time()`` returns them.
     """
 
     settings: Settings
     artifact: Artifact
-    hashes: Mapping[str, str]
+    source: TableSource
+    format: Format
+    plan: Mapping[str, Any]
+    done: Mapping[int, PartRecord]
+    attempt: int
     began: float
+
+    @property
+    def sink(self) -> Sink:
+        """The sink of this attempt."""
+        return Sink(self.settings.output_dir, self.attempt)
 
 
 def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
@@ -81,17 +101,15 @@ class _RankRun:
         predictor: The artifact's model and preprocessing, checked.
         source: The input table.
         schema: Columns and types of the predictions.
-        format: Format of the predictions.
         num_workers: Number of loader workers.
         before: The callback that knows the backends in use and the result of the self-check.
         times: Times of this process; with ``--profile``, of all processes after :meth:`predict`.
     """
 
     def __init__(self, job: Job, plan: DevicePlan, rank: int) -> None:
-        """Open the data, build the predictor, and check that they fit each other."""
+        """Build the predictor, and check that the data fits it."""
         self.job, self.plan, self.rank = job, plan, rank
-        settings = job.settings
-        source = TableSource.open(settings.data_dir)
+        settings, source = job.settings, job.source
         keep = _kept_columns(settings, source)
         if rank == 0:
             warn_of_passed_over(settings.data_dir)
@@ -104,8 +122,7 @@ class _RankRun:
         elif settings.strict:
             require_same(job.artifact, self.predictor)
         _check_columns(self.predictor, source, keep)
-        self.format = settings.output_format or source.format
-        kept = output_schema(source.schema(list(keep)), source.format, self.format)
+        kept = output_schema(source.schema(list(keep)), source.format, job.format)
         self.source = source.typed(kept)
         self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
         self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
@@ -121,24 +138,30 @@ class _RankRun:
             rows=settings.window_rows,
             rank=self.rank,
             world=plan.count,
+            done={window: record.end and Position(*record.end) for window, record in self.job.done.items()},
             num_workers=self.num_workers,
             pin_memory=plan.accelerator == "gpu",
         )
-        writer = PartWriter(Sink(settings.output_dir), predictor.hooks, self.times)
-        callbacks = [self.before, writer, *([] if self.rank else [Progress()])]
-        with quiet(), threads_for(predictor), self.times.of(TOTAL):
-            runner = trainer(plan, callbacks, Clock(self.times) if settings.profile else None)
-            runner.predict(predictor.model, loader, return_predictions=False)
+        writer = PartWriter(self.job.sink, predictor.hooks, self.times)
+        rank_0 = [Progress(sum(record.rows for record in self.job.done.values())), AttemptWriter(self._begin_attempt)]
+        callbacks = [self.before, writer, *([] if self.rank else rank_0)]
+        try:
+            with quiet(), threads_for(predictor), self.times.of(TOTAL):
+                runner = trainer(plan, callbacks, Clock(self.times) if settings.profile else None)
+                runner.predict(predictor.model, loader, return_predictions=False)
+        except DataError:
+            self._require_unchanged()  # explains what is odd in a file that was changed while it was read
+            raise
         runner.strategy.barrier("parts")
         if settings.profile:
             self.times = of_all_ranks(self.times, plan.count)
 
     def finish(self) -> Committed:
         """Combine the parts into the prediction file, call the hooks, and write the run record and the markers."""
-        settings, hooks = self.job.settings, self.predictor.hooks
-        sink = Sink(settings.output_dir)
+        settings, hooks, sink = self.job.settings, self.predictor.hooks, self.job.sink
+        self._require_unchanged()
         with self.times.of(TOTAL), self.times.of(COMMIT):
-            committed = sink.commit(self.schema, self.format)
+            committed = sink.commit(self.schema, self.job.format)
         warn_of_counts(committed.counts)
         if settings.profile:
             figures = table(self.times, committed.rows, helped=self.num_workers > 0)
@@ -147,23 +170,41 @@ class _RankRun:
         hooks.committed(committed, record)
         for key, count in hooks.take_failures().items():
             record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
-        sink.succeed(record if settings.run_record else None)
+        with writing(settings.output_dir):
+            Markers(settings.output_dir).succeed(record if settings.run_record else None)
         return committed
+
+    def _require_unchanged(self) -> None:
+        require_unchanged(self.job.plan, self.job.source, self.job.settings.data_dir)
+
+    def _begin_attempt(self) -> None:
+        chosen = self.before.chosen
+        attempt = Attempt(
+            attempt=self.job.attempt,
+            host=socket.gethostname(),
+            process=os.getpid(),
+            began=datetime.fromtimestamp(self.job.began, UTC).isoformat(timespec="seconds"),
+            device=str(self.plan),
+            encoders=None if chosen is None else asdict(chosen),
+        )
+        with writing(self.job.settings.output_dir):
+            self.job.sink.work.add(attempt)
 
 
 def run_record(run: _RankRun, committed: Committed) -> dict[str, Any]:
     """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
     settings = run.job.settings.model_dump(mode="json")
     components = [*components_of(run.predictor), *(record_of(c, c.name) for c in run.predictor.hooks.components)]
-    largest, tuned = run.before.difference, run.before.tuned
+    largest, chosen = run.before.difference, run.before.chosen
     return {
         "settings": settings,
         "device": {"asked": settings["device"], "used": str(run.plan)},
         "components": [component.model_dump() for component in components],
-        "artifact": dict(run.job.hashes),
+        "artifact": dict(run.job.plan["artifact"]),
         "self_check": None if largest is None else {"largest_difference": largest},
-        "encoders": None if tuned is None else asdict(tuned),
+        "encoders": None if chosen is None else asdict(chosen),
         "versions": installed(),
+        "attempts": _attempts(run.job.sink.work),
         "rows": committed.rows,
         "windows": committed.windows,
         "counts": dict(committed.counts),
@@ -172,6 +213,14 @@ def run_record(run: _RankRun, committed: Committed) -> dict[str, Any]:
         "output": committed.path.name,
         "profile": {what: round(value, 6) for what, value in run.times.items()} if settings["profile"] else None,
     }
+
+
+def _attempts(work: WorkFolder) -> list[dict[str, Any]]:
+    """Return what is known of each attempt, with the number of rows whose parts it computed."""
+    rows: Counter[int] = Counter()
+    for record in work.records().values():
+        rows[record.attempt] += record.rows
+    return [{**asdict(attempt), "rows": rows[attempt.attempt]} for attempt in work.attempts()]
 
 
 def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, source: TableSource) -> int:

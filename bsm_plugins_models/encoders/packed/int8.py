@@ -8,6 +8,7 @@ other rows of its batch. Channels with large activations are scaled down, and th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TypeAlias
 
 import torch
@@ -43,8 +44,9 @@ class Quantized:
     """
 
     @classmethod
+    @cache
     def runs(cls) -> bool:
-        """Check by a trial run whether PyTorch has the operators, and whether this processor computes them correctly.
+        """Check by a trial run, once, whether PyTorch has the operators and this processor computes them correctly.
 
         Processors without VNNI accumulate products of integers in 16 bits, which overflow.
         """

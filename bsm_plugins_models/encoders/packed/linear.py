@@ -7,6 +7,7 @@ oneDNN uses them. Its operators are the private ones that ``torch.compile`` call
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,9 @@ class Packed:
     """
 
     @classmethod
+    @cache
     def runs(cls, dtype: torch.dtype) -> bool:
-        """Check by a trial run whether this PyTorch has the private operators and this processor supports the dtype."""
+        """Check by a trial run, once, whether PyTorch has the private operators and they support the dtype here."""
         x = torch.zeros(2, 2)
         with torch.inference_mode():
             try:

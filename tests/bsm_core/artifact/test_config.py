@@ -104,10 +104,7 @@ def test_a_long_value_is_cut_short_and_a_problem_is_said_once():
 def test_a_config_without_a_model_class(values):
     with pytest.raises(ConfigError) as caught:
         ArtifactConfig.from_mapping(values, where="x")
-    assert str(caught.value) == (
-        "1 problem(s) in the config of the artifact (x)\n  model_class: missing\n  To fix: correct these keys in "
-        "hyperparameters.json or model_artifacts.pth and pack the artifact again"
-    )
+    assert str(caught.value) == "1 problem(s) in the config (x)\n  model_class: missing\n  To fix: correct these keys"
 
 
 @pytest.mark.parametrize("key", ["chunk_trancate", "chunk_truncate"])

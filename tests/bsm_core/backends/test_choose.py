@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from bsm_core import Backend, Batch, Encoder, ModelBase, ModelConfig, TextBatch
 from bsm_core.backends import choose, trial
+from bsm_core.backends.choose import ChosenBackends, choose_backends
 from bsm_core.errors import ModelFailedError, UsageError
 from bsm_core.runtime import precision as precisions
 
@@ -90,14 +92,14 @@ def used(model):
 
 
 def test_the_faster_one_runs(seconds):
-    chosen = choose.tune(model(quick=0))
+    chosen = choose_backends(model(quick=0))
     assert (chosen.precision, chosen.backends) == ("fp32", {"first": "quick", "second": "quick"})
 
 
 def test_the_encoders_own_code_runs_where_it_is_faster(seconds):
     seconds.eager = 0.5
     slow = model(quick=0)
-    assert set(choose.tune(slow).backends.values()) == {"eager"}
+    assert set(choose_backends(slow).backends.values()) == {"eager"}
     assert used(slow) == ["eager", "eager"]
 
 
@@ -112,41 +114,41 @@ def test_a_trial_has_no_chunk_that_is_longer_than_the_encoder_takes(seconds, att
 def test_what_is_not_exact_does_not_run(seconds, caplog):
     wrong = model(quick=1e-3)
     with caplog.at_level(logging.WARNING, logger="bsm"):
-        assert set(choose.tune(wrong).backends.values()) == {"eager"}
+        assert set(choose_backends(wrong).backends.values()) == {"eager"}
     assert "'quick' computes different vectors than the encoder's own code" in caplog.text
     assert used(wrong) == ["eager", "eager"]
 
 
 def test_a_trial_is_made_once_and_its_outcome_kept(seconds, tmp_path):
-    choose.tune(model(quick=0))
+    choose_backends(model(quick=0))
     assert len(seconds.tried) == 2  # both encoders have the same shapes
-    choose.tune(model(quick=0))
+    choose_backends(model(quick=0))
     assert len(seconds.tried) == 2
     assert list(json.loads((tmp_path / "bsm/backends.json").read_text()).values()) == ["quick"]
-    assert set(choose.tune(model(quick=1e-3)).backends.values()) == {"eager"}  # exactness is never taken from there
+    assert set(choose_backends(model(quick=1e-3)).backends.values()) == {"eager"}  # exactness is never taken from there
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"x":', "\x00", '{"x": ["quick"]}'])
 def test_a_file_that_cannot_be_read_holds_no_outcome(seconds, tmp_path, content):
     (tmp_path / "bsm").mkdir()
     (tmp_path / "bsm/backends.json").write_text(content)
-    assert set(choose.tune(model(quick=0)).backends.values()) == {"quick"}
+    assert set(choose_backends(model(quick=0)).backends.values()) == {"quick"}
 
 
 def test_a_place_that_cannot_be_written_costs_a_trial_alone(seconds, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert set(choose.tune(model(quick=0)).backends.values()) == {"quick"}
+    assert set(choose_backends(model(quick=0)).backends.values()) == {"quick"}
 
 
 def test_a_back_end_by_name(seconds):
-    assert set(choose.tune(model(quick=0), backend="eager").backends.values()) == {"eager"}
-    assert set(choose.tune(model(quick=0, other=0), backend="other").backends.values()) == {"other"}
+    assert set(choose_backends(model(quick=0), backend="eager").backends.values()) == {"eager"}
+    assert set(choose_backends(model(quick=0, other=0), backend="other").backends.values()) == {"other"}
 
 
 def test_a_back_end_by_name_is_compared_too(seconds):
     with pytest.raises(UsageError, match="'quick' of encoder 'first' computes different vectors"):
-        choose.tune(model(quick=1e-3), backend="quick")
+        choose_backends(model(quick=1e-3), backend="quick")
 
 
 def test_a_back_end_that_gives_vectors_of_another_size_is_not_exact():
@@ -163,34 +165,34 @@ def test_a_trial_of_speed_has_chunks_for_every_thread():
 
 def test_an_unknown_precision_is_an_error():
     with pytest.raises(UsageError, match="unknown precision 'fp8'"):
-        choose.tune(Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval(), precision="fp8")
+        choose_backends(Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval(), precision="fp8")
 
 
 def test_an_unknown_back_end_is_an_error_that_names_the_others():
     with pytest.raises(UsageError, match="no backend 'fast'") as caught:
-        choose.tune(model(quick=0), backend="fast")
+        choose_backends(model(quick=0), backend="fast")
     assert "auto, eager, quick" in str(caught.value)
 
 
 @pytest.mark.parametrize(("backend", "precision"), [("eager", "int8"), ("quick", "fp32"), ("auto", "int8")])
 def test_a_back_end_that_cannot_be_had_is_an_error(backend, precision):
     with pytest.raises(UsageError, match=f"cannot be computed in {precision} here"):
-        choose.tune(model(quick=None), backend=backend, precision=precision, sample=SAMPLE)
+        choose_backends(model(quick=None), backend=backend, precision=precision, sample=SAMPLE)
 
 
 def test_int8_wants_check_rows():
     with pytest.raises(UsageError) as caught:
-        choose.tune(model(quick=0), precision="int8")
+        choose_backends(model(quick=0), precision="int8")
     assert "bsm pack MODEL_DIR NEW --data TABLE" in caught.value.fix
     with pytest.raises(UsageError, match="in int8 here by 'eager'") as caught:
-        choose.tune(model(quick=0), precision="int8", backend="eager", sample=SAMPLE)
+        choose_backends(model(quick=0), precision="int8", backend="eager", sample=SAMPLE)
     assert caught.value.fix == "choose another precision, or --backend auto"
 
 
 def test_int8_sees_what_each_encoder_is_given_and_says_what_it_changed(seconds, caplog):
     two = model(quick=0)
     with caplog.at_level(logging.INFO, logger="bsm"):
-        chosen = choose.tune(two, precision="int8", sample=SAMPLE)
+        chosen = choose_backends(two, precision="int8", sample=SAMPLE)
     assert two.first.sample.tokens.tolist() == [1, 2, 3]
     assert two.second.sample.tokens.tolist() == [8, 7, 9]
     assert chosen.precision == "int8"
@@ -200,16 +202,16 @@ def test_int8_sees_what_each_encoder_is_given_and_says_what_it_changed(seconds, 
 
 def test_another_precision_without_check_rows_is_not_compared(seconds, caplog):
     with caplog.at_level(logging.INFO, logger="bsm"):
-        assert choose.tune(model(quick=0), precision="bf16").changed is None
+        assert choose_backends(model(quick=0), precision="bf16").changed is None
     assert "not known how much bf16 changes probabilities" in caplog.text
 
 
 def test_a_model_without_an_encoder_stays_as_it_is(caplog):
     plain = Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval()
     with caplog.at_level(logging.WARNING, logger="bsm"):
-        assert choose.tune(plain, precision="bf16") == choose.Tuned("fp32", {})
-        assert choose.tune(plain, backend="quick") == choose.Tuned("fp32", {})
-        assert choose.tune(plain) == choose.Tuned("fp32", {})
+        assert choose_backends(plain, precision="bf16") == ChosenBackends("fp32", {})
+        assert choose_backends(plain, backend="quick") == ChosenBackends("fp32", {})
+        assert choose_backends(plain) == ChosenBackends("fp32", {})
     assert caplog.text.count("stays in fp32") == 2
 
 
@@ -227,15 +229,15 @@ def on_gpu(monkeypatch):
 
 @pytest.mark.parametrize(("fp16", "precision"), [(False, "bf16"), (True, "fp16")])
 def test_auto_on_a_gpu_is_a_lower_precision_where_the_check_rows_allow_it(on_gpu, seconds, fp16, precision):
-    assert choose.tune(on_gpu(quick=0), sample=SAMPLE, fp16=fp16).precision == precision
+    assert choose_backends(on_gpu(quick=0), sample=SAMPLE, fp16=fp16).precision == precision
 
 
 def test_auto_on_a_gpu_is_float32_where_they_do_not_or_are_not_there(on_gpu, seconds, monkeypatch, caplog):
-    assert choose.tune(on_gpu(quick=0)).precision == "fp32"
+    assert choose_backends(on_gpu(quick=0)).precision == "fp32"
     monkeypatch.setitem(precisions.TOLERANCES, "bf16", -1)
     with caplog.at_level(logging.WARNING, logger="bsm"):
         gpu = on_gpu(quick=0)
-        assert choose.tune(gpu, sample=SAMPLE).precision == "fp32"
+        assert choose_backends(gpu, sample=SAMPLE).precision == "fp32"
     assert "using fp32" in caplog.text
     assert gpu.first.backend.precision == "fp32"
 
@@ -247,14 +249,14 @@ def test_auto_on_a_gpu_is_float32_where_the_check_rows_fail(on_gpu, seconds, mon
         return torch.zeros(2, 2)
 
     monkeypatch.setattr(choose, "_probabilities", probabilities)
-    assert choose.tune(on_gpu(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
+    assert choose_backends(on_gpu(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
     assert "the check rows cannot be scored in fp16: probabilities that are no numbers" in caplog.text
     with pytest.raises(ModelFailedError):
-        choose.tune(on_gpu(quick=0), sample=SAMPLE, precision="fp16")
+        choose_backends(on_gpu(quick=0), sample=SAMPLE, precision="fp16")
 
 
 def test_auto_on_the_cpu_is_float32_whatever_the_artifact_says(seconds):
-    assert choose.tune(model(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
+    assert choose_backends(model(quick=0), sample=SAMPLE, fp16=True).precision == "fp32"
 
 
 class WithoutBf16(Means):
@@ -271,7 +273,7 @@ class WithoutBf16(Means):
 def test_a_precision_that_the_processor_cannot_compute_is_an_error(seconds, backend, sample):
     two = Two(WithoutBf16(quick=0), WithoutBf16(quick=0)).eval()
     with pytest.raises(UsageError, match="this processor cannot compute encoder 'first' in bf16") as caught:
-        choose.tune(two, precision="bf16", backend=backend, sample=sample)
+        choose_backends(two, precision="bf16", backend=backend, sample=sample)
     assert (caught.value.where, caught.value.fix) == ("--precision", "choose fp32 or auto")
     assert "RuntimeError: could not create a primitive" in str(caught.value)
 
@@ -281,14 +283,14 @@ def test_an_encoder_that_fails_in_fp32_too_is_no_fault_of_the_precision(seconds)
     with torch.no_grad():
         two.first.weight.fill_(torch.nan)
         two.second.weight.fill_(torch.nan)
-    assert choose.tune(two, precision="bf16").precision == "bf16"
+    assert choose_backends(two, precision="bf16").precision == "bf16"
     with pytest.raises(ModelFailedError, match="model class 'Two' failed"):
-        choose.tune(two, precision="bf16", sample=SAMPLE)
+        choose_backends(two, precision="bf16", sample=SAMPLE)
 
 
 def test_auto_on_a_gpu_is_float32_where_the_processor_cannot_compute_less(on_gpu, seconds, caplog):
     gpu = OnGpu(WithoutBf16(quick=0), WithoutBf16(quick=0)).eval()
-    assert choose.tune(gpu, sample=SAMPLE).precision == "fp32"
+    assert choose_backends(gpu, sample=SAMPLE).precision == "fp32"
     assert gpu.first.backend.precision == "fp32"
     assert "cannot be scored in bf16: this processor cannot compute encoder 'first'" in caplog.text
 
@@ -335,12 +337,14 @@ def many_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no license"), KeyError("x"), UsageError("no such thing")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no license"), KeyError("x"), UsageError("no such thing"), SystemExit("bye")], ids=repr
+)
 @pytest.mark.parametrize("when", ["list", "build", "trial", "timing"])
 def test_a_backend_that_fails_is_left_out_of_auto_with_a_warning(many_threads, caplog, when, error):
     two = Two(Failing(when, error), Failing(when, error)).eval()
     with caplog.at_level(logging.WARNING, logger="bsm"):
-        assert set(choose.tune(two).backends.values()) == {"eager"}
+        assert set(choose_backends(two).backends.values()) == {"eager"}
     assert used(two) == ["eager", "eager"]
     assert "of encoder 'first' failed" in caplog.text
     assert str(error).splitlines()[0] in caplog.text
@@ -352,30 +356,43 @@ def test_a_backend_that_fails_is_left_out_of_auto_with_a_warning(many_threads, c
 def test_something_else_than_a_backend_is_left_out_too(caplog, when, said):
     two = Two(Failing(when, None), Failing(when, None)).eval()
     with caplog.at_level(logging.WARNING, logger="bsm"):
-        assert set(choose.tune(two).backends.values()) == {"eager"}
+        assert set(choose_backends(two).backends.values()) == {"eager"}
     assert said in caplog.text
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
 @pytest.mark.parametrize("when", ["build", "trial"])
-def test_a_backend_by_name_that_fails_is_an_error_that_names_it(when):
-    two = Two(Failing(when, RuntimeError("no license")), Failing(when, RuntimeError("no license"))).eval()
-    with pytest.raises(UsageError, match="'acme' of encoder 'first' failed: RuntimeError: no license") as caught:
-        choose.tune(two, backend="acme")
+def test_a_backend_by_name_that_fails_is_an_error_that_names_it(when, error):
+    two = Two(Failing(when, error("no license")), Failing(when, error("no license"))).eval()
+    with pytest.raises(UsageError, match=f"'acme' of encoder 'first' failed: {error.__name__}: no license") as caught:
+        choose_backends(two, backend="acme")
     assert caught.value.where == "--backend"
-    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert isinstance(caught.value.__cause__, error)
+
+
+@pytest.mark.parametrize("offered", [["acme"], None, 3], ids=repr)
+def test_backends_that_are_no_mapping_are_left_out_or_an_error(monkeypatch, caplog, offered):
+    monkeypatch.setattr(Means, "backends", lambda self: offered)
+    returned = f"it returned a {type(offered).__name__}, expected a mapping"
+    said = f"backends() of encoder 'first' failed: TypeError: {returned}"
+    with caplog.at_level(logging.WARNING, logger="bsm"):
+        assert set(choose_backends(model()).backends.values()) == {"eager"}
+    assert said in caplog.text
+    with pytest.raises(UsageError, match=re.escape(said)):
+        choose_backends(model(), backend="acme")
 
 
 def test_a_backend_that_fails_in_int8_leaves_none():
     two = Two(Failing("build", RuntimeError("no license")), Failing("build", RuntimeError("no license"))).eval()
     with pytest.raises(UsageError, match="cannot be computed in int8 here"):
-        choose.tune(two, precision="int8", sample=SAMPLE)
+        choose_backends(two, precision="int8", sample=SAMPLE)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), MemoryError("full")], ids=repr)
 @pytest.mark.parametrize("when", ["build", "trial"])
 def test_running_out_of_memory_is_no_fault_of_the_backend(when, error):
     with pytest.raises(type(error)):
-        choose.tune(Two(Failing(when, error), Failing(when, error)).eval())
+        choose_backends(Two(Failing(when, error), Failing(when, error)).eval())
 
 
 class ByKeyword(Two):
@@ -389,7 +406,7 @@ class ByKeyword(Two):
 
 def test_int8_sees_what_an_encoder_is_given_by_keyword(seconds):
     two = ByKeyword(Means(quick=0), Means(quick=0)).eval()
-    choose.tune(two, precision="int8", sample=SAMPLE)
+    choose_backends(two, precision="int8", sample=SAMPLE)
     assert two.first.sample.to_rows() == SAMPLE.texts["a"].to_rows()
     assert two.second.sample.to_rows() == SAMPLE.texts["b"].to_rows()
 
@@ -397,5 +414,5 @@ def test_int8_sees_what_an_encoder_is_given_by_keyword(seconds):
 def test_int8_of_an_encoder_of_two_text_fields_sees_both(seconds):
     encoder = Means(quick=0)
     for kind in (Two, ByKeyword):
-        choose.tune(kind(encoder, encoder).eval(), precision="int8", sample=SAMPLE)
+        choose_backends(kind(encoder, encoder).eval(), precision="int8", sample=SAMPLE)
         assert encoder.sample.to_rows() == [*SAMPLE.texts["a"].to_rows(), *SAMPLE.texts["b"].to_rows()]

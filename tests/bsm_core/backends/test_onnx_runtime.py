@@ -8,7 +8,7 @@ from support.encoders import MeanEncoder, mean_model, write_onnx
 
 from bsm_core import TextBatch, TokenBudget
 from bsm_core.backends import onnx_runtime as onnx_backend
-from bsm_core.backends.choose import tune
+from bsm_core.backends.choose import choose_backends
 from bsm_core.backends.onnx_runtime import build, require_packages
 from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError, UsageError
 from bsm_core.models.encoder import EAGER, Backend
@@ -192,13 +192,13 @@ def test_a_model_that_fails_on_rows_is_an_error(exported):
 
 
 def test_it_is_used_where_it_is_asked_for(exported):
-    assert tune(exported, backend="onnx").backends == {"text": "onnx"}
+    assert choose_backends(exported, backend="onnx").backends == {"text": "onnx"}
     assert exported.text.backend.encode is not None
 
 
 def test_asked_for_without_the_packages_it_says_what_to_install(no_packages):
     with pytest.raises(UsageError) as caught:
-        tune(mean_model(), backend="onnx")
+        choose_backends(mean_model(), backend="onnx")
     assert caught.value.where == "--backend"
     assert caught.value.fix == "pip install 'bsm-core[onnx]'"
 
@@ -206,7 +206,7 @@ def test_asked_for_without_the_packages_it_says_what_to_install(no_packages):
 def test_asked_for_without_a_file_it_says_how_to_make_one(monkeypatch):
     monkeypatch.setattr(onnx_backend, "PACKAGES", ())
     with pytest.raises(UsageError, match="no ONNX file of encoder 'text'") as caught:
-        tune(mean_model(), backend="onnx")
+        choose_backends(mean_model(), backend="onnx")
     assert "bsm export" in caught.value.fix
 
 
@@ -214,15 +214,15 @@ def test_auto_tries_it_where_there_is_a_file(exported, monkeypatch):
     monkeypatch.setattr(
         "bsm_core.backends.trial._seconds", lambda encoder, backend, trial: float(backend.name == EAGER)
     )
-    assert tune(exported).backends == {"text": "onnx"}
+    assert choose_backends(exported).backends == {"text": "onnx"}
 
 
 def test_a_file_of_other_weights_is_refused_or_left_out(exported, caplog):
     with torch.no_grad():
         exported.text.table.weight += 1e-3
     with pytest.raises(CorruptArtifactError, match="computes different vectors than the encoder's own code"):
-        tune(exported, backend="onnx")
-    assert tune(exported).backends == {"text": EAGER}
+        choose_backends(exported, backend="onnx")
+    assert choose_backends(exported).backends == {"text": EAGER}
     assert "'onnx' computes different vectors" in caplog.text
 
 
@@ -230,19 +230,19 @@ def test_a_file_of_other_weights_is_left_out_even_if_it_was_the_fastest(exported
     monkeypatch.setattr(
         "bsm_core.backends.trial._seconds", lambda encoder, backend, trial: float(backend.name == EAGER)
     )
-    assert tune(exported).backends == {"text": "onnx"}
+    assert choose_backends(exported).backends == {"text": "onnx"}
     with torch.no_grad():
         exported.text.table.weight += 1e-3
-    assert tune(exported).backends == {"text": EAGER}
+    assert choose_backends(exported).backends == {"text": EAGER}
 
 
 def test_auto_leaves_out_what_cannot_be_used(exported, caplog):
     exported.text.exported.write_bytes(b"no model")
     with caplog.at_level(logging.WARNING, "bsm"):
-        assert tune(exported).backends == {"text": EAGER}
+        assert choose_backends(exported).backends == {"text": EAGER}
     assert "onnx/text.onnx cannot be used" in caplog.text
     with pytest.raises(CorruptArtifactError):
-        tune(exported, backend="onnx")
+        choose_backends(exported, backend="onnx")
 
 
 def test_a_file_that_gives_no_vector_for_each_chunk(exported, onnx, caplog):
@@ -256,13 +256,13 @@ def test_a_file_that_gives_no_vector_for_each_chunk(exported, onnx, caplog):
         model.graph.node.append(onnx.helper.make_node("Reshape", [inner, "of_all"], ["flat"]))
 
     change(exported.text.exported, flat)
-    assert tune(exported).backends == {"text": EAGER}
+    assert choose_backends(exported).backends == {"text": EAGER}
     assert "expected one vector for each of" in caplog.text
     with pytest.raises(CorruptArtifactError):
-        tune(exported, backend="onnx")
+        choose_backends(exported, backend="onnx")
 
 
 def test_auto_refuses_a_file_that_refers_to_others(exported):
     change(exported.text.exported, lambda model: kept_outside(model.graph.initializer[0]))
     with pytest.raises(UnsafeArtifactError):
-        tune(exported)
+        choose_backends(exported)

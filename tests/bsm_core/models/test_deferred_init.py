@@ -154,9 +154,9 @@ def test_an_error_ends_it_and_draws_nothing(operations):
 
 @pytest.fixture
 def untried():
-    deferred_init._is_supported.cache_clear()
+    deferred_init._deferral.cache_clear()
     yield
-    deferred_init._is_supported.cache_clear()
+    deferred_init._deferral.cache_clear()
 
 
 def gone(monkeypatch):

@@ -19,6 +19,7 @@ from bsm_core.errors import AmbiguousComponentError, ComponentLoadError, Removed
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.hookspecs import Registrar
 from bsm_core.plugins.registry import default_registry
+from bsm_core.scoring.provenance import components_of
 
 NETS = """
     import os
@@ -140,10 +141,11 @@ def test_a_plugin_that_raises_is_named_where_a_name_is_missing(install):
         ("acme_x", "Louder), registry.add_step('acme_x', Louder", "ValueError: 'acme_x' is registered twice"),
         ("acme_x", "Louder, 1", "TypeError: "),
         ("acme_x", "exit('bye')", "SystemExit: bye"),
+        ("acme_named", "Louder", "ValueError: 'acme_named' is an entry point of the distribution already"),
     ],
 )
 def test_what_cannot_be_registered_is_said(install, name, cls, said):
-    install("acme-bad", STEP.format(name=name, cls=cls))
+    install("acme-bad", STEP.format(name=name, cls=cls), steps={"acme_named": "acme_bad:Louder"})
     with pytest.raises(UnknownStepError, match=r"acme-bad 2\.0: plugin 'acme_bad' failed in bsm_register: ") as caught:
         resolve("acme_missing")
     assert said in str(caught.value)
@@ -242,6 +244,12 @@ def test_a_name_in_metadata_is_found_without_asking_the_code(install):
     assert resolve("acme-nets/toy_tokens").provider.distribution == "acme-nets"
 
 
+def test_a_name_that_another_plugin_has_in_metadata_may_be_registered(install):
+    install("acme-named", "", steps={"acme_x": "acme_named:Step"})
+    install("acme-nets", STEP.format(name="acme_x", cls="Louder"))
+    assert resolve("acme-nets/acme_x").origin == "acme-nets==2.0:acme_nets:Louder"
+
+
 def test_an_alias_and_a_removed_name_beside_names_in_code(install):
     entry_points = {"steps": {"acme_old": "acme_x"}, "removed": {"acme_x": "acme_a:gone", "acme_gone": "acme_a:gone"}}
     install("acme-a", STEP.format(name="acme_x", cls="Louder") + "    gone = None\n", **entry_points)
@@ -299,7 +307,7 @@ def test_a_registry_without_hooks_has_the_same_classes(install):
 def test_a_predictor_of_the_python_api(install, tmp_path):
     install("acme-nets", NETS)
     predictor = Predictor.from_artifact(write_artifact(tmp_path / "model", "acme_large"))
-    assert [c.name for c in predictor.components] == ["acme_large", "acme_louder", "toy_tokens"]
+    assert [c.name for c in components_of(predictor)] == ["acme_large", "acme_louder", "toy_tokens"]
     assert type(predictor.model).__name__ == "Large"
 
 

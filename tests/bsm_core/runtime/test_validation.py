@@ -50,4 +50,4 @@ def test_a_config_error_lists_all_problems():
     with pytest.raises(ConfigError) as caught:
         validated(Sizes, {"sizes": [0]}, where="config")
     assert caught.value.details == ("name: missing", "sizes.0: Input should be greater than 0 (it is 0)")
-    assert caught.value.where == "config"
+    assert (caught.value.what, caught.value.where) == ("2 problem(s) in the config", "config")

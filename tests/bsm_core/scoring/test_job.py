@@ -40,7 +40,7 @@ from bsm_core.errors import (
 )
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.engines.local import Job, _loader_workers
+from bsm_core.scoring.engines.local import _loader_workers
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import add_check
 
@@ -58,11 +58,17 @@ def listing(folder):
 
 
 def failed(run, kind, env=ENV, **flags):
-    """The error of a run that must fail, which leaves ``_FAILURE`` with its one line and nothing else."""
+    """The error of a run that must fail. It leaves ``_FAILURE`` with its one line, and the parts that are done."""
     with pytest.raises(kind) as caught:
         run(env, **flags)
-    assert listing(run.out) == ["_FAILURE"]
-    assert (run.out / "_FAILURE").read_text() == caught.value.one_line() + "\n"
+    text = (run.out / "_FAILURE").read_text()
+    if ".bsm" in listing(run.out):
+        assert listing(run.out) == [".bsm", "_FAILURE"]
+        assert "rows are done: the same command goes on from there" in text
+        assert text.startswith(caught.value.one_line())
+    else:
+        assert listing(run.out) == ["_FAILURE"]
+        assert text == caught.value.one_line() + "\n"
     return caught.value
 
 
@@ -363,12 +369,6 @@ def hashed(run, monkeypatch):
     return counts
 
 
-def test_the_artifact_is_not_hashed_where_nobody_reads_the_hashes(run, hashed):
-    toy_rows(2).to_csv(run.data / "t.csv", index=False)
-    assert run().rows == 2
-    assert not hashed
-
-
 @pytest.mark.parametrize("flags", [{}, {"device": "cpu", "devices": "2"}], ids=str)
 def test_each_file_of_the_artifact_is_hashed_once_for_the_record_and_for_strict(run, hashed, flags):
     toy_rows(5).to_csv(run.data / "t.csv", index=False)
@@ -382,9 +382,9 @@ def test_each_file_of_the_artifact_is_hashed_once_for_the_record_and_for_strict(
 
 def test_hashes_travel_to_the_processes_of_a_run(run, hashed):
     artifact = Artifact.load(run.artifact)
-    job = Job(Settings(job_type="inference"), artifact, dict(artifact.hashes), 0.0)
+    hashes = dict(artifact.hashes)
     hashed.clear()
-    assert pickle.loads(pickle.dumps(job)).artifact.hashes == job.hashes
+    assert pickle.loads(pickle.dumps(artifact)).hashes == hashes
     assert not hashed
 
 
@@ -410,7 +410,7 @@ COUNTS_OPENED_FILES = """
 """
 
 
-def test_each_file_of_the_artifact_is_opened_once(run):
+def test_each_file_of_the_artifact_is_read_once_and_hashed_once(run):
     """Counted are files that Python opens: ``model.pth``, but not ``model.safetensors``, which Rust opens."""
     toy_rows(5).to_csv(run.data / "t.csv", index=False)
     add_check(run.artifact, toy_rows())
@@ -419,7 +419,8 @@ def test_each_file_of_the_artifact_is_opened_once(run):
     opened = ast.literal_eval(run_python(COUNTS_OPENED_FILES.format(**places), SITE))
     read_by_every_run = {"model_artifacts.pth", "hyperparameters.json", "model.pth", "self_check.json"}
     assert opened.keys() >= read_by_every_run | {"risk_table_map.json", "impute_dict.json"}
-    assert set(opened.values()) == {1}
+    assert all(opened[name] == 2 for name in read_by_every_run)  # once to read it, once to hash it for the plan
+    assert set(opened.values()) <= {1, 2}
 
 
 def test_missing_artifact_files_are_all_named(run):
@@ -451,10 +452,19 @@ def test_a_prediction_file_of_another_format_goes_when_the_new_one_is_there(run)
     assert listing(run.out) == ["_HEALTH", "_SUCCESS", "inference_predictions.parquet"]
 
 
-def test_wrong_usage_touches_nothing(run):
+def test_wrong_usage_makes_no_folder(run):
     with pytest.raises(UsageError):
         run(device="many")
     assert not run.out.exists()
+
+
+def test_wrong_usage_leaves_no_marker_of_an_earlier_run(run):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    run()
+    with pytest.raises(UsageError):
+        run(device="many")
+    assert listing(run.out) == ["_FAILURE", "inference_predictions.csv"]
+    assert "UsageError" in (run.out / "_FAILURE").read_text()
 
 
 @pytest.mark.parametrize("inside", [".", "out", "a/b/../c"])

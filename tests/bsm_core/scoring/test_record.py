@@ -13,13 +13,15 @@ import torch
 from support.plugins import component
 
 from bsm_core import Registry, Settings
-from bsm_core.backends.choose import Tuned
+from bsm_core.backends.choose import ChosenBackends
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.profile import Times
 from bsm_core.scoring.engines import local
 from bsm_core.scoring.engines.devices import DevicePlan
+from bsm_core.scoring.manifest import Attempt, PartRecord, WorkFolder
 from bsm_core.scoring.provenance import record_of
+from bsm_core.scoring.sink import Sink
 
 SETTINGS = {
     "job_type": "inference",
@@ -31,18 +33,27 @@ SETTINGS = {
 
 
 @pytest.fixture
-def record(monkeypatch):
+def record(monkeypatch, tmp_path):
     components = [
         record_of(component("model_class", "net", "acme_net:Net", "acme", "2.0"), "net", given={}, used={"lr": 1}),
         record_of(component("step", "shout", "acme_steps:Shout", "acme", "2.0"), "acme/shout", "chat"),
     ]
     monkeypatch.setattr(local, "components_of", lambda predictor: components)
     monkeypatch.setattr(local.time, "time", lambda: 11.23456)
+    work = WorkFolder(tmp_path)
+    work.path.mkdir()
+    for number, encoders in ((1, None), (2, {"precision": "fp32"})):
+        work.add(Attempt(number, "here", 70 + number, "2026-11-28T10:00:00", "GPU [0]", encoders))
+    for window, number in ((0, 1), (1, 2)):
+        work.add(PartRecord(window, 4 - window, window == 1, None, 99, "cd34", {}, number))
+    job = SimpleNamespace(
+        settings=Settings(**SETTINGS), plan={"artifact": {"model.pth": "ab12"}}, began=10.0, sink=Sink(tmp_path, 2)
+    )
     run = SimpleNamespace(
-        job=local.Job(Settings(**SETTINGS), artifact=None, hashes={"model.pth": "ab12"}, began=10.0),
+        job=job,
         plan=DevicePlan("gpu", (0,)),
         predictor=SimpleNamespace(hooks=Hooks(Registry([]))),
-        before=SimpleNamespace(difference=2.5e-08, tuned=Tuned("fp32", {"text": "tuned"})),
+        before=SimpleNamespace(difference=2.5e-08, chosen=ChosenBackends("fp32", {"text": "tuned"})),
         times=Times(),
     )
     return local.run_record(run, Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})))
@@ -84,6 +95,12 @@ def test_the_artifact_and_the_versions(record):
     assert {"lightning", "transformers", "tokenizers", "pyarrow", "numpy"} <= set(versions)
 
 
+def test_each_attempt_of_the_run_with_its_rows(record):
+    first = {"attempt": 1, "host": "here", "process": 71, "began": "2026-11-28T10:00:00", "device": "GPU [0]"}
+    second = {**first, "attempt": 2, "process": 72, "encoders": {"precision": "fp32"}, "rows": 3}
+    assert record["attempts"] == [{**first, "encoders": None, "rows": 4}, second]
+
+
 def test_how_far_off_the_check_rows_were(record):
     assert record["self_check"] == {"largest_difference": 2.5e-08}
 
@@ -97,6 +114,6 @@ def test_what_was_written_and_when(record):
 
 def test_what_happened_is_all_there(record):
     assert set(record) == {
-        *("settings", "device", "components", "artifact", "self_check", "versions"),
+        *("settings", "device", "components", "attempts", "artifact", "self_check", "versions"),
         *("rows", "windows", "counts", "finished", "seconds", "output", "profile", "encoders"),
     }

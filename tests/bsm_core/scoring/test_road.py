@@ -14,7 +14,8 @@ from support.toy import toy_rows
 MARK = "zebra"
 BESIDE = ("plugins", "on_predict_batch_start")
 """Hooks, and the Lightning callback that announces a window to them, see a batch but pass nothing on."""
-END = "write_part"
+END = "on_predict_batch_end"
+"""Takes the window to the sink, in another thread."""
 
 
 def holds_the_cell(value: Any) -> bool:

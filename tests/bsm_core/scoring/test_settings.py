@@ -27,6 +27,7 @@ LAYERS = {
     "backend": [("Eager", "eager"), None, None, "auto"],
     "num_workers": [("2", 2), ("3", 3), (4, 4), None],
     "window_rows": [("2", 2), None, None, 4096],
+    "resume": [("never", "never"), ("Require", "require"), None, "auto"],
     "run_record": [(True, True), None, None, False],
     "profile": [(True, True), None, None, False],
     "self_check": [(False, False), None, None, True],

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import re
-from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.plugins import run_python
 
-from bsm_core.errors import EngineError, SinkError
-from bsm_core.scoring.sink import Sink
+from bsm_core.errors import EngineError, NothingToResumeError, SinkError
+from bsm_core.scoring.sink import Part, Sink
+from bsm_core.tables.read import Position
 
 SCHEMA = pa.schema([("id", pa.string()), ("prob_class_0", pa.float64())])
 HEADER = "id,prob_class_0\n"
+PLAN = {"bsm": "1", "inputs": {"a.csv": [1, 2]}, "settings": {"id_field": "id"}}
 
 
 def rows(window, count=2):
@@ -31,7 +30,8 @@ def text(windows):
 
 
 def write(sink, window, *, of=3, **counts):
-    sink.write_part(window, rows(window), last=window == of - 1, counts=counts)
+    last = window == of - 1
+    sink.write_part(Part(window, last, Position(0, window), rows(window), counts))
 
 
 def listing(folder):
@@ -40,9 +40,10 @@ def listing(folder):
 
 @pytest.fixture
 def sink(tmp_path):
-    begun = Sink(tmp_path / "out")
-    begun.begin()
-    return begun
+    sink = Sink(tmp_path / "out")
+    sink.work.path.mkdir(parents=True)
+    assert sink.begin(PLAN, "auto") == {}
+    return sink
 
 
 # Parts and the commit
@@ -53,13 +54,12 @@ def test_parts_of_several_ranks_in_any_order_are_committed_in_order(sink, order)
     ranks = [Sink(sink.folder), Sink(sink.folder)]
     for window in order:
         write(ranks[window % 2], window, seen=1, **{f"number:{window}": 2})
-    assert listing(sink.folder) == [".bsm-parts"]
+    assert listing(sink.folder) == [".bsm"]
     done = sink.commit(SCHEMA, "csv")
     assert done.path == sink.folder / "inference_predictions.csv"
     assert done.path.read_text() == text([0, 1, 2])
     assert (done.rows, done.windows) == (6, 3)
     assert done.counts == {"seen": 3, "number:0": 2, "number:1": 2, "number:2": 2}
-    assert listing(sink.folder) == ["inference_predictions.csv"]
 
 
 @settings(max_examples=15)
@@ -67,9 +67,10 @@ def test_parts_of_several_ranks_in_any_order_are_committed_in_order(sink, order)
 def test_every_row_of_every_part_once_and_in_order(tmp_path_factory, data):
     sizes = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=12))
     sink = Sink(tmp_path_factory.mktemp("out"))
-    sink.begin()
+    sink.work.path.mkdir()
+    sink.begin(PLAN, "auto")
     for window in data.draw(st.permutations(range(len(sizes)))):
-        sink.write_part(window, rows(window, sizes[window]), last=window == len(sizes) - 1, counts={})
+        sink.write_part(Part(window, window == len(sizes) - 1, None, rows(window, sizes[window]), {}))
     done = sink.commit(SCHEMA, "parquet")
     got = pq.read_table(done.path)
     assert got.schema.equals(SCHEMA)
@@ -84,19 +85,13 @@ def test_a_window_written_again_counts_once(sink):
 
 
 def test_a_table_without_rows_is_a_header(sink):
-    sink.write_part(0, SCHEMA.empty_table(), last=True, counts={})
+    sink.write_part(Part(0, True, Position(1, 0), SCHEMA.empty_table(), {}))
     done = sink.commit(SCHEMA, "tsv")
     assert done.path.read_text() == "id\tprob_class_0\n"
     assert (done.rows, done.windows) == (0, 1)
 
 
-def test_what_a_part_carries_is_not_in_the_file(sink):
-    write(sink, 0, of=1, seen=1)
-    metadata = pq.read_schema(sink.commit(SCHEMA, "parquet").path).metadata
-    assert not set(metadata or {}) & {b"last", b"counts"}
-
-
-@pytest.mark.parametrize(("written", "missing"), [([0, 2], 1), ([0, 1], 2), ([1, 2], 0), ([], 0)])
+@pytest.mark.parametrize(("written", "missing"), [([0, 2], 1), ([1, 2], 0), ([], 0)])
 def test_a_missing_part_is_an_error_and_no_prediction_file(sink, written, missing):
     for window in written:
         write(sink, window)
@@ -105,201 +100,175 @@ def test_a_missing_part_is_an_error_and_no_prediction_file(sink, written, missin
     assert not list(sink.folder.glob("inference_predictions*"))
 
 
-def test_a_part_that_was_begun_and_not_finished_is_missing(sink, monkeypatch):
-    def stop(self, target):
-        raise OSError(5, "no more", str(target))
-
-    write(sink, 1, of=2)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", stop)
-        with pytest.raises(SinkError):
-            write(sink, 0, of=2)
-    with pytest.raises(EngineError, match="window 0 was never written"):
-        sink.commit(SCHEMA, "csv")
-
-
-# What an earlier run left
-
-
-def test_begin_removes_markers_record_and_parts_of_an_earlier_run_and_nothing_else(sink):
-    write(sink, 0)
-    for name in ("_SUCCESS", "_HEALTH", "_FAILURE", "run.json", "notes.txt", "inference_predictions.csv"):
-        (sink.folder / name).write_text(name)
-    sink.begin()
-    assert listing(sink.folder) == [".bsm-parts", "inference_predictions.csv", "notes.txt"]
-    assert listing(sink.folder / ".bsm-parts") == []
-
-
-def test_stale_parts_do_not_reach_the_file(sink):
+@pytest.mark.parametrize("ends", [[], [0], [0, 1], [1, 2]], ids=str)
+def test_parts_that_do_not_agree_on_the_last_window_are_an_error(sink, ends):
     for window in range(3):
-        write(sink, window)
-    sink.begin()
-    write(sink, 0)
-    with pytest.raises(EngineError, match="window 1"):
+        sink.write_part(Part(window, window in ends, None, rows(window), {}))
+    with pytest.raises(EngineError, match="do not agree"):
         sink.commit(SCHEMA, "csv")
 
 
-def test_earlier_predictions_survive_a_failed_run_and_are_replaced_by_a_good_one(sink):
-    earlier = sink.folder / "inference_predictions.csv"
+def test_a_part_that_was_changed_after_it_was_written_is_an_error(sink):
+    write(sink, 0, of=1)
+    path = sink.work.part(0)
+    path.write_bytes(path.read_bytes().replace(b"0-1", b"0-7"))
+    with pytest.raises(EngineError, match="was changed after it was written"):
+        sink.commit(SCHEMA, "csv")
+
+
+def test_earlier_predictions_are_replaced_when_the_new_ones_are_whole(sink):
+    earlier, other = sink.folder / "inference_predictions.csv", sink.folder / "inference_predictions.parquet"
     earlier.write_text("earlier\n")
+    other.write_text("of another format")
     write(sink, 0)
     with pytest.raises(EngineError):
         sink.commit(SCHEMA, "csv")
-    sink.fail("window 1 was never written")
     assert earlier.read_text() == "earlier\n"
-    assert listing(sink.folder) == ["_FAILURE", "inference_predictions.csv"]
-
-    sink.begin()
+    sink.begin(PLAN, "never")
     write(sink, 0, of=1)
     with earlier.open() as reader:  # somebody who reads it meanwhile reads all of it
         sink.commit(SCHEMA, "csv")
         assert reader.read() == "earlier\n"
     assert earlier.read_text() == text([0])
+    assert not other.exists()
 
 
-def test_the_prediction_file_is_there_only_once_it_is_complete(sink, monkeypatch):
+def test_the_prediction_file_is_there_only_once_it_is_on_the_disk(sink, monkeypatch):
     write(sink, 0, of=1)
     seen = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (seen.append(listing(sink.folder)), fsync(fd)))
     sink.commit(SCHEMA, "csv")
-    assert seen == [[".bsm-parts"]]
+    assert seen == [[".bsm"], [".bsm", "inference_predictions.csv"]]  # the file, then the folder
 
 
-# Markers
-
-
-def test_success(sink):
-    before = datetime.now()
-    sink.succeed()
-    assert (sink.folder / "_SUCCESS").read_bytes() == b""
-    found = re.fullmatch(r"healthy: (\S+)\n", (sink.folder / "_HEALTH").read_text())
-    assert before <= datetime.fromisoformat(found[1]) <= datetime.now()
-    assert not (sink.folder / "run.json").exists()
-
-
-def test_the_record_comes_first_and_success_last(sink, monkeypatch):
-    order = []
-    write_text, touch = Path.write_text, Path.touch
-    monkeypatch.setattr(Path, "write_text", lambda self, *a, **k: (order.append(self.name), write_text(self, *a, **k)))
-    monkeypatch.setattr(Path, "touch", lambda self, *a, **k: (order.append(self.name), touch(self, *a, **k)))
-    sink.succeed({"rows": 3, "where": Path("/x")})
-    assert order == ["run.json", "_HEALTH", "_SUCCESS"]
-    assert json.loads((sink.folder / "run.json").read_text()) == {"rows": 3, "where": "/x"}
-
-
-def test_failure_after_success_leaves_the_failure_alone(sink):
+def test_a_part_counts_only_when_it_and_its_line_are_on_the_disk(sink, monkeypatch):
+    seen = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (seen.append(Path(f"/proc/self/fd/{fd}").resolve().name), fsync(fd)))
     write(sink, 0)
-    sink.succeed({"rows": 3})
-    sink.fail("DataError: no good")
-    assert listing(sink.folder) == ["_FAILURE"]
-    assert (sink.folder / "_FAILURE").read_text() == "DataError: no good\n"
+    assert seen == ["part-00000000.arrow", "parts", "manifest.jsonl"]
 
 
-@given(st.text(st.characters(), max_size=60))
-def test_a_failure_is_exactly_one_line_whatever_the_reason(tmp_path_factory, reason):
-    sink = Sink(tmp_path_factory.getbasetemp())
-    sink.fail(f"Error: {reason}")
-    content = (sink.folder / "_FAILURE").read_bytes().decode()
-    assert content.endswith("\n")
-    assert len(content.splitlines()) == 1
+# Going on
 
 
-def test_a_failure_keeps_its_words(sink):
-    sink.fail("RuntimeError: one\n  two\tthree é \udcff")
-    assert (sink.folder / "_FAILURE").read_text("utf-8") == "RuntimeError: one two three é \\udcff\n"
+def again(sink, plan=PLAN, resume="auto"):
+    return Sink(sink.folder, attempt=2).begin(plan, resume)
 
 
-def test_a_failure_that_cannot_be_written_is_logged(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
-    (tmp_path / "file").touch()
-    Sink(tmp_path / "file").fail("first error")
-    assert caplog.messages == [f"could not write {tmp_path}/file/_FAILURE: Not a directory"]
-    assert str(tmp_path / "file" / "_FAILURE") in caplog.text
+def test_the_same_plan_keeps_the_parts(sink):
+    for window in (0, 2):
+        write(sink, window, seen=window)
+    done = again(sink)
+    assert {w: (r.rows, r.last, tuple(r.end), r.counts, r.attempt) for w, r in done.items()} == {
+        0: (2, False, (0, 0), {"seen": 0}, 1),
+        2: (2, True, (0, 2), {"seen": 2}, 1),
+    }
+    write(sink, 1)
+    assert sink.commit(SCHEMA, "csv").path.read_text() == text([0, 1, 2])
 
 
-# Folders and disks
+@pytest.mark.parametrize("damage", ["torn", "altered", "gone"])
+def test_a_part_that_is_not_what_the_manifest_says_is_computed_again(sink, damage):
+    for window in range(3):
+        write(sink, window)
+    path = sink.work.part(1)
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] if damage == "torn" else content.replace(b"1-1", b"1-7"))
+    if damage == "gone":
+        path.unlink()
+    assert sorted(again(sink)) == [0, 2]
+    assert sorted(again(sink)) == [0, 2]
+    write(sink, 1)
+    assert sorted(again(sink)) == [0, 1, 2]
 
 
-def test_the_folder_is_made(tmp_path):
-    Sink(tmp_path / "a/b/c").begin()
-    assert listing(tmp_path / "a/b/c") == [".bsm-parts"]
+def test_a_torn_last_line_of_the_manifest_is_ignored_and_does_not_spoil_the_next(sink):
+    for window in range(2):
+        write(sink, window)
+    manifest = sink.work.path / "manifest.jsonl"
+    manifest.write_bytes(manifest.read_bytes()[:-30])
+    assert sorted(again(sink)) == [0]
+    write(sink, 1)
+    assert sorted(again(sink)) == [0, 1]
 
 
-@pytest.mark.parametrize("below", ["", "out", "out/further"])
-def test_an_output_folder_that_is_a_file_or_below_one(tmp_path, below):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(SinkError) as caught:
-        Sink(tmp_path / "file" / below).begin()
-    assert str(tmp_path / "file") in caught.value.where
-    assert "--output-dir" in caught.value.fix
-    assert caught.value.exit_code == 1
-    assert isinstance(caught.value.__cause__, OSError)
-    assert (tmp_path / "file").read_text() == "mine"
+def test_another_plan_begins_anew_and_says_why(sink, caplog):
+    write(sink, 0)
+    other = {**PLAN, "bsm": "2", "inputs": {"a.csv": [1, 3], "b.csv": [4, 4]}}
+    assert again(sink, other) == {}
+    (message,) = [record.getMessage() for record in caplog.records]
+    for words in ("bsm was 1, is 2", "input a.csv: was [1, 2], is [1, 3]", "input b.csv: is new"):
+        assert words in message
+    assert not list((sink.work.path / "parts").iterdir())
+    assert json.loads((sink.work.path / "plan.json").read_text()) == other
 
 
-def test_a_marker_that_cannot_be_removed(sink):
-    (sink.folder / "_SUCCESS").mkdir()
-    with pytest.raises(SinkError, match="_SUCCESS"):
-        sink.begin()
+def test_never_begins_anew(sink):
+    write(sink, 0)
+    assert again(sink, resume="never") == {}
+    assert sink.work.records() == {}
 
 
-def test_a_folder_whose_name_is_not_utf8(tmp_path):
-    with pytest.raises(SinkError, match="not UTF-8"):
-        Sink(tmp_path / os.fsdecode(b"\xff")).begin()
-    assert listing(tmp_path) == []
+def test_require_without_the_same_run_touches_nothing(sink):
+    with pytest.raises(NothingToResumeError, match="nothing to resume"):
+        again(sink, resume="require")
+    write(sink, 0)
+    with pytest.raises(NothingToResumeError, match="another one") as caught:
+        again(sink, {**PLAN, "bsm": "2"}, resume="require")
+    assert caught.value.details == ("bsm was 1, is 2",)
+    assert sorted(again(sink, resume="require")) == [0]
 
 
-def test_a_folder_that_goes_away(sink):
-    (sink.folder / ".bsm-parts").rmdir()
-    with pytest.raises(SinkError, match=r"part-00000000\.tmp"):
-        write(sink, 0)
+@pytest.mark.parametrize("plan", ["", "[]", "{", '{"inputs": 3}', '{"inputs": {"a.csv": "\\u001b[31m"}}'])
+def test_a_plan_that_anyone_wrote_is_another_plan(sink, plan):
+    write(sink, 0)
+    (sink.work.path / "plan.json").write_text(plan)
+    assert again(sink) == {}
 
+
+# Disks
 
 FULL = """
     import resource, signal, sys
     from pathlib import Path
     import pyarrow as pa
     from bsm_core.errors import SinkError
-    from bsm_core.scoring.sink import Sink
+    from bsm_core.scoring.sink import Part, Sink
 
     def limit(size):  # what a full disk does, for files of one process
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     sink = Sink(Path({folder!r}))
-    sink.begin()
+    sink.work.path.mkdir(parents=True)
+    sink.begin({{}}, "auto")
     (sink.folder / "inference_predictions.{format}").write_text("earlier")
     table = pa.table({{"id": [f"{{i:032x}}" for i in range(1000)]}})
     def parts():
         for window in range(50):
-            sink.write_part(window, table, last=window == 49, counts={{}})
+            sink.write_part(Part(window, window == 49, None, table, {{}}))
     def commit():
         sink.commit(table.schema, {format!r})
     {when}
     try:
         {what}()
     except SinkError as error:
-        sink.fail(error.one_line())
         print(error.one_line())
 """
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet"])
-@pytest.mark.parametrize(("when", "what"), [("limit(8192)", "parts"), ("parts(); limit(8192)", "commit")])
+@pytest.mark.parametrize(("when", "what"), [("limit(8192)", "parts"), ("parts(); limit(2048)", "commit")])
 def test_a_full_disk(tmp_path, format, when, what):
     printed = run_python(FULL.format(folder=str(tmp_path / "out"), format=format, when=when, what=what))
-    assert "SinkError: the predictions could not be written" in printed
-    assert "File too large" in printed
-    assert "free space there, or choose another --output-dir" in printed
-    assert listing(tmp_path / "out") == ["_FAILURE", f"inference_predictions.{format}"]
-    assert (tmp_path / "out/_FAILURE").read_text() == printed + "\n"
+    assert "SinkError: could not be written: File too large" in printed
+    assert "free space there, or choose a destination that can be written to" in printed
     assert (tmp_path / f"out/inference_predictions.{format}").read_text() == "earlier"
 
 
-def test_a_disk_that_is_full_at_the_very_end(tmp_path):
-    when = "limit(5)"
-    what = "lambda: sink.succeed({'rows': 1})"
-    code = FULL.format(folder=str(tmp_path / "out"), format="csv", when=when, what=f"({what})")
-    run_python(code.replace("sink.fail(error", "limit(10**6); sink.fail(error"))
-    assert listing(tmp_path / "out") == ["_FAILURE", "inference_predictions.csv"]
+def test_a_folder_that_goes_away(sink):
+    (sink.work.path / "parts").rmdir()
+    with pytest.raises(SinkError, match=r"part-00000000\.arrow"):
+        write(sink, 0)

@@ -182,3 +182,10 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_handle(format):
     with pytest.raises(OSError, match="No space"):
         TableWriter(Path("/dev/full"), pa.schema([("id", pa.string())]), format)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("format", ["orc", "CSV", ""])
+def test_an_unknown_format_is_refused_and_writes_no_file(tmp_path, format):
+    with pytest.raises(ValueError, match=f"cannot be written in the format '{format}'"):
+        TableWriter(tmp_path / "out", pa.schema([("x", pa.int64())]), format)
+    assert list(tmp_path.iterdir()) == []

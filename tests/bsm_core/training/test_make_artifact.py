@@ -312,7 +312,7 @@ def test_pretrained_weights_that_do_not_fit_are_an_error_of_the_config(output, t
     )
     with pytest.raises(ConfigError, match="'toy_encoder' cannot be built: RuntimeError") as caught:
         train({**ENCODING, "text_encoder": tmp_path / "encoder"}, labelled_rows(), output)
-    assert caught.value.where == "config"
+    assert caught.value.where == "the training config"
 
 
 # The same again

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel
 
 from bsm_core import TextBatch
 from bsm_core.backends import choose
+from bsm_core.backends.choose import choose_backends
 from bsm_core.models.micro_batches import TokenBudget, encode_ragged_rows
 from bsm_plugins_models.encoders.bert import build_encoder
 from bsm_plugins_models.encoders.packed import attention, bert
@@ -131,16 +132,18 @@ class OtherSignature(NoOperators):
 
 
 @pytest.mark.parametrize("namespace", [NoOperators(), OtherSignature()], ids=["gone", "another signature"])
-def test_without_the_private_operators_a_model_scores_the_same(monkeypatch, tmp_path, namespace):
+def test_without_the_private_operators_a_model_scores_the_same(monkeypatch, tmp_path, request, namespace):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     classifier = make(Bert)
     batch = make_batch(9)
     monkeypatch.setattr(choose, "_fastest", lambda name, encoder, eager, backends: backends[0])
-    assert choose.tune(classifier).backends == {"bert": "tuned"}
+    assert choose_backends(classifier).backends == {"bert": "tuned"}
     with torch.inference_mode():
         tuned = classifier.predict_step(batch)
     monkeypatch.setattr(torch.ops, "mkldnn", namespace)
-    assert choose.tune(classifier).backends == {"bert": "eager"}
+    Packed.runs.cache_clear()
+    request.addfinalizer(Packed.runs.cache_clear)
+    assert choose_backends(classifier).backends == {"bert": "eager"}
     with torch.inference_mode():
         assert torch.allclose(classifier.predict_step(batch), tuned, atol=1e-6)
 

@@ -30,6 +30,23 @@ def test_a_product_in_int8_is_near_that_in_float32():
     assert Quantized(linears, range_of(x), torch.bfloat16)(x).dtype == torch.bfloat16
 
 
+@pytest.fixture
+def untried():
+    """The trial of the operators runs anew in the test, and again after it."""
+    Quantized.runs.cache_clear()
+    yield
+    Quantized.runs.cache_clear()
+
+
+def test_the_trial_runs_once_in_a_process(monkeypatch, untried):
+    tried = []
+    monkeypatch.setattr(Quantized, "__init__", lambda self, *arguments: tried.append(1))
+    monkeypatch.setattr(Quantized, "__call__", lambda self, x: torch.tensor([64.0, -64.0]).expand(2, 2))
+    assert Quantized.runs() is Quantized.runs()
+    assert tried == [1]
+
+
+@pytest.mark.usefixtures("untried")
 def test_a_pytorch_without_the_operators_does_not_have_it(monkeypatch):
     class NoOperators:
         def __getattr__(self, name):
@@ -39,6 +56,7 @@ def test_a_pytorch_without_the_operators_does_not_have_it(monkeypatch):
     assert not Quantized.runs()
 
 
+@pytest.mark.usefixtures("untried")
 def test_a_processor_that_adds_up_wrong_does_not_have_it(monkeypatch):
     exact = Quantized.__call__
     monkeypatch.setattr(Quantized, "__call__", lambda self, x: exact(self, x) * 0.84)

@@ -10,6 +10,17 @@ from bsm_plugins_models.encoders.packed.linear import Cast, Packed
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 
 
+def test_the_trial_runs_once_in_a_process_for_each_dtype(monkeypatch):
+    made = []
+    init = Packed.__init__
+    monkeypatch.setattr(Packed, "__init__", lambda self, *given: (made.append(given[1]), init(self, *given))[1])
+    Packed.runs.cache_clear()
+    for _ in range(2):
+        Packed.runs(torch.float32)
+        Packed.runs(torch.bfloat16)
+    assert made == [torch.float32, torch.bfloat16]
+
+
 @pytest.mark.parametrize("kind", [Packed, Cast])
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("rows", [1, 7, 3000])

@@ -1,0 +1,20 @@
+"""``bsm clean``: remove what a run that did not end well has left for the next attempt."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bsm_core.cli.output import say
+from bsm_core.scoring import job
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of ``bsm``."""
+    parser = commands.add_parser("clean", help="remove the finished parts of a run that was killed or failed")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="the output folder of the run")
+    parser.set_defaults(handler=_clean)
+
+
+def _clean(arguments: argparse.Namespace) -> None:
+    say(f"removed the work folder: {job.clean(arguments.output):,} rows had been done")

@@ -1,0 +1,106 @@
+"""One attempt of a run: open the artifact and the data, find what is done, and score the rest."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from bsm_core.artifact import Artifact, unpacked
+from bsm_core.plugins.discovery import Component
+from bsm_core.plugins.hookspecs import Committed
+from bsm_core.plugins.registry import default_registry
+from bsm_core.runtime.versions import __version__
+from bsm_core.scoring.engines import ranks
+from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
+from bsm_core.scoring.engines.local import Job
+from bsm_core.scoring.plan import inputs_of
+from bsm_core.scoring.provenance import source_hash
+from bsm_core.scoring.settings import Settings
+from bsm_core.scoring.sink import Sink
+from bsm_core.tables.data_files import Format
+from bsm_core.tables.read import TableSource
+
+log = logging.getLogger("bsm")
+
+
+def run(settings: Settings) -> Committed:
+    """Score the windows that no earlier attempt has finished, and write the predictions of all.
+
+    Args:
+        settings: Settings from flags and variables. The lock of the output folder is held.
+
+    Raises:
+        NothingToResumeError: See :meth:`bsm_core.scoring.sink.Sink.begin`.
+        BSMError: The data, the artifact, a plugin, a device or the output folder is at fault.
+    """
+    began = time.time()
+    with unpacked(settings.model_dir) as folder:
+        artifact = Artifact.load(folder)
+        settings = settings.with_artifact(artifact.raw_config)
+        devices = plan_devices(settings, torch.cuda.device_count())
+        if devices.warning:
+            log.warning("%s", devices.warning)
+        source = TableSource.open(settings.data_dir)
+        names = artifact.names(default_registry())  # an unknown name is an error when the model is built
+        components = [found for found in names.found.values() if isinstance(found, Component)]
+        format = settings.output_format or source.format
+        plan = plan_of(settings, artifact, components, source, format, devices)
+        sink = Sink(settings.output_dir)
+        done = sink.begin(plan, settings.resume)
+        number = len(sink.work.attempts()) + 1
+        log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
+        earlier = sum(record.rows for record in done.values())
+        if done:
+            log.info("%s rows are done by an earlier attempt: going on from there", f"{earlier:,}")
+        job = Job(settings, artifact, source, format, plan, done, number, began)
+        committed, used = ranks.run(job, devices)
+    seconds = time.time() - began
+    rows = committed.rows - earlier
+    log.info(
+        "%s rows in %.1f s (%s rows/s) on %s, device asked for: %s",
+        f"{rows:,}", seconds, f"{rows / seconds:,.0f}", used, settings.device,
+    )  # fmt: skip
+    log.info("predictions: %s rows in %s", f"{committed.rows:,}", committed.path)
+    return committed
+
+
+def plan_of(
+    settings: Settings,
+    artifact: Artifact,
+    components: Iterable[Component],
+    source: TableSource,
+    format: Format,
+    devices: DevicePlan,
+) -> dict[str, Any]:
+    """Return the plan of a run, as a dict of JSON values.
+
+    Not in it is what changes neither rows nor numbers: devices, number of processes and workers, batch size, backend.
+    ``--max-bad-rows`` is not in it either: with another limit, the parts that are done are the same.
+
+    Args:
+        settings: Settings, the artifact's included.
+        artifact: The artifact. All its files are hashed.
+        components: Components of the model class and of the text steps.
+        source: The input table.
+        format: Format of the predictions.
+        devices: Devices of the run; on a GPU, the precision ``auto`` is another one than on the CPU.
+    """
+    named = {f"{c.kind} {c.name}": [*c.origin.split(":", 1), source_hash(c)] for c in components}
+    automatic = "fp32" if devices.accelerator == "cpu" else "auto on a GPU"
+    return {
+        "bsm": __version__,
+        "artifact": dict(artifact.hashes),
+        "inputs": inputs_of(source, settings.data_dir),
+        "components": named,
+        "settings": {
+            "id_field": settings.id_field,
+            "keep_columns": list(settings.keep_columns),
+            "output_format": format,
+            "window_rows": settings.window_rows,
+            "precision": automatic if settings.precision == "auto" else str(settings.precision),
+        },
+    }

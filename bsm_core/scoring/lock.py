@@ -1,0 +1,145 @@
+"""The lock of an output folder: two runs never write into one folder at the same time.
+
+The lock is a file with a lock of the operating system (``flock``), which ends with the process that holds it, however
+that ends. Where another host shares the folder and its ``flock`` is not seen here, the time of the file's last change
+says whether the other run lives: its owner renews it. This module imports nothing slow.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bsm_core.errors import OutputInUseError
+from bsm_core.runtime import durable
+
+HEARTBEAT_S = 20.0
+"""Seconds between two renewals of the lock."""
+STALE_S = 120.0
+"""Age of the last renewal after which a lock of another host counts as left over."""
+_UNSUPPORTED = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Hold a lock inside the block, and remove it afterwards.
+
+    Args:
+        path: The lock file. Its folder is created, and afterwards removed if nothing else is in it.
+
+    Raises:
+        OutputInUseError: Another run holds the lock.
+        SinkError: The file cannot be written.
+    """
+    with durable.writing(path.parent):
+        descriptor = _acquire(path)
+    ended = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(path, ended), name="bsm-lock", daemon=True)
+    try:
+        renewal.start()
+        yield
+    finally:
+        ended.set()
+        with suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()
+        with suppress(OSError):  # the lock has ended all the same
+            os.close(descriptor)
+
+
+def _acquire(path: Path) -> int:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # its last owner has just removed the folder
+            continue
+        try:
+            _lock(descriptor, path)
+            if _is(descriptor, path):  # else its last owner has removed it since it was opened
+                owner = _owner(descriptor)
+                if owner and owner.get("host") != socket.gethostname() and _age(descriptor) < STALE_S:
+                    raise _in_use(path, owner)
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(_myself()).encode(), 0)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _in_use(path, _owner(descriptor)) from error
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        owner = _owner(descriptor)  # a file system without flock: believe what the file says
+        if owner.get("host") == socket.gethostname() and _lives(owner):
+            raise _in_use(path, owner) from error
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _age(descriptor: int) -> float:
+    return time.time() - os.fstat(descriptor).st_mtime
+
+
+def _owner(descriptor: int) -> dict[str, Any]:
+    """Return what a lock file says of its owner; nothing if the file was just made, or cannot be read."""
+    try:
+        owner = json.loads(os.pread(descriptor, 4096, 0))
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _myself() -> dict[str, Any]:
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"host": socket.gethostname(), "process": os.getpid(), "started": started}
+
+
+def _lives(owner: dict[str, Any]) -> bool:
+    try:
+        os.kill(int(owner["process"]), 0)
+    except (KeyError, TypeError, ValueError, ProcessLookupError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
+
+
+def _in_use(path: Path, owner: dict[str, Any]) -> OutputInUseError:
+    names = ("process", "host", "started")
+    process, host, started = (ascii(owner.get(name, "unknown")).strip("'") for name in names)
+    return OutputInUseError(
+        f"another run writes into this folder: process {process} on host {host}, started {started}",
+        where=str(path.parent.parent),
+        fix="wait for it, end it, or choose another --output-dir",
+    )
+
+
+def _renew(path: Path, ended: threading.Event) -> None:
+    while not ended.wait(HEARTBEAT_S):
+        try:
+            os.utime(path)
+        except OSError:  # the folder was removed: writing the next part says so
+            return

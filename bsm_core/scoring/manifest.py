@@ -1,0 +1,179 @@
+"""The work folder's records: which parts are done, and which attempts made them.
+
+The work folder ``.bsm`` lies in the output folder until the run has succeeded. ``manifest.jsonl`` has one line for each
+finished part; the line is written after the part, so a part without a line does not exist. This module imports nothing
+slow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bsm_core.runtime import durable
+
+WORK = ".bsm"
+_PLAN, _MANIFEST, _ATTEMPTS, _PARTS, _LOCK = "plan.json", "manifest.jsonl", "attempts.jsonl", "parts", "lock"
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """Line of the manifest: one finished part.
+
+    Attributes:
+        window: Index of the part's window.
+        rows: Number of rows.
+        last: Whether no window follows.
+        end: Where the next window begins, as ``[file, offset]``; None if it is unknown.
+        bytes: Size of the part's file.
+        sha256: Its SHA-256, in hexadecimal.
+        counts: Counts of the window, by name.
+        attempt: Number of the attempt that computed the part, from 1.
+    """
+
+    window: int
+    rows: int
+    last: bool
+    end: tuple[int, int] | None
+    bytes: int
+    sha256: str
+    counts: Mapping[str, float]
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Line of ``attempts.jsonl``: one start of a run.
+
+    Attributes:
+        attempt: Its number, from 1.
+        host, process: Where it ran.
+        began: Time of its start, in ISO 8601.
+        device: Devices that it used.
+        encoders: Backends of its text encoders; None without text encoders.
+    """
+
+    attempt: int
+    host: str
+    process: int
+    began: str
+    device: str
+    encoders: Mapping[str, Any] | None
+
+
+L = TypeVar("L", PartRecord, Attempt)
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """The work folder of an output folder. It holds no open file, so each process of a run can have its own.
+
+    Args:
+        output: The output folder.
+    """
+
+    output: Path
+
+    @cached_property
+    def path(self) -> Path:
+        """The work folder itself."""
+        return self.output / WORK
+
+    @property
+    def lock(self) -> Path:
+        """The file that only one run at a time holds."""
+        return self.path / _LOCK
+
+    def part(self, window: int) -> Path:
+        """Return the file of a window's part."""
+        return self.path / _PARTS / f"part-{window:08d}.arrow"
+
+    def plan(self) -> dict[str, Any] | None:
+        """Return the plan of the run whose parts are here; None if there is none, or it cannot be read."""
+        try:
+            plan = json.loads((self.path / _PLAN).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return plan if isinstance(plan, dict) else None
+
+    def begin(self, plan: Mapping[str, Any]) -> None:
+        """Remove the parts of an earlier run, and store a plan.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        for name in (_PLAN, _MANIFEST, _ATTEMPTS):  # the plan first: without it, nothing else is believed
+            (self.path / name).unlink(missing_ok=True)
+        if (self.path / _PARTS).exists():
+            shutil.rmtree(self.path / _PARTS)
+        (self.path / _PARTS).mkdir()
+        durable.write(self.path / _PLAN, json.dumps(plan, indent=2) + "\n")
+
+    def records(self) -> dict[int, PartRecord]:
+        """Return the lines of the manifest by window. Lines that cannot be read are left out: their parts are lost."""
+        return {record.window: record for record in _lines(self.path / _MANIFEST, PartRecord)}
+
+    def attempts(self) -> list[Attempt]:
+        """Return the attempts that have begun to score windows."""
+        return _lines(self.path / _ATTEMPTS, Attempt)
+
+    def add(self, line: PartRecord | Attempt) -> None:
+        """Append a line, and wait until it is on the disk.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        name = _MANIFEST if isinstance(line, PartRecord) else _ATTEMPTS
+        durable.append(self.path / name, json.dumps(asdict(line)))
+
+    def keep(self, records: Iterable[PartRecord]) -> None:
+        """Replace the manifest by some of its lines, so that a torn last line does not spoil the next one.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        durable.write(self.path / _MANIFEST, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+    def is_whole(self, record: PartRecord) -> bool:
+        """Return whether the part of a record is there, with the checksum that it had when it was written."""
+        try:
+            with self.part(record.window).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == record.sha256
+        except OSError:
+            return False
+
+    def rows_done(self) -> int:
+        """Return the number of rows whose parts are done."""
+        return sum(record.rows for record in self.records().values())
+
+    def remove(self) -> None:
+        """Remove everything but the lock, whose owner removes it.
+
+        Raises:
+            OSError: Something cannot be removed.
+        """
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry != self.lock:
+                entry.unlink()
+
+
+def _lines(path: Path, kind: type[L]) -> list[L]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(kind(**json.loads(line)))
+        except (ValueError, TypeError):  # torn by a crash while it was written
+            continue
+    return found

@@ -1,0 +1,84 @@
+"""The plan of a run: what makes two runs the same run, so that the second can go on where the first ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bsm_core.errors import DataError
+from bsm_core.tables.read import TableSource
+
+_SHOWN = 80
+"""Characters of a value that a message shows."""
+
+
+def inputs_of(source: TableSource, folder: Path) -> dict[str, list[int]]:
+    """Return size and time of the last change (in nanoseconds) of each input file, by its name in the folder, in order.
+
+    Raises:
+        DataError: A file is gone.
+    """
+    found = {}
+    for file in source.files:
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise DataError(f"the file is gone: {error.strerror}", where=str(file)) from error
+        name = file.name if file == folder else file.relative_to(folder).as_posix()
+        found[name] = [status.st_size, status.st_mtime_ns]
+    return found
+
+
+def require_unchanged(plan: Mapping[str, Any], source: TableSource, folder: Path) -> None:
+    """Check that the input files are those with which the run began.
+
+    Raises:
+        DataError: A file was changed, replaced or removed since; the error names it.
+    """
+    for name, (before, now) in _changed(plan["inputs"], inputs_of(source, folder)):
+        raise DataError(
+            f"the file was changed while it was read: its size was {before[0]:,} bytes and is {now[0]:,} bytes",
+            where=str(folder if folder.is_file() else folder / name),
+            fix="run again when nothing writes to the file any more; the run begins anew then",
+        )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for each difference between two plans; none if a run with one can continue the other.
+
+    Args:
+        before: The stored plan. It may have been written by another version of bsm, or by anyone.
+        now: The plan of this run.
+    """
+    lines = []
+    for part, values in now.items():
+        stored = before.get(part)
+        if not isinstance(values, Mapping):
+            lines += [f"{part} was {_short(stored)}, is {_short(values)}"] if stored != values else []
+            continue
+        stored = stored if isinstance(stored, Mapping) else {}
+        word = part.removesuffix("s")
+        lines += [f"{word} {_short(name)}: {_change(*pair)}" for name, pair in _changed(stored, values)]
+        if not lines and list(stored) != list(values):
+            lines.append(f"the {part} are in another order")
+    return lines
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for name in {**before, **now}:
+        if (pair := (before.get(name), now.get(name)))[0] != pair[1]:
+            yield name, pair
+
+
+def _change(before: Any, now: Any) -> str:
+    if before is None:
+        return "is new"
+    if now is None:
+        return "is gone"
+    return f"was {_short(before)}, is {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    """Return a text of a value in a plan, in which everything but printable ASCII is escaped."""
+    return ascii(value)[:_SHOWN].strip("'")

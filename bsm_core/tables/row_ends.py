@@ -1,0 +1,116 @@
+"""Finding the byte at which each row of a CSV or TSV file ends, so that a later run can begin to read there."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+_QUOTE, _LF, _CR = b'"\n\r'
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UNKNOWN = -1
+
+
+class RowEnds:
+    """Ends of the rows of a text file that is read block by block.
+
+    Rows are those of pyarrow's CSV reader. A quote opens a quoted cell only at the beginning of the cell, and line
+    breaks in a quoted cell belong to the cell. ``\\n``, ``\\r\\n`` and ``\\r`` end a row. Empty lines are no rows.
+
+    Args:
+        delimiter: The character between two cells.
+        offset: Position of the first byte in the file. At 0, the first row is the header and does not count.
+    """
+
+    def __init__(self, delimiter: str, offset: int = 0) -> None:
+        self._special = re.compile(rf'["\r\n{delimiter}]'.encode())
+        self._before_cell = np.zeros(256, bool)
+        self._before_cell[[ord(delimiter), _LF, _CR]] = True
+        self._after_cell = self._before_cell.copy()
+        self._after_cell[_QUOTE] = True
+        self._skip = 0 if offset else 1  # the header
+        self._at = self._row_began = offset
+        self._rest = b"\n"  # the last byte that was scanned, and the bytes that wait for the next block
+        self._quoted = False
+        self._found: list[npt.NDArray[np.int64]] = []
+
+    def feed(self, block: bytes) -> None:
+        """Scan the next bytes of the file. The last byte of the file must be a line break."""
+        if self._at == 0 and len(self._rest) == 1:
+            # As empty lines, which are no rows, the mark is not taken for the beginning of the first cell.
+            block = re.sub(b"^" + _BYTE_ORDER_MARK, b"\n\n\n", block)
+        text = self._rest + block
+        # The meaning of a quote or of \r depends on the byte after it, so such bytes wait for the next block.
+        end = max(1, len(text.rstrip(b'"\r')))
+        marks = np.frombuffer(text, np.uint8)[:end]
+        quotes = np.flatnonzero(marks[1:] == _QUOTE) + 1
+        if self._regular(np.frombuffer(text, np.uint8), quotes):
+            ends = self._line_ends(text, marks)
+            ends = ends[(np.searchsorted(quotes, ends) + self._quoted) % 2 == 0] + 1
+            self._quoted ^= bool(len(quotes) % 2)
+        else:
+            ends = self._one_by_one(text, end)
+        self._add(text, ends)
+        self._at += end - 1
+        self._rest = text[end - 1 :]
+
+    def take(self, rows: int) -> npt.NDArray[np.int64]:
+        """Return the position after each of the next rows, and forget these rows.
+
+        Args:
+            rows: Number of rows.
+
+        Returns:
+            int64 ``[rows]``; -1 for rows whose end has not been found.
+        """
+        found = np.concatenate([*self._found, np.empty(0, np.int64)])
+        self._found = [found[rows:]]
+        return np.concatenate([found[:rows], np.full(max(0, rows - len(found)), _UNKNOWN)])
+
+    def _regular(self, text: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64]) -> bool:
+        """Return whether quotes open and close alternately, at the beginnings and ends of cells and as ``""``."""
+        opening, closing = quotes[self._quoted :: 2], quotes[not self._quoted :: 2]
+        before = text[opening - 1]
+        opens = self._before_cell[before] | (before == _QUOTE)
+        return bool(opens.all() and self._after_cell[text[closing + 1]].all())
+
+    @staticmethod
+    def _line_ends(text: bytes, marks: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """Return the position of the last byte of each line break."""
+        is_end = marks == _LF
+        if b"\r" in text:
+            is_end[:-1] |= (marks[:-1] == _CR) & (marks[1:] != _LF)  # the last byte that is scanned is no \r
+        is_end[0] = False
+        return np.flatnonzero(is_end)
+
+    def _one_by_one(self, text: bytes, end: int) -> npt.NDArray[np.int64]:
+        """Return the positions after the rows in a block with a quote in the middle of a cell."""
+        ends: list[int] = []
+        escaped = -1
+        for match in self._special.finditer(text, 1, end):
+            at = match.start()
+            byte, following = text[at], text[at + 1 : at + 2]
+            if byte == _QUOTE:
+                if self._quoted and following == b'"' and at != escaped:
+                    escaped = at + 1
+                elif self._quoted:
+                    self._quoted = at == escaped
+                else:
+                    self._quoted = bool(self._before_cell[text[at - 1]])
+            elif not self._quoted and (byte == _LF or (byte == _CR and following != b"\n")):
+                ends.append(at + 1)
+        return np.array(ends, np.int64)
+
+    def _add(self, text: bytes, ends: npt.NDArray[np.int64]) -> None:
+        """Keep the ends of rows; drop those of empty lines and of the header."""
+        positions = ends + (self._at - 1)
+        lengths = np.diff(positions, prepend=self._row_began)
+        if len(positions):
+            self._row_began = int(positions[-1])
+        marks = np.frombuffer(text, np.uint8)
+        line_feed_only = lengths == 1
+        both = (lengths == 2) & (marks[ends - 1] == _LF) & (marks[np.maximum(ends - 2, 0)] == _CR)
+        positions = positions[~(line_feed_only | both)]
+        self._found.append(positions[self._skip :])
+        self._skip = max(0, self._skip - len(positions))

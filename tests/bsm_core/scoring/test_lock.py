@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bsm_core.errors import OutputInUseError, SinkError
+from bsm_core.scoring import lock as module
+from bsm_core.scoring.lock import holding
+
+HOLD = """
+import sys
+from pathlib import Path
+from bsm_core.scoring.lock import holding
+with holding(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def lock(tmp_path):
+    return tmp_path / "out" / ".bsm" / "lock"
+
+
+@pytest.fixture
+def other(lock):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_nothing_is_left_afterwards(lock):
+    with holding(lock):
+        assert json.loads(lock.read_text())["process"] == os.getpid()
+    assert not lock.parent.exists()
+
+
+def test_other_files_of_the_work_folder_stay(lock):
+    with holding(lock):
+        (lock.parent / "plan.json").touch()
+    assert [path.name for path in lock.parent.iterdir()] == ["plan.json"]
+
+
+def test_the_second_run_is_told_who_the_first_is(lock, other):
+    owner = json.loads(lock.read_text())
+    with pytest.raises(OutputInUseError) as caught, holding(lock):
+        pass
+    assert caught.value.exit_code == 1
+    assert f"process {other.pid} on host {owner['host']}, started {owner['started']}" in caught.value.what
+    assert caught.value.where == str(lock.parent.parent)
+    assert json.loads(lock.read_text()) == owner
+
+
+def test_the_lock_of_a_killed_run_is_taken_over_at_once(lock, other):
+    other.kill()
+    other.wait()
+    assert lock.exists()
+    with holding(lock):
+        assert json.loads(lock.read_text())["process"] == os.getpid()
+
+
+@pytest.mark.parametrize(("age", "free"), [(0, False), (module.STALE_S - 10, False), (module.STALE_S + 1, True)])
+def test_a_lock_of_another_host_counts_until_it_is_not_renewed(lock, age, free):
+    lock.parent.mkdir(parents=True)
+    lock.write_text(json.dumps({"host": "elsewhere", "process": 1, "started": "2026-01-01"}))
+    os.utime(lock, (time.time() - age,) * 2)
+    if free:
+        with holding(lock):
+            assert json.loads(lock.read_text())["process"] == os.getpid()
+    else:
+        with pytest.raises(OutputInUseError, match="on host elsewhere"), holding(lock):
+            pass
+
+
+def test_the_lock_is_renewed_while_it_is_held(lock, monkeypatch):
+    renewed = module.threading.Event()
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.0)
+    monkeypatch.setattr(module.os, "utime", lambda path: renewed.set())
+    with holding(lock):
+        assert renewed.wait(10)
+
+
+@pytest.mark.parametrize("owner", ["", "[]", "{", '{"process": "\\u001b[31m"}'])
+def test_a_lock_file_that_nobody_holds_is_free_whatever_it_says(lock, owner):
+    lock.parent.mkdir(parents=True)
+    lock.write_text(owner)
+    os.utime(lock, (0, 0))
+    with holding(lock):
+        pass
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_without_flock_the_process_id_says_whether_the_owner_lives(lock, monkeypatch, alive):
+    def unsupported(descriptor, operation):
+        raise OSError(module.errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(module.fcntl, "flock", unsupported)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lock.parent.mkdir(parents=True)
+    owner = {"host": module.socket.gethostname(), "process": os.getppid() if alive else gone.pid, "started": "today"}
+    lock.write_text(json.dumps(owner))
+    if alive:
+        with pytest.raises(OutputInUseError), holding(lock):
+            pass
+    else:
+        with holding(lock):
+            pass
+
+
+@pytest.mark.parametrize("below", ["", "out", "out/further"])
+def test_an_output_folder_that_is_a_file_or_below_one(tmp_path, below):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SinkError) as caught, holding(tmp_path / "file" / below / ".bsm" / "lock"):
+        pass
+    assert str(tmp_path / "file") in caught.value.where
+    assert (tmp_path / "file").read_text() == "mine"

@@ -1,0 +1,272 @@
+"""A run that was stopped, and the same command again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from support.toy import SITE, toy_rows
+
+from bsm_core.errors import DataError, EngineError, NothingToResumeError, OutputInUseError, SinkError, UsageError
+from bsm_core.scoring import job
+from bsm_core.scoring.engines.callbacks import PartWriter
+from bsm_core.scoring.lock import holding
+from bsm_core.scoring.sink import Sink
+
+
+class Stopped(BaseException):
+    """Takes the place of a kill, in this process."""
+
+
+@pytest.fixture
+def stop(monkeypatch):
+    """Stops the run inside the block before it writes the part of a window, or before its commit."""
+
+    def before(window):
+        context = monkeypatch.context()
+        patch = context.__enter__()
+        write, commit = Sink.write_part, Sink.commit
+
+        def write_part(self, part):
+            if part.window == window:
+                raise Stopped
+            write(self, part)
+
+        def stopped_commit(self, *args):
+            if window == "commit":
+                raise Stopped
+            return commit(self, *args)
+
+        patch.setattr(Sink, "write_part", write_part)
+        patch.setattr(Sink, "commit", stopped_commit)
+        return context
+
+    return before
+
+
+@pytest.fixture
+def stopped(data, stop):
+    """Runs on 23 rows in windows of three, and stops before some window."""
+
+    def start(window, **flags):
+        context = stop(window)
+        with pytest.raises(Stopped):
+            data(window_rows=3, device="cpu", **flags)
+        context.__exit__(None, None, None)
+        return data
+
+    return start
+
+
+def listing(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def scored(monkeypatch):
+    windows = []
+    end = PartWriter.on_predict_batch_end
+
+    def record(self, trainer, module, outputs, batch, *rest):
+        windows.append(batch.window.index)
+        end(self, trainer, module, outputs, batch, *rest)
+
+    monkeypatch.setattr(PartWriter, "on_predict_batch_end", record)
+    return windows
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+@pytest.mark.parametrize("window", [0, 1, 5, 7, "commit"])
+def test_the_same_command_writes_the_bytes_of_an_undisturbed_run(stopped, data, monkeypatch, format, window):
+    whole = data(window_rows=3, device="cpu", output_format=format).path.read_bytes()
+    stopped(window, output_format=format)
+    assert not (data.out / "_SUCCESS").exists()
+    failure = (data.out / "_FAILURE").read_text()
+    done = 8 if window == "commit" else window
+    assert (f"{min(3 * done, 23)} rows are done: the same command goes on" in failure) == (done > 0)
+    windows = scored(monkeypatch)
+    again = data(window_rows=3, device="cpu", output_format=format, run_record=True)
+    assert again.path.read_bytes() == whole
+    assert (again.rows, again.windows) == (23, 8)
+    assert windows == list(range(done, 8))
+    assert listing(data.out) == ["_HEALTH", "_SUCCESS", again.path.name, "run.json"]
+    record = json.loads((data.out / "run.json").read_text())
+    assert record["rows"] == sum(attempt["rows"] for attempt in record["attempts"]) == 23
+    assert len(record["attempts"]) == (2 if done else 1)
+
+
+def test_what_is_not_in_the_plan_may_change(stopped, data, monkeypatch):
+    stopped(4)
+    windows = scored(monkeypatch)
+    assert data(window_rows=3, device="cpu", batch_size=2, backend="eager").rows == 23
+    assert windows == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"window_rows": 4}, "setting window_rows: was 3, is 4"),
+        ({"keep_columns": "chat"}, "setting keep_columns"),
+        ({"output_format": "tsv"}, "setting output_format: was csv, is tsv"),
+        ({"precision": "bf16"}, "setting precision: was fp32, is bf16"),
+    ],
+)
+def test_other_settings_are_another_run(stopped, data, caplog, monkeypatch, flags, words):
+    stopped(4)
+    windows = scored(monkeypatch)
+    data(**{"window_rows": 3, "device": "cpu", **flags})
+    assert len([m for m in caplog.messages if "begins anew" in m]) == 1
+    assert words in caplog.text
+    assert windows[0] == 0
+
+
+def test_another_artifact_or_input_is_another_run(stopped, data, caplog, monkeypatch):
+    stopped(4)
+    path = data.artifact / "impute_dict.json"
+    path.write_text(path.read_text().replace("2.0", "3.0"))
+    (data.artifact / "impute_dict.pkl").unlink()
+    toy_rows(2).to_csv(data.data / "u.csv", index=False)
+    assert data(window_rows=3, device="cpu").rows == 25
+    for words in ("artifact impute_dict.json: was", "artifact impute_dict.pkl: is gone", "input u.csv: is new"):
+        assert words in caplog.text
+
+
+def test_require(stopped, data):
+    with pytest.raises(NothingToResumeError, match="nothing to resume"):
+        data(resume="require")
+    assert not data.out.exists() or listing(data.out) == []
+    stopped(4)
+    before = (data.out / "_FAILURE").read_text()
+    with pytest.raises(NothingToResumeError, match="another one"):
+        data(resume="require", window_rows=5)
+    assert (data.out / "_FAILURE").read_text() == before
+    assert data(resume="require", window_rows=3, device="cpu").rows == 23
+
+
+def test_clean(stopped, data):
+    stopped(4)
+    with holding(data.out / ".bsm" / "lock"), pytest.raises(OutputInUseError):
+        job.clean(data.out)
+    assert job.clean(data.out) == 12
+    assert listing(data.out) == ["_FAILURE"]
+    assert job.clean(data.out) == 0
+    with pytest.raises(UsageError, match="no such folder"):
+        job.clean(data.out / "x")
+
+
+def test_the_second_run_into_a_folder_touches_nothing(data):
+    data.out.mkdir()
+    (data.out / "_SUCCESS").touch()
+    with holding(data.out / ".bsm" / "lock"), pytest.raises(OutputInUseError):
+        data()
+    assert listing(data.out) == ["_SUCCESS"]
+
+
+# Never touch an input
+
+
+@pytest.mark.parametrize("how", ["same", "link", "hard link"])
+def test_a_run_that_would_replace_its_input_is_refused(data, how):
+    data.out.mkdir()
+    target = data.out / "inference_predictions.csv"
+    source = data.data / "t.csv"
+    content = source.read_bytes()
+    if how == "same":
+        source = source.rename(target)
+    elif how == "link":
+        target.symlink_to(source)
+    else:
+        os.link(source, target)
+    for format in ("csv", "parquet"):
+        with pytest.raises(UsageError, match="one of its inputs"):
+            data(data_dir=source, output_format=format)
+    assert source.read_bytes() == content
+    assert listing(data.out) == [target.name]
+
+
+def test_a_run_that_would_replace_a_file_of_the_artifact_is_refused(data):
+    data.out.mkdir()
+    (data.out / "run.json").hardlink_to(data.artifact / "model_artifacts.pth")
+    with pytest.raises(UsageError, match=r"remove run\.json"):
+        data()
+    with pytest.raises(UsageError, match="inside the artifact"):
+        data(output_dir=data.artifact / "out")
+
+
+def test_an_input_that_changes_while_it_is_read_is_named(data, monkeypatch):
+    commit = Sink.commit
+    monkeypatch.setattr(Sink, "commit", lambda *a: pytest.fail("committed"))
+    begin = Sink.begin
+
+    def change(self, plan, resume):
+        with (data.data / "t.csv").open("a") as file:
+            file.write("x,y,1,web,z\n")
+        return begin(self, plan, resume)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sink, "begin", change)
+        with pytest.raises(DataError, match="was changed while it was read") as caught:
+            data()
+    assert caught.value.where == str(data.data / "t.csv")
+    monkeypatch.setattr(Sink, "commit", commit)
+    assert data().rows == 24
+
+
+def test_an_input_that_is_cut_off_while_it_is_read_is_named(data, monkeypatch):
+    begin = Sink.begin
+
+    def cut(self, plan, resume):
+        path = data.data / "t.csv"
+        path.write_bytes(path.read_bytes()[:-9] + b'"')
+        return begin(self, plan, resume)
+
+    monkeypatch.setattr(Sink, "begin", cut)
+    with pytest.raises(DataError, match="was changed while it was read"):
+        data()
+
+
+def test_an_output_folder_that_is_removed_during_the_run(data, monkeypatch):
+    write = Sink.write_part
+
+    def remove(self, part):
+        import shutil
+
+        shutil.rmtree(self.folder)
+        write(self, part)
+
+    monkeypatch.setattr(Sink, "write_part", remove)
+    with pytest.raises((SinkError, EngineError)):
+        data()
+
+
+KILLED = """
+import os, signal
+from bsm_core.scoring.sink import Sink
+write = Sink.write_part
+
+def kill(self, part):
+    write(self, part)
+    if part.window == {window}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Sink.write_part = kill
+from bsm_core.run import main
+main({arguments!r})
+"""
+
+
+def test_a_killed_process_leaves_parts_and_no_marker_that_lies(data):
+    whole = data(window_rows=3, device="cpu").path.read_bytes()
+    arguments = ["--job_type", "inference", "--id-field", "id", "--window-rows", "3", "--device", "cpu"]
+    for flag, path in (("--model-dir", data.artifact), ("--data-dir", data.data), ("--output-dir", data.out)):
+        arguments += [flag, str(path)]
+    code = KILLED.format(window=4, arguments=arguments)
+    environment = {**os.environ, "PYTHONPATH": str(SITE)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert listing(data.out) == [".bsm", "inference_predictions.csv"]
+    assert data(window_rows=3, device="cpu", resume="require").path.read_bytes() == whole
+    assert listing(data.out) == ["_HEALTH", "_SUCCESS", "inference_predictions.csv"]

@@ -1,0 +1,83 @@
+"""Reading the rest of a table: windows that an earlier run has finished are not read again."""
+
+from __future__ import annotations
+
+import gzip
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bsm_core.tables import delimited
+from bsm_core.tables.read import Position, TableSource
+
+
+def cells(count, first=0):
+    texts = [f'text {i}\n"quoted", {"x" * (i % 7)}' for i in range(first, first + count)]
+    return pa.table({"id": [f"{i}" for i in range(first, first + count)], "text": texts})
+
+
+def write(folder, format, sizes):
+    for number, size in enumerate(sizes):
+        table = cells(size, sum(sizes[:number]))
+        path = folder / f"{number}.{format}"
+        if format == "parquet":
+            pq.write_table(table, path, row_group_size=5)
+        else:
+            pacsv.write_csv(table, path.with_suffix(""), pacsv.WriteOptions(include_header=True))
+            content = path.with_suffix("").read_bytes()
+            path.with_suffix("").unlink()
+            path.write_bytes(gzip.compress(content) if format.endswith("gz") else content)
+    return TableSource.open(folder)
+
+
+def read(source, done=None, rows=4):
+    return {w.index: w for w in source.windows(["id", "text"], rows=rows, done=done)}
+
+
+@pytest.mark.parametrize("format", ["csv", "csv.gz", "parquet"])
+@settings(max_examples=15)
+@given(sizes=st.lists(st.integers(0, 23), min_size=1, max_size=3), data=st.data())
+def test_the_windows_that_are_left_are_those_of_the_whole_table(tmp_path_factory, format, sizes, data):
+    source = write(tmp_path_factory.mktemp("data"), format, sizes)
+    whole = read(source)
+    assert [w.end for w in whole.values()][-1] == Position(len(sizes), 0)
+    done = data.draw(st.sets(st.sampled_from(sorted(whole))))
+    unknown = data.draw(st.sets(st.sampled_from(sorted(done)))) if done else set()
+    again = read(source, {i: None if i in unknown else whole[i].end for i in done})
+    assert sorted(again) == sorted(set(whole) - done)
+    for index, window in again.items():
+        assert window.table.equals(whole[index].table)
+        assert (window.start, window.last, window.end) == (whole[index].start, whole[index].last, whole[index].end)
+
+
+def test_plain_text_is_read_from_the_byte_at_which_the_window_begins(tmp_path, monkeypatch):
+    source = write(tmp_path, "csv", [400])
+    whole = read(source)
+    monkeypatch.setattr(delimited, "BLOCK_SIZES", (512, 1 << 20))
+    offsets = []
+    batches = delimited.read_batches
+
+    def recorded(path, format, schema, wanted, offset=0):
+        offsets.append(offset)
+        return batches(path, format, schema, wanted, offset)
+
+    monkeypatch.setattr(delimited, "read_batches", recorded)
+    left = read(source, {i: w.end for i, w in whole.items() if i not in (50, 90)})
+    assert sorted(left) == [50, 90]
+    assert offsets == [whole[49].end.offset, whole[89].end.offset]
+
+
+def test_row_groups_that_are_done_are_not_read(tmp_path):
+    table = pa.table({"id": list(range(1000)), "text": ["x"] * 1000})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=100, compression="none")
+    source = TableSource.open(tmp_path / "a.parquet")
+    ends = {i: w.end for i, w in read(source, rows=100).items()}
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[4:1000] = bytes(996)  # destroys the first row groups
+    (tmp_path / "a.parquet").write_bytes(content)
+    left = read(source, {i: ends[i] for i in range(9)}, rows=100)
+    assert left[9].table["id"].to_pylist() == list(range(900, 1000))

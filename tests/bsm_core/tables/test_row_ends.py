@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bsm_core.tables.row_ends import RowEnds
+
+CHARACTERS = st.sampled_from(list('ab",\n\r é'))
+
+
+def scanned(content: bytes, size: int, offset: int = 0) -> RowEnds:
+    ends = RowEnds(",", offset)
+    content += b"\n"
+    for start in range(offset, len(content), size):
+        ends.feed(content[start : start + size])
+    return ends
+
+
+def pyarrow_rows(content: bytes, names: list[str] | None = None) -> list[dict[str, bytes]]:
+    options = pacsv.ReadOptions(column_names=names, use_threads=False)
+    parse = pacsv.ParseOptions(newlines_in_values=True)
+    convert = pacsv.ConvertOptions(column_types={"x": pa.binary(), "y": pa.binary()})
+    return pacsv.read_csv(io.BytesIO(content), options, parse, convert).to_pylist()
+
+
+@st.composite
+def files(draw):
+    cell = st.text(CHARACTERS, max_size=6)
+    plain = cell.map(lambda text: text.replace(",", "").replace("\n", "").replace("\r", "").lstrip('"'))
+    quoted = cell.map(lambda text: '"' + text.replace('"', '""') + '"')
+    rows = draw(st.lists(st.tuples(plain | quoted, plain | quoted), max_size=8))
+    breaks = st.sampled_from(["\n", "\r\n", "\n\n", "\r\n\r\n"])
+    mark = draw(st.sampled_from(["", "\N{ZERO WIDTH NO-BREAK SPACE}"]))
+    lines = [draw(st.sampled_from(["x,y", '"x","y"'])), *(",".join(row) for row in rows)]
+    lines[-1] += "" if rows else "\n"  # pyarrow wants a line break after the header
+    text = mark + "".join(line + draw(breaks) for line in lines)
+    return (text if draw(st.booleans()) or not rows else text.rstrip("\r\n")).encode()
+
+
+@given(files(), st.integers(3, 40))
+@example(b'x,y\n"a\n","b"\n', 3)
+def test_reading_from_the_end_of_a_row_gives_the_rows_after_it(content, size):
+    rows = pyarrow_rows(content)
+    ends = scanned(content, size).take(len(rows)).tolist()
+    assert -1 not in ends
+    for done, end in enumerate(ends, start=1):
+        rest = content[end:]
+        assert (pyarrow_rows(rest, ["x", "y"]) if rest.strip(b"\r\n") else []) == rows[done:]
+
+
+@given(files(), st.integers(3, 40), st.data())
+def test_a_scan_that_begins_at_a_row_finds_the_same_ends(content, size, data):
+    count = len(pyarrow_rows(content))
+    ends = scanned(content, 1 << 20).take(count).tolist()
+    first = data.draw(st.integers(1, count)) if count else 0
+    if first:
+        assert scanned(content, size, offset=ends[first - 1]).take(count - first).tolist() == ends[first:]
+
+
+@pytest.mark.parametrize("line", ['5" disk,a', 'a"b,"c\n""d"', 'a",b"', '"a"b"c,d'])
+def test_quotes_in_the_middle_of_a_cell(line):
+    content = f"x,y\n{line}\n1,2\n".encode()
+    assert scanned(content, 1 << 20).take(2).tolist() == [len(content) - 4, len(content)]
+
+
+def test_a_row_whose_end_was_not_found():
+    assert scanned(b"x,y\n1,2\n", 8).take(3).tolist() == [8, -1, -1]

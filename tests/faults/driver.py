@@ -1,0 +1,42 @@
+"""Runs of bsm as forks of one process that has imported the libraries: a run takes a fraction of a second.
+
+Started with the fault library in ``LD_PRELOAD``. Each line of standard input is an order in JSON, see ``harness.Run``;
+each line of standard output is the exit status of its run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import sys
+
+import bsm_core.run
+import bsm_core.scoring.attempt  # what a run imports
+
+
+def run(library: ctypes.CDLL, order: dict) -> int:
+    """Run the command of an order in this process, which ends with it."""
+    descriptor = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    if order["memory"]:
+        resource.setrlimit(resource.RLIMIT_AS, (order["memory"], order["memory"]))
+    library.arm(order["folder"].encode(), ctypes.c_long(order["nth"]), order["action"], order["log"].encode())
+    return bsm_core.run.main(order["arguments"])
+
+
+def serve(library: ctypes.CDLL) -> None:
+    """Fork a process for each order."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            sys.exit(run(library, order))
+        _, status = os.waitpid(child, 0)
+        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
+
+
+if __name__ == "__main__":
+    serve(ctypes.CDLL(sys.argv[1]))

@@ -1,0 +1,144 @@
+"""Real runs that meet faults, and what must hold after each."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PREDICTIONS = "inference_predictions"
+ALL = os.environ.get("FAULTS") == "all"
+"""Whether every step is tried (``make faults``), or some of them (``make test``)."""
+
+
+def build(folder: Path) -> Path:
+    """Compile the fault library."""
+    library = folder / "faults.so"
+    source = HERE / "faults.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+@dataclass
+class Outcome:
+    """Result of a run.
+
+    Attributes:
+        status: Exit status; negative for a signal.
+        said: Standard output and standard error.
+        steps: Operations on files below the output folder, in order, as ``operation path``.
+        files: Files in the output folder.
+        failure: Text of ``_FAILURE``; empty if there is none.
+    """
+
+    status: int
+    said: str
+    steps: list[str]
+    files: list[str]
+    failure: str
+
+
+@dataclass
+class Harness:
+    """Runs of one artifact on one table.
+
+    Attributes:
+        model: The artifact.
+        data: The input table.
+        work: Folder for everything that the harness writes.
+        format: Format of the predictions.
+        window_rows: Rows of a window.
+    """
+
+    model: Path
+    data: Path
+    work: Path
+    format: str = "csv"
+    window_rows: int = 8
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.work.mkdir(parents=True, exist_ok=True)
+        library = build(self.work)
+        environment = {**os.environ, **self.environment, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"}
+        self._driver = subprocess.Popen(
+            [sys.executable, "-B", HERE / "driver.py", library],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,
+        )  # fmt: skip
+        self.expected = b""
+        whole = self.run()
+        assert whole.status == 0, whole.said
+        self.expected = self.predictions.read_bytes()
+        self.steps = whole.steps
+
+    @property
+    def output(self) -> Path:
+        """The output folder of all runs."""
+        return self.work / "out"
+
+    @property
+    def predictions(self) -> Path:
+        """The prediction file."""
+        return self.output / f"{PREDICTIONS}.{self.format}"
+
+    def arguments(self, *more: str) -> list[str]:
+        """Return the arguments of the command."""
+        places = ["--model-dir", self.model, "--data-dir", self.data, "--output-dir", self.output]
+        shape = ["--output-format", self.format, "--window-rows", self.window_rows, "--device", "cpu"]
+        return [str(a) for a in ("--job_type", "inference", "--id-field", "id", *places, *shape, *more)]
+
+    def run(self, nth: int = 0, action: int = 0, memory: int = 0) -> Outcome:
+        """Run the command.
+
+        Args:
+            nth: Number of the operation that fails; 0 for none.
+            action: Error number of the failure, or a signal with a minus sign.
+            memory: Limit of the address space in bytes; 0 for none.
+        """
+        log, said = self.work / "steps", self.work / "said"
+        log.unlink(missing_ok=True)
+        order = {"arguments": self.arguments(), "nth": nth, "action": action, "memory": memory}
+        order |= {"folder": str(self.output), "log": str(log), "output": str(said)}
+        self._driver.stdin.write(json.dumps(order) + "\n")
+        self._driver.stdin.flush()
+        status = json.loads(self._driver.stdout.readline())
+        return self.outcome(status, said.read_text(), log.read_text().splitlines() if log.exists() else [])
+
+    def outcome(self, status: int, said: str, steps: list[str] | None = None) -> Outcome:
+        """Return the outcome of a run that has ended."""
+        files = sorted(path.name for path in self.output.iterdir()) if self.output.is_dir() else []
+        failure = self.output / "_FAILURE"
+        return Outcome(status, said, steps or [], files, failure.read_text() if failure.is_file() else "")
+
+    def clear(self) -> None:
+        """Remove the output folder."""
+        shutil.rmtree(self.output, ignore_errors=True)
+
+    def close(self) -> None:
+        """End the process that forks the runs."""
+        self._driver.stdin.close()
+        self._driver.wait()
+
+
+def require_no_lie(outcome: Outcome, harness: Harness) -> None:
+    """Check that a marker says no more than what is true, and that an error is one for people."""
+    if "_SUCCESS" in outcome.files:
+        assert harness.predictions.read_bytes() == harness.expected, outcome
+        assert "_FAILURE" not in outcome.files
+    if outcome.status == 1:
+        assert "Traceback" not in outcome.said, outcome.said
+        assert "Error: " in outcome.said, outcome.said
+
+
+def require_resumed(harness: Harness) -> Outcome:
+    """Check that the same command again writes the bytes of an undisturbed run, and leaves nothing else."""
+    again = harness.run()
+    assert again.status == 0, again.said
+    assert harness.predictions.read_bytes() == harness.expected
+    assert again.files == ["_HEALTH", "_SUCCESS", harness.predictions.name], again
+    return again

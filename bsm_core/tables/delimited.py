@@ -27,6 +27,7 @@ import pyarrow.csv as pacsv
 
 from bsm_core.errors import DataError
 from bsm_core.tables.data_files import DELIMITERS, Format, codec_of
+from bsm_core.tables.lent_streams import lend
 from bsm_core.tables.quotes import Quotes
 from bsm_core.tables.row_ends import RowEnds
 
@@ -168,6 +169,7 @@ class _Stream(io.RawIOBase):
         self._tail = io.BytesIO(tail)
         self._scans = scans
         self.share = 0.0
+        lend(self)
 
     def readable(self) -> bool:
         return True

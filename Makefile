@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := bsm_core bsm_plugins_text bsm_plugins_models
 SOURCES := $(PACKAGES) scripts tests examples docs benchmarks
 
-.PHONY: help demo test check docs wheel-test dist example clean
+.PHONY: help demo test faults check docs wheel-test dist example clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -26,6 +26,9 @@ demo: $(VENV)/.ready  ## score 1,000 reviews with the example artifact
 
 test: $(VENV)/.ready  ## run all tests, with coverage
 	$(BIN)/pytest --numprocesses 2 --cov --cov-report term
+
+faults: $(VENV)/.ready  ## kill runs at every step, and let every operation on a file fail; takes an hour
+	FAULTS=all $(BIN)/pytest --numprocesses 2 tests/faults
 
 check: $(VENV)/.ready  ## check style, types and the imports between folders
 	$(BIN)/ruff check $(SOURCES)

@@ -156,6 +156,10 @@ class DataError(BSMError, ValueError):
     """Error in the input data."""
 
 
+class TooManyBadRowsError(DataError):
+    """More rows with an issue than ``--max-bad-rows`` allows."""
+
+
 class NoInferenceDataError(BSMError, RuntimeError):
     """Data folder without data files, or with only empty ones."""
 

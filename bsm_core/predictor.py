@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import pyarrow as pa
 import torch
@@ -16,6 +16,7 @@ from bsm_core.artifact.files import exported
 from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_of
 from bsm_core.errors import BSMError, ConfigError, UsageError
+from bsm_core.models.bad_rows import RowsSetAside
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.models.deferred_init import deferred_initialization
@@ -23,7 +24,7 @@ from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.preprocess.findings import warn_of_counts, warn_of_texts
+from bsm_core.preprocess.findings import Issue, warn_of_counts, warn_of_issues
 from bsm_core.preprocess.pipeline import text_pipelines
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Predictor:
         device: str = "cpu",
         precision: str = "auto",
         backend: str = "auto",
+        on_bad_row: Literal["fail", "null"] = "fail",
         registry: Registry | None = None,
     ) -> Predictor:
         """Load an artifact from a folder or a ``model.tar.gz``.
@@ -83,16 +85,18 @@ class Predictor:
                 CPU.
             precision: Precision of the text encoders; the values are those of ``--precision``.
             backend: Backend of the text encoders; the values are those of ``--backend``.
+            on_bad_row: Whether a row for which the model class fails is an error, or has probabilities that are NaN.
             registry: Registry in which names are resolved. None: the registry of the process.
 
         Raises:
-            UsageError: The device, precision or backend does not exist, or ``batch_size`` is not a positive integer.
+            UsageError: The device, precision or backend does not exist, ``batch_size`` is not a positive integer, or
+                ``on_bad_row`` has another value.
             BSMError: Files are missing, corrupt or unsafe; names are unknown; weights do not fit the model.
         """
         device = _device(device)
         with unpacked(Path(path)) as folder:
             artifact = Artifact.load(folder)
-            predictor = cls.load(artifact, batch_size=batch_size, registry=registry)
+            predictor = cls.load(artifact, batch_size=batch_size, on_bad_row=on_bad_row, registry=registry)
             rows = artifact.check_rows if precision == "int8" or device != "cpu" else None
             predictor.model.to(device)
             predictor.choose_backends(precision, backend, rows)
@@ -118,6 +122,7 @@ class Predictor:
         artifact: Artifact,
         *,
         batch_size: int | None = None,
+        on_bad_row: Literal["fail", "null"] = "fail",
         keep: Sequence[str] = (),
         registry: Registry | None = None,
         names: ResolvedNames | None = None,
@@ -126,7 +131,7 @@ class Predictor:
 
         Args:
             artifact: The artifact.
-            batch_size: See :meth:`from_artifact`.
+            batch_size, on_bad_row: See :meth:`from_artifact`.
             keep: Columns that batches carry unchanged, the id first.
             registry: See :meth:`from_artifact`.
             names: The names in the config, if they are resolved already.
@@ -137,6 +142,8 @@ class Predictor:
         """
         if batch_size is not None and (not isinstance(batch_size, SupportsIndex) or batch_size < 1):
             raise UsageError(f"batch_size={batch_size!r} cannot be used", fix="pass a number of chunks, 1 or more")
+        if on_bad_row not in ("fail", "null"):
+            raise UsageError(f"on_bad_row={on_bad_row!r} cannot be used", fix="pass 'fail' or 'null'")
         registry = registry or default_registry()
         hooks = Hooks(registry)
         hooks.artifact_loaded(artifact)
@@ -145,10 +152,18 @@ class Predictor:
         names.require_all(lambda: artifact.provenance)
         model = _build_model(artifact, registry.load(names.model_class, ModelBase), batch_size)
         model.component = names.model_class
+        model.set_aside = RowsSetAside(model.config.num_classes) if on_bad_row == "null" else None
         pipelines = text_pipelines(config, artifact.tokenizer, registry, names)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
         artifact.release()
         return cls(model, preprocessor, hooks, artifact)
+
+    def failed_rows(self) -> dict[int, str]:
+        """Return the rows of the last batch for which the model class failed, each with the reason, and forget them.
+
+        There are such rows only with ``on_bad_row="null"``.
+        """
+        return self.model.set_aside.take() if self.model.set_aside else {}
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
         """Return the batch of an artifact's check rows. A check row has the text of a CSV cell by column."""
@@ -160,15 +175,18 @@ class Predictor:
         """Names of the probability columns of the output."""
         return probability_names(self.model.config.num_classes)
 
-    def predict(self, data: pd.DataFrame | pa.Table) -> pd.DataFrame:
+    def predict(self, data: pd.DataFrame | pa.Table, on_issue: Callable[[Issue], object] | None = None) -> pd.DataFrame:
         """Score rows.
 
         Args:
             data: Table with the columns that the artifact names; other columns are ignored.
+            on_issue: Function that is called with each issue, such as a cell that is not a number, in the order of the
+                rows. ``issue.row`` is the position in ``data``. None: the first issues are logged.
 
         Returns:
             A frame of float64 probabilities ``[rows, classes]``: one row for each row of ``data``, in the same order
-            and with the same index.
+            and with the same index. With ``on_bad_row="null"``, the probabilities of a row for which the model class
+            fails are NaN.
 
         Raises:
             UsageError: ``data`` is neither a pandas DataFrame nor a pyarrow Table.
@@ -180,10 +198,15 @@ class Predictor:
 
         columns, index = table_columns(data, self.preprocessor.wanted)
         batch, findings = self.preprocessor.batch(columns, len(data))
-        warn_of_texts(findings)
-        warn_of_counts(findings.counts())
         with torch.inference_mode():
             probabilities = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()
+        findings = findings.with_failed_rows(self.failed_rows())
+        if on_issue is None:
+            warn_of_issues(findings)
+            warn_of_counts(findings.counts())
+        else:
+            for issue in findings.issues:
+                on_issue(issue)
         return pd.DataFrame(probabilities, columns=self.probability_names, index=index)
 
 

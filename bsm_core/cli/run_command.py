@@ -66,7 +66,7 @@ def _help(name: str) -> str:
     notes = [f"env {source.env}"] if source.env else []
     if isinstance(default, str | int | Path) and not isinstance(default, bool):
         notes.append(f"default {default}")
-    return source.help + (f" ({', '.join(notes)})" if notes else "")
+    return (source.help + (f" ({', '.join(notes)})" if notes else "")).replace("%", "%%")  # % is special to argparse
 
 
 def _flatten(annotation: Any) -> list[Any]:

@@ -11,6 +11,7 @@ import traceback
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bsm_core.errors import BSMError, ConfigError, ModelFailedError
+from bsm_core.models.bad_rows import NOT_FINITE, RowsSetAside, bad_rows, large_numbers
 from bsm_core.models.batch import Batch
 from bsm_core.models.micro_batches import TokenBudget
 from bsm_core.models.model_config import ModelConfig
@@ -39,6 +41,7 @@ class ModelBase(pl.LightningModule):
         token_budget: Tokens that an encoder processes at once: ``batch_size`` chunks of ``max_sen_len`` tokens.
         component: Plugin component that the artifact names, for errors; None for a model that was built without an
             artifact.
+        set_aside: Rows of the last batch for which the class fails; None if such a row is an error.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -46,6 +49,7 @@ class ModelBase(pl.LightningModule):
     example_config: ClassVar[Mapping[str, Any]] = {}
     class_weights_tensor: Tensor
     component: Component | None = None
+    set_aside: RowsSetAside | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -83,17 +87,38 @@ class ModelBase(pl.LightningModule):
 
         Raises:
             ModelFailedError: ``forward`` raises or returns something other than logits of that shape, or probabilities
-                are NaN or infinite.
+                are NaN or infinite. With :attr:`set_aside`, rows at fault have probabilities that are NaN instead.
         """
         if batch.rows == 0:
             return torch.empty(0, self.config.num_classes, dtype=torch.float64)
+        if self.set_aside is None:
+            probabilities = self._probabilities_or_rows(batch)
+            self._check_finite(probabilities, batch)
+        else:
+            probabilities = self.set_aside.score(self._probabilities, batch)
+            self._check_finite(probabilities, batch, known=self.set_aside.reasons)
+        return probabilities
+
+    def _probabilities(self, batch: Batch) -> Tensor:
+        """Return class probabilities, finite or not."""
         with self._named_in_errors():
             logits = self._checked_logits(self(batch), batch.rows)
             probabilities = logits.double().softmax(dim=-1)
             if self.config.num_classes == 2:
                 probabilities[:, 0] = 1 - probabilities[:, 1]
-            self._check_finite(probabilities, batch)
         return probabilities
+
+    def _probabilities_or_rows(self, batch: Batch) -> Tensor:
+        """Return class probabilities. If the class fails, the error names the rows for which it fails alone."""
+        try:
+            return self._probabilities(batch)
+        except ModelFailedError as error:
+            if error.__cause__ is None:  # logits of a wrong shape
+                raise
+            bad = [row for row, _ in islice(bad_rows(self._probabilities, batch), _ROWS_NAMED + 1)]
+            if bad and len(bad) < batch.rows and bad != list(range(_ROWS_NAMED + 1)):  # else most likely all rows
+                error.details = (*error.details, *_rows_named(batch, bad))
+            raise
 
     @contextmanager
     def _named_in_errors(self) -> Iterator[None]:
@@ -122,14 +147,15 @@ class ModelBase(pl.LightningModule):
             fix="forward must return [rows, num_classes], one row of logits for each row of the batch",
         )
 
-    def _check_finite(self, probabilities: Tensor, batch: Batch) -> None:
+    def _check_finite(self, probabilities: Tensor, batch: Batch, known: Collection[int] = ()) -> None:
+        """Check that probabilities are finite, but for those of the rows in ``known``."""
         bad = (~probabilities.isfinite()).any(dim=1).nonzero().flatten().tolist()
-        if bad:
-            named = [*map(repr, batch.names(bad[:_ROWS_NAMED])), *(["..."] if len(bad) > _ROWS_NAMED else [])]
+        if bad := [row for row in bad if row not in known]:
             raise self._failure(
-                f"returned probabilities that are NaN or infinite for {len(bad)} of {batch.rows} rows",
-                details=[f"rows: {', '.join(named)}"],
-                fix="look for very large numbers in these rows, and for weights that are NaN or infinite",
+                f"returned {NOT_FINITE} for {len(bad)} of {batch.rows} rows",
+                details=_rows_named(batch, bad),
+                fix="look for very large numbers in these rows, and for weights that are NaN or infinite;"
+                " --on-bad-row null leaves the probabilities of such rows empty",
             )
 
     def _failure(self, what: str, *, fix: str, details: Sequence[str] = ()) -> ModelFailedError:
@@ -198,6 +224,16 @@ class ModelBase(pl.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_linear_schedule_with_warmup(optimizer, config.warmup_steps, steps)  # type: ignore[no-untyped-call]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _rows_named(batch: Batch, bad: Sequence[int]) -> list[str]:
+    """Return lines of an error: the first rows at fault, and large numbers in them."""
+    first = bad[:_ROWS_NAMED]
+    names = [*map(repr, batch.names(first))]
+    notes = [
+        f"row {name}{numbers}" for name, row in zip(names, first, strict=True) if (numbers := large_numbers(batch, row))
+    ]
+    return [f"rows: {', '.join([*names, '...'] if len(bad) > len(first) else names)}", *notes]
 
 
 def _own_line(error: Exception, model: ModelBase) -> list[str]:

@@ -150,6 +150,7 @@ class Batch:
         features: Feature matrix, float32 ``[rows, features]``; without columns if the model reads no features.
         labels: Class of each row, int64 ``[rows]``; None except in training.
         window: The window that the rows come from. Models do not read it; errors take the ids of rows from it.
+        feature_names: Names of the columns of ``features``, for errors.
     """
 
     rows: int
@@ -157,6 +158,7 @@ class Batch:
     features: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     labels: Tensor | None = None
     window: Any = None
+    feature_names: Sequence[str] = ()
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """Return the batch on a device; Lightning calls this method."""
@@ -177,6 +179,7 @@ class Batch:
             texts={column: text.select(rows) for column, text in self.texts.items()},
             features=self.features[rows] if self.features.numel() else torch.empty(len(rows), 0),
             labels=None if self.labels is None else self.labels[rows],
+            feature_names=self.feature_names,
         )
 
     def names(self, rows: Sequence[int]) -> list[Any]:

@@ -252,7 +252,8 @@ def bsm_window_end(batch: BatchView, probabilities: Tensor) -> Mapping[str, floa
 
     Args:
         batch: The model's input, as in :func:`bsm_window_start`.
-        probabilities: float64 ``[rows, classes]``, on the model's device. Read them; do not change them.
+        probabilities: float64 ``[rows, classes]``, on the model's device. Read them; do not change them. With
+            ``--on-bad-row null``, those of a row for which the model class fails are NaN.
 
     Returns:
         Finite numbers by name, or None. bsm sums each number over all windows, each window once, whatever the number of

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from datetime import date, time, timedelta
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from bsm_core.errors import UsageError
 from bsm_core.preprocess.features import Column
-from bsm_core.preprocess.findings import TextFailure
 from bsm_core.tables.read import require_columns
+from bsm_core.tables.write import holds_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NOT_TEXT = "reading"
-"""Step name of a :class:`TextFailure` whose value is not text."""
+_PRINTED = (Number, np.generic, date, time, timedelta)
+"""Types of values whose text is ``str(value)``. A boolean is a number, and a timestamp is a date."""
+_PRINTED_TYPES = (
+    *(pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating),
+    *(pa.types.is_date, pa.types.is_timestamp, pa.types.is_time, pa.types.is_duration),
+)
 
 
 def table_columns(data: pd.DataFrame | pa.Table, wanted: Mapping[str, str]) -> tuple[dict[str, Column], Any]:
@@ -51,20 +57,43 @@ def _from_pandas(series: Any) -> Column:
         return list(series)
 
 
-def text_values(column: Column) -> tuple[list[str], list[TextFailure]]:
-    """Return the text of each row, and a failure for each value that is not text.
+def text_values(column: Column) -> tuple[list[str], dict[int, str]]:
+    """Return the text of each row, and the rows whose values are not text, in order, each with the reason.
 
-    The text of a missing value is empty, and so is the text of a value that is not text.
+    The text of a missing value is empty, and so is the text of a value that is not text. A number, a boolean, a date or
+    a time has the text that pandas writes to CSV.
     """
     if isinstance(column, pa.Array | pa.ChunkedArray):
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-            column = _decoded(column)
-        column = column.to_pylist()
-    read = [(value, None) if isinstance(value, str) else _as_text(value) for value in column]
-    failures = [TextFailure(row, NOT_TEXT, reason) for row, (_, reason) in enumerate(read) if reason]
-    return [text for text, _ in read], failures
+        column = _python_values(column)
+    bad: dict[int, str] = {}
+    texts = [value if isinstance(value, str) else _as_text(value, row, bad) for row, value in enumerate(column)]
+    return texts, bad
+
+
+def _python_values(column: Any) -> list[Any]:
+    """Return an Arrow column as Python values: strings as far as possible, None for a null."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if holds_text(column.type):
+        return _decoded(column).to_pylist()  # type: ignore[no-any-return]
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.large_string()).to_pylist()  # type: ignore[no-any-return]
+    if not any(is_type(column.type) for is_type in _PRINTED_TYPES):
+        return column.to_pylist()  # type: ignore[no-any-return]
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    encoded = column.dictionary_encode()
+    distinct = [*_printable_values(encoded.dictionary), None]
+    return [distinct[code] for code in encoded.indices.fill_null(len(distinct) - 1).to_pylist()]
+
+
+def _printable_values(values: pa.Array) -> Any:
+    """Return the values of an Arrow array as objects whose ``str`` is what pandas writes to CSV."""
+    if pa.types.is_floating(values.type):  # NumPy's own: Python's float of a float32 has more digits
+        return values.to_numpy()
+    try:
+        return values.to_pandas()
+    except (ValueError, OverflowError):  # such as a time of day with nanoseconds
+        return values.cast(pa.large_string()).to_pylist()
 
 
 def _decoded(column: Any) -> Any:
@@ -75,13 +104,17 @@ def _decoded(column: Any) -> Any:
         return column
 
 
-def _as_text(value: Any) -> tuple[str, str | None]:
-    """Return the text of a value that is not ``str``, and the reason if it is not text."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "", None
+def _as_text(value: Any, row: int, bad: dict[int, str]) -> str:
+    """Return the text of a value that is not ``str``; add the row to ``bad`` if the value has none."""
+    if value is None or (isinstance(value, _PRINTED) and value != value) or type(value).__name__ == "NAType":
+        return ""  # NaN and pandas' NaT are not equal to themselves
     if isinstance(value, bytes):
         try:
-            return value.decode(), None
+            return value.decode()
         except UnicodeDecodeError as error:
-            return "", f"bytes that are not UTF-8 ({error.reason} at byte {error.start})"
-    return "", f"a value of type {type(value).__name__} is not text"
+            bad[row] = f"bytes that are not UTF-8 ({error.reason} at byte {error.start})"
+            return ""
+    if isinstance(value, _PRINTED):
+        return str(value)
+    bad[row] = f"a value of type {type(value).__name__} is not text"
+    return ""

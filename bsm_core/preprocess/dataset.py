@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,9 +11,9 @@ import torch
 
 from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.models.batch import Batch, TextBatch
-from bsm_core.preprocess.columns import NOT_TEXT, text_values
-from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable
-from bsm_core.preprocess.findings import Findings, TextFailure
+from bsm_core.preprocess.columns import text_values
+from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable, values_at
+from bsm_core.preprocess.findings import READ, Findings, Issue, in_order
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.profile import FEATURES, Times
 from bsm_core.tables.read import Position, Window
@@ -26,7 +26,7 @@ class WindowInfo:
     Attributes:
         index, start, last, fraction, end: See :class:`bsm_core.tables.read.Window`.
         kept: The id column and the other kept columns, unchanged.
-        findings: Faulty cells of the window.
+        findings: Faults of the window's rows.
         times: Time that reading and preparing the window took.
     """
 
@@ -94,18 +94,25 @@ class Preprocessor:
         """
         times = Times() if times is None else times
         texts: dict[str, TextBatch] = {}
-        failures: dict[str, list[TextFailure]] = {}
+        issues: list[Issue] = []
+        seen: dict[str, int] = {}
         for column, pipeline in self.pipelines.items():
-            with times.of(f"{column}: {NOT_TEXT}"):
-                values, unreadable = text_values(columns[column])
+            with times.of(f"{column}: reading"):
+                values, bad = text_values(columns[column])
             tokens, failed = pipeline(values, times)
             with times.of(f"{column}: distinct chunks"):
                 texts[column] = TextBatch.from_rows(tokens)
-            if unreadable or failed:
-                failures[column] = sorted(unreadable + failed, key=lambda failure: failure.row)
+            cells = zip(bad.items(), values_at(columns[column], list(bad)), strict=True)
+            issues += [Issue.of(row, column, READ, reason, value) for (row, reason), value in cells]
+            issues += failed
+            if missing := values.count("") - len(bad):
+                seen[f"missing:{column}"] = missing
         with times.of(FEATURES):
-            matrix, bad = self._features.transform(columns, rows)
-        return Batch(rows, texts, torch.from_numpy(matrix)), Findings(failures, bad)
+            matrix, found = self._features.transform(columns, rows)
+        named = {(issue.row, issue.column) for issue in issues}  # a cell of a text and a feature has one issue
+        issues += [issue for issue in found.issues if (issue.row, issue.column) not in named]
+        batch = Batch(rows, texts, torch.from_numpy(matrix), feature_names=self._features.names)
+        return batch, Findings(in_order(issues), {**seen, **found.seen})
 
     def __call__(self, window: Window, times: Times | None = None) -> Batch:
         """Return the batch of a window, with its :class:`WindowInfo`.
@@ -117,9 +124,10 @@ class Preprocessor:
         table, times = window.table, Times() if times is None else times
         columns = dict(zip(table.column_names, table.columns, strict=True))
         batch, findings = self.batch(columns, table.num_rows, times)
+        findings = replace(findings, bad_lines=window.bad_lines)
         kept = table.select(self.keep)
         info = WindowInfo(window.index, window.start, window.last, window.fraction, kept, findings, times, window.end)
-        return Batch(batch.rows, batch.texts, batch.features, window=info)
+        return replace(batch, window=info)
 
 
 class BSMDataset:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from enum import IntEnum
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
+from bsm_core.preprocess.findings import FEATURE, Findings, Issue
 from bsm_core.tables.write import holds_text
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
@@ -40,11 +42,21 @@ class FeatureColumn:
 
     Attributes:
         values: float32 ``[rows]``, all finite.
-        bad: Number of cells that were unparsable or infinite, without missing cells.
+        bad: Rows whose cells were unparsable or infinite, in order, each with the reason. Missing cells are not bad.
+        missing: Number of missing cells.
+        unseen: Number of categories that the risk table does not have.
     """
 
     values: npt.NDArray[np.float32]
-    bad: int
+    bad: dict[int, str]
+    missing: int
+    unseen: int = 0
+
+
+class _Lookup(IntEnum):
+    """How a risk table finds the risk of a cell."""
+
+    KNOWN, MISSING, UNSEEN, BAD = range(4)
 
 
 class Imputer:
@@ -66,9 +78,9 @@ class Imputer:
         """
         with np.errstate(over="ignore"):
             values = _numbers(column).astype(np.float32)
-        bad = np.isinf(values)
-        values[bad | np.isnan(values)] = self.value
-        return FeatureColumn(values, int(bad.sum()))
+        bad, missing = np.isinf(values), np.isnan(values)
+        values[bad | missing] = self.value
+        return FeatureColumn(values, _reasons(column, bad, _why_no_number), int(missing.sum()))
 
 
 class RiskTable:
@@ -104,24 +116,33 @@ class RiskTable:
             The risks. Cells without a text are bad: bytes that are not UTF-8, times and nested values.
         """
         encoded = _cells(column).dictionary_encode()
-        risk_of_missing = self._missing if missing is None else self._risk(str(missing), self._missing)
-        risks = [self._risk(_text(v), risk_of_missing) for v in encoded.dictionary.to_numpy(zero_copy_only=False)]
-        codes = encoded.indices.fill_null(len(risks)).to_numpy()
-        values = np.array([*risks, risk_of_missing], np.float32)[codes]
-        bad = np.isnan(values)
-        values[bad] = self.default_bin
-        return FeatureColumn(values, int(bad.sum()))
+        of_missing = self._missing if missing is None else self._find(str(missing), self._missing)[0]
+        found = [self._find(_text(v), of_missing) for v in encoded.dictionary.to_numpy(zero_copy_only=False)]
+        codes = encoded.indices.fill_null(len(found)).to_numpy()
+        risks, lookups = zip(*found, (of_missing, _Lookup.MISSING), strict=True)
+        values, lookup = np.array(risks, np.float32)[codes], np.array(lookups, np.int8)[codes]
+        count = np.bincount(lookup, minlength=len(_Lookup)).tolist()
+        bad = _reasons(column, lookup == _Lookup.BAD, _why_no_text) if count[_Lookup.BAD] else {}
+        return FeatureColumn(values, bad, count[_Lookup.MISSING], count[_Lookup.UNSEEN])
 
-    def _risk(self, text: str | None, risk_of_missing: float) -> float:
-        """Return the risk of a text, or NaN for None."""
+    def _find(self, text: str | None, of_missing: float) -> tuple[float, _Lookup]:
+        """Return the risk of a text, and how it was found. None is the text of a cell that has none.
+
+        Args:
+            text: The text.
+            of_missing: Risk of a missing cell.
+        """
         if text is None:
-            return np.nan
+            return self.default_bin, _Lookup.BAD
         if text in ("", "nan"):
-            return risk_of_missing
+            return of_missing, _Lookup.MISSING
         if text in self.bins:
-            return self.bins[text]
+            return self.bins[text], _Lookup.KNOWN
         value = category_key(text)
-        return risk_of_missing if value == "nan" else self._by_value.get(value, self.default_bin)
+        if value == "nan":
+            return of_missing, _Lookup.MISSING
+        risk = self._by_value.get(value)
+        return (self.default_bin, _Lookup.UNSEEN) if risk is None else (risk, _Lookup.KNOWN)
 
 
 class Features:
@@ -147,7 +168,7 @@ class Features:
         self.columns = tuple(dict.fromkeys(names))
         self._imputers, self._risk_tables = imputers, risk_tables
 
-    def transform(self, columns: Mapping[str, Column], rows: int) -> tuple[npt.NDArray[np.float32], dict[str, int]]:
+    def transform(self, columns: Mapping[str, Column], rows: int) -> tuple[npt.NDArray[np.float32], Findings]:
         """Return the feature matrix of some rows.
 
         Args:
@@ -155,14 +176,21 @@ class Features:
             rows: Number of rows.
 
         Returns:
-            float32 ``[rows, features]``, C-contiguous, all finite; and the number of unparsable or infinite cells by
-            column, for columns with such cells.
+            float32 ``[rows, features]``, C-contiguous, all finite; and the findings, whose issues are in the order of
+            the columns.
         """
         made = {name: self._column(name, columns[name]) for name in self.columns}
         values = np.empty((rows, len(self.names)), np.float32)
         if self.names:
             np.stack([made[name].values for name in self.names], axis=1, out=values)
-        return values, {name: column.bad for name, column in made.items() if column.bad}
+        issues: list[Issue] = []
+        seen: dict[str, int] = {}
+        for name, column in made.items():
+            cells = zip(column.bad.items(), values_at(columns[name], list(column.bad)), strict=True)
+            issues += [Issue.of(row, name, FEATURE, reason, value) for (row, reason), value in cells]
+            found = {f"missing:{name}": column.missing, f"unseen:{name}": column.unseen}
+            seen |= {key: count for key, count in found.items() if count}
+        return values, Findings(issues, seen)
 
     def _column(self, name: str, column: Column) -> FeatureColumn:
         imputer = self._imputers.get(name)
@@ -190,6 +218,44 @@ def category_key(text: str) -> Decimal | str:
         return Decimal(word) if _NUMBER.fullmatch(word) else text
     except InvalidOperation:  # the exponent has about twenty digits or more
         return text
+
+
+def values_at(column: Column, rows: Sequence[int]) -> list[Any]:
+    """Return the cells of some rows as Python values: bytes from CSV, and text for values that Python cannot hold."""
+    if not isinstance(column, pa.Array | pa.ChunkedArray):
+        return [column[row] for row in rows]
+    return [_python_value(column[row]) for row in rows]
+
+
+def _python_value(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except ValueError:  # such as a time with nanoseconds
+        return cell.cast(pa.large_string()).as_py()
+
+
+def _reasons(column: Column, bad: npt.NDArray[np.bool_], why: Callable[[Any], str]) -> dict[int, str]:
+    """Return the reason of each bad cell, by row."""
+    rows = np.flatnonzero(bad).tolist()
+    return dict(zip(rows, map(why, values_at(column, rows)), strict=True))
+
+
+def _why_no_number(value: Any) -> str:
+    """Return why a value is not a finite number of float32."""
+    text = _text(value) if isinstance(value, bytes | str | int | float | Decimal | np.number) else None
+    if text is None:
+        return _why_no_text(value, "is not a number")
+    word = text.strip().lower()
+    if word.lstrip("+-") in ("inf", "infinity"):
+        return "infinite"
+    return "beyond the range of float32" if _NUMBER.fullmatch(word) else "not a number"
+
+
+def _why_no_text(value: Any, fault: str = "is not a category") -> str:
+    """Return why a value has no text."""
+    if isinstance(value, bytes | str):  # str: a column of mixed Python objects
+        return "bytes that are not UTF-8" if isinstance(value, bytes) else "half of a surrogate pair"
+    return f"a value of type {type(value).__name__} {fault}"
 
 
 def _cells(column: Column) -> Any:

@@ -1,57 +1,133 @@
-"""Findings: faulty cells of a window, which do not stop a run, and the warnings about them."""
+"""Findings: faulty cells and rows of a window, which do not stop a run, and the log lines about them."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from bsm_core.runtime.log import printable
+from bsm_core.tables.bad_lines import BadLine
 
 log = logging.getLogger("bsm")
 
+READ = "read"
+"""Stage of an issue with a cell of a text column that is not text."""
+FEATURE = "feature"
+"""Stage of an issue with a cell of a feature."""
+MODEL = "model"
+"""Stage of an issue with a row for which the model class fails."""
+BAD_ROWS = "bad_rows"
+"""Count of the rows that have an issue."""
+MODEL_ROWS = "model:rows"
+"""Count of the rows for which the model class fails."""
+LINES = "lines:left out"
+"""Count of the lines that were left out because they cannot be read as rows."""
+MISSING_IDS, REPEATED_IDS = "ids:missing", "ids:repeated"
+"""Counts of ids that are null or empty, and of rows whose id an earlier row has."""
+
+_VALUE_CHARS, _REASON_CHARS = 200, 500
 _WARNINGS = {
     "text": "column %r: %d text(s) taken as empty",
     "number": "column %r: %d cell(s) that are not finite numbers, taken as missing",
     "hook": "observer %r failed %d time(s)",
 }
+_CONSEQUENCES = {FEATURE: "the cell is taken as missing", MODEL: "its probabilities are empty"}
+_ROW_WARNINGS = {
+    MODEL_ROWS: "%d row(s) without probabilities",
+    LINES: "%d line(s) left out",
+    MISSING_IDS: "%d row(s) have no id",
+    REPEATED_IDS: "%d row(s) have the id of an earlier row",
+}
+_NOTES = {"missing": "missing values", "unseen": "categories that the risk tables do not have"}
 
 
-@dataclass(frozen=True)
-class TextFailure:
-    """Row whose text could not be used and was taken as empty.
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Fault of an input row. The row is in the output all the same.
 
     Attributes:
-        row: Position of the row in the column, from 0.
-        step: Name of the step that failed, or ``"reading"`` if the value is not text.
-        reason: Description of the error.
+        row: Position of the row in the window or in the data, from 0.
+        column: Column of the cell that is at fault; empty if the whole row is.
+        stage: Where the fault was found: ``"read"`` (a cell of a text column that is not text), the name of a text
+            step, ``"feature"`` or ``"model"``.
+        reason: Description of the fault.
+        value: Text of the cell, at most 200 characters; None if the whole row is at fault.
     """
 
     row: int
-    step: str
+    column: str
+    stage: str
     reason: str
+    value: str | None = None
+
+    @classmethod
+    def of(cls, row: int, column: str, stage: str, reason: str, value: object = None) -> Issue:
+        """Return an issue with the text of ``value``. Long texts are cut."""
+        return cls(row, column, stage, _storable(reason)[:_REASON_CHARS], None if value is None else _shown(value))
+
+    @property
+    def kind(self) -> str:
+        """Reason without its details: there are few kinds, however many rows there are."""
+        return kind_of(self.reason)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Faulty cells of one window. Their rows are scored like all other rows.
+    """Faults of one window.
 
     Attributes:
-        texts: Rows whose text was taken as empty, by text column.
-        numbers: Number of cells that were unparsable or infinite, by feature column.
+        issues: All issues, by row and then by column.
+        seen: Counts that are no issues: ``"missing:<column>"`` and ``"unseen:<column>"``, without zeros.
+        bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
     """
 
-    texts: dict[str, list[TextFailure]] = field(default_factory=dict)
-    numbers: dict[str, int] = field(default_factory=dict)
+    issues: Sequence[Issue] = ()
+    seen: Mapping[str, int] = field(default_factory=dict)
+    bad_lines: Sequence[tuple[int, BadLine]] = ()
 
     def counts(self) -> Counter[str]:
-        """Return the number of faulty cells by ``"text:<column>"`` and ``"number:<column>"``."""
-        texts = {f"text:{column}": len(rows) for column, rows in self.texts.items()}
-        return Counter(texts | {f"number:{column}": count for column, count in self.numbers.items()})
+        """Return the counts of the window, without zeros.
+
+        ``"text:<column>"``, ``"number:<column>"`` and :data:`MODEL_ROWS` count issues, and
+        ``"reason:<stage>:<kind>:<column>"`` counts them by reason. :data:`BAD_ROWS` counts rows with an issue, and with
+        them the lines that were left out, which :data:`LINES` counts.
+        """
+        counts = Counter(self.seen)
+        for issue in self.issues:
+            counts[_total_of(issue)] += 1
+            counts[f"reason:{issue.stage}:{issue.kind}:{issue.column}"] += 1
+        for _, bad in self.bad_lines:
+            counts[LINES] += 1
+            counts[f"reason:{READ}:{kind_of(bad.reason)}:"] += 1
+        if self.issues or self.bad_lines:
+            counts[BAD_ROWS] = len({issue.row for issue in self.issues}) + len(self.bad_lines)
+        return counts
+
+    def with_failed_rows(self, reasons: Mapping[int, str]) -> Findings:
+        """Return the findings with an issue for each row for which the model class fails.
+
+        Args:
+            reasons: Description of the failure, by row.
+        """
+        failed = [Issue.of(row, "", MODEL, reason) for row, reason in reasons.items()]
+        return replace(self, issues=in_order([*self.issues, *failed])) if failed else self
 
 
-def warn_of_texts(findings: Findings, ids: Sequence[Any] | None = None, limit: int = 10) -> int:
-    """Log a warning for each row whose text was taken as empty.
+def kind_of(reason: str) -> str:
+    """Return a reason without its details."""
+    return reason.partition(":")[0].partition(" (")[0]
+
+
+def in_order(issues: Sequence[Issue]) -> list[Issue]:
+    """Sort issues by row; the issues of a row keep their order."""
+    return sorted(issues, key=lambda issue: issue.row)
+
+
+def warn_of_issues(findings: Findings, ids: Sequence[Any] | None = None, limit: int = 10) -> int:
+    """Log a warning for each issue and each line that was left out.
 
     Args:
         findings: Findings of a window.
@@ -61,24 +137,82 @@ def warn_of_texts(findings: Findings, ids: Sequence[Any] | None = None, limit: i
     Returns:
         The number of warnings.
     """
-    failures = [(column, failure) for column, found in findings.texts.items() for failure in found]
-    for column, failure in failures[:limit]:
-        row = failure.row if ids is None else ids[failure.row]
-        row = row.decode(errors="backslashreplace") if isinstance(row, bytes) else row
-        log.warning(
-            "row %r: column %r, step %r: %s; its text is taken as empty", row, column, failure.step, failure.reason
-        )
-    return min(limit, len(failures))
+    lines = [f"{bad.where}: {bad.reason}: {bad.text!r}; the line is left out" for _, bad in findings.bad_lines]
+    issues = findings.issues[: max(0, limit - len(lines))]
+    lines = lines[:limit]
+    lines += [warning_of(issue, issue.row if ids is None else ids[issue.row]) for issue in issues]
+    for line in lines:
+        log.warning("%s", printable(line))
+    return len(lines)
+
+
+def warning_of(issue: Issue, row: Any) -> str:
+    """Return the line that tells a user of an issue.
+
+    Args:
+        issue: The issue.
+        row: Id or position of its row.
+    """
+    row = row.decode(errors="backslashreplace") if isinstance(row, bytes) else row
+    reason = printable(issue.reason)
+    if issue.stage == MODEL:
+        return f"row {row!r}: {reason}; {_CONSEQUENCES[MODEL]}"
+    if issue.stage == FEATURE:
+        return f"row {row!r}: column {issue.column!r}: {reason}: {issue.value!r}; {_CONSEQUENCES[FEATURE]}"
+    return f"row {row!r}: column {issue.column!r}, step {issue.stage!r}: {reason}; its text is taken as empty"
 
 
 def warn_of_counts(counts: Mapping[str, float]) -> None:
-    """Log one warning for each column with faulty cells and for each observer that failed.
+    """Log the counts of a run.
+
+    There is a warning for each column with issues and for each observer that failed.
 
     Args:
-        counts: Counts of a run by ``"text:<column>"``, ``"number:<column>"`` and ``"hook:<observer>"``. Other keys are
-            counts of plugins and are not logged.
+        counts: Counts of a run, see :meth:`Findings.counts`, with :data:`MISSING_IDS`, :data:`REPEATED_IDS` and
+            ``"hook:<observer>"``. Other keys are counts of plugins and are not logged.
     """
+    reasons: dict[str, list[str]] = {}
+    for key, count in counts.items():
+        if key.startswith("reason:"):
+            _, stage, kind, column = key.split(":", 3)
+            reasons.setdefault(_total(stage, column), []).append(f"{count:,.0f} {printable(kind)}")
     for key, count in counts.items():
         kind, _, name = key.partition(":")
-        if kind in _WARNINGS:
-            log.warning(_WARNINGS[kind], name, count)
+        if key in _ROW_WARNINGS:
+            log.warning(_ROW_WARNINGS[key] + "%s", count, _listed(reasons.get(key)))
+        elif kind in _WARNINGS:
+            log.warning(_WARNINGS[kind] + "%s", name, count, _listed(reasons.get(key)))
+
+
+def note_counts(counts: Mapping[str, float]) -> None:
+    """Log the counts of a run that are no issues: a line each for missing values and for unseen categories."""
+    for kind, what in _NOTES.items():
+        found = {key.partition(":")[2]: count for key, count in counts.items() if key.startswith(f"{kind}:")}
+        if found:
+            log.info("%s: %s", what, ", ".join(f"{name!r} {count:,.0f}" for name, count in found.items()))
+
+
+def _listed(reasons: Sequence[str] | None) -> str:
+    return f" ({', '.join(reasons)})" if reasons else ""
+
+
+def _total_of(issue: Issue) -> str:
+    return _total(issue.stage, issue.column)
+
+
+def _total(stage: str, column: str) -> str:
+    """Return the key of the count of all issues of a column at a stage."""
+    if not column:
+        return MODEL_ROWS if stage == MODEL else LINES
+    return f"number:{column}" if stage == FEATURE else f"text:{column}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes):
+        value = value[: 4 * _VALUE_CHARS].decode(errors="backslashreplace")
+    return _storable(str(value)[:_VALUE_CHARS])[:_VALUE_CHARS]
+
+
+def _storable(text: str) -> str:
+    """Replace halves of surrogate pairs, which no file can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()

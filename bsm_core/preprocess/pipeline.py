@@ -12,7 +12,7 @@ from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.errors import PipelineError, StepFailedError
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import Registry, default_registry
-from bsm_core.preprocess.findings import TextFailure
+from bsm_core.preprocess.findings import Issue
 from bsm_core.preprocess.step_params import build_step, used_params
 from bsm_core.preprocess.steps import Kind, StepContext, TextStep
 from bsm_core.runtime.profile import Times
@@ -135,7 +135,7 @@ class Pipeline:
         # A worker process imports and builds the steps again: objects of plugins are never pickled.
         return self._rebuild, ()
 
-    def __call__(self, texts: Sequence[str], times: Times | None = None) -> tuple[list[Any], list[TextFailure]]:
+    def __call__(self, texts: Sequence[str], times: Times | None = None) -> tuple[list[Any], list[Issue]]:
         """Run all steps on a column, once for each distinct text.
 
         Args:
@@ -143,32 +143,33 @@ class Pipeline:
             times: Object to which the time of each step is added.
 
         Returns:
-            The result of each row, and the rows on which a step failed. The result of such a row is that of empty text.
+            The result of each row, and an issue for each row on which a step failed: its result is that of empty text.
             Rows with equal text share one result object.
         """
         times = Times() if times is None else times
         numbers: dict[str, int] = {}
         rows = [numbers.setdefault(text, len(numbers)) for text in texts]
         distinct = list(numbers)
-        failures: list[TextFailure] = []
+        issues: list[Issue] = []
         results: list[Any] = []
         for start in range(0, len(distinct), ROWS_AT_ONCE):
-            results += self._isolate(distinct[start : start + ROWS_AT_ONCE], start, failures, times)
-        failed = {failure.row: failure for failure in failures}
+            results += self._isolate(distinct[start : start + ROWS_AT_ONCE], start, issues, times)
+        failed = {issue.row: issue for issue in issues}
         return [results[number] for number in rows], [
             replace(failed[number], row=row) for row, number in enumerate(rows) if number in failed
         ]
 
-    def _isolate(self, texts: Sequence[str], start: int, failures: list[TextFailure], times: Times) -> list[Any]:
+    def _isolate(self, texts: Sequence[str], start: int, issues: list[Issue], times: Times) -> list[Any]:
         """Run all steps; if one fails, halve the texts until each failing text is alone."""
         try:
             return self._apply(texts, times)
         except _BatchFailedError as error:
             if len(texts) > 1:
                 half = len(texts) // 2
-                head = self._isolate(texts[:half], start, failures, times)
-                return head + self._isolate(texts[half:], start + half, failures, times)
-            failures.append(TextFailure(start, *error.args))
+                head = self._isolate(texts[:half], start, issues, times)
+                return head + self._isolate(texts[half:], start + half, issues, times)
+            step, reason = error.args
+            issues.append(Issue.of(start, self.context.column, step, reason, texts[0]))
             return [self._empty]
 
     def _apply(self, values: Sequence[Any], times: Times) -> list[Any]:

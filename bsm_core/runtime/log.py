@@ -14,3 +14,10 @@ def configure(level: int = logging.INFO) -> None:
         logger.addHandler(handler)
         logger.propagate = False
     logger.setLevel(level)
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which control characters, line breaks included, are escaped as in ``\n`` and ``\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -44,7 +44,7 @@ def run(settings: Settings) -> Committed:
         devices = plan_devices(settings, torch.cuda.device_count())
         if devices.warning:
             log.warning("%s", devices.warning)
-        source = TableSource.open(settings.data_dir)
+        source = TableSource.open(settings.data_dir, settings.on_bad_line)
         names = artifact.names(default_registry())  # an unknown name is an error when the model is built
         components = [found for found in names.found.values() if isinstance(found, Component)]
         format = settings.output_format or source.format
@@ -64,7 +64,9 @@ def run(settings: Settings) -> Committed:
         "%s rows in %.1f s (%s rows/s) on %s, device asked for: %s",
         f"{rows:,}", seconds, f"{rows / seconds:,.0f}", used, settings.device,
     )  # fmt: skip
-    log.info("predictions: %s rows in %s", f"{committed.rows:,}", committed.path)
+    if earlier:
+        log.info("%s rows with those of earlier attempts", f"{committed.rows:,}")
+    log.info("predictions: %s", committed.path)
     return committed
 
 
@@ -101,6 +103,7 @@ def plan_of(
             "keep_columns": list(settings.keep_columns),
             "output_format": format,
             "window_rows": settings.window_rows,
+            "on_bad_line": settings.on_bad_line,
             "precision": automatic if settings.precision == "auto" else str(settings.precision),
         },
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -120,13 +120,35 @@ def require_other_files(settings: Settings) -> None:
         raise UsageError("the output folder is inside the data folder", where=str(output), fix=fix)
     if model.is_dir() and output.resolve().is_relative_to(model.resolve()):
         raise UsageError("the output folder is inside the artifact", where=str(output), fix=fix)
-    names = [*(f"{PREDICTIONS}.{format}" for format in FORMATS), *MARKERS]
+    files = [output / name for name in (*(f"{PREDICTIONS}.{format}" for format in FORMATS), *MARKERS)]
+    if settings.row_issues is not None:
+        require_free_place(settings.row_issues, files, settings)
+        files.append(settings.row_issues)
     replaced: dict[tuple[int, int] | None, Path] = {}
-    replaced |= {identity: path for path in (output / name for name in names) if (identity := _identity(path))}
+    replaced |= {identity: path for path in files if (identity := _identity(path))}
     for path in _inputs(data, model) if replaced else ():
         if (identity := _identity(path)) in replaced:
             what = f"the run would replace or remove {replaced[identity].name}, which is one of its inputs"
             raise UsageError(what, where=str(path), fix=fix)
+
+
+def require_free_place(row_issues: Path, files: Sequence[Path], settings: Settings) -> None:
+    """Check that the row-issues file is none of the files that the run writes, and that no run reads it as data.
+
+    Args:
+        row_issues: The row-issues file.
+        files: Files that the run writes.
+        settings: Settings of the run.
+
+    Raises:
+        UsageError: It is one of them, or lies in the data folder, the artifact or the work folder.
+    """
+    place, fix = row_issues.resolve(), "choose another --row-issues"
+    if place in (file.resolve() for file in files):
+        raise UsageError("the row issues would replace a file that the run writes", where=str(row_issues), fix=fix)
+    for folder in (settings.data_dir, settings.model_dir, WorkFolder(settings.output_dir).path):
+        if not folder.is_file() and place.is_relative_to(folder.resolve()):
+            raise UsageError("the row issues cannot be written to this folder", where=str(folder), fix=fix)
 
 
 def _inputs(data: Path, model: Path) -> Iterator[Path]:

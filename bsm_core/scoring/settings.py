@@ -8,6 +8,7 @@ the variable ``BATCH_SIZE``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +24,10 @@ from pydantic import (
     model_validator,
 )
 
-from bsm_core.errors import ConfigError, UsageError, nearest
+from bsm_core.errors import ConfigError, DataError, UsageError, nearest
 from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.validation import Problem, check_values
+from bsm_core.tables.data_files import detect_format
 
 _BATCH_SIZE = "BATCH_SIZE"
 """The one environment variable that yields to the artifact's config."""
@@ -82,6 +84,25 @@ def _parse_precision(value: Any) -> Any:
     if (text := _lower(value)) in ("auto", *Precision):
         return text
     raise ValueError(f"should be one of auto, {', '.join(Precision)}")
+
+
+def _parse_limit(value: Any) -> Any:
+    """Return a number of rows as an integer, or a share as a text such as ``"2.5%"``."""
+    text = str(value).strip()
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    if re.fullmatch(r"[0-9]{1,3}(\.[0-9]+)?%", text) and float(text[:-1]) <= 100:
+        return text
+    raise ValueError("should be a number of rows such as 100, or a share such as 5%")
+
+
+def _parse_table_name(value: Any) -> Any:
+    try:
+        if value is not None:
+            detect_format(value)
+    except DataError as error:
+        raise ValueError("should end in .csv, .tsv or .parquet") from error
+    return value
 
 
 def _parse_columns(value: Any) -> Any:
@@ -161,6 +182,28 @@ class Settings(BaseModel):
         Source("--num-workers", "loader workers (default: none on the CPU, a few on a GPU)", "NUM_WORKERS", True, "N"),
     ] = None
     window_rows: Annotated[PositiveInt, Source("--window-rows", "rows to score at a time", metavar="N")] = 4096
+    row_issues: Annotated[
+        Path | None,
+        BeforeValidator(_parse_table_name),
+        Source(
+            "--row-issues", "file for all that was wrong with rows: .csv, .tsv, .parquet", "ROW_ISSUES", False, "FILE"
+        ),
+    ] = None
+    max_bad_rows: Annotated[
+        int | str,
+        BeforeValidator(_parse_limit),
+        Source("--max-bad-rows", "stop if more rows have an issue: a number, or a share of the rows", metavar="N"),
+    ] = "50%"
+    on_bad_row: Annotated[
+        Literal["fail", "null"],
+        BeforeValidator(_lower),
+        Source("--on-bad-row", "a row for which the model fails stops the run, or has empty probabilities"),
+    ] = "fail"
+    on_bad_line: Annotated[
+        Literal["fail", "skip"],
+        BeforeValidator(_lower),
+        Source("--on-bad-line", "a line of CSV or TSV that cannot be read stops the run, or is left out"),
+    ] = "fail"
     resume: Annotated[
         Literal["auto", "require", "never"],
         BeforeValidator(_lower),

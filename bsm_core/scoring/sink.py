@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from bsm_core.runtime.durable import writing
 from bsm_core.scoring.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.markers import PREDICTIONS
 from bsm_core.scoring.plan import differences
+from bsm_core.scoring.row_issues import CommitReview
 from bsm_core.tables.data_files import FORMATS, Format
 from bsm_core.tables.read import Position
 from bsm_core.tables.write import TableWriter
@@ -135,24 +136,26 @@ class Sink:
                 )
             )
 
-    def commit(self, schema: pa.Schema, format: Format) -> Committed:
+    def commit(self, schema: pa.Schema, format: Format, review: CommitReview | None = None) -> Committed:
         """Write all parts, in order, to the prediction file.
 
         Args:
             schema: Columns of the file and their types.
             format: Format of the file.
+            review: Object that looks at each part, and then at the whole, before the file is in its place.
 
         Returns:
             The prediction file with its number of rows and windows, and the sums of all counts.
 
         Raises:
             EngineError: The part of a window is missing, or does not belong to the run.
+            TooManyBadRowsError: The review finds more bad rows than are allowed.
             SinkError: The file cannot be written.
         """
         with writing(self.folder):
             records = self._in_order()
-        path = self.write((self._read(record)[0] for record in records), schema, format)
-        counts: dict[str, float] = {}
+        path = self.write(self._reviewed(records, review), schema, format)
+        counts: dict[str, float] = {} if review is None else {**review.id_counts}
         for record in records:
             for key, value in record.counts.items():
                 counts[key] = counts.get(key, 0) + value
@@ -179,6 +182,16 @@ class Sink:
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
                 (self.folder / f"{PREDICTIONS}.{other}").unlink(missing_ok=True)
         return path
+
+    def _reviewed(self, records: Sequence[PartRecord], review: CommitReview | None) -> Iterator[pa.Table]:
+        """Return the output rows of each part, after it was reviewed."""
+        for record in records:
+            table, *issues = self._read(record)
+            if review is not None:
+                review.add(table, record.counts, *issues)
+            yield table
+        if review is not None:
+            review.end(sum(record.rows for record in records))
 
     def _in_order(self) -> list[PartRecord]:
         """Return the records of all windows, in order."""

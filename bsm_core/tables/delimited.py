@@ -14,11 +14,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bsm_core.errors import DataError
+from bsm_core.tables.bad_lines import BadLine, LeftOut, find_bad_lines, long_cells
 from bsm_core.tables.data_files import DELIMITERS, Format, codec_of
 from bsm_core.tables.lent_streams import lend
 from bsm_core.tables.quotes import Quotes
@@ -40,7 +41,6 @@ BLOCK_SIZES = (1 << 20, 1 << 24, 1 << 28)
 _SKIP_BYTES = 1 << 20
 _SENTINEL = b"bsm-end-of-table"
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # the characters that the error handler "surrogateescape" makes
-_field_size_limit = threading.Lock()
 
 
 @contextmanager
@@ -77,9 +77,31 @@ def read_schema(path: Path, format: Format) -> pa.Schema | None:
     return pa.schema([(name, pa.binary()) for name in header]) if header else None
 
 
+class FileRows(NamedTuple):
+    """Some rows of a file.
+
+    Attributes:
+        batch: The rows.
+        share: Share of the file that has been read, 0 to 1.
+        ends: Position after each row, int64 ``[rows]``: a byte of the decompressed text, or a row of Parquet; -1 where
+            it is unknown.
+        bad_lines: Lines that were left out, each with the number of these rows that come before it.
+    """
+
+    batch: pa.RecordBatch
+    share: float
+    ends: npt.NDArray[np.int64]
+    bad_lines: Sequence[tuple[int, BadLine]] = ()
+
+
 def read_batches(
-    path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, offset: int = 0
-) -> Iterator[tuple[pa.RecordBatch, float, npt.NDArray[np.int64]]]:
+    path: Path,
+    format: Format,
+    schema: pa.Schema,
+    wanted: pa.Schema,
+    offset: int = 0,
+    on_bad_line: Literal["fail", "skip"] = "fail",
+) -> Iterator[FileRows]:
     """Read the rows of a text file.
 
     Args:
@@ -88,55 +110,67 @@ def read_batches(
         schema: Schema of the file, from :func:`read_schema`.
         wanted: Columns to read, as ``binary`` or ``string``; other columns are not converted.
         offset: Position at which a row begins, in the decompressed bytes. At 0, the file begins with its header.
-
-    Yields:
-        Record batches, each with the share of the file that has been read, 0 to 1, and the position after each row:
-        int64 ``[rows]``, -1 where it is unknown.
+        on_bad_line: Whether a line that cannot be read as a row is an error or is left out.
 
     Raises:
         DataError: A row has too many or too few cells or is too long; a quote is not closed, or is closed in the middle
             of a cell on another line; a cell of a ``string`` column is not UTF-8; the file is damaged.
     """
     with reading(path):
-        given = 0
-        for block_size in BLOCK_SIZES:
-            skip = given  # number of rows that were yielded before the file was reopened
+        given, given_lines, sizes, left_out = 0, 0, [*BLOCK_SIZES], None
+        while True:
+            skip, skip_lines = given, given_lines  # what was yielded before the file was reopened
             try:
-                for batch, share, ends in _parse(path, format, schema, wanted, block_size, offset):
-                    fresh = batch.slice(skip)
-                    ends = ends[len(batch) - len(fresh) :]
-                    skip -= len(batch) - len(fresh)
+                for rows in _parse(path, format, schema, wanted, sizes[0], offset, left_out):
+                    fresh = rows.batch.slice(skip)
+                    old = len(rows.batch) - len(fresh)
+                    skip -= old
                     given += len(fresh)
-                    yield fresh, share, ends
+                    bad_lines = [(max(0, at - old), bad) for at, bad in rows.bad_lines[skip_lines:]]
+                    skip_lines -= len(rows.bad_lines) - len(bad_lines)
+                    given_lines += len(bad_lines)
+                    yield FileRows(fresh, rows.share, rows.ends[old:], bad_lines)
+                return
             except pa.ArrowInvalid as error:
                 row_too_long = any(sign in str(error) for sign in ("straddling object", "Empty CSV file or block"))
-                if not row_too_long or block_size == BLOCK_SIZES[-1]:
+                if row_too_long and len(sizes) > 1:
+                    sizes.pop(0)
+                elif on_bad_line == "skip" and left_out is None:
+                    # The second pass, which is slower, finds the bad lines. The rows before the first one were yielded.
+                    left_out = partial(_bad_lines, path, format, schema, wanted, offset)
+                else:
                     raise _explain(path, format, schema, wanted, str(error)) from error
-            else:
-                return
 
 
 def _parse(
-    path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, block_size: int, offset: int
-) -> Iterator[tuple[pa.RecordBatch, float, npt.NDArray[np.int64]]]:
+    path: Path,
+    format: Format,
+    schema: pa.Schema,
+    wanted: pa.Schema,
+    block_size: int,
+    offset: int,
+    bad_lines: Callable[[], Iterator[BadLine]] | None = None,
+) -> Iterator[FileRows]:
     names = schema.names if offset else None
     read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False, column_names=names)
     parse_options = pacsv.ParseOptions(delimiter=DELIMITERS[format], newlines_in_values=True)
     convert_options = pacsv.ConvertOptions(include_columns=wanted.names, column_types=wanted)
     row_ends = RowEnds(DELIMITERS[format], offset)
     scans = (Quotes(DELIMITERS[format]), row_ends)
+    left_out = LeftOut(bad_lines() if bad_lines else (), offset)
     with (
-        _Stream(path, _sentinel_row(format, len(schema)), scans, offset) as stream,
+        _Stream(path, _sentinel_row(format, len(schema)), scans, offset, left_out) as stream,
         pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader,
     ):
         held, share = None, 0.0
         for batch in filter(len, reader):
             if held is not None:
-                yield held, share, row_ends.take(len(held))
+                yield FileRows(held, share, *left_out.take(row_ends.take(len(held)), last=False))
             held, share = batch, stream.share
     if held is None or any(column[-1].as_buffer() != _SENTINEL for column in held.columns):
         raise pa.ArrowInvalid("a quote is not closed")
-    yield held.slice(0, len(held) - 1), 1.0, row_ends.take(len(held) - 1)
+    rest = held.slice(0, len(held) - 1)
+    yield FileRows(rest, 1.0, *left_out.take(row_ends.take(len(rest)), last=True))
 
 
 def _sentinel_row(format: Format, width: int) -> bytes:
@@ -151,13 +185,19 @@ class _Stream(io.RawIOBase):
         tail: Bytes that follow those of the file.
         scans: What sees all bytes while they are read: the check for stray quotes, and the search for row ends.
         offset: Position of the first byte.
+        left_out: Lines of the file that are left out.
 
     Attributes:
         share: Share of the file that has been read, 0 to 1, of its compressed bytes.
     """
 
     def __init__(
-        self, path: Path, tail: bytes = b"", scans: tuple[Quotes, RowEnds] | None = None, offset: int = 0
+        self,
+        path: Path,
+        tail: bytes = b"",
+        scans: tuple[Quotes, RowEnds] | None = None,
+        offset: int = 0,
+        left_out: LeftOut | None = None,
     ) -> None:
         self._raw = self._file = pa.OSFile(str(path))
         if codec := codec_of(path):
@@ -168,6 +208,7 @@ class _Stream(io.RawIOBase):
             self._raw.seek(offset)
         self._tail = io.BytesIO(tail)
         self._scans = scans
+        self._left_out = left_out
         self.share = 0.0
         lend(self)
 
@@ -176,7 +217,7 @@ class _Stream(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
-        data = self._file.read(len(view))
+        data = self._read(len(view))
         data += self._tail.read(len(view) - len(data))
         if self._scans:
             quotes, row_ends = self._scans
@@ -186,6 +227,15 @@ class _Stream(io.RawIOBase):
         view[: len(data)] = data
         self.share = self._raw.tell() / self._raw.size()
         return len(data)
+
+    def _read(self, size: int) -> bytes:
+        """Return this number of bytes of the file; fewer only at its end."""
+        if self._left_out is None:
+            return self._file.read(size)  # type: ignore[no-any-return]
+        data = b""
+        while block := self._file.read(size - len(data)):
+            data += self._left_out.keep(block)
+        return data
 
     def close(self) -> None:
         self._file.close()
@@ -197,12 +247,44 @@ def _lines(stream: _Stream) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "surrogateescape", newline="")
 
 
+def _bad_lines(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, offset: int) -> Iterator[BadLine]:
+    """Find the lines from a position on that cannot be read as rows."""
+    width, tail = len(schema), _sentinel_row(format, len(schema))
+    strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
+
+    def fault(cells: list[str], lines: list[str]) -> tuple[str, bool] | None:
+        if cells[-1].endswith(tail.decode()):
+            return "a quote is opened and never closed", True
+        if len(lines) > 1 and _merged(lines, format):
+            return "a quote is closed in the middle of a cell of a later line", True
+        if len(cells) != width:
+            return f"wrong number of cells: expected {width}, found {len(cells)}", False
+        bad = [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]
+        return (f"bytes that are not UTF-8: column {bad[0]!r}", False) if bad else None
+
+    line = 1 + _line_breaks(path, offset)
+    with _Stream(path, tail, offset=offset) as stream:
+        lines, delimiter, longest = _lines(stream), DELIMITERS[format], BLOCK_SIZES[-1]
+        yield from find_bad_lines(lines, fault, delimiter, str(path), longest, line, offset)
+
+
+def _line_breaks(path: Path, stop: int) -> int:
+    """Return the number of line breaks before a position."""
+    found, after_cr = 0, False
+    with _Stream(path) as stream:
+        while stop and (block := stream.read(min(stop, _SKIP_BYTES))):
+            found += block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+            found -= after_cr and block.startswith(b"\n")
+            after_cr, stop = block.endswith(b"\r"), stop - len(block)
+    return found
+
+
 def _explain(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, reason: str) -> DataError:
     """Find the first row that cannot be read, and return an error with its line in the file."""
     width, tail = len(schema), _sentinel_row(format, len(schema))
     strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
     line, lines = 1, list[str]()
-    with _Stream(path, tail) as stream, _long_cells():
+    with _Stream(path, tail) as stream, long_cells(BLOCK_SIZES[-1]):
         rows = csv.reader(_recorded(_lines(stream), lines), delimiter=DELIMITERS[format])
         try:
             for cells in rows:
@@ -251,14 +333,3 @@ def _error(path: Path, line: int, what: str, cells: list[str]) -> DataError:
         details=[f"the row begins with {text[:80]!r}"] if cells else [],
         fix="put a cell that contains the delimiter, a quote or a line break into quotes, and double the quotes inside",
     )
-
-
-@contextmanager
-def _long_cells() -> Iterator[None]:
-    """Let the csv module read cells as long as the largest block. Its limit holds for the whole process."""
-    with _field_size_limit:
-        before = csv.field_size_limit(BLOCK_SIZES[-1])
-        try:
-            yield
-        finally:
-            csv.field_size_limit(before)

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bsm_core.tables.delimited import reading
+from bsm_core.tables.delimited import FileRows, reading
 
 # In bytes, for each column. pandas writes up to a million rows as one row group. Without pre-buffering, and with a
 # bounded buffer, pages of a row group are read only when their rows are needed.
@@ -32,9 +31,7 @@ def read_schema(path: Path) -> pa.Schema:
     return pa.schema([(field.name, field.type) for field in fields if not _UNNAMED_INDEX.fullmatch(field.name)])
 
 
-def read_batches(
-    path: Path, columns: Sequence[str], rows: int, first: int = 0
-) -> Iterator[tuple[pa.RecordBatch, float, npt.NDArray[np.int64]]]:
+def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) -> Iterator[FileRows]:
     """Read the rows of a Parquet file.
 
     Args:
@@ -42,10 +39,6 @@ def read_batches(
         columns: Columns to read; other columns are not decoded.
         rows: Maximum number of rows of a record batch.
         first: Number of rows to leave out. Row groups that hold only such rows are not read.
-
-    Yields:
-        Record batches, each with the share of the file's rows that have been read, 0 to 1, and the number of rows of
-        the file up to each row, this row included: int64 ``[rows]``.
 
     Raises:
         DataError: The file is damaged.
@@ -59,4 +52,4 @@ def read_batches(
             if done > first:
                 batch = batch.slice(max(0, first - begin))
                 ends = np.arange(done - len(batch), done) + 1
-                yield batch.select(columns), done / metadata.num_rows, ends
+                yield FileRows(batch.select(columns), done / metadata.num_rows, ends)

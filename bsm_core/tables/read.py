@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables import delimited, parquet
+from bsm_core.tables.bad_lines import BadLine
 from bsm_core.tables.data_files import Format, detect_format, discover, raise_no_data
 
 
@@ -43,6 +44,7 @@ class Window:
         last: Whether this is the last window of the table.
         fraction: Share of the input that was read up to this window, 0 to 1, never decreasing; for progress bars.
         end: Where the next window begins; None if it is unknown.
+        bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
     """
 
     index: int
@@ -51,6 +53,7 @@ class Window:
     last: bool
     fraction: float
     end: Position | None = None
+    bad_lines: Sequence[tuple[int, BadLine]] = ()
 
 
 class _Piece(NamedTuple):
@@ -60,11 +63,13 @@ class _Piece(NamedTuple):
         table: The rows.
         fraction: See :class:`Window`.
         ends: Position after each row, int64 ``[rows, 2]``: number of the file and offset, -1 where it is unknown.
+        bad_lines: Lines that were left out, each with the number of these rows that come before it.
     """
 
     table: pa.Table
     fraction: float
     ends: npt.NDArray[np.int64]
+    bad_lines: Sequence[tuple[int, BadLine]] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class TableSource:
         columns: Names of the columns, in the order of the first file.
         schemas: Arrow schema of each file. All columns of text files have type ``binary``.
         types: Columns that are read with another type, see :meth:`typed`.
+        on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
     """
 
     format: Format
@@ -84,13 +90,15 @@ class TableSource:
     columns: tuple[str, ...]
     schemas: tuple[pa.Schema, ...] = field(repr=False)
     types: pa.Schema = field(default=pa.schema([]), repr=False)
+    on_bad_line: Literal["fail", "skip"] = "fail"
 
     @classmethod
-    def open(cls, path: Path) -> TableSource:
+    def open(cls, path: Path, on_bad_line: Literal["fail", "skip"] = "fail") -> TableSource:
         """Find the files of a table and read their headers.
 
         Args:
             path: A data file or a folder.
+            on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
 
         Raises:
             NoInferenceDataError: There is no data file, or all data files are empty.
@@ -111,7 +119,7 @@ class TableSource:
             _check_same_columns(files[0], schemas[0], file, schemas[-1])
         if not files:
             raise_no_data(path, list(found))
-        return cls(format, tuple(files), tuple(schemas[0].names), tuple(schemas))
+        return cls(format, tuple(files), tuple(schemas[0].names), tuple(schemas), on_bad_line=on_bad_line)
 
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that the table has some columns, each once. See :func:`require_columns`."""
@@ -219,10 +227,13 @@ class TableSource:
             if self.format == "parquet":
                 batches = parquet.read_batches(file, columns, rows, offset)
             else:
-                batches = delimited.read_batches(file, self.format, self.schemas[number], schema, offset)
-            for batch, share, offsets in batches:
+                batches = delimited.read_batches(
+                    file, self.format, self.schemas[number], schema, offset, self.on_bad_line
+                )
+            for batch, share, offsets, bad_lines in batches:
                 ends = np.stack([np.full_like(offsets, number), offsets], axis=1)
-                yield _Piece(_conform(batch, schema, file), (before + share * sizes[number]) / total, ends)
+                fraction = (before + share * sizes[number]) / total
+                yield _Piece(_conform(batch, schema, file), fraction, ends, bad_lines)
             before += sizes[number]
 
 
@@ -271,16 +282,29 @@ def _cut(
         count += len(piece.table)
         if count <= rows:  # a full window is held back until another row arrives: it may be the last one
             continue
-        table, ends = pa.concat_tables([p.table for p in held]), np.concatenate([p.ends for p in held])
+        table, _, ends, bad_lines = _joined(held)
         while len(table) > rows:
             file, offset = ends[rows - 1].tolist()
             end = Position(file, offset) if offset >= 0 else None
-            yield Window(index, index * rows, table.slice(0, rows), last=False, fraction=piece.fraction, end=end)
+            # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
+            here = [(at, bad) for at, bad in bad_lines if at < rows]
+            yield Window(index, index * rows, table.slice(0, rows), False, piece.fraction, end, here)
             table, ends = table.slice(rows), ends[rows:]
+            bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
             index += 1
-        held, count = [_Piece(table, 0.0, ends)], len(table)
-    table = pa.concat_tables([p.table for p in held])
-    yield Window(index, index * rows, table, last=True, fraction=1.0, end=Position(files, 0))
+        held, count = [_Piece(table, 0.0, ends, bad_lines)], len(table)
+    table, _, _, bad_lines = _joined(held)
+    yield Window(index, index * rows, table, True, 1.0, Position(files, 0), bad_lines)
+
+
+def _joined(pieces: Sequence[_Piece]) -> _Piece:
+    """Return consecutive pieces as one."""
+    bad_lines, before = list[tuple[int, BadLine]](), 0
+    for piece in pieces:
+        bad_lines += [(before + at, bad) for at, bad in piece.bad_lines]
+        before += len(piece.table)
+    table = pa.concat_tables([piece.table for piece in pieces])
+    return _Piece(table, 0.0, np.concatenate([piece.ends for piece in pieces]), bad_lines)
 
 
 def _check_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:

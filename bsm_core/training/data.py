@@ -40,10 +40,13 @@ class Rows:
     Attributes:
         columns: Columns by name.
         labels: Class indices, int64 ``[rows]``.
+        taken: Positions of the rows in the table from which they were taken, int64 ``[rows]``; None: these rows are the
+            table.
     """
 
     columns: dict[str, Column]
     labels: Tensor
+    taken: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,7 +58,12 @@ class Rows:
             name: column.take(where) if isinstance(column, pa.Array | pa.ChunkedArray) else [column[i] for i in indices]
             for name, column in self.columns.items()
         }
-        return Rows(columns, self.labels[torch.tensor(indices, dtype=torch.int64)])
+        taken = torch.tensor(indices, dtype=torch.int64)
+        return Rows(columns, self.labels[taken], taken if self.taken is None else self.taken[taken])
+
+    def numbers(self) -> list[int]:
+        """Return the number of each row in its table; the first row of a table is row 1."""
+        return ((torch.arange(len(self)) if self.taken is None else self.taken) + 1).tolist()
 
     def head(self, count: int) -> pd.DataFrame:
         """Return the first rows as a table of Python objects."""

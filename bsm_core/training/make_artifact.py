@@ -9,7 +9,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +27,7 @@ from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor import Predictor, building
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.preprocess.findings import warn_of_counts
+from bsm_core.preprocess.findings import warn_of_counts, warn_of_issues
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.provenance import add_provenance
@@ -209,8 +209,9 @@ def _called(data: Any, name: str) -> str:
 
 def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
     batch, findings = preprocess.batch(rows.columns, len(rows))
+    warn_of_issues(findings, rows.numbers())
     warn_of_counts(findings.counts())
-    return Batch(batch.rows, batch.texts, batch.features, rows.labels)
+    return replace(batch, labels=rows.labels)
 
 
 def _model(job: TrainingJob, prepared: _Prepared) -> ModelBase:

@@ -29,6 +29,7 @@ from bsm_core.errors import (
 )
 from bsm_core.plugins.registry import Registry
 from bsm_core.predictor import building
+from bsm_core.preprocess.findings import Issue
 
 
 @pytest.fixture
@@ -153,14 +154,14 @@ def test_half_a_surrogate_pair_loses_no_row(predictor):
 
 def test_mixed_python_values_lose_no_row(predictor, caplog):
     rows = toy_rows(4).astype(object)
-    rows.loc[1, "chat"] = 7
+    rows.at[1, "chat"] = ["not", "text"]
     rows.loc[2, "chat"] = None
     rows.loc[3, "amount"] = [1]
     with caplog.at_level(logging.WARNING, "bsm"):
         got = predictor.predict(rows)
     want = predictor.predict(toy_rows(4).assign(chat=["hello", "", "", "hello"], amount=["", "0.25", "0.5", ""]))
     assert np.array_equal(got.to_numpy(), want.to_numpy())
-    told = "row 1: column 'chat', step 'reading': a value of type int is not text; its text is taken as empty"
+    told = "row 1: column 'chat', step 'read': a value of type list is not text; its text is taken as empty"
     assert told in caplog.text
     assert "column 'amount': 1 cell(s) that are not finite numbers" in caplog.text
     assert "row 2" not in caplog.text
@@ -344,6 +345,46 @@ def test_probabilities_that_are_no_numbers_are_an_error(predictor):
     with pytest.raises(ModelFailedError, match="infinite for 3 of 3 rows") as caught:
         predictor.predict(toy_rows(3))
     assert caught.value.details == ("rows: 0, 1, 2",)
+
+
+def test_every_issue_is_handed_over_and_nothing_is_logged(predictor, caplog):
+    rows = toy_rows(40).astype(object)
+    rows["chat"] = "no!"
+    rows.loc[3, "amount"] = "many"
+    issues = []
+    with caplog.at_level(logging.INFO, "bsm"):
+        predictor.predict(rows, on_issue=issues.append)
+    assert [(issue.row, issue.column) for issue in issues] == sorted(
+        [(row, "chat") for row in range(40)] + [(3, "amount")], key=lambda cell: cell[0]
+    )
+    assert issues[4] == Issue(3, "amount", "feature", "not a number", "many")
+    assert not caplog.text
+
+
+def fails_for_large_numbers(self, batch):
+    if (batch.features > 1e20).any():
+        raise OverflowError("too large")
+    return batch.features
+
+
+def test_a_row_for_which_the_model_fails_is_named_or_has_no_probabilities(toy_artifact, monkeypatch, caplog):
+    import toy_bsm_model
+
+    monkeypatch.setattr(toy_bsm_model.ToyModel, "forward", fails_for_large_numbers)
+    rows = toy_rows(6).assign(amount=["1", "2", "1e30", "3", "4", "5"])
+    with pytest.raises(ModelFailedError, match="OverflowError: too large") as caught:
+        Predictor.from_artifact(toy_artifact).predict(rows)
+    assert caught.value.details[-2:] == ("rows: 2", "row 2 (large numbers: 'amount' 1e+30)")
+    predictor = Predictor.from_artifact(toy_artifact, on_bad_row="null")
+    issues = []
+    got = predictor.predict(rows, on_issue=issues.append)
+    assert got.isna().any(axis=1).tolist() == [False, False, True, False, False, False]
+    assert issues == [Issue(2, "", "model", "OverflowError: too large (large numbers: 'amount' 1e+30)")]
+    predictor.predict(rows)
+    assert "row 2: OverflowError: too large (large numbers: 'amount' 1e+30); its probabilities are empty" in caplog.text
+    predictor.predict(rows.head(0), on_issue=pytest.fail)
+    with pytest.raises(UsageError, match="on_bad_row='drop' cannot be used"):
+        Predictor.from_artifact(toy_artifact, on_bad_row="drop")
 
 
 def test_arrays_in_the_config_become_lists(toy_site, tmp_path):

@@ -74,6 +74,10 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "precision": "bf16",
         "backend": "eager",
         "strict": True,
+        "row_issues": "issues.csv",
+        "max_bad_rows": "7%",
+        "on_bad_row": "null",
+        "on_bad_line": "skip",
     }
     flags = {name: source.flag for name, source in sources().items() if name != "job_type"}
     assert set(flags) == set(values)

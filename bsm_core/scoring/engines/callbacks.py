@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -19,12 +20,12 @@ from tqdm import tqdm
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.models.batch import Batch
-from bsm_core.plugins.hooks import Hooks
 from bsm_core.predictor import Predictor, probability_names
 from bsm_core.preprocess.dataset import WindowInfo
-from bsm_core.preprocess.findings import warn_of_texts
+from bsm_core.preprocess.findings import warn_of_issues
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import Times
+from bsm_core.scoring.row_issues import BadRowLimit, issues_table
 from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Part, Sink
@@ -32,8 +33,8 @@ from bsm_core.scoring.sink import Part, Sink
 log = logging.getLogger("bsm")
 
 SECONDS_BETWEEN_LINES = 10.0
-TEXTS_NAMED = 20
-"""Number of rows with an unusable text that a process names in its log; further rows are only counted."""
+ISSUES_NAMED = 20
+"""Number of issues that a process names in its log; others are only counted."""
 
 
 class BeforeFirstWindow(Callback):
@@ -70,12 +71,13 @@ class PartWriter(Callback):
     A thread writes the part, and waits until it is on the disk, while the next window is scored.
     """
 
-    def __init__(self, sink: Sink, hooks: Hooks, times: Times) -> None:
+    def __init__(self, sink: Sink, predictor: Predictor, times: Times, limit: BadRowLimit) -> None:
         self.sink = sink
+        self.predictor = predictor
         self._thread = ThreadPoolExecutor(1, "bsm-part")
         self._written: Future[None] | None = None
-        self.hooks = hooks
         self.times = times
+        self.limit = limit
         self._named = 0
         self._memory = FreeMemory()
 
@@ -83,23 +85,26 @@ class PartWriter(Callback):
         self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Call the hooks before the window is scored."""
-        self.hooks.window_start(batch)
+        self.predictor.hooks.window_start(batch)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Write one part. The index of its window comes with the batch: ``batch_idx`` counts the windows of a rank."""
         info: WindowInfo = batch.window
-        if info.findings.texts:
+        failed = self.predictor.failed_rows()
+        findings = info.findings.with_failed_rows(failed)
+        if (findings.issues or findings.bad_lines) and self._named < ISSUES_NAMED:
             ids = info.kept.column(0).to_pylist()
-            self._named += warn_of_texts(info.findings, ids, TEXTS_NAMED - self._named)
-        table = with_probabilities(info.kept, outputs)
-        counts = {**info.findings.counts(), **self.hooks.window_end(batch, outputs)}
+            self._named += warn_of_issues(findings, ids, ISSUES_NAMED - self._named)
+        table, issues = with_probabilities(info.kept, outputs, [*failed]), issues_table(info.kept, info.start, findings)
+        counts = {**findings.counts(), **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
         self._wait()
-        part = Part(info.index, info.last, info.end, table, counts)
+        part = Part(info.index, info.last, info.end, table, counts, issues)
         self._written = self._thread.submit(self.sink.write_part, part)
         self._memory.give_back()
+        self.limit.add(counts, issues)
 
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Wait for the last part."""
@@ -126,16 +131,20 @@ class AttemptWriter(Callback):
         self._begin()
 
 
-def with_probabilities(kept: pa.Table, probabilities: Tensor) -> pa.Table:
+def with_probabilities(kept: pa.Table, probabilities: Tensor, failed: Sequence[int] = ()) -> pa.Table:
     """Return the kept columns followed by float64 columns ``prob_class_*``.
 
     Args:
         kept: Columns of ``rows`` rows.
         probabilities: Float64 ``[rows, classes]``.
+        failed: Rows whose probabilities are null.
     """
-    columns = probabilities.cpu().numpy()
+    columns, empty = probabilities.cpu().numpy(), None
+    if failed:
+        empty = np.zeros(len(columns), bool)
+        empty[failed] = True
     for i, name in enumerate(probability_names(columns.shape[1])):
-        kept = kept.append_column(name, pa.array(columns[:, i], type=pa.float64()))
+        kept = kept.append_column(name, pa.array(columns[:, i], type=pa.float64(), mask=empty))
     return kept
 
 

@@ -23,7 +23,7 @@ from bsm_core.artifact import Artifact
 from bsm_core.errors import DataError, MissingColumnsError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.predictor import Predictor
-from bsm_core.preprocess.findings import warn_of_counts
+from bsm_core.preprocess.findings import note_counts, warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
@@ -35,9 +35,11 @@ from bsm_core.scoring.manifest import Attempt, PartRecord, WorkFolder
 from bsm_core.scoring.markers import Markers
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.scoring.provenance import components_of, record_of, require_same
+from bsm_core.scoring.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
 from bsm_core.tables.data_files import Format, warn_of_passed_over
+from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.read import Position, TableSource
 from bsm_core.tables.write import output_schema
 
@@ -116,7 +118,9 @@ class _RankRun:
         # In a lower precision, or on a GPU, check rows show how far the probabilities move.
         lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
         check_rows = job.artifact.check_rows if settings.self_check or lower_precision else None
-        self.predictor = Predictor.load(job.artifact, batch_size=settings.batch_size, keep=list(keep))
+        self.predictor = Predictor.load(
+            job.artifact, batch_size=settings.batch_size, on_bad_row=settings.on_bad_row, keep=list(keep)
+        )
         if rank:
             self.predictor.hooks.take_failures()  # they fail in every process alike: rank 0 alone counts them
         elif settings.strict:
@@ -125,6 +129,8 @@ class _RankRun:
         kept = output_schema(source.schema(list(keep)), source.format, job.format)
         self.source = source.typed(kept)
         self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
+        if rank == 0 and settings.row_issues is not None:
+            RowIssuesFile.check(settings.row_issues, kept.field(0), source.format)
         self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
         self.before = BeforeFirstWindow(self.predictor, settings, check_rows)
         self.times = Times()
@@ -142,7 +148,7 @@ class _RankRun:
             num_workers=self.num_workers,
             pin_memory=plan.accelerator == "gpu",
         )
-        writer = PartWriter(self.job.sink, predictor.hooks, self.times)
+        writer = PartWriter(self.job.sink, predictor, self.times, BadRowLimit(settings.max_bad_rows))
         rank_0 = [Progress(sum(record.rows for record in self.job.done.values())), AttemptWriter(self._begin_attempt)]
         callbacks = [self.before, writer, *([] if self.rank else rank_0)]
         try:
@@ -160,9 +166,10 @@ class _RankRun:
         """Combine the parts into the prediction file, call the hooks, and write the run record and the markers."""
         settings, hooks, sink = self.job.settings, self.predictor.hooks, self.job.sink
         self._require_unchanged()
-        with self.times.of(TOTAL), self.times.of(COMMIT):
-            committed = sink.commit(self.schema, self.job.format)
+        with self.times.of(TOTAL), self.times.of(COMMIT), self._review() as review:
+            committed = sink.commit(self.schema, self.job.format, review)
         warn_of_counts(committed.counts)
+        note_counts(committed.counts)
         if settings.profile:
             figures = table(self.times, committed.rows, helped=self.num_workers > 0)
             log.info("where the time went, start-up left out:\n%s", figures)
@@ -173,6 +180,12 @@ class _RankRun:
         with writing(settings.output_dir):
             Markers(settings.output_dir).succeed(record if settings.run_record else None)
         return committed
+
+    def _review(self) -> CommitReview:
+        settings, file = self.job.settings, None
+        if settings.row_issues is not None:
+            file = RowIssuesFile(settings.row_issues, self.schema.field(0), self.source.format)
+        return CommitReview(file, settings.max_bad_rows, IdCounts(self.job.sink.work.path))
 
     def _require_unchanged(self) -> None:
         require_unchanged(self.job.plan, self.job.source, self.job.settings.data_dir)

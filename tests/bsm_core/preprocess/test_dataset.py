@@ -6,7 +6,7 @@ import pyarrow as pa
 from support.windows import CONFIG, decoded, write
 
 from bsm_core import BSMDataset
-from bsm_core.preprocess.columns import NOT_TEXT
+from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.features import Features, Imputer, RiskTable
 
 
@@ -19,7 +19,7 @@ def test_a_window_becomes_a_batch(preprocessor, tmp_path):
     assert batch.features.tolist() == [[3.0, 0.5], [2.0, 0.25]]
     assert batch.window.kept.to_pydict() == {"id": [b"01", b"02"]}
     assert (batch.window.index, batch.window.last) == (0, True)
-    assert not batch.window.findings.counts()
+    assert batch.window.findings.counts() == {"missing:amount": 1, "unseen:channel": 1}
 
 
 def test_features_are_built_once_for_all_windows(preprocessor, tmp_path, monkeypatch):
@@ -48,8 +48,21 @@ def test_findings_name_rows_and_count_cells(preprocessor):
     }
     batch, findings = preprocessor.batch(columns, 3)
     assert decoded(batch) == ["ok"]
-    assert [(f.row, f.step) for f in findings.texts["chat"]] == [(1, NOT_TEXT), (2, "toy_tokens")]
-    assert findings.counts() == {"text:chat": 2, "number:amount": 2}
+    assert [(i.row, i.column, i.stage, i.kind, i.value) for i in findings.issues] == [
+        (1, "chat", "read", "bytes that are not UTF-8", "\\xff"),
+        (1, "amount", "feature", "not a number", "two"),
+        (2, "chat", "toy_tokens", "ValueError", "no!"),
+        (2, "amount", "feature", "infinite", "inf"),
+    ]
+    assert findings.counts() == {
+        "text:chat": 2,
+        "number:amount": 2,
+        "bad_rows": 2,
+        "reason:read:bytes that are not UTF-8:chat": 1,
+        "reason:feature:not a number:amount": 1,
+        "reason:toy_tokens:ValueError:chat": 1,
+        "reason:feature:infinite:amount": 1,
+    }
     assert batch.features[:, 0].tolist() == [1.0, 2.0, 2.0]
 
 
@@ -97,3 +110,12 @@ def test_missing_categories_are_filled_and_the_label_is_not():
     assert dataset.columns["channel"].to_pylist() == ["x", ""]
     assert dataset.columns["label"].to_pylist() == ["x", None]
     assert dataset.columns["other"].to_pylist() == ["x", None]
+
+
+def test_a_cell_that_is_a_text_and_a_feature_has_one_issue(pipeline):
+    config = CONFIG.model_copy(update={"tab_field_list": ["chat", "amount"]})
+    preprocessor = Preprocessor(config, {"chat": pipeline}, {}, {})
+    columns = {"chat": pa.array([b"\xff", b"no!", b"5", b"word", b""]), "amount": pa.array([b"1"] * 5)}
+    _, findings = preprocessor.batch(columns, 5)
+    assert [(i.row, i.stage) for i in findings.issues] == [(0, "read"), (1, "toy_tokens"), (3, "feature")]
+    assert findings.seen == {"missing:chat": 1}

@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
 
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bsm_core.preprocess.features import MISSING_NUMBER, Features, Imputer, RiskTable, category_key, category_texts
+from bsm_core.preprocess.findings import Findings, Issue
 
 
 def csv(*cells: str | bytes) -> pa.Array:
@@ -32,7 +34,7 @@ def bits(values: np.ndarray) -> list[int]:
 
 def impute_one(cell: str | bytes, value: float = -1.0) -> tuple[float, int]:
     column = Imputer(value).transform(csv(cell))
-    return float(column.values[0]), column.bad
+    return float(column.values[0]), len(column.bad)
 
 
 # Numbers
@@ -140,7 +142,7 @@ def test_numbers_of_every_arrow_type(column, values, bad):
     result = Imputer(9).transform(column)
     assert result.values.tolist() == values
     assert result.values.dtype == np.float32
-    assert result.bad == bad
+    assert len(result.bad) == bad
 
 
 def test_numbers_of_python_objects():
@@ -149,7 +151,7 @@ def test_numbers_of_python_objects():
     bad = [1e300, 10**400, b"\xff", [1, 2], datetime.date(2024, 1, 1), "\ud800", "1_0"]
     result = Imputer(9).transform([*missing, *numbers, *bad])
     assert result.values.tolist() == [9] * 5 + [3.5, 2, 1, 1.5, np.float32(0.1), 7, 8] + [9] * 7
-    assert result.bad == 7
+    assert len(result.bad) == 7
     assert Imputer().transform([]).values.tolist() == []
 
 
@@ -214,7 +216,7 @@ def test_numbers_equal_the_reference(cells, value):
     result = Imputer(value).transform(csv(*cells))
     expected = [reference_number(cell, value) for cell in cells]
     assert bits(result.values) == bits(np.array([number for number, _ in expected], np.float32))
-    assert result.bad == sum(bad for _, bad in expected)
+    assert len(result.bad) == sum(bad for _, bad in expected)
 
 
 # Risk tables
@@ -252,7 +254,7 @@ TABLE = RiskTable({"online": 0.125, "3": 0.25, "4.50": 0.375, "True": 0.5, "nan"
 def test_risk_of_text(cell, risk):
     result = TABLE.transform(csv(cell, cell))
     assert result.values.tolist() == [risk, risk]
-    assert result.bad == 0
+    assert len(result.bad) == 0
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,7 @@ def test_risk_of_every_type(column, risks):
     result = TABLE.transform(column)
     assert result.values.tolist() == risks
     assert result.values.dtype == np.float32
-    assert result.bad == 0
+    assert len(result.bad) == 0
 
 
 def test_the_exact_text_comes_before_the_number():
@@ -325,11 +327,11 @@ def test_a_missing_cell_is_its_imputation_value_where_there_is_one():
 
 def test_what_has_no_text_is_bad_and_the_default():
     result = TABLE.transform(csv(b"\xff", b"3", b"\xff"))
-    assert (result.values.tolist(), result.bad) == ([0.0625, 0.25, 0.0625], 2)
+    assert (result.values.tolist(), len(result.bad)) == ([0.0625, 0.25, 0.0625], 2)
     result = TABLE.transform(pa.array([["online"], None]))
-    assert (result.values.tolist(), result.bad) == ([0.0625, 0.625], 1)
+    assert (result.values.tolist(), len(result.bad)) == ([0.0625, 0.625], 1)
     result = TABLE.transform(pa.array([datetime.datetime(2024, 1, 1), None]))
-    assert (result.values.tolist(), result.bad) == ([0.0625, 0.625], 1)
+    assert (result.values.tolist(), len(result.bad)) == ([0.0625, 0.625], 1)
 
 
 def test_keys_of_a_table_that_are_not_text():
@@ -408,10 +410,14 @@ def test_the_matrix_follows_tab_field_list():
         "extra": csv("never", "read"),
     }
     made = features()
-    matrix, bad = made.transform(columns, 2)
+    matrix, findings = made.transform(columns, 2)
     assert made.columns == ("score", "channel", "age", "chat")
     assert matrix.tolist() == [[0.125, 0.25, -1.0, 0.25, -1.0], [3.0, 0.5, 7.0, 0.5, 2.0]]
-    assert bad == {"score": 1, "chat": 1}
+    assert findings.issues == [
+        Issue(0, "score", "feature", "not a number", "x"),
+        Issue(0, "chat", "feature", "not a number", "hi"),
+    ]
+    assert findings.seen == {"missing:age": 1, "unseen:channel": 1}
     assert matrix.dtype == np.float32
     assert matrix.flags.c_contiguous
 
@@ -423,9 +429,9 @@ def test_an_imputed_category_is_looked_up_as_its_number():
 
 def test_no_features_and_no_rows():
     assert Features([], {}, {}).transform({}, 3)[0].shape == (3, 0)
-    empty, bad = features().transform({name: pa.array([], pa.binary()) for name in features().columns}, 0)
+    empty, findings = features().transform({name: pa.array([], pa.binary()) for name in features().columns}, 0)
     assert empty.shape == (0, 5)
-    assert bad == {}
+    assert findings == Findings([], {})
 
 
 def test_one_cell_never_stands_for_a_whole_column():
@@ -439,8 +445,10 @@ def test_a_row_does_not_depend_on_its_neighbours(rows):
     together = made.transform({"n": csv(*(n for n, _ in rows)), "c": csv(*(c for _, c in rows))}, len(rows))
     alone = [made.transform({"n": csv(n), "c": csv(c)}, 1) for n, c in rows]
     assert bits(together[0].ravel()) == bits(np.concatenate([row[0].ravel() for row in alone]))
-    for name in ("n", "c"):
-        assert together[1].get(name, 0) == sum(row[1].get(name, 0) for row in alone)
+    expected = Counter[str]()
+    for _, findings in alone:
+        expected.update(findings.counts())
+    assert together[1].counts() == expected
 
 
 def test_features_go_to_worker_processes():
@@ -505,3 +513,38 @@ def test_a_bin_named_by_a_cells_text_is_the_one_that_the_cell_finds(cells):
 def test_spellings_of_one_category_have_one_key(one, other, same):
     assert (category_key(one) == category_key(other)) == same
     assert category_key(one) == category_key(one)
+
+
+# Reasons
+
+
+@pytest.mark.parametrize(
+    ("column", "reasons"),
+    [
+        (
+            csv("1", "abc", "", "-inf", b"\xff", "1e39", "9" * 50),
+            ["not a number", "infinite", "bytes", "beyond", "beyond"],
+        ),
+        (pa.array([1.0, math.inf, 1e300, math.nan]), ["infinite", "beyond"]),
+        (pa.array(["x", "2"], pa.string_view()), ["not a number"]),
+        (pa.array([Decimal("9" * 60)], pa.decimal256(70, 0)), ["beyond"]),
+        (pa.array([datetime.date(2024, 1, 1), None]), ["a value of type date is not a number"]),
+        (pa.array([[1], None]), ["a value of type list is not a number"]),
+        (pa.array([1, None], pa.time64("ns")), ["a value of type"]),
+        (
+            [None, [1], "abc", 1e300, math.inf, b"\xff"],
+            ["a value of type list", "not a", "beyond", "infinite", "bytes"],
+        ),
+    ],
+)
+def test_each_bad_number_has_its_reason(column, reasons):
+    bad = Imputer().transform(column).bad
+    assert [reason[: len(wanted)] for reason, wanted in zip(bad.values(), reasons, strict=True)] == reasons
+
+
+def test_rows_of_bad_cells_and_counts_of_missing_and_unseen_ones():
+    column = Imputer().transform(csv("", "x", "2", "NA", "y"))
+    assert (list(column.bad), column.missing, column.unseen) == ([1, 4], 2, 0)
+    column = TABLE.transform(csv("", "new", "online", b"\xff", "nan", "new"))
+    assert (column.bad, column.missing, column.unseen) == ({3: "bytes that are not UTF-8"}, 2, 2)
+    assert TABLE.transform(["\ud800", ["x"]]).bad == {0: "half of a surrogate pair"}

@@ -4,43 +4,93 @@ import logging
 
 import pytest
 
-from bsm_core.preprocess.findings import Findings, TextFailure, warn_of_counts, warn_of_texts
+from bsm_core.preprocess.findings import Findings, Issue, note_counts, warn_of_counts, warn_of_issues
 
 FINDINGS = Findings(
-    {"chat": [TextFailure(0, "split", "no"), TextFailure(2, "reading", "not text")]}, {"amount": 3, "age": 1}
+    [
+        Issue(0, "chat", "split", "ValueError: no\x1b[31m", "hi"),
+        Issue(2, "chat", "read", "not text", "[1]"),
+        Issue(2, "amount", "feature", "not a number", "x\ny"),
+    ],
+    {"missing:amount": 3, "unseen:channel": 1},
 )
 
 
 @pytest.fixture
 def messages(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    caplog.set_level(logging.INFO, "bsm")
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def test_counts_are_by_kind_and_column():
-    assert FINDINGS.counts() == {"text:chat": 2, "number:amount": 3, "number:age": 1}
+def test_counts_are_by_column_and_reason_and_by_row():
+    assert FINDINGS.counts() == {
+        "text:chat": 2,
+        "number:amount": 1,
+        "reason:split:ValueError:chat": 1,
+        "reason:read:not text:chat": 1,
+        "reason:feature:not a number:amount": 1,
+        "bad_rows": 2,
+        "missing:amount": 3,
+        "unseen:channel": 1,
+    }
+    assert Findings().counts() == {}
 
 
 @pytest.mark.parametrize(
     ("ids", "names"), [(None, ["0", "2"]), ([b"a\xff", b"b", "c"], [r"'a\\xff'", "'c'"])], ids=["positions", "ids"]
 )
 def test_a_warning_names_the_row_the_column_the_step_and_the_reason(messages, ids, names):
-    assert warn_of_texts(FINDINGS, ids) == 2
+    assert warn_of_issues(FINDINGS, ids) == 3
     assert messages() == [
-        f"row {names[0]}: column 'chat', step 'split': no; its text is taken as empty",
-        f"row {names[1]}: column 'chat', step 'reading': not text; its text is taken as empty",
+        f"row {names[0]}: column 'chat', step 'split': ValueError: no\\x1b[31m; its text is taken as empty",
+        f"row {names[1]}: column 'chat', step 'read': not text; its text is taken as empty",
+        f"row {names[1]}: column 'amount': not a number: 'x\\ny'; the cell is taken as missing",
     ]
 
 
 def test_there_are_no_more_warnings_than_allowed(messages):
-    assert warn_of_texts(FINDINGS, limit=1) == 1
+    assert warn_of_issues(FINDINGS, limit=1) == 1
     assert len(messages()) == 1
 
 
-def test_counts_of_plugins_are_not_logged(messages):
-    warn_of_counts({"text:chat": 2, "number:a:b": 1, "hook:drift": 4, "plugin:drift:seen": 9})
+def test_a_row_that_fails_comes_after_the_issues_of_its_cells(messages):
+    findings = FINDINGS.with_failed_rows({1: "NaN (largest: 1e30)", 2: "NaN"})
+    assert [(issue.row, issue.stage) for issue in findings.issues] == [
+        (0, "split"),
+        (1, "model"),
+        (2, "read"),
+        (2, "feature"),
+        (2, "model"),
+    ]
+    counts = findings.counts()
+    assert (counts["model:rows"], counts["reason:model:NaN:"], counts["bad_rows"]) == (2, 2, 3)
+    warn_of_issues(Findings(findings.issues[1:2]))
+    warn_of_counts({"model:rows": 2, "reason:model:NaN:": 2})
     assert messages() == [
-        "column 'chat': 2 text(s) taken as empty",
-        "column 'a:b': 1 cell(s) that are not finite numbers, taken as missing",
+        "row 1: NaN (largest: 1e30); its probabilities are empty",
+        "2 row(s) without probabilities (2 NaN)",
+    ]
+    assert FINDINGS.with_failed_rows({}) is FINDINGS
+
+
+def test_long_values_are_cut_and_any_value_can_be_stored():
+    issue = Issue.of(0, "c", "read", "\ud800" + "r" * 900, b"\xff" * 3 + b"x" * 1000)
+    assert issue.value == r"\xff" * 3 + "x" * 188
+    assert len(issue.reason) == 500
+    assert issue.reason.startswith(r"\ud800rrr")
+    assert Issue.of(0, "c", "read", "", [1, "\udfff"]).value == r"[1, '\udfff']"
+
+
+def test_counts_of_plugins_are_not_logged(messages):
+    warn_of_counts(FINDINGS.counts() | {"number:a:b": 1, "reason:feature:infinite:a:b": 1, "hook:drift": 4})
+    warn_of_counts({"plugin:drift:seen": 9, "bad_rows": 2})
+    note_counts(FINDINGS.counts())
+    assert messages() == [
+        "column 'chat': 2 text(s) taken as empty (1 ValueError, 1 not text)",
+        "column 'amount': 1 cell(s) that are not finite numbers, taken as missing (1 not a number)",
+        "column 'a:b': 1 cell(s) that are not finite numbers, taken as missing (1 infinite)",
         "observer 'drift' failed 4 time(s)",
+        "missing values: 'amount' 3",
+        "categories that the risk tables do not have: 'channel' 1",
     ]

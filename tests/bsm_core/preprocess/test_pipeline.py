@@ -14,7 +14,7 @@ from support.steps import Upper
 from bsm_core import Kind
 from bsm_core.artifact.config import StepSpec
 from bsm_core.errors import ComponentLoadError, PipelineError, StepFailedError, UnknownStepError
-from bsm_core.preprocess.findings import TextFailure
+from bsm_core.preprocess.findings import Issue
 
 # How steps fit together
 
@@ -86,8 +86,8 @@ def test_only_the_rows_that_fail_become_empty():
     results, failures = pipeline("upper")(texts)
     assert results == ["A", "", "B", "C", "", "D"]
     assert failures == [
-        TextFailure(1, "upper", "ValueError: cannot shout 'bad'"),
-        TextFailure(4, "upper", "ValueError: cannot shout 'so bad'"),
+        Issue(1, "chat", "upper", "ValueError: cannot shout 'bad'", "bad"),
+        Issue(4, "chat", "upper", "ValueError: cannot shout 'so bad'", "so bad"),
     ]
 
 
@@ -114,18 +114,18 @@ def test_equal_texts_go_through_once_and_fail_one_by_one(monkeypatch):
     assert seen == [["a", "b"]]
     results, failures = made(["bad", "a", "bad"])
     assert results == ["", "A", ""]
-    assert failures == [TextFailure(row, "upper", "ValueError: cannot shout 'bad'") for row in (0, 2)]
+    assert failures == [Issue(row, "chat", "upper", "ValueError: cannot shout 'bad'", "bad") for row in (0, 2)]
 
 
 def test_a_failing_row_is_what_empty_text_is():
     results, failures = pipeline("split", "upper", "chunk", "tokenize")(["a|b", "a|bad", "c"])
     assert results == [[[1, 0], [1, 0]], [[1, 0]], [[1, 0]]]
-    assert [(f.row, f.step) for f in failures] == [(1, "upper")]
+    assert [(f.row, f.stage) for f in failures] == [(1, "upper")]
 
 
 def test_the_name_of_a_failure_is_the_one_of_the_config():
     _, failures = pipeline("quiet", "shout")(["BAD"])
-    assert [f.step for f in failures] == ["shout"]
+    assert [f.stage for f in failures] == ["shout"]
 
 
 @given(st.lists(st.sampled_from(["a", "b|c", "", "bad", "x|bad"])))
@@ -145,7 +145,7 @@ def test_a_value_that_is_no_text_is_a_row_that_fails():
 def test_a_result_of_the_wrong_kind_is_a_row_that_fails():
     results, failures = pipeline("number", "upper")(["a", "7", "b"])
     assert results == ["A", "", "B"]
-    assert failures == [TextFailure(1, "number", "the result has type int and is not text")]
+    assert failures == [Issue(1, "chat", "number", "the result has type int and is not text", "7")]
 
 
 def test_a_step_that_fails_on_a_batch_but_on_no_row_of_it():

@@ -193,7 +193,7 @@ def test_a_profile_says_where_the_time_went(run, caplog, flags, waits):
     lines = [line.strip() for line in caplog.text.splitlines()]
     if "devices" not in flags:  # there it is another process that says it
         assert all(sum(line.startswith(what) for line in lines) == 1 for what in [*times, "the rest"])
-    assert done.counts == {}
+    assert done.counts == {"missing:amount": 5, "unseen:channel": 7}
 
 
 def test_no_profile_unless_it_is_asked_for(run, caplog):
@@ -243,7 +243,16 @@ def test_odd_cells_are_counted_once_and_lose_no_row(run, caplog):
     with caplog.at_level(logging.WARNING, "bsm"):
         done = run(window_rows=3)
     assert done.rows == 9
-    assert done.counts == {"number:amount": 2, "text:chat": 1}
+    assert done.counts == {
+        "bad_rows": 3,
+        "text:chat": 1,
+        "number:amount": 2,
+        "reason:toy_tokens:ValueError:chat": 1,
+        "reason:feature:not a number:amount": 1,
+        "reason:feature:infinite:amount": 1,
+        "missing:amount": 2,
+        "unseen:channel": 3,
+    }
     assert caplog.text.count("column 'amount': 2 cell(s) that are not finite numbers") == 1
     assert "row '004': column 'chat', step 'toy_tokens'" in caplog.text
 
@@ -252,7 +261,7 @@ def test_only_some_odd_texts_are_named(run, caplog):
     rows = toy_rows(50).assign(chat="!")
     rows.to_csv(run.data / "t.csv", index=False)
     with caplog.at_level(logging.WARNING, "bsm"):
-        assert run(window_rows=8).counts == {"text:chat": 50}
+        assert run(window_rows=8, max_bad_rows="100%").counts["text:chat"] == 50
     assert caplog.text.count("no shouting") == 20
     assert "column 'chat': 50 text(s) taken as empty" in caplog.text
 

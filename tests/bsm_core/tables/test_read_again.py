@@ -61,9 +61,9 @@ def test_plain_text_is_read_from_the_byte_at_which_the_window_begins(tmp_path, m
     offsets = []
     batches = delimited.read_batches
 
-    def recorded(path, format, schema, wanted, offset=0):
+    def recorded(path, format, schema, wanted, offset, on_bad_line):
         offsets.append(offset)
-        return batches(path, format, schema, wanted, offset)
+        return batches(path, format, schema, wanted, offset, on_bad_line)
 
     monkeypatch.setattr(delimited, "read_batches", recorded)
     left = read(source, {i: w.end for i, w in whole.items() if i not in (50, 90)})

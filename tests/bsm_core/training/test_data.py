@@ -192,6 +192,12 @@ def test_a_split_is_complete_disjoint_in_order_and_the_same_again(count, fractio
         assert rows.columns["list"] == want
 
 
+def test_rows_keep_their_numbers_in_the_table():
+    rows = Rows({"x": pa.array(range(10))}, torch.zeros(10))
+    assert rows.numbers() == list(range(1, 11))
+    assert rows.take([2, 5, 7]).take([0, 2]).numbers() == [3, 8]
+
+
 def test_another_seed_is_another_split():
     assert len({tuple(numbered(30).split(0.5, seed)[1].labels.tolist()) for seed in range(5)}) == 5
 

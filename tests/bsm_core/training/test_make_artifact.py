@@ -253,10 +253,20 @@ def test_a_class_that_is_not_measured_on_has_no_auroc(output):
     assert caught.value.where == "config.monitor"
 
 
+def test_a_text_that_fails_is_named_with_its_row_its_step_and_the_reason(output, caplog):
+    rows = labelled_rows().astype(object)
+    rows.loc[[4, 29], CONFIG["text_name"]] = "no!"
+    with caplog.at_level(logging.INFO):
+        train(CONFIG, rows, output)
+    named = "column 'chat', step 'toy_tokens': ValueError: no shouting; its text is taken as empty"
+    for number in (5, 30):
+        assert caplog.text.count(f"row {number}: {named}") == 1
+
+
 def test_the_log_tells_the_rows_the_epochs_and_the_place(output, caplog):
     with caplog.at_level(logging.INFO):
         train(CONFIG, labelled_rows().assign(amount=["1", *["x"] * 39]), output)
-    said = [record.getMessage() for record in caplog.records]
+    said = [record.getMessage() for record in caplog.records if not record.getMessage().startswith("row ")]
     assert said[0] == "training on 30 rows, validating on 10"
     assert [line.partition(":")[0] for line in said[1:]] == [
         "column 'amount'",

@@ -1,0 +1,113 @@
+"""Rows for which a model class fails: found one by one, to be named in an error or to be set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from bsm_core.errors import ModelFailedError
+from bsm_core.models.batch import Batch
+
+Predict: TypeAlias = Callable[[Batch], Tensor]
+"""Function that returns the probabilities of a batch, ``[rows, classes]``, finite or not.
+
+It raises :class:`ModelFailedError` if the model class fails, with the error of the class as its cause; without a cause,
+the logits have a wrong shape, which is the fault of no row.
+"""
+
+NOT_FINITE = "probabilities that are NaN or infinite"
+_LARGE = 1e6
+"""Magnitude from which a feature is named as the possible cause of a failure."""
+
+
+def bad_rows(predict: Predict, batch: Batch, rows: Tensor | None = None) -> Iterator[tuple[int, str]]:
+    """Find the rows for which a model class fails when it scores them alone. Batches are halved until they are found.
+
+    Args:
+        predict: Function that scores a batch.
+        batch: The batch.
+        rows: Rows to look at, in order, int64. None: all rows.
+
+    Yields:
+        Each row at fault, in order, with the reason.
+    """
+    rows = torch.arange(batch.rows) if rows is None else rows
+    try:
+        suspects = rows[~predict(batch.select(rows)).isfinite().all(dim=1).cpu()]
+        reason = NOT_FINITE
+    except ModelFailedError as error:
+        if error.__cause__ is None:
+            raise
+        suspects = rows
+        reason = f"{type(error.__cause__).__name__}: {error.__cause__}"
+    if len(rows) == 1 and len(suspects) == 1:
+        row = int(suspects)
+        yield row, f"{reason}{large_numbers(batch, row)}"
+    elif len(suspects):
+        # Suspects next to a finite row are first tried without it: one row may spoil its neighbors.
+        size = len(suspects) if len(suspects) < len(rows) else -(-len(suspects) // 2)
+        for part in torch.split(suspects, size):
+            yield from bad_rows(predict, batch, part)
+
+
+def large_numbers(batch: Batch, row: int) -> str:
+    """Return the largest features of a row in words, such as ``" (large numbers: 'amount' 1e+30)"``, or no text."""
+    if not batch.features.numel():
+        return ""
+    sizes, columns = batch.features[row].abs().sort(descending=True)
+    large = columns[sizes >= _LARGE][:3].tolist()
+    names = batch.feature_names or range(batch.features.shape[1])
+    named = ", ".join(f"{names[column]!r} {float(batch.features[row, column]):g}" for column in large)
+    return f" (large numbers: {named})" if named else ""
+
+
+class RowsSetAside:
+    """Rows for which a model class fails, instead of an error: their probabilities are NaN.
+
+    Args:
+        classes: Number of classes.
+
+    Attributes:
+        reasons: Reason by row, of the batch that was scored last.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.reasons: dict[int, str] = {}
+
+    def take(self) -> dict[int, str]:
+        """Return :attr:`reasons`, and forget them."""
+        reasons, self.reasons = self.reasons, {}
+        return reasons
+
+    def score(self, predict: Predict, batch: Batch) -> Tensor:
+        """Return the probabilities of a batch, with NaN for rows at fault.
+
+        The other rows are scored together, with a copy of one of them in the place of each row at fault: the number of
+        rows stays, because the last digits of a matrix product can depend on it.
+
+        Raises:
+            ModelFailedError: The model class fails for the batch, but for none of its rows alone.
+        """
+        self.reasons = {}
+        failure: ModelFailedError | None = None
+        probabilities = torch.full((batch.rows, self.classes), torch.nan, dtype=torch.float64)
+        try:
+            probabilities = predict(batch)
+            if probabilities.isfinite().all():
+                return probabilities
+        except ModelFailedError as error:
+            failure = error
+        self.reasons = dict(bad_rows(predict, batch))
+        if failure and not self.reasons:
+            raise failure
+        good = [row for row in range(batch.rows) if row not in self.reasons]
+        if self.reasons and good:
+            rows, bad = torch.arange(batch.rows), torch.tensor([*self.reasons])
+            rows[bad] = good[0]
+            probabilities = predict(batch.select(rows))
+            probabilities[bad] = torch.nan
+        return probabilities

@@ -1,0 +1,267 @@
+"""Row issues of a run: as a table for each window, as one file, and as a limit above which the run fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bsm_core.errors import DataError, TooManyBadRowsError
+from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, READ, REPEATED_IDS, Findings
+from bsm_core.runtime import durable
+from bsm_core.runtime.durable import writing
+from bsm_core.runtime.log import printable
+from bsm_core.tables.data_files import Format, detect_format
+from bsm_core.tables.id_counts import IdCounts
+from bsm_core.tables.write import TableWriter, output_schema
+
+_ROWS_NAMED = 10
+"""Largest number of issues that an error names."""
+
+
+def issues_schema(id_column: pa.Field) -> pa.Schema:
+    """Return the columns of the row-issues file.
+
+    Args:
+        id_column: The id column, as it is in the predictions.
+    """
+    text = [(name, pa.string()) for name in ("column", "stage", "reason", "value")]
+    return pa.schema([("row", pa.int64()), id_column, *text])
+
+
+def issues_table(kept: pa.Table, start: int, findings: Findings) -> pa.Table | None:
+    """Return the issues of a window in the columns of :func:`issues_schema`, or None if it has none.
+
+    The column ``row`` is the position in the whole table, from 0. The column ``column`` is null if a whole row is at
+    fault. A line that was left out has neither a row nor an id.
+
+    Args:
+        kept: Kept columns of the window, the id first.
+        start: Position of the window's first row in the whole table.
+        findings: Findings of the window.
+    """
+    if not findings.issues and not findings.bad_lines:
+        return None
+    rows: list[tuple[int, int | None, tuple[str | None, str, str, str | None]]] = [
+        (issue.row, issue.row, (issue.column or None, issue.stage, issue.reason, issue.value))
+        for issue in findings.issues
+    ]
+    # A line comes before the row that follows it. It has no number and no id.
+    rows += [(at, None, (None, READ, f"{bad.reason} ({bad.where})", bad.text)) for at, bad in findings.bad_lines]
+    rows.sort(key=lambda row: (row[0], row[1] is not None))
+    numbers = pa.array([number for _, number, _ in rows], pa.int64())
+    ids = kept.select([0]).take(numbers)
+    columns = [pc.add(numbers, start), ids.column(0)]
+    columns += [pa.array(column, pa.string()) for column in zip(*(cells for _, _, cells in rows), strict=True)]
+    return pa.table(columns, schema=issues_schema(ids.schema.field(0)))
+
+
+class RowIssuesFile:
+    """Context manager that writes the row-issues file. The file appears whole, under its name, with :meth:`publish`.
+
+    Args:
+        path: The file. Its name says the format.
+        id_column: The id column, as it is in the predictions. In Parquet, ids of CSV and TSV become strings, in which
+            bytes that are not UTF-8 are escaped.
+        source: Format of the data.
+
+    Raises:
+        SinkError: The file cannot be written; :meth:`write` and :meth:`publish` raise this error too.
+        DataError: The id column has the name of another column of the file, or cannot be written to it.
+    """
+
+    def __init__(self, path: Path, id_column: pa.Field, source: Format) -> None:
+        self._path = path
+        # The extension stays last: it can name a compression.
+        self._temporary = path.with_name(f".bsm-{path.name}")
+        format = detect_format(path)
+        self._schema = issues_schema(output_schema(pa.schema([id_column]), source, format).field(0))
+        if len(set(self._schema.names)) < len(self._schema):
+            raise DataError(
+                f"the id column {id_column.name!r} has the name of a column of the row-issues file",
+                fix="rename it, or leave out --row-issues",
+            )
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            self._writer = TableWriter(self._temporary, self._schema, format)
+
+    @classmethod
+    def check(cls, path: Path, id_column: pa.Field, source: Format) -> None:
+        """Check that the file can be written, long before it is.
+
+        Raises:
+            SinkError, DataError: It cannot.
+        """
+        file = cls(path, id_column, source)
+        file._writer.close()
+        file._temporary.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._writer.__exit__(kind, error, trace)
+        self._temporary.unlink(missing_ok=True)  # there, if it was not published
+
+    def write(self, issues: pa.Table) -> None:
+        """Append the issues of a window."""
+        ids, kind = issues.column(1), self._schema.field(1).type
+        if ids.type != kind:
+            texts = [value and value.decode(errors="backslashreplace") for value in ids.to_pylist()]
+            ids = pa.array(texts, kind)
+            issues = issues.set_column(1, self._schema.field(1), ids)
+        with writing(self._path):
+            self._writer.write(issues)
+
+    def publish(self) -> None:
+        """Give the file its name, in the place of an earlier one."""
+        with writing(self._path):
+            self._writer.close()
+            durable.replace(self._temporary, self._path)
+
+
+class BadRowLimit:
+    """Largest number of rows that may have an issue: of all rows, and of each column on its own.
+
+    Args:
+        limit: Value of ``--max-bad-rows``: a number of rows, or a share such as ``"5%"``.
+    """
+
+    def __init__(self, limit: int | str) -> None:
+        self._limit = limit
+        self._bad = Counter[str | None]()  # by column; None: of all rows
+        self._lines = 0
+        self._reasons = Counter[str]()
+        self._first: list[str] = []
+
+    def add(self, counts: Mapping[str, float], issues: pa.Table | None) -> None:
+        """Count the issues of a window.
+
+        Args:
+            counts: Counts of the window, see :meth:`bsm_core.preprocess.findings.Findings.counts`.
+            issues: Issues of the window.
+
+        Raises:
+            TooManyBadRowsError: The limit is a number of rows, and more rows have an issue.
+        """
+        if issues is None:
+            return
+        for key, count in counts.items():
+            if key.startswith("reason:"):
+                self._reasons[key] += int(count)
+            elif key == BAD_ROWS:
+                self._bad[None] += int(count)
+            elif key == LINES:
+                self._lines += int(count)
+            elif key.startswith(("text:", "number:")):
+                self._bad[key.partition(":")[2]] += int(count)
+        first = issues.slice(0, _ROWS_NAMED - len(self._first))
+        self._first += [_named(*issue) for issue in zip(*(column.to_pylist() for column in first.columns), strict=True)]
+        if isinstance(self._limit, int) and self._bad[None] > self._limit:
+            raise self._error(f"{self._bad[None]:,} rows have an issue", "")
+
+    def judge(self, rows: int) -> None:
+        """Check the share of rows with an issue.
+
+        Args:
+            rows: Number of rows of the whole table.
+
+        Raises:
+            TooManyBadRowsError: The limit is a share, and it is exceeded.
+        """
+        if isinstance(self._limit, int):
+            return
+        rows += self._lines  # which would have been rows
+        most = float(self._limit.removesuffix("%")) / 100 * rows
+        for column, bad in sorted(self._bad.items(), key=lambda item: item[0] is not None):
+            if bad > most:
+                where = "" if column is None else f" in column {column!r}"
+                raise self._error(f"{bad:,} of {rows:,} rows have an issue{where}", " of the rows")
+
+    def _error(self, what: str, of: str) -> TooManyBadRowsError:
+        details = []
+        for key, count in sorted(self._reasons.items(), key=lambda item: -item[1])[:_ROWS_NAMED]:
+            _, stage, kind, column = key.split(":", 3)
+            where = f"column {column!r}, " if column else ""
+            details.append(f"{where}{stage}: {printable(kind)}: {count:,}")
+        return TooManyBadRowsError(
+            f"{what}, and --max-bad-rows allows {self._limit}{of}",
+            details=[*details, *self._first],
+            fix="correct these rows; or allow more with --max-bad-rows, and list them with --row-issues FILE",
+        )
+
+
+class CommitReview:
+    """Context manager that looks at the parts while they are committed.
+
+    It writes the row-issues file, judges the number of bad rows of all processes, and counts missing and repeated ids.
+
+    Args:
+        file: The row-issues file; None: it is not asked for.
+        limit: Value of ``--max-bad-rows``.
+        ids: Counts of ids.
+
+    Attributes:
+        id_counts: Counts of missing and repeated ids, without zeros; complete after :meth:`end`.
+    """
+
+    def __init__(self, file: RowIssuesFile | None, limit: int | str, ids: IdCounts) -> None:
+        self._file, self._limit, self._ids = file, BadRowLimit(limit), ids
+        self.id_counts: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._ids.close()
+        if self._file is not None:
+            self._file.__exit__(kind, error, trace)
+
+    def add(self, table: pa.Table, counts: Mapping[str, float], issues: pa.Table | None = None) -> None:
+        """Look at the part of a window.
+
+        Args:
+            table: Output rows, the id first.
+            counts: Counts of the window.
+            issues: Issues of the window.
+
+        Raises:
+            TooManyBadRowsError: See :meth:`BadRowLimit.add`.
+        """
+        self._ids.add(table.column(0))
+        self._limit.add(counts, issues)
+        if issues is not None and self._file is not None:
+            self._file.write(issues)
+
+    def end(self, rows: int) -> None:
+        """Judge the whole table, and publish the row-issues file.
+
+        Args:
+            rows: Number of rows.
+
+        Raises:
+            TooManyBadRowsError: See :meth:`BadRowLimit.judge`.
+        """
+        self._limit.judge(rows)
+        counts = {MISSING_IDS: self._ids.missing, REPEATED_IDS: self._ids.repeated()}
+        self.id_counts = {key: count for key, count in counts.items() if count}
+        if self._file is not None:
+            self._file.publish()
+
+
+def _named(row: int | None, name: Any, column: str | None, stage: str, reason: str, value: str | None) -> str:
+    """Return a line about an issue."""
+    name = name.decode(errors="backslashreplace") if isinstance(name, bytes) else name
+    where = "" if row is None else f"row {row:,}, id {name!r}: "
+    cell = "" if column is None else f"column {column!r}, {stage}: "
+    shown = "" if value is None else f": {value!r}"
+    return f"{where}{cell}{printable(reason)}{shown}"

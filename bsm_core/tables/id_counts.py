@@ -1,0 +1,105 @@
+"""Counting missing and repeated ids of a table in constant memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bsm_core.tables.write import holds_text
+
+_AT_ONCE = 1 << 22
+"""Largest number of hashes in memory (32 MiB)."""
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+"""Odd multiplier whose bits look random: 2**64 divided by the golden ratio."""
+
+
+class IdCounts:
+    """Counts of missing ids, which are null or empty, and of repeated ids.
+
+    Of each id, a hash of 64 bits is kept: in memory at first, then in a file without a name, which disappears with the
+    process. Two of 100 million different ids have the same hash with a probability of 0.0003.
+
+    Args:
+        folder: Folder of the file.
+
+    Attributes:
+        missing: Number of missing ids so far.
+    """
+
+    def __init__(self, folder: Path, at_once: int = _AT_ONCE) -> None:
+        self._at_once = at_once
+        self._hashes = tempfile.SpooledTemporaryFile(max_size=8 * at_once, dir=str(folder))  # noqa: SIM115 - see close
+        self._count = 0
+        self.missing = 0
+
+    def add(self, ids: pa.ChunkedArray) -> None:
+        """Count the ids of some rows."""
+        cells = _cells(ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids)
+        there = pc.greater(pc.binary_length(cells), 0).fill_null(False)
+        if not pc.all(there).as_py():
+            self.missing += len(cells) - there.true_count
+            cells = cells.filter(there)
+        self._count += len(cells)
+        self._hashes.write(_hashes(cells).tobytes())
+
+    def repeated(self) -> int:
+        """Return the number of rows whose id an earlier row has; missing ids do not count."""
+        passes = max(1, -(-self._count // self._at_once))
+        return self._count - sum(len(_distinct(self._of_pass(number, passes))) for number in range(passes))
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._hashes.close()
+
+    def _of_pass(self, number: int, passes: int) -> npt.NDArray[np.uint64]:
+        """Return hashes of one of several passes; a hash is in one pass only, and in it once for each block at most."""
+        self._hashes.seek(0)
+        blocks: Iterable[bytes] = iter(lambda: self._hashes.read(8 * self._at_once), b"")
+        hashes = (np.frombuffer(block, np.uint64) for block in blocks)
+        found = [_distinct(block[block % np.uint64(passes) == number]) for block in hashes]
+        return np.concatenate([np.empty(0, np.uint64), *found])
+
+
+def _cells(ids: pa.Array) -> pa.Array:
+    """Return the text of each id, and null or empty text for a missing id; ``large_binary``."""
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.dictionary_decode()
+    try:
+        return (ids if holds_text(ids.type) else ids.cast(pa.large_string())).cast(pa.large_binary())
+    except pa.ArrowNotImplementedError:  # lists and structs
+        texts = [None if value is None else repr(value).encode() for value in ids.to_pylist()]
+        return pa.array(texts, pa.large_binary())
+
+
+def _hashes(cells: pa.LargeBinaryArray) -> npt.NDArray[np.uint64]:
+    """Return a hash of each cell, in each process the same. No cell is null.
+
+    Cells of equal length are hashed together, eight bytes at a time: each eight bytes map the hash so far one to one to
+    another hash.
+    """
+    if not len(cells):
+        return np.empty(0, np.uint64)
+    _, offsets, data = cells.buffers()
+    starts = np.frombuffer(offsets, np.int64)[cells.offset :][: len(cells) + 1]
+    content, lengths = np.frombuffer(data, np.uint8), np.diff(starts)
+    hashes = lengths.astype(np.uint64)
+    for length in np.flatnonzero(np.bincount(lengths)).tolist():
+        rows = np.flatnonzero(lengths == length)
+        padded = np.zeros((len(rows), -(-length // 8) * 8), np.uint8)
+        padded[:, :length] = content[starts[rows][:, None] + np.arange(length)]
+        for word in padded.view(np.uint64).T:
+            mixed = (hashes[rows] ^ word) * _ODD
+            hashes[rows] = mixed ^ (mixed >> np.uint64(29))
+    return hashes
+
+
+def _distinct(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the distinct values; faster than ``numpy.unique``."""
+    values = np.sort(values)
+    return values[np.append(True, values[1:] != values[:-1])] if len(values) else values

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import random
+from contextlib import closing
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bsm_core.tables.id_counts import IdCounts
+
+
+def counts(folder, *pieces, **options):
+    with closing(IdCounts(folder, **options)) as ids:
+        for piece in pieces:
+            ids.add(pa.chunked_array([piece]))
+        return ids.missing, ids.repeated()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([], (0, 0)),
+        ([pa.array([], pa.binary())], (0, 0)),
+        ([pa.array([b"a", b"", b"b", None]), pa.array([b"a", b"a", b"", b"c"])], (3, 2)),
+        ([pa.array(["a", "b", "a"], pa.string_view())], (0, 1)),
+        ([pa.array([1, None, 1, -1])], (1, 1)),
+        ([pa.array(["x", "y", "x"]).dictionary_encode()], (0, 1)),
+        ([pa.array([[1], [2], [1], None])], (1, 1)),
+        ([pa.nulls(2)], (2, 0)),
+    ],
+    ids=lambda value: str(value[0].type) if value and isinstance(value, list) else "",
+)
+def test_missing_and_repeated_ids(tmp_path, pieces, expected):
+    assert counts(tmp_path, *pieces) == expected
+
+
+def test_many_ids_in_a_file_and_in_passes_of_bounded_size(tmp_path):
+    numbers = [random.Random(0).randrange(3000) for _ in range(5000)]
+    pieces = [pa.array([b"id-%d" % number for number in numbers[start : start + 100]]) for start in range(0, 5000, 100)]
+    assert counts(tmp_path, *pieces, at_once=64) == (0, 5000 - len(set(numbers)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.lists(st.binary(max_size=20)), st.lists(st.binary(max_size=20)))
+def test_counts_equal_those_of_a_set(tmp_path_factory, one, other):
+    pieces = [pa.array([b"?", *ids, b"?"], pa.binary())[1:-1] for ids in (one, other)]
+    ids = [value for value in one + other if value]
+    expected = (len(one + other) - len(ids), len(ids) - len(set(ids)))
+    assert counts(tmp_path_factory.getbasetemp(), *pieces) == expected

@@ -19,6 +19,7 @@ from bsm_core.models.batch import Batch
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.runtime.processes import end_with_parent, how_it_ended, without_interrupts
 from bsm_core.runtime.profile import READING, WAITING, Times
+from bsm_core.runtime.signals import check
 from bsm_core.tables.read import Position, TableSource, Window
 
 
@@ -127,6 +128,7 @@ class WindowLoader:
                 waited = Times()
                 with waited.of(WAITING):
                     item = next(items, None)
+                check()  # a library or a plugin may have swallowed the exception
                 if item is None:
                     return
                 if isinstance(item, BSMError):

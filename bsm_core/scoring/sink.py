@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from bsm_core.errors import EngineError, NothingToResumeError
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.runtime import durable
+from bsm_core.runtime import durable, signals
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.markers import PREDICTIONS
@@ -178,6 +178,7 @@ class Sink:
             with TableWriter(temporary, schema, format) as writer:
                 for table in tables:
                     writer.write(table)
+                    signals.check()
             durable.replace(temporary, path)
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
                 (self.folder / f"{PREDICTIONS}.{other}").unlink(missing_ok=True)

@@ -28,6 +28,7 @@ import pyarrow.csv as pacsv
 from bsm_core.errors import DataError
 from bsm_core.tables.bad_lines import BadLine, LeftOut, find_bad_lines, long_cells
 from bsm_core.tables.data_files import DELIMITERS, Format, codec_of
+from bsm_core.tables.lent_streams import lend
 from bsm_core.tables.quotes import Quotes
 from bsm_core.tables.row_ends import RowEnds
 
@@ -209,6 +210,7 @@ class _Stream(io.RawIOBase):
         self._scans = scans
         self._left_out = left_out
         self.share = 0.0
+        lend(self)
 
     def readable(self) -> bool:
         return True

@@ -25,6 +25,7 @@ from bsm_core.plugins.hookspecs import Committed
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import note_counts, warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
+from bsm_core.runtime import signals
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
 from bsm_core.runtime.versions import installed
@@ -177,6 +178,7 @@ class _RankRun:
         hooks.committed(committed, record)
         for key, count in hooks.take_failures().items():
             record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
+        signals.check()
         with writing(settings.output_dir):
             Markers(settings.output_dir).succeed(record if settings.run_record else None)
         return committed

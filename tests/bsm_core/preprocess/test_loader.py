@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import signal
+from contextlib import suppress
 
 import pytest
 from support.plugins import component, on_path
@@ -11,11 +12,12 @@ from torch.utils.data import DataLoader
 
 from bsm_core import Pipeline
 from bsm_core.artifact.config import StepSpec
-from bsm_core.errors import ComponentLoadError, DataError, EngineError
+from bsm_core.errors import ComponentLoadError, DataError, EngineError, Interrupted
 from bsm_core.plugins.registry import Registry
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.preprocess.steps import StepContext
+from bsm_core.runtime.signals import interruptible
 
 
 def indices(loader):
@@ -72,6 +74,21 @@ def test_a_worker_that_dies_is_an_error_for_people(toy_site, tmp_path):
     with pytest.raises(EngineError, match=words):
         list(WindowLoader(source, Preprocessor(config, {"chat": trap}, {}, {}, keep=["id"]), num_workers=1))
     assert signal.getsignal(signal.SIGCHLD) is handler  # torch's own raises its error in the middle of a model class
+
+
+def test_no_window_follows_a_signal_whose_exception_was_swallowed(preprocessor, tmp_path):
+    loader, seen = WindowLoader(write(tmp_path / "t.csv", "1,x,1,web", "2,x,1,web"), preprocessor, rows=1), []
+
+    def score():
+        with interruptible():
+            for batch in loader:
+                seen.append(batch.window.index)
+                with suppress(Interrupted):
+                    signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        score()
+    assert seen == [0]
 
 
 def test_workers_that_cannot_be_started_are_an_error_for_people(preprocessor, tmp_path, monkeypatch):

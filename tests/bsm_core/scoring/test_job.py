@@ -657,7 +657,8 @@ def test_a_rank_with_much_to_say_is_heard(run):
 
 @pytest.fixture
 def waiting(toy_site, tmp_path):
-    """Starts a run that waits in its first window, in a step."""
+    """Starts a run that waits in its first window, in a step; kills it at the end."""
+    processes = []
     artifact = tmp_path / "model"
     (tmp_path / "data").mkdir()
     toy_rows(3).to_csv(tmp_path / "data/t.csv", index=False)
@@ -668,10 +669,14 @@ def waiting(toy_site, tmp_path):
         write_toy_artifact(artifact, text_processing_steps=[step, "toy_tokens"])
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen([*command, *places, *flags], env={**os.environ}, **pipes)
+        processes.append(process)
         assert process.stdout.readline() == b"waiting\n"
         return process
 
-    return start
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def test_a_watcher_that_is_killed_takes_its_ranks_along(waiting, tmp_path):
@@ -734,7 +739,7 @@ def test_a_run_that_swallows_the_signal_ends_all_the_same(waiting, tmp_path):
     assert time.monotonic() - began < 5
     assert process.returncode == 128 + signal.SIGTERM
     assert errors.endswith(b"interrupted by SIGTERM\n")
-    assert listing(tmp_path / "out") == ["_FAILURE"]
+    assert "_SUCCESS" not in listing(tmp_path / "out")
     assert (tmp_path / "out/_FAILURE").read_text() == "Interrupted: SIGTERM\n"
 
 
@@ -756,7 +761,7 @@ def test_a_signal_during_imports_leaves_a_failure_whatever_swallows_it(tmp_path,
     (tmp_path / "site/torch.py").write_text(SWALLOWS)
     (tmp_path / "data").mkdir()
     command = [sys.executable, "-m", "bsm_core.run", "--job_type", "testing", "--id-field", "id"]
-    places = ["--model-dir", tmp_path, "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "new/out"]
+    places = ["--model-dir", tmp_path / "model", "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "new"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([*command, *places], env=environment, **pipes) as process:
@@ -765,4 +770,4 @@ def test_a_signal_during_imports_leaves_a_failure_whatever_swallows_it(tmp_path,
         errors = process.communicate(timeout=5)[1]
     assert process.returncode == 128 + number
     assert errors == f"interrupted by {number.name}\n".encode()
-    assert (tmp_path / "new/out/_FAILURE").read_text() == f"Interrupted: {number.name}\n"
+    assert (tmp_path / "new/_FAILURE").read_text() == f"Interrupted: {number.name}\n"

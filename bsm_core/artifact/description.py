@@ -27,7 +27,7 @@ from bsm_core.artifact.load import Artifact, check_config
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
 from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.artifact.untrusted.archive import unpacked
-from bsm_core.errors import BSMError
+from bsm_core.errors import BSMError, printable
 from bsm_core.plugins.registry import Registry, default_registry
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class Description:
         return dataclasses.asdict(self)
 
     def to_text(self) -> str:
-        """Return the description as text for people."""
+        """Return the description as text for people. No name in it can look like several lines, or like a section."""
         sections = [
             ("artifact", [self.path]),
             ("model class", [self.model_class or "unknown"]),
@@ -94,7 +94,7 @@ class Description:
             ("warnings", self.warnings),
             ("problems", self.problems or ["none"]),
         ]
-        return "\n".join("\n  ".join([title, *lines]) for title, lines in sections if lines)
+        return "\n".join("\n  ".join([title, *map(printable, lines)]) for title, lines in sections if lines)
 
 
 def describe(

@@ -15,6 +15,7 @@ import numpy as np
 
 from bsm_core.artifact.files import IMPUTE, RISK_TABLES, corrupt, read_json_object, require
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
+from bsm_core.errors import short_repr
 
 MISSING_NUMBER = -1.0
 """Value of a missing number whose feature has no imputation value."""
@@ -73,7 +74,7 @@ def bin_text(key: object) -> str:
         return "nan"
     if isinstance(key, str | int | float):
         return str(key)
-    raise TypeError(f"category {key!r} is neither text nor a number")
+    raise TypeError(f"category {short_repr(key)} is neither text nor a number")
 
 
 def risk_of_missing(bins: Mapping[str, float], default_bin: float) -> float:
@@ -133,7 +134,7 @@ def _number(value: Any, place: str, problems: list[str]) -> float:
         value = value.item()
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _FLOAT32_MAX:  # not NaN either
         return float(value)
-    problems.append(f"{place}: {value!r} is not a finite float32 number")
+    problems.append(f"{place}: {short_repr(value)} is not a finite float32 number")
     return math.nan
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bsm_core.errors import EngineError, SinkError
+from bsm_core.errors import EngineError, SinkError, printable
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.durable import writing
 from bsm_core.tables.data_files import FORMATS, Format
@@ -129,7 +129,7 @@ class Sink:
 
     def fail(self, reason: str) -> None:
         """Write the reason to ``_FAILURE``, in one line, and remove parts and other markers; never raise an error."""
-        line = " ".join(reason.split()) + "\n"
+        line = printable(" ".join(reason.split())) + "\n"
         # First, to free space for _FAILURE. If the removal fails, the next begin() repeats it.
         shutil.rmtree(self._parts, ignore_errors=True)
         try:

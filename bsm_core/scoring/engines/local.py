@@ -22,6 +22,7 @@ from bsm_core.plugins.hookspecs import Committed
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
+from bsm_core.runtime.log import Lines
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter, Progress
@@ -142,7 +143,7 @@ class _RankRun:
         warn_of_counts(committed.counts)
         if settings.profile:
             figures = table(self.times, committed.rows, helped=self.num_workers > 0)
-            log.info("where the time went, start-up left out:\n%s", figures)
+            log.info("where the time went, start-up left out:\n%s", Lines(figures))
         record = run_record(self, committed)
         hooks.committed(committed, record)
         for key, count in hooks.take_failures().items():

@@ -22,7 +22,7 @@ import torch
 
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.runtime.log import configure
+from bsm_core.runtime.log import Lines, configure
 from bsm_core.runtime.processes import without_interrupts
 from bsm_core.scoring.engines.devices import DevicePlan, cores
 from bsm_core.scoring.engines.local import Job, score
@@ -160,7 +160,7 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
             first = failures[0]
             if not first.consequence or not running or time.monotonic() > deadline:
                 if first.traceback:
-                    log.error("%s\n%s", first.error.what, first.traceback)
+                    log.error("%s\n%s", first.error.what, Lines(first.traceback))
                 raise first.error
         if not running:
             break

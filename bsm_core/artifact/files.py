@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from bsm_core.artifact.untrusted.values import check_nesting
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 from bsm_core.runtime.validation import Problem, problems_of
 
@@ -74,6 +75,7 @@ def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
     where = name or path.name
     try:
         value = json.loads(path.read_bytes())
+        check_nesting(value)
     except (OSError, ValueError, RecursionError) as error:
         raise corrupt(where, f"cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -19,10 +20,13 @@ from bsm_core.artifact.untrusted.safe_pickle import (
     PickledDtype,
     forbidden,
 )
-from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError
+from bsm_core.artifact.untrusted.torch_archive import check_torch_file
+from bsm_core.artifact.untrusted.values import check_nesting, check_shape, leaves
+from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError, short_repr
 
 _LEADING = re.compile(r"^(?:(?:module|_orig_mod|_forward_module)\.)+")
 _INNER = re.compile(r"(?<=\.)(?:_orig_mod|_forward_module)\.")
+_MOST_CONFIG_NUMBERS = 1_000_000
 _FORBIDDEN = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
 
@@ -48,8 +52,12 @@ def load_torch(path: Path, safe_twin: str | None = None) -> Any:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path, device="cpu")
+        check_torch_file(path)
         with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            value = torch.load(path, map_location="cpu", weights_only=True)
+        check_nesting(value)
+        _check_tensors(value, path.stat().st_size)
+        return value
     except ForbiddenGlobalError as error:
         raise forbidden(str(error), path.name, safe_twin) from None
     except Exception as error:
@@ -70,6 +78,7 @@ def read_model_artifacts(folder: Path) -> dict[str, Any]:
     value = load_torch(path)
     if not isinstance(value, dict) or not isinstance(value.get("config") or {}, dict):
         raise corrupt(path.name, "does not hold a dict with a 'config' dict", "save {'config': {...}, ...}")
+    _check_config(value.get("config"))
     return value
 
 
@@ -115,7 +124,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     state = load_torch(path, WEIGHTS[0])
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]  # a Lightning checkpoint
-    wrong = [repr(k) for k, v in state.items() if not isinstance(v, Tensor)] if isinstance(state, Mapping) else ["all"]
+    wrong = (
+        [short_repr(k) for k, v in state.items() if not isinstance(v, Tensor)]
+        if isinstance(state, Mapping)
+        else ["all"]
+    )
     if wrong:
         problem = "is neither a state dict nor a Lightning checkpoint"
         raise corrupt(path.name, problem, "save model.state_dict()", details=[f"not a tensor: {', '.join(wrong[:10])}"])
@@ -142,6 +155,38 @@ def _dense(name: str, value: Tensor, file: str) -> Tensor:
     if value.is_meta:
         raise CorruptArtifactError(f"{file}: {name!r} is a tensor without data", where=file, fix="save the weights")
     return value.detach()
+
+
+def _check_tensors(value: Any, size: int) -> None:
+    """Check that the numbers of each tensor are in the file: one number may stand for a tensor of any shape.
+
+    Raises:
+        ValueError: A tensor has more numbers than the file.
+    """
+    for tensor in leaves(value):
+        if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_meta):
+            check_shape(tensor.shape)
+            held = min(size, tensor.untyped_storage().nbytes())
+            if tensor.numel() * tensor.element_size() > held:
+                raise ValueError(f"it holds a tensor of shape {short_repr(tuple(tensor.shape))} in {held:,} bytes")
+
+
+def _check_config(config: Any) -> None:
+    """Check that a config can become JSON values.
+
+    Raises:
+        UnsafeArtifactError: The config holds sparse or nested tensors.
+        CorruptArtifactError: The config holds very many numbers, or a tensor without data.
+    """
+    numbers = 0
+    for value in leaves(config):
+        if isinstance(value, Tensor):
+            numbers += _dense("config", value, MODEL_ARTIFACTS).numel()
+        elif isinstance(value, np.ndarray):
+            numbers += value.size
+    if numbers > _MOST_CONFIG_NUMBERS:
+        problem = f"holds arrays of {numbers:,} numbers, more than {_MOST_CONFIG_NUMBERS:,}"
+        raise corrupt(f"{MODEL_ARTIFACTS}: config", problem, "store weights in model.pth")
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bsm_core.artifact.files import ARCHIVE, sha256
-from bsm_core.errors import ArtifactError, CorruptArtifactError, MissingArtifactFilesError, UnsafeArtifactError
+from bsm_core.errors import (
+    ArtifactError,
+    CorruptArtifactError,
+    MissingArtifactFilesError,
+    UnsafeArtifactError,
+    short_repr,
+)
 
 _BLOCK = 1 << 20
 
@@ -32,11 +38,13 @@ class Limits:
     """Limits on the content of an archive.
 
     Attributes:
-        members: Number of files and folders.
+        members: Number of files and folders, with those that only the names of others mention.
         size: Bytes, extracted.
         ratio: Extracted bytes for each compressed byte; checked after the first ``free`` bytes.
         free: Extracted bytes below which the ratio is not checked.
         header: Bytes of one member's header, including its extensions.
+        name: Characters of a member's name.
+        depth: Folders around a member.
     """
 
     members: int = 10_000
@@ -44,6 +52,8 @@ class Limits:
     ratio: int = 100
     free: int = 64 << 20
     header: int = 1 << 20
+    name: int = 1_000
+    depth: int = 20
 
 
 LIMITS = Limits()
@@ -185,9 +195,9 @@ class _Extraction:
             if count > self._limits.members:
                 raise _unsafe("the archive", f"holds more than {self._limits.members:,} members", self._where)
             if not (member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)) or member.issparse():
-                raise _unsafe(repr(member.name), "is neither a plain file nor a folder", self._where)
+                raise _unsafe(short_repr(member.name), "is neither a plain file nor a folder", self._where)
             if not 0 <= member.size <= self._limits.size:
-                raise _unsafe(repr(member.name), f"claims {member.size:,} bytes", self._where)
+                raise _unsafe(short_repr(member.name), f"claims {member.size:,} bytes", self._where)
             parts = self._parts(member.name)
             self._claim(member, parts)
             if not member.isdir():
@@ -202,11 +212,15 @@ class _Extraction:
 
     def _parts(self, name: str) -> list[str]:
         """Split a member's name at its slashes; raise if it is not a plain relative path."""
+        if len(name) > self._limits.name:
+            raise _unsafe(short_repr(name), f"has a name of {len(name):,} characters", self._where)
         parts = [part for part in name.split("/") if part not in ("", ".")]
+        if len(parts) > self._limits.depth:
+            raise _unsafe(short_repr(name), f"lies in more than {self._limits.depth} folders", self._where)
         if name.startswith("/") or ".." in parts:
-            raise _unsafe(repr(name), "would be written outside the artifact's folder", self._where)
+            raise _unsafe(short_repr(name), "would be written outside the artifact's folder", self._where)
         if "\\" in name or re.match("[A-Za-z]:", name) or not name.isprintable():
-            raise _unsafe(repr(name), "has a name that is not the same on every system", self._where)
+            raise _unsafe(short_repr(name), "has a name that is not the same on every system", self._where)
         return parts
 
     def _claim(self, member: tarfile.TarInfo, parts: list[str]) -> None:
@@ -218,19 +232,21 @@ class _Extraction:
             is_file = depth == len(parts) and not member.isdir()
             key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
             known, path = self._spelling.setdefault(key, name), self._folder / name
+            if len(self._spelling) > self._limits.members:
+                raise _unsafe("the archive", f"holds more than {self._limits.members:,} members", self._where)
             if known != name or key in self._files or (is_file and path.exists()):
-                raise _unsafe(repr(member.name), f"has the same place as {known!r}", self._where)
+                raise _unsafe(short_repr(member.name), f"has the same place as {short_repr(known)}", self._where)
             if is_file:
                 self._files.add(key)
             else:
                 path.mkdir(mode=0o700, exist_ok=True)
         if not parts:
-            raise _unsafe(repr(member.name), "is a file without a name", self._where)
+            raise _unsafe(short_repr(member.name), "is a file without a name", self._where)
 
     def _write(self, member: tarfile.TarInfo, path: Path) -> None:
         source = self._tar.extractfile(member)
         if source is None:
-            raise _unsafe(repr(member.name), "is not a plain file", self._where)
+            raise _unsafe(short_repr(member.name), "is not a plain file", self._where)
         # O_EXCL: the file must be new, so that no link is followed.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
             shutil.copyfileobj(source, target, _BLOCK)

@@ -31,6 +31,7 @@ from bsm_core.errors import (
 )
 
 _BLOCK = 1 << 20
+_MOST_PAX_WORK = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,11 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
         _check_sha256(archive)
         with archive.open("rb") as raw, gzip.GzipFile(fileobj=raw, mode="rb") as plain:
             stream = _Metered(plain, raw, limits, where)
-            with tarfile.open(
-                fileobj=stream, mode="r|", tarinfo=_StrictInfo, encoding="utf-8", errors="surrogateescape"
-            ) as tar:
+            with _StrictTar.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
                 _Extraction(tar, stream, folder, limits, where).run()
     except ArtifactError:
         raise
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
         raise CorruptArtifactError(
             f"{archive.name} is damaged, or not a gzip-compressed tar archive: {error}",
             where=where,
@@ -180,6 +179,19 @@ class _StrictInfo(tarfile.TarInfo):
             if buf == bytes(tarfile.BLOCKSIZE):  # zeros: the end of the archive
                 raise
             raise tarfile.ReadError(str(error)) from error
+
+    def _proc_pax(self, tar: _StrictTar) -> tarfile.TarInfo:
+        # In Python before 3.11.10 and 3.12.6 the time to parse this header grows with the square of its size.
+        tar.pax_work += self.size**2
+        if tar.pax_work > _MOST_PAX_WORK:
+            raise tarfile.ReadError("its extended headers are too long")
+        header: tarfile.TarInfo = super()._proc_pax(tar)  # type: ignore[misc]
+        return header
+
+
+class _StrictTar(tarfile.TarFile):
+    tarinfo = _StrictInfo
+    pax_work = 0
 
 
 class _Extraction:

@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     NonNegativeInt,
     PositiveInt,
     PrivateAttr,
@@ -157,7 +158,7 @@ class Settings(BaseModel):
         Source("--backend", "backend of the text encoders: auto, eager, onnx or one of a plugin", metavar="NAME"),
     ] = "auto"
     num_workers: Annotated[
-        NonNegativeInt | None,
+        Annotated[NonNegativeInt, Field(le=1_000)] | None,
         Source("--num-workers", "loader workers (default: none on the CPU, a few on a GPU)", "NUM_WORKERS", True, "N"),
     ] = None
     window_rows: Annotated[PositiveInt, Source("--window-rows", "rows to score at a time", metavar="N")] = 4096

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bsm_core.artifact.files import read_json_object
-from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError
+from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_file
+from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,7 +62,7 @@ class AssetLocation:
     prefix: str
 
 
-_POINT_TO_CODE = ("auto_map", "custom_pipelines", "attn_implementation", "_attn_implementation")
+_POINT_TO_CODE = ("auto_map", "custom_pipelines")
 
 
 def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> AssetLocation:
@@ -123,17 +124,22 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     transformers lose entries.
 
     Raises:
-        CorruptArtifactError: The files do not make a tokenizer.
+        CorruptArtifactError: The files do not make a tokenizer, or one that is not deterministic or takes any time.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds
 
     fast = (folder / "tokenizer.json").is_file()
     kind: Any = PreTrainedTokenizerFast if fast else AutoTokenizer
+    if fast:
+        check_tokenizer_file(folder / "tokenizer.json")
     try:
         tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:
+    except BaseException as error:
+        # A panic of the tokenizers library, which is written in Rust, is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise CorruptArtifactError(
             f"the tokenizer cannot be built: {type(error).__name__}: {error}",
             where=str(folder / "tokenizer.json") if fast else str(folder),
@@ -147,14 +153,26 @@ def load_encoder_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         CorruptArtifactError: The file is not a JSON object.
+        UnsafeArtifactError: The file gives other names to keys, which could hide such a key.
     """
-    return dict(_without_code(read_json_object(folder / "config.json", f"{folder.name}/config.json")))
+    where = f"{folder.name}/config.json"
+    return dict(_without_code(read_json_object(folder / "config.json", where), where))
 
 
-def _without_code(value: Any) -> Any:
+def _without_code(value: Any, where: str) -> Any:
     if isinstance(value, dict):
-        return {key: _without_code(inner) for key, inner in value.items() if key not in _POINT_TO_CODE}
-    return [_without_code(inner) for inner in value] if isinstance(value, list) else value
+        if "attribute_map" in value:
+            raise UnsafeArtifactError(
+                f"{where} gives other names to its keys, in attribute_map, and could run code",
+                where=where,
+                fix="remove this key, if you trust the artifact",
+            )
+        return {key: _without_code(inner, where) for key, inner in value.items() if not _points_to_code(key)}
+    return [_without_code(inner, where) for inner in value] if isinstance(value, list) else value
+
+
+def _points_to_code(key: str) -> bool:
+    return key in _POINT_TO_CODE or "_implementation" in key  # such as _attn_implementation_internal
 
 
 def _local(

@@ -178,6 +178,62 @@ def test_views_of_one_tensor_in_the_config(tmp_path, model):
     refused(tmp_path, model, "model_artifacts.pth", "50,000,000")
 
 
+# Configs
+
+
+@pytest.mark.parametrize("key", ["num_classes", "max_total_chunks", "num_workers", "hidden_common_dim", "max_sen_len"])
+def test_large_sizes_in_the_config(tmp_path, model, key):
+    with_config(model, is_binary=False, **{key: 10**9})
+    refused(tmp_path, model, key)
+
+
+ENCODERS = {
+    "attribute-map": (
+        {"model_type": "clap_text_model", "attribute_map": {"x": "auto_map"}, "x": {"A": "m.M"}},
+        "config.json",
+    ),
+    "backbone": ({"model_type": "dpt", "backbone": "someone/some-repository", "use_timm_backbone": False}, "'dpt'"),
+    "layers": ({"model_type": "bert", "num_hidden_layers": 1_000_000}, "num_hidden_layers"),
+    "vocabulary": ({"model_type": "bert", "vocab_size": 10**12}, "vocab_size"),
+    "a type that is no text": ({"model_type": ["bert"]}, "model_type"),
+}
+
+
+@pytest.mark.parametrize(("config", "word"), ENCODERS.values(), ids=ENCODERS)
+def test_encoders(tmp_path, model, config, word):
+    (model / "text_encoder/config.json").write_text(json.dumps(config))
+    (model / "text_encoder/m.py").write_text(f"open({str(tmp_path / 'proof')!r}, 'w')\nclass M: ...\n")
+    refused(tmp_path, model, word)
+    assert not (tmp_path / "proof").exists()
+
+
+DOUBLE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+TOKENIZERS = {
+    "a normalizer that multiplies": {"normalizer": {"type": "Sequence", "normalizers": [DOUBLE] * 40}},
+    "a normalizer that writes": {"normalizer": {**DOUBLE, "content": "a" * 1000}},
+    "padding": {"padding": {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_id": 0}},
+    "an unknown form": {"normalizer": {"type": "Unknown\x1b[31m"}},
+    "no model": {"model": None},
+}
+MODELS = {"dropout": 0.5, "vocab": {"a": -1}, "max_input_chars_per_word": 10**9}
+
+
+@pytest.mark.parametrize("change", TOKENIZERS.values(), ids=TOKENIZERS)
+def test_tokenizers(tmp_path, model, change):
+    path = model / "tokenizer/tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    refused(tmp_path, model, "tokenizer.json")
+
+
+@pytest.mark.parametrize(("key", "value"), MODELS.items())
+def test_models_of_tokenizers(tmp_path, model, key, value):
+    path = model / "tokenizer/tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"][key] = value
+    path.write_text(json.dumps(content))
+    refused(tmp_path, model, "tokenizer.json", key)
+
+
 # Files that inflate
 
 

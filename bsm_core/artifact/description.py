@@ -15,13 +15,10 @@ from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, RiskTableValues, read_risk_tables, risk_of_missing
 from bsm_core.artifact.files import (
     HYPERPARAMETERS,
-    IMPUTE,
     MODEL_ARTIFACTS,
-    REQUIRED,
-    RISK_TABLES,
     WEIGHTS,
     find,
-    require,
+    require_artifact,
 )
 from bsm_core.artifact.load import Artifact, check_config
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
@@ -127,7 +124,7 @@ class _Problems(list[str]):
 
 def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callable[[Artifact], object]) -> Description:
     folder, problems = artifact.folder, _Problems()
-    problems.guard(lambda: require(folder, *REQUIRED))
+    problems.guard(lambda: require_artifact(folder))
 
     def read(attribute: str, *names: str) -> Any:
         """Return an attribute of the artifact; None if its file is missing, which is a problem already, or broken."""
@@ -140,10 +137,10 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
     config = problems.guard(lambda: check_config(raw)) if raw else None
     if config:
         vars(artifact).setdefault("config", config)  # one file of the config is enough to read the risk tables
-        tables = read("risk_tables", *RISK_TABLES)
+        tables, missing = read("risk_tables"), problems.guard(artifact.missing_tables)
     else:
-        tables = problems.guard(lambda: read_risk_tables(folder)) if find(folder, RISK_TABLES) else None
-    impute, weights, rows = read("impute", *IMPUTE), read("weights", *WEIGHTS), read("check_rows")
+        tables, missing = problems.guard(lambda: read_risk_tables(folder)), None
+    impute, weights, rows = read("impute"), read("weights", *WEIGHTS), read("check_rows")
     embedding = read("embedding_mat") if model_artifacts else None
     provenance = read("provenance")
     model_class = raw["model_class"] if isinstance(raw.get("model_class"), str) else None
@@ -163,7 +160,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
             for name, digest in artifact.hashes.items()
         ],
         components=_components(names, problems),
-        warnings=_disagreements(hyperparameters, overriding),
+        warnings=[*_disagreements(hyperparameters, overriding), *(missing or [])],
         problems=problems,
     )
     if not problems:

@@ -25,7 +25,9 @@ RISK_TABLES = ("risk_table_map.json", "risk_table_map.pkl")
 IMPUTE = ("impute_dict.json", "impute_dict.pkl")
 EXPORTED = "onnx"
 """Name of the folder with the exported encoders."""
-REQUIRED = ((HYPERPARAMETERS,), (MODEL_ARTIFACTS,), WEIGHTS, RISK_TABLES, IMPUTE)
+REQUIRED = ((HYPERPARAMETERS,), (MODEL_ARTIFACTS,), WEIGHTS)
+TABLES = (RISK_TABLES, IMPUTE)
+"""Files that training writes only if a feature needs them."""
 
 M = TypeVar("M", bound=BaseModel)
 _LONGEST_KEY = 80
@@ -60,6 +62,16 @@ def require(folder: Path, *required: Sequence[str]) -> list[Path]:
             fix=f"give the folder that holds these files, or a {ARCHIVE} that does; check that training finished",
         )
     return [path for path in found if path]
+
+
+def require_artifact(folder: Path) -> None:
+    """Check that a folder has the files that every artifact has. Without them, the error lists missing tables as well.
+
+    Raises:
+        MissingArtifactFilesError: Files are missing.
+    """
+    if any(find(folder, names) is None for names in REQUIRED):
+        require(folder, *REQUIRED, *TABLES)
 
 
 def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:

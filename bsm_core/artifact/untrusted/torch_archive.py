@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import zipfile
-from pathlib import Path
+from typing import BinaryIO
 
 from bsm_core.artifact.untrusted.opcodes import check_opcodes
 
@@ -16,27 +16,31 @@ _LEGACY_PICKLES = 5
 """Pickles at the beginning of a file of ``torch.save`` before version 1.6: the third or fourth is the value."""
 
 
-def check_torch_file(path: Path) -> None:
+def check_torch_file(file: BinaryIO) -> int:
     """Check that a file of ``torch.save`` can be read in memory of about its size, and in little time.
+
+    Returns:
+        The size of the file, in bytes.
 
     Raises:
         ValueError: The file is damaged, or exceeds a limit.
         OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
-        if file.read(4) == b"PK\3\4":
-            file.seek(0, 2)
-            _check_zip(path, file.tell())
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            at = 0
-            for _ in range(_LEGACY_PICKLES):
-                at = check_opcodes(data, at)
+    size = file.seek(0, 2)
+    file.seek(0)
+    if file.read(4) == b"PK\3\4":
+        _check_zip(file, size)
+        return size
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = 0
+        for _ in range(_LEGACY_PICKLES):
+            at = check_opcodes(data, at)
+    return size
 
 
-def _check_zip(path: Path, size: int) -> None:
+def _check_zip(file: BinaryIO, size: int) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             # Two readers of one file must see the same members: no bytes before the first member or after the last.
             if archive.comment or min((member.header_offset for member in members), default=1):

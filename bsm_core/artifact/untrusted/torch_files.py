@@ -52,11 +52,12 @@ def load_torch(path: Path, safe_twin: str | None = None) -> Any:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path, device="cpu")
-        check_torch_file(path)
-        with torch.serialization.safe_globals(allowed):
-            value = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, torch.serialization.safe_globals(allowed):
+            size = check_torch_file(file)
+            file.seek(0)
+            value = torch.load(file, map_location="cpu", weights_only=True)
         check_nesting(value)
-        _check_tensors(value, path.stat().st_size)
+        _check_tensors(value, size)
         return value
     except ForbiddenGlobalError as error:
         raise forbidden(str(error), path.name, safe_twin) from None

@@ -78,7 +78,7 @@ class Sink:
         path = self._part(window)
         with writing(self.folder):
             temporary = path.with_suffix(".tmp")
-            table = table.replace_schema_metadata(metadata)
+            table = table.replace_schema_metadata(metadata).unify_dictionaries()  # Arrow files have one for a column
             with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
                 writer.write_table(table)
             temporary.rename(path)

@@ -44,8 +44,12 @@ def read_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[tupl
     Raises:
         DataError: The file is damaged.
     """
-    with reading(path), pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE) as file:
+    with (
+        reading(path),
+        pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, page_checksum_verification=True) as file,
+    ):
         done = 0
         for batch in file.iter_batches(batch_size=rows, columns=columns):
             done += len(batch)
-            yield batch.select(columns), done / file.metadata.num_rows
+            place = {name: i for i, name in enumerate(batch.schema.names)}  # select() looks for each name anew
+            yield batch.select([place[name] for name in columns]), done / max(1, file.metadata.num_rows)

@@ -303,3 +303,12 @@ def test_a_disk_that_is_full_at_the_very_end(tmp_path):
     code = FULL.format(folder=str(tmp_path / "out"), format="csv", when=when, what=f"({what})")
     run_python(code.replace("sink.fail(error", "limit(10**6); sink.fail(error"))
     assert listing(tmp_path / "out") == ["_FAILURE", "inference_predictions.csv"]
+
+
+def test_a_part_whose_rows_have_categories_of_several_dictionaries(tmp_path):
+    pieces = [pa.table({"id": pa.array(ids).dictionary_encode()}) for ids in (["a", "b"], ["c", "b"])]
+    sink = Sink(tmp_path)
+    sink.begin()
+    sink.write_part(0, pa.concat_tables(pieces), last=True, counts={})
+    done = sink.commit(pieces[0].schema, "csv")
+    assert done.path.read_text() == "id\na\nb\nc\nb\n"

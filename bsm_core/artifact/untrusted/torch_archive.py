@@ -16,11 +16,11 @@ _LEGACY_PICKLES = 5
 """Pickles at the beginning of a file of ``torch.save`` before version 1.6: the third or fourth is the value."""
 
 
-def check_torch_file(file: BinaryIO) -> int:
+def check_torch_file(file: BinaryIO) -> tuple[int, bool]:
     """Check that a file of ``torch.save`` can be read in memory of about its size, and in little time.
 
     Returns:
-        The size of the file, in bytes.
+        The size of the file, in bytes, and whether it is a zip file.
 
     Raises:
         ValueError: The file is damaged, or exceeds a limit.
@@ -30,12 +30,12 @@ def check_torch_file(file: BinaryIO) -> int:
     file.seek(0)
     if file.read(4) == b"PK\3\4":
         _check_zip(file, size)
-        return size
+        return size, True
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = 0
         for _ in range(_LEGACY_PICKLES):
             at = check_opcodes(data, at)
-    return size
+    return size, False
 
 
 def _check_zip(file: BinaryIO, size: int) -> None:

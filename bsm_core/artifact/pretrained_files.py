@@ -8,6 +8,7 @@ never runs.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,11 +63,13 @@ class AssetLocation:
     prefix: str
 
 
+_OFFLINE = "HF_HUB_OFFLINE"
+"""Environment variable of huggingface_hub; a user who sets it to 0 allows downloads."""
 _POINT_TO_CODE = ("auto_map", "custom_pipelines")
 
 
 def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> AssetLocation:
-    """Find an asset of a text field; download it from the hub if it is nowhere else.
+    """Find an asset of a text field; download it from the hub if it is nowhere else and downloads are allowed.
 
     Args:
         asset: What to look for.
@@ -90,12 +93,16 @@ def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], pref
     own = prefix if _name(config, prefix) else ""
     name = _name(config, own)
     cause: Exception | None = None
-    if name is not None and not Path(name).is_absolute():
-        tried.append(f"{own}tokenizer = {name!r} on the Hugging Face hub")
+    on_hub = name if name is not None and not Path(name).is_absolute() else None
+    if on_hub:
+        tried.append(f"{own}tokenizer = {on_hub!r} on the Hugging Face hub")
+    if on_hub and not downloads_allowed():
+        tried[-1] += " (not asked: downloads are not allowed)"
+    elif on_hub:
         try:
             import huggingface_hub
 
-            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(asset.files)))
+            folder = Path(huggingface_hub.snapshot_download(on_hub, allow_patterns=list(asset.files)))
             if _has(folder, asset):
                 return AssetLocation(folder, own)
         except Exception as error:  # noqa: BLE001 - the hub's client raises errors of many libraries
@@ -106,8 +113,18 @@ def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], pref
         where=f"config.{prefix}tokenizer",
         details=[f"tried {place}" for place in tried],
         fix=f"put it into the artifact as {asset.folder}/, or run `bsm pack MODEL_DIR packed.tar.gz` on a machine that"
-        " has it or can reach the hub: this adds it to the artifact",
+        " has it, or with --allow-downloads on one that can reach the hub: this adds it to the artifact",
     ) from cause
+
+
+def allow_downloads() -> None:
+    """Allow this process, and those that it starts, to download tokenizers and encoder configs."""
+    os.environ[_OFFLINE] = "0"
+
+
+def downloads_allowed() -> bool:
+    """Return whether the user allowed downloads: an artifact alone must not make this machine talk to another."""
+    return os.environ.get(_OFFLINE, "").strip().lower() in ("0", "false", "no", "off")
 
 
 def find_inside(asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> AssetLocation | None:

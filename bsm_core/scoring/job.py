@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
+from bsm_core.artifact.pretrained_files import allow_downloads
 from bsm_core.errors import BSMError, UsageError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.plugins.registry import default_registry
@@ -53,6 +54,8 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
 
 def _run(settings: Settings) -> Committed:
     began = time.time()
+    if settings.allow_downloads:
+        allow_downloads()
     with unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)

@@ -165,6 +165,9 @@ class Settings(BaseModel):
     run_record: Annotated[bool, Source("--run-record", "write run.json next to the predictions")] = False
     profile: Annotated[bool, Source("--profile", "log at the end how the time was spent")] = False
     self_check: Annotated[bool, Source("--no-self-check", "skip the check rows of the artifact")] = True
+    allow_downloads: Annotated[
+        bool, Source("--allow-downloads", "ask the Hugging Face hub for a tokenizer that is nowhere else")
+    ] = False
     strict: Annotated[
         bool, Source("--strict", "stop if plugins, libraries or files differ from those that the artifact recorded")
     ] = False

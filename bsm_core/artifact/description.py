@@ -125,6 +125,7 @@ class _Problems(list[str]):
 def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callable[[Artifact], object]) -> Description:
     folder, problems = artifact.folder, _Problems()
     problems.guard(lambda: require_artifact(folder))
+    is_whole = not problems
 
     def read(attribute: str, *names: str) -> Any:
         """Return an attribute of the artifact; None if its file is missing, which is a problem already, or broken."""
@@ -137,7 +138,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
     config = problems.guard(lambda: check_config(raw)) if raw else None
     if config:
         vars(artifact).setdefault("config", config)  # one file of the config is enough to read the risk tables
-        tables, missing = read("risk_tables"), problems.guard(artifact.missing_tables)
+        tables, missing = read("risk_tables"), problems.guard(artifact.missing_tables) if is_whole else None
     else:
         tables, missing = problems.guard(lambda: read_risk_tables(folder)), None
     impute, weights, rows = read("impute"), read("weights", *WEIGHTS), read("check_rows")

@@ -129,7 +129,7 @@ class Sink:
 
     def fail(self, reason: str) -> None:
         """Write the reason to ``_FAILURE``, in one line, and remove parts and other markers; never raise an error."""
-        line = printable(" ".join(reason.split())) + "\n"
+        line = printable(" ".join(reason.split()), None) + "\n"
         # First, to free space for _FAILURE. If the removal fails, the next begin() repeats it.
         shutil.rmtree(self._parts, ignore_errors=True)
         try:

@@ -7,14 +7,52 @@ contract promises a built-in type such as ``FileNotFoundError`` or ``KeyError``,
 from __future__ import annotations
 
 import difflib
+import reprlib
 import signal
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+_LONGEST_LINE, _MOST_DETAILS = 10_000, 1_000
+"""Limits on what a message shows: names and values in it may come from a file that somebody made to hurt."""
+
+
+def printable(text: str, longest: int | None = _LONGEST_LINE) -> str:
+    """Return a text as one line that a terminal shows as it is, and that no reader takes for several lines.
+
+    Names and values in messages come from files that may come from anyone. Every character that is not printable, such
+    as a line feed or the ESC of an escape sequence, becomes its Python escape (``\\n``, ``\\x1b``).
+
+    Args:
+        text: The text.
+        longest: Number of characters after which the text is cut; None for no limit.
+    """
+    if longest is not None and len(text) > longest:
+        text = f"{text[:longest]}..."
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 2
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = _REPR.maxfrozenset = _REPR.maxarray = 30
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
+
+
+def short_repr(value: object, longest: int = 80) -> str:
+    """Return the ``repr`` of a value, cut where it is deep or long: a small file can hold a value of any ``repr``."""
+    try:
+        text = _REPR.repr(value)
+    except Exception:  # noqa: BLE001 - such as that of an integer with more digits than Python prints
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
 
 class BSMError(Exception):
     """Base class of all errors that are written for the user to read.
+
+    A message shows what is not printable as escapes, and is cut where it is very long; the attributes keep all of it.
 
     Args:
         what: The problem, in one sentence.
@@ -38,10 +76,8 @@ class BSMError(Exception):
         self.details = tuple(details)
 
     def __str__(self) -> str:
-        lines = [self._headline(), *(f"  {line}" for line in self.details)]
-        if self.fix:
-            lines.append(f"  To fix: {self.fix}")
-        return "\n".join(lines)
+        lines = [self._headline(), *(f"  {line}" for line in self._more())]
+        return "\n".join(map(printable, lines))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel between processes, and an exception with keyword arguments does not unpickle by default.
@@ -49,10 +85,13 @@ class BSMError(Exception):
 
     def one_line(self) -> str:
         """Return the whole error in one line, as ``_FAILURE`` holds it."""
-        lines = [f"{type(self).__name__}: {self._headline()}", *self.details]
-        if self.fix:
-            lines.append(f"To fix: {self.fix}")
-        return " ".join("; ".join(lines).split())
+        lines = [f"{type(self).__name__}: {self._headline()}", *self._more()]
+        return " ".join("; ".join(map(printable, lines)).split())
+
+    def _more(self) -> list[str]:
+        more = len(self.details) - _MOST_DETAILS
+        left_out = [f"and {more:,} more"] if more > 0 else []
+        return [*self.details[:_MOST_DETAILS], *left_out, *([f"To fix: {self.fix}"] if self.fix else [])]
 
     def _headline(self) -> str:
         return f"{self.what} ({self.where})" if self.where else self.what

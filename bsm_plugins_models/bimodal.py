@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from bsm_core import Batch
@@ -18,6 +18,7 @@ from bsm_plugins_models.fusion.cross_attention import CrossAttention, check_head
 from bsm_plugins_models.fusion.gate import GateFusion
 from bsm_plugins_models.fusion.mixture_of_experts import MixtureOfExperts
 from bsm_plugins_models.heads import Head
+from bsm_plugins_models.limits import Size
 from bsm_plugins_models.pretrained import PretrainedModelBase, PretrainedModule
 
 
@@ -32,14 +33,14 @@ class BimodalCnnConfig(CnnConfig, TabularConfig):
 class FusionConfig(BimodalConfig):
     """Config keys of the classes that project the text vector and the tabular vector to the same size."""
 
-    fusion_dim: PositiveInt | None = None
+    fusion_dim: Size | None = None
 
 
 class CrossAttnConfig(BimodalConfig):
     """Config keys of the class with cross-attention."""
 
     tab_field_list: SomeFeatures
-    num_heads: PositiveInt = Field(default=4, validate_default=True)
+    num_heads: Size = Field(default=4, validate_default=True)
 
     @field_validator("num_heads")
     @classmethod

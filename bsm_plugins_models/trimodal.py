@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import AliasChoices, Field, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor
 
 from bsm_core import Batch
@@ -17,6 +17,7 @@ from bsm_plugins_models.fusion.cross_attention import TextCrossAttention, check_
 from bsm_plugins_models.fusion.gate import ThreeGateFusion
 from bsm_plugins_models.fusion.projection import projection
 from bsm_plugins_models.heads import Head
+from bsm_plugins_models.limits import Size
 from bsm_plugins_models.pretrained import PretrainedModelBase, PretrainedModule
 
 
@@ -32,8 +33,8 @@ class TrimodalConfig(TabularConfig):
     secondary_text_name: str
     primary_text_encoder: EncoderConfig = _or_shared("primary_text_encoder")
     secondary_text_encoder: EncoderConfig = _or_shared("secondary_text_encoder")
-    primary_hidden_common_dim: PositiveInt = _or_shared("primary_hidden_common_dim")
-    secondary_hidden_common_dim: PositiveInt = _or_shared("secondary_hidden_common_dim")
+    primary_hidden_common_dim: Size = _or_shared("primary_hidden_common_dim")
+    secondary_hidden_common_dim: Size = _or_shared("secondary_hidden_common_dim")
     primary_reinit_pooler: bool = _or_shared("primary_reinit_pooler", default=False)
     secondary_reinit_pooler: bool = _or_shared("secondary_reinit_pooler", default=False)
     primary_reinit_layers: LayerCount = _or_shared("primary_reinit_layers", default=0)
@@ -52,19 +53,19 @@ class TrimodalConfig(TabularConfig):
 class TrimodalBertConfig(TrimodalConfig):
     """Config keys of the classes with a hidden layer in the head."""
 
-    fusion_hidden_dim: PositiveInt | None = None
+    fusion_hidden_dim: Size | None = None
 
 
 class TrimodalGateConfig(TrimodalConfig):
     """Config keys of the class with gates."""
 
-    fusion_dim: PositiveInt | None = None
+    fusion_dim: Size | None = None
 
 
 class TrimodalCrossAttnConfig(TrimodalBertConfig):
     """Config keys of the class with cross-attention."""
 
-    cross_attention_heads: PositiveInt = Field(default=8, validate_default=True)
+    cross_attention_heads: Size = Field(default=8, validate_default=True)
     cross_attention_dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @field_validator("cross_attention_heads")

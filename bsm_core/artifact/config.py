@@ -24,7 +24,7 @@ from pydantic import (
 
 from bsm_core.artifact.contract import FULL_CLEANING, MINIMAL_CLEANING
 from bsm_core.errors import ConfigError
-from bsm_core.models.model_config import count_classes
+from bsm_core.models.model_config import ClassCount, count_classes
 from bsm_core.runtime.validation import validated
 
 
@@ -90,10 +90,10 @@ class ArtifactConfig(BaseModel):
     tab_field_list: list[str] = []
     cat_field_list: list[str] = []
     is_binary: bool = True
-    num_classes: PositiveInt = 2
-    max_sen_len: PositiveInt = 512
+    num_classes: ClassCount = 2
+    max_sen_len: Annotated[PositiveInt, Field(le=1_000_000)] = 512
     chunk_trancate: bool = Field(default=False, validation_alias=AliasChoices("chunk_trancate", "chunk_truncate"))
-    max_total_chunks: PositiveInt = 5
+    max_total_chunks: Annotated[PositiveInt, Field(le=1_000_000)] = 5
     batch_size: PositiveInt | None = None
     tokenizer: str | None = None
     text_input_ids_key: str = "input_ids"

@@ -15,19 +15,16 @@ from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, RiskTableValues, read_risk_tables, risk_of_missing
 from bsm_core.artifact.files import (
     HYPERPARAMETERS,
-    IMPUTE,
     MODEL_ARTIFACTS,
-    REQUIRED,
-    RISK_TABLES,
     WEIGHTS,
     find,
-    require,
+    require_artifact,
 )
 from bsm_core.artifact.load import Artifact, check_config
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
 from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.artifact.untrusted.archive import unpacked
-from bsm_core.errors import BSMError
+from bsm_core.errors import BSMError, printable
 from bsm_core.plugins.registry import Registry, default_registry
 
 T = TypeVar("T")
@@ -78,7 +75,7 @@ class Description:
         return dataclasses.asdict(self)
 
     def to_text(self) -> str:
-        """Return the description as text for people."""
+        """Return the description as text for people. No name in it can look like several lines, or like a section."""
         sections = [
             ("artifact", [self.path]),
             ("model class", [self.model_class or "unknown"]),
@@ -94,7 +91,7 @@ class Description:
             ("warnings", self.warnings),
             ("problems", self.problems or ["none"]),
         ]
-        return "\n".join("\n  ".join([title, *lines]) for title, lines in sections if lines)
+        return "\n".join("\n  ".join([title, *map(printable, lines)]) for title, lines in sections if lines)
 
 
 def describe(
@@ -127,7 +124,8 @@ class _Problems(list[str]):
 
 def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callable[[Artifact], object]) -> Description:
     folder, problems = artifact.folder, _Problems()
-    problems.guard(lambda: require(folder, *REQUIRED))
+    problems.guard(lambda: require_artifact(folder))
+    is_whole = not problems
 
     def read(attribute: str, *names: str) -> Any:
         """Return an attribute of the artifact; None if its file is missing, which is a problem already, or broken."""
@@ -140,10 +138,10 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
     config = problems.guard(lambda: check_config(raw)) if raw else None
     if config:
         vars(artifact).setdefault("config", config)  # one file of the config is enough to read the risk tables
-        tables = read("risk_tables", *RISK_TABLES)
+        tables, missing = read("risk_tables"), problems.guard(artifact.missing_tables) if is_whole else None
     else:
-        tables = problems.guard(lambda: read_risk_tables(folder)) if find(folder, RISK_TABLES) else None
-    impute, weights, rows = read("impute", *IMPUTE), read("weights", *WEIGHTS), read("check_rows")
+        tables, missing = problems.guard(lambda: read_risk_tables(folder)), None
+    impute, weights, rows = read("impute"), read("weights", *WEIGHTS), read("check_rows")
     embedding = read("embedding_mat") if model_artifacts else None
     provenance = read("provenance")
     model_class = raw["model_class"] if isinstance(raw.get("model_class"), str) else None
@@ -163,7 +161,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
             for name, digest in artifact.hashes.items()
         ],
         components=_components(names, problems),
-        warnings=_disagreements(hyperparameters, overriding),
+        warnings=[*_disagreements(hyperparameters, overriding), *(missing or [])],
         problems=problems,
     )
     if not problems:

@@ -6,19 +6,25 @@ bins become text in :func:`bin_text`, and both files hold the same tables.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 
-from bsm_core.artifact.files import IMPUTE, RISK_TABLES, corrupt, read_json_object, require
+from bsm_core.artifact.files import IMPUTE, RISK_TABLES, corrupt, read_json_object
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
+from bsm_core.errors import ArtifactError, short_repr
 
 MISSING_NUMBER = -1.0
 """Value of a missing number whose feature has no imputation value."""
 
+log = logging.getLogger("bsm")
+T = TypeVar("T")
+_SAME = 1e-6
+"""Relative difference up to which two values are the same: a text file may hold fewer digits."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -35,30 +41,32 @@ class RiskTableValues(TypedDict):
 
 
 def read_risk_tables(folder: Path, ignored: Collection[str] = ()) -> dict[str, RiskTableValues]:
-    """Read ``risk_table_map.json``, or ``risk_table_map.pkl`` if that is not there.
+    """Read ``risk_table_map.json`` and ``risk_table_map.pkl``, of which an artifact has one, both or none.
 
     Args:
         folder: The artifact's folder.
         ignored: Names of text fields. Their tables, if there are any, are left out unchecked.
 
     Raises:
-        CorruptArtifactError: The file cannot be read, or a table has another form; the error lists each.
+        CorruptArtifactError: A file cannot be read, a table has another form, or the files differ.
         UnsafeArtifactError: The pickle refers to forbidden code.
     """
-    [path] = require(folder, RISK_TABLES)
-    tables = {name: table for name, table in _read(path).items() if name not in ignored}
-    return check_risk_tables(tables, where=path.name)
+
+    def read(path: Path) -> dict[str, RiskTableValues]:
+        tables = {name: table for name, table in _read(path).items() if name not in ignored}
+        return check_risk_tables(tables, where=path.name)
+
+    return _read_twins(folder, RISK_TABLES, read)
 
 
 def read_impute(folder: Path) -> dict[str, float]:
-    """Read ``impute_dict.json``, or ``impute_dict.pkl`` if that is not there.
+    """Read ``impute_dict.json`` and ``impute_dict.pkl``, of which an artifact has one, both or none.
 
     Raises:
-        CorruptArtifactError: The file cannot be read, or a value is not a number; the error lists each.
+        CorruptArtifactError: A file cannot be read, a value is not a number, or the files differ.
         UnsafeArtifactError: The pickle refers to forbidden code.
     """
-    [path] = require(folder, IMPUTE)
-    return check_impute(_read(path), where=path.name)
+    return _read_twins(folder, IMPUTE, lambda path: check_impute(_read(path), where=path.name))
 
 
 def bin_text(key: object) -> str:
@@ -73,7 +81,7 @@ def bin_text(key: object) -> str:
         return "nan"
     if isinstance(key, str | int | float):
         return str(key)
-    raise TypeError(f"category {key!r} is neither text nor a number")
+    raise TypeError(f"category {short_repr(key)} is neither text nor a number")
 
 
 def risk_of_missing(bins: Mapping[str, float], default_bin: float) -> float:
@@ -133,7 +141,7 @@ def _number(value: Any, place: str, problems: list[str]) -> float:
         value = value.item()
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _FLOAT32_MAX:  # not NaN either
         return float(value)
-    problems.append(f"{place}: {value!r} is not a finite float32 number")
+    problems.append(f"{place}: {short_repr(value)} is not a finite float32 number")
     return math.nan
 
 
@@ -141,6 +149,37 @@ def _report(problems: list[str], where: str, form: str) -> None:
     if problems:
         problem = f"holds {len(problems)} value(s) that cannot be used"
         raise corrupt(where, problem, f"save it as {form}", details=problems)
+
+
+def _read_twins(folder: Path, names: Sequence[str], read: Callable[[Path], dict[str, T]]) -> dict[str, T]:
+    """Return the content of the first file; raise if the other one, if it can be read, has other values."""
+    paths = [folder / name for name in names if (folder / name).is_file()]
+    if not paths:
+        return {}
+    content = read(paths[0])
+    for twin in paths[1:]:
+        try:
+            difference = next(_differences(content, read(twin)), None)
+        except ArtifactError as error:  # such as a pickle that refers to code, beside which the safe file was saved
+            log.warning("%s is used, and cannot be compared with its twin: %s", paths[0].name, error.one_line())
+            continue
+        if difference:
+            both = f"{paths[0].name} and {twin.name}"
+            fix = "remove the file that is not of this model"
+            raise corrupt(both, "hold different values", fix, details=[f"the first difference: {difference}"])
+    return content
+
+
+def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in {**one, **other}:
+            yield from _differences(one.get(key), other.get(key), f"{place}.{key}" if place else str(key))
+    elif one is None or other is None or not math.isclose(one, other, rel_tol=_SAME):
+        yield f"{place} is {_words(one)} and {_words(other)}"
+
+
+def _words(value: Any) -> str:
+    return "not there" if value is None else short_repr(value)
 
 
 def _read(path: Path) -> Mapping[Any, Any]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from bsm_core.artifact.untrusted.values import check_nesting
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 from bsm_core.runtime.validation import Problem, problems_of
 
@@ -24,7 +25,9 @@ RISK_TABLES = ("risk_table_map.json", "risk_table_map.pkl")
 IMPUTE = ("impute_dict.json", "impute_dict.pkl")
 EXPORTED = "onnx"
 """Name of the folder with the exported encoders."""
-REQUIRED = ((HYPERPARAMETERS,), (MODEL_ARTIFACTS,), WEIGHTS, RISK_TABLES, IMPUTE)
+REQUIRED = ((HYPERPARAMETERS,), (MODEL_ARTIFACTS,), WEIGHTS)
+TABLES = (RISK_TABLES, IMPUTE)
+"""Files that training writes only if a feature needs them."""
 
 M = TypeVar("M", bound=BaseModel)
 _LONGEST_KEY = 80
@@ -61,6 +64,16 @@ def require(folder: Path, *required: Sequence[str]) -> list[Path]:
     return [path for path in found if path]
 
 
+def require_artifact(folder: Path) -> None:
+    """Check that a folder has the files that every artifact has. Without them, the error lists missing tables as well.
+
+    Raises:
+        MissingArtifactFilesError: Files are missing.
+    """
+    if any(find(folder, names) is None for names in REQUIRED):
+        require(folder, *REQUIRED, *TABLES)
+
+
 def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
@@ -74,6 +87,7 @@ def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
     where = name or path.name
     try:
         value = json.loads(path.read_bytes())
+        check_nesting(value)
     except (OSError, ValueError, RecursionError) as error:
         raise corrupt(where, f"cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):

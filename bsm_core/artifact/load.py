@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,17 @@ from torch import Tensor
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.artifact.config import ArtifactConfig, TextField
 from bsm_core.artifact.feature_tables import RiskTableValues, read_impute, read_risk_tables
-from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, REQUIRED, FileHashes, read_json_object, require
+from bsm_core.artifact.files import (
+    HYPERPARAMETERS,
+    MODEL_ARTIFACTS,
+    RISK_TABLES,
+    TABLES,
+    FileHashes,
+    find,
+    read_json_object,
+    require,
+    require_artifact,
+)
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, find_asset, load_encoder_config, load_tokenizer
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
 from bsm_core.artifact.resolved_names import ResolvedNames
@@ -28,6 +39,7 @@ from bsm_core.plugins.registry import Registry
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+log = logging.getLogger("bsm")
 _OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
 """Attributes that :meth:`Artifact.detached` copies, so that a plugin cannot change them."""
 _POSITION_IDS = re.compile(r"(?:^|\.)embeddings\.position_ids$")
@@ -61,10 +73,12 @@ class Artifact:
             UnsafeArtifactError: ``model_artifacts.pth`` refers to code.
             ConfigError: Config keys are missing or wrong.
         """
-        require(Path(folder), *REQUIRED)
+        require_artifact(Path(folder))
         artifact = cls.at(folder)
         for name in ("config", "vocab", "embedding_mat"):  # all of them are in model_artifacts.pth
             getattr(artifact, name)
+        for warning in artifact.missing_tables():
+            log.warning("%s", warning)
         return artifact
 
     @classmethod
@@ -102,9 +116,25 @@ class Artifact:
         """State dict on the CPU, without the prefixes of wrappers; see :meth:`release`."""
         return read_weights(self.folder)
 
+    def missing_tables(self) -> list[str]:
+        """Return a warning for each table that is not there and that no feature needs.
+
+        Raises:
+            MissingArtifactFilesError: A category has no table, because the file is missing.
+        """
+        texts = {field.column for field in self.config.text_fields}
+        categories = set(self.config.cat_field_list) & set(self.config.tab_field_list) - texts
+        if categories:
+            require(self.folder, RISK_TABLES)
+        lacking = [names for names in TABLES if find(self.folder, names) is None]
+        return [f"the artifact has no {names[1]}; no feature needs it" for names in lacking]
+
     @cached_property
     def risk_tables(self) -> dict[str, RiskTableValues]:
-        """Risk tables ``{feature: {"bins": {category: value}, "default_bin": value}}``, none for text fields."""
+        """Risk tables ``{feature: {"bins": {category: value}, "default_bin": value}}``, none for text fields.
+
+        Empty where the artifact has no such file.
+        """
         return read_risk_tables(self.folder, ignored=[field.column for field in self.config.text_fields])
 
     @cached_property

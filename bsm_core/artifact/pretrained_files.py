@@ -8,13 +8,15 @@ never runs.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bsm_core.artifact.files import read_json_object
-from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError
+from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_file
+from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,11 +63,13 @@ class AssetLocation:
     prefix: str
 
 
-_POINT_TO_CODE = ("auto_map", "custom_pipelines", "attn_implementation", "_attn_implementation")
+_OFFLINE = "HF_HUB_OFFLINE"
+"""Environment variable of huggingface_hub; a user who sets it to 0 allows downloads."""
+_POINT_TO_CODE = ("auto_map", "custom_pipelines")
 
 
 def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> AssetLocation:
-    """Find an asset of a text field; download it from the hub if it is nowhere else.
+    """Find an asset of a text field; download it from the hub if it is nowhere else and downloads are allowed.
 
     Args:
         asset: What to look for.
@@ -89,12 +93,16 @@ def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], pref
     own = prefix if _name(config, prefix) else ""
     name = _name(config, own)
     cause: Exception | None = None
-    if name is not None and not Path(name).is_absolute():
-        tried.append(f"{own}tokenizer = {name!r} on the Hugging Face hub")
+    on_hub = name if name is not None and not Path(name).is_absolute() else None
+    if on_hub:
+        tried.append(f"{own}tokenizer = {on_hub!r} on the Hugging Face hub")
+    if on_hub and not downloads_allowed():
+        tried[-1] += " (not asked: downloads are not allowed)"
+    elif on_hub:
         try:
             import huggingface_hub
 
-            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(asset.files)))
+            folder = Path(huggingface_hub.snapshot_download(on_hub, allow_patterns=list(asset.files)))
             if _has(folder, asset):
                 return AssetLocation(folder, own)
         except Exception as error:  # noqa: BLE001 - the hub's client raises errors of many libraries
@@ -105,8 +113,18 @@ def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], pref
         where=f"config.{prefix}tokenizer",
         details=[f"tried {place}" for place in tried],
         fix=f"put it into the artifact as {asset.folder}/, or run `bsm pack MODEL_DIR packed.tar.gz` on a machine that"
-        " has it or can reach the hub: this adds it to the artifact",
+        " has it, or with --allow-downloads on one that can reach the hub: this adds it to the artifact",
     ) from cause
+
+
+def allow_downloads() -> None:
+    """Allow this process, and those that it starts, to download tokenizers and encoder configs."""
+    os.environ[_OFFLINE] = "0"
+
+
+def downloads_allowed() -> bool:
+    """Return whether the user allowed downloads: an artifact alone must not make this machine talk to another."""
+    return os.environ.get(_OFFLINE, "").strip().lower() in ("0", "false", "no", "off")
 
 
 def find_inside(asset: TextAsset, artifact: Path, config: Mapping[str, Any], prefix: str = "") -> AssetLocation | None:
@@ -123,17 +141,22 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     transformers lose entries.
 
     Raises:
-        CorruptArtifactError: The files do not make a tokenizer.
+        CorruptArtifactError: The files do not make a tokenizer, or one that is not deterministic or takes any time.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds
 
     fast = (folder / "tokenizer.json").is_file()
     kind: Any = PreTrainedTokenizerFast if fast else AutoTokenizer
+    if fast:
+        check_tokenizer_file(folder / "tokenizer.json")
     try:
         tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:
+    except BaseException as error:
+        # A panic of the tokenizers library, which is written in Rust, is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise CorruptArtifactError(
             f"the tokenizer cannot be built: {type(error).__name__}: {error}",
             where=str(folder / "tokenizer.json") if fast else str(folder),
@@ -147,14 +170,26 @@ def load_encoder_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         CorruptArtifactError: The file is not a JSON object.
+        UnsafeArtifactError: The file gives other names to keys, which could hide such a key.
     """
-    return dict(_without_code(read_json_object(folder / "config.json", f"{folder.name}/config.json")))
+    where = f"{folder.name}/config.json"
+    return dict(_without_code(read_json_object(folder / "config.json", where), where))
 
 
-def _without_code(value: Any) -> Any:
+def _without_code(value: Any, where: str) -> Any:
     if isinstance(value, dict):
-        return {key: _without_code(inner) for key, inner in value.items() if key not in _POINT_TO_CODE}
-    return [_without_code(inner) for inner in value] if isinstance(value, list) else value
+        if "attribute_map" in value:
+            raise UnsafeArtifactError(
+                f"{where} gives other names to its keys, in attribute_map, and could run code",
+                where=where,
+                fix="remove this key, if you trust the artifact",
+            )
+        return {key: _without_code(inner, where) for key, inner in value.items() if not _points_to_code(key)}
+    return [_without_code(inner, where) for inner in value] if isinstance(value, list) else value
+
+
+def _points_to_code(key: str) -> bool:
+    return key in _POINT_TO_CODE or "_implementation" in key  # such as _attn_implementation_internal
 
 
 def _local(

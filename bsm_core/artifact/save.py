@@ -29,11 +29,10 @@ from bsm_core.artifact.files import (
     HYPERPARAMETERS,
     IMPUTE,
     MODEL_ARTIFACTS,
-    REQUIRED,
     RISK_TABLES,
     WEIGHTS,
     list_files,
-    require,
+    require_artifact,
     sha256,
     unreadable,
 )
@@ -162,7 +161,7 @@ def pack(
     if destination.exists() and (to_archive or not destination.is_dir() or any(destination.iterdir())):
         raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
     with unpacked(source) as folder:
-        require(folder, *REQUIRED)  # before the copy, so that the error names this folder
+        require_artifact(folder)  # before the copy, so that the error names this folder
         destination.parent.mkdir(parents=True, exist_ok=True)
         # On the destination's file system, so that the result is moved into place in one step.
         with tempfile.TemporaryDirectory(prefix=".bsm-pack-", dir=destination.parent) as work:

@@ -22,6 +22,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("pack", help="make an artifact complete: safe formats, tokenizer, encoder config")
     add_places(parser)
     parser.add_argument("--safe-only", action="store_true", help="leave out the pickled files")
+    parser.add_argument("--allow-downloads", action="store_true", help="ask the Hugging Face hub for a tokenizer")
     checks = parser.add_mutually_exclusive_group()
     checks.add_argument("--data", type=Path, metavar="TABLE", help="store its first rows for the self-check")
     checks.add_argument("--no-self-check", action="store_true", help="keep the check rows without scoring them")
@@ -44,6 +45,10 @@ def pack_and_say(arguments: argparse.Namespace, finish: Callable[[Artifact], Non
 
 
 def _pack(arguments: argparse.Namespace) -> None:
+    if arguments.allow_downloads:
+        from bsm_core.artifact.pretrained_files import allow_downloads
+
+        allow_downloads()
     finish = partial(_finish, data=arguments.data, self_check=not arguments.no_self_check)
     pack_and_say(arguments, finish, safe_only=arguments.safe_only)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -15,6 +16,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+ClassCount = Annotated[PositiveInt, Field(le=100_000)]
+"""Number of classes; limited, because a model is built before it is known whether the weights are of its size."""
 
 _BOOL = TypeAdapter(bool)
 
@@ -39,9 +43,9 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
     is_binary: bool = True
-    num_classes: PositiveInt = 2
+    num_classes: ClassCount = 2
     class_weights: list[NonNegativeFloat] | None = None
-    max_sen_len: PositiveInt = 512
+    max_sen_len: Annotated[PositiveInt, Field(le=1_000_000)] = 512
     batch_size: PositiveInt = 32
     lr: PositiveFloat = 2e-5
     encoder_lr: PositiveFloat | None = None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bsm_core.runtime.log import printable
+from bsm_core.errors import printable
 from bsm_core.tables.bad_lines import BadLine
 
 log = logging.getLogger("bsm")

@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bsm_core.errors import ConfigError
+from bsm_core.errors import ConfigError, short_repr
 
 M = TypeVar("M", bound=BaseModel)
-_MOST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -73,5 +72,4 @@ def _problem(found: Any) -> Problem:
     if found["type"] == "missing":
         return Problem(key, "missing")
     message = found["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
-    value = repr(found["input"])
-    return Problem(key, message, value if len(value) <= _MOST_SHOWN else f"{value[: _MOST_SHOWN - 3]}...")
+    return Problem(key, message, short_repr(found["input"]))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
+from bsm_core.artifact.pretrained_files import allow_downloads
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.plugins.registry import default_registry
@@ -39,6 +40,8 @@ def run(settings: Settings) -> Committed:
         BSMError: The data, the artifact, a plugin, a device or the output folder is at fault.
     """
     began = time.time()
+    if settings.allow_downloads:
+        allow_downloads()
     with unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bsm_core.errors import printable
 from bsm_core.runtime import durable
 
 log = logging.getLogger("bsm")
@@ -65,7 +66,7 @@ class Markers:
         """Remove the other markers, and write the reason to ``_FAILURE``, in one line; never raise an error."""
         try:
             self.clear()
-            durable.write(self.folder / FAILURE, " ".join(reason.split()) + "\n")
+            durable.write(self.folder / FAILURE, printable(" ".join(reason.split()), None) + "\n")
         except OSError as error:
             log.error("could not write %s: %s", self.folder / FAILURE, error.strerror or error)
 

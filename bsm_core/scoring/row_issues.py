@@ -13,11 +13,10 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bsm_core.errors import DataError, TooManyBadRowsError
+from bsm_core.errors import DataError, TooManyBadRowsError, printable
 from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, READ, REPEATED_IDS, Findings
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
-from bsm_core.runtime.log import printable
 from bsm_core.tables.data_files import Format, detect_format
 from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.write import TableWriter, output_schema

@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     NonNegativeInt,
     PositiveInt,
     PrivateAttr,
@@ -178,7 +179,7 @@ class Settings(BaseModel):
         Source("--backend", "backend of the text encoders: auto, eager, onnx or one of a plugin", metavar="NAME"),
     ] = "auto"
     num_workers: Annotated[
-        NonNegativeInt | None,
+        Annotated[NonNegativeInt, Field(le=1_000)] | None,
         Source("--num-workers", "loader workers (default: none on the CPU, a few on a GPU)", "NUM_WORKERS", True, "N"),
     ] = None
     window_rows: Annotated[PositiveInt, Source("--window-rows", "rows to score at a time", metavar="N")] = 4096
@@ -217,6 +218,9 @@ class Settings(BaseModel):
     run_record: Annotated[bool, Source("--run-record", "write run.json next to the predictions")] = False
     profile: Annotated[bool, Source("--profile", "log at the end how the time was spent")] = False
     self_check: Annotated[bool, Source("--no-self-check", "skip the check rows of the artifact")] = True
+    allow_downloads: Annotated[
+        bool, Source("--allow-downloads", "ask the Hugging Face hub for a tokenizer that is nowhere else")
+    ] = False
     strict: Annotated[
         bool, Source("--strict", "stop if plugins, libraries or files differ from those that the artifact recorded")
     ] = False

@@ -114,7 +114,7 @@ class Sink:
         content = pa.BufferOutputStream()
         for table in filter(lambda table: table is not None, (part.table, part.issues)):
             with pa.ipc.new_stream(content, table.schema) as writer:
-                writer.write_table(table)
+                writer.write_table(table.unify_dictionaries())
         data = memoryview(content.getvalue())
         path = self.work.part(part.window)
         with writing(self.folder):

@@ -24,6 +24,9 @@ _UNREADABLE = {
     *(".snappy", ".snz", ".sz", ".lzo", ".lz", ".deflate"),
 }
 
+_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+"""Kind of a table by a folder in it. Its Parquet files may hold rows that were removed from the table."""
+
 _READABLE = ".csv, .tsv (both also followed by .gz, .bz2, .zst, .lz4 or .br) and .parquet"
 
 
@@ -133,6 +136,12 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
+        if kind := next((kind for sign, kind in _LOGS.items() if sign in folders), None):
+            raise DataError(
+                f"the folder is a {kind} table, in which a log says which of the files are its rows",
+                where=here,
+                fix="write the table as plain Parquet files, and give the folder of these",
+            )
         folders[:] = sorted(name for name in folders if _visible(name))
         yield from (Path(here, name) for name in names if _visible(name))
 

@@ -43,7 +43,10 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
     Raises:
         DataError: The file is damaged.
     """
-    with reading(path), pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE) as file:
+    with (
+        reading(path),
+        pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, page_checksum_verification=True) as file,
+    ):
         metadata, groups, done = file.metadata, list(range(file.metadata.num_row_groups)), 0
         while groups and done + metadata.row_group(groups[0]).num_rows <= first:
             done += metadata.row_group(groups.pop(0)).num_rows
@@ -51,5 +54,7 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
             begin, done = done, done + len(batch)
             if done > first:
                 batch = batch.slice(max(0, first - begin))
+                place = {name: i for i, name in enumerate(batch.schema.names)}  # select() looks for each name anew
+                batch = batch.select([place[name] for name in columns])
                 ends = np.arange(done - len(batch), done) + 1
-                yield FileRows(batch.select(columns), done / metadata.num_rows, ends)
+                yield FileRows(batch, done / max(1, metadata.num_rows), ends)

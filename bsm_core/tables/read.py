@@ -203,19 +203,14 @@ class TableSource:
 
     def _schema(self, columns: Sequence[str], *, convert: bool) -> pa.Schema:
         self.require(dict.fromkeys(columns, "the reader"))
-        return pa.schema([(name, self._type(name, convert=convert)) for name in columns])
-
-    def _type(self, column: str, *, convert: bool) -> pa.DataType:
-        if column in self.types.names:
-            return self.types.field(column).type
-        merged = self.schemas[0].field(column).type
+        given = dict(zip(self.types.names, self.types.types, strict=True))
+        # Not schema.field(name), which looks at every column. Files with equal schemas share one object.
+        kinds: dict[int, tuple[Path, dict[str, pa.DataType]]] = {}
         for file, schema in zip(self.files, self.schemas, strict=True):
-            other = schema.field(column).type
-            try:
-                merged = merged if other == merged else _merge(merged, other, convert=convert)
-            except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-                raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
-        return merged
+            if id(schema) not in kinds:
+                kinds[id(schema)] = file, dict(zip(schema.names, schema.types, strict=True))
+        found = list(kinds.values())
+        return pa.schema([(name, given.get(name) or _merged(name, found, convert=convert)) for name in columns])
 
     def _pieces(
         self, columns: Sequence[str], schema: pa.Schema, rows: int, start: Position
@@ -321,6 +316,18 @@ def _check_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa
 
 def _type_error(what: str, file: Path) -> DataError:
     return DataError(what, where=str(file), fix="write all files with the same type for this column")
+
+
+def _merged(column: str, kinds: Sequence[tuple[Path, Mapping[str, pa.DataType]]], *, convert: bool) -> pa.DataType:
+    """Return a type for a column, from a file of each schema and the types in it."""
+    merged = kinds[0][1][column]
+    for file, types in kinds:
+        other = types[column]
+        try:
+            merged = merged if other == merged else _merge(merged, other, convert=convert)
+        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
+    return merged
 
 
 def _merge(one: pa.DataType, other: pa.DataType, *, convert: bool) -> pa.DataType:

@@ -82,7 +82,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             if self._delimiter:
                 self._write_lines([pa.array([name], pa.string()) for name in schema.names])
             else:
-                self._parquet = pq.ParquetWriter(self._file, schema)
+                self._parquet = pq.ParquetWriter(self._file, schema, write_page_checksum=True)
         except BaseException:
             self._file.close()
             raise
@@ -116,7 +116,8 @@ class TableWriter(AbstractContextManager["TableWriter"]):
 
     def _write_group(self) -> None:
         if self._held and self._parquet:
-            self._parquet.write_table(pa.concat_tables(self._held))
+            # Two windows may have categories with different dictionaries.
+            self._parquet.write_table(pa.concat_tables(self._held).unify_dictionaries())
         self._held.clear()
 
     def _write_lines(self, columns: Sequence[pa.Array]) -> None:
@@ -132,17 +133,29 @@ class TableWriter(AbstractContextManager["TableWriter"]):
 def _check_flat(schema: pa.Schema) -> None:
     for field in schema:
         try:
-            _cells(pa.nulls(0, field.type))
-        except pa.ArrowNotImplementedError as error:
+            # A time zone is looked up for a value, not for an empty column.
+            _cells(
+                pa.array([0], pa.int64()).cast(field.type) if pt.is_timestamp(field.type) else pa.nulls(0, field.type)
+            )
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise DataError(
-                f"values of type {field.type} cannot be written as csv or tsv",
+                f"values of type {field.type} cannot be written as csv or tsv: {error}",
                 where=f"column {field.name!r}",
                 fix="write parquet, or leave the column out",
             ) from error
 
 
 def _cells(column: pa.Array) -> pa.Array:
-    """Return the bytes of each cell of a column. The cell of a null is empty."""
+    """Return the bytes of each cell of a column. The cell of a null is empty.
+
+    A value of an extension type is written as its storage; a UUID in the form with hyphens, a Boolean as a word.
+    """
+    if isinstance(column.type, pa.UuidType):
+        column = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+    elif isinstance(column.type, pa.Bool8Type):
+        column = column.cast(pa.bool_())
+    elif isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()
     if not holds_text(column.type):

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, NonNegativeInt, ValidationInfo
 from torch import Tensor, nn
 
 from bsm_core import BuildBackend, ModelConfig
+from bsm_plugins_models.encoders.hugging_face import build_encoder, read_encoder
 from bsm_plugins_models.encoders.packed import bert as packed
 from bsm_plugins_models.encoders.text import TextEncoder
 from bsm_plugins_models.pretrained import PretrainedModule, load_weights
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
 
 
 def _buildable(encoder: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    from transformers import CONFIG_MAPPING
-
-    if encoder.get("model_type") not in CONFIG_MAPPING:
-        raise ValueError(f"transformers has no model_type {encoder.get('model_type')!r}")
+    read_encoder(encoder)
     try:
         with torch.device("meta"):  # takes no memory and draws no weights
             longest = longest_chunk(build_encoder(encoder))
@@ -35,11 +33,9 @@ def _buildable(encoder: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
 
 
 def _has_layers(count: int, info: ValidationInfo) -> int:
-    from transformers import CONFIG_MAPPING
-
     encoder = info.data.get(str(info.field_name).replace("reinit_layers", "text_encoder"))
     if encoder and count:
-        layers = getattr(CONFIG_MAPPING[encoder["model_type"]].from_dict(encoder), "num_hidden_layers", 0)
+        layers = getattr(read_encoder(encoder), "num_hidden_layers", 0)
         if count > layers:
             raise ValueError(f"the encoder has {layers} layers")
     return count
@@ -77,25 +73,6 @@ def longest_chunk(bert: PreTrainedModel) -> int | None:
     if embeddings.padding_idx is None:
         raise ValueError("pad_token_id is null, but this type of encoder counts positions from pad_token_id + 1")
     return positions - int(embeddings.padding_idx) - 1
-
-
-def build_encoder(encoder: dict[str, Any]) -> PreTrainedModel:
-    """Build a transformers ``AutoModel`` with new weights; nothing is downloaded, and no code of the artifact is run.
-
-    Args:
-        encoder: Content of ``config.json``.
-
-    Raises:
-        ValueError: The encoder has no pooler.
-    """
-    from transformers import CONFIG_MAPPING, AutoModel
-
-    settings = CONFIG_MAPPING[encoder["model_type"]].from_dict(encoder)
-    # float32, whatever dtype the config names: a lower precision is chosen by --precision, not by the file.
-    model: PreTrainedModel = AutoModel.from_config(settings, dtype=torch.float32)  # type: ignore[no-untyped-call]
-    if getattr(model, "pooler", None) is None:
-        raise ValueError(f"an encoder of type {encoder['model_type']!r} has no pooler")
-    return model
 
 
 class BertEncoder(TextEncoder):

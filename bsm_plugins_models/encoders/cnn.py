@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from bsm_plugins_models.encoders.embedding import EmbeddingConfig, TokenEmbedding
 from bsm_plugins_models.encoders.text import TextEncoder
+from bsm_plugins_models.limits import Layers, Size
 from bsm_plugins_models.pretrained import PretrainedModule
 
 _CHANNELS = 100
@@ -24,9 +25,9 @@ EXAMPLE_CONFIG = {"kernel_size": [2, 3], "num_channels": [5, 6]}
 class CnnConfig(EmbeddingConfig):
     """Config keys of a model class with a text CNN."""
 
-    num_layers: PositiveInt = 2
-    num_channels: tuple[PositiveInt, ...] = Field(default=(), validate_default=True)
-    kernel_size: tuple[PositiveInt, ...] = Field(default=(3, 5, 7), min_length=1, validate_default=True)
+    num_layers: Layers = 2
+    num_channels: tuple[Size, ...] = Field(default=(), max_length=1_000, validate_default=True)
+    kernel_size: tuple[Size, ...] = Field(default=(3, 5, 7), min_length=1, max_length=1_000, validate_default=True)
 
     @field_validator("num_channels")
     @classmethod

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from bsm_core import ModelConfig
+from bsm_plugins_models.limits import Size
 from bsm_plugins_models.pretrained import load_weights
 
 
@@ -15,7 +16,7 @@ class EmbeddingConfig(ModelConfig):
     """Config keys of a model class with an embedding matrix; the artifact provides ``embedding_shape``."""
 
     text_name: str
-    hidden_common_dim: PositiveInt
+    hidden_common_dim: Size
     embedding_shape: tuple[PositiveInt, PositiveInt]
     is_embeddings_trainable: bool = True
     dropout_keep: float = Field(default=0.5, gt=0, le=1)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bsm_plugins_models.encoders.embedding import EmbeddingConfig
+from bsm_plugins_models.limits import Layers
 
 
 class LstmConfig(EmbeddingConfig):
     """Config keys of a model class with an LSTM."""
 
-    num_layers: PositiveInt = 1
+    num_layers: Layers = 1
 
 
 class BidirectionalLstm(nn.LSTM):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, PositiveInt
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from bsm_core import ModelConfig
 from bsm_plugins_models.encoders.precision import in_precision_of
+from bsm_plugins_models.limits import Size
 
 
 def _at_least_one(features: tuple[str, ...]) -> tuple[str, ...]:
@@ -25,7 +26,7 @@ class TabularConfig(ModelConfig):
     """Config keys of a model class with features."""
 
     tab_field_list: tuple[str, ...] = ()
-    hidden_common_dim: PositiveInt
+    hidden_common_dim: Size
 
 
 class TabularEncoder(nn.Module):

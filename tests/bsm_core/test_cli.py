@@ -25,6 +25,7 @@ HEAVY = ("torch", "lightning", "pyarrow", "transformers", "pandas", "numpy")
 
 def change_impute(artifact: Path) -> None:
     (artifact / "impute_dict.json").write_text('{"amount": 99}')
+    (artifact / "impute_dict.pkl").unlink()
 
 
 # What nothing heavy may be imported for

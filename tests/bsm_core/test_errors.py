@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from bsm_core import errors
-from bsm_core.errors import BSMError, ComponentLoadError, MissingColumnsError, nearest
+from bsm_core.errors import BSMError, ComponentLoadError, MissingColumnsError, nearest, short_repr
 
 ALL = sorted(
     (e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, BSMError)), key=lambda e: e.__name__
@@ -37,7 +37,29 @@ def test_every_error_has_a_docstring_and_an_exit_code(kind):
 
 def test_an_error_without_a_place_or_a_cure():
     assert str(BSMError("it broke")) == "it broke"
-    assert BSMError("it\n  broke").one_line() == "BSMError: it broke"
+    assert BSMError("it  broke").one_line() == "BSMError: it broke"
+
+
+def test_a_message_shows_what_is_not_printable_as_escapes():
+    error = BSMError("no x\n12:00 INFO y", where="a\x1b[2J", fix="\u202eb", details=["c\r\udc80"])
+    assert str(error) == "no x\\n12:00 INFO y (a\\x1b[2J)\n  c\\r\\udc80\n  To fix: \\u202eb"
+    assert error.one_line() == "BSMError: no x\\n12:00 INFO y (a\\x1b[2J); c\\r\\udc80; To fix: \\u202eb"
+    assert error.where == "a\x1b[2J"
+
+
+def test_a_message_has_limits():
+    error = BSMError("a" * 20_000, details=list(map(str, range(5_000))))
+    assert len(str(error)) < 20_000
+    assert str(error).endswith("\n  999\n  and 4,000 more")
+
+
+def test_short_repr_is_short_whatever_the_value():
+    bomb: list[object] = []
+    for _ in range(60):
+        bomb = [bomb, bomb]
+    values = [bomb, {"a": bomb}, (bomb,), "x" * 1000, 10**5000, list(range(1000)), b"x" * 1000]
+    assert all(len(short_repr(value)) < 200 for value in values)
+    assert short_repr("né") == "'né'"
 
 
 @pytest.mark.parametrize(

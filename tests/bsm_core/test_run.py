@@ -73,6 +73,7 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "self_check": False,
         "precision": "bf16",
         "backend": "eager",
+        "allow_downloads": True,
         "strict": True,
         "row_issues": "issues.csv",
         "max_bad_rows": "7%",

@@ -28,9 +28,11 @@ from bsm_core.errors import (
     CorruptArtifactError,
     MissingArtifactFilesError,
     UnsafeArtifactError,
+    short_repr,
 )
 
 _BLOCK = 1 << 20
+_MOST_PAX_WORK = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,13 @@ class Limits:
     """Limits on the content of an archive.
 
     Attributes:
-        members: Number of files and folders.
+        members: Number of files and folders, with those that only the names of others mention.
         size: Bytes, extracted.
         ratio: Extracted bytes for each compressed byte; checked after the first ``free`` bytes.
         free: Extracted bytes below which the ratio is not checked.
         header: Bytes of one member's header, including its extensions.
+        name: Characters of a member's name.
+        depth: Folders around a member.
     """
 
     members: int = 10_000
@@ -50,6 +54,8 @@ class Limits:
     ratio: int = 100
     free: int = 64 << 20
     header: int = 1 << 20
+    name: int = 1_000
+    depth: int = 20
 
 
 LIMITS = Limits()
@@ -121,13 +127,11 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
         _check_sha256(archive)
         with archive.open("rb") as raw, gzip.GzipFile(fileobj=raw, mode="rb") as plain:
             stream = _Metered(plain, raw, limits, where)
-            with tarfile.open(
-                fileobj=stream, mode="r|", tarinfo=_StrictInfo, encoding="utf-8", errors="surrogateescape"
-            ) as tar:
+            with _StrictTar.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
                 _Extraction(tar, stream, folder, limits, where).run()
     except ArtifactError:
         raise
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
         raise CorruptArtifactError(
             f"{archive.name} is damaged, or not a gzip-compressed tar archive: {error}",
             where=where,
@@ -177,6 +181,19 @@ class _StrictInfo(tarfile.TarInfo):
                 raise
             raise tarfile.ReadError(str(error)) from error
 
+    def _proc_pax(self, tar: _StrictTar) -> tarfile.TarInfo:
+        # In Python before 3.11.10 and 3.12.6 the time to parse this header grows with the square of its size.
+        tar.pax_work += self.size**2
+        if tar.pax_work > _MOST_PAX_WORK:
+            raise tarfile.ReadError("its extended headers are too long")
+        header: tarfile.TarInfo = super()._proc_pax(tar)  # type: ignore[misc]
+        return header
+
+
+class _StrictTar(tarfile.TarFile):
+    tarinfo = _StrictInfo
+    pax_work = 0
+
 
 class _Extraction:
     """Extraction of one archive into a new folder."""
@@ -191,9 +208,9 @@ class _Extraction:
             if count > self._limits.members:
                 raise _unsafe("the archive", f"holds more than {self._limits.members:,} members", self._where)
             if not (member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)) or member.issparse():
-                raise _unsafe(repr(member.name), "is neither a plain file nor a folder", self._where)
+                raise _unsafe(short_repr(member.name), "is neither a plain file nor a folder", self._where)
             if not 0 <= member.size <= self._limits.size:
-                raise _unsafe(repr(member.name), f"claims {member.size:,} bytes", self._where)
+                raise _unsafe(short_repr(member.name), f"claims {member.size:,} bytes", self._where)
             parts = self._parts(member.name)
             self._claim(member, parts)
             if not member.isdir():
@@ -208,11 +225,15 @@ class _Extraction:
 
     def _parts(self, name: str) -> list[str]:
         """Split a member's name at its slashes; raise if it is not a plain relative path."""
+        if len(name) > self._limits.name:
+            raise _unsafe(short_repr(name), f"has a name of {len(name):,} characters", self._where)
         parts = [part for part in name.split("/") if part not in ("", ".")]
+        if len(parts) > self._limits.depth:
+            raise _unsafe(short_repr(name), f"lies in more than {self._limits.depth} folders", self._where)
         if name.startswith("/") or ".." in parts:
-            raise _unsafe(repr(name), "would be written outside the artifact's folder", self._where)
+            raise _unsafe(short_repr(name), "would be written outside the artifact's folder", self._where)
         if "\\" in name or re.match("[A-Za-z]:", name) or not name.isprintable():
-            raise _unsafe(repr(name), "has a name that is not the same on every system", self._where)
+            raise _unsafe(short_repr(name), "has a name that is not the same on every system", self._where)
         return parts
 
     def _claim(self, member: tarfile.TarInfo, parts: list[str]) -> None:
@@ -224,19 +245,21 @@ class _Extraction:
             is_file = depth == len(parts) and not member.isdir()
             key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
             known, path = self._spelling.setdefault(key, name), self._folder / name
+            if len(self._spelling) > self._limits.members:
+                raise _unsafe("the archive", f"holds more than {self._limits.members:,} members", self._where)
             if known != name or key in self._files or (is_file and path.exists()):
-                raise _unsafe(repr(member.name), f"has the same place as {known!r}", self._where)
+                raise _unsafe(short_repr(member.name), f"has the same place as {short_repr(known)}", self._where)
             if is_file:
                 self._files.add(key)
             else:
                 path.mkdir(mode=0o700, exist_ok=True)
         if not parts:
-            raise _unsafe(repr(member.name), "is a file without a name", self._where)
+            raise _unsafe(short_repr(member.name), "is a file without a name", self._where)
 
     def _write(self, member: tarfile.TarInfo, path: Path) -> None:
         source = self._tar.extractfile(member)
         if source is None:
-            raise _unsafe(repr(member.name), "is not a plain file", self._where)
+            raise _unsafe(short_repr(member.name), "is not a plain file", self._where)
         # O_EXCL: the file must be new, so that no link is followed.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
             shutil.copyfileobj(source, target, _BLOCK)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from bsm_core.artifact.files import SAFE_ADVICE, corrupt
-from bsm_core.errors import UnsafeArtifactError
+from bsm_core.artifact.untrusted.opcodes import check_opcodes
+from bsm_core.artifact.untrusted.values import check_nesting, check_shape
+from bsm_core.errors import UnsafeArtifactError, short_repr
 
 _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d{1,6}")
 
@@ -43,8 +44,10 @@ def load_pickle(path: Path) -> Any:
     """
     try:
         data = path.read_bytes()
-        _check_opcodes(data)
-        return _Unpickler(io.BytesIO(data)).load()
+        check_opcodes(data)
+        value = _Unpickler(io.BytesIO(data)).load()
+        check_nesting(value)
+        return value
     except ForbiddenGlobalError as error:
         raise forbidden(str(error), path.name, path.with_suffix(".json").name) from None
     except Exception as error:
@@ -65,20 +68,6 @@ def forbidden(name: str, file: str, safe_twin: str | None = None) -> UnsafeArtif
         where=file,
         fix=SAFE_ADVICE + (f"; or save {safe_twin}, which is read instead of {file}" if safe_twin else ""),
     )
-
-
-def _check_opcodes(data: bytes) -> None:
-    """Check a pickle before it is loaded.
-
-    The unpickler allocates memory for any memo index and any length that a pickle names. ``genops`` raises where a
-    length is more than what is there.
-
-    Raises:
-        ValueError: The pickle is damaged, or has a memo index that no pickle of its size needs.
-    """
-    for opcode, argument, _ in pickletools.genops(data):
-        if isinstance(argument, int) and opcode.name.endswith("PUT") and argument > len(data):
-            raise ValueError(f"memo index {argument} in {len(data)} bytes")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -123,7 +112,7 @@ class PickledDtype:
 
     def __init__(self, code: object, *_flags: object) -> None:
         if not (isinstance(code, str) and _DTYPE.fullmatch(code)):
-            raise ForbiddenGlobalError(f"numpy.dtype({code!r})")
+            raise ForbiddenGlobalError(f"numpy.dtype({short_repr(code)})")
         self.dtype: np.dtype[Any] = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
@@ -145,11 +134,12 @@ class PickledArray(np.ndarray[Any, Any]):
 
 def _from_bytes(data: Any, dtype: Any, shape: Any = (), order: Any = "C", *_axes: Any) -> np.ndarray[Any, Any]:
     if not isinstance(dtype, PickledDtype):
-        raise ForbiddenGlobalError(f"a numpy array of {dtype!r}")
+        raise ForbiddenGlobalError(f"a numpy array of {short_repr(dtype)}")
     if not (isinstance(data, bytes | bytearray) and isinstance(shape, tuple) and order in ("C", "F")):
-        raise ForbiddenGlobalError(f"a numpy array of shape {shape!r} and {type(data).__name__} data")
+        raise ForbiddenGlobalError(f"a numpy array of shape {short_repr(shape)} and {type(data).__name__} data")
     if not all(type(n) is int and n >= 0 for n in shape) or math.prod(shape) * dtype.dtype.itemsize != len(data):
-        raise ValueError(f"{len(data)} bytes do not make an array of shape {shape!r}")
+        raise ValueError(f"{len(data)} bytes do not make an array of shape {short_repr(shape)}")
+    check_shape(shape)
     array = np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
     return array.astype(array.dtype.newbyteorder("="), order)
 
@@ -160,13 +150,13 @@ def _scalar(dtype: Any, data: Any = b"") -> Any:
 
 def _reconstruct(kind: Any, *_shape_and_dtype: Any) -> PickledArray:
     if kind is not STAND_INS["numpy.ndarray"]:
-        raise ForbiddenGlobalError(f"numpy array of kind {kind!r}")
+        raise ForbiddenGlobalError(f"numpy array of kind {short_repr(kind)}")
     return PickledArray((0,), np.uint8)
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise ForbiddenGlobalError(f"_codecs.encode(..., {encoding!r})")
+        raise ForbiddenGlobalError(f"_codecs.encode(..., {short_repr(encoding)})")
     return text.encode("latin-1")  # old protocols write bytes as encoded text
 
 

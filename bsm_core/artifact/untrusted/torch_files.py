@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -19,19 +21,24 @@ from bsm_core.artifact.untrusted.safe_pickle import (
     PickledDtype,
     forbidden,
 )
-from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError
+from bsm_core.artifact.untrusted.torch_archive import check_torch_file
+from bsm_core.artifact.untrusted.values import check_nesting, check_shape, leaves
+from bsm_core.errors import ArtifactError, CorruptArtifactError, UnsafeArtifactError, short_repr
 
+log = logging.getLogger("bsm")
 _LEADING = re.compile(r"^(?:(?:module|_orig_mod|_forward_module)\.)+")
 _INNER = re.compile(r"(?<=\.)(?:_orig_mod|_forward_module)\.")
+_MOST_CONFIG_NUMBERS = 1_000_000
 _FORBIDDEN = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
 
-def load_torch(path: Path, safe_twin: str | None = None) -> Any:
+def load_torch(path: Path, safe_twin: str | None = None, *, mapped: bool = False) -> Any:
     """Read a file of ``torch.save`` that holds tensors, numpy arrays and plain values, or a ``.safetensors`` file.
 
     Args:
         path: The file.
         safe_twin: Name of the file that would be read instead if it were there; for the error.
+        mapped: Whether the tensors are read from the file when they are used, if its form allows it.
 
     Returns:
         The value, with its tensors on the CPU. A ``TorchVersion`` is returned as ``str``, a numpy scalar as a Python
@@ -48,8 +55,16 @@ def load_torch(path: Path, safe_twin: str | None = None) -> Any:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path, device="cpu")
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, torch.serialization.safe_globals(allowed):
+            size, is_zip = check_torch_file(file)
+            file.seek(0)
+            if mapped and is_zip:
+                value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            else:
+                value = torch.load(file, map_location="cpu", weights_only=True)
+        check_nesting(value)
+        _check_tensors(value, size)
+        return value
     except ForbiddenGlobalError as error:
         raise forbidden(str(error), path.name, safe_twin) from None
     except Exception as error:
@@ -70,6 +85,7 @@ def read_model_artifacts(folder: Path) -> dict[str, Any]:
     value = load_torch(path)
     if not isinstance(value, dict) or not isinstance(value.get("config") or {}, dict):
         raise corrupt(path.name, "does not hold a dict with a 'config' dict", "save {'config': {...}, ...}")
+    _check_config(value.get("config"))
     return value
 
 
@@ -102,20 +118,55 @@ def read_vocab(model_artifacts: Mapping[str, Any]) -> dict[Any, Any]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read ``model.safetensors``, or ``model.pth`` if that is not there.
+    """Read ``model.safetensors``, or ``model.pth`` if that is not there. If both are there, they must agree.
 
     Returns:
         The state dict, without the prefixes of wrappers (``module.``, ``_orig_mod.``, ``_forward_module.``).
 
     Raises:
         UnsafeArtifactError: The file refers to forbidden code, or holds sparse or nested tensors.
-        CorruptArtifactError: The file cannot be read, or is neither a state dict nor a Lightning checkpoint.
+        CorruptArtifactError: The file cannot be read, is neither a state dict nor a Lightning checkpoint, or the two
+            files differ.
     """
     [path] = require(folder, WEIGHTS)
-    state = load_torch(path, WEIGHTS[0])
+    weights, twin = _state_dict(path), folder / WEIGHTS[1]
+    if path != twin and twin.is_file():
+        _compare(weights, path, twin)
+    return weights
+
+
+def _compare(weights: dict[str, Tensor], path: Path, twin: Path) -> None:
+    """Check that a pickled twin holds the same weights, if it can be read."""
+    try:
+        others = _state_dict(twin, mapped=True)
+    except ArtifactError as error:  # such as a pickle that refers to code, beside which the safe file was saved
+        log.warning("%s is used, and cannot be compared with its twin: %s", path.name, error.one_line())
+        return
+    different = (name for name in {**weights, **others} if not _same(weights.get(name), others.get(name)))
+    if name := next(different, None):
+        raise corrupt(
+            f"{path.name} and {twin.name}",
+            "hold different weights",
+            "remove the file that is not of this model",
+            details=[f"the first difference: {name}"],
+        )
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    return torch.equal(one, other) or torch.allclose(one.double(), other.double(), rtol=1e-6, atol=0, equal_nan=True)
+
+
+def _state_dict(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
+    state = load_torch(path, WEIGHTS[0], mapped=mapped)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]  # a Lightning checkpoint
-    wrong = [repr(k) for k, v in state.items() if not isinstance(v, Tensor)] if isinstance(state, Mapping) else ["all"]
+    wrong = (
+        [short_repr(k) for k, v in state.items() if not isinstance(v, Tensor)]
+        if isinstance(state, Mapping)
+        else ["all"]
+    )
     if wrong:
         problem = "is neither a state dict nor a Lightning checkpoint"
         raise corrupt(path.name, problem, "save model.state_dict()", details=[f"not a tensor: {', '.join(wrong[:10])}"])
@@ -142,6 +193,38 @@ def _dense(name: str, value: Tensor, file: str) -> Tensor:
     if value.is_meta:
         raise CorruptArtifactError(f"{file}: {name!r} is a tensor without data", where=file, fix="save the weights")
     return value.detach()
+
+
+def _check_tensors(value: Any, size: int) -> None:
+    """Check that the numbers of each tensor are in the file: one number may stand for a tensor of any shape.
+
+    Raises:
+        ValueError: A tensor has more numbers than the file.
+    """
+    for tensor in leaves(value):
+        if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_meta):
+            check_shape(tensor.shape)
+            held = min(size, tensor.untyped_storage().nbytes())
+            if tensor.numel() * tensor.element_size() > held:
+                raise ValueError(f"it holds a tensor of shape {short_repr(tuple(tensor.shape))} in {held:,} bytes")
+
+
+def _check_config(config: Any) -> None:
+    """Check that a config can become JSON values.
+
+    Raises:
+        UnsafeArtifactError: The config holds sparse or nested tensors.
+        CorruptArtifactError: The config holds very many numbers, or a tensor without data.
+    """
+    numbers = 0
+    for value in leaves(config):
+        if isinstance(value, Tensor):
+            numbers += _dense("config", value, MODEL_ARTIFACTS).numel()
+        elif isinstance(value, np.ndarray):
+            numbers += value.size
+    if numbers > _MOST_CONFIG_NUMBERS:
+        problem = f"holds arrays of {numbers:,} numbers, more than {_MOST_CONFIG_NUMBERS:,}"
+        raise corrupt(f"{MODEL_ARTIFACTS}: config", problem, "store weights in model.pth")
 
 
 def _reason(error: Exception) -> str:

@@ -27,6 +27,7 @@ from bsm_core.preprocess.findings import note_counts, warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime import signals
 from bsm_core.runtime.durable import writing
+from bsm_core.runtime.log import Lines
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.callbacks import AttemptWriter, BeforeFirstWindow, PartWriter, Progress
@@ -173,7 +174,7 @@ class _RankRun:
         note_counts(committed.counts)
         if settings.profile:
             figures = table(self.times, committed.rows, helped=self.num_workers > 0)
-            log.info("where the time went, start-up left out:\n%s", figures)
+            log.info("where the time went, start-up left out:\n%s", Lines(figures))
         record = run_record(self, committed)
         hooks.committed(committed, record)
         for key, count in hooks.take_failures().items():

@@ -21,7 +21,7 @@ import torch
 
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.runtime.log import configure
+from bsm_core.runtime.log import Lines, configure
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
 from bsm_core.runtime.processes import end_with_parent, how_it_ended, without_interrupts
 from bsm_core.runtime.signals import at_once, interruptible
@@ -168,7 +168,7 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
                 if first.terminated:
                     time.sleep(_SIGNAL_S)  # ended by the exception that the handler of the signal raises
                 if first.traceback:
-                    log.error("%s\n%s", first.error.what, first.traceback)
+                    log.error("%s\n%s", first.error.what, Lines(first.traceback))
                 raise first.error
         if not running:
             break

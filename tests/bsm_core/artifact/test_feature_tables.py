@@ -16,7 +16,7 @@ from bsm_core.artifact.feature_tables import (
     read_impute,
     read_risk_tables,
 )
-from bsm_core.errors import CorruptArtifactError, MissingArtifactFilesError, UnsafeArtifactError
+from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError
 
 TABLES = {"channel": {"bins": {"online": 0.1}, "default_bin": 0.2}}
 
@@ -128,9 +128,31 @@ def test_code_in_a_table_is_refused(tmp_path):
         read_risk_tables(tmp_path)
 
 
-def test_no_table_at_all_is_missing(tmp_path):
-    with pytest.raises(MissingArtifactFilesError, match=r"impute_dict\.pkl or impute_dict\.json"):
+def test_no_table_at_all_is_empty(tmp_path):
+    assert read_impute(tmp_path) == {}
+    assert read_risk_tables(tmp_path) == {}
+
+
+def test_twins_that_agree_are_one(tmp_path):
+    (tmp_path / "impute_dict.pkl").write_bytes(pickle.dumps({"a": np.float32(0.1)}))
+    (tmp_path / "impute_dict.json").write_text('{"a": 0.1}')
+    assert read_impute(tmp_path) == {"a": 0.1}
+
+
+def test_twins_that_differ_are_an_error_that_names_both(tmp_path):
+    (tmp_path / "impute_dict.pkl").write_bytes(pickle.dumps({"a": 1.0, "b": 2.0}))
+    (tmp_path / "impute_dict.json").write_text('{"a": 1.0, "b": 92.0}')
+    with pytest.raises(CorruptArtifactError, match=r"impute_dict\.json and impute_dict\.pkl") as caught:
         read_impute(tmp_path)
+    assert caught.value.details == ("the first difference: b is 92.0 and 2.0",)
+    table = {"c": {"bins": {3: 0.5}, "default_bin": 0.1}}
+    (tmp_path / "risk_table_map.pkl").write_bytes(pickle.dumps(table))
+    (tmp_path / "risk_table_map.json").write_text(json.dumps(table))
+    assert read_risk_tables(tmp_path)["c"]["bins"] == {"3": 0.5}
+    (tmp_path / "risk_table_map.json").write_text(json.dumps({"c": {"bins": {}, "default_bin": 0.1}}))
+    with pytest.raises(CorruptArtifactError) as caught:
+        read_risk_tables(tmp_path)
+    assert caught.value.details == ("the first difference: c.bins.3 is not there and 0.5",)
 
 
 def test_a_feature_that_had_no_value_in_training_has_none():

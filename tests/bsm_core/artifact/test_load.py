@@ -239,3 +239,22 @@ def test_a_read_only_folder_is_no_obstacle(tmp_path):
     finally:
         (tmp_path / "model").chmod(0o700)
     assert sorted(path.name for path in (tmp_path / "model").rglob("*")) == before
+
+
+def test_tables_that_no_feature_needs_may_be_missing(tmp_path, caplog):
+    config = CONFIG | {"tab_field_list": ["amount"], "cat_field_list": ["dialogue", "channel"]}
+    write_artifact(tmp_path, config=config)
+    (tmp_path / "risk_table_map.pkl").unlink()
+    (tmp_path / "impute_dict.pkl").unlink()
+    artifact = Artifact.load(tmp_path)
+    assert (artifact.risk_tables, artifact.impute) == ({}, {})
+    assert caplog.messages == [
+        f"the artifact has no {name}.pkl; no feature needs it" for name in ("risk_table_map", "impute_dict")
+    ]
+
+
+def test_a_table_that_a_category_needs_must_be_there(tmp_path):
+    write_artifact(tmp_path)
+    (tmp_path / "risk_table_map.pkl").unlink()
+    with pytest.raises(MissingArtifactFilesError, match=r"risk_table_map\.pkl or risk_table_map\.json"):
+        Artifact.load(tmp_path)

@@ -12,6 +12,7 @@ from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.pretrained_files import (
     ENCODER,
     TOKENIZER,
+    allow_downloads,
     find_asset,
     find_inside,
     load_encoder_config,
@@ -22,7 +23,8 @@ from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError
 
 @pytest.fixture(autouse=True)
 def hub(monkeypatch, tmp_path):
-    """An empty cache and a hub that answers only for what a test puts there."""
+    """An empty cache and a hub that answers only for what a test puts there; downloads are allowed."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     repositories: dict[str, object] = {}
 
     def snapshot_download(name, *, allow_patterns):
@@ -80,6 +82,20 @@ def test_then_the_local_cache(artifact, tmp_path):
 
 def test_last_the_hub(artifact, tmp_path, hub):
     hub["acme/tiny"] = write_tokenizer(tmp_path / "downloaded")
+    assert found(artifact, tokenizer="acme/tiny") == hub["acme/tiny"]
+
+
+@pytest.mark.parametrize("value", [None, "", "1", "true"])
+def test_the_hub_is_not_asked_unless_the_user_allows_it(artifact, tmp_path, hub, monkeypatch, value):
+    hub["acme/tiny"] = write_tokenizer(tmp_path / "downloaded")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    if value is not None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    with pytest.raises(TokenizerError, match="not asked: downloads are not allowed") as caught:
+        found(artifact, tokenizer="acme/tiny")
+    assert "--allow-downloads" in caught.value.fix
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")
+    allow_downloads()
     assert found(artifact, tokenizer="acme/tiny") == hub["acme/tiny"]
 
 

@@ -541,6 +541,7 @@ def changed(run):
     """The artifact's imputation value is no longer what it was when its check rows were made."""
     add_check(run.artifact, toy_rows())
     (run.artifact / "impute_dict.json").write_text('{"amount": 99}')
+    (run.artifact / "impute_dict.pkl").unlink()
     toy_rows(12).to_csv(run.data / "t.csv", index=False)
 
 
@@ -649,7 +650,7 @@ def test_loader_workers_need_no_shared_memory(run):
 def test_a_rank_with_much_to_say_is_heard(run):
     header = ",".join(f"column_{i:05d}" for i in range(20_000))
     (run.data / "t.csv").write_text(header + "\n")
-    assert "column_19999" in str(failed(run, MissingColumnsError, device="cpu", devices="2"))
+    assert "column_19999" in failed(run, MissingColumnsError, device="cpu", devices="2").details[-1]
 
 
 # Interruption

@@ -146,7 +146,7 @@ def test_other_libraries(recorded, monkeypatch):
 
 
 def test_other_files(recorded):
-    (recorded / "impute_dict.json").write_text('{"amount": 3.0}')
+    (recorded / "impute_dict.json").write_text('{"amount": 2.000}')
     (recorded / "risk_table_map.pkl").unlink()
     (recorded / "notes.txt").write_text("hi")
     found = differences(recorded)

@@ -31,6 +31,7 @@ def change_weights(folder, key="head.weight", by=1.0):
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     weights[key] = weights[key] + torch.arange(weights[key].numel()).reshape(weights[key].shape) * by
     safetensors.torch.save_file(weights, folder / "model.safetensors")
+    (folder / "model.pth").unlink()
 
 
 def change_rows(folder, **changes):
@@ -180,6 +181,8 @@ def test_changed_text_steps_are_said(checked, monkeypatch):
 
 
 def test_changed_tables_are_said_with_their_features(checked):
+    for twin in ("risk_table_map.pkl", "impute_dict.pkl"):
+        (checked / twin).unlink()
     (checked / "risk_table_map.json").write_text(json.dumps({"channel": {"bins": {"web": 9.0}, "default_bin": -9.0}}))
     (line,) = refused(checked).details
     assert line == "features differ: 'channel': the risk tables or imputation values are not those of the artifact"

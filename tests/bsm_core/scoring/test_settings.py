@@ -35,6 +35,7 @@ LAYERS = {
     "run_record": [(True, True), None, None, False],
     "profile": [(True, True), None, None, False],
     "self_check": [(False, False), None, None, True],
+    "allow_downloads": [(True, True), None, None, False],
     "strict": [(True, True), None, None, False],
 }
 

@@ -272,3 +272,10 @@ def test_a_folder_that_goes_away(sink):
     (sink.work.path / "parts").rmdir()
     with pytest.raises(SinkError, match=r"part-00000000\.arrow"):
         write(sink, 0)
+
+
+def test_a_part_whose_rows_have_categories_of_several_dictionaries(sink):
+    pieces = [pa.table({"id": pa.array(ids).dictionary_encode()}) for ids in (["a", "b"], ["c", "b"])]
+    sink.write_part(Part(0, True, None, pa.concat_tables(pieces), {}))
+    done = sink.commit(pieces[0].schema, "csv")
+    assert done.path.read_text() == "id\na\nb\nc\nb\n"

@@ -139,3 +139,14 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="Permission denied") as caught:
         discover(tmp_path)
     assert "secret" in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("_delta_log", "Delta"), (".hoodie", "Hudi")])
+def test_a_table_with_a_log_of_its_files_is_named(tmp_path, name, kind):
+    folder = tmp_path / "year=2024"
+    (folder / name).mkdir(parents=True)
+    (folder / "a.parquet").write_bytes(b"x")
+    with pytest.raises(DataError, match=f"the folder is a {kind} table") as caught:
+        discover(tmp_path)
+    assert caught.value.where == str(folder)
+    assert discover(folder / "a.parquet") == (folder / "a.parquet",)

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import time
 
 import pandas as pd
 import pyarrow as pa
@@ -131,3 +132,35 @@ def test_a_damaged_file(tmp_path, at):
     with pytest.raises(DataError, match="cannot be read") as caught:
         column(TableSource.open(tmp_path), "id")
     assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_flipped_byte_in_a_page_with_a_checksum_is_found(tmp_path, version):
+    path = tmp_path / "a.parquet"
+    ids = [f"id-{i:05d}" for i in range(100)]
+    table = pa.table({"id": ids})
+    options = {"write_page_checksum": True, "compression": "none", "use_dictionary": False}
+    pq.write_table(table, path, data_page_version=version, **options)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"id-00042", b"id-00043"))
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        column(TableSource.open(tmp_path), "id")
+    assert caught.value.where == str(path)
+
+
+def test_a_file_without_rows_and_without_row_groups(tmp_path):
+    schema = pa.schema([("id", pa.string()), ("list", pa.list_(pa.int64()))])
+    pq.ParquetWriter(tmp_path / "a.parquet", schema).close()
+    assert column(TableSource.open(tmp_path), "id").to_pylist() == []
+    pq.write_table(schema.empty_table(), tmp_path / "a.parquet")
+    assert column(TableSource.open(tmp_path), "list").to_pylist() == []
+
+
+def test_a_table_of_many_columns_takes_time_in_proportion(tmp_path):
+    names = [f"column_{i}" for i in range(20_000)]
+    pq.write_table(pa.table({name: [1] for name in names}), tmp_path / "a.parquet")
+    table = TableSource.open(tmp_path)
+    began = time.process_time()
+    schema = table.schema(names)
+    assert (schema.names, schema.types) == (names, [pa.int64()] * len(names))
+    assert time.process_time() - began < 2

@@ -3,6 +3,7 @@ import datetime
 import decimal
 import io
 import math
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -189,3 +190,46 @@ def test_an_unknown_format_is_refused_and_writes_no_file(tmp_path, format):
     with pytest.raises(ValueError, match=f"cannot be written in the format '{format}'"):
         TableWriter(tmp_path / "out", pa.schema([("x", pa.int64())]), format)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_categories_with_other_dictionaries_in_each_table(tmp_path):
+    tables = [pa.table({"id": pa.array(ids).dictionary_encode()}) for ids in (["a", "b", "a"], ["c", "b"])]
+    for format in ("csv", "parquet"):
+        path = tmp_path / f"t.{format}"
+        with TableWriter(path, tables[0].schema, format) as writer:
+            for table in tables:
+                writer.write(table)
+    assert (tmp_path / "t.csv").read_text() == "id\na\nb\na\nc\nb\n"
+    back = pq.read_table(tmp_path / "t.parquet")
+    assert back.schema.field("id").type == tables[0].schema.field("id").type
+    assert back["id"].to_pylist() == ["a", "b", "a", "c", "b"]
+
+
+def test_values_of_extension_types_as_text(tmp_path):
+    ids = [uuid.UUID(int=i * 7919) for i in range(2)]
+    uuids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([*(i.bytes for i in ids), None], pa.binary(16)))
+    assert lines(tmp_path, uuids) == [str(ids[0]), str(ids[1]), ""]
+    words = pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 0, None], pa.int8()))
+    assert lines(tmp_path, words) == ["true", "false", ""]
+    objects = pa.ExtensionArray.from_storage(pa.json_(), pa.array(["[]", "1", None]))
+    assert lines(tmp_path, objects) == ["[]", "1", ""]
+    schema = pa.schema([("id", pa.uuid())])
+    assert output_schema(schema, "parquet", "csv") == output_schema(schema, "parquet", "parquet") == schema
+
+
+def test_a_time_zone_that_the_system_does_not_have_is_found_before_anything_is_written(tmp_path):
+    schema = pa.schema([("t", pa.timestamp("us", "Mars/\x1bBase"))])
+    with pytest.raises(DataError, match="column 't'") as caught:
+        output_schema(schema, "parquet", "csv")
+    assert str(caught.value).isascii()
+    assert "\x1b" not in str(caught.value)
+    assert output_schema(schema, "parquet", "parquet") == schema
+
+
+def test_pages_of_parquet_have_checksums(tmp_path):
+    column = pa.array([f"id-{i:05d}" for i in range(100)])
+    path = tmp_path / "out.parquet"
+    content = written(tmp_path, pa.table({"id": column}), "parquet")
+    path.write_bytes(content[:60] + bytes([content[60] ^ 1]) + content[61:])
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(path, page_checksum_verification=True)

@@ -232,6 +232,29 @@ def test_too_many_members_are_refused(target):
         assert len(names(folder)) == 6
 
 
+@pytest.mark.parametrize(
+    "name", ["d/" * 21 + "x", "d/" * 3_000 + "x", "d/" * 100_000 + "x", "./" * 600 + "x", "x" * 1_001]
+)
+def test_deep_and_long_names_are_refused_at_once(target, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with (
+        pytest.raises(ArtifactError, match=r"lies in more than 20 folders|has a name of|headers are too long"),
+        unpacked(archive(target, name)),
+    ):
+        pass
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_folders_that_only_names_mention_count_too(target):
+    many = [f"{'/'.join(str(i) * 9)}/x" for i in range(10)]
+    with (
+        pytest.raises(UnsafeArtifactError, match="more than 50 members"),
+        unpacked(archive(target, *many), Limits(members=50)),
+    ):
+        pass
+
+
 def test_too_large_a_whole_is_refused(target):
     big = archive(target, *(member(f"f{i}", os.urandom(60_000)) for i in range(4)))
     with pytest.raises(UnsafeArtifactError, match="more than 200,000 bytes"), unpacked(big, Limits(size=200_000)):
@@ -255,7 +278,26 @@ def test_a_bomb_is_refused_by_its_ratio(target):
 
 def test_a_header_is_not_a_way_into_memory(target):
     fat = member("a", pax_headers={"comment": "x" * 300_000})
-    with pytest.raises(UnsafeArtifactError, match="header"), unpacked(archive(target, fat), Limits(header=100_000)):
+    with pytest.raises(ArtifactError, match="header"), unpacked(archive(target, fat), Limits(header=100_000)):
+        pass
+
+
+def pax(body: bytes) -> Member:
+    return member("pax", body, tarfile.XHDTYPE)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [pax(b"1" * 900_000)],
+        [pax(b"1 hdrcharset=" * 60_000)],
+        [pax(b"1" * 8_000), "x"] * 30,
+        [pax(b"9 a=bcde\n")] * 900,
+    ],
+    ids=["digits", "charsets", "many", "chain"],
+)
+def test_extended_headers_take_no_time(target, members):
+    with pytest.raises(ArtifactError), unpacked(archive(target, *members, "x")):
         pass
 
 

@@ -319,3 +319,19 @@ def test_model_artifacts_must_be_a_dict_with_a_config(folder, value):
     save(value, folder / "model_artifacts.pth")
     with pytest.raises(CorruptArtifactError, match=r"model_artifacts\.pth"):
         read_model_artifacts(folder)
+
+
+def test_weights_in_two_files_must_agree(tmp_path, caplog):
+    weights = {"a": torch.rand(3), "b": torch.tensor([float("nan"), 1.0])}
+    safetensors.torch.save_file(weights, tmp_path / "model.safetensors")
+    torch.save({"state_dict": {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "model.pth")
+    assert read_weights(tmp_path).keys() == weights.keys()
+    for other in ({**weights, "b": torch.zeros(2)}, {"a": weights["a"]}, {**weights, "b": torch.zeros(3)}):
+        torch.save(other, tmp_path / "model.pth")
+        with pytest.raises(CorruptArtifactError, match=r"model\.safetensors and model\.pth hold different") as caught:
+            read_weights(tmp_path)
+        assert caught.value.details == ("the first difference: b",)
+    assert not caplog.messages
+    (tmp_path / "model.pth").write_bytes(b"cos\nsystem\n.")
+    assert read_weights(tmp_path).keys() == weights.keys()
+    assert "cannot be compared" in caplog.text

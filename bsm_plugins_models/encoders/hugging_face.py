@@ -1,0 +1,80 @@
+"""Building an encoder of transformers from a config that may come from anyone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+TYPES = (
+    *("albert", "bert", "big_bird", "camembert", "canine", "data2vec-text", "ernie", "esm", "fnet", "gte", "ibert"),
+    *("jina_embeddings_v3", "layoutlm", "longformer", "megatron-bert", "mobilebert", "mpnet", "nomic_bert", "rembert"),
+    *("roberta", "roberta-prelayernorm", "roc_bert", "squeezebert", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+)
+"""Types of encoders of text that have a pooler and load nothing: no weights, no other model, no code."""
+
+_NOT_FOR_AN_ENCODER = ("id2label", "label2id", "num_labels", "return_dict", "dtype", "torch_dtype")
+_MOST_LAYERS, _MOST = 1_000, 10_000_000
+
+
+def read_encoder(encoder: Mapping[str, Any]) -> PreTrainedConfig:
+    """Return the content of a ``config.json`` as a config of transformers.
+
+    Keys that the type of encoder does not define are left out: transformers keeps every key as an attribute, and some
+    attributes lead to code of the artifact or of the hub (``auto_map``, or another name by way of ``attribute_map``).
+
+    Raises:
+        ValueError: The type is not one of :data:`TYPES`, or a size is very large.
+    """
+    from transformers import CONFIG_MAPPING
+
+    kind = encoder.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        raise ValueError(f"transformers has no model_type {kind!r}")
+    if kind not in TYPES:
+        raise ValueError(f"an encoder of type {kind!r} has no pooler, or is none of text; use {', '.join(TYPES)}")
+    type_of_config = CONFIG_MAPPING[kind]
+    known = {*type_of_config().to_dict(), *type_of_config.attribute_map} - {*_NOT_FOR_AN_ENCODER}
+    values = {key: value for key, value in encoder.items() if key in known and not key.startswith("_")}
+    for key, size in _numbers(values):
+        limit = _MOST_LAYERS if "layer" in key and "eps" not in key else _MOST
+        if abs(size) > limit:
+            raise ValueError(f"{key} is {size}, more than {limit:,}")
+    return type_of_config.from_dict(values)
+
+
+def build_encoder(encoder: Mapping[str, Any]) -> PreTrainedModel:
+    """Build a transformers ``AutoModel`` with new weights; nothing is downloaded, and no code of the artifact is run.
+
+    Args:
+        encoder: Content of ``config.json``.
+
+    Raises:
+        ValueError: The encoder cannot be built, or has no pooler.
+    """
+    from transformers import AutoModel
+
+    # float32, whatever dtype the config names: a lower precision is chosen by --precision, not by the file.
+    model: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
+        read_encoder(encoder), dtype=torch.float32, trust_remote_code=False
+    )
+    if getattr(model, "pooler", None) is None:
+        raise ValueError(f"an encoder of type {encoder['model_type']!r} has no pooler")
+    return model
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """Yield every integer in a value, with the key that it stands under."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _numbers(inner, str(name))
+    elif isinstance(value, list | tuple):
+        yield key, len(value)
+        for inner in value:
+            yield from _numbers(inner, key)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield key, value

@@ -5,11 +5,8 @@ import gzip
 import hashlib
 import json
 import logging
-import os
 import pickle
 import signal
-import subprocess
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -19,6 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from support.plugins import run_python
+from support.processes import Running
 from support.toy import SITE, toy_rows, write_toy_artifact
 
 from bsm_core import Artifact, Predictor, Settings
@@ -415,7 +413,7 @@ def test_each_file_of_the_artifact_is_opened_once(run):
     add_check(run.artifact, toy_rows())
     (run.artifact / "model.safetensors").unlink()
     places = {"artifact": str(run.artifact), "data": str(run.data), "out": str(run.out)}
-    opened = ast.literal_eval(run_python(COUNTS_OPENED_FILES.format(**places), SITE))
+    opened = ast.literal_eval(run_python(COUNTS_OPENED_FILES.format(**places), SITE, preloaded=True))
     read_by_every_run = {"model_artifacts.pth", "hyperparameters.json", "model.pth", "self_check.json"}
     assert opened.keys() >= read_by_every_run | {"risk_table_map.json", "impute_dict.json"}
     assert set(opened.values()) == {1}
@@ -620,13 +618,12 @@ def waiting(toy_site, tmp_path):
     artifact = write_toy_artifact(tmp_path / "model", text_processing_steps=["toy_wait", "toy_tokens"])
     (tmp_path / "data").mkdir()
     toy_rows(3).to_csv(tmp_path / "data/t.csv", index=False)
-    command = [sys.executable, "-m", "bsm_core.run", "--job_type", "testing", "--id-field", "id"]
+    command = ["-m", "bsm_core.run", "--job_type", "testing", "--id-field", "id"]
     places = ["--model-dir", artifact, "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "out"]
 
     def start(*flags):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([*command, *places, *flags], env={**os.environ}, **pipes)
-        assert process.stdout.readline() == b"waiting\n"
+        process = Running(*command, *places, *flags)
+        assert process.stdout.readline() == "waiting\n"
         return process
 
     return start
@@ -634,8 +631,8 @@ def waiting(toy_site, tmp_path):
 
 def test_a_watcher_that_is_killed_takes_its_ranks_along(waiting, tmp_path):
     process = waiting("--device", "cpu", "--devices", "2")
-    process.kill()
-    process.communicate(timeout=30)  # ends when nobody holds the pipes any more, ranks included
+    process.send_signal(signal.SIGKILL)
+    process.finish()  # when nobody holds the pipes any more, ranks included
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
@@ -643,8 +640,8 @@ def test_a_watcher_that_is_killed_takes_its_ranks_along(waiting, tmp_path):
 def test_a_run_that_is_terminated_leaves_a_failure(waiting, tmp_path, devices):
     process = waiting("--device", "cpu", "--devices", devices)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert b"Traceback" not in errors
+    status, errors = process.finish()
+    assert status == 128 + signal.SIGTERM
+    assert "Traceback" not in errors
     assert listing(tmp_path / "out") == ["_FAILURE"]
     assert (tmp_path / "out/_FAILURE").read_text() == "Interrupted: SIGTERM\n"

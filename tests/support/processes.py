@@ -195,6 +195,7 @@ class _Interpreter(SpawnProcess):
                 sys.argv[:] = rest
                 if rest[0] == "pytest":  # of a plugin, whose checks call functions in other processes
                     importlib.import_module("support.answering").install()
+                    sys.argv += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # about modules of the server
                 runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
             elif kind == "-c":
                 sys.argv[:] = ["-c", *rest[1:]]

@@ -24,8 +24,8 @@ demo: $(VENV)/.ready  ## score 1,000 reviews with the example artifact
 	    --model-dir examples/reviews/model.tar.gz --data-dir examples/reviews/reviews.csv --output-dir demo-output
 	@echo && head -n 6 demo-output/inference_predictions.csv && echo "... 1,000 rows in demo-output/inference_predictions.csv"
 
-test: $(VENV)/.ready  ## run all tests, with coverage
-	$(BIN)/pytest --numprocesses 2 --cov --cov-report term
+test: $(VENV)/.ready  ## run all tests; with COVERAGE=1 also measure which lines they run, which takes longer
+	$(BIN)/pytest --numprocesses 2 $(if $(COVERAGE),--cov --cov-report term)
 
 faults: $(VENV)/.ready  ## kill runs at every step, and let every operation on a file fail; takes an hour
 	FAULTS=all $(BIN)/pytest --numprocesses 2 tests/faults

@@ -1,5 +1,6 @@
 """One thread for each process: the models of the tests are tiny, and threads that wait for each other cost more."""
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -9,6 +10,7 @@ import pytest
 from support.processes import server
 from support.tracing import pytest_collection as pytest_collection
 from support.tracing import pytest_runtest_protocol as pytest_runtest_protocol
+from support.tracing import pytest_runtestloop as pytest_runtestloop
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bsm-tests-")  # what a trial of backends found is the user's
@@ -16,7 +18,9 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bsm-tests-")  # what a t
 
 @pytest.fixture(scope="session", autouse=True)
 def _processes_start_from_a_server() -> Iterator[None]:
-    with server():
+    from support.answering import install  # imports bsm, which coverage would not see any more
+
+    with server(), contextlib.closing(install()):
         yield
 
 

@@ -81,7 +81,7 @@ class Description:
             ("model class", [self.model_class or "unknown"]),
             ("text fields", [_text_field_line(item) for item in self.text_fields]),
             ("features", [_feature_line(item) for item in self.features]),
-            ("weights", _weights_lines(self.weights)),
+            ("weights", _weights_lines(self.weights) if self.weights else []),
             ("embedding", [f"{self.embedding_shape}"] if self.embedding_shape else []),
             ("versions", [f"{name} {version}" for name, version in self.versions.items()]),
             ("self-check", [_self_check_line(self.self_check)] if self.self_check else []),
@@ -219,8 +219,7 @@ def _features(
 ) -> list[dict[str, Any]]:
     described: list[dict[str, Any]] = []
     for name in config.tab_field_list:
-        if name in tables:
-            table = tables[name]
+        if table := tables.get(name):
             missing = risk_of_missing(table["bins"], table["default_bin"])
             described.append({"name": name, "kind": "risk table", "bins": len(table["bins"]), "missing": missing})
         else:
@@ -266,8 +265,6 @@ def _feature_line(item: Mapping[str, Any]) -> str:
 
 
 def _weights_lines(weights: Mapping[str, Any]) -> list[str]:
-    if not weights:
-        return []
     total = (
         f"{weights['parameters']:,} parameters, {_size(weights['bytes'])}, "
         f"{weights['tensors']} tensors of {', '.join(weights['dtypes'])}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from bsm_core.artifact.config import TextField
 from bsm_core.artifact.provenance_file import Provenance
 from bsm_core.errors import PluginError, UnknownComponentError
-from bsm_core.plugins.discovery import Component
+from bsm_core.plugins.discovery import Component, Provider
 from bsm_core.plugins.registry import Named, Registry
 
 
@@ -67,7 +67,8 @@ class ResolvedNames:
             details = [*first.details, *(f"{error.what} ({error.where})" for error in others)]
             made = record()
             made_with = [c for c in made.components if (c.kind, c.name) in errors] if made else []
-            wanted = " and ".join(dict.fromkeys(f"{c.distribution}=={c.version}" for c in made_with))
+            missing = [c for c in made_with if Provider(c.distribution, c.version) not in self._registry.providers]
+            wanted = " and ".join(dict.fromkeys(f"{c.distribution}=={c.version}" for c in missing))
             fix = f"the artifact was made with {wanted}: install that" if wanted else first.fix
             raise type(first)(first.what, where=first.where, details=details, fix=fix)
 

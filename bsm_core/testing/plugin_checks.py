@@ -107,7 +107,7 @@ def clashes_with_nobody(subject: PluginSubject) -> None:
             raise CheckFailedError(f"{component.kind} {component.name!r} is also provided by {other.provider}")
 
 
-@CHECKS.add("repair the import: an artifact that names the component cannot be loaded without it", gate=True)
+@CHECKS.add("repair what the error names: an artifact that names the component cannot be loaded without it", gate=True)
 def loads(subject: PluginSubject) -> None:
     """Every component that the plugin names or registers can be imported, and is an object of its kind."""
     subject.require_none("load")

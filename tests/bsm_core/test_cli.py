@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support import training
 from support.plugins import run_python
+from support.processes import Running
 from support.toy import CONFIG, SITE, toy_rows
 
 from bsm_core import __version__, cli
@@ -194,12 +195,11 @@ def wait(self, trainer, module, begin=History.on_train_epoch_start):
 History.on_train_epoch_start = wait
 sys.exit(cli.main(sys.argv[1:]))
 """
-    command = [sys.executable, "-c", code, "train", *training_arguments(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGINT)
-        said = process.communicate()[1]
-    assert process.returncode == 130
+    process = Running("-c", code, "train", *training_arguments(tmp_path))
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    status, said = process.finish()
+    assert status == 130
     *lines, last = said.splitlines()
     assert last == "interrupted by SIGINT"
     assert [line.split(" ")[1] for line in lines] == [*["INFO"] * 3, "WARNING"]  # ours alone: the rows and two epochs

@@ -83,7 +83,7 @@ def test_each_file_of_an_artifact_is_opened_once_and_hashed_once(toy_site, tmp_p
     given = [[str(tmp_path / word) if (tmp_path / word).exists() else word for word in c] for c in commands.values()]
     for command in given[1:]:
         command[2] = str(tmp_path / command[2])
-    output = run_python(COUNT.format(folder=str(tmp_path), commands=given), SITE).splitlines()[-1]
+    output = run_python(COUNT.format(folder=str(tmp_path), commands=given), SITE, preloaded=True).splitlines()[-1]
     codes, counts = zip(*json.loads(output), strict=True)
     assert codes == (0, 0, 0, 0)
     found = dict(zip(commands, counts, strict=True))

@@ -42,16 +42,14 @@ def test_a_thousand_reviews_from_file_to_file(tmp_path):
 
 def test_processes_and_loader_workers_that_are_really_spawned(tmp_path):
     """Start an interpreter, which spawns its processes itself: other tests fork them from a server, to save time."""
-    command = [sys.executable, "-m", "bsm_core.run", "--job_type", "inference", "--id-field", "review_id"]
-    places = ["--model-dir", EXAMPLE / "model.tar.gz", "--data-dir", EXAMPLE / "reviews.csv"]
-    shares = {"one": [], "several": ["--devices", "2", "--num-workers", "1"]}
-    for name, flags in shares.items():
-        output = ["--output-dir", tmp_path / name, "--window-rows", "300", *flags]
-        done = subprocess.run(list(map(str, [*command, *places, *output])), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    one, several = (
-        list(csv.reader((tmp_path / name / "inference_predictions.csv").open(newline=""))) for name in shares
-    )
+    command = ["bsm_core.run", "--job_type", "inference", "--id-field", "review_id", "--window-rows", "300"]
+    places = ["--model-dir", EXAMPLE / "model.tar.gz", "--data-dir", EXAMPLE / "reviews.csv", "--output-dir"]
+    run(*command, *places, tmp_path / "one")
+    several = [*command, *places, tmp_path / "several", "--devices", "2", "--num-workers", "1"]
+    done = subprocess.run([sys.executable, "-m", *map(str, several)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    files = [tmp_path / name / "inference_predictions.csv" for name in ("one", "several")]
+    one, several = (list(csv.reader(file.open(newline=""))) for file in files)
     assert [row[0] for row in several] == [row[0] for row in one]
     for expected, row in zip(one[1:], several[1:], strict=True):
         assert list(map(float, row[1:])) == pytest.approx(list(map(float, expected[1:])), abs=2e-6)

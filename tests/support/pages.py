@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from support.plugins import forget_modules
+from support.processes import python
 
 from bsm_core import cli
 from bsm_core.plugins.registry import default_registry
@@ -179,13 +180,20 @@ class Reader:
         assert doctest.OutputChecker().check_output(output, got, _LIKE), f"$ {command}\n{got}\nis not\n{output}"
 
     def _run(self, command: str) -> str:
-        """Run a command and give what it printed. A plain ``bsm`` runs in this process, which has torch already."""
+        """Run a command and return its output.
+
+        A plain ``bsm`` runs in this process and a plain ``python`` in one of the server: both have torch already.
+        """
         words = shlex.split(command)
         environment = {}
         while "=" in words[0]:
             name, _, environment[name] = words.pop(0).partition("=")
         if words[0] == "bsm" and not _FOR_A_SHELL.search(command):
             return self._bsm(words[1:], environment)
+        if words[0] == "python" and not _FOR_A_SHELL.search(command):
+            done = python(*words[1:], env={**os.environ, **environment})
+            self.status = done.returncode
+            return done.stdout + done.stderr
         done = subprocess.run(
             ["bash", "-c", command],
             stdout=subprocess.PIPE,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.processes import python
 
 from bsm_core.errors import ComponentLoadError
 from bsm_core.plugins.discovery import Component, Provider
@@ -83,26 +84,26 @@ def forget_modules(folder: Path) -> None:
             del sys.modules[name]
 
 
-def run_python(code: str, *path: Path, **environment: str) -> str:
+def run_python(code: str, *path: Path, preloaded: bool = False, **environment: str) -> str:
     """Run code in a fresh process.
 
     Args:
         code: Common indentation is removed.
         path: Folders that come first on the process's path.
+        preloaded: Whether the process may have imported torch and the other libraries already, which saves seconds.
         environment: Variables added to this process's own, less ``BSM_PLUGINS``.
 
     Returns:
         Output of the process, without white space around it.
     """
     inherited = {name: value for name, value in os.environ.items() if name != "BSM_PLUGINS"}
-    pythonpath = os.pathsep.join(str(folder) for folder in path)
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env={**inherited, "PYTHONPATH": pythonpath, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    variables = {**inherited, "PYTHONPATH": os.pathsep.join(str(folder) for folder in path), **environment}
+    arguments = ["-c", textwrap.dedent(code)]
+    if preloaded:
+        done = python(*arguments, env=variables)
+    else:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -285,7 +285,8 @@ def test_a_registry_pickles_and_finds_them_again_elsewhere(install, tmp_path):
     code = code.replace("sys.argv[1]", repr(str(tmp_path / "registry")))
     from support.toy import SITE
 
-    assert run_python(code, install.site, SITE, PACKAGES, ACME_IMPORTED=str(tmp_path / "imported")) == "B True"
+    path = (install.site, SITE, PACKAGES)
+    assert run_python(code, *path, preloaded=True, ACME_IMPORTED=str(tmp_path / "imported")) == "B True"
 
 
 def test_what_another_process_does_not_register_is_said(install):

@@ -16,6 +16,7 @@ def test_a_process_that_is_started_never_sees_ctrl_c_and_its_starter_does():
     """Also the very first one, before which multiprocessing starts a helper of its own."""
     code = f"""
         import multiprocessing, os, signal, subprocess, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
         from bsm_core.runtime.processes import without_interrupts
 
         with without_interrupts():

@@ -14,7 +14,7 @@ from bsm_core import Predictor, cli
 from bsm_core.artifact import Artifact, describe
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
 from bsm_core.errors import ArtifactError, CorruptArtifactError, ProvenanceError, UnknownModelClassError
-from bsm_core.plugins.registry import default_registry
+from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring import provenance
 from bsm_core.scoring.provenance import add_provenance, components_of, record_of, require_same
@@ -287,13 +287,20 @@ def test_an_edit_that_leaves_the_version_alone_is_seen(tmp_path, monkeypatch):
     forget_modules(site)
 
 
-def test_what_is_not_installed_is_named_by_the_record(recorded, monkeypatch):
+def test_what_is_not_installed_is_named_by_the_record(recorded):
+    with pytest.raises(UnknownModelClassError) as caught:
+        Predictor.open(recorded, registry=Registry([]))
+    assert caught.value.fix == "the artifact was made with toy-bsm==1.0: install that"
+    assert "no text step 'toy_trap' (config.text_processing_steps)" in caught.value.details
+
+
+def test_what_is_installed_and_cannot_be_used_is_not_to_be_installed_again(recorded, monkeypatch):
     monkeypatch.setenv("BSM_PLUGINS", "")
     default_registry.cache_clear()
     with pytest.raises(UnknownModelClassError) as caught:
         Predictor.open(recorded)
-    assert caught.value.fix == "the artifact was made with toy-bsm==1.0: install that"
-    assert "no text step 'toy_trap' (config.text_processing_steps)" in caught.value.details
+    assert "left out by BSM_PLUGINS: toy-bsm 1.0" in caught.value.details
+    assert "let BSM_PLUGINS admit" in caught.value.fix
     default_registry.cache_clear()
 
 

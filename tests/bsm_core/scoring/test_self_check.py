@@ -286,3 +286,11 @@ def test_a_gpu_holds_what_the_cpu_gave(checked):
     predictor = Predictor.from_artifact(checked, device="cuda")
     assert precision_of(predictor.model) == "tf32"
     assert check(predictor, read_check_rows(checked)) < TOLERANCES["tf32"]
+
+
+def test_an_artifact_that_reads_no_column_has_no_check_rows(toy_artifact, monkeypatch):
+    predictor = Predictor.open(toy_artifact)
+    monkeypatch.setattr(type(predictor.preprocessor), "wanted", {})
+    with pytest.raises(DataError, match="no rows to check") as caught:
+        make(predictor, toy_rows())
+    assert "features in the artifact's config" in caught.value.fix

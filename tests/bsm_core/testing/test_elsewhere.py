@@ -6,7 +6,17 @@ import os
 import pytest
 from support.elsewhere import hang, is_daemon, leave, local, variable
 
+from bsm_core.testing import elsewhere as module
 from bsm_core.testing.elsewhere import HASH_SEED, ElsewhereError, elsewhere, in_a_worker
+
+
+@pytest.fixture(autouse=True, scope="module")
+def interpreter():
+    """Interpreters answer here, and no process of the tests' server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_shared", None)
+        yield
+        module._shared.close()
 
 
 def test_it_is_another_process_with_another_hash_seed():

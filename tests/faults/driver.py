@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import resource
 import sys
 
 import bsm_core.run
@@ -21,8 +20,6 @@ def run(library: ctypes.CDLL, order: dict) -> int:
     descriptor = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    if order["memory"]:
-        resource.setrlimit(resource.RLIMIT_AS, (order["memory"], order["memory"]))
     library.arm(order["folder"].encode(), ctypes.c_long(order["nth"]), order["action"], order["log"].encode())
     return bsm_core.run.main(order["arguments"])
 

@@ -92,17 +92,16 @@ class Harness:
         shape = ["--output-format", self.format, "--window-rows", self.window_rows, "--device", "cpu"]
         return [str(a) for a in ("--job_type", "inference", "--id-field", "id", *places, *shape, *more)]
 
-    def run(self, nth: int = 0, action: int = 0, memory: int = 0) -> Outcome:
+    def run(self, nth: int = 0, action: int = 0) -> Outcome:
         """Run the command.
 
         Args:
             nth: Number of the operation that fails; 0 for none.
             action: Error number of the failure, or a signal with a minus sign.
-            memory: Limit of the address space in bytes; 0 for none.
         """
         log, said = self.work / "steps", self.work / "said"
         log.unlink(missing_ok=True)
-        order = {"arguments": self.arguments(), "nth": nth, "action": action, "memory": memory}
+        order = {"arguments": self.arguments(), "nth": nth, "action": action}
         order |= {"folder": str(self.output), "log": str(log), "output": str(said)}
         self._driver.stdin.write(json.dumps(order) + "\n")
         self._driver.stdin.flush()

@@ -3,8 +3,8 @@
 
     python tests/fuzz/fuzz.py pickle [--inputs 1000000] [--seconds 3600]
 
-Stops at the first finding: an exception that is none of bsm's, a crash, an input that takes more than 5 seconds, or more
-than 512 MB. libFuzzer writes the input to ``crash-*``, ``timeout-*`` or ``oom-*``, and prints how many it has tried.
+Stops at the first finding: an exception that is none of bsm's, a crash, an input that takes more than 5 seconds or
+more than 512 MB. libFuzzer writes the input to ``crash-*``, ``timeout-*`` or ``oom-*``, and prints how many it has tried.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 with atheris.instrument_imports(include=["bsm_core.artifact", "bsm_core.tables"]):
     from fuzz.targets import TARGETS, run
 
+import contextlib
+
 from bsm_core.errors import BSMError
 
 
@@ -34,10 +36,8 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
 
     def one(data: bytes) -> None:
-        try:
+        with contextlib.suppress(BSMError):
             run(options.reader, data)
-        except BSMError:
-            pass
 
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(TARGETS[options.reader][1]):

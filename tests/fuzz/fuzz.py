@@ -3,8 +3,8 @@
 
     python tests/fuzz/fuzz.py pickle [--inputs 1000000] [--seconds 3600]
 
-Stops at the first finding: an exception that is none of bsm's, a crash, an input that takes more than 5 seconds or
-more than 512 MB. libFuzzer writes the input to ``crash-*``, ``timeout-*`` or ``oom-*``, and prints how many it has tried.
+Stops at the first finding: an exception that is none of bsm's, a crash, or an input that takes more than 5 seconds or
+512 MB. libFuzzer writes the input to ``crash-*``, ``timeout-*`` or ``oom-*``, and prints how many it has tried.
 """
 
 from __future__ import annotations

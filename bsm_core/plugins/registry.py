@@ -95,10 +95,14 @@ class Registry:
         """Distributions of all plugins, of those that cannot be used or are left out too."""
         return {*self.blocked, *(c.provider for c in self.components), *(f.provider for f in self.failures)}
 
+    def clashes(self, kind: ComponentKind, name: str, *, in_code: bool = False) -> tuple[Component, ...]:
+        """Return every component of a name if several have it, in metadata and, if ``in_code``, in code."""
+        found = _named((*self.components, *(self.in_code.classes if in_code else ())), kind, name)
+        return tuple(found) if len(found) > 1 else ()
+
     def others(self, component: Component, *, in_code: bool = False) -> list[Component]:
-        """Return the other components of a component's name, in metadata and, if ``in_code``, in code."""
-        known = (*self.components, *(self.in_code.classes if in_code else ()))
-        return [other for other in _named(known, component.kind, component.name) if other is not component]
+        """Return the components that have the name of a component as well; see :meth:`clashes`."""
+        return [c for c in self.clashes(component.kind, component.name, in_code=in_code) if c is not component]
 
     def resolve(self, kind: Named, name: str, *, where: str | None = None) -> Component:
         """Find a component by its name, without importing the component.

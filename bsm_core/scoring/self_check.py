@@ -135,8 +135,7 @@ def _as_text(predictor: Predictor, data: pd.DataFrame | pa.Table) -> list[dict[s
     """Return the first rows with each cell as the text that a CSV file would have, or None if it is missing."""
     columns, _ = table_columns(data, predictor.preprocessor.wanted)
     if not len(data) or not columns:
-        fix = "give a table that has rows" if columns else "name a text column or features in the artifact's config"
-        raise DataError("there are no rows to check the artifact with", fix=fix)
+        raise DataError("there are no rows to check the artifact with", fix="give a table with rows and its columns")
     texts = {field.column for field in predictor.preprocessor.config.text_fields}
     cells: dict[str, list[str | None]] = {}
     for name, column in columns.items():

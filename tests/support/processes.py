@@ -169,6 +169,7 @@ class _Surroundings:
         os.environ.update(environment)
         for stream, copy in zip((1, 2), streams, strict=True):
             os.dup2(copy.detach(), stream)
+        importlib.invalidate_caches()  # the server may have seen a folder of the path before it was made
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         forkserver._forkserver._forkserver_address = address  # the processes that this one starts are the server's too
         forkserver._forkserver.ensure_running = resource_tracker.ensure_running  # type: ignore[method-assign]

@@ -68,7 +68,7 @@ def test_a_good_plugin(site):
     assert registry.resolve("step", "acme-text/shout") == found
     assert {"built_in", "shout"} <= set(registry.names("step"))
     assert "shout" not in registry.names("model_class")
-    assert registry.others(found) == []
+    assert registry.clashes("step", "shout") == ()
 
 
 def test_one_name_of_both_kinds(site):
@@ -222,8 +222,7 @@ def test_two_providers_of_one_name_are_named_and_either_can_be_picked(site, othe
     assert f"To fix: name one of them, '{other}/{name}' for example" in text
     assert registry.resolve("step", f"zeta/{name}").provider.version == "0.3"
     assert registry.resolve("step", f"{other}/{name}").target == "acme_steps:Shout"
-    (second,) = registry.others(registry.resolve("step", f"zeta/{name}"))
-    assert second.provider.distribution == other
+    assert {c.provider.distribution for c in registry.clashes("step", name)} == {other, "zeta"}
     assert registry.names("step").count(name) == 1
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := bsm_core bsm_plugins_text bsm_plugins_models
 SOURCES := $(PACKAGES) scripts tests examples docs benchmarks
 
-.PHONY: help demo test faults check docs wheel-test dist example clean
+.PHONY: help demo test faults fuzz check docs wheel-test dist example clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -29,6 +29,12 @@ test: $(VENV)/.ready  ## run all tests; with COVERAGE=1 also measure which lines
 
 faults: $(VENV)/.ready  ## kill runs at every step, and let every operation on a file fail; takes an hour
 	FAULTS=all $(BIN)/pytest --numprocesses 2 tests/faults
+
+fuzz: $(VENV)/.ready  ## give each reader of untrusted bytes a million inputs; takes an hour or two
+	$(BIN)/pip install --quiet atheris==3.0.0
+	for reader in csv pickle torch archive tokenizer config text; do \
+	    $(BIN)/python tests/fuzz/forever.py $$reader --inputs 1000000 || exit; \
+	done
 
 check: $(VENV)/.ready  ## check style, types and the imports between folders
 	$(BIN)/ruff check $(SOURCES)

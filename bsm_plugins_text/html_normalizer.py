@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, ParserRejectedMarkup
 
 from bsm_core import TextStep
 
@@ -13,16 +13,27 @@ class HTMLNormalizerProcessor(TextStep):
     """Step that returns the text nodes of HTML, each trimmed, joined by a space.
 
     Entities are decoded; scripts, styles and comments are dropped. A text without ``<`` and ``&`` does not change. A
-    tag or comment that is not closed is ordinary text, as in ``a < b`` and ``a <b``.
+    tag or comment that is not closed is ordinary text, as in ``a < b`` and ``a <b``. A declaration that the parser
+    refuses is ordinary text too, as in ``a <![b``.
     """
 
     def process(self, value: str) -> str:
         """Return the plain text of one HTML fragment."""
         if "<" not in value and "&" not in value:
             return value
-        # Beautiful Soup warns if a text looks like a URL or XML.
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
-            return BeautifulSoup(_escape_unclosed(value), "html.parser").get_text(" ", strip=True)
+        markup = _escape_unclosed(value)
+        for refused in ("<![", "<!"):
+            try:
+                return _text_of(markup)
+            except ParserRejectedMarkup:
+                markup = markup.replace(refused, "&lt;" + refused[1:])
+        return _text_of(markup)
+
+
+def _text_of(markup: str) -> str:
+    # Beautiful Soup warns if a text looks like a URL or XML.
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        return BeautifulSoup(markup, "html.parser").get_text(" ", strip=True)
 
 
 def _escape_unclosed(markup: str) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -32,3 +33,11 @@ def _log_as_it_was() -> Iterator[None]:
     yield
     logger.propagate, logger.handlers[:] = before[:2]
     logger.setLevel(before[2])
+
+
+@pytest.fixture
+def hangup_not_ignored() -> Iterator[None]:
+    """Let processes of a test start with the default action of SIGHUP, also where the tests run under ``nohup``."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -161,6 +161,7 @@ def test_a_plugin_that_ends_the_process_is_a_failure_whatever_its_status(ends, c
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("hangup_not_ignored")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_run_and_the_handlers_are_put_back(ends, capsys, number):
     before = signal.getsignal(number)

@@ -42,6 +42,25 @@ def test_numbers_that_are_no_characters_become_the_replacement_character():
     assert plain("a&#xD800;b &#0; &#x110000;") == "a\ufffdb \ufffd \ufffd"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a <![x b", "a <![x b"),
+        ("<b>a</b> <![x]> <i>c</i>", "a <![x]> c"),
+        ("<![x <!-- a --> d", "<![x d"),
+        ("<![CDATA[a]]> b", "a b"),
+        ("<![if IE]>a<![endif]> b", "a b"),
+    ],
+)
+def test_a_declaration_that_the_parser_refuses_is_text(text, expected):
+    assert plain(text) == expected
+
+
+@given(st.text("<!->[]x &;#") | st.text())
+def test_no_text_is_refused(text):
+    assert isinstance(plain(text), str)
+
+
 @given(st.text(st.characters(exclude_characters="<&")))
 def test_text_without_markup_is_untouched(text):
     assert plain(text) == text

@@ -6,6 +6,7 @@ memory without a bound is a finding.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -13,19 +14,31 @@ import json
 import pickle
 import tarfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
 from bsm_core.artifact import unpacked
-from bsm_core.artifact.config import ArtifactConfig
+from bsm_core.artifact.config import json_config
+from bsm_core.artifact.files import read_json_object
+from bsm_core.artifact.load import check_config
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
 from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_file
 from bsm_core.artifact.untrusted.torch_files import load_torch
-from bsm_core.runtime.validation import check_values
+from bsm_core.errors import BSMError
 from bsm_core.tables.read import TableSource
+from bsm_core.testing.toys import toy_tokenizer
+from bsm_plugins_text.cs_adapter import CSAdapterProcessor
+from bsm_plugins_text.cs_chat_splitter import CSChatSplitterProcessor
+from bsm_plugins_text.dialogue_chunker import DialogueChunkerProcessor
+from bsm_plugins_text.dialogue_splitter import DialogueSplitterProcessor
+from bsm_plugins_text.emoji_remover import EmojiRemoverProcessor
+from bsm_plugins_text.html_normalizer import HTMLNormalizerProcessor
+from bsm_plugins_text.text_normalizer import TextNormalizationProcessor
+from bsm_plugins_text.text_upper import TextUpperProcessor
+from bsm_plugins_text.tokenizer import BertTokenizeProcessor
 
 Target = Callable[[bytes, Path], object]
 """Function of the bytes and of an empty folder in which it may write."""
@@ -46,9 +59,9 @@ def read_torch(data: bytes, folder: Path) -> object:
 
 
 def read_archive(data: bytes, folder: Path) -> object:
-    """Extract an archive."""
+    """Extract an archive; bytes without the mark of gzip are packed first, so that a fuzzer can change members."""
     path = folder / "model.tar.gz"
-    path.write_bytes(data)
+    path.write_bytes(data if data.startswith(b"\x1f\x8b") else gzip.compress(data, 0))
     with unpacked(path) as found:
         return sorted(found.rglob("*"))
 
@@ -61,12 +74,15 @@ def read_tokenizer(data: bytes, folder: Path) -> object:
 
 
 def read_config(data: bytes, folder: Path) -> object:
-    """Check the values of a config."""
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return check_values(ArtifactConfig, values) if isinstance(values, dict) else None
+    """Read and check a config: the bytes themselves, or a valid config with lines ``key value`` that replace values."""
+    path = folder / "hyperparameters.json"
+    lines = [line.split(b" ", 1) for line in data.splitlines()]
+    if lines and all(len(line) == 2 for line in lines):
+        changed = {json.dumps(key.decode(errors="replace")).encode(): value for key, value in lines}
+        data = b"{" + b",".join(key + b":" + value for key, value in (CONFIG | changed).items()) + b"}"
+    path.write_bytes(data)
+    config = check_config(read_json_object(path))
+    return config.text_fields, json_config(config.as_mapping() | {"text_processing_steps": []}, where="config")
 
 
 def read_csv(data: bytes, folder: Path) -> object:
@@ -86,6 +102,25 @@ def read_csv(data: bytes, folder: Path) -> object:
     return rows
 
 
+def process_text(data: bytes, folder: Path) -> object:
+    """Process a text with each built-in step that takes text, and the turns of a chat with the others."""
+    text = data.decode(errors="replace")
+    tokenizer = _toy_tokenizer()
+    for step in (
+        HTMLNormalizerProcessor(),
+        EmojiRemoverProcessor(),
+        TextNormalizationProcessor(),
+        TextUpperProcessor(),
+    ):
+        assert isinstance(step.process(text), str)
+    turns = CSAdapterProcessor().process(CSChatSplitterProcessor().process(text))
+    chunks = DialogueChunkerProcessor(tokenizer, 16).process(DialogueSplitterProcessor().process(text) + turns)
+    encoded = BertTokenizeProcessor(tokenizer, 16).process(chunks)
+    assert len(encoded) == len(chunks) > 0
+    assert all(len(ids) <= 16 for ids in encoded)
+    return encoded
+
+
 def _csv_rows(data: bytes) -> list[tuple[bytes, ...]] | None:
     """Return the rows after the header, as Python's ``csv`` reads them; None for a file that it refuses."""
     try:
@@ -96,14 +131,14 @@ def _csv_rows(data: bytes) -> list[tuple[bytes, ...]] | None:
     return [tuple(cell.encode() for cell in row) for row in rows[1:]]
 
 
-def _archive(files: dict[str, bytes]) -> bytes:
+def _tar(files: dict[str, bytes]) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    return gzip.compress(content.getvalue(), 1)
+    return content.getvalue()
 
 
 def _saved(value: object) -> bytes:
@@ -112,19 +147,35 @@ def _saved(value: object) -> bytes:
     return content.getvalue()
 
 
+_toy_tokenizer = cache(toy_tokenizer)
+CONFIG = {b'"model_class"': b'"bimodal_bert"', b'"text_name"': b'"text"', b'"num_classes"': b"2"}
 TABLE = {"a": {"bins": {"x": 0.5, 1: np.float64(2)}, "default_bin": 0.1}, "b": [1, (2, None), {3}]}
 TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "pickle": (read_pickle, [pickle.dumps(TABLE, protocol) for protocol in range(2, 6)]),
     "torch": (read_torch, [_saved({"config": TABLE}), _saved({"w": torch.arange(6.0).reshape(2, 3)})]),
-    "archive": (read_archive, [_archive({"a.txt": b"text", "folder/b.json": b"{}"})]),
+    "archive": (read_archive, [archive := _tar({"a.txt": b"text", "folder/b.json": b"{}"}), gzip.compress(archive)]),
     "tokenizer": (read_tokenizer, [json.dumps({"model": {"type": "WordPiece", "vocab": {"a": 0}}}).encode()]),
-    "config": (read_config, [json.dumps({"model_class": "bert", "text_name": "t", "num_classes": 2}).encode()]),
+    "config": (
+        read_config,
+        [
+            b'{"model_class": "bert", "text_name": "t", "num_classes": 2}',
+            b'text_processing_steps ["text_upper", {"name": "x", "a": 1}]\nis_binary false\nnum_classes 3',
+            b'tab_field_list ["a", "b"]\ncat_field_list ["b"]\nmax_sen_len 16\nbatch_size null\nchunk_truncate true',
+            b'primary_text_name "a"\nsecondary_text_name "b"\nsecondary_text_processing_steps null',
+        ],
+    ),
     "csv": (read_csv, [b'id,text\n1,"a, ""b""\nc"\n2,x\n', b"\xef\xbb\xbfid\r\n1\r\n\r\n2\r\n"]),
+    "text": (
+        process_text,
+        [b"[bom]agent: <b>hi</b> &amp; \xf0\x9f\x98\x80[eom] [bom]user: no![eom]", b"<![x <!-- a -->"],
+    ),
 }
 """Targets by name, each with valid inputs from which a fuzzer begins."""
 
 
-def run(name: str, data: bytes) -> object:
-    """Call a target in a folder of its own."""
-    with TemporaryDirectory() as folder:
-        return TARGETS[name][0](data, Path(folder))
+def run(name: str, data: bytes, folder: Path) -> None:
+    """Call a target in a folder, which is empty before and after; an error of bsm is a right answer."""
+    with contextlib.suppress(BSMError):
+        TARGETS[name][0](data, folder)
+    for path in folder.iterdir():
+        path.unlink()

@@ -13,6 +13,8 @@ import pytest
 from bsm_core.errors import Interrupted
 from bsm_core.runtime import signals
 
+pytestmark = pytest.mark.usefixtures("hangup_not_ignored")
+
 HEAD = """
 import ctypes, os, signal, sys, threading, time
 from bsm_core.runtime import signals

@@ -756,6 +756,7 @@ while True:
 """
 
 
+@pytest.mark.usefixtures("hangup_not_ignored")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_during_imports_leaves_a_failure_whatever_swallows_it(tmp_path, number):
     (tmp_path / "site").mkdir()

@@ -1,3 +1,5 @@
+"""Runs that meet faults, and the table of what came of them, which pytest prints at its end."""
+
 from __future__ import annotations
 
 import pytest
@@ -21,3 +23,22 @@ def harness(request, tmp_path_factory):
     made = Harness(model, data, folder / "work", request.param, environment={"PYTHONPATH": str(SITE)})
     yield made
     made.close()
+
+
+@pytest.fixture
+def record_fault(request, record_property):
+    """Function that adds a line to the table of faults: the fault, what the user saw, what was left in the folder."""
+
+    def record(fault, saw="", left=""):
+        record_property("fault", (request.node.name, fault, saw, left))
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the table."""
+    passed = [value for report in terminalreporter.stats.get("passed", []) for _, value in report.user_properties]
+    if passed:
+        terminalreporter.section("faults; after each, the same command wrote the bytes of an undisturbed run")
+    for test, fault, saw, left in passed:
+        terminalreporter.line(f"| {test} | {fault} | {saw} | {left} |")

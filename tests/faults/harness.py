@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,13 @@ class Outcome:
     steps: list[str]
     files: list[str]
     failure: str
+
+    @property
+    def last_line(self) -> str:
+        """The error that the user saw, else the last line, without times and folders."""
+        lines = self.said.strip().splitlines() or [""]
+        line = next((line for line in lines if "Error: " in line), lines[-1])
+        return re.sub(r"^\d\S+ |/\S*/", "", line)
 
 
 @dataclass

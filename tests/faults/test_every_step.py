@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+from collections import defaultdict
 
 import pytest
 from faults.harness import ALL, require_no_lie, require_resumed
@@ -23,23 +24,20 @@ def test_the_steps_are_those_of_parts_manifest_commit_and_markers(harness):
         assert step in harness.steps, harness.steps
 
 
-def test_a_kill_at_a_step(harness):
-    harness.clear()
-    for nth in range(1, len(harness.steps) + 1, SOME):
-        outcome = harness.run(nth, -signal.SIGKILL)
-        assert outcome.status == -signal.SIGKILL, (nth, outcome)
-        require_no_lie(outcome, harness)
-        require_resumed(harness)
-        harness.clear()
+FAULTS = {"SIGKILL": -signal.SIGKILL, "EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 
 
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
-def test_an_error_at_a_step(harness, error):
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_a_step(harness, record_fault, fault):
     harness.clear()
+    seen = defaultdict(list)
     for nth in range(1, len(harness.steps) + 1, SOME):
-        outcome = harness.run(nth, error)
+        outcome = harness.run(nth, FAULTS[fault])
         require_no_lie(outcome, harness)
-        if outcome.status:
-            assert outcome.status == 1, (nth, harness.steps[nth - 1], outcome)
+        if fault == "SIGKILL" or outcome.status:
+            assert outcome.status == (-signal.SIGKILL if fault == "SIGKILL" else 1), (harness.steps[nth - 1], outcome)
+        seen[outcome.last_line, " ".join(outcome.files)].append(harness.steps[nth - 1])
         require_resumed(harness)
         harness.clear()
+    for (saw, left), steps in seen.items():
+        record_fault(f"{fault} at {len(steps)} step(s): {', '.join(sorted(set(steps)))}", saw, left)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from support.toy import SITE, write_toy_artifact
 
-from bsm_core.run import main
 from bsm_core.plugins.registry import default_registry
+from bsm_core.run import main
 
 FILES = Path(__file__).parents[1] / "data" / "others"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "reviews"

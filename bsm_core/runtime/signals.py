@@ -33,6 +33,8 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 3.0
 """Seconds between a signal and the end of the process, if the command does not end by itself."""
 _LAST_WORDS_S = 1.0
+_THE_END = b"\0"
+"""Byte of the pipe that is the number of no signal. A forked process may hold the pipe open, so it has no other end."""
 
 LastWords = Callable[[Interrupted], None]
 
@@ -45,6 +47,7 @@ class _Command:
         at_once: Whether a signal ends the process at once.
         last_words: Functions that are called before the process is ended without cleaning up, the last one first.
         done: Set when the command has ended.
+        before: Handlers of the signals before the command began, by number.
     """
 
     def __init__(self) -> None:
@@ -52,6 +55,7 @@ class _Command:
         self.at_once = False
         self.last_words: list[LastWords] = []
         self.done = threading.Event()
+        self.before: dict[int, Any] = {}
 
     def handle(self, number: int, frame: Any) -> None:
         """Remember a signal and raise :class:`Interrupted`; runs in the main thread."""
@@ -64,11 +68,11 @@ class _Command:
         """Wait for a signal, then for the end of the command, and end the process if it does not come.
 
         Args:
-            reader: Descriptor of the pipe that receives the numbers of the signals, until it is closed.
+            reader: Descriptor of the pipe that receives the numbers of the signals, and ``_THE_END``.
         """
-        while (number := os.read(reader, 1)) and number[0] not in ENDING:
+        while (number := os.read(reader, 1)) != _THE_END and number[0] not in ENDING:
             pass  # a signal of a library, such as SIGCHLD
-        if number and not self.done.wait(0 if self.at_once else GRACE_S):
+        if number != _THE_END and not self.done.wait(0 if self.at_once else GRACE_S):
             self._end(number[0])
 
     def _end(self, number: int) -> None:
@@ -107,7 +111,8 @@ def interruptible() -> Iterator[None]:
     previous_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     _command = command
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
-    previous = {number: signal.signal(number, command.handle) for number in ENDING if number not in ignored}
+    command.before = {number: signal.signal(number, command.handle) for number in ENDING if number not in ignored}
+    process = os.getpid()
     try:
         yield
         check()
@@ -116,14 +121,30 @@ def interruptible() -> Iterator[None]:
             raise
         raise cause from error
     finally:
-        for number, handler in previous.items():
+        if os.getpid() == process:
+            for number, handler in command.before.items():
+                signal.signal(number, handler)
+            _command = before
+            signal.set_wakeup_fd(previous_writer)
+            command.done.set()
+            with suppress(BlockingIOError):  # full of signals: the thread reads no more, or will see one
+                os.write(writer, _THE_END)
+            watcher.join()
+            os.close(writer)
+            os.close(reader)
+
+
+def _forget() -> None:
+    """Take the handlers and the pipe from a process that was forked: its signals are not those of the command."""
+    global _command
+    if _command is not None:
+        signal.set_wakeup_fd(-1)
+        for number, handler in _command.before.items():
             signal.signal(number, handler)
-        _command = before
-        signal.set_wakeup_fd(previous_writer)
-        command.done.set()
-        os.close(writer)
-        watcher.join()
-        os.close(reader)  # not before: Python reports a signal that it cannot write
+        _command = None
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @contextmanager

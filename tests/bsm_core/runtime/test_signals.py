@@ -149,6 +149,38 @@ def test_nohup_is_respected():
     assert send(body, signal.SIGHUP, signal.SIGTERM, before=["nohup"])[0] == 143
 
 
+def test_a_signal_to_a_forked_process_is_not_ours():
+    body = """
+        with interruptible():
+            reader, writer = os.pipe()
+            child = os.fork()
+            if child == 0:
+                ready()
+                os.write(writer, b"1")
+                stay()
+            os.read(reader, 1)
+            os.kill(child, signal.SIGTERM)
+            _, status = os.waitpid(child, 0)
+            print("ended by", os.waitstatus_to_exitcode(status), flush=True)
+            signal.raise_signal(signal.SIGINT)
+    """
+    assert send(body) == (130, ["ended by -15", "raised SIGINT NoneType"])
+
+
+def test_a_forked_process_that_stays_does_not_hold_the_command_up():
+    body = """
+        with interruptible():
+            child = os.fork()
+            if child == 0:
+                time.sleep(60)
+                os._exit(0)
+            ready()
+        print("ended", flush=True)
+        os.kill(child, signal.SIGKILL)
+    """
+    assert send(body) == (0, ["ended"])
+
+
 def test_a_signal_of_a_library_is_not_ours():
     body = """
         signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -84,9 +85,50 @@ def test_a_lock_of_another_host_counts_until_it_is_not_renewed(lock, age, free):
 def test_the_lock_is_renewed_while_it_is_held(lock, monkeypatch):
     renewed = module.threading.Event()
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.0)
-    monkeypatch.setattr(module.os, "utime", lambda path: renewed.set())
+    monkeypatch.setattr(module.os, "utime", lambda descriptor: renewed.set())
     with holding(lock):
         assert renewed.wait(10)
+
+
+def test_a_run_whose_folder_was_removed_leaves_the_lock_of_the_next_run_alone(lock):
+    with holding(lock) as ours:
+        ours.require()
+        shutil.rmtree(lock.parent.parent)
+        with pytest.raises(SinkError, match="the folder was removed or another run took it over"):
+            ours.require()
+        theirs = holding(lock)
+        theirs.__enter__()
+        assert ours.is_lost()
+    assert lock.exists()
+    theirs.__exit__(None, None, None)
+    assert not lock.parent.exists()
+
+
+def test_a_lock_that_another_host_took_over_is_lost(lock):
+    """The other host writes into the same file."""
+    with holding(lock) as ours:
+        lock.write_text(json.dumps({"host": "elsewhere", "process": os.getpid(), "started": "2026-01-01"}))
+        with pytest.raises(SinkError, match="another run took it over") as caught:
+            ours.require()
+        assert caught.value.where == str(lock.parent.parent)
+    assert lock.exists()
+
+
+def test_two_locks_of_one_process_differ(lock):
+    with holding(lock) as first:
+        pass
+    with holding(lock) as second:
+        assert first.is_lost()
+        assert not second.is_lost()
+
+
+def test_a_lost_lock_is_not_renewed(lock, monkeypatch):
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.0)
+    with holding(lock) as ours:
+        lock.write_text("another run")
+        os.utime(lock, (0, 0))
+        module._renew(ours, os.open(lock, os.O_RDONLY), module.threading.Event())  # returns
+        assert lock.stat().st_mtime == 0
 
 
 @pytest.mark.parametrize("owner", ["", "[]", "{", '{"process": "\\u001b[31m"}'])

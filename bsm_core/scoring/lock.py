@@ -93,6 +93,8 @@ def holding(path: Path) -> Iterator[Lock]:
         yield lock
     finally:
         ended.set()
+        if renewal.is_alive():
+            renewal.join()  # it uses the descriptor
         if not lock.is_lost():
             with suppress(OSError):
                 path.unlink()
@@ -185,7 +187,5 @@ def _in_use(path: Path, owner: dict[str, Any]) -> OutputInUseError:
 
 def _renew(lock: Lock, descriptor: int, ended: threading.Event) -> None:
     while not (ended.wait(HEARTBEAT_S) or lock.is_lost()):
-        try:
+        with suppress(OSError):  # EIO or ESTALE may pass, and without renewals another host would take the lock over
             os.utime(descriptor)  # not the path, which may be another run's by now
-        except OSError:  # the folder was removed: writing the next part says so
-            return

@@ -122,6 +122,21 @@ def test_two_locks_of_one_process_differ(lock):
         assert not second.is_lost()
 
 
+def test_an_error_that_passes_does_not_end_the_renewal(lock, monkeypatch):
+    calls, renewed = [], module.threading.Event()
+
+    def utime(descriptor):
+        calls.append(descriptor)
+        if len(calls) < 3:
+            raise OSError((module.errno.EIO, module.errno.ESTALE)[len(calls) - 1], "passes")
+        renewed.set()
+
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.0)
+    monkeypatch.setattr(module.os, "utime", utime)
+    with holding(lock):
+        assert renewed.wait(10)
+
+
 def test_a_lost_lock_is_not_renewed(lock, monkeypatch):
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.0)
     with holding(lock) as ours:
@@ -140,12 +155,17 @@ def test_a_lock_file_that_nobody_holds_is_free_whatever_it_says(lock, owner):
         pass
 
 
-@pytest.mark.parametrize("alive", [True, False])
-def test_without_flock_the_process_id_says_whether_the_owner_lives(lock, monkeypatch, alive):
+@pytest.fixture
+def without_flock(monkeypatch):
     def unsupported(descriptor, operation):
         raise OSError(module.errno.ENOTSUP, "not supported")
 
     monkeypatch.setattr(module.fcntl, "flock", unsupported)
+
+
+@pytest.mark.usefixtures("without_flock")
+@pytest.mark.parametrize("alive", [True, False])
+def test_without_flock_the_process_id_says_whether_the_owner_lives(lock, alive):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     lock.parent.mkdir(parents=True)

@@ -166,8 +166,15 @@ def _myself() -> dict[str, Any]:
 
 
 def _lives(owner: dict[str, Any]) -> bool:
+    """Return whether the process of an owner on this host lives, and is not this one.
+
+    A lock that names this process is left over: the main process of a container has the same number after each start.
+    """
     try:
-        os.kill(int(owner["process"]), 0)
+        process = int(owner["process"])
+        if process == os.getpid():
+            return False
+        os.kill(process, 0)
     except (KeyError, TypeError, ValueError, ProcessLookupError):
         return False
     except PermissionError:  # of another user

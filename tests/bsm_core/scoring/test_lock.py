@@ -164,6 +164,15 @@ def without_flock(monkeypatch):
 
 
 @pytest.mark.usefixtures("without_flock")
+def test_without_flock_a_lock_with_our_process_id_is_left_over(lock):
+    """The main process of a container has the same number after each start."""
+    lock.parent.mkdir(parents=True)
+    lock.write_text(json.dumps({"host": module.socket.gethostname(), "process": os.getpid(), "started": "today"}))
+    with holding(lock):
+        pass
+
+
+@pytest.mark.usefixtures("without_flock")
 @pytest.mark.parametrize("alive", [True, False])
 def test_without_flock_the_process_id_says_whether_the_owner_lives(lock, alive):
     gone = subprocess.Popen([sys.executable, "-c", ""])

@@ -20,6 +20,7 @@ from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
 from bsm_core.scoring.engines.local import Job
+from bsm_core.scoring.lock import Lock
 from bsm_core.scoring.markers import Markers
 from bsm_core.scoring.plan import inputs_of
 from bsm_core.scoring.provenance import source_hash
@@ -31,11 +32,12 @@ from bsm_core.tables.read import TableSource
 log = logging.getLogger("bsm")
 
 
-def run(settings: Settings) -> Committed:
+def run(settings: Settings, lock: Lock) -> Committed:
     """Score the windows that no earlier attempt has finished, and write the predictions of all.
 
     Args:
-        settings: Settings from flags and variables. The lock of the output folder is held.
+        settings: Settings from flags and variables.
+        lock: Lock of the output folder.
 
     Raises:
         NothingToResumeError: See :meth:`bsm_core.scoring.sink.Sink.find`.
@@ -55,7 +57,7 @@ def run(settings: Settings) -> Committed:
         components = [found for found in names.found.values() if isinstance(found, Component)]
         format = settings.output_format or source.format
         plan = plan_of(settings, artifact, components, source, format, devices)
-        sink = Sink(settings.output_dir)
+        sink = Sink(settings.output_dir, lock=lock)
         found = sink.find(plan, settings.resume)
         done = found.done
         if settings.on_bad_row == "fail":  # an earlier attempt may have left probabilities empty
@@ -67,7 +69,7 @@ def run(settings: Settings) -> Committed:
         earlier = sum(record.rows for record in done.values())
         if done:
             log.info("%s rows are done by an earlier attempt: going on from there", f"{earlier:,}")
-        job = Job(settings, artifact, source, format, plan, done, found.altered, number, began)
+        job = Job(settings, artifact, source, format, plan, done, found.altered, number, began, lock)
         committed, used = ranks.run(job, devices)
     seconds = time.time() - began
     rows = committed.rows - earlier

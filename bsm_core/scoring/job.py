@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bsm_core.errors import BSMError, NothingToResumeError, UsageError
+from bsm_core.errors import BSMError, EngineError, NothingToResumeError, SinkError, UsageError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once, cause_of, last_words
-from bsm_core.scoring.lock import holding
+from bsm_core.scoring.lock import Lock, holding
 from bsm_core.scoring.manifest import WorkFolder
 from bsm_core.scoring.markers import MARKERS, PREDICTIONS, Markers
 from bsm_core.scoring.settings import Settings
@@ -40,6 +40,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         UsageError: A setting has an invalid value, or the run would replace one of its own inputs.
         OutputInUseError: Another run writes into the output folder. Nothing was touched.
         NothingToResumeError: ``--resume require`` finds no earlier run to continue. Nothing was touched.
+        SinkError: The output cannot be written. No marker was written if the folder was removed or another run took it.
         BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
     """
     try:
@@ -52,14 +53,16 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     if settings.resume == "require" and not work.path.exists():
         what, fix = "--resume require: there is nothing to resume", "leave --resume out to begin anew"
         raise NothingToResumeError(what, where=str(work.output), fix=fix)
-    with holding(work.lock):
-        return _run(settings, work)
+    with holding(work.lock) as lock:
+        return _run(settings, work, lock)
 
 
-def _run(settings: Settings, work: WorkFolder) -> Committed:
+def _run(settings: Settings, work: WorkFolder, lock: Lock) -> Committed:
     markers = Markers(settings.output_dir)
 
     def fail(error: BaseException) -> None:
+        if lock.is_lost():  # a marker would speak for another run
+            return
         reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
         markers.fail(reason + _what_is_kept(work))
 
@@ -71,14 +74,17 @@ def _run(settings: Settings, work: WorkFolder) -> Committed:
             require_memory_for_libraries()
             with at_once(), starting():
                 from bsm_core.scoring import attempt
-            committed = attempt.run(settings)
+            committed = attempt.run(settings, lock)
     except NothingToResumeError:
         raise
     except BaseException as error:
+        if isinstance(error, SinkError | EngineError):
+            lock.require()  # a folder that was taken away explains them
         fail(cause_of(error))
         raise
     try:
-        work.remove()
+        if not lock.is_lost():
+            work.remove()
     except OSError as error:  # the predictions are there, and the next run removes it
         log.warning("%s could not be removed: %s", work.path, error.strerror or error)
     return committed

@@ -2,7 +2,11 @@
 
 The lock is a file with a lock of the operating system (``flock``), which ends with the process that holds it, however
 that ends. Where another host shares the folder and its ``flock`` is not seen here, the time of the file's last change
-says whether the other run lives: its owner renews it. This module imports nothing slow.
+says whether the other run lives: its owner renews it.
+
+A run can lose its lock: somebody removes the folder, or the run stands still for so long that another host takes the
+lock over. So a run compares the file with what it wrote into it before each step that would harm another run. This
+module imports nothing slow.
 """
 
 from __future__ import annotations
@@ -16,11 +20,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bsm_core.errors import OutputInUseError
+from bsm_core.errors import OutputInUseError, SinkError
 from bsm_core.runtime import durable
 
 HEARTBEAT_S = 20.0
@@ -30,53 +35,110 @@ STALE_S = 120.0
 _UNSUPPORTED = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 
 
+@dataclass(frozen=True)
+class Lock:
+    """Lock that a run holds. It can be sent to the other processes of the run.
+
+    Attributes:
+        path: The lock file.
+        content: Content of the file while the run holds it. No other run writes the same.
+    """
+
+    path: Path
+    content: bytes
+
+    def is_lost(self) -> bool:
+        """Return whether the file was removed, or is another run's. A file that cannot be read is not lost."""
+        try:
+            return self.path.read_bytes() != self.content
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+
+    def require(self) -> None:
+        """Check that the run still holds the lock.
+
+        Raises:
+            SinkError: The run has lost it.
+        """
+        if self.is_lost():
+            raise SinkError(
+                "while this run wrote into the output folder, the folder was removed or another run took it over",
+                where=str(self.path.parent.parent),
+                fix="run again when no other run writes there",
+            )
+
+
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
+def holding(path: Path) -> Iterator[Lock]:
     """Hold a lock inside the block, and remove it afterwards.
 
     Args:
         path: The lock file. Its folder is created, and afterwards removed if nothing else is in it.
+
+    Returns:
+        The lock.
 
     Raises:
         OutputInUseError: Another run holds the lock.
         SinkError: The file cannot be written.
     """
     with durable.writing(path.parent):
-        descriptor = _acquire(path)
+        descriptor, lock = _acquire(path)
     ended = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(path, ended), name="bsm-lock", daemon=True)
+    renewal = threading.Thread(target=_renew, args=(lock, descriptor, ended), name="bsm-lock", daemon=True)
     try:
         renewal.start()
-        yield
+        yield lock
     finally:
         ended.set()
-        with suppress(OSError):
-            path.unlink()
-            path.parent.rmdir()
+        if renewal.is_alive():
+            renewal.join()  # it uses the descriptor
+        if not lock.is_lost():
+            with suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()
         with suppress(OSError):  # the lock has ended all the same
             os.close(descriptor)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path) -> tuple[int, Lock]:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:  # its last owner has just removed the folder
             continue
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            path.unlink()  # a link to another file, which is not to be written
+            continue
         try:
-            _lock(descriptor, path)
-            if _is(descriptor, path):  # else its last owner has removed it since it was opened
-                owner = _owner(descriptor)
-                if owner and owner.get("host") != socket.gethostname() and _age(descriptor) < STALE_S:
-                    raise _in_use(path, owner)
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(_myself()).encode(), 0)
-                return descriptor
+            if lock := _take(descriptor, path):
+                return descriptor, lock
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path) -> Lock | None:
+    """Lock the open file and write into it who holds it; None if it is not the lock file, or is that no longer."""
+    if os.fstat(descriptor).st_nlink > 1:  # another file, which is not to be written, by a second name
+        path.unlink()
+        return None
+    _lock(descriptor, path)
+    if not _is(descriptor, path):  # its last owner has removed it since it was opened
+        return None
+    owner = _owner(descriptor)
+    if owner and owner.get("host") != socket.gethostname() and _age(descriptor) < STALE_S:
+        raise _in_use(path, owner)
+    lock = Lock(path, json.dumps(_myself()).encode())
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, lock.content, 0)
+    return lock
 
 
 def _lock(descriptor: int, path: Path) -> None:
@@ -100,26 +162,34 @@ def _is(descriptor: int, path: Path) -> bool:
 
 
 def _age(descriptor: int) -> float:
-    return time.time() - os.fstat(descriptor).st_mtime
+    return abs(time.time() - os.fstat(descriptor).st_mtime)  # the clock of the other host may be ahead
 
 
 def _owner(descriptor: int) -> dict[str, Any]:
     """Return what a lock file says of its owner; nothing if the file was just made, or cannot be read."""
     try:
         owner = json.loads(os.pread(descriptor, 4096, 0))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}
 
 
 def _myself() -> dict[str, Any]:
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"host": socket.gethostname(), "process": os.getpid(), "started": started}
+    unique = os.urandom(8).hex()  # in containers, host and process can be the same
+    return {"host": socket.gethostname(), "process": os.getpid(), "started": started, "run": unique}
 
 
 def _lives(owner: dict[str, Any]) -> bool:
+    """Return whether the process of an owner on this host lives, and is not this one.
+
+    A lock that names this process is left over: the main process of a container has the same number after each start.
+    """
     try:
-        os.kill(int(owner["process"]), 0)
+        process = int(owner["process"])
+        if process == os.getpid():
+            return False
+        os.kill(process, 0)
     except (KeyError, TypeError, ValueError, ProcessLookupError):
         return False
     except PermissionError:  # of another user
@@ -137,9 +207,7 @@ def _in_use(path: Path, owner: dict[str, Any]) -> OutputInUseError:
     )
 
 
-def _renew(path: Path, ended: threading.Event) -> None:
-    while not ended.wait(HEARTBEAT_S):
-        try:
-            os.utime(path)
-        except OSError:  # the folder was removed: writing the next part says so
-            return
+def _renew(lock: Lock, descriptor: int, ended: threading.Event) -> None:
+    while not (ended.wait(HEARTBEAT_S) or lock.is_lost()):
+        with suppress(OSError):  # EIO or ESTALE may pass, and without renewals another host would take the lock over
+            os.utime(descriptor)  # not the path, which may be another run's by now

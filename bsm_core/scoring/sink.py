@@ -21,6 +21,7 @@ from bsm_core.errors import EngineError, NothingToResumeError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime import durable, signals
 from bsm_core.runtime.durable import writing
+from bsm_core.scoring.lock import Lock
 from bsm_core.scoring.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.markers import PREDICTIONS
 from bsm_core.scoring.plan import differences
@@ -74,15 +75,26 @@ class Sink:
     Args:
         folder: The output folder, which exists and whose lock is held.
         attempt: Number of this attempt of the run, from 1.
+        lock: Lock of the folder, which is compared before each step that would harm another run; None: it is not.
     """
 
     folder: Path
     attempt: int = 1
+    lock: Lock | None = None
 
     @property
     def work(self) -> WorkFolder:
         """The work folder."""
         return WorkFolder(self.folder)
+
+    def require_lock(self) -> None:
+        """Check that the run still holds the lock of the folder.
+
+        Raises:
+            SinkError: The folder was removed, or another run has taken it over.
+        """
+        if self.lock is not None:
+            self.lock.require()
 
     def find(self, plan: Mapping[str, Any], resume: Literal["auto", "require", "never"]) -> Found:
         """Find the parts that earlier attempts of the same run have finished. Nothing is touched.
@@ -123,6 +135,7 @@ class Sink:
         Raises:
             SinkError: The folder cannot be written.
         """
+        self.require_lock()
         with writing(self.folder):
             if done:
                 self.work.keep(done.values())
@@ -133,8 +146,9 @@ class Sink:
         """Write the part of a window, and wait until it and its line in the manifest are on the disk.
 
         Raises:
-            SinkError: The part cannot be written.
+            SinkError: The part cannot be written, or the lock is lost.
         """
+        self.require_lock()
         content = pa.BufferOutputStream()
         for table in filter(lambda table: table is not None, (part.table, part.issues)):
             with pa.ipc.new_stream(content, table.schema) as writer:
@@ -174,7 +188,7 @@ class Sink:
         Raises:
             EngineError: The part of a window is missing, or does not belong to the run.
             TooManyBadRowsError: The review finds more bad rows than are allowed.
-            SinkError: The file cannot be written.
+            SinkError: The file cannot be written, or the lock is lost.
         """
         with writing(self.folder):
             records = self._in_order()
@@ -194,16 +208,18 @@ class Sink:
             format: Format of the file. Prediction files of the other formats are removed.
 
         Raises:
-            SinkError: The file cannot be written.
+            SinkError: The file cannot be written, or the lock is lost.
         """
         path = self.folder / f"{PREDICTIONS}.{format}"
         temporary = self.work.path / path.name
+        self.require_lock()
         with writing(self.folder):
             temporary.unlink(missing_ok=True)  # of an attempt that was killed
             with TableWriter(temporary, schema, format) as writer:
                 for table in tables:
                     writer.write(table)
                     signals.check()
+            self.require_lock()
             durable.replace(temporary, path)
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
                 (self.folder / f"{PREDICTIONS}.{other}").unlink(missing_ok=True)
@@ -217,6 +233,7 @@ class Sink:
                 review.add(table, record.counts, *issues)
             yield table
         if review is not None:
+            self.require_lock()
             review.end(sum(record.rows for record in records))
 
     def _in_order(self) -> list[PartRecord]:

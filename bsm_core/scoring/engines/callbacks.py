@@ -164,6 +164,7 @@ class Progress(Callback):
 
     def __init__(self, done: int = 0) -> None:
         self._done = done
+        self._start: int | None = None  # position of the first row of this attempt
         self._bar: tqdm[Any] | None = None
         self._began = self._reported = time.monotonic()
 
@@ -178,6 +179,7 @@ class Progress(Callback):
     ) -> None:
         """Report the rows up to the end of this window."""
         info: WindowInfo = batch.window
+        self._start = info.start if self._start is None else self._start
         rows = info.start + batch.rows
         share = info.fraction if info.fraction < 1 or info.last else 0.0
         if self._bar is not None:
@@ -186,7 +188,7 @@ class Progress(Callback):
             self._bar.update(rows - self._bar.n)
         elif time.monotonic() - self._reported >= SECONDS_BETWEEN_LINES:
             self._reported = time.monotonic()
-            log.info("%s", progress_line(rows, share, self._reported - self._began))
+            log.info("%s", progress_line(rows, share, self._reported - self._began, self._start))
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         """Close the bar."""
@@ -207,13 +209,16 @@ def _size_of_bar() -> dict[str, Any]:
     return {"ncols": 80, "nrows": 24} if unknown else {"dynamic_ncols": True}
 
 
-def progress_line(rows: int, fraction: float, seconds: float) -> str:
+def progress_line(rows: int, fraction: float, seconds: float, start: int = 0) -> str:
     """Return a log line such as ``12,288 rows, 1,024 rows/s, 00:35 left``.
 
     Args:
-        rows: Number of rows so far.
+        rows: Number of rows so far, those of earlier attempts included.
         fraction: Share of the input, 0 to 1; 0 if unknown.
-        seconds: Time since the start.
+        seconds: Time since the start of this attempt.
+        start: Number of rows at the start of this attempt.
     """
-    left = f", {tqdm.format_interval(seconds * (1 - fraction) / fraction)} left" if fraction else ""
-    return f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} rows/s{left}"
+    scored = rows - start
+    seconds_left = seconds / max(scored, 1) * rows * (1 - fraction) / fraction if fraction else None
+    left = "" if seconds_left is None else f", {tqdm.format_interval(round(seconds_left))} left"
+    return f"{rows:,} rows, {scored / max(seconds, 1e-9):,.0f} rows/s{left}"

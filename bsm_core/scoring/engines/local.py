@@ -34,6 +34,7 @@ from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter, Progress
 from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
+from bsm_core.scoring.lock import Lock
 from bsm_core.scoring.manifest import Attempt, PartRecord, WorkFolder
 from bsm_core.scoring.markers import Markers
 from bsm_core.scoring.plan import require_unchanged
@@ -63,6 +64,7 @@ class Job:
         altered: Number of parts that are computed again, because their checksums are wrong.
         attempt: Number of this attempt, from 1.
         began: Start of the run, in seconds as ``time.time()`` returns them.
+        lock: Lock of the output folder.
     """
 
     settings: Settings
@@ -74,11 +76,12 @@ class Job:
     altered: int
     attempt: int
     began: float
+    lock: Lock
 
     @property
     def sink(self) -> Sink:
         """The sink of this attempt."""
-        return Sink(self.settings.output_dir, self.attempt)
+        return Sink(self.settings.output_dir, self.attempt, self.lock)
 
 
 def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
@@ -188,6 +191,7 @@ class _RankRun:
         for key, count in hooks.take_failures().items():
             record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
         signals.check()
+        sink.require_lock()
         with writing(settings.output_dir):
             Markers(settings.output_dir).succeed(record if settings.run_record else None)
         return committed

@@ -139,15 +139,15 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
         for rank in range(plan.count):
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(target=_main, args=(job, plan, rank, port, sender), name=f"bsm-rank-{rank}")
+            ranks.append(_WatchedRank(_name(rank, plan.count), process, receiver))  # a signal may end the next lines
             with without_interrupts():
                 process.start()
             sender.close()
-            ranks.append(_WatchedRank(_name(rank, plan.count), process, receiver))
         return _watch(ranks)
     finally:
-        for watched in ranks:  # not terminate(): Lightning answers SIGTERM with a broadcast to ranks that may be gone
-            watched.process.kill()
-            watched.process.join()
+        for process in (watched.process for watched in ranks if watched.process.pid is not None):
+            process.kill()  # not terminate(): Lightning answers SIGTERM with a broadcast to ranks that may be gone
+            process.join()
 
 
 def _watch(ranks: list[_WatchedRank]) -> Committed:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 from support.toy import SITE, toy_rows
@@ -22,7 +23,9 @@ from bsm_core.errors import (
     SinkError,
     UsageError,
 )
+from bsm_core.plugins.hooks import Hooks
 from bsm_core.scoring import job
+from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.callbacks import PartWriter
 from bsm_core.scoring.lock import holding
 from bsm_core.scoring.sink import Sink
@@ -326,14 +329,54 @@ def test_an_output_folder_that_is_removed_during_the_run(data, monkeypatch):
     write = Sink.write_part
 
     def remove(self, part):
-        import shutil
-
         shutil.rmtree(self.folder)
         write(self, part)
 
     monkeypatch.setattr(Sink, "write_part", remove)
     with pytest.raises((SinkError, EngineError)):
         data()
+
+
+@pytest.fixture
+def taken_before(data, monkeypatch):
+    """Lets another run take the output folder just before this run calls a function for the first time."""
+    with ExitStack() as held:
+
+        def take(owner, name):
+            function = getattr(owner, name)
+
+            def late(*args):
+                monkeypatch.setattr(owner, name, function)
+                shutil.rmtree(data.out)
+                held.enter_context(holding(data.out / ".bsm" / "lock"))
+                (data.out / ".bsm" / "manifest.jsonl").write_text("theirs")
+                (data.out / "_HEALTH").write_text("theirs")
+                return function(*args)
+
+            monkeypatch.setattr(owner, name, late)
+
+        yield take
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Sink, "begin"),
+        (Sink, "write_part"),
+        (Sink, "commit"),
+        (Sink, "write"),
+        (Hooks, "committed"),
+        (ranks, "_launch"),
+    ],
+)
+def test_a_run_that_lost_its_folder_touches_nothing_in_it(data, taken_before, owner, name):
+    taken_before(owner, name)
+    with pytest.raises(SinkError, match="the folder was removed or another run took it over"):
+        data(window_rows=3, device="cpu", devices="2" if owner is ranks else "1", run_record=True)
+    assert listing(data.out) == [".bsm", "_HEALTH"]
+    assert (data.out / "_HEALTH").read_text() == "theirs"
+    assert (data.out / ".bsm" / "manifest.jsonl").read_text() == "theirs"
+    assert listing(data.out / ".bsm") == ["lock", "manifest.jsonl"]
 
 
 KILLED = """

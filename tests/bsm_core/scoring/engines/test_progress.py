@@ -83,6 +83,20 @@ def test_a_line_now_and_then(stand_on, lines, clock):
     assert stderr.getvalue() == ""
 
 
+def test_a_resumed_run_reckons_with_the_rows_of_its_own_attempt(stand_on, lines, clock):
+    stand_on(terminal=False)
+    callback = Progress(9000)
+    callback.on_predict_start(None, None)
+    clock.seconds += SECONDS_BETWEEN_LINES
+    report(callback, window(9000, 100, 0.91))
+    clock.seconds += SECONDS_BETWEEN_LINES
+    report(callback, window(9100, 100, 0.92))
+    assert [record.getMessage() for record in lines.records] == [
+        "9,100 rows, 10 rows/s, 01:30 left",
+        "9,200 rows, 10 rows/s, 01:20 left",
+    ]
+
+
 def test_no_time_is_left_to_tell_once_all_is_read(stand_on, lines, clock):
     stand_on(terminal=False)
     callback = Progress()

@@ -140,3 +140,22 @@ def test_a_rank_is_started_so_that_it_never_sees_ctrl_c(monkeypatch):
     monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start)
     with pytest.raises(RuntimeError, match="SIGINT"):
         ranks._launch(None, DevicePlan("cpu", (0, 1)))
+
+
+@pytest.mark.parametrize("at", ["before", "after"])
+def test_a_signal_while_a_rank_is_started_leaves_no_process(monkeypatch, at):
+    """The exception of a signal comes just before or just after the second process was started."""
+    started, begin = [], multiprocessing.context.SpawnProcess.start
+
+    def start(process):
+        started.append(process)
+        if len(started) == 2 and at == "before":
+            raise Interrupted(signal.SIGTERM)
+        begin(process)
+        if len(started) == 2:
+            raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start)
+    with pytest.raises(Interrupted):
+        ranks._launch(None, DevicePlan("cpu", (0, 1)))
+    assert [process.pid and process.exitcode for process in started] == [-9, None if at == "before" else -9]

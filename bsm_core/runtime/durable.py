@@ -66,9 +66,14 @@ def replace(temporary: Path, path: Path) -> None:
     flush(path.parent)
 
 
+def temporary_of(path: Path) -> Path:
+    """Return the file that :func:`write` writes before it has its name; a process that is killed may leave it."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def write(path: Path, text: str) -> None:
     """Write a small text file, completely or not at all. See :func:`replace`."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     replace(temporary, path)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,7 +38,7 @@ class Markers:
     folder: Path
 
     def clear(self) -> None:
-        """Remove the markers and the run record of an earlier run.
+        """Remove the markers and the run record of an earlier run, and what was left when one of them was written.
 
         Raises:
             OSError: A marker cannot be removed. It then holds text that says so, if the file can be written.
@@ -49,6 +50,8 @@ class Markers:
             except OSError as error:
                 self._disown(path, error)
                 raise
+            with suppress(OSError):  # nobody reads it
+                durable.temporary_of(path).unlink()
         durable.flush(self.folder)
 
     def succeed(self, record: Mapping[str, Any] | None = None) -> None:

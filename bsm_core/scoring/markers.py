@@ -73,6 +73,17 @@ class Markers:
         except OSError as error:
             log.error("could not write %s: %s", self.folder / FAILURE, error.strerror or error)
 
+    def retract(self, promise: str) -> None:
+        """Remove what ``_FAILURE`` says in parentheses at its end, if that ends with a promise.
+
+        Raises:
+            OSError: The file cannot be read or written.
+        """
+        path = self.folder / FAILURE
+        reason = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        if reason.endswith(f" {promise})\n"):
+            durable.write(path, reason.rpartition(" (")[0] + "\n")
+
     @staticmethod
     def _disown(path: Path, error: OSError) -> None:
         try:

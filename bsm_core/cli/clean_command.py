@@ -17,4 +17,5 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _clean(arguments: argparse.Namespace) -> None:
-    say(f"removed the work folder: {job.clean(arguments.output):,} rows had been done")
+    rows = job.clean(arguments.output)
+    say("there is no work folder" if rows is None else f"removed the work folder: {rows:,} rows had been done")

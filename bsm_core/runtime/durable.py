@@ -77,9 +77,14 @@ def create(path: Path) -> BinaryIO:
     return path.open("xb")
 
 
+def temporary_of(path: Path) -> Path:
+    """Return the file that :func:`write` writes before it has its name; a process that is killed may leave it."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def write(path: Path, text: str) -> None:
     """Write a small text file, completely or not at all. See :func:`replace`."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     with create(temporary) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
     replace(temporary, path)

@@ -25,6 +25,8 @@ from bsm_core.tables.data_files import FORMATS, discover
 
 log = logging.getLogger("bsm")
 
+_GO_ON = "rows are done: with the same files and settings, a run goes on; `bsm clean` removes them"
+
 
 def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     """Score a table with an artifact, from file to file.
@@ -98,7 +100,7 @@ def _what_is_kept(work: WorkFolder) -> str:
     """Return a sentence about the rows that are done; remove the work folder if there are none."""
     with suppress(OSError):  # the folder is gone, or cannot be read: the error itself says more
         if rows := work.rows_done():
-            return f"{rows:,} rows are done: with the same files and settings, a run goes on; `bsm clean` removes them"
+            return f"{rows:,} {_GO_ON}"
         work.remove()
     return ""
 
@@ -208,26 +210,28 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def clean(output: Path) -> int:
-    """Remove the work folder of a run that did not end well.
+def clean(output: Path) -> int | None:
+    """Remove the work folder of a run that did not end well, and from ``_FAILURE`` that the run can go on.
 
     Args:
         output: The output folder.
 
     Returns:
-        The number of rows whose predictions were removed with it.
+        The number of rows whose predictions were removed with it; None if there is no work folder.
 
     Raises:
         OutputInUseError: A run writes into the folder.
         UsageError: There is no such folder.
-        SinkError: Something cannot be removed.
+        SinkError: Something cannot be read or removed.
     """
     if not output.is_dir():
         raise UsageError("there is no such folder", where=str(output), fix="give the output folder of a run")
     work = WorkFolder(output)
     work.require_own()
-    with holding(work.lock):
+    if not work.path.exists():
+        return None
+    with holding(work.lock), writing(output):
         rows = work.rows_done()
-        with writing(output):
-            work.remove()
+        work.remove()
+        Markers(output).retract(_GO_ON)
     return rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,7 +38,7 @@ class Markers:
     folder: Path
 
     def clear(self) -> None:
-        """Remove the markers and the run record of an earlier run.
+        """Remove the markers and the run record of an earlier run, and what was left when one of them was written.
 
         Raises:
             OSError: A marker cannot be removed. It then holds text that says so, if the file can be written.
@@ -49,6 +50,8 @@ class Markers:
             except OSError as error:
                 self._disown(path, error)
                 raise
+            with suppress(OSError):  # nobody reads it
+                durable.temporary_of(path).unlink()
         durable.flush(self.folder)
 
     def succeed(self, record: Mapping[str, Any] | None = None) -> None:
@@ -69,6 +72,17 @@ class Markers:
             durable.write(self.folder / FAILURE, printable(" ".join(reason.split()), None) + "\n")
         except OSError as error:
             log.error("could not write %s: %s", self.folder / FAILURE, error.strerror or error)
+
+    def retract(self, promise: str) -> None:
+        """Remove what ``_FAILURE`` says in parentheses at its end, if that ends with a promise.
+
+        Raises:
+            OSError: The file cannot be read or written.
+        """
+        path = self.folder / FAILURE
+        reason = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        if reason.endswith(f" {promise})\n"):
+            durable.write(path, reason.rpartition(" (")[0] + "\n")
 
     @staticmethod
     def _disown(path: Path, error: OSError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -71,16 +72,19 @@ class RowIssuesFile:
         id_column: The id column, as it is in the predictions. In Parquet, ids of CSV and TSV become strings, in which
             bytes that are not UTF-8 are escaped.
         source: Format of the data.
+        output: Output folder of the run. Runs with other output folders can write the same file at the same time.
 
     Raises:
         SinkError: The file cannot be written; :meth:`write` and :meth:`publish` raise this error too.
         DataError: The id column has the name of another column of the file, or cannot be written to it.
     """
 
-    def __init__(self, path: Path, id_column: pa.Field, source: Format) -> None:
+    def __init__(self, path: Path, id_column: pa.Field, source: Format, output: Path) -> None:
         self._path = path
-        # The extension stays last: it can name a compression.
-        self._temporary = path.with_name(f".bsm-{path.name}")
+        # Beside the file and not in the work folder, which may be on another file system. The name is the same in each
+        # attempt of a run, so that the next one replaces what a killed one left. The extension can name a compression.
+        run = hashlib.sha256(os.fsencode(output.resolve())).hexdigest()[:12]
+        self._temporary = path.with_name(f".bsm-{run}-{path.name}")
         format = detect_format(path)
         self._schema = issues_schema(output_schema(pa.schema([id_column]), source, format).field(0))
         if len(set(self._schema.names)) < len(self._schema):
@@ -92,25 +96,26 @@ class RowIssuesFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            self._temporary.unlink(missing_ok=True)
             self._writer = TableWriter(self._temporary, self._schema, format)
 
     @classmethod
-    def check(cls, path: Path, id_column: pa.Field, source: Format) -> None:
-        """Check that the file can be written, long before it is.
+    def check(cls, path: Path, id_column: pa.Field, source: Format, output: Path) -> None:
+        """Check that the file can be written, long before it is; remove what a killed attempt of the run left.
 
         Raises:
             SinkError, DataError: It cannot.
         """
-        file = cls(path, id_column, source)
-        file._writer.close()
-        file._temporary.unlink()
+        with cls(path, id_column, source, output):
+            pass
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self._writer.__exit__(kind, error, trace)
-        self._temporary.unlink(missing_ok=True)  # there, if it was not published
+        with writing(self._path):
+            self._writer.__exit__(kind, error, trace)
+            self._temporary.unlink(missing_ok=True)  # there, if it was not published
 
     def write(self, issues: pa.Table) -> None:
         """Append the issues of a window."""

@@ -123,7 +123,9 @@ class Sink:
             )
         if changed:
             lost, why = self.work.rows_done(), "; ".join(changed)
-            log.warning("the run begins anew, without %s finished rows, because it is another one: %s", f"{lost:,}", why)
+            log.warning(
+                "the run begins anew, without %s finished rows, because it is another one: %s", f"{lost:,}", why
+            )
         return Found(whole, altered=len(records) - len(whole))
 
     def begin(self, plan: Mapping[str, Any], done: Mapping[int, PartRecord]) -> None:

@@ -138,7 +138,7 @@ class _RankRun:
         self.source = source.typed(kept)
         self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
         if rank == 0 and settings.row_issues is not None:
-            RowIssuesFile.check(settings.row_issues, kept.field(0), source.format)
+            RowIssuesFile.check(settings.row_issues, kept.field(0), source.format, settings.output_dir)
         self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
         self.before = BeforeFirstWindow(self.predictor, settings, check_rows, self._begin_attempt)
         self.times = Times()
@@ -177,6 +177,7 @@ class _RankRun:
         """Combine the parts into the prediction file, call the hooks, and write the run record and the markers."""
         settings, hooks, sink = self.job.settings, self.predictor.hooks, self.job.sink
         self._require_unchanged()
+        sink.require_lock()  # before the row-issues file is opened
         with self.times.of(TOTAL), self.times.of(COMMIT), self._review() as review:
             committed = sink.commit(self.schema, self.job.format, review)
         if self.job.altered:
@@ -199,7 +200,8 @@ class _RankRun:
     def _review(self) -> CommitReview:
         settings, file = self.job.settings, None
         if settings.row_issues is not None:
-            file = RowIssuesFile(settings.row_issues, self.schema.field(0), self.source.format)
+            id_column = self.schema.field(0)
+            file = RowIssuesFile(settings.row_issues, id_column, self.source.format, settings.output_dir)
         return CommitReview(file, settings.max_bad_rows, IdCounts(self.job.sink.work.path))
 
     def _require_unchanged(self) -> None:

@@ -29,6 +29,13 @@ def test_clear_removes_the_markers_and_the_record_of_an_earlier_run_and_nothing_
     assert listing(markers.folder) == ["inference_predictions.csv", "notes.txt"]
 
 
+def test_clear_removes_what_a_killed_run_left_while_it_wrote_a_marker(markers):
+    for name in ("._SUCCESS.tmp", "._HEALTH.tmp", "._FAILURE.tmp", ".run.json.tmp"):
+        (markers.folder / name).touch()
+    markers.clear()
+    assert listing(markers.folder) == []
+
+
 def test_success(markers):
     before = datetime.now()
     markers.succeed()

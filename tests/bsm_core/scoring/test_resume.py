@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from contextlib import ExitStack
 import pytest
 from support.toy import SITE, toy_rows
 
+from bsm_core.cli import main
 from bsm_core.errors import (
     ArtifactError,
     BSMError,
@@ -28,6 +30,7 @@ from bsm_core.scoring import job
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.callbacks import PartWriter
 from bsm_core.scoring.lock import holding
+from bsm_core.scoring.manifest import WorkFolder
 from bsm_core.scoring.sink import Sink
 
 
@@ -163,11 +166,40 @@ def test_clean(stopped, data):
     stopped(4)
     with holding(data.out / ".bsm" / "lock"), pytest.raises(OutputInUseError):
         job.clean(data.out)
+    reason = (data.out / "_FAILURE").read_text().partition(" (12 rows are done")[0]
     assert job.clean(data.out) == 12
     assert listing(data.out) == ["_FAILURE"]
-    assert job.clean(data.out) == 0
+    assert (data.out / "_FAILURE").read_text() == f"{reason}\n"
+    assert job.clean(data.out) is None
+    assert listing(data.out) == ["_FAILURE"]
     with pytest.raises(UsageError, match="no such folder"):
         job.clean(data.out / "x")
+
+
+def test_clean_leaves_a_failure_alone_that_promises_nothing(data):
+    (data.out / ".bsm").mkdir(parents=True)
+    (data.out / "_FAILURE").write_text("DataError: no (line 3)\n")
+    assert job.clean(data.out) == 0
+    assert (data.out / "_FAILURE").read_text() == "DataError: no (line 3)\n"
+
+
+def test_a_manifest_that_cannot_be_read_cannot_be_cleaned(data, monkeypatch):
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (data.out / ".bsm").mkdir(parents=True)
+    monkeypatch.setattr(WorkFolder, "records", refuse)
+    with pytest.raises(SinkError, match="Permission denied"):
+        job.clean(data.out)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"), [(None, "there is no work folder"), (12, "removed the work folder: 12 rows")]
+)
+def test_clean_says_what_it_did(monkeypatch, capsys, tmp_path, rows, words):
+    monkeypatch.setattr(job, "clean", lambda output: rows)
+    assert main(["clean", str(tmp_path)]) == 0
+    assert words in capsys.readouterr().out
 
 
 def test_the_second_run_into_a_folder_touches_nothing(data):

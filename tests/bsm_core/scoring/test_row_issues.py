@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from contextlib import ExitStack
 
 import pandas as pd
 import pyarrow as pa
@@ -13,7 +14,8 @@ import pytest
 from support.toy import toy_rows
 
 from bsm_core.errors import DataError, ModelFailedError, SinkError, TooManyBadRowsError, UsageError
-from bsm_core.scoring.row_issues import BadRowLimit
+from bsm_core.preprocess.findings import Findings, Issue
+from bsm_core.scoring.row_issues import BadRowLimit, RowIssuesFile, issues_table
 
 COLUMNS = ["row", "id", "column", "stage", "reason", "value"]
 two = {"device": "cpu", "devices": 2}
@@ -115,6 +117,34 @@ def test_a_list_that_would_be_in_the_way_is_refused(run, tmp_path, place, words)
     (tmp_path / "linked.csv").hardlink_to(run.data / "t.csv")
     with pytest.raises(UsageError, match=words):
         run(row_issues=run.out.parent / place if not place.startswith("model") else run.artifact / "issues.csv")
+
+
+def listed(row):
+    """The issues of a window of ten rows, of which one has an issue."""
+    issue = Issue(row, "chat", "toy_tokens", "no shouting", "NO!")
+    return issues_table(pa.table({"id": [str(i) for i in range(10)]}), 0, Findings([issue]))
+
+
+def test_two_runs_that_list_their_issues_in_one_file_do_not_mix(tmp_path):
+    path, id_column = tmp_path / "issues.csv", pa.field("id", pa.string())
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(RowIssuesFile(path, id_column, "csv", tmp_path / out)) for out in ("a", "b"))
+        for file, rows in ((one, [1, 2]), (two, [3]), (one, [4])):
+            for row in rows:
+                file.write(listed(row))
+        one.publish()
+        assert [row[0] for row in read(path)] == ["row", "1", "2", "4"]
+        two.publish()
+        assert [row[0] for row in read(path)] == ["row", "3"]
+    assert [file.name for file in tmp_path.iterdir()] == ["issues.csv"]
+
+
+def test_the_next_attempt_removes_what_a_killed_one_left(tmp_path):
+    place = tmp_path / "issues.csv", pa.field("id", pa.string()), "csv", tmp_path / "out"
+    RowIssuesFile(*place).write(listed(1))
+    assert len(list(tmp_path.iterdir())) == 1
+    RowIssuesFile.check(*place)
+    assert not list(tmp_path.iterdir())
 
 
 def test_ids_that_are_not_utf_8_are_escaped_in_parquet_and_kept_in_csv(ask, run):

@@ -105,3 +105,24 @@ def test_long_tables_with_many_bad_lines(tmp_path):
     got, found, _ = read(write(tmp_path / "t.csv", *lines))
     assert sum(map(len, got)) == sum(line != b"bad" for line in lines)
     assert sum(map(len, found)) == sum(line == b"bad" for line in lines)
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("header", [MARK + b"id,x", MARK + b'"id",x', MARK + b"\n\nid,x"])
+def test_byte_order_marks_at_the_beginning_of_the_file_and_of_a_row(tmp_path, header, end, name):
+    """The first is not a part of any cell, others are."""
+    lines = [header, b"1,alpha", MARK + b"2,beta", b"3,x,many", b"4,gamma", MARK + b"5,delta", MARK + b"6"]
+    content = b"\n".join(lines).replace(b"\n", end) + end
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    line = 4 + header.count(b"\n")
+    got, found, windows = read(path, rows=1)
+    assert got == [[b"1"], [MARK + b"2"], [b"4"], [MARK + b"5"]]
+    assert found == [[], [], [(0, line, WIDE, "3,x,many")], [(1, line + 3, NARROW, "\ufeff6")]]
+    for done in range(1, 4):
+        again, lines_again, _ = read(path, rows=1, done={w.index: w.end for w in windows[:done]})
+        assert (again, lines_again) == (got[done:], found[done:])

@@ -187,7 +187,7 @@ def _sentinel_row(format: Format, width: int) -> bytes:
 
 
 class _Stream(io.RawIOBase):
-    """The decompressed bytes of a file, followed by ``tail``.
+    r"""The decompressed bytes of a file, followed by ``tail``.
 
     Args:
         path: The file.
@@ -196,8 +196,10 @@ class _Stream(io.RawIOBase):
         offset: Position of the first byte.
         left_out: Lines of the file that are left out.
 
-    If there are scans, pyarrow reads the stream. It drops a byte order mark at the beginning, so one is put there: it
-    would drop one that is part of the first cell otherwise.
+    If there are scans, pyarrow reads the stream, and drops two things that can be part of a cell:
+
+    - A byte order mark at the beginning. So a mark is put before the bytes of the file.
+    - The ``\n`` after a block that ends with ``\r``. So such a ``\r`` waits for the next block.
 
     Attributes:
         share: Share of the file that has been read, 0 to 1, of its compressed bytes.
@@ -221,7 +223,7 @@ class _Stream(io.RawIOBase):
         self._tail = io.BytesIO(tail)
         self._scans = scans
         self._left_out = left_out
-        self._head = BOM_UTF8 if scans else b""
+        self._head = BOM_UTF8 if scans else b""  # the bytes with which the next block begins
         self.share = 0.0
         lend(self)
 
@@ -238,8 +240,10 @@ class _Stream(io.RawIOBase):
             if quotes.merge_rows(data):
                 raise pa.ArrowInvalid("a quote is closed in the middle of a cell")
             row_ends.feed(data)
-        if self._head:
-            data, self._head = self._head + data, b""
+            if self._head:
+                data, self._head = self._head + data, b""
+            if data.endswith(b"\r") and len(data) > 1:
+                data, self._head = data[:-1], b"\r"
         view[: len(data)] = data
         self.share = self._raw.tell() / self._raw.size()
         return len(data)

@@ -71,6 +71,22 @@ def test_plain_text_is_read_from_the_byte_at_which_the_window_begins(tmp_path, m
     assert offsets == [whole[49].end.offset, whole[89].end.offset]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+@pytest.mark.parametrize("on_bad_line", ["fail", "skip"])
+def test_a_line_break_in_quotes_between_two_blocks_keeps_its_bytes(tmp_path, monkeypatch, name, on_bad_line):
+    rows = [(f"{i}", f"{'x' * i}\r\ny\r\r\n") for i in range(80)]
+    content = b"id,text\r\n" + "".join(f'{i},"{text}"\r\n' for i, text in rows).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    monkeypatch.setattr(delimited, "BLOCK_SIZES", (256, 1 << 20))
+    source = TableSource.open(tmp_path, on_bad_line)
+    whole = read(source)
+    texts = [text.decode() for window in whole.values() for text in window.table["text"].to_pylist()]
+    assert texts == [text for _, text in rows]
+    for first in range(1, len(whole)):
+        again = read(source, {i: whole[i].end for i in range(first)})
+        assert [w.table for w in again.values()] == [whole[i].table for i in range(first, len(whole))]
+
+
 def test_row_groups_that_are_done_are_not_read(tmp_path):
     table = pa.table({"id": list(range(1000)), "text": ["x"] * 1000})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=100, compression="none")

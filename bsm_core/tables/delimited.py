@@ -160,17 +160,18 @@ def _parse(
     row_ends = RowEnds(DELIMITERS[format], begin, header=names is None)
     scans = (Quotes(DELIMITERS[format]), row_ends)
     left_out = LeftOut(bad_lines() if bad_lines else (), begin)
-    with (
-        _Stream(path, _sentinel_row(format, len(schema)), scans, begin, left_out) as stream,
-        pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader,
-    ):
-        held, share = None, 0.0
-        for batch in filter(len, reader):
-            if held is not None:
-                yield FileRows(held, share, *left_out.take(row_ends.take(len(held)), last=False))
-            held, share = batch, stream.share
-    if held is None or any(column[-1].as_buffer() != _SENTINEL for column in held.columns):
-        raise pa.ArrowInvalid("a quote is not closed")
+    held, share = None, 0.0
+    with _Stream(path, _sentinel_row(format, len(schema)), scans, begin, left_out) as stream:
+        try:
+            with pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader:
+                for batch in filter(len, reader):
+                    if held is not None:
+                        yield FileRows(held, share, *left_out.take(row_ends.take(len(held)), last=False))
+                    held, share = batch, stream.share
+            if stream.error or held is None or any(column[-1].as_buffer() != _SENTINEL for column in held.columns):
+                raise pa.ArrowInvalid("a quote is not closed")
+        except pa.ArrowInvalid as error:
+            raise stream.error or error from None
     rest = held.slice(0, len(held) - 1)
     yield FileRows(rest, 1.0, *left_out.take(row_ends.take(len(rest)), last=True))
 
@@ -203,6 +204,8 @@ class _Stream(io.RawIOBase):
 
     Attributes:
         share: Share of the file that has been read, 0 to 1, of its compressed bytes.
+        error: Error that ended the stream. An error that is raised while pyarrow reads can leave one of its threads
+            waiting for ever; after as many as it has, all readers hang.
     """
 
     def __init__(
@@ -225,6 +228,7 @@ class _Stream(io.RawIOBase):
         self._left_out = left_out
         self._head = BOM_UTF8 if scans else b""  # the bytes with which the next block begins
         self.share = 0.0
+        self.error: Exception | None = None
         lend(self)
 
     def readable(self) -> bool:
@@ -232,23 +236,36 @@ class _Stream(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
-        size = len(view) - len(self._head)
-        data = self._read(size)
-        data += self._tail.read(size - len(data))
-        if self._scans:
-            quotes, row_ends = self._scans
-            if quotes.merge_rows(data):
-                raise pa.ArrowInvalid("a quote is closed in the middle of a cell")
-            row_ends.feed(data)
-            if self._head:
-                data, self._head = self._head + data, b""
-            if data.endswith(b"\r") and len(data) > 1:
-                data, self._head = data[:-1], b"\r"
+        if self._scans is None:
+            data = self._next(len(view))
+        elif self.error is not None:
+            return 0
+        else:
+            try:
+                data = self._scanned(len(view), *self._scans)
+            except Exception as error:  # noqa: BLE001 - see error
+                self.error = error
+                return 0
         view[: len(data)] = data
-        self.share = self._raw.tell() / self._raw.size()
         return len(data)
 
-    def _read(self, size: int) -> bytes:
+    def _scanned(self, size: int, quotes: Quotes, row_ends: RowEnds) -> bytes:
+        data = self._next(size - len(self._head))
+        if quotes.merge_rows(data):
+            raise pa.ArrowInvalid("a quote is closed in the middle of a cell")
+        row_ends.feed(data)
+        if self._head:
+            data, self._head = self._head + data, b""
+        if data.endswith(b"\r") and len(data) > 1:
+            data, self._head = data[:-1], b"\r"
+        self.share = self._raw.tell() / self._raw.size()
+        return data
+
+    def _next(self, size: int) -> bytes:
+        data = self._of_file(size)
+        return data + self._tail.read(size - len(data))
+
+    def _of_file(self, size: int) -> bytes:
         """Return this number of bytes of the file; fewer only at its end."""
         if self._left_out is None:
             return self._file.read(size)  # type: ignore[no-any-return]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
@@ -105,6 +107,27 @@ def test_long_tables_with_many_bad_lines(tmp_path):
     got, found, _ = read(write(tmp_path / "t.csv", *lines))
     assert sum(map(len, got)) == sum(line != b"bad" for line in lines)
     assert sum(map(len, found)) == sum(line == b"bad" for line in lines)
+
+
+MANY_ERRORS = """
+import sys
+from pathlib import Path
+import pyarrow
+from bsm_core.tables import delimited
+from bsm_core.tables.read import TableSource
+pyarrow.set_io_thread_count(1)
+delimited.BLOCK_SIZES = (64, 1 << 20)
+for _ in range(3):
+    windows = TableSource.open(Path(sys.argv[1]), "skip").windows(["id", "x"], rows=10)
+    assert sum(len(window.table) for window in windows) == 60
+"""
+
+
+def test_errors_while_arrow_reads_do_not_take_its_threads_away(tmp_path):
+    """Arrow has one thread here, and hung after one error."""
+    rows = [b"%d,abc" % i for i in range(60)]
+    path = write(tmp_path / "t.csv", *rows[:30], b'1,"2', b'3,"4" 5', *rows[30:-1])
+    subprocess.run([sys.executable, "-c", MANY_ERRORS, path], check=True, timeout=60)
 
 
 MARK = b"\xef\xbb\xbf"

@@ -34,6 +34,7 @@ class RowEnds:
         self._rest = b"\n"  # the last byte that was scanned, and the bytes that wait for the next block
         self._quoted = False
         self._found: list[npt.NDArray[np.int64]] = []
+        self._lost = False
 
     def feed(self, block: bytes) -> None:
         """Scan the next bytes of the file. The last byte of the file must be a line break."""
@@ -59,11 +60,13 @@ class RowEnds:
             rows: Number of rows.
 
         Returns:
-            int64 ``[rows]``; -1 for rows whose end has not been found.
+            int64 ``[rows]``. If the ends of fewer rows have been found, it is unknown which rows those are. Then all
+            values are -1, from this call on.
         """
         found = np.concatenate([*self._found, np.empty(0, np.int64)])
         self._found = [found[rows:]]
-        return np.concatenate([found[:rows], np.full(max(0, rows - len(found)), _UNKNOWN)])
+        self._lost |= len(found) < rows
+        return np.full(rows, _UNKNOWN) if self._lost else found[:rows]
 
     def _regular(self, text: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64]) -> bool:
         """Return whether quotes open and close alternately, at the beginnings and ends of cells and as ``""``."""

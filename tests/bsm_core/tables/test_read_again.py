@@ -39,7 +39,7 @@ def read(source, done=None, rows=4):
 
 
 @pytest.mark.parametrize("format", ["csv", "csv.gz", "parquet"])
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(sizes=st.lists(st.integers(0, 23), min_size=1, max_size=3), data=st.data())
 def test_the_windows_that_are_left_are_those_of_the_whole_table(tmp_path_factory, format, sizes, data):
     source = write(tmp_path_factory.mktemp("data"), format, sizes)

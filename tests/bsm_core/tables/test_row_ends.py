@@ -67,5 +67,8 @@ def test_quotes_in_the_middle_of_a_cell(line):
     assert scanned(content, 1 << 20).take(2).tolist() == [len(content) - 4, len(content)]
 
 
-def test_a_row_whose_end_was_not_found():
-    assert scanned(b"x,y\n1,2\n", 8).take(3).tolist() == [8, -1, -1]
+def test_rows_whose_ends_were_not_found_and_all_after_them_have_no_position():
+    ends = scanned(b"x,y\n1,2\n", 8)
+    assert ends.take(2).tolist() == [-1, -1]
+    ends.feed(b"3,4\n5,6\n")
+    assert ends.take(1).tolist() == [-1]

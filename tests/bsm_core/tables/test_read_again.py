@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 
 import pyarrow as pa
@@ -52,6 +53,42 @@ def test_the_windows_that_are_left_are_those_of_the_whole_table(tmp_path_factory
     for index, window in again.items():
         assert window.table.equals(whole[index].table)
         assert (window.start, window.last, window.end) == (whole[index].start, whole[index].last, whole[index].end)
+
+
+CELLS = st.text(st.sampled_from(list('ab,"\r\n\ufeffé')), max_size=8)
+BAD_LINES = st.sampled_from(["bad", "1,2,3", '"a', 'x,"b', '"b\nc"d,e', "\ufeffbad"])
+
+
+@st.composite
+def tables(draw, bad):
+    """The bytes of a CSV file, with lines that cannot be read as rows if ``bad``."""
+    quoted = CELLS.map(lambda text: '"' + text.replace('"', '""') + '"')
+    plain = CELLS.map(lambda text: text.translate(dict.fromkeys(map(ord, '",\r\n'))) or "c")
+    row = st.tuples(plain | quoted, plain | quoted).map(",".join)
+    lines = ["id,text", *draw(st.lists(row | BAD_LINES if bad else row, max_size=30))]
+    breaks = st.sampled_from(["\n", "\r\n", "\r", "\n\n"])
+    text = draw(st.sampled_from(["", "\ufeff"])) + "".join(line + draw(breaks) for line in lines)
+    return (text if draw(st.booleans()) else text.rstrip("\r\n")).encode()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+@pytest.mark.parametrize("on_bad_line", ["fail", "skip"])
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_text_read_again_has_the_rows_and_bad_lines_of_the_whole_table(tmp_path_factory, name, on_bad_line, data):
+    path = tmp_path_factory.mktemp("data") / name
+    content = data.draw(tables(bad=on_bad_line == "skip"))
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    source, rows = TableSource.open(path, on_bad_line), data.draw(st.integers(1, 5))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "BLOCK_SIZES", (data.draw(st.sampled_from([16, 32, 64])), 1 << 20))
+        whole = read(source, rows=rows)
+        done = data.draw(st.sets(st.sampled_from(sorted(whole))))
+        again = read(source, {i: whole[i].end for i in done}, rows)
+    assert [w.end for w in whole.values() if w.end is None] == []
+    assert sorted(again) == sorted(set(whole) - done)
+    for index, window in again.items():  # the share of the input that was read depends on the time
+        assert dataclasses.replace(window, fraction=1) == dataclasses.replace(whole[index], fraction=1)
 
 
 def openings(source, done, monkeypatch):

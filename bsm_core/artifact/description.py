@@ -101,7 +101,9 @@ def describe(
     """
     try:
         with unpacked(path) as folder:
-            return _describe(str(path), Artifact.at(folder), registry or default_registry(), try_out)
+            description = _describe(str(path), Artifact.at(folder), registry or default_registry(), try_out)
+            named = [problem.replace(str(folder), str(path)) for problem in description.problems]
+            return dataclasses.replace(description, problems=named)
     except BSMError as error:
         return Description(str(path), problems=[error.one_line()])
 

@@ -23,8 +23,9 @@ _LONGEST_WORD = 10_000
 """Characters of a word: WordPiece takes time that grows with the square of the word."""
 _MOST_PIECES = 1_000
 _OPENED = ("vocab", "merges", "init_inputs", "fast_tokenizer_files")
-_HARMLESS = ("tokenizer_file", "special_tokens_map_file")
-"""Keys that older versions of transformers wrote with a path of the machine, and that are not read."""
+_NAMES_OF_FILES = ("_file", "_path", "_dir", "_dic")
+_HARMLESS = ("tokenizer_file", "special_tokens_map_file", "name_or_path")
+"""Keys that transformers wrote with a path of another machine, and does not read."""
 _NORMALIZER_KEYS = {"do_lower_case": "lowercase", "tokenize_chinese_chars": "handle_chinese_chars"}
 """Keys of ``tokenizer_config.json``, and the key of a normalizer that decides instead."""
 _LARGEST_ID = 10_000_000
@@ -52,11 +53,8 @@ def check_tokenizer_config(path: Path) -> None:
         UnsafeArtifactError: A key names a file.
     """
     for key, value in read_json_object(path).items() if path.is_file() else ():
-        names_file = key in _OPENED and not isinstance(value, dict)
-        names_file |= (
-            key.endswith(("_file", "_path", "_dir", "_dic")) and key not in _HARMLESS and key != "name_or_path"
-        )
-        if value and names_file:
+        names_file = (key in _OPENED and not isinstance(value, dict)) or key.endswith(_NAMES_OF_FILES)
+        if value and names_file and key not in _HARMLESS:
             raise UnsafeArtifactError(
                 f"{path.name}: the key {key!r} could make the tokenizer read another file of this machine",
                 where=path.name,

@@ -298,11 +298,9 @@ def test_paths_that_older_versions_wrote_are_harmless(tmp_path):
     load_tokenizer(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("key", "name"), [("do_lower_case", "lowercase"), ("tokenize_chinese_chars", "handle_chinese_chars")]
-)
+@pytest.mark.parametrize("key", ["do_lower_case", "tokenize_chinese_chars"])
 @pytest.mark.parametrize("value", [True, False])
-def test_a_setting_that_the_tokenizer_contradicts_is_named(tmp_path, caplog, key, name, value):
+def test_a_setting_that_the_tokenizer_contradicts_is_named(tmp_path, caplog, key, value):
     write_artifact(tmp_path)
     path = tmp_path / "tokenizer/tokenizer.json"
     normalizer = {"type": "BertNormalizer", "clean_text": True, "strip_accents": None} | {

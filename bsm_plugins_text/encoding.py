@@ -51,7 +51,8 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[EncodedText]:
     """Return texts with their tokens. The tokenizer is called once, for the texts without tokens.
 
     Raises:
-        ValueError: A text has half of a surrogate pair, and is therefore not Unicode text.
+        ValueError: A text has half of a surrogate pair, and is therefore not Unicode text; or the tokenizer cannot
+            process it, as happens when a regular expression of it takes too many steps.
     """
     known = [isinstance(text, EncodedText) and text.tokenizer is tokenizer for text in texts]
     unknown = [text for text, is_known in zip(texts, known, strict=True) if not is_known]
@@ -92,4 +93,8 @@ def _call(encode_batch: Any, texts: Sequence[str]) -> Sequence[Any]:
         encodings: Sequence[Any] = encode_batch(list(texts), add_special_tokens=False)
     except TypeError as error:  # the tokenizer's error for a string that cannot be encoded as UTF-8
         raise ValueError("half of a surrogate pair is not Unicode text") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of the tokenizers library, and no Exception
+            raise
+        raise ValueError(f"the tokenizer failed: {error}") from error
     return encodings

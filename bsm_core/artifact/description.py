@@ -13,17 +13,12 @@ from torch import Tensor
 
 from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, RiskTableValues, read_risk_tables, risk_of_missing
-from bsm_core.artifact.files import (
-    HYPERPARAMETERS,
-    MODEL_ARTIFACTS,
-    WEIGHTS,
-    find,
-    require_artifact,
-)
+from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, WEIGHTS, find, require_artifact
 from bsm_core.artifact.load import Artifact, check_config
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
 from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.artifact.untrusted.archive import unpacked
+from bsm_core.artifact.untrusted.tokenizer_file import ignored_settings
 from bsm_core.errors import BSMError, printable
 from bsm_core.plugins.registry import Registry, default_registry
 
@@ -106,7 +101,9 @@ def describe(
     """
     try:
         with unpacked(path) as folder:
-            return _describe(str(path), Artifact.at(folder), registry or default_registry(), try_out)
+            description = _describe(str(path), Artifact.at(folder), registry or default_registry(), try_out)
+            named = [problem.replace(str(folder), str(path)) for problem in description.problems]
+            return dataclasses.replace(description, problems=named)
     except BSMError as error:
         return Description(str(path), problems=[error.one_line()])
 
@@ -146,10 +143,13 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
     provenance = read("provenance")
     model_class = raw["model_class"] if isinstance(raw.get("model_class"), str) else None
     names = artifact.names(registry) if config else ResolvedNames(registry, model_class)
+    text_fields = _text_fields(folder, config, wanted_keys(names, registry), problems) if config else []
+    tokenizers = sorted({item["tokenizer"] for item in text_fields if item["tokenizer"]})
+    ignored = problems.guard(lambda: [line for name in tokenizers for line in ignored_settings(folder / name)])
     description = Description(
         path=path,
         model_class=model_class,
-        text_fields=_text_fields(folder, config, wanted_keys(names, registry), problems) if config else [],
+        text_fields=text_fields,
         features=_features(config, tables or {}, impute or {}) if config else [],
         weights=_weights(weights) if weights else {},
         embedding_shape=None if embedding is None else list(embedding.shape),
@@ -161,7 +161,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
             for name, digest in artifact.hashes.items()
         ],
         components=_components(names, problems),
-        warnings=[*_disagreements(hyperparameters, overriding), *(missing or [])],
+        warnings=[*_disagreements(hyperparameters, overriding), *(missing or []), *(ignored or [])],
         problems=problems,
     )
     if not problems:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bsm_core.artifact.files import read_json_object
-from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_file
+from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_config, check_tokenizer_file
 from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError
 
 if TYPE_CHECKING:
@@ -134,19 +134,26 @@ def find_inside(asset: TextAsset, artifact: Path, config: Mapping[str, Any], pre
     return next((found for found in inside if _has(found.folder, asset)), None)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, name: str | None = None) -> PreTrainedTokenizerBase:
     """Build the tokenizer of a folder.
 
     ``tokenizer.json`` holds a complete tokenizer and is preferred: from a vocabulary file alone, current versions of
     transformers lose entries.
 
+    Args:
+        folder: The folder.
+        name: Name of the folder in errors; its path if None.
+
     Raises:
         CorruptArtifactError: The files do not make a tokenizer, or one that is not deterministic or takes any time.
+        UnsafeArtifactError: The files refer to files elsewhere.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds
 
     fast = (folder / "tokenizer.json").is_file()
     kind: Any = PreTrainedTokenizerFast if fast else AutoTokenizer
+    name = name or str(folder)
+    check_tokenizer_config(folder / "tokenizer_config.json")
     if fast:
         check_tokenizer_file(folder / "tokenizer.json")
     try:
@@ -158,8 +165,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CorruptArtifactError(
-            f"the tokenizer cannot be built: {type(error).__name__}: {error}",
-            where=str(folder / "tokenizer.json") if fast else str(folder),
+            f"the tokenizer cannot be built: {type(error).__name__}: {error}".replace(str(folder), name),
+            where=f"{name}/tokenizer.json" if fast else name,
             fix="save it again with tokenizer.save_pretrained, which writes tokenizer.json",
         ) from error
     return tokenizer

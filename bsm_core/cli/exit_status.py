@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from types import TracebackType
 
-from bsm_core.errors import BSMError, Interrupted
+from bsm_core.errors import BSMError, Interrupted, printable
 from bsm_core.runtime.log import configure
 from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.signals import at_once, interruptible, last_words
@@ -25,6 +26,7 @@ def exit_status(parse: Callable[[], Work]) -> int:
         The status that the command returned; the status of a :class:`BSMError`, after its message; ``128 + n`` after
         signal ``n``, as in shells; 1 if a plugin called ``sys.exit``. Other exceptions are bugs and are not caught.
     """
+    sys.excepthook = _print_bug
     try:
         with interruptible(), last_words(_say):
             with at_once():
@@ -43,9 +45,15 @@ def exit_status(parse: Callable[[], Work]) -> int:
 def _status(work: Work) -> int:
     try:
         return work() or 0
-    except SystemExit:  # raised by a plugin, whose status is not the command's
-        traceback.print_exc()
+    except SystemExit as error:  # raised by a plugin, whose status is not the command's
+        _print_bug(SystemExit, error, error.__traceback__)
         return 1
+
+
+def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback whose lines show as escapes what is not printable: names in it may come from anyone."""
+    lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n")
+    print("\n".join(map(printable, lines)), file=sys.stderr, flush=True)
 
 
 def _say(interrupted: Interrupted) -> None:

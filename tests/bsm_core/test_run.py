@@ -187,17 +187,19 @@ def test_a_run_in_process(places, tmp_path, capsys):
     assert "predictions: " in captured.err
 
 
-def test_a_bug_prints_a_traceback_and_exits_with_1():
+def test_a_bug_prints_a_traceback_without_control_characters_and_exits_with_1():
     code = """
 import sys, types
-sys.modules["bsm_core.scoring.job"] = types.SimpleNamespace(run=lambda flags, env: 1 / 0)
+def fail(flags, env):
+    raise ZeroDivisionError("a\\x1b[31m\\x9b")
+sys.modules["bsm_core.scoring.job"] = types.SimpleNamespace(run=fail)
 from bsm_core.run import main
 sys.exit(main(["--job_type", "testing"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last)")
-    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+    assert done.stderr.endswith("ZeroDivisionError: a\\x1b[31m\\x9b\n")
 
 
 def test_a_full_disk_leaves_a_failure(places, tmp_path):

@@ -4,6 +4,10 @@ import pickle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Replace
+from transformers import PreTrainedTokenizerFast
 
 from bsm_plugins_text.dialogue_chunker import DialogueChunkerProcessor
 from bsm_plugins_text.encoding import EncodedText, encode, ends_of_tokens, with_special_tokens
@@ -16,6 +20,13 @@ TEXTS = st.lists(st.one_of(st.text(CHARACTERS), st.text("hello is ,\u4f60\u597dð
 def reference(tokenizer, texts, **options):
     """Token ids as transformers itself gives them."""
     return [tokenizer(text, padding=False, **options)["input_ids"] for text in texts]
+
+
+def test_a_regular_expression_that_takes_too_many_steps_is_an_error():
+    backend = Tokenizer(WordLevel({"x": 0}, unk_token="x"))
+    backend.normalizer = Replace(Regex("(x+x+)+y"), "")
+    with pytest.raises(ValueError, match="the tokenizer failed"):
+        encode(PreTrainedTokenizerFast(tokenizer_object=backend), ["x" * 100])
 
 
 @pytest.fixture(params=["right", "left"])

@@ -70,13 +70,14 @@ def with_config(model: Path, **config: object) -> None:
     torch.save(artifacts | {"config": artifacts["config"] | config}, model / "model_artifacts.pth")
 
 
-def with_pickle(path: Path, pickled: bytes) -> None:
-    """Write a file of ``torch.save`` whose pickle is these bytes."""
+def with_pickle(path: Path, pickled: bytes, name: str = "data.pkl") -> None:
+    """Write a file of ``torch.save`` whose pickle is these bytes, under another name if one is given."""
     whole = io.BytesIO()
     torch.save({"config": {}}, whole)
     with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w") as new:
-        for name in old.namelist():
-            new.writestr(name, pickled if name.endswith("data.pkl") else old.read(name))
+        for member in old.namelist():
+            is_pickle = member.endswith("data.pkl")
+            new.writestr(member.replace("data.pkl", name), pickled if is_pickle else old.read(member))
 
 
 # Names
@@ -156,6 +157,11 @@ LOOP = b"\x80\x02}X\x06\x00\x00\x00config}X\x01\x00\x00\x00a]q\x00h\x00ass."
 def test_pickles_in_torch_files(tmp_path, model, pickled):
     with_pickle(model / "model_artifacts.pth", pickled)
     refused(tmp_path, model, "model_artifacts.pth")
+
+
+def test_a_pickle_in_a_torch_file_is_known_by_its_name_in_any_case(tmp_path, model):
+    with_pickle(model / "model_artifacts.pth", KEY, "data.PKL")
+    refused(tmp_path, model, "model_artifacts.pth", "nested")
 
 
 def test_a_config_in_json_that_is_nested_deep(tmp_path, model):

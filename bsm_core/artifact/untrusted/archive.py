@@ -25,6 +25,7 @@ from bsm_core.artifact.files import ARCHIVE, sha256
 from bsm_core.artifact.temporary import temporary_folder
 from bsm_core.errors import (
     ArtifactError,
+    BSMError,
     CorruptArtifactError,
     MissingArtifactFilesError,
     UnsafeArtifactError,
@@ -33,6 +34,7 @@ from bsm_core.errors import (
 
 _BLOCK = 1 << 20
 _MOST_PAX_WORK = 1_000_000_000
+"""Squares of the sizes of extended headers in bytes, added up: the largest one has 31,000 bytes."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,22 @@ def unpacked(path: Path, limits: Limits = LIMITS) -> Iterator[Path]:
         )
     with temporary_folder() as folder:
         _extract(archive, folder, limits)
-        yield _step_into(folder)
+        inner = _step_into(folder)
+        try:
+            yield inner
+        except BSMError as error:
+            _name_archive(error, inner, archive)
+            raise
+
+
+def _name_archive(error: BSMError, folder: Path, archive: Path) -> None:
+    """Name the archive in an error in place of the temporary folder, which is gone when the error is read."""
+
+    def named(text: str) -> str:
+        return text.replace(str(folder), str(archive))
+
+    error.what, error.details = named(error.what), tuple(map(named, error.details))
+    error.where, error.fix = error.where and named(error.where), error.fix and named(error.fix)
 
 
 def _step_into(folder: Path) -> Path:
@@ -131,6 +148,9 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
                 _Extraction(tar, stream, folder, limits, where).run()
     except ArtifactError:
         raise
+    except _LongHeadersError:
+        problem = "has extended headers that are too long: names of members have very many characters or folders"
+        raise _unsafe("the archive", problem, where) from None
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
         raise CorruptArtifactError(
             f"{archive.name} is damaged, or not a gzip-compressed tar archive: {error}",
@@ -169,6 +189,10 @@ class _Metered(io.RawIOBase):
         return data
 
 
+class _LongHeadersError(Exception):
+    """The extended headers of an archive are too long."""
+
+
 class _StrictInfo(tarfile.TarInfo):
     """Header of a member. A damaged one is an error; ``tarfile`` takes it for the end of the archive."""
 
@@ -185,7 +209,7 @@ class _StrictInfo(tarfile.TarInfo):
         # In Python before 3.11.10 and 3.12.6 the time to parse this header grows with the square of its size.
         tar.pax_work += self.size**2
         if tar.pax_work > _MOST_PAX_WORK:
-            raise tarfile.ReadError("its extended headers are too long")
+            raise _LongHeadersError
         header: tarfile.TarInfo = super()._proc_pax(tar)  # type: ignore[misc]
         return header
 

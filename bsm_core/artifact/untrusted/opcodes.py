@@ -4,23 +4,36 @@ A short pickle can crash the interpreter (the hash of a tuple that is nested a m
 tuple whose elements are shared), or fill the memory (copies of one array). So the opcodes are followed here without
 building a value. Each value on the stack is only its cost: roughly the number of objects that are touched when it is
 hashed or copied, as an integer for what cannot change, and in a list of one integer for what later opcodes change.
+
+The numbers among these objects are counted as well. The hash of a text cannot be foreseen, but many numbers, and tuples
+of numbers, can be chosen to have one hash. The time to make a dict of such keys grows with the square of their number.
 """
 
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from mmap import mmap
 from typing import Any
 
-_MOST_OPCODES = 3_500_000
+_FEW_OPCODES, _BYTES_OF_OPCODE, _MOST_OPCODES = 1_000_000, 5, 5_000_000
+"""Opcodes of any pickle; bytes for each further one, of which an entry of a vocabulary has more; opcodes of all."""
 _MOST_WORK = 20_000_000
 _DEEPEST_TUPLE = 50
 _LONGEST_INTEGER = 1_000
 """Bytes, or digits where a pickle has an integer as text."""
+_MOST_NUMBERS = 100_000
+"""Numbers that are keys of dicts or elements of sets."""
+_INNER_WEIGHT, _LONG_WEIGHT = 10, 50
+"""Weight of a number inside a key, such as a tuple, and of one of more than 64 bits: many can have one hash."""
+_FREE_NUMBERS = 32
+"""Numbers among the arguments of a call that count nothing: those of an array's shape are no elements of a set."""
 
-_DEPTH = 1 << 48
-"""A cost holds the depth of a tuple above its 48 bits."""
+_NUMBER, _DEPTH = 1 << 64, 1 << 128
+"""A cost holds the objects in its 64 lowest bits, the numbers in the next 64, and the depth of a tuple above them."""
+_MOST = 1 << 40
+"""Largest count of objects, or of numbers, in one cost."""
+_PLAIN_NUMBER = 1 + _NUMBER
 _MARK = -1
 
 _LENGTH_BYTES = {pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT4: 4}
@@ -51,22 +64,23 @@ class _Opcodes:
         self.data, self.size, self.at = data, len(data), start
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.work = 0
+        self.work = self.numbers = 0
         self.fresh = False  # whether the value on top is a tuple that was just made
 
     def run(self) -> int:
-        for _ in range(_MOST_OPCODES):
+        most = min(_FEW_OPCODES + self.size // _BYTES_OF_OPCODE, _MOST_OPCODES)
+        for _ in range(most):
             name, length, follow = _TABLE[self.data[self.at]]
             self.at += 1
             argument = self._argument(length) if length else b""
             if name == "STOP":
                 return self.at
             if follow is None:
-                self.stack.append(1 + len(argument) // 16)
+                self.stack.append(_PLAIN_NUMBER)
             else:
                 follow(self, name, argument)
             self.fresh = name in _TUPLES or (self.fresh and name in _PUTS)
-        raise ValueError(f"it has more than {_MOST_OPCODES:,} instructions")
+        raise ValueError(f"it has more than {most:,} instructions")
 
     def _argument(self, length: int) -> bytes:
         start = self.at
@@ -104,15 +118,36 @@ class _Opcodes:
         del self.stack[at:]
         return values
 
-    def _spend(self, work: int) -> None:
-        self.work += work
+    def _spend(self, cost: int, weight: int = 1) -> None:
+        """Count the objects of a cost as touched, and its numbers as hashed."""
+        self.work += cost % _NUMBER
+        self.numbers += cost // _NUMBER * weight
         if self.work > _MOST_WORK + self.size:
             raise ValueError("it makes many copies of one value")
+        if self.numbers > _MOST_NUMBERS:
+            raise ValueError("it has too many numbers, or tuples of numbers, as keys of dicts or elements of sets")
 
-    def integer(self, _name: str, argument: bytes) -> None:
+    def _hash(self, keys: Sequence[Any]) -> None:
+        plain = [key for key in keys if isinstance(key, int) and key < _DEPTH]
+        self._spend(_sum(plain))
+        if len(plain) < len(keys):
+            self._spend(_sum(key for key in keys if isinstance(key, list) or key >= _DEPTH), _INNER_WEIGHT)
+
+    def _make(self, parts: Sequence[Any]) -> None:
+        """Push what a call makes of its arguments: it may hash each of them, as a set does."""
+        cost = _sum(parts)
+        numbers = cost // _NUMBER
+        self._spend(cost if numbers > _FREE_NUMBERS else cost % _NUMBER, _INNER_WEIGHT)
+        self.stack.append([1 + cost + (0 if numbers else _NUMBER)])
+
+    def text(self, _name: str, argument: bytes) -> None:
+        self.stack.append(1 + len(argument) // 16)
+
+    def integer(self, name: str, argument: bytes) -> None:
         if len(argument) > _LONGEST_INTEGER:
             raise ValueError(f"it holds an integer of {len(argument):,} bytes")
-        self.stack.append(1)
+        is_long = len(argument) > (20 if name in ("INT", "LONG") else 8)  # these two have digits
+        self.stack.append(1 + _NUMBER * _LONG_WEIGHT if is_long else _PLAIN_NUMBER)
 
     def mark(self, _name: str, _argument: bytes) -> None:
         self.stack.append(_MARK)
@@ -135,7 +170,8 @@ class _Opcodes:
         depth = 1 + max((value // _DEPTH for value in values if isinstance(value, int)), default=0)
         if depth > _DEEPEST_TUPLE:
             raise ValueError(f"it holds tuples that are nested more than {_DEEPEST_TUPLE} deep")
-        self.stack.append(min(1 + sum(map(_cost, values)), _DEPTH - 1) + depth * _DEPTH)
+        cost = _sum(values)
+        self.stack.append(1 + cost + (0 if cost >= _NUMBER else _NUMBER) + depth * _DEPTH)
 
     def fill(self, name: str, _argument: bytes) -> None:
         """Follow an opcode that puts items into a list, a dict or a set."""
@@ -143,28 +179,24 @@ class _Opcodes:
         container = self.stack[-1]
         if not isinstance(container, list):
             raise ValueError("it fills what is no list, dict or set")
-        container[0] += sum(map(_cost, items))
+        container[0] = _sum([container, *items])
         if name not in ("APPEND", "APPENDS"):
-            self._spend(sum(map(_cost, items[:: 1 if name == "ADDITEMS" else 2])))
+            self._hash(items[:: 1 if name == "ADDITEMS" else 2])
 
     def collect(self, _name: str, _argument: bytes) -> None:
         """Follow an opcode that makes something of the items since the mark."""
-        cost = sum(map(_cost, self._since_mark()))
-        self._spend(cost)
-        self.stack.append([1 + cost])
+        self._make(self._since_mark())
 
     def call(self, name: str, _argument: bytes) -> None:
         """Follow an opcode that calls something."""
         if not self.fresh and name != "NEWOBJ_EX":  # a list in an older tuple may have grown since
             raise ValueError("it calls something with arguments of an earlier call")
-        cost = sum(map(_cost, self._top(3 if name == "NEWOBJ_EX" else 2)))
-        self._spend(cost)
-        self.stack.append([1 + cost])
+        self._make(self._top(3 if name == "NEWOBJ_EX" else 2)[1:])
 
     def build(self, _name: str, _argument: bytes) -> None:
         """Follow an opcode that hands a state to an object."""
-        [state] = self._top(1)
-        self._spend(_cost(state))
+        self._make(self._top(1))
+        self.stack.pop()
         _value(self.stack[-1])
 
     def drop(self, name: str, _argument: bytes) -> None:
@@ -172,6 +204,10 @@ class _Opcodes:
 
     def duplicate(self, _name: str, _argument: bytes) -> None:
         self.stack.append(_value(self.stack[-1]))
+
+    def constant(self, _name: str, _argument: bytes) -> None:
+        """Follow an opcode that pushes None, True or False."""
+        self.stack.append(1)
 
     def replace(self, name: str, _argument: bytes) -> None:
         """Follow an opcode that makes a plain value of one or two values."""
@@ -192,8 +228,17 @@ def _cost(value: Any) -> int:
     return int((value[0] if isinstance(value, list) else value) % _DEPTH)
 
 
+def _sum(values: Iterable[Any]) -> int:
+    total = sum(map(_cost, values))
+    return min(total % _NUMBER, _MOST) + min(total // _NUMBER, _MOST) * _NUMBER
+
+
 def _index(name: str, argument: bytes) -> int:
     return int(argument) if name in ("PUT", "GET") else int.from_bytes(argument, "little")
+
+
+def _is_text(op: pickletools.OpcodeInfo) -> bool:
+    return op.name.endswith(("STRING", "UNICODE", "UNICODE8", "BYTES", "BYTES8", "BYTEARRAY8"))
 
 
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None, "FROZENSET": None}
@@ -201,6 +246,8 @@ _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": Non
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 _FOLLOW: Mapping[str, Callable[[_Opcodes, str, bytes], None]] = {
     **dict.fromkeys(("INT", "LONG", "LONG1", "LONG4"), _Opcodes.integer),
+    **dict.fromkeys(("NONE", "NEWTRUE", "NEWFALSE"), _Opcodes.constant),
+    **dict.fromkeys((op.name for op in pickletools.opcodes if _is_text(op)), _Opcodes.text),
     **dict.fromkeys(("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET"), _Opcodes.container),
     **dict.fromkeys(_PUTS, _Opcodes.put),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Opcodes.get),

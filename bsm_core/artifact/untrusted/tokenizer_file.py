@@ -1,7 +1,8 @@
-"""Checking a ``tokenizer.json`` before the tokenizers library reads it.
+"""Checking the files of a tokenizer before the tokenizers library and transformers read them.
 
-The library trusts the file: a normalizer can double a text thirty times, a padding can have any length, and a model
-can be random.
+The library trusts ``tokenizer.json``: a normalizer can double a text thirty times, a padding can have any length, and a
+model can be random. transformers passes every key of ``tokenizer_config.json`` to the tokenizer's class, which opens
+some of them as files.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bsm_core.artifact.files import corrupt, read_json_object
-from bsm_core.errors import short_repr
+from bsm_core.errors import UnsafeArtifactError, short_repr
 
 _LARGEST_FILE = 128 << 20
 _MOST_GROWTH = 64
@@ -21,6 +22,12 @@ _MOST_GROWTH = 64
 _LONGEST_WORD = 10_000
 """Characters of a word: WordPiece takes time that grows with the square of the word."""
 _MOST_PIECES = 1_000
+_OPENED = ("vocab", "merges", "init_inputs", "fast_tokenizer_files")
+_NAMES_OF_FILES = ("_file", "_path", "_dir", "_dic")
+_HARMLESS = ("tokenizer_file", "special_tokens_map_file", "name_or_path")
+"""Keys that transformers wrote with a path of another machine, and does not read."""
+_NORMALIZER_KEYS = {"do_lower_case": "lowercase", "tokenize_chinese_chars": "handle_chinese_chars"}
+"""Keys of ``tokenizer_config.json``, and the key of a normalizer that decides instead."""
 _LARGEST_ID = 10_000_000
 
 
@@ -36,6 +43,50 @@ def check_tokenizer_file(path: Path) -> None:
     if problems := list(itertools.islice(dict.fromkeys(_problems(content)), 10)):
         fix = "save it again with tokenizer.save_pretrained, from a source that you trust"
         raise corrupt(path.name, "cannot be used as a tokenizer", fix, details=problems)
+
+
+def check_tokenizer_config(path: Path) -> None:
+    """Check that no key of ``tokenizer_config.json`` makes transformers open a file, which can be any of the machine.
+
+    Raises:
+        CorruptArtifactError: The file is no JSON object.
+        UnsafeArtifactError: A key names a file.
+    """
+    for key, value in read_json_object(path).items() if path.is_file() else ():
+        names_file = (key in _OPENED and not isinstance(value, dict)) or key.endswith(_NAMES_OF_FILES)
+        if value and names_file and key not in _HARMLESS:
+            raise UnsafeArtifactError(
+                f"{path.name}: the key {key!r} could make the tokenizer read another file of this machine",
+                where=path.name,
+                fix="remove this key; save the tokenizer with tokenizer.save_pretrained, which writes tokenizer.json",
+            )
+
+
+def ignored_settings(folder: Path) -> list[str]:
+    """Return a warning for each key of ``tokenizer_config.json`` that ``tokenizer.json`` contradicts and overrules.
+
+    Raises:
+        CorruptArtifactError: A file cannot be read.
+    """
+    paths = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    if not all(path.is_file() for path in paths):
+        return []
+    config, tokenizer = map(read_json_object, paths)
+    wanted = {name: config[key] for key, name in _NORMALIZER_KEYS.items() if isinstance(config.get(key), bool)}
+    if not wanted:
+        return []
+    found = list(_objects(tokenizer.get("normalizer")))
+    decided: dict[str, Any] = {}
+    if not any(normalizer.get("type") == "Precompiled" for normalizer in found):  # whose table may do anything
+        decided["lowercase"] = any(normalizer.get("type") == "Lowercase" for normalizer in found)
+    for normalizer in found:
+        decided |= {name: normalizer[name] for name in wanted if name in normalizer}
+    return [
+        f"{folder.name}/tokenizer_config.json has {key}: {str(wanted[name]).lower()}, but the normalizer of"
+        f" tokenizer.json does the opposite; tokenizer.json counts"
+        for key, name in _NORMALIZER_KEYS.items()
+        if name in wanted and isinstance(decided.get(name), bool) and decided[name] != wanted[name]
+    ]
 
 
 def _problems(content: Mapping[str, Any]) -> Iterator[str]:

@@ -50,7 +50,11 @@ def _check_zip(file: BinaryIO, size: int) -> None:
                 raise ValueError(f"it inflates to {inflated:,} bytes, from {size:,}; torch.save does not compress")
             if len(members) > _MOST_MEMBERS:
                 raise ValueError(f"it has more than {_MOST_MEMBERS:,} members")
-            pickles = [member for member in members if member.filename.endswith(".pkl")]
+            # torch finds a member by its name without regard to case.
+            names = [member.filename.casefold() for member in members]
+            if len(set(names)) < len(names):
+                raise ValueError("it has two members of one name")
+            pickles = [member for name, member in zip(names, members, strict=True) if name.endswith(".pkl")]
             if sum(member.file_size for member in pickles) > _LARGEST_PICKLE:
                 raise ValueError(f"it has more than {_LARGEST_PICKLE >> 20} MiB beside the tensors")
             for member in pickles:

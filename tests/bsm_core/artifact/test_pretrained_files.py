@@ -9,6 +9,7 @@ from support.artifacts import CONFIG, write_artifact, write_tokenizer
 
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.config import ArtifactConfig
+from bsm_core.artifact.description import describe
 from bsm_core.artifact.pretrained_files import (
     ENCODER,
     TOKENIZER,
@@ -18,7 +19,7 @@ from bsm_core.artifact.pretrained_files import (
     load_encoder_config,
     load_tokenizer,
 )
-from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError
+from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError
 
 
 @pytest.fixture(autouse=True)
@@ -264,6 +265,57 @@ def test_code_of_others_is_never_trusted(tmp_path, monkeypatch):
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda _, **options: asked.update(options))
     load_tokenizer(tmp_path)
     assert asked == {"local_files_only": True, "trust_remote_code": False}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"vocab": "{outside}"},
+        {"vocab_file": "{outside}"},
+        {"init_inputs": ["{outside}"]},
+        {"fast_tokenizer_files": ["../outside.json"]},
+        {"mecab_kwargs": 1, "mecab_dic": "{outside}"},
+    ],
+)
+@pytest.mark.parametrize("fast", [True, False])
+def test_settings_of_a_tokenizer_open_no_file(tmp_path, fast, settings):
+    outside = tmp_path / "outside.txt"
+    outside.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nsecret\n")
+    folder = write_tokenizer(tmp_path / "model")
+    if not fast:
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.json").write_text("{}")
+    text = json.dumps({"tokenizer_class": "BertTokenizer", **settings}).replace("{outside}", str(outside))
+    (folder / "tokenizer_config.json").write_text(text)
+    with pytest.raises(UnsafeArtifactError, match="could make the tokenizer read another file"):
+        load_tokenizer(folder)
+
+
+def test_paths_that_older_versions_wrote_are_harmless(tmp_path):
+    write_tokenizer(tmp_path)
+    paths = {"tokenizer_file": "/there", "special_tokens_map_file": "/there", "name_or_path": "/there", "vocab": None}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(paths))
+    load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["do_lower_case", "tokenize_chinese_chars"])
+@pytest.mark.parametrize("value", [True, False])
+def test_a_setting_that_the_tokenizer_contradicts_is_named(tmp_path, caplog, key, value):
+    write_artifact(tmp_path)
+    path = tmp_path / "tokenizer/tokenizer.json"
+    normalizer = {"type": "BertNormalizer", "clean_text": True, "strip_accents": None} | {
+        "lowercase": value,
+        "handle_chinese_chars": value,
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": normalizer}))
+    for said in (value, not value):
+        (tmp_path / "tokenizer/tokenizer_config.json").write_text(json.dumps({key: said}))
+        caplog.clear()
+        artifact = Artifact.load(tmp_path)
+        artifact.tokenizer(artifact.config.text_fields[0])
+        warnings = [line for line in caplog.messages if "tokenizer_config.json" in line]
+        assert [f"tokenizer/tokenizer_config.json has {key}" in line for line in warnings] == [True] * (said != value)
+        assert describe(tmp_path).warnings == warnings
 
 
 def test_a_broken_tokenizer_is_corrupt_and_named(tmp_path):

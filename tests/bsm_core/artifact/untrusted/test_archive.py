@@ -239,7 +239,7 @@ def test_deep_and_long_names_are_refused_at_once(target, tmp_path, monkeypatch, 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     with (
-        pytest.raises(ArtifactError, match=r"lies in more than 20 folders|has a name of|headers are too long"),
+        pytest.raises(UnsafeArtifactError, match=r"lies in more than 20 folders|has a name of|many characters or folders"),
         unpacked(archive(target, name)),
     ):
         pass
@@ -299,6 +299,13 @@ def pax(body: bytes) -> Member:
 def test_extended_headers_take_no_time(target, members):
     with pytest.raises(ArtifactError), unpacked(archive(target, *members, "x")):
         pass
+
+
+def test_an_error_in_an_archive_names_the_archive(target):
+    archive(target, "model/a", "model/b")
+    with pytest.raises(ArtifactError) as caught, unpacked(target) as folder:
+        raise ArtifactError(f"{folder}/a: what", where=str(folder), fix=f"fix {folder}", details=[f"in {folder}/b"])
+    assert str(caught.value) == f"{target}/a: what ({target})\n  in {target}/b\n  To fix: fix {target}"
 
 
 def test_padding_behind_the_end_counts_too(target):

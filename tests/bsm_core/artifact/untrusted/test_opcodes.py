@@ -50,10 +50,31 @@ def test_damaged_pickles_are_no_other_error(data, protocol):
         (b"]q\x00(h\x00tq\x01cbuiltins\nset\nh\x01R.", "arguments of an earlier call"),
         (b"\x8b" + (2000).to_bytes(4, "little") + bytes(2000) + b".", "an integer of 2,000 bytes"),
         (b")" * 1 + b"\x85" * 51 + b".", "nested more than 50 deep"),
-        (b"N" * 4_000_000 + b".", "instructions"),
+        (b"]" * 1_300_000 + b".", "more than 1,260,000 instructions"),
+        (pickle.dumps({i * (2**61 - 1): i for i in range(3_000)}), "too many numbers"),
+        (pickle.dumps({(i, i): i for i in range(6_000)}), "too many numbers"),
+        (pickle.dumps({float(i): i for i in range(100_001)}), "too many numbers"),
+        (pickle.dumps(set(range(10_001)), 2), "too many numbers"),
+        (pickle.dumps(set(range(100_001)), 4), "too many numbers"),
+        (pickle.dumps({frozenset({(i, i)}) for i in range(6_000)}, 2), "too many numbers"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_refused(pickled, problem):
     with pytest.raises(ValueError, match=problem):
         check_opcodes(pickled)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {f"token{i}": i for i in range(1_000_000)},
+        dict.fromkeys(range(50_000), 0.5),
+        {np.int64(i): np.float64(i) for i in range(5_000)},
+        {f"weight{i}": np.zeros((2, 3)) for i in range(5_000)},
+    ],
+    ids=["vocabulary", "integers", "integers of numpy", "arrays"],
+)
+def test_large_tables_and_vocabularies_pass(value):
+    pickled = pickle.dumps(value)
+    assert check_opcodes(pickled) == len(pickled)

@@ -192,6 +192,14 @@ def test_a_file_cut_short_is_corrupt(folder, name):
         read_weights(folder)
 
 
+def test_members_whose_names_differ_in_case_alone_are_corrupt(folder):
+    save({"a": torch.ones(2)}, folder / "model.pth")
+    with zipfile.ZipFile(folder / "model.pth", "a") as archive:
+        archive.writestr("model/DATA.pkl", b"N.")
+    with pytest.raises(CorruptArtifactError, match="two members of one name"):
+        read_weights(folder)
+
+
 # Weights
 
 

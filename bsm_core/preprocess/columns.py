@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from bsm_core.errors import UsageError
 from bsm_core.preprocess.features import Column
+from bsm_core.tables.cell_values import cell_text, cell_values
 from bsm_core.tables.read import require_columns
 from bsm_core.tables.write import holds_text
 
@@ -75,29 +76,31 @@ def _python_values(column: Any) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if holds_text(column.type):
-        return _decoded(column).to_pylist()  # type: ignore[no-any-return]
+        return _decoded(column.cast(pa.large_binary())).to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_decimal(column.type):
         return column.cast(pa.large_string()).to_pylist()  # type: ignore[no-any-return]
     if not any(is_type(column.type) for is_type in _PRINTED_TYPES):
-        return column.to_pylist()  # type: ignore[no-any-return]
+        return cell_values(column)
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     encoded = column.dictionary_encode()
-    distinct = [*_printable_values(encoded.dictionary), None]
+    distinct = [*_printed(encoded.dictionary), None]
     return [distinct[code] for code in encoded.indices.fill_null(len(distinct) - 1).to_pylist()]
 
 
-def _printable_values(values: pa.Array) -> Any:
-    """Return the values of an Arrow array as objects whose ``str`` is what pandas writes to CSV."""
-    if pa.types.is_floating(values.type):  # NumPy's own: Python's float of a float32 has more digits
-        return values.to_numpy()
+def _printed(values: pa.Array) -> list[str]:
+    """Return the text of each value as pandas writes it to CSV; of a value that pandas cannot hold, as Arrow does."""
     try:
-        return values.to_pandas()
-    except (ValueError, OverflowError):  # such as a time of day with nanoseconds
-        return values.cast(pa.large_string()).to_pylist()
+        # Python's float of a float32 has more digits than NumPy's own.
+        objects = values.to_numpy() if pa.types.is_floating(values.type) else values.to_pandas()
+        return ["" if value != value else str(value) for value in objects]
+    except Exception:  # noqa: BLE001 - of many types, as in cell_values; often only for one of the values
+        if len(values) == 1:
+            return [cell_text(values[0])]
+        return [text for row in range(len(values)) for text in _printed(values.slice(row, 1))]
 
 
 def _decoded(column: Any) -> Any:
-    """Return a column of strings if all its bytes are UTF-8, else the column unchanged."""
+    """Return a column of bytes as strings if all of them are UTF-8, else the column unchanged."""
     try:
         return column.cast(pa.large_string())
     except pa.ArrowInvalid:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
 from bsm_core.preprocess.findings import FEATURE, Findings, Issue
+from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.write import holds_text
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
@@ -222,16 +223,8 @@ def category_key(text: str) -> Decimal | str:
 
 def values_at(column: Column, rows: Sequence[int]) -> list[Any]:
     """Return the cells of some rows as Python values: bytes from CSV, and text for values that Python cannot hold."""
-    if not isinstance(column, pa.Array | pa.ChunkedArray):
-        return [column[row] for row in rows]
-    return [_python_value(column[row]) for row in rows]
-
-
-def _python_value(cell: Any) -> Any:
-    try:
-        return cell.as_py()
-    except ValueError:  # such as a time with nanoseconds
-        return cell.cast(pa.large_string()).as_py()
+    cells = [column[row] for row in rows]
+    return cell_values(cells) if isinstance(column, pa.Array | pa.ChunkedArray) else cells
 
 
 def _reasons(column: Column, bad: npt.NDArray[np.bool_], why: Callable[[Any], str]) -> dict[int, str]:
@@ -253,8 +246,11 @@ def _why_no_number(value: Any) -> str:
 
 def _why_no_text(value: Any, fault: str = "is not a category") -> str:
     """Return why a value has no text."""
-    if isinstance(value, bytes | str):  # str: a column of mixed Python objects
-        return "bytes that are not UTF-8" if isinstance(value, bytes) else "half of a surrogate pair"
+    if isinstance(value, bytes):
+        return "bytes that are not UTF-8"
+    if isinstance(value, str):  # from a column of mixed Python objects, or the text of a time
+        is_text = value == value.encode(errors="replace").decode()
+        return f"a value that Python cannot hold {fault}" if is_text else "half of a surrogate pair"
     return f"a value of type {type(value).__name__} {fault}"
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.write import holds_text
 
 _AT_ONCE = 1 << 22
@@ -67,13 +68,15 @@ class IdCounts:
 
 
 def _cells(ids: pa.Array) -> pa.Array:
-    """Return the text of each id, and null or empty text for a missing id; ``large_binary``."""
-    if pa.types.is_dictionary(ids.type):
-        ids = ids.dictionary_decode()
+    """Return bytes for each id, equal for equal ids; null or empty for a missing id; ``large_binary``."""
+    while isinstance(ids.type, pa.BaseExtensionType | pa.DictionaryType):
+        ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids.storage
+    if pa.types.is_temporal(ids.type):  # not its text: the zone may be unknown to this system
+        ids = ids.view(pa.binary(ids.type.bit_width // 8))
     try:
         return (ids if holds_text(ids.type) else ids.cast(pa.large_string())).cast(pa.large_binary())
-    except pa.ArrowNotImplementedError:  # lists and structs
-        texts = [None if value is None else repr(value).encode() for value in ids.to_pylist()]
+    except pa.ArrowException:  # lists and structs
+        texts = [None if value is None else repr(value).encode() for value in cell_values(ids)]
         return pa.array(texts, pa.large_binary())
 
 

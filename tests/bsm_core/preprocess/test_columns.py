@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from support.odd_times import ODD, odd_times
 
 from bsm_core.preprocess.columns import table_columns, text_values
 
@@ -97,6 +98,21 @@ def test_the_text_of_a_value_is_the_cell_that_pandas_writes(values, texts):
 def test_the_text_of_other_types(column, text):
     texts, bad = text_values(column)
     assert (set(texts), bad) == ({text}, {})
+
+
+@pytest.mark.parametrize("kind", ODD, ids=str)
+def test_a_time_has_the_same_text_whatever_the_other_rows_hold(kind):
+    column = odd_times(kind)
+    texts, bad = text_values(column)
+    assert (len(set(texts)), texts[2], bad) == (3, "", {})
+    assert not any("\x1b" in text for text in texts)
+    assert text_values(column.slice(0, 1))[0] + text_values(column.slice(1, 1))[0] == texts[:2]
+
+
+def test_strings_that_are_not_utf_8_lose_their_own_row_alone():
+    column = pa.Array.from_buffers(pa.string(), 2, pa.array([b"ok", b"a\xff"]).buffers())
+    texts, bad = text_values(column)
+    assert (texts, list(bad)) == (["ok", ""], [1])
 
 
 def test_missing_python_values_are_empty_text():

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.odd_times import ODD, odd_times
 
 from bsm_core.preprocess.features import MISSING_NUMBER, Features, Imputer, RiskTable, category_key, category_texts
 from bsm_core.preprocess.findings import Findings, Issue
@@ -143,6 +144,18 @@ def test_numbers_of_every_arrow_type(column, values, bad):
     assert result.values.tolist() == values
     assert result.values.dtype == np.float32
     assert len(result.bad) == bad
+
+
+@pytest.mark.parametrize("kind", ODD, ids=str)
+def test_times_that_python_cannot_hold_are_issues(kind):
+    column = odd_times(kind)
+    columns = {"a": column, "b": pa.chunked_array([column])}
+    values, found = Features(["a", "b"], {}, {"b": RiskTable({}, 0.5)}).transform(columns, 3)
+    assert np.isfinite(values).all()
+    reasons = [issue.reason for issue in found.issues if issue.column == "a"]
+    assert len(reasons) == 2
+    assert "surrogate" not in "".join(issue.reason for issue in found.issues)
+    assert not any("\x1b" in issue.value for issue in found.issues)
 
 
 def test_numbers_of_python_objects():

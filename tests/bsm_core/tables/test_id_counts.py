@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.odd_times import ODD, odd_times
 
 from bsm_core.tables.id_counts import IdCounts
 
@@ -29,11 +30,27 @@ def counts(folder, *pieces, **options):
         ([pa.array(["x", "y", "x"]).dictionary_encode()], (0, 1)),
         ([pa.array([[1], [2], [1], None])], (1, 1)),
         ([pa.nulls(2)], (2, 0)),
+        ([pa.array([b"0" * 16, b"1" * 16, b"0" * 16, None], pa.uuid())], (1, 1)),
+        (
+            [
+                pa.array([b"0" * 16], pa.uuid()),
+                pa.DictionaryArray.from_arrays([0, 0], pa.array([b"0" * 16], pa.uuid())),
+            ],
+            (0, 2),
+        ),
+        ([pa.array([[1], None]).cast(pa.list_(pa.timestamp("s", "Nowhere/Land")))], (1, 0)),
+        ([pa.array([pa.MonthDayNano([1, 2, 3])] * 2)], (0, 1)),
     ],
     ids=lambda value: str(value[0].type) if value and isinstance(value, list) else "",
 )
 def test_missing_and_repeated_ids(tmp_path, pieces, expected):
     assert counts(tmp_path, *pieces) == expected
+
+
+@pytest.mark.parametrize("kind", ODD, ids=str)
+def test_times_that_have_no_text_are_counted(tmp_path, kind):
+    column = odd_times(kind)
+    assert counts(tmp_path, column, column.slice(1).dictionary_encode()) == (2, 1)
 
 
 def test_many_ids_in_a_file_and_in_passes_of_bounded_size(tmp_path):

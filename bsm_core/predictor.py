@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import pyarrow as pa
 import torch
@@ -14,7 +14,7 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.files import exported
 from bsm_core.artifact.resolved_names import ResolvedNames
-from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_of
+from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_of, restore_backends
 from bsm_core.errors import BSMError, ConfigError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
@@ -61,6 +61,10 @@ class Predictor:
         self.model = model
         self.preprocessor = preprocessor
         self.hooks = Hooks(Registry([])) if hooks is None else hooks
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        restore_backends(self.model)
 
     @classmethod
     def from_artifact(

@@ -97,10 +97,8 @@ class PartWriter(Callback):
         if (findings.issues or findings.bad_lines) and self._named < ISSUES_NAMED:
             ids = cell_values(info.kept.column(0))
             self._named += warn_of_issues(findings, ids, ISSUES_NAMED - self._named)
-        table, issues = (
-            with_probabilities(info.kept, outputs, [*batch.failed]),
-            issues_table(info.kept, info.start, findings),
-        )
+        table = with_probabilities(info.kept, outputs, [*batch.failed])
+        issues = issues_table(info.kept, info.start, findings)
         counts = {**findings.counts(), **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
         self._wait()

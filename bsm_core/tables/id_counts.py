@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from bsm_core.tables.write import holds_text
 
 _AT_ONCE = 1 << 22
 """Largest number of hashes in memory (32 MiB)."""
+_SHORT = 256
+"""Largest number of bytes of an id that is hashed together with others of its length."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 """Odd multiplier whose bits look random: 2**64 divided by the golden ratio."""
 
@@ -83,8 +86,8 @@ def _cells(ids: pa.Array) -> pa.Array:
 def _hashes(cells: pa.LargeBinaryArray) -> npt.NDArray[np.uint64]:
     """Return a hash of each cell, in each process the same. No cell is null.
 
-    Cells of equal length are hashed together, eight bytes at a time: each eight bytes map the hash so far one to one to
-    another hash.
+    Short cells of equal length are hashed together, eight bytes at a time: each eight bytes map the hash so far one to
+    one to another hash. A long cell is hashed on its own.
     """
     if not len(cells):
         return np.empty(0, np.uint64)
@@ -92,7 +95,10 @@ def _hashes(cells: pa.LargeBinaryArray) -> npt.NDArray[np.uint64]:
     starts = np.frombuffer(offsets, np.int64)[cells.offset :][: len(cells) + 1]
     content, lengths = np.frombuffer(data, np.uint8), np.diff(starts)
     hashes = lengths.astype(np.uint64)
-    for length in np.flatnonzero(np.bincount(lengths)).tolist():
+    for row in np.flatnonzero(lengths > _SHORT).tolist():
+        digest = hashlib.blake2b(content[starts[row] : starts[row + 1]].data, digest_size=8).digest()
+        hashes[row] = int.from_bytes(digest, "little")
+    for length in np.flatnonzero(np.bincount(lengths[lengths <= _SHORT])).tolist():
         rows = np.flatnonzero(lengths == length)
         padded = np.zeros((len(rows), -(-length // 8) * 8), np.uint8)
         if len(rows) == len(cells):  # no gaps

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from contextlib import closing
 
 import pyarrow as pa
@@ -58,6 +59,13 @@ def test_many_ids_in_a_file_and_in_passes_of_bounded_size(tmp_path):
     pieces = [pa.array([b"id-%d" % number for number in numbers[start : start + 100]]) for start in range(0, 5000, 100)]
     assert counts(tmp_path, *pieces, at_once=64) == (0, 5000 - len(set(numbers)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_long_ids_of_many_lengths_take_little_time(tmp_path):
+    long = [b"x" * length + b"%d" % (length % 7) for length in range(255, 4000)]
+    began = time.process_time()
+    assert counts(tmp_path, pa.array([*long, b"y" * 30_000_000, *long[::2]])) == (0, len(long[::2]))
+    assert time.process_time() - began < 2
 
 
 @given(st.lists(st.binary(max_size=20)), st.lists(st.binary(max_size=20)))

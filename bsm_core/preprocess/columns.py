@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from bsm_core.errors import UsageError
 from bsm_core.preprocess.features import Column
-from bsm_core.tables.cell_values import cell_text, cell_values
+from bsm_core.tables.cell_values import cell_text, cell_values, decoded, value_text
 from bsm_core.tables.read import require_columns
 from bsm_core.tables.write import holds_text
 
@@ -51,10 +51,12 @@ def table_columns(data: pd.DataFrame | pa.Table, wanted: Mapping[str, str]) -> t
 
 
 def _from_pandas(series: Any) -> Column:
-    """Return an Arrow array; for a column of mixed types, a list of Python objects."""
+    """Return an Arrow array; for a column of mixed types or of a type of pandas alone, Python objects."""
     try:
-        return pa.Array.from_pandas(series)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):  # UnicodeEncodeError: half of a surrogate pair
+        array = pa.Array.from_pandas(series)
+        of_pandas = isinstance(decoded(array).type, pa.BaseExtensionType)  # such as intervals and periods
+        return list(series) if of_pandas else array
+    except Exception:  # noqa: BLE001 - of many types: for mixed types, 10**20, intervals, half of a surrogate pair
         return list(series)
 
 
@@ -73,10 +75,9 @@ def text_values(column: Column) -> tuple[list[str], dict[int, str]]:
 
 def _python_values(column: Any) -> list[Any]:
     """Return an Arrow column as Python values: strings as far as possible, None for a null."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = decoded(column)
     if holds_text(column.type):
-        return _decoded(column.cast(pa.large_binary())).to_pylist()  # type: ignore[no-any-return]
+        return _as_strings(column.cast(pa.large_binary())).to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_decimal(column.type):
         return column.cast(pa.large_string()).to_pylist()  # type: ignore[no-any-return]
     if not any(is_type(column.type) for is_type in _PRINTED_TYPES):
@@ -99,7 +100,7 @@ def _printed(values: pa.Array) -> list[str]:
         return [text for row in range(len(values)) for text in _printed(values.slice(row, 1))]
 
 
-def _decoded(column: Any) -> Any:
+def _as_strings(column: Any) -> Any:
     """Return a column of bytes as strings if all of them are UTF-8, else the column unchanged."""
     try:
         return column.cast(pa.large_string())
@@ -118,6 +119,6 @@ def _as_text(value: Any, row: int, bad: dict[int, str]) -> str:
             bad[row] = f"bytes that are not UTF-8 ({error.reason} at byte {error.start})"
             return ""
     if isinstance(value, _PRINTED):
-        return str(value)
+        return value_text(value)
     bad[row] = f"a value of type {type(value).__name__} is not text"
     return ""

@@ -165,7 +165,7 @@ def test_mixed_python_values_lose_no_row(predictor, caplog):
     assert np.array_equal(got.to_numpy(), want.to_numpy())
     told = "row 1: column 'chat', step 'read': a value of type list is not text; its text is taken as empty"
     assert told in caplog.text
-    assert "column 'amount': 1 cell(s) that are not finite numbers" in caplog.text
+    assert "column 'amount': 1 cell(s) that cannot be used" in caplog.text
     assert "row 2" not in caplog.text
 
 

@@ -161,10 +161,10 @@ def test_times_that_python_cannot_hold_are_issues(kind):
 def test_numbers_of_python_objects():
     missing = [None, math.nan, pd.NA, pd.NaT, Decimal("nan")]
     numbers = ["3.5", 2, True, Decimal("1.5"), np.float32(0.1), b"7", np.str_("8")]
-    bad = [1e300, 10**400, b"\xff", [1, 2], datetime.date(2024, 1, 1), "\ud800", "1_0"]
+    bad = [1e300, 10**400, 10**5000, 1 + 2j, b"\xff", [1, 2], datetime.date(2024, 1, 1), "\ud800", "1_0"]
     result = Imputer(9).transform([*missing, *numbers, *bad])
-    assert result.values.tolist() == [9] * 5 + [3.5, 2, 1, 1.5, np.float32(0.1), 7, 8] + [9] * 7
-    assert len(result.bad) == 7
+    assert result.values.tolist() == [9] * 5 + [3.5, 2, 1, 1.5, np.float32(0.1), 7, 8] + [9] * 9
+    assert len(result.bad) == 9
     assert Imputer().transform([]).values.tolist() == []
 
 
@@ -559,5 +559,5 @@ def test_rows_of_bad_cells_and_counts_of_missing_and_unseen_ones():
     column = Imputer().transform(csv("", "x", "2", "NA", "y"))
     assert (list(column.bad), column.missing, column.unseen) == ([1, 4], 2, 0)
     column = TABLE.transform(csv("", "new", "online", b"\xff", "nan", "new"))
-    assert (column.bad, column.missing, column.unseen) == ({3: "bytes that are not UTF-8"}, 2, 2)
-    assert TABLE.transform(["\ud800", ["x"]]).bad == {0: "half of a surrogate pair"}
+    assert (column.bad, column.missing, column.unseen) == ({3: "text that is not UTF-8 is not a category"}, 2, 2)
+    assert TABLE.transform(["\ud800", ["x"]]).bad == {0: "half of a surrogate pair is not a category"}

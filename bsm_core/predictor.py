@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import pyarrow as pa
 import torch
@@ -14,9 +14,8 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.files import exported
 from bsm_core.artifact.resolved_names import ResolvedNames
-from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_of
+from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_of, restore_backends
 from bsm_core.errors import BSMError, ConfigError, UsageError
-from bsm_core.models.bad_rows import RowsSetAside
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.models.deferred_init import deferred_initialization
@@ -62,6 +61,10 @@ class Predictor:
         self.model = model
         self.preprocessor = preprocessor
         self.hooks = Hooks(Registry([])) if hooks is None else hooks
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        restore_backends(self.model)
 
     @classmethod
     def from_artifact(
@@ -152,18 +155,11 @@ class Predictor:
         names.require_all(lambda: artifact.provenance)
         model = _build_model(artifact, registry.load(names.model_class, ModelBase), batch_size)
         model.component = names.model_class
-        model.set_aside = RowsSetAside(model.config.num_classes) if on_bad_row == "null" else None
+        model.set_aside = on_bad_row == "null"
         pipelines = text_pipelines(config, artifact.tokenizer, registry, names)
         preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
         artifact.release()
         return cls(model, preprocessor, hooks, artifact)
-
-    def failed_rows(self) -> dict[int, str]:
-        """Return the rows of the last batch for which the model class failed, each with the reason, and forget them.
-
-        There are such rows only with ``on_bad_row="null"``.
-        """
-        return self.model.set_aside.take() if self.model.set_aside else {}
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
         """Return the batch of an artifact's check rows. A check row has the text of a CSV cell by column."""
@@ -200,7 +196,7 @@ class Predictor:
         batch, findings = self.preprocessor.batch(columns, len(data))
         with torch.inference_mode():
             probabilities = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()
-        findings = findings.with_failed_rows(self.failed_rows())
+        findings = findings.with_failed_rows(batch.failed)
         if on_issue is None:
             warn_of_issues(findings)
             warn_of_counts(findings.counts())

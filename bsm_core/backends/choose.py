@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -106,6 +106,23 @@ def choose_backends(
     return ChosenBackends(lower, chosen, largest)
 
 
+def restore_backends(model: ModelBase) -> None:
+    """Build the backends of a model again that was pickled, which leaves them out.
+
+    If a backend does not run here, or its ONNX file is gone, the encoder's own code computes the vectors.
+    """
+    for name, encoder in encoders_of(model).items():
+        old = encoder.backend
+        if old.name == EAGER or old.encode is not None:
+            continue
+        build, what = _builders(name, encoder, AUTO, by_name=False).get(old.name), f"backend {old.name!r} of {name!r}"
+        new = build and attempt(what, partial(_built, build, old.precision, old.sample), by_name=False)
+        if new is None:
+            new = Backend(EAGER, Precision.FP32 if old.precision == Precision.INT8 else old.precision)
+            log.warning("%s cannot be built again: the encoder's own code is used, in %s", what, new.precision)
+        encoder.backend = new
+
+
 def encoders_of(model: ModelBase) -> dict[str, Encoder]:
     """Return the encoders of a model, by their names in the model."""
     return {name: module for name, module in model.named_modules() if isinstance(module, Encoder)}
@@ -148,8 +165,7 @@ def _backend(name: str, encoder: Encoder, precision: Precision, asked: str, text
     by_name = asked not in (AUTO, EAGER)
     if precision not in (Precision.FP32, Precision.INT8):
         check_precision(name, encoder, precision)
-    offered = attempt(f"backends() of encoder {name!r}", partial(_offered, encoder), by_name=by_name) or {}
-    builders: dict[str, BuildBackend] = {**offered, ONNX: partial(_exported, name, encoder, asked)}
+    builders = _builders(name, encoder, asked, by_name=by_name)
     if asked not in (AUTO, EAGER, *builders):
         raise UsageError(
             f"encoder {name!r} has no backend {asked!r}",
@@ -172,6 +188,12 @@ def _backend(name: str, encoder: Encoder, precision: Precision, asked: str, text
     return backends[0]
 
 
+def _builders(name: str, encoder: Encoder, asked: str, *, by_name: bool) -> dict[str, BuildBackend]:
+    """Return the functions that build the backends of an encoder, by name."""
+    offered = attempt(f"backends() of encoder {name!r}", partial(_offered, encoder), by_name=by_name) or {}
+    return {**offered, ONNX: partial(_exported, name, encoder, asked)}
+
+
 def _offered(encoder: Encoder) -> Mapping[str, BuildBackend]:
     offered: Any = encoder.backends()
     if isinstance(offered, Mapping):
@@ -181,8 +203,10 @@ def _offered(encoder: Encoder) -> Mapping[str, BuildBackend]:
 
 def _built(build: Callable[[str, TextBatch | None], Any], precision: str, text: TextBatch | None) -> Backend | None:
     backend = build(precision, text)
-    if backend is None or isinstance(backend, Backend):
-        return backend
+    if backend is None:
+        return None
+    if isinstance(backend, Backend):
+        return replace(backend, sample=text) if precision == Precision.INT8 else backend
     raise TypeError(f"its builder returned a {type(backend).__name__}, expected a Backend or None")
 
 

@@ -64,50 +64,38 @@ def large_numbers(batch: Batch, row: int) -> str:
     return f" (large numbers: {named})" if named else ""
 
 
-class RowsSetAside:
-    """Rows for which a model class fails, instead of an error: their probabilities are NaN.
+def score_good_rows(predict: Predict, batch: Batch, classes: int) -> tuple[Tensor, dict[int, str]]:
+    """Score a batch; a row for which the model class fails has probabilities that are NaN, and is no error.
+
+    The other rows are scored together, with a copy of one of them in the place of each row at fault: the number of rows
+    stays, because the last digits of a matrix product can depend on it.
 
     Args:
+        predict: Function that scores a batch.
+        batch: The batch.
         classes: Number of classes.
 
-    Attributes:
-        reasons: Reason by row, of the batch that was scored last.
+    Returns:
+        The probabilities, and each row at fault, in order, with the reason.
+
+    Raises:
+        ModelFailedError: The model class fails for the batch, but for none of its rows alone.
     """
-
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self.reasons: dict[int, str] = {}
-
-    def take(self) -> dict[int, str]:
-        """Return :attr:`reasons`, and forget them."""
-        reasons, self.reasons = self.reasons, {}
-        return reasons
-
-    def score(self, predict: Predict, batch: Batch) -> Tensor:
-        """Return the probabilities of a batch, with NaN for rows at fault.
-
-        The other rows are scored together, with a copy of one of them in the place of each row at fault: the number of
-        rows stays, because the last digits of a matrix product can depend on it.
-
-        Raises:
-            ModelFailedError: The model class fails for the batch, but for none of its rows alone.
-        """
-        self.reasons = {}
-        failure: ModelFailedError | None = None
-        probabilities = torch.full((batch.rows, self.classes), torch.nan, dtype=torch.float64)
-        try:
-            probabilities = predict(batch)
-            if probabilities.isfinite().all():
-                return probabilities
-        except ModelFailedError as error:
-            failure = error
-        self.reasons = dict(bad_rows(predict, batch))
-        if failure and not self.reasons:
-            raise failure
-        good = [row for row in range(batch.rows) if row not in self.reasons]
-        if self.reasons and good:
-            rows, bad = torch.arange(batch.rows), torch.tensor([*self.reasons])
-            rows[bad] = good[0]
-            probabilities = predict(batch.select(rows))
-            probabilities[bad] = torch.nan
-        return probabilities
+    failure: ModelFailedError | None = None
+    probabilities = torch.full((batch.rows, classes), torch.nan, dtype=torch.float64)
+    try:
+        probabilities = predict(batch)
+        if probabilities.isfinite().all():
+            return probabilities, {}
+    except ModelFailedError as error:
+        failure = error
+    reasons = dict(bad_rows(predict, batch))
+    if failure and not reasons:
+        raise failure
+    good = [row for row in range(batch.rows) if row not in reasons]
+    if reasons and good:
+        rows, bad = torch.arange(batch.rows), torch.tensor([*reasons])
+        rows[bad] = good[0]
+        probabilities = predict(batch.select(rows))
+        probabilities[bad] = torch.nan
+    return probabilities, reasons

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bsm_core.errors import BSMError, ConfigError, ModelFailedError
-from bsm_core.models.bad_rows import NOT_FINITE, RowsSetAside, bad_rows, large_numbers
+from bsm_core.models.bad_rows import NOT_FINITE, bad_rows, large_numbers, score_good_rows
 from bsm_core.models.batch import Batch
 from bsm_core.models.micro_batches import TokenBudget
 from bsm_core.models.model_config import ModelConfig
@@ -42,7 +42,8 @@ class ModelBase(pl.LightningModule):
         token_budget: Tokens that an encoder processes at once: ``batch_size`` chunks of ``max_sen_len`` tokens.
         component: Plugin component that the artifact names, for errors; None for a model that was built without an
             artifact.
-        set_aside: Rows of the last batch for which the class fails; None if such a row is an error.
+        set_aside: Whether a row for which the class fails is set aside, with probabilities that are NaN; else it is an
+            error.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -50,7 +51,7 @@ class ModelBase(pl.LightningModule):
     example_config: ClassVar[Mapping[str, Any]] = {}
     class_weights_tensor: Tensor
     component: Component | None = None
-    set_aside: RowsSetAside | None = None
+    set_aside: bool = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -88,16 +89,18 @@ class ModelBase(pl.LightningModule):
 
         Raises:
             ModelFailedError: ``forward`` raises or returns something other than logits of that shape, or probabilities
-                are NaN or infinite. With :attr:`set_aside`, rows at fault have probabilities that are NaN instead.
+                are NaN or infinite. With :attr:`set_aside`, rows at fault have probabilities that are NaN instead, and
+                ``batch.failed`` has the reasons.
         """
         if batch.rows == 0:
             return torch.empty(0, self.config.num_classes, dtype=torch.float64)
-        if self.set_aside is None:
-            probabilities = self._probabilities_or_rows(batch)
-            self._check_finite(probabilities, batch)
+        failed: dict[int, str] = {}
+        if self.set_aside:
+            probabilities, failed = score_good_rows(self._probabilities, batch, self.config.num_classes)
         else:
-            probabilities = self.set_aside.score(self._probabilities, batch)
-            self._check_finite(probabilities, batch, known=self.set_aside.reasons)
+            probabilities = self._probabilities_or_rows(batch)
+        self._check_finite(probabilities, batch, known=failed)
+        batch.failed.update(failed)
         return probabilities
 
     def _probabilities(self, batch: Batch) -> Tensor:

@@ -151,6 +151,8 @@ class Batch:
         labels: Class of each row, int64 ``[rows]``; None except in training.
         window: The window that the rows come from. Models do not read it; errors take the ids of rows from it.
         feature_names: Names of the columns of ``features``, for errors.
+        failed: Rows for which the model class failed, each with the reason; filled while the batch is scored, if such
+            rows are set aside. Copies of the batch on other devices share it.
     """
 
     rows: int
@@ -159,6 +161,7 @@ class Batch:
     labels: Tensor | None = None
     window: Any = None
     feature_names: Sequence[str] = ()
+    failed: dict[int, str] = field(default_factory=dict)
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """Return the batch on a device; Lightning calls this method."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class Backend:
         encode: Function that encodes chunks without padding; None for the encoder's own ``encode``.
         tokens: Number of tokens at once with which the backend is fastest.
         in_streams: Whether several micro-batches at once, each on one thread, are faster than one on all threads.
+        sample: Chunks that int8 was calibrated with.
 
     Raises:
         ValueError: The precision is another word.
@@ -46,6 +48,7 @@ class Backend:
     encode: EncodeRagged | None = None
     tokens: int = 2**31
     in_streams: bool = False
+    sample: TextBatch | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in list(Precision):
@@ -82,6 +85,11 @@ class Encoder(nn.Module):
     vocabulary: int = 1
     backend = Backend(EAGER, Precision.FP32)
     exported: Path | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A backend holds compiled kernels. bsm_core.backends.choose.restore_backends builds it again in a copy, whose
+        # own code computes the vectors until then.
+        return {**vars(self), "backend": replace(self.backend, encode=None)}
 
     @abstractmethod
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from bsm_core.errors import UsageError
 from bsm_core.preprocess.features import Column
+from bsm_core.tables.cell_values import cell_text, cell_values, decoded, value_text
 from bsm_core.tables.read import require_columns
 from bsm_core.tables.write import holds_text
 
@@ -50,10 +51,12 @@ def table_columns(data: pd.DataFrame | pa.Table, wanted: Mapping[str, str]) -> t
 
 
 def _from_pandas(series: Any) -> Column:
-    """Return an Arrow array; for a column of mixed types, a list of Python objects."""
+    """Return an Arrow array; for a column of mixed types or of a type of pandas alone, Python objects."""
     try:
-        return pa.Array.from_pandas(series)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):  # UnicodeEncodeError: half of a surrogate pair
+        array = pa.Array.from_pandas(series)
+        of_pandas = isinstance(decoded(array).type, pa.BaseExtensionType)  # such as intervals and periods
+        return list(series) if of_pandas else array
+    except Exception:  # noqa: BLE001 - of many types: for mixed types, 10**20, intervals, half of a surrogate pair
         return list(series)
 
 
@@ -72,32 +75,33 @@ def text_values(column: Column) -> tuple[list[str], dict[int, str]]:
 
 def _python_values(column: Any) -> list[Any]:
     """Return an Arrow column as Python values: strings as far as possible, None for a null."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = decoded(column)
     if holds_text(column.type):
-        return _decoded(column).to_pylist()  # type: ignore[no-any-return]
+        return _as_strings(column.cast(pa.large_binary())).to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_decimal(column.type):
         return column.cast(pa.large_string()).to_pylist()  # type: ignore[no-any-return]
     if not any(is_type(column.type) for is_type in _PRINTED_TYPES):
-        return column.to_pylist()  # type: ignore[no-any-return]
+        return cell_values(column)
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     encoded = column.dictionary_encode()
-    distinct = [*_printable_values(encoded.dictionary), None]
+    distinct = [*_printed(encoded.dictionary), None]
     return [distinct[code] for code in encoded.indices.fill_null(len(distinct) - 1).to_pylist()]
 
 
-def _printable_values(values: pa.Array) -> Any:
-    """Return the values of an Arrow array as objects whose ``str`` is what pandas writes to CSV."""
-    if pa.types.is_floating(values.type):  # NumPy's own: Python's float of a float32 has more digits
-        return values.to_numpy()
+def _printed(values: pa.Array) -> list[str]:
+    """Return the text of each value as pandas writes it to CSV; of a value that pandas cannot hold, as Arrow does."""
     try:
-        return values.to_pandas()
-    except (ValueError, OverflowError):  # such as a time of day with nanoseconds
-        return values.cast(pa.large_string()).to_pylist()
+        # Python's float of a float32 has more digits than NumPy's own.
+        objects = values.to_numpy() if pa.types.is_floating(values.type) else values.to_pandas()
+        return ["" if value != value else str(value) for value in objects]
+    except Exception:  # noqa: BLE001 - of many types, as in cell_values; often only for one of the values
+        if len(values) == 1:
+            return [cell_text(values[0])]
+        return [text for row in range(len(values)) for text in _printed(values.slice(row, 1))]
 
 
-def _decoded(column: Any) -> Any:
-    """Return a column of strings if all its bytes are UTF-8, else the column unchanged."""
+def _as_strings(column: Any) -> Any:
+    """Return a column of bytes as strings if all of them are UTF-8, else the column unchanged."""
     try:
         return column.cast(pa.large_string())
     except pa.ArrowInvalid:
@@ -115,6 +119,6 @@ def _as_text(value: Any, row: int, bad: dict[int, str]) -> str:
             bad[row] = f"bytes that are not UTF-8 ({error.reason} at byte {error.start})"
             return ""
     if isinstance(value, _PRINTED):
-        return str(value)
+        return value_text(value)
     bad[row] = f"a value of type {type(value).__name__} is not text"
     return ""

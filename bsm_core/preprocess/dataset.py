@@ -16,6 +16,7 @@ from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable, v
 from bsm_core.preprocess.findings import READ, Findings, Issue, in_order
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.profile import FEATURES, Times
+from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.read import Position, Window
 
 
@@ -43,7 +44,7 @@ class WindowInfo:
         """Return the names of rows for errors: ids or, if no column is kept, positions in the whole table."""
         if not self.kept.num_columns:
             return [self.start + row for row in rows]
-        ids = self.kept.column(0).take(pa.array(rows, pa.int64())).to_pylist()
+        ids = cell_values(self.kept.column(0).take(pa.array(rows, pa.int64())))
         return [value.decode(errors="backslashreplace") if isinstance(value, bytes) else value for value in ids]
 
 

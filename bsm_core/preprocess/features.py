@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
-from bsm_core.preprocess.findings import FEATURE, Findings, Issue
+from bsm_core.preprocess.findings import FEATURE, NO_CATEGORY, Findings, Issue
+from bsm_core.tables.cell_values import cell_values, decoded, value_text
 from bsm_core.tables.write import holds_text
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
@@ -122,7 +123,7 @@ class RiskTable:
         risks, lookups = zip(*found, (of_missing, _Lookup.MISSING), strict=True)
         values, lookup = np.array(risks, np.float32)[codes], np.array(lookups, np.int8)[codes]
         count = np.bincount(lookup, minlength=len(_Lookup)).tolist()
-        bad = _reasons(column, lookup == _Lookup.BAD, _why_no_text) if count[_Lookup.BAD] else {}
+        bad = _reasons(column, lookup == _Lookup.BAD, _why_no_category) if count[_Lookup.BAD] else {}
         return FeatureColumn(values, bad, count[_Lookup.MISSING], count[_Lookup.UNSEEN])
 
     def _find(self, text: str | None, of_missing: float) -> tuple[float, _Lookup]:
@@ -222,16 +223,8 @@ def category_key(text: str) -> Decimal | str:
 
 def values_at(column: Column, rows: Sequence[int]) -> list[Any]:
     """Return the cells of some rows as Python values: bytes from CSV, and text for values that Python cannot hold."""
-    if not isinstance(column, pa.Array | pa.ChunkedArray):
-        return [column[row] for row in rows]
-    return [_python_value(column[row]) for row in rows]
-
-
-def _python_value(cell: Any) -> Any:
-    try:
-        return cell.as_py()
-    except ValueError:  # such as a time with nanoseconds
-        return cell.cast(pa.large_string()).as_py()
+    cells = [column[row] for row in rows]
+    return cell_values(cells) if isinstance(column, pa.Array | pa.ChunkedArray) else cells
 
 
 def _reasons(column: Column, bad: npt.NDArray[np.bool_], why: Callable[[Any], str]) -> dict[int, str]:
@@ -243,19 +236,29 @@ def _reasons(column: Column, bad: npt.NDArray[np.bool_], why: Callable[[Any], st
 def _why_no_number(value: Any) -> str:
     """Return why a value is not a finite number of float32."""
     text = _text(value) if isinstance(value, bytes | str | int | float | Decimal | np.number) else None
+    if isinstance(value, bytes) and text is None:
+        return "bytes that are not UTF-8"
     if text is None:
-        return _why_no_text(value, "is not a number")
+        return f"{_kind_of(value)} is not a number"
     word = text.strip().lower()
     if word.lstrip("+-") in ("inf", "infinity"):
         return "infinite"
     return "beyond the range of float32" if _NUMBER.fullmatch(word) else "not a number"
 
 
-def _why_no_text(value: Any, fault: str = "is not a category") -> str:
-    """Return why a value has no text."""
-    if isinstance(value, bytes | str):  # str: a column of mixed Python objects
-        return "bytes that are not UTF-8" if isinstance(value, bytes) else "half of a surrogate pair"
-    return f"a value of type {type(value).__name__} {fault}"
+def _why_no_category(value: Any) -> str:
+    """Return why a value is not a category."""
+    return f"{_kind_of(value)} is {NO_CATEGORY}"
+
+
+def _kind_of(value: Any) -> str:
+    """Return what a value without a text is."""
+    if isinstance(value, bytes):
+        return "text that is not UTF-8"
+    if isinstance(value, str):  # from a column of mixed Python objects, or the text of a time
+        is_text = value == value.encode(errors="replace").decode()
+        return "a value that Python cannot hold" if is_text else "half of a surrogate pair"
+    return f"a value of type {type(value).__name__}"
 
 
 def _cells(column: Column) -> Any:
@@ -265,8 +268,7 @@ def _cells(column: Column) -> Any:
     """
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         return _python_cells(column)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)  # before combine_chunks: dictionaries of chunks may differ
+    column = decoded(column)  # before combine_chunks: dictionaries of chunks may differ
     if pa.types.is_decimal(column.type) or pa.types.is_date(column.type):
         column = column.cast(pa.large_string())  # the text of a decimal is exact
     if holds_text(column.type):
@@ -281,7 +283,7 @@ def _python_cells(column: Sequence[object]) -> Any:
     import pandas as pd  # here, because the import is slow and rarely needed
 
     missing = pd.Series(list(column), dtype=object).isna().to_numpy()
-    cells = [v if isinstance(v, bytes) else str(v).encode("utf-8", "surrogatepass") for v in column]
+    cells = [v if isinstance(v, bytes) else value_text(v).encode("utf-8", "surrogatepass") for v in column]
     return pa.array(cells, pa.large_binary(), mask=missing)
 
 
@@ -317,7 +319,7 @@ def _number(cell: bytes) -> float:
 def _text(value: Any) -> str | None:
     """Return the text of a cell, as pandas writes it to CSV, or None for bytes that are not UTF-8."""
     if not isinstance(value, bytes):
-        return str(value)
+        return value_text(value)
     try:
         return value.decode()
     except UnicodeDecodeError:

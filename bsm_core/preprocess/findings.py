@@ -10,6 +10,7 @@ from typing import Any
 
 from bsm_core.errors import printable
 from bsm_core.tables.bad_lines import BadLine
+from bsm_core.tables.cell_values import value_text
 
 log = logging.getLogger("bsm")
 
@@ -19,6 +20,8 @@ FEATURE = "feature"
 """Stage of an issue with a cell of a feature."""
 MODEL = "model"
 """Stage of an issue with a row for which the model class fails."""
+NO_CATEGORY = "not a category"
+"""End of the reasons why a cell of a feature with a risk table cannot be looked up."""
 BAD_ROWS = "bad_rows"
 """Count of the rows that have an issue."""
 MODEL_ROWS = "model:rows"
@@ -33,10 +36,9 @@ ALTERED_PARTS = "parts:altered"
 _VALUE_CHARS, _REASON_CHARS = 200, 500
 _WARNINGS = {
     "text": "column %r: %d text(s) taken as empty",
-    "number": "column %r: %d cell(s) that are not finite numbers, taken as missing",
+    "number": "column %r: %d cell(s) that cannot be used",
     "hook": "observer %r failed %d time(s)",
 }
-_CONSEQUENCES = {FEATURE: "the cell is taken as missing", MODEL: "its probabilities are empty"}
 _ROW_WARNINGS = {
     MODEL_ROWS: "%d row(s) without probabilities",
     LINES: "%d line(s) left out",
@@ -159,9 +161,10 @@ def warning_of(issue: Issue, row: Any) -> str:
     row = row.decode(errors="backslashreplace") if isinstance(row, bytes) else row
     reason = printable(issue.reason)
     if issue.stage == MODEL:
-        return f"row {row!r}: {reason}; {_CONSEQUENCES[MODEL]}"
+        return f"row {row!r}: {reason}; its probabilities are empty"
     if issue.stage == FEATURE:
-        return f"row {row!r}: column {issue.column!r}: {reason}: {issue.value!r}; {_CONSEQUENCES[FEATURE]}"
+        taken = "an unseen category" if issue.reason.endswith(NO_CATEGORY) else "missing"
+        return f"row {row!r}: column {issue.column!r}: {reason}: {issue.value!r}; the cell is taken as {taken}"
     return f"row {row!r}: column {issue.column!r}, step {issue.stage!r}: {reason}; its text is taken as empty"
 
 
@@ -213,7 +216,7 @@ def _total(stage: str, column: str) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bytes):
         value = value[: 4 * _VALUE_CHARS].decode(errors="backslashreplace")
-    return _storable(str(value)[:_VALUE_CHARS])[:_VALUE_CHARS]
+    return _storable(value_text(value)[:_VALUE_CHARS])[:_VALUE_CHARS]
 
 
 def _storable(text: str) -> str:

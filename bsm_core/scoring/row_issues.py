@@ -19,6 +19,7 @@ from bsm_core.errors import DataError, TooManyBadRowsError, printable
 from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, READ, REPEATED_IDS, Findings
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
+from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.data_files import Format, detect_format
 from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.write import TableWriter, output_schema
@@ -168,8 +169,8 @@ class BadRowLimit:
             elif key.startswith(("text:", "number:")):
                 self._bad[key.partition(":")[2]] += int(count)
         if issues is not None and len(self._first) < _ROWS_NAMED:
-            cells = [column.to_pylist() for column in issues.slice(0, _ROWS_NAMED - len(self._first)).columns]
-            self._first += [_named(*issue) for issue in zip(*cells, strict=True)]
+            first = issues.slice(0, _ROWS_NAMED - len(self._first))
+            self._first += [_named(*issue) for issue in zip(*map(cell_values, first.columns), strict=True)]
         if isinstance(self._limit, int) and self._bad[None] > self._limit:
             raise self._error(f"{self._bad[None]:,} rows have an issue", "")
 

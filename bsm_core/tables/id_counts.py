@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,10 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.write import holds_text
 
 _AT_ONCE = 1 << 22
 """Largest number of hashes in memory (32 MiB)."""
+_SHORT = 256
+"""Largest number of bytes of an id that is hashed together with others of its length."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 """Odd multiplier whose bits look random: 2**64 divided by the golden ratio."""
 
@@ -67,21 +71,23 @@ class IdCounts:
 
 
 def _cells(ids: pa.Array) -> pa.Array:
-    """Return the text of each id, and null or empty text for a missing id; ``large_binary``."""
-    if pa.types.is_dictionary(ids.type):
-        ids = ids.dictionary_decode()
+    """Return bytes for each id, equal for equal ids; null or empty for a missing id; ``large_binary``."""
+    while isinstance(ids.type, pa.BaseExtensionType | pa.DictionaryType):
+        ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids.storage
+    if pa.types.is_temporal(ids.type):  # not its text: the zone may be unknown to this system
+        ids = ids.view(pa.binary(ids.type.bit_width // 8))
     try:
         return (ids if holds_text(ids.type) else ids.cast(pa.large_string())).cast(pa.large_binary())
-    except pa.ArrowNotImplementedError:  # lists and structs
-        texts = [None if value is None else repr(value).encode() for value in ids.to_pylist()]
+    except pa.ArrowException:  # lists and structs
+        texts = [None if value is None else repr(value).encode() for value in cell_values(ids)]
         return pa.array(texts, pa.large_binary())
 
 
 def _hashes(cells: pa.LargeBinaryArray) -> npt.NDArray[np.uint64]:
     """Return a hash of each cell, in each process the same. No cell is null.
 
-    Cells of equal length are hashed together, eight bytes at a time: each eight bytes map the hash so far one to one to
-    another hash.
+    Short cells of equal length are hashed together, eight bytes at a time: each eight bytes map the hash so far one to
+    one to another hash. A long cell is hashed on its own.
     """
     if not len(cells):
         return np.empty(0, np.uint64)
@@ -89,7 +95,10 @@ def _hashes(cells: pa.LargeBinaryArray) -> npt.NDArray[np.uint64]:
     starts = np.frombuffer(offsets, np.int64)[cells.offset :][: len(cells) + 1]
     content, lengths = np.frombuffer(data, np.uint8), np.diff(starts)
     hashes = lengths.astype(np.uint64)
-    for length in np.flatnonzero(np.bincount(lengths)).tolist():
+    for row in np.flatnonzero(lengths > _SHORT).tolist():
+        digest = hashlib.blake2b(content[starts[row] : starts[row + 1]].data, digest_size=8).digest()
+        hashes[row] = int.from_bytes(digest, "little")
+    for length in np.flatnonzero(np.bincount(lengths[lengths <= _SHORT])).tolist():
         rows = np.flatnonzero(lengths == length)
         padded = np.zeros((len(rows), -(-length // 8) * 8), np.uint8)
         if len(rows) == len(cells):  # no gaps

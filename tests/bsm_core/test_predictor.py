@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -163,7 +165,7 @@ def test_mixed_python_values_lose_no_row(predictor, caplog):
     assert np.array_equal(got.to_numpy(), want.to_numpy())
     told = "row 1: column 'chat', step 'read': a value of type list is not text; its text is taken as empty"
     assert told in caplog.text
-    assert "column 'amount': 1 cell(s) that are not finite numbers" in caplog.text
+    assert "column 'amount': 1 cell(s) that cannot be used" in caplog.text
     assert "row 2" not in caplog.text
 
 
@@ -424,3 +426,49 @@ def test_a_predictor_takes_its_registry_along_to_another_process(toy_site, tmp_p
     artifact = write_toy_artifact(tmp_path / "model", text_processing_steps=["mine", "toy_tokens"])
     predictor = Predictor.from_artifact(artifact, registry=Registry(names))
     assert pickle.loads(pickle.dumps(predictor)).predict(toy_rows(3)).equals(predictor.predict(toy_rows(3)))
+
+
+def test_threads_that_share_a_predictor_learn_of_their_own_rows(toy_artifact, monkeypatch):
+    """Each thread has its own number of rows, of which two are at fault; the threads are scored at the same time."""
+    import toy_bsm_model
+
+    forward, together = toy_bsm_model.ToyModel.forward, threading.Barrier(6)
+    first = threading.local()
+
+    def fails(self, batch):
+        if not hasattr(first, "seen"):
+            first.seen = together.wait(60)
+        if (batch.features > 1e20).any():
+            raise OverflowError("too large")
+        return forward(self, batch)
+
+    monkeypatch.setattr(toy_bsm_model.ToyModel, "forward", fails)
+    predictor = Predictor.from_artifact(toy_artifact, on_bad_row="null")
+
+    def failed_rows(number):
+        found = []
+        rows = toy_rows(9 + number).assign(amount="1")
+        rows.loc[[number, number + 3], "amount"] = "1e30"
+        frame = predictor.predict(rows, found.append)
+        assert frame.index[frame.isna().any(axis=1)].tolist() == [number, number + 3]
+        return [issue.row for issue in found]
+
+    with ThreadPoolExecutor(6) as threads:
+        assert [*threads.map(failed_rows, range(6))] == [[number, number + 3] for number in range(6)]
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+def test_a_pickled_predictor_scores_the_same_in_another_process(toy_artifact, tmp_path, backend):
+    predictor = Predictor.from_artifact(toy_artifact, backend=backend)
+    expected = predictor.predict(toy_rows(6))
+    copied = pickle.loads(pickle.dumps(predictor))
+    pd.testing.assert_frame_equal(copied.predict(toy_rows(6)), expected, check_exact=True)
+    (tmp_path / "predictor.pkl").write_bytes(pickle.dumps(predictor))
+    toy_rows(6).to_csv(tmp_path / "rows.csv", index=False)
+    run_python(
+        f"import pickle, pandas; p = pickle.load(open({str(tmp_path / 'predictor.pkl')!r}, 'rb'))\n"
+        f"rows = pandas.read_csv({str(tmp_path / 'rows.csv')!r}, dtype=str, keep_default_na=False)\n"
+        f"p.predict(rows).to_pickle({str(tmp_path / 'got.pkl')!r})",
+        SITE,
+    )
+    pd.testing.assert_frame_equal(pd.read_pickle(tmp_path / "got.pkl"), expected, check_exact=True)

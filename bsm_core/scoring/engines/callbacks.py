@@ -29,6 +29,7 @@ from bsm_core.scoring.row_issues import BadRowLimit, issues_table
 from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Part, Sink
+from bsm_core.tables.cell_values import cell_values
 
 log = logging.getLogger("bsm")
 
@@ -105,12 +106,12 @@ class PartWriter(Callback):
     ) -> None:
         """Write one part. The index of its window comes with the batch: ``batch_idx`` counts the windows of a rank."""
         info: WindowInfo = batch.window
-        failed = self.predictor.failed_rows()
-        findings = info.findings.with_failed_rows(failed)
+        findings = info.findings.with_failed_rows(batch.failed)
         if (findings.issues or findings.bad_lines) and self._named < ISSUES_NAMED:
-            ids = info.kept.column(0).to_pylist()
+            ids = cell_values(info.kept.column(0))
             self._named += warn_of_issues(findings, ids, ISSUES_NAMED - self._named)
-        table, issues = with_probabilities(info.kept, outputs, [*failed]), issues_table(info.kept, info.start, findings)
+        table = with_probabilities(info.kept, outputs, [*batch.failed])
+        issues = issues_table(info.kept, info.start, findings)
         counts = {**findings.counts(), **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
         self._wait()

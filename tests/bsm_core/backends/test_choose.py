@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import re
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from bsm_core import Backend, Batch, Encoder, ModelBase, ModelConfig, TextBatch
 from bsm_core.backends import choose, trial
-from bsm_core.backends.choose import ChosenBackends, choose_backends
+from bsm_core.backends.choose import ChosenBackends, choose_backends, restore_backends
 from bsm_core.errors import ModelFailedError, UsageError
 from bsm_core.runtime import precision as precisions
 
@@ -416,3 +417,31 @@ def test_int8_of_an_encoder_of_two_text_fields_sees_both(seconds):
     for kind in (Two, ByKeyword):
         choose_backends(kind(encoder, encoder).eval(), precision="int8", sample=SAMPLE)
         assert encoder.sample.to_rows() == [*SAMPLE.texts["a"].to_rows(), *SAMPLE.texts["b"].to_rows()]
+
+
+# Copies
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_pickled_model_builds_its_backends_again(precision):
+    two = model(quick=0)
+    for encoder in (two.first, two.second):
+        encoder.backend = choose._built(encoder.backends()["quick"], precision, SAMPLE.texts["a"])
+    copied = pickle.loads(pickle.dumps(two))
+    assert copied.first.backend.encode is None
+    restore_backends(copied)
+    assert (copied.first.backend.name, copied.second.backend.precision) == ("quick", precision)
+    with torch.inference_mode():
+        assert torch.equal(copied.predict_step(SAMPLE), two.predict_step(SAMPLE))
+    if precision == "int8":
+        assert copied.first.sample.to_rows() == SAMPLE.texts["a"].to_rows()
+
+
+@pytest.mark.parametrize("name", ["onnx", "of another plugin"])
+def test_a_backend_that_a_copy_cannot_build_is_replaced_by_the_encoders_own_code(name, caplog):
+    two = model()
+    two.first.backend = Backend(name, "int8", lambda tokens, lengths: None)
+    copied = pickle.loads(pickle.dumps(two))
+    restore_backends(copied)
+    assert copied.first.backend == Backend("eager", "fp32")
+    assert "cannot be built again: the encoder's own code is used, in fp32" in caplog.text

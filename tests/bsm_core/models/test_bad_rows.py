@@ -7,7 +7,7 @@ import torch
 
 from bsm_core import Batch, ModelBase
 from bsm_core.errors import ModelFailedError
-from bsm_core.models.bad_rows import NOT_FINITE, RowsSetAside, bad_rows
+from bsm_core.models.bad_rows import NOT_FINITE, bad_rows
 
 
 class Square(ModelBase):
@@ -67,22 +67,21 @@ def test_one_row_of_many_is_found_in_few_batches():
 
 @pytest.mark.parametrize("cell", [1e30, -1.0])
 def test_other_rows_have_the_bytes_that_they_have_without_the_row_at_fault(cell):
-    made = model(set_aside=RowsSetAside(2))
-    clean = made.predict_step(features(512))
-    assert made.set_aside.reasons == {}
-    got = made.predict_step(features(512, r5=cell, r400=cell))
-    assert list(made.set_aside.reasons) == [5, 400]
+    made, batch = model(set_aside=True), features(512)
+    clean = made.predict_step(batch)
+    assert batch.failed == {}
+    batch = features(512, r5=cell, r400=cell)
+    got = made.predict_step(batch.to("cpu"))
+    assert list(batch.failed) == [5, 400]
     others = [row for row in range(512) if row not in (5, 400)]
     assert torch.equal(got[others], clean[others])
     assert got[[5, 400]].isnan().all()
 
 
 def test_a_batch_in_which_all_rows_are_at_fault():
-    made = model(set_aside=RowsSetAside(2))
-    assert made.predict_step(features(3, r0=-1.0, r1=1e30, r2=-1.0)).isnan().tolist() == [[True, True]] * 3
-    assert list(made.set_aside.reasons) == [0, 1, 2]
-    made.predict_step(features(2))
-    assert made.set_aside.reasons == {}
+    batch = features(3, r0=-1.0, r1=1e30, r2=-1.0)
+    assert model(set_aside=True).predict_step(batch).isnan().tolist() == [[True, True]] * 3
+    assert list(batch.failed) == [0, 1, 2]
 
 
 class NeedsAFewRows(Square):
@@ -98,7 +97,7 @@ class LosesARow(Square):
 
 
 @pytest.mark.parametrize(("broken", "words"), [(NeedsAFewRows, "RuntimeError: too many"), (LosesARow, "as logits")])
-@pytest.mark.parametrize("set_aside", [None, RowsSetAside(2)], ids=["fail", "null"])
+@pytest.mark.parametrize("set_aside", [False, True], ids=["fail", "null"])
 def test_a_failure_that_is_the_fault_of_no_row_is_an_error(broken, words, set_aside):
     made = broken.from_config({})
     made.set_aside = set_aside

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from support.odd_times import ODD, odd_times
 
 from bsm_core.preprocess.columns import table_columns, text_values
+from bsm_core.preprocess.features import Features, Imputer, RiskTable
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,7 @@ def test_the_text_of_a_value_is_the_cell_that_pandas_writes(values, texts):
         (pa.array([1], pa.time64("ns")), "00:00:00.000000001"),
         (pa.array([5], pa.duration("s")), "0 days 00:00:05"),
         (pa.array([7, 7]).dictionary_encode(), "7"),
+        (pa.chunked_array([pa.array([7]).dictionary_encode(), pa.array([8, 7])[1:].dictionary_encode()]), "7"),
         ([np.float32(0.1)], "0.1"),
         ([np.bool_(True)], "True"),
         ([pd.Timestamp("2024-01-31")], "2024-01-31 00:00:00"),
@@ -97,6 +100,21 @@ def test_the_text_of_a_value_is_the_cell_that_pandas_writes(values, texts):
 def test_the_text_of_other_types(column, text):
     texts, bad = text_values(column)
     assert (set(texts), bad) == ({text}, {})
+
+
+@pytest.mark.parametrize("kind", ODD, ids=str)
+def test_a_time_has_the_same_text_whatever_the_other_rows_hold(kind):
+    column = odd_times(kind)
+    texts, bad = text_values(column)
+    assert (len(set(texts)), texts[2], bad) == (3, "", {})
+    assert not any("\x1b" in text for text in texts)
+    assert text_values(column.slice(0, 1))[0] + text_values(column.slice(1, 1))[0] == texts[:2]
+
+
+def test_strings_that_are_not_utf_8_lose_their_own_row_alone():
+    column = pa.Array.from_buffers(pa.string(), 2, pa.array([b"ok", b"a\xff"]).buffers())
+    texts, bad = text_values(column)
+    assert (texts, list(bad)) == (["ok", ""], [1])
 
 
 def test_missing_python_values_are_empty_text():
@@ -114,3 +132,30 @@ def test_the_columns_of_a_frame_and_of_a_table_and_the_index_of_the_frame():
     assert index.tolist() == [7, 8]
     columns, index = table_columns(pa.table({"a": [1, 2]}), {"a": "me"})
     assert (columns["a"].to_pylist(), index) == ([1, 2], None)
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        ([10**20, 3, None], [1e20, 3, 9]),
+        ([10**5000, 3], [9, 3]),
+        ([1 + 2j, 3], [9, 9]),
+        (pd.cut([1, 5, math.nan], [0, 2, 9]), [9, 9, 9]),
+        (pd.arrays.SparseArray([1.0, 0.0]), [1, 0]),
+        (pd.period_range("2024", periods=2, freq="Y"), [2024, 2025]),
+    ],
+    ids=["huge", "very huge", "complex", "cut", "sparse", "periods"],
+)
+def test_whatever_a_frame_holds_is_a_number_or_an_issue(values, numbers):
+    frame = pd.DataFrame({"a": values})
+    column = table_columns(frame, {"a": "me"})[0]["a"]
+    columns = {"a": column}
+    made, _ = Features(["a"], {"a": Imputer(9)}, {}).transform(columns, len(frame))
+    assert made[:, 0].tolist() == [np.float32(number) for number in numbers]
+    texts, bad = text_values(column)
+    assert all(texts[row] for row in range(len(frame)) if row not in bad and not frame["a"].isna()[row])
+
+
+def test_an_interval_is_a_category_by_its_text():
+    column = table_columns(pd.DataFrame({"a": pd.cut([1, 5, math.nan], [0, 2, 9])}), {"a": "me"})[0]["a"]
+    assert RiskTable({"(0.0, 2.0]": 0.5, "nan": 0.25}, 0.125).transform(column).values.tolist() == [0.5, 0.125, 0.25]

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.odd_times import ODD, odd_times
 
 from bsm_core.preprocess.features import MISSING_NUMBER, Features, Imputer, RiskTable, category_key, category_texts
 from bsm_core.preprocess.findings import Findings, Issue
@@ -145,13 +146,25 @@ def test_numbers_of_every_arrow_type(column, values, bad):
     assert len(result.bad) == bad
 
 
+@pytest.mark.parametrize("kind", ODD, ids=str)
+def test_times_that_python_cannot_hold_are_issues(kind):
+    column = odd_times(kind)
+    columns = {"a": column, "b": pa.chunked_array([column])}
+    values, found = Features(["a", "b"], {}, {"b": RiskTable({}, 0.5)}).transform(columns, 3)
+    assert np.isfinite(values).all()
+    reasons = [issue.reason for issue in found.issues if issue.column == "a"]
+    assert len(reasons) == 2
+    assert "surrogate" not in "".join(issue.reason for issue in found.issues)
+    assert not any("\x1b" in issue.value for issue in found.issues)
+
+
 def test_numbers_of_python_objects():
     missing = [None, math.nan, pd.NA, pd.NaT, Decimal("nan")]
     numbers = ["3.5", 2, True, Decimal("1.5"), np.float32(0.1), b"7", np.str_("8")]
-    bad = [1e300, 10**400, b"\xff", [1, 2], datetime.date(2024, 1, 1), "\ud800", "1_0"]
+    bad = [1e300, 10**400, 10**5000, 1 + 2j, b"\xff", [1, 2], datetime.date(2024, 1, 1), "\ud800", "1_0"]
     result = Imputer(9).transform([*missing, *numbers, *bad])
-    assert result.values.tolist() == [9] * 5 + [3.5, 2, 1, 1.5, np.float32(0.1), 7, 8] + [9] * 7
-    assert len(result.bad) == 7
+    assert result.values.tolist() == [9] * 5 + [3.5, 2, 1, 1.5, np.float32(0.1), 7, 8] + [9] * 9
+    assert len(result.bad) == 9
     assert Imputer().transform([]).values.tolist() == []
 
 
@@ -546,5 +559,5 @@ def test_rows_of_bad_cells_and_counts_of_missing_and_unseen_ones():
     column = Imputer().transform(csv("", "x", "2", "NA", "y"))
     assert (list(column.bad), column.missing, column.unseen) == ([1, 4], 2, 0)
     column = TABLE.transform(csv("", "new", "online", b"\xff", "nan", "new"))
-    assert (column.bad, column.missing, column.unseen) == ({3: "bytes that are not UTF-8"}, 2, 2)
-    assert TABLE.transform(["\ud800", ["x"]]).bad == {0: "half of a surrogate pair"}
+    assert (column.bad, column.missing, column.unseen) == ({3: "text that is not UTF-8 is not a category"}, 2, 2)
+    assert TABLE.transform(["\ud800", ["x"]]).bad == {0: "half of a surrogate pair is not a category"}

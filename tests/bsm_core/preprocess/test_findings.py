@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from bsm_core.preprocess.features import Features, RiskTable
 from bsm_core.preprocess.findings import Findings, Issue, note_counts, warn_of_counts, warn_of_issues
 
 FINDINGS = Findings(
@@ -88,9 +89,20 @@ def test_counts_of_plugins_are_not_logged(messages):
     note_counts(FINDINGS.counts())
     assert messages() == [
         "column 'chat': 2 text(s) taken as empty (1 ValueError, 1 not text)",
-        "column 'amount': 1 cell(s) that are not finite numbers, taken as missing (1 not a number)",
-        "column 'a:b': 1 cell(s) that are not finite numbers, taken as missing (1 infinite)",
+        "column 'amount': 1 cell(s) that cannot be used (1 not a number)",
+        "column 'a:b': 1 cell(s) that cannot be used (1 infinite)",
         "observer 'drift' failed 4 time(s)",
         "missing values: 'amount' 3",
         "categories that the risk tables do not have: 'channel' 1",
+    ]
+
+
+def test_a_cell_that_is_no_category_is_taken_as_an_unseen_one(messages):
+    _, found = Features(["a"], {}, {"a": RiskTable({"nan": 0.2}, 0.5)}).transform({"a": [b"\xff"]}, 1)
+    assert warn_of_issues(found) == 1
+    warn_of_counts(found.counts())
+    assert messages() == [
+        r"row 0: column 'a': text that is not UTF-8 is not a category: '\\xff'; "
+        "the cell is taken as an unseen category",
+        "column 'a': 1 cell(s) that cannot be used (1 text that is not UTF-8 is not a category)",
     ]

@@ -253,7 +253,7 @@ def test_odd_cells_are_counted_once_and_lose_no_row(run, caplog):
         "missing:amount": 2,
         "unseen:channel": 3,
     }
-    assert caplog.text.count("column 'amount': 2 cell(s) that are not finite numbers") == 1
+    assert caplog.text.count("column 'amount': 2 cell(s) that cannot be used") == 1
     assert "row '004': column 'chat', step 'toy_tokens'" in caplog.text
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.odd_times import ODD, odd_times
 from support.toy import toy_rows
 
 from bsm_core.errors import DataError, ModelFailedError, SinkError, TooManyBadRowsError, UsageError
@@ -36,6 +37,8 @@ def ask(run, tmp_path):
 
 
 def read(path):
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
     with path.open(newline="") as file:
         return list(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
 
@@ -364,3 +367,28 @@ def test_missing_and_repeated_ids_are_counted(run, caplog, flags):
     if not flags:  # else another process tells it
         assert "2 row(s) have no id" in caplog.text
         assert "2 row(s) have the id of an earlier row" in caplog.text
+
+
+def test_uuids_are_counted_and_written_as_their_text(ask, run):
+    rows = pa.Table.from_pandas(toy_rows(3).assign(amount=["1", "x", "2"]))
+    rows = rows.set_column(0, "id", pa.array([bytes([n]) * 16 for n in (1, 2, 1)], pa.uuid()))
+    pq.write_table(rows, run.data / "t.parquet")
+    text = "02020202-0202-0202-0202-020202020202"
+    assert ask(output_format="csv", run_record=True)[1][:3] == ["1", text, "amount"]
+    with (run.out / "inference_predictions.csv").open() as file:
+        assert [line["id"] for line in csv.DictReader(file)] == [
+            text.replace("02", "01"),
+            text,
+            text.replace("02", "01"),
+        ]
+    assert json.loads((run.out / "run.json").read_text())["counts"]["ids:repeated"] == 1
+    assert ask(name="issues.parquet", output_format="parquet")
+
+
+@pytest.mark.parametrize("kind", [ODD[1], ODD[4]], ids=str)
+def test_ids_that_python_cannot_hold_are_named_by_their_text(run, kind):
+    rows = pa.Table.from_pandas(toy_rows(3).assign(amount=["1", "x", "2"]))
+    pq.write_table(rows.set_column(0, "id", odd_times(kind)), run.data / "t.parquet")
+    with pytest.raises(TooManyBadRowsError, match="1 rows have an issue"):
+        run(output_format="parquet", max_bad_rows=0)
+    assert run(output_format="parquet").counts["ids:missing"] == 1

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import random
+import time
 from contextlib import closing
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.odd_times import ODD, odd_times
 
 from bsm_core.tables.id_counts import IdCounts
 
@@ -29,6 +31,16 @@ def counts(folder, *pieces, **options):
         ([pa.array(["x", "y", "x"]).dictionary_encode()], (0, 1)),
         ([pa.array([[1], [2], [1], None])], (1, 1)),
         ([pa.nulls(2)], (2, 0)),
+        ([pa.array([b"0" * 16, b"1" * 16, b"0" * 16, None], pa.uuid())], (1, 1)),
+        (
+            [
+                pa.array([b"0" * 16], pa.uuid()),
+                pa.DictionaryArray.from_arrays([0, 0], pa.array([b"0" * 16], pa.uuid())),
+            ],
+            (0, 2),
+        ),
+        ([pa.array([[1], None]).cast(pa.list_(pa.timestamp("s", "Nowhere/Land")))], (1, 0)),
+        ([pa.array([pa.MonthDayNano([1, 2, 3])] * 2)], (0, 1)),
     ],
     ids=lambda value: str(value[0].type) if value and isinstance(value, list) else "",
 )
@@ -36,11 +48,24 @@ def test_missing_and_repeated_ids(tmp_path, pieces, expected):
     assert counts(tmp_path, *pieces) == expected
 
 
+@pytest.mark.parametrize("kind", ODD, ids=str)
+def test_times_that_have_no_text_are_counted(tmp_path, kind):
+    column = odd_times(kind)
+    assert counts(tmp_path, column, column.slice(1).dictionary_encode()) == (2, 1)
+
+
 def test_many_ids_in_a_file_and_in_passes_of_bounded_size(tmp_path):
     numbers = [random.Random(0).randrange(3000) for _ in range(5000)]
     pieces = [pa.array([b"id-%d" % number for number in numbers[start : start + 100]]) for start in range(0, 5000, 100)]
     assert counts(tmp_path, *pieces, at_once=64) == (0, 5000 - len(set(numbers)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_long_ids_of_many_lengths_take_little_time(tmp_path):
+    long = [b"x" * length + b"%d" % (length % 7) for length in range(255, 4000)]
+    began = time.process_time()
+    assert counts(tmp_path, pa.array([*long, b"y" * 30_000_000, *long[::2]])) == (0, len(long[::2]))
+    assert time.process_time() - began < 2
 
 
 @given(st.lists(st.binary(max_size=20)), st.lists(st.binary(max_size=20)))

@@ -239,7 +239,9 @@ def test_deep_and_long_names_are_refused_at_once(target, tmp_path, monkeypatch, 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     with (
-        pytest.raises(UnsafeArtifactError, match=r"lies in more than 20 folders|has a name of|many characters or folders"),
+        pytest.raises(
+            UnsafeArtifactError, match=r"lies in more than 20 folders|has a name of|many characters or folders"
+        ),
         unpacked(archive(target, name)),
     ):
         pass

@@ -199,6 +199,14 @@ def exported(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted((folder / EXPORTED).glob("*.onnx")) if path.is_file()}
 
 
+def _state(path: Path) -> tuple[int, int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 class FileHashes(Mapping[str, str]):
     """SHA-256 of each file of a folder, by relative name.
 
@@ -211,6 +219,7 @@ class FileHashes(Mapping[str, str]):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[str, str] = {}
+        self._states: dict[str, tuple[int, int, int]] = {}
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -218,8 +227,13 @@ class FileHashes(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         if name not in self._known:
+            self._states[name] = _state(self._files[name])
             self._known[name] = sha256(self._files[name])
         return self._known[name]
+
+    def changed(self) -> list[str]:
+        """Return the files that were changed, replaced or removed since they were read for their hashes."""
+        return [name for name, state in self._states.items() if _state(self._files[name]) != state]
 
     def __contains__(self, name: object) -> bool:
         return name in self._files

@@ -57,7 +57,7 @@ class Artifact:
     """
 
     folder: Path
-    hashes: Mapping[str, str]
+    hashes: FileHashes
     _names: dict[Registry, ResolvedNames] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod

@@ -52,12 +52,12 @@ def usage_errors(argv: Sequence[str] | None) -> Iterator[None]:
         yield
     except SystemExit as end:
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        for flag in ("--job_type", "--output-dir"):
+        for flag in ("--job_type", "--output-dir", "--data-dir", "--model-dir"):
             parser.add_argument(flag)
         with suppress(SystemExit):
             known, _ = parser.parse_known_args(argv)
             if end.code == 2 and known.job_type is not None:
-                job.refuse(known.output_dir, "wrong usage: the command line could not be read")
+                job.refuse(vars(known), "wrong usage: the command line could not be read")
         raise
 
 

@@ -27,6 +27,8 @@ LINES = "lines:left out"
 """Count of the lines that were left out because they cannot be read as rows."""
 MISSING_IDS, REPEATED_IDS = "ids:missing", "ids:repeated"
 """Counts of ids that are null or empty, and of rows whose id an earlier row has."""
+ALTERED_PARTS = "parts:altered"
+"""Count of the parts of earlier attempts that were torn or altered, and were computed again."""
 
 _VALUE_CHARS, _REASON_CHARS = 200, 500
 _WARNINGS = {
@@ -40,6 +42,7 @@ _ROW_WARNINGS = {
     LINES: "%d line(s) left out",
     MISSING_IDS: "%d row(s) have no id",
     REPEATED_IDS: "%d row(s) have the id of an earlier row",
+    ALTERED_PARTS: "%d part(s) of earlier attempts were torn or altered, and computed again",
 }
 _NOTES = {"missing": "missing values", "unseen": "categories that the risk tables do not have"}
 
@@ -168,8 +171,8 @@ def warn_of_counts(counts: Mapping[str, float]) -> None:
     There is a warning for each column with issues and for each observer that failed.
 
     Args:
-        counts: Counts of a run, see :meth:`Findings.counts`, with :data:`MISSING_IDS`, :data:`REPEATED_IDS` and
-            ``"hook:<observer>"``. Other keys are counts of plugins and are not logged.
+        counts: Counts of a run, see :meth:`Findings.counts`, with :data:`MISSING_IDS`, :data:`REPEATED_IDS`,
+            :data:`ALTERED_PARTS` and ``"hook:<observer>"``. Other keys are counts of plugins and are not logged.
     """
     reasons: dict[str, list[str]] = {}
     for key, count in counts.items():

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from bsm_core.errors import BSMError, SinkError
 
@@ -66,6 +67,16 @@ def replace(temporary: Path, path: Path) -> None:
     flush(path.parent)
 
 
+def create(path: Path) -> BinaryIO:
+    """Open a new file for writing. What had its name is removed; where that was a link, its target stays as it is.
+
+    Raises:
+        OSError: The system reports an error.
+    """
+    path.unlink(missing_ok=True)
+    return path.open("xb")
+
+
 def temporary_of(path: Path) -> Path:
     """Return the file that :func:`write` writes before it has its name; a process that is killed may leave it."""
     return path.with_name(f".{path.name}.tmp")
@@ -74,7 +85,8 @@ def temporary_of(path: Path) -> Path:
 def write(path: Path, text: str) -> None:
     """Write a small text file, completely or not at all. See :func:`replace`."""
     temporary = temporary_of(path)
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    with create(temporary) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
     replace(temporary, path)
 
 
@@ -84,7 +96,7 @@ def append(path: Path, line: str) -> None:
     Raises:
         OSError: The system reports an error; the file may end with a part of the line.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         content = f"{line}\n".encode()
         written = os.write(descriptor, content)  # one call: lines of several processes do not mix

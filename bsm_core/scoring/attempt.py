@@ -15,11 +15,13 @@ from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.plugins.registry import default_registry
 from bsm_core.preprocess.findings import MODEL_ROWS
+from bsm_core.runtime.durable import writing
 from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
 from bsm_core.scoring.engines.local import Job
 from bsm_core.scoring.lock import Lock
+from bsm_core.scoring.markers import Markers
 from bsm_core.scoring.plan import inputs_of
 from bsm_core.scoring.provenance import source_hash
 from bsm_core.scoring.settings import Settings
@@ -38,7 +40,7 @@ def run(settings: Settings, lock: Lock) -> Committed:
         lock: Lock of the output folder.
 
     Raises:
-        NothingToResumeError: See :meth:`bsm_core.scoring.sink.Sink.begin`.
+        NothingToResumeError: See :meth:`bsm_core.scoring.sink.Sink.find`.
         BSMError: The data, the artifact, a plugin, a device or the output folder is at fault.
     """
     began = time.time()
@@ -56,15 +58,19 @@ def run(settings: Settings, lock: Lock) -> Committed:
         format = settings.output_format or source.format
         plan = plan_of(settings, artifact, components, source, format, devices)
         sink = Sink(settings.output_dir, lock=lock)
-        done = sink.begin(plan, settings.resume)
+        found = sink.find(plan, settings.resume)
+        done = found.done
         if settings.on_bad_row == "fail":  # an earlier attempt may have left probabilities empty
             done = {window: record for window, record in done.items() if not record.counts.get(MODEL_ROWS)}
-        number = len(sink.work.attempts()) + 1
+        sink.require_lock()
+        with writing(settings.output_dir):  # with --resume require, they are still there
+            Markers(settings.output_dir).clear()
+        number = len(sink.work.attempts()) + 1 if done else 1
         log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
         earlier = sum(record.rows for record in done.values())
         if done:
             log.info("%s rows are done by an earlier attempt: going on from there", f"{earlier:,}")
-        job = Job(settings, artifact, source, format, plan, done, number, began, lock)
+        job = Job(settings, artifact, source, format, plan, done, found.altered, number, began, lock)
         committed, used = ranks.run(job, devices)
     seconds = time.time() - began
     rows = committed.rows - earlier
@@ -90,7 +96,8 @@ def plan_of(
 
     Not in it is what changes neither rows nor numbers: devices, number of processes and workers, batch size, backend.
     ``--max-bad-rows`` is not in it either: with another limit, the parts that are done are the same. Nor is
-    ``--on-bad-row``: after a row has failed, a run that leaves its probabilities empty goes on from there.
+    ``--on-bad-row``: after a row has failed, a run that leaves its probabilities empty goes on from there; and the
+    other way round, :func:`run` computes the parts with empty probabilities again.
 
     Args:
         settings: Settings, the artifact's included.

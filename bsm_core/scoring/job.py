@@ -25,7 +25,7 @@ from bsm_core.tables.data_files import FORMATS, discover
 
 log = logging.getLogger("bsm")
 
-_GO_ON = "rows are done: the same command goes on from there, `bsm clean` removes them"
+_GO_ON = "rows are done: with the same files and settings, a run goes on; `bsm clean` removes them"
 
 
 def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
@@ -47,11 +47,14 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     """
     try:
         settings = Settings.resolve(flags, env)
+        require_other_files(settings)
     except UsageError as error:
-        refuse(flags.get("output_dir"), error.one_line())
+        refuse(flags, error.one_line())
         raise
-    require_other_files(settings)
     work = WorkFolder(settings.output_dir)
+    if settings.resume == "require" and not work.path.exists():
+        what, fix = "--resume require: there is nothing to resume", "leave --resume out to begin anew"
+        raise NothingToResumeError(what, where=str(work.output), fix=fix)
     with holding(work.lock) as lock:
         return _run(settings, work, lock)
 
@@ -98,18 +101,25 @@ def _what_is_kept(work: WorkFolder) -> str:
     return ""
 
 
-def refuse(output_dir: str | Path | None, reason: str) -> None:
-    """Mark the output folder of a run that cannot begin because of wrong usage, if the folder is there and free.
+def refuse(places: Mapping[str, Any], reason: str) -> None:
+    """Mark the output folder of a run that cannot begin because of wrong usage.
+
+    Not a folder that is not there, in which another run writes, or that belongs to the data or the artifact.
 
     Args:
-        output_dir: The folder. None: the default.
+        places: Values of ``output_dir``, ``data_dir`` and ``model_dir``; None or missing: the default.
         reason: Text for ``_FAILURE``.
     """
-    folder = Path(output_dir or Settings.model_fields["output_dir"].default)
-    with suppress(BSMError):  # another run writes there, or nobody can: nothing to say in that folder
-        if folder.is_dir():
-            with holding(WorkFolder(folder).lock):
-                Markers(folder).fail(reason)
+    output, data, model = (
+        Path(places.get(name) or Settings.model_fields[name].default)
+        for name in ("output_dir", "data_dir", "model_dir")
+    )
+    with suppress(BSMError, OSError, ValueError):  # nothing can be said in that folder
+        if output.is_dir() and not any(_is_inside(output, folder) for folder in (data, model)):
+            WorkFolder(output).require_own()
+            require_kept_inputs(output, data, model, [])
+            with holding(WorkFolder(output).lock):
+                Markers(output).fail(reason)
 
 
 def require_other_files(settings: Settings) -> None:
@@ -124,39 +134,60 @@ def require_other_files(settings: Settings) -> None:
         str(output).encode()
     except UnicodeEncodeError as error:
         raise UsageError("the output folder's name is not UTF-8", where=ascii(error.object), fix=fix) from error
-    if data.is_dir() and output.resolve().is_relative_to(data.resolve()):  # the next run would read the predictions
+    if _is_inside(output, data):  # the next run would read the predictions
         raise UsageError("the output folder is inside the data folder", where=str(output), fix=fix)
-    if model.is_dir() and output.resolve().is_relative_to(model.resolve()):
+    if _is_inside(output, model):
         raise UsageError("the output folder is inside the artifact", where=str(output), fix=fix)
-    files = [output / name for name in (*(f"{PREDICTIONS}.{format}" for format in FORMATS), *MARKERS)]
+    work = WorkFolder(output)
+    work.require_own()
+    for path in (data, model):
+        if path.resolve().is_relative_to(work.path.resolve()):
+            raise UsageError("the run would remove its input with the work folder", where=str(path), fix=fix)
     if settings.row_issues is not None:
-        require_free_place(settings.row_issues, files, settings)
-        files.append(settings.row_issues)
-    replaced: dict[tuple[int, int] | None, Path] = {}
-    replaced |= {identity: path for path in files if (identity := _identity(path))}
+        require_free_place(settings.row_issues, settings)
+    require_kept_inputs(output, data, model, [settings.row_issues] if settings.row_issues else [])
+
+
+def require_kept_inputs(output: Path, data: Path, model: Path, others: Sequence[Path]) -> None:
+    """Check that no input is one of the files that a run replaces or removes.
+
+    Args:
+        output: The output folder.
+        data: File or folder of the data.
+        model: The artifact.
+        others: Files that the run writes elsewhere.
+
+    Raises:
+        UsageError: An input is one of them.
+    """
+    replaced = {identity: path for path in [*_written(output), *others] if (identity := _identity(path))}
     for path in _inputs(data, model) if replaced else ():
         if (identity := _identity(path)) in replaced:
             what = f"the run would replace or remove {replaced[identity].name}, which is one of its inputs"
-            raise UsageError(what, where=str(path), fix=fix)
+            raise UsageError(what, where=str(path), fix="choose another --output-dir")
 
 
-def require_free_place(row_issues: Path, files: Sequence[Path], settings: Settings) -> None:
+def require_free_place(row_issues: Path, settings: Settings) -> None:
     """Check that the row-issues file is none of the files that the run writes, and that no run reads it as data.
-
-    Args:
-        row_issues: The row-issues file.
-        files: Files that the run writes.
-        settings: Settings of the run.
 
     Raises:
         UsageError: It is one of them, or lies in the data folder, the artifact or the work folder.
     """
     place, fix = row_issues.resolve(), "choose another --row-issues"
-    if place in (file.resolve() for file in files):
+    if place in (file.resolve() for file in _written(settings.output_dir)):
         raise UsageError("the row issues would replace a file that the run writes", where=str(row_issues), fix=fix)
     for folder in (settings.data_dir, settings.model_dir, WorkFolder(settings.output_dir).path):
         if not folder.is_file() and place.is_relative_to(folder.resolve()):
             raise UsageError("the row issues cannot be written to this folder", where=str(folder), fix=fix)
+
+
+def _written(output: Path) -> list[Path]:
+    """Return the files that a run replaces or removes in its output folder."""
+    return [output / name for name in (*(f"{PREDICTIONS}.{format}" for format in FORMATS), *MARKERS)]
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
 
 
 def _inputs(data: Path, model: Path) -> Iterator[Path]:
@@ -192,6 +223,7 @@ def clean(output: Path) -> int | None:
     if not output.is_dir():
         raise UsageError("there is no such folder", where=str(output), fix="give the output folder of a run")
     work = WorkFolder(output)
+    work.require_own()
     if not work.path.exists():
         return None
     with holding(work.lock), writing(output):

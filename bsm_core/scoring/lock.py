@@ -107,23 +107,38 @@ def _acquire(path: Path) -> tuple[int, Lock]:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:  # its last owner has just removed the folder
             continue
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            path.unlink()  # a link to another file, which is not to be written
+            continue
         try:
-            _lock(descriptor, path)
-            if _is(descriptor, path):  # else its last owner has removed it since it was opened
-                owner = _owner(descriptor)
-                if owner and owner.get("host") != socket.gethostname() and _age(descriptor) < STALE_S:
-                    raise _in_use(path, owner)
-                lock = Lock(path, json.dumps(_myself()).encode())
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, lock.content, 0)
+            if lock := _take(descriptor, path):
                 return descriptor, lock
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path) -> Lock | None:
+    """Lock the open file and write into it who holds it; None if it is not the lock file, or is that no longer."""
+    if os.fstat(descriptor).st_nlink > 1:  # another file, which is not to be written, by a second name
+        path.unlink()
+        return None
+    _lock(descriptor, path)
+    if not _is(descriptor, path):  # its last owner has removed it since it was opened
+        return None
+    owner = _owner(descriptor)
+    if owner and owner.get("host") != socket.gethostname() and _age(descriptor) < STALE_S:
+        raise _in_use(path, owner)
+    lock = Lock(path, json.dumps(_myself()).encode())
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, lock.content, 0)
+    return lock
 
 
 def _lock(descriptor: int, path: Path) -> None:
@@ -147,14 +162,14 @@ def _is(descriptor: int, path: Path) -> bool:
 
 
 def _age(descriptor: int) -> float:
-    return time.time() - os.fstat(descriptor).st_mtime
+    return abs(time.time() - os.fstat(descriptor).st_mtime)  # the clock of the other host may be ahead
 
 
 def _owner(descriptor: int) -> dict[str, Any]:
     """Return what a lock file says of its owner; nothing if the file was just made, or cannot be read."""
     try:
         owner = json.loads(os.pread(descriptor, 4096, 0))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}
 

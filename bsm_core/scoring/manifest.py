@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bsm_core.errors import UsageError
 from bsm_core.runtime import durable
 
 WORK = ".bsm"
@@ -94,11 +96,21 @@ class WorkFolder:
         """Return the file of a window's part."""
         return self.path / _PARTS / f"part-{window:08d}.arrow"
 
+    def require_own(self) -> None:
+        """Check that the work folder is a folder of the output folder: a run removes what is in it.
+
+        Raises:
+            UsageError: It is a link, or no folder.
+        """
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
+            what = "the work folder is a link or a file, and a run would remove what is in it"
+            raise UsageError(what, where=str(self.path), fix="remove the link or file, or choose another --output-dir")
+
     def plan(self) -> dict[str, Any] | None:
         """Return the plan of the run whose parts are here; None if there is none, or it cannot be read."""
         try:
             plan = json.loads((self.path / _PLAN).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return plan if isinstance(plan, dict) else None
 
@@ -108,11 +120,12 @@ class WorkFolder:
         Raises:
             OSError: The folder cannot be written.
         """
-        for name in (_PLAN, _MANIFEST, _ATTEMPTS):  # the plan first: without it, nothing else is believed
-            (self.path / name).unlink(missing_ok=True)
+        (self.path / _PLAN).unlink(missing_ok=True)  # first: without it, nothing else is believed
         if (self.path / _PARTS).exists():
             shutil.rmtree(self.path / _PARTS)
         (self.path / _PARTS).mkdir()
+        for name in (_MANIFEST, _ATTEMPTS):  # empty, and on the disk: lines are only appended later
+            durable.write(self.path / name, "")
         durable.write(self.path / _PLAN, json.dumps(plan, indent=2) + "\n")
 
     def records(self) -> dict[int, PartRecord]:
@@ -130,7 +143,7 @@ class WorkFolder:
             OSError: The file cannot be written.
         """
         name = _MANIFEST if isinstance(line, PartRecord) else _ATTEMPTS
-        durable.append(self.path / name, json.dumps(asdict(line)))
+        durable.append(self.path / name, _text_of(line))
 
     def keep(self, records: Iterable[PartRecord]) -> None:
         """Replace the manifest by some of its lines, so that a torn last line does not spoil the next one.
@@ -138,7 +151,7 @@ class WorkFolder:
         Raises:
             OSError: The file cannot be written.
         """
-        durable.write(self.path / _MANIFEST, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+        durable.write(self.path / _MANIFEST, "".join(_text_of(record) + "\n" for record in records))
 
     def is_whole(self, record: PartRecord) -> bool:
         """Return whether the part of a record is there, with the checksum that it had when it was written."""
@@ -165,6 +178,16 @@ class WorkFolder:
                 entry.unlink()
 
 
+def _text_of(line: PartRecord | Attempt) -> str:
+    """Return a line as JSON, with a checksum of the other values."""
+    values = asdict(line)
+    return json.dumps({**values, "crc32": _checksum(values)})
+
+
+def _checksum(values: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
 def _lines(path: Path, kind: type[L]) -> list[L]:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -173,7 +196,15 @@ def _lines(path: Path, kind: type[L]) -> list[L]:
     found = []
     for line in lines:
         try:
-            found.append(kind(**json.loads(line)))
-        except (ValueError, TypeError):  # torn by a crash while it was written
+            values = json.loads(line)
+            if values.pop("crc32") == _checksum(values):
+                found.append(kind(**values))
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+        ):  # torn by a crash while it was written
             continue
     return found

@@ -37,8 +37,9 @@ def require_unchanged(plan: Mapping[str, Any], source: TableSource, folder: Path
         DataError: A file was changed, replaced or removed since; the error names it.
     """
     for name, (before, now) in _changed(plan["inputs"], inputs_of(source, folder)):
+        sizes = f"its size was {before[0]:,} bytes and is {now[0]:,} bytes"
         raise DataError(
-            f"the file was changed while it was read: its size was {before[0]:,} bytes and is {now[0]:,} bytes",
+            f"the file was changed while it was read: {sizes if before[0] != now[0] else 'it was written to again'}",
             where=str(folder if folder.is_file() else folder / name),
             fix="run again when nothing writes to the file any more; the run begins anew then",
         )

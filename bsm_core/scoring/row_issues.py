@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -95,6 +96,7 @@ class RowIssuesFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            self._temporary.unlink(missing_ok=True)  # of an attempt that was killed
             self._writer = TableWriter(self._temporary, self._schema, format)
 
     @classmethod
@@ -146,18 +148,16 @@ class BadRowLimit:
         self._reasons = Counter[str]()
         self._first: list[str] = []
 
-    def add(self, counts: Mapping[str, float], issues: pa.Table | None) -> None:
+    def add(self, counts: Mapping[str, float], issues: pa.Table | None = None) -> None:
         """Count the issues of a window.
 
         Args:
             counts: Counts of the window, see :meth:`bsm_core.preprocess.findings.Findings.counts`.
-            issues: Issues of the window.
+            issues: Issues of the window, for the error to name some.
 
         Raises:
             TooManyBadRowsError: The limit is a number of rows, and more rows have an issue.
         """
-        if issues is None:
-            return
         for key, count in counts.items():
             if key.startswith("reason:"):
                 self._reasons[key] += int(count)
@@ -167,8 +167,9 @@ class BadRowLimit:
                 self._lines += int(count)
             elif key.startswith(("text:", "number:")):
                 self._bad[key.partition(":")[2]] += int(count)
-        first = issues.slice(0, _ROWS_NAMED - len(self._first))
-        self._first += [_named(*issue) for issue in zip(*(column.to_pylist() for column in first.columns), strict=True)]
+        if issues is not None and len(self._first) < _ROWS_NAMED:
+            cells = [column.to_pylist() for column in issues.slice(0, _ROWS_NAMED - len(self._first)).columns]
+            self._first += [_named(*issue) for issue in zip(*cells, strict=True)]
         if isinstance(self._limit, int) and self._bad[None] > self._limit:
             raise self._error(f"{self._bad[None]:,} rows have an issue", "")
 
@@ -184,7 +185,7 @@ class BadRowLimit:
         if isinstance(self._limit, int):
             return
         rows += self._lines  # which would have been rows
-        most = float(self._limit.removesuffix("%")) / 100 * rows
+        most = Fraction(self._limit.removesuffix("%")) * rows / 100  # exact, as no float is
         for column, bad in sorted(self._bad.items(), key=lambda item: item[0] is not None):
             if bad > most:
                 where = "" if column is None else f" in column {column!r}"
@@ -246,7 +247,7 @@ class CommitReview:
             self._file.write(issues)
 
     def end(self, rows: int) -> None:
-        """Judge the whole table, and publish the row-issues file.
+        """Publish the row-issues file, and judge the whole table.
 
         Args:
             rows: Number of rows.
@@ -254,11 +255,11 @@ class CommitReview:
         Raises:
             TooManyBadRowsError: See :meth:`BadRowLimit.judge`.
         """
-        self._limit.judge(rows)
         counts = {MISSING_IDS: self._ids.missing, REPEATED_IDS: self._ids.repeated()}
         self.id_counts = {key: count for key, count in counts.items() if count}
         if self._file is not None:
-            self._file.publish()
+            self._file.publish()  # also where the rows are too many: whoever corrects them needs the list
+        self._limit.judge(rows)
 
 
 def _named(row: int | None, name: Any, column: str | None, stage: str, reason: str, value: str | None) -> str:

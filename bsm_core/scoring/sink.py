@@ -56,6 +56,19 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Parts that earlier attempts left.
+
+    Attributes:
+        done: Records of the parts that are what the manifest says, by window.
+        altered: Number of the other parts, which are computed again.
+    """
+
+    done: dict[int, PartRecord]
+    altered: int = 0
+
+
+@dataclass(frozen=True)
 class Sink:
     """Output folder of a run. A sink holds no open file, so each process of a run can have its own.
 
@@ -83,40 +96,51 @@ class Sink:
         if self.lock is not None:
             self.lock.require()
 
-    def begin(self, plan: Mapping[str, Any], resume: Literal["auto", "require", "never"]) -> dict[int, PartRecord]:
-        """Find the parts of an earlier attempt of the same run; else begin anew.
+    def find(self, plan: Mapping[str, Any], resume: Literal["auto", "require", "never"]) -> Found:
+        """Find the parts that earlier attempts of the same run have finished. Nothing is touched.
 
         Args:
             plan: The plan of this run.
             resume: The setting ``--resume``.
 
-        Returns:
-            The records of the finished parts, by window. Parts that are not what the manifest says are left out.
-
         Raises:
-            NothingToResumeError: With ``require``: there are no such parts. Nothing was touched.
-            SinkError: The folder cannot be written.
+            NothingToResumeError: With ``require``: there are no such parts.
+            SinkError: The folder cannot be read.
         """
-        self.require_lock()
         with writing(self.folder):
             stored = self.work.plan()
             changed = [] if stored is None else differences(stored, plan)
             records = {} if changed or stored is None else self.work.records()
-            if resume == "require" and not records:
-                raise NothingToResumeError(
-                    "--resume require: " + ("the run is another one" if changed else "there is nothing to resume"),
-                    where=str(self.folder),
-                    details=changed,
-                    fix="give the settings and files of the earlier run, or leave --resume out to begin anew",
-                )
-            if resume == "never" or not records:
-                if changed and resume != "never":
-                    log.warning("the run begins anew, because it is another one: %s", "; ".join(changed))
-                self.work.begin(plan)
-                return {}
             whole = {window: record for window, record in sorted(records.items()) if self.work.is_whole(record)}
-            self.work.keep(whole.values())
-            return whole
+        if resume == "never":
+            return Found({})
+        if resume == "require" and not whole:
+            raise NothingToResumeError(
+                "--resume require: " + ("the run is another one" if changed else "there is nothing to resume"),
+                where=str(self.folder),
+                details=changed,
+                fix="give the settings and files of the earlier run, or leave --resume out to begin anew",
+            )
+        if changed:
+            log.warning("the run begins anew, because it is another one: %s", "; ".join(changed))
+        return Found(whole, altered=len(records) - len(whole))
+
+    def begin(self, plan: Mapping[str, Any], done: Mapping[int, PartRecord]) -> None:
+        """Prepare the work folder for the parts of this attempt, and remove the parts of another run.
+
+        Args:
+            plan: The plan of this run.
+            done: Parts to keep, by window.
+
+        Raises:
+            SinkError: The folder cannot be written.
+        """
+        self.require_lock()
+        with writing(self.folder):
+            if done:
+                self.work.keep(done.values())
+            else:
+                self.work.begin(plan)
 
     def write_part(self, part: Part) -> None:
         """Write the part of a window, and wait until it and its line in the manifest are on the disk.
@@ -132,7 +156,7 @@ class Sink:
         data = memoryview(content.getvalue())
         path = self.work.part(part.window)
         with writing(self.folder):
-            with path.open("wb") as file:
+            with durable.create(path) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -190,6 +214,7 @@ class Sink:
         temporary = self.work.path / path.name
         self.require_lock()
         with writing(self.folder):
+            temporary.unlink(missing_ok=True)  # of an attempt that was killed
             with TableWriter(temporary, schema, format) as writer:
                 for table in tables:
                     writer.write(table)

@@ -59,7 +59,7 @@ def test_full_cleaning_text_by_text(wordpiece):
 def test_a_lone_surrogate_empties_its_row_alone(tokenizer):
     run = pipeline(tokenizer, *FULL_CLEANING)
     rows, failures = run(["[bom]hello[eom]", "a\ud800b", "late"])
-    assert [(failure.row, failure.step) for failure in failures] == [(1, "dialogue_chunker")]
+    assert [(failure.row, failure.stage) for failure in failures] == [(1, "dialogue_chunker")]
     assert rows == run(["[bom]hello[eom]", "", "late"])[0]
 
 

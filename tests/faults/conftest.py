@@ -19,7 +19,9 @@ def harness(request, tmp_path_factory):
         model = write_toy_artifact(folder / "model")
         default_registry.cache_clear()
     data = folder / "t.csv"
-    toy_rows(23).to_csv(data, index=False)
+    rows = toy_rows(23).astype(object)
+    rows.loc[9, "amount"] = "many"
+    rows.to_csv(data, index=False)
     made = Harness(model, data, folder / "work", request.param, environment={"PYTHONPATH": str(SITE)})
     yield made
     made.close()

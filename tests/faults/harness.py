@@ -13,6 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PREDICTIONS = "inference_predictions"
+EARLIER = "of an earlier run"
 ALL = os.environ.get("FAULTS") == "all"
 """Whether every step is tried (``make faults``), or some of them (``make test``)."""
 
@@ -78,10 +79,11 @@ class Harness:
             [sys.executable, "-B", HERE / "driver.py", library],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,
         )  # fmt: skip
-        self.expected = b""
+        self.expected: list[bytes] = []
+        self.clear()
         whole = self.run()
         assert whole.status == 0, whole.said
-        self.expected = self.predictions.read_bytes()
+        self.expected = self.written()
         self.steps = whole.steps
 
     @property
@@ -94,10 +96,20 @@ class Harness:
         """The prediction file."""
         return self.output / f"{PREDICTIONS}.{self.format}"
 
+    @property
+    def issues(self) -> Path:
+        """The row-issues file."""
+        return self.output / f"issues.{self.format}"
+
+    def written(self) -> list[bytes]:
+        """Return the bytes of the predictions and of the row issues."""
+        return [path.read_bytes() for path in (self.predictions, self.issues)]
+
     def arguments(self, *more: str) -> list[str]:
         """Return the arguments of the command."""
         places = ["--model-dir", self.model, "--data-dir", self.data, "--output-dir", self.output]
         shape = ["--output-format", self.format, "--window-rows", self.window_rows, "--device", "cpu"]
+        shape += ["--run-record", "--row-issues", self.issues]
         return [str(a) for a in ("--job_type", "inference", "--id-field", "id", *places, *shape, *more)]
 
     def run(self, nth: int = 0, action: int = 0) -> Outcome:
@@ -123,8 +135,15 @@ class Harness:
         return Outcome(status, said, steps or [], files, failure.read_text() if failure.is_file() else "")
 
     def clear(self) -> None:
-        """Remove the output folder."""
+        """Leave an output folder with what an earlier run of other data wrote."""
         shutil.rmtree(self.output, ignore_errors=True)
+        self.output.mkdir()
+        for path in (
+            self.predictions,
+            self.issues,
+            *(self.output / name for name in ("_SUCCESS", "_HEALTH", "run.json")),
+        ):
+            path.write_text(EARLIER)
 
     def close(self) -> None:
         """End the process that forks the runs."""
@@ -135,8 +154,9 @@ class Harness:
 def require_no_lie(outcome: Outcome, harness: Harness) -> None:
     """Check that a marker says no more than what is true, and that an error is one for people."""
     if "_SUCCESS" in outcome.files:
-        assert harness.predictions.read_bytes() == harness.expected, outcome
         assert "_FAILURE" not in outcome.files
+        earlier = (harness.output / "_SUCCESS").read_text() == EARLIER
+        assert harness.written() == ([EARLIER.encode()] * 2 if earlier else harness.expected), outcome
     if outcome.status == 1:
         assert "Traceback" not in outcome.said, outcome.said
         assert "Error: " in outcome.said, outcome.said
@@ -146,6 +166,10 @@ def require_resumed(harness: Harness) -> Outcome:
     """Check that the same command again writes the bytes of an undisturbed run, and leaves nothing else."""
     again = harness.run()
     assert again.status == 0, again.said
-    assert harness.predictions.read_bytes() == harness.expected
-    assert again.files == ["_HEALTH", "_SUCCESS", harness.predictions.name], again
+    assert harness.written() == harness.expected
+    record = json.loads((harness.output / "run.json").read_text())
+    assert sum(attempt["rows"] for attempt in record["attempts"]) == record["rows"]
+    assert again.files == sorted(["_HEALTH", "_SUCCESS", "run.json", harness.predictions.name, harness.issues.name]), (
+        again
+    )
     return again

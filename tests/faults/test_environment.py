@@ -21,6 +21,12 @@ def start(harness, *more, limit=""):
     return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
 
 
+def stop(process):
+    """Stop a process, and wait until it has stopped."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
 def end(harness, process):
     """Wait for the end of a process; return its outcome."""
     status = process.wait(120)
@@ -32,12 +38,37 @@ def test_a_process_that_is_stopped_and_continued(harness, record_fault):
     process = start(harness)
     while not (harness.output / ".bsm" / "plan.json").exists() and process.poll() is None:
         pass
-    process.send_signal(signal.SIGSTOP)
+    stop(process)
     process.send_signal(signal.SIGCONT)
     outcome = end(harness, process)
     assert outcome.status == 0, outcome
+    assert harness.written() == harness.expected
     record_fault("SIGSTOP, then SIGCONT", outcome.last_line, " ".join(outcome.files))
-    assert harness.predictions.read_bytes() == harness.expected
+
+
+@pytest.mark.parametrize("change", ["truncated", "replaced"])
+def test_the_input_changes_halfway(harness, record_fault, change):
+    """The next run is one of the input as it was: its files are put back with their time."""
+    harness.clear()
+    kept = harness.work / "kept.csv"
+    shutil.copy2(harness.data, kept)
+    process = start(harness)
+    while not (harness.output / ".bsm" / "plan.json").exists() and process.poll() is None:
+        pass
+    stop(process)
+    if change == "truncated":
+        os.truncate(harness.data, 100)
+    else:
+        kept.with_suffix(".new").write_bytes(kept.read_bytes().replace(b"hello", b"howdy"))
+        kept.with_suffix(".new").rename(harness.data)
+    process.send_signal(signal.SIGCONT)
+    outcome = end(harness, process)
+    shutil.copy2(kept, harness.data)
+    require_no_lie(outcome, harness)
+    assert outcome.status == 1, outcome
+    assert str(harness.data) in outcome.said
+    record_fault(f"the input is {change}", outcome.last_line, " ".join(outcome.files))
+    require_resumed(harness)
 
 
 @pytest.mark.parametrize("megabytes", [600, 1100, 1300, 1500] if ALL else [1100])
@@ -67,8 +98,6 @@ def test_the_output_folder_is_removed_during_the_run(harness, record_fault):
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs the right to mount a small disk")
 def test_a_small_disk(harness, record_fault):
-    harness.clear()
-    harness.output.mkdir()
     mount = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=12k", "none", harness.output], capture_output=True, check=False
     )

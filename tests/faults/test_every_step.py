@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import signal
 from collections import defaultdict
 
@@ -29,6 +30,8 @@ FAULTS = {"SIGKILL": -signal.SIGKILL, "EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_a_step(harness, record_fault, fault):
+    """After the fault, the next attempt is killed at some step too, and the one after that goes on."""
+    chance = random.Random(7)
     harness.clear()
     seen = defaultdict(list)
     for nth in range(1, len(harness.steps) + 1, SOME):
@@ -37,6 +40,7 @@ def test_a_fault_at_a_step(harness, record_fault, fault):
         if fault == "SIGKILL" or outcome.status:
             assert outcome.status == (-signal.SIGKILL if fault == "SIGKILL" else 1), (harness.steps[nth - 1], outcome)
         seen[outcome.last_line, " ".join(outcome.files)].append(harness.steps[nth - 1])
+        require_no_lie(harness.run(chance.randrange(1, len(harness.steps)), -signal.SIGKILL), harness)
         require_resumed(harness)
         harness.clear()
     for (saw, left), steps in seen.items():

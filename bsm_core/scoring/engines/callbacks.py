@@ -38,17 +38,29 @@ ISSUES_NAMED = 20
 
 
 class BeforeFirstWindow(Callback):
-    """Chooses the backends of the text encoders, then scores the artifact's check rows with them.
+    """Chooses the backends of the text encoders, scores the artifact's check rows with them, and begins the attempt.
+
+    Args:
+        predictor: The model and preprocessing.
+        settings: Settings of the run.
+        rows: Check rows of the artifact to score.
+        begin: Function of the chosen backends. Rank 0 calls it, before any rank scores a window.
 
     Attributes:
         chosen: Chosen backends and precision; None before :meth:`on_predict_start`.
         difference: Largest difference of a check row's probability from the stored one; None if none was scored.
     """
 
-    def __init__(self, predictor: Predictor, settings: Settings, rows: CheckRows | None) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        settings: Settings,
+        rows: CheckRows | None,
+        begin: Callable[[ChosenBackends | None], None],
+    ) -> None:
         self.chosen: ChosenBackends | None = None
         self.difference: float | None = None
-        self._predictor, self._settings, self._rows = predictor, settings, rows
+        self._predictor, self._settings, self._rows, self._begin = predictor, settings, rows, begin
 
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Set up the model, which is on its device now; no window has been scored."""
@@ -59,10 +71,11 @@ class BeforeFirstWindow(Callback):
         if not trainer.is_global_zero:
             trainer.strategy.barrier("backends")
         self.chosen = self._predictor.choose_backends(self._settings.precision, self._settings.backend, self._rows)
-        if trainer.is_global_zero:
-            trainer.strategy.barrier("backends")
         if self._rows is not None and self._settings.self_check:
             self.difference = check(self._predictor, self._rows)
+        if trainer.is_global_zero:
+            self._begin(self.chosen)
+            trainer.strategy.barrier("backends")
 
 
 class PartWriter(Callback):
@@ -118,17 +131,6 @@ class PartWriter(Callback):
     def _wait(self) -> None:
         if self._written is not None:
             self._written.result()
-
-
-class AttemptWriter(Callback):
-    """Records the attempt when the backends are chosen. Comes after :class:`BeforeFirstWindow`."""
-
-    def __init__(self, begin: Callable[[], None]) -> None:
-        self._begin = begin
-
-    def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Record the attempt; no window has been scored."""
-        self._begin()
 
 
 def with_probabilities(kept: pa.Table, probabilities: Tensor, failed: Sequence[int] = ()) -> pa.Table:

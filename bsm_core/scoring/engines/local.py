@@ -20,17 +20,18 @@ from typing import Any
 import pyarrow as pa
 
 from bsm_core.artifact import Artifact
-from bsm_core.errors import DataError, MissingColumnsError
+from bsm_core.backends.choose import ChosenBackends
+from bsm_core.errors import ArtifactError, DataError, MissingColumnsError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.predictor import Predictor
-from bsm_core.preprocess.findings import note_counts, warn_of_counts
+from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime import signals
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.log import Lines
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
 from bsm_core.runtime.versions import installed
-from bsm_core.scoring.engines.callbacks import AttemptWriter, BeforeFirstWindow, PartWriter, Progress
+from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter, Progress
 from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
 from bsm_core.scoring.lock import Lock
@@ -60,6 +61,7 @@ class Job:
         format: Format of the predictions.
         plan: What makes two runs the same run, from :func:`bsm_core.scoring.plan.plan_of`.
         done: Parts that earlier attempts have finished, by window.
+        altered: Number of parts that are computed again, because their checksums are wrong.
         attempt: Number of this attempt, from 1.
         began: Start of the run, in seconds as ``time.time()`` returns them.
         lock: Lock of the output folder.
@@ -71,6 +73,7 @@ class Job:
     format: Format
     plan: Mapping[str, Any]
     done: Mapping[int, PartRecord]
+    altered: int
     attempt: int
     began: float
     lock: Lock
@@ -137,7 +140,7 @@ class _RankRun:
         if rank == 0 and settings.row_issues is not None:
             RowIssuesFile.check(settings.row_issues, kept.field(0), source.format, settings.output_dir)
         self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
-        self.before = BeforeFirstWindow(self.predictor, settings, check_rows)
+        self.before = BeforeFirstWindow(self.predictor, settings, check_rows, self._begin_attempt)
         self.times = Times()
 
     def predict(self) -> None:
@@ -153,8 +156,11 @@ class _RankRun:
             num_workers=self.num_workers,
             pin_memory=plan.accelerator == "gpu",
         )
-        writer = PartWriter(self.job.sink, predictor, self.times, BadRowLimit(settings.max_bad_rows))
-        rank_0 = [Progress(sum(record.rows for record in self.job.done.values())), AttemptWriter(self._begin_attempt)]
+        limit = BadRowLimit(settings.max_bad_rows)
+        for record in self.job.done.values():
+            limit.add(record.counts)
+        writer = PartWriter(self.job.sink, predictor, self.times, limit)
+        rank_0 = [Progress(sum(record.rows for record in self.job.done.values()))]
         callbacks = [self.before, writer, *([] if self.rank else rank_0)]
         try:
             with quiet(), threads_for(predictor), self.times.of(TOTAL):
@@ -174,6 +180,8 @@ class _RankRun:
         sink.require_lock()  # before the row-issues file is opened
         with self.times.of(TOTAL), self.times.of(COMMIT), self._review() as review:
             committed = sink.commit(self.schema, self.job.format, review)
+        if self.job.altered:
+            committed.counts[ALTERED_PARTS] = self.job.altered
         warn_of_counts(committed.counts)
         note_counts(committed.counts)
         if settings.profile:
@@ -198,9 +206,15 @@ class _RankRun:
 
     def _require_unchanged(self) -> None:
         require_unchanged(self.job.plan, self.job.source, self.job.settings.data_dir)
+        if changed := self.job.artifact.hashes.changed():
+            raise ArtifactError(
+                f"{', '.join(changed)} was changed during the run",
+                where=str(self.job.settings.model_dir),
+                fix="run again when nothing writes to the artifact any more; the run begins anew then",
+            )
 
-    def _begin_attempt(self) -> None:
-        chosen = self.before.chosen
+    def _begin_attempt(self, chosen: ChosenBackends | None) -> None:
+        """Prepare the work folder and record the attempt; no part has been written, and nothing else can be wrong."""
         attempt = Attempt(
             attempt=self.job.attempt,
             host=socket.gethostname(),
@@ -209,7 +223,7 @@ class _RankRun:
             device=str(self.plan),
             encoders=None if chosen is None else asdict(chosen),
         )
-        self.job.sink.require_lock()
+        self.job.sink.begin(self.job.plan, self.job.done)
         with writing(self.job.settings.output_dir):
             self.job.sink.work.add(attempt)
 

@@ -134,7 +134,7 @@ def test_a_guard_that_raises_fails_the_run_and_is_named(install, data, hook):
     assert caught.value.where == "acme_hooks of acme 2.0"
     assert isinstance(caught.value.__cause__, ValueError)
     assert not (data.out / "_SUCCESS").exists()
-    assert (data.out / "_FAILURE").read_text() == caught.value.one_line() + "\n"
+    assert (data.out / "_FAILURE").read_text().startswith(caught.value.one_line())
 
 
 def test_a_guard_fails_the_run_of_two_processes(install, data):

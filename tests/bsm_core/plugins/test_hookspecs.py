@@ -84,8 +84,7 @@ def test_the_guard_of_the_docstring(install, data, tmp_path, monkeypatch):
 
 def test_the_window_observer_of_the_docstring(install, data):
     install("bsm_window_end", "acme_drift", "observers")
-    (name,) = data().counts
-    assert name == "plugin:acme_drift:sure"
+    assert "plugin:acme_drift:sure" in data().counts
 
 
 def test_the_observer_of_commits_of_the_docstring(install, data, tmp_path, monkeypatch):

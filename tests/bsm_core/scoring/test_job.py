@@ -64,7 +64,7 @@ def failed(run, kind, env=ENV, **flags):
     text = (run.out / "_FAILURE").read_text()
     if ".bsm" in listing(run.out):
         assert listing(run.out) == [".bsm", "_FAILURE"]
-        assert "rows are done: the same command goes on from there" in text
+        assert "rows are done: with the same files and settings" in text
         assert text.startswith(caught.value.one_line())
     else:
         assert listing(run.out) == ["_FAILURE"]

@@ -195,3 +195,33 @@ def test_an_output_folder_that_is_a_file_or_below_one(tmp_path, below):
         pass
     assert str(tmp_path / "file") in caught.value.where
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("how", ["link", "hard link", "dangling link"])
+def test_a_lock_that_is_another_file_by_a_second_name_is_removed_and_the_file_kept(tmp_path, how):
+    other, path = tmp_path / "input.csv", tmp_path / "out" / ".bsm" / "lock"
+    path.parent.mkdir(parents=True)
+    other.write_text("id\n1\n")
+    if how == "hard link":
+        path.hardlink_to(other)
+    else:
+        path.symlink_to(other if how == "link" else tmp_path / "nothing")
+    with holding(path) as lock:
+        assert not lock.is_lost()
+    assert other.read_text() == "id\n1\n"
+    assert not path.exists()
+
+
+def test_a_lock_of_another_host_whose_clock_is_far_ahead_is_left_over(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text('{"host": "elsewhere", "process": 1, "started": "now"}')
+    os.utime(path, times=(time.time() + 9999,) * 2)
+    with holding(path):
+        pass
+
+
+def test_a_lock_file_of_brackets_is_left_over(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("[" * 4000)
+    with holding(path):
+        pass

@@ -15,7 +15,16 @@ import pytest
 from support.toy import SITE, toy_rows
 
 from bsm_core.cli import main
-from bsm_core.errors import DataError, EngineError, NothingToResumeError, OutputInUseError, SinkError, UsageError
+from bsm_core.errors import (
+    ArtifactError,
+    BSMError,
+    DataError,
+    EngineError,
+    NothingToResumeError,
+    OutputInUseError,
+    SinkError,
+    UsageError,
+)
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.scoring import job
 from bsm_core.scoring.engines import ranks
@@ -93,7 +102,7 @@ def test_the_same_command_writes_the_bytes_of_an_undisturbed_run(stopped, data, 
     assert not (data.out / "_SUCCESS").exists()
     failure = (data.out / "_FAILURE").read_text()
     done = 8 if window == "commit" else window
-    assert (f"{min(3 * done, 23)} rows are done: the same command goes on" in failure) == (done > 0)
+    assert (f"{min(3 * done, 23)} rows are done: with the same files and settings" in failure) == (done > 0)
     windows = scored(monkeypatch)
     again = data(window_rows=3, device="cpu", output_format=format, run_record=True)
     assert again.path.read_bytes() == whole
@@ -232,18 +241,84 @@ def test_a_run_that_would_replace_a_file_of_the_artifact_is_refused(data):
         data(output_dir=data.artifact / "out")
 
 
+@pytest.mark.parametrize("what", ["data_dir", "model_dir"])
+def test_an_input_in_the_work_folder_is_refused(data, what):
+    inside = data.out / ".bsm" / "input"
+    shutil.copytree(data.data if what == "data_dir" else data.artifact, inside)
+    with pytest.raises(UsageError, match="would remove its input with the work folder"):
+        data(**{what: inside})
+    assert listing(inside)
+
+
+def test_a_work_folder_that_is_a_link_is_refused(data):
+    data.out.mkdir()
+    (data.out / ".bsm").symlink_to(data.data)
+    with pytest.raises(UsageError, match="is a link"):
+        data()
+    with pytest.raises(UsageError, match="is a link"):
+        job.clean(data.out)
+    assert listing(data.data) == ["t.csv"]
+
+
+@pytest.mark.parametrize(
+    "name", ["parts/part-00000004.arrow", "inference_predictions.csv", "manifest.jsonl", "../._SUCCESS.tmp"]
+)
+def test_a_link_among_the_files_of_a_run_is_removed_and_its_target_kept(stopped, data, name):
+    stopped(4)
+    content = (data.data / "t.csv").read_bytes()
+    place = data.out / ".bsm" / name
+    place.unlink(missing_ok=True)
+    place.symlink_to(data.data / "t.csv")
+    assert data(window_rows=3, device="cpu").rows == 23
+    assert (data.data / "t.csv").read_bytes() == content
+
+
+@pytest.mark.parametrize("place", ["data", "artifact"])
+def test_wrong_usage_marks_no_input(data, place):
+    folder = getattr(data, place)
+    (folder / "_SUCCESS").touch()
+    with pytest.raises(UsageError):
+        data(output_dir=folder, window_rows=0)
+    assert (folder / "_SUCCESS").exists()
+    assert not (folder / "_FAILURE").exists()
+
+
+def test_wrong_usage_of_the_list_of_issues_marks_the_output(data):
+    data.out.mkdir()
+    (data.out / "_SUCCESS").touch()
+    with pytest.raises(UsageError, match="row issues would replace"):
+        data(row_issues=data.out / "inference_predictions.csv")
+    assert listing(data.out) == ["_FAILURE"]
+
+
+@pytest.mark.parametrize("flags", [{"id_field": "idd"}, {"keep_columns": "x"}, {"strict": True}])
+def test_a_mistake_in_the_command_costs_no_part(stopped, data, flags):
+    stopped(4)
+    with pytest.raises(BSMError):
+        data(**{"window_rows": 3, "device": "cpu", **flags})
+    assert "12 rows are done" in (data.out / "_FAILURE").read_text()
+    assert data(window_rows=3, device="cpu", resume="require").rows == 23
+    assert listing(data.out) == ["_HEALTH", "_SUCCESS", "inference_predictions.csv"]
+
+
+def test_require_makes_no_folder(data):
+    with pytest.raises(NothingToResumeError):
+        data(resume="require")
+    assert not data.out.exists()
+
+
 def test_an_input_that_changes_while_it_is_read_is_named(data, monkeypatch):
     commit = Sink.commit
     monkeypatch.setattr(Sink, "commit", lambda *a: pytest.fail("committed"))
-    begin = Sink.begin
+    find = Sink.find
 
     def change(self, plan, resume):
         with (data.data / "t.csv").open("a") as file:
             file.write("x,y,1,web,z\n")
-        return begin(self, plan, resume)
+        return find(self, plan, resume)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Sink, "begin", change)
+        patch.setattr(Sink, "find", change)
         with pytest.raises(DataError, match="was changed while it was read") as caught:
             data()
     assert caught.value.where == str(data.data / "t.csv")
@@ -251,15 +326,33 @@ def test_an_input_that_changes_while_it_is_read_is_named(data, monkeypatch):
     assert data().rows == 24
 
 
+def test_an_artifact_that_changes_during_the_run_is_named(data, monkeypatch):
+    find = Sink.find
+
+    def replace(self, plan, resume):
+        path = data.artifact / "model.safetensors"
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+        return find(self, plan, resume)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sink, "find", replace)
+        with pytest.raises(ArtifactError, match=r"^model\.safetensors was changed during the run"):
+            data()
+    assert listing(data.out) == [".bsm", "_FAILURE"]
+    assert data().rows == 23
+
+
 def test_an_input_that_is_cut_off_while_it_is_read_is_named(data, monkeypatch):
-    begin = Sink.begin
+    find = Sink.find
 
     def cut(self, plan, resume):
         path = data.data / "t.csv"
         path.write_bytes(path.read_bytes()[:-9] + b'"')
-        return begin(self, plan, resume)
+        return find(self, plan, resume)
 
-    monkeypatch.setattr(Sink, "begin", cut)
+    monkeypatch.setattr(Sink, "find", cut)
     with pytest.raises(DataError, match="was changed while it was read"):
         data()
 
@@ -300,6 +393,7 @@ def taken_before(data, monkeypatch):
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
+        (Sink, "find"),
         (Sink, "begin"),
         (Sink, "write_part"),
         (Sink, "commit"),

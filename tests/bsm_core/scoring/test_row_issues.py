@@ -169,6 +169,25 @@ def test_a_run_that_failed_for_too_many_bad_rows_resumes_with_a_higher_limit(ask
     assert "40 rows are done by an earlier attempt" in caplog.text
 
 
+def test_a_number_of_bad_rows_counts_those_of_earlier_attempts(run, monkeypatch):
+    rows, _ = bad_rows(40)
+    rows.to_csv(run.data / "t.csv", index=False)
+    for _ in range(2):
+        with pytest.raises(TooManyBadRowsError):
+            run(max_bad_rows=1, window_rows=8)
+        assert "16 rows are done" in (run.out / "_FAILURE").read_text()
+
+
+def test_the_list_of_too_many_bad_rows_is_there(ask, run):
+    rows, issues = bad_rows(40)
+    rows.to_csv(run.data / "t.csv", index=False)
+    with pytest.raises(TooManyBadRowsError):
+        run(max_bad_rows="5%", row_issues=ask.folder / "issues.csv")
+    with (ask.folder / "issues.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [COLUMNS, *issues]
+    assert not (run.out / "inference_predictions.csv").exists()
+
+
 # Lines
 
 
@@ -240,6 +259,18 @@ def test_a_column_in_which_more_than_half_of_all_cells_are_bad_fails_by_default(
     with pytest.raises(TooManyBadRowsError, match="5 of 9 rows have an issue, and --max-bad-rows allows 50%"):
         run()
     assert run(max_bad_rows="100%").counts["bad_rows"] == 5
+
+
+@pytest.mark.parametrize(
+    ("percent", "bad", "rows"), [("29%", 29, 100), ("0.7%", 7, 1000), ("57%", 57, 100), ("58%", 58, 100)]
+)
+def test_a_share_is_exact(percent, bad, rows):
+    limit = BadRowLimit(percent)
+    limit.add({"bad_rows": bad})
+    limit.judge(rows)
+    limit.add({"bad_rows": 1})
+    with pytest.raises(TooManyBadRowsError):
+        limit.judge(rows)
 
 
 def test_each_column_is_judged_on_its_own():

@@ -31,15 +31,21 @@ EXAMPLE = ROOT / "examples" / "reviews"
 WATCHED = (
     ("plan: hashes of artifact and plugins", "bsm_core.scoring.attempt", "plan_of"),
     ("finding where rows end", "bsm_core.tables.row_ends", "RowEnds.feed"),
-    ("beginning: reading and writing the plan", "bsm_core.scoring.sink", "Sink.begin"),
+    ("beginning: finding parts, writing the plan", "bsm_core.scoring.sink", "Sink.find"),
+    ("beginning: finding parts, writing the plan", "bsm_core.scoring.sink", "Sink.begin"),
     ("waiting for a part to be on the disk", "bsm_core.scoring.engines.callbacks", "PartWriter._wait"),
     ("parts at the commit: reading, checksums", "bsm_core.scoring.sink", "Sink._read"),
+    ("predictions: flush and rename", "bsm_core.scoring.sink", "durable.replace"),
+    ("inputs and artifact: unchanged?", "bsm_core.scoring.engines.local", "_RankRun._require_unchanged"),
+    ("markers: write, flush, rename", "bsm_core.scoring.markers", "Markers.succeed"),
+    ("markers: write, flush, rename", "bsm_core.scoring.markers", "Markers.clear"),
 )
 MEANWHILE = ("writing parts, in a thread", "bsm_core.scoring.sink", "Sink.write_part")
 
 CODE = """
-import functools, importlib, json, sys, time
+import functools, importlib, json, sys, threading, time
 spent = {{}}
+watched = threading.local()  # a watched function that another calls counts once
 
 def watch(label, module, name):
     owner = importlib.import_module(module)
@@ -50,10 +56,13 @@ def watch(label, module, name):
 
     @functools.wraps(function)
     def timed(*args, **kwargs):
-        began = time.perf_counter()
+        if getattr(watched, "now", False):
+            return function(*args, **kwargs)
+        began, watched.now = time.perf_counter(), True
         try:
             return function(*args, **kwargs)
         finally:
+            watched.now = False
             spent[label] = spent.get(label, 0.0) + time.perf_counter() - began
 
     setattr(owner, last, timed)
@@ -116,7 +125,7 @@ def main() -> None:
         spent, record = whole(data, Path(folder) / "whole")
         seconds = record["seconds"]
         print(f"{options.rows:,} rows in {seconds:.1f} s, {os.cpu_count()} cores; of this, for being able to resume:")
-        labels = [label for label, _, _ in WATCHED]
+        labels = list(dict.fromkeys(label for label, _, _ in WATCHED))
         for label in labels:
             print(f"  {label:42} {spent.get(label, 0.0):8.3f} s {spent.get(label, 0.0) / seconds:8.2%}")
         total = sum(spent.get(label, 0.0) for label in labels)

@@ -19,7 +19,7 @@ from bsm_core.runtime.memory import explaining_memory, require_memory_for_librar
 from bsm_core.runtime.signals import at_once, cause_of, last_words
 from bsm_core.scoring.lock import Lock, holding
 from bsm_core.scoring.manifest import WorkFolder
-from bsm_core.scoring.markers import MARKERS, PREDICTIONS, Markers
+from bsm_core.scoring.markers import MARKERS, PREDICTIONS, SUCCESS, Markers
 from bsm_core.scoring.settings import Settings
 from bsm_core.tables.data_files import FORMATS, discover
 
@@ -53,7 +53,8 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         raise
     work = WorkFolder(settings.output_dir)
     if settings.resume == "require" and not work.path.exists():
-        what, fix = "--resume require: there is nothing to resume", "leave --resume out to begin anew"
+        why = "the run in this folder has succeeded" if (work.output / SUCCESS).exists() else "no run has begun here"
+        what, fix = f"--resume require: there is nothing to resume: {why}", "leave --resume out to begin anew"
         raise NothingToResumeError(what, where=str(work.output), fix=fix)
     with holding(work.lock) as lock:
         return _run(settings, work, lock)
@@ -66,7 +67,10 @@ def _run(settings: Settings, work: WorkFolder, lock: Lock) -> Committed:
         if lock.is_lost():  # a marker would speak for another run
             return
         reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
-        markers.fail(reason + _what_is_kept(work))
+        kept = _what_is_kept(work)
+        markers.fail(f"{reason} ({kept})" if kept else reason)
+        if kept:
+            log.info("%s", kept)
 
     try:
         with explaining_memory(), last_words(fail):
@@ -96,7 +100,7 @@ def _what_is_kept(work: WorkFolder) -> str:
     """Return a sentence about the rows that are done; remove the work folder if there are none."""
     with suppress(OSError):  # the folder is gone, or cannot be read: the error itself says more
         if rows := work.rows_done():
-            return f" ({rows:,} {_GO_ON})"
+            return f"{rows:,} {_GO_ON}"
         work.remove()
     return ""
 

@@ -36,10 +36,9 @@ def require_unchanged(plan: Mapping[str, Any], source: TableSource, folder: Path
     Raises:
         DataError: A file was changed, replaced or removed since; the error names it.
     """
-    for name, (before, now) in _changed(plan["inputs"], inputs_of(source, folder)):
-        sizes = f"its size was {before[0]:,} bytes and is {now[0]:,} bytes"
+    for name, pair in _changed(plan["inputs"], inputs_of(source, folder)):
         raise DataError(
-            f"the file was changed while it was read: {sizes if before[0] != now[0] else 'it was written to again'}",
+            f"the file was changed while it was read: {_file_change(*pair)}",
             where=str(folder if folder.is_file() else folder / name),
             fix="run again when nothing writes to the file any more; the run begins anew then",
         )
@@ -59,8 +58,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             lines += [f"{part} was {_short(stored)}, is {_short(values)}"] if stored != values else []
             continue
         stored = stored if isinstance(stored, Mapping) else {}
-        word = part.removesuffix("s")
-        lines += [f"{word} {_short(name)}: {_change(*pair)}" for name, pair in _changed(stored, values)]
+        word, change = part.removesuffix("s"), _file_change if part == "inputs" else _change
+        lines += [f"{word} {_short(name)}: {change(*pair)}" for name, pair in _changed(stored, values)]
         if not lines and list(stored) != list(values):
             lines.append(f"the {part} are in another order")
     return lines
@@ -78,6 +77,15 @@ def _change(before: Any, now: Any) -> str:
     if now is None:
         return "is gone"
     return f"was {_short(before)}, is {_short(now)}"
+
+
+def _file_change(before: Any, now: Any) -> str:
+    """Return what happened to an input file, whose size and time of the last change are given."""
+    try:
+        (size, _), (size_now, _) = before, now
+        return f"its size was {size:,}, is {size_now:,}" if size != size_now else "it was written to again"
+    except (TypeError, ValueError):
+        return _change(before, now)
 
 
 def _short(value: Any) -> str:

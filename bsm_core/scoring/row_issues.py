@@ -96,7 +96,7 @@ class RowIssuesFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-            self._temporary.unlink(missing_ok=True)  # of an attempt that was killed
+            self._temporary.unlink(missing_ok=True)
             self._writer = TableWriter(self._temporary, self._schema, format)
 
     @classmethod
@@ -106,16 +106,16 @@ class RowIssuesFile:
         Raises:
             SinkError, DataError: It cannot.
         """
-        file = cls(path, id_column, source, output)
-        file._writer.close()
-        file._temporary.unlink()
+        with cls(path, id_column, source, output):
+            pass
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self._writer.__exit__(kind, error, trace)
-        self._temporary.unlink(missing_ok=True)  # there, if it was not published
+        with writing(self._path):
+            self._writer.__exit__(kind, error, trace)
+            self._temporary.unlink(missing_ok=True)  # there, if it was not published
 
     def write(self, issues: pa.Table) -> None:
         """Append the issues of a window."""

@@ -122,7 +122,10 @@ class Sink:
                 fix="give the settings and files of the earlier run, or leave --resume out to begin anew",
             )
         if changed:
-            log.warning("the run begins anew, because it is another one: %s", "; ".join(changed))
+            lost, why = self.work.rows_done(), "; ".join(changed)
+            log.warning(
+                "the run begins anew, without %s finished rows, because it is another one: %s", f"{lost:,}", why
+            )
         return Found(whole, altered=len(records) - len(whole))
 
     def begin(self, plan: Mapping[str, Any], done: Mapping[int, PartRecord]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -64,7 +65,7 @@ def read_schema(path: Path, format: Format) -> pa.Schema | None:
     Raises:
         DataError: The header is not UTF-8 or not CSV, or the file cannot be read.
     """
-    with reading(path), _Stream(path) as stream:
+    with reading(path), _Stream(path, offset=_begin(path)) as stream:
         rows = csv.reader(_lines(stream), delimiter=DELIMITERS[format], strict=True)
         try:
             header: list[str] = next(filter(None, rows), [])
@@ -109,7 +110,7 @@ def read_batches(
         format: ``"csv"`` or ``"tsv"``.
         schema: Schema of the file, from :func:`read_schema`.
         wanted: Columns to read, as ``binary`` or ``string``; other columns are not converted.
-        offset: Position at which a row begins, in the decompressed bytes. At 0, the file begins with its header.
+        offset: Position at which a row begins, in the decompressed bytes. At 0, the header is read too.
         on_bad_line: Whether a line that cannot be read as a row is an error or is left out.
 
     Raises:
@@ -152,33 +153,42 @@ def _parse(
     bad_lines: Callable[[], Iterator[BadLine]] | None = None,
 ) -> Iterator[FileRows]:
     names = schema.names if offset else None
+    begin = offset or _begin(path)
     read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False, column_names=names)
     parse_options = pacsv.ParseOptions(delimiter=DELIMITERS[format], newlines_in_values=True)
     convert_options = pacsv.ConvertOptions(include_columns=wanted.names, column_types=wanted)
-    row_ends = RowEnds(DELIMITERS[format], offset)
+    row_ends = RowEnds(DELIMITERS[format], begin, header=names is None)
     scans = (Quotes(DELIMITERS[format]), row_ends)
-    left_out = LeftOut(bad_lines() if bad_lines else (), offset)
-    with (
-        _Stream(path, _sentinel_row(format, len(schema)), scans, offset, left_out) as stream,
-        pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader,
-    ):
-        held, share = None, 0.0
-        for batch in filter(len, reader):
-            if held is not None:
-                yield FileRows(held, share, *left_out.take(row_ends.take(len(held)), last=False))
-            held, share = batch, stream.share
-    if held is None or any(column[-1].as_buffer() != _SENTINEL for column in held.columns):
-        raise pa.ArrowInvalid("a quote is not closed")
+    left_out = LeftOut(bad_lines() if bad_lines else (), begin)
+    held, share = None, 0.0
+    with _Stream(path, _sentinel_row(format, len(schema)), scans, begin, left_out) as stream:
+        try:
+            with pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader:
+                for batch in filter(len, reader):
+                    if held is not None:
+                        yield FileRows(held, share, *left_out.take(row_ends.take(len(held)), last=False))
+                    held, share = batch, stream.share
+            if stream.error or held is None or any(column[-1].as_buffer() != _SENTINEL for column in held.columns):
+                raise pa.ArrowInvalid("a quote is not closed")
+        except pa.ArrowInvalid as error:
+            raise stream.error or error from None
     rest = held.slice(0, len(held) - 1)
     yield FileRows(rest, 1.0, *left_out.take(row_ends.take(len(rest)), last=True))
 
 
+def _begin(path: Path) -> int:
+    """Return the position of a file's first byte after its byte order mark."""
+    with _Stream(path) as stream:
+        return len(BOM_UTF8) if stream.read(len(BOM_UTF8)) == BOM_UTF8 else 0
+
+
 def _sentinel_row(format: Format, width: int) -> bytes:
-    return b"\n" + DELIMITERS[format].encode().join([_SENTINEL] * width) + b"\n"
+    # Not \n, which would belong to a \r before it, and so move the end of the last row.
+    return b"\r" + DELIMITERS[format].encode().join([_SENTINEL] * width) + b"\n"
 
 
 class _Stream(io.RawIOBase):
-    """The decompressed bytes of a file, followed by ``tail``.
+    r"""The decompressed bytes of a file, followed by ``tail``.
 
     Args:
         path: The file.
@@ -187,8 +197,15 @@ class _Stream(io.RawIOBase):
         offset: Position of the first byte.
         left_out: Lines of the file that are left out.
 
+    If there are scans, pyarrow reads the stream, and drops two things that can be part of a cell:
+
+    - A byte order mark at the beginning. So a mark is put before the bytes of the file.
+    - The ``\n`` after a block that ends with ``\r``. So such a ``\r`` waits for the next block.
+
     Attributes:
         share: Share of the file that has been read, 0 to 1, of its compressed bytes.
+        error: Error that ended the stream. An error that is raised while pyarrow reads can leave one of its threads
+            waiting for ever; after as many as it has, all readers hang.
     """
 
     def __init__(
@@ -209,7 +226,9 @@ class _Stream(io.RawIOBase):
         self._tail = io.BytesIO(tail)
         self._scans = scans
         self._left_out = left_out
+        self._head = BOM_UTF8 if scans else b""  # the bytes with which the next block begins
         self.share = 0.0
+        self.error: Exception | None = None
         lend(self)
 
     def readable(self) -> bool:
@@ -217,18 +236,36 @@ class _Stream(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
-        data = self._read(len(view))
-        data += self._tail.read(len(view) - len(data))
-        if self._scans:
-            quotes, row_ends = self._scans
-            if quotes.merge_rows(data):
-                raise pa.ArrowInvalid("a quote is closed in the middle of a cell")
-            row_ends.feed(data)
+        if self._scans is None:
+            data = self._next(len(view))
+        elif self.error is not None:
+            return 0
+        else:
+            try:
+                data = self._scanned(len(view), *self._scans)
+            except Exception as error:  # noqa: BLE001 - see error
+                self.error = error
+                return 0
         view[: len(data)] = data
-        self.share = self._raw.tell() / self._raw.size()
         return len(data)
 
-    def _read(self, size: int) -> bytes:
+    def _scanned(self, size: int, quotes: Quotes, row_ends: RowEnds) -> bytes:
+        data = self._next(size - len(self._head))
+        if quotes.merge_rows(data):
+            raise pa.ArrowInvalid("a quote is closed in the middle of a cell")
+        row_ends.feed(data)
+        if self._head:
+            data, self._head = self._head + data, b""
+        if data.endswith(b"\r") and len(data) > 1:
+            data, self._head = data[:-1], b"\r"
+        self.share = self._raw.tell() / self._raw.size()
+        return data
+
+    def _next(self, size: int) -> bytes:
+        data = self._of_file(size)
+        return data + self._tail.read(size - len(data))
+
+    def _of_file(self, size: int) -> bytes:
         """Return this number of bytes of the file; fewer only at its end."""
         if self._left_out is None:
             return self._file.read(size)  # type: ignore[no-any-return]
@@ -244,7 +281,7 @@ class _Stream(io.RawIOBase):
 
 def _lines(stream: _Stream) -> io.TextIOWrapper:
     # surrogateescape: with a strict decoder, a byte that is not UTF-8 would hide the error that is searched for.
-    return io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "surrogateescape", newline="")
+    return io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape", newline="")
 
 
 def _bad_lines(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, offset: int) -> Iterator[BadLine]:
@@ -262,10 +299,10 @@ def _bad_lines(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema,
         bad = [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]
         return (f"bytes that are not UTF-8: column {bad[0]!r}", False) if bad else None
 
-    line = 1 + _line_breaks(path, offset)
-    with _Stream(path, tail, offset=offset) as stream:
+    line, begin = 1 + _line_breaks(path, offset), offset or _begin(path)
+    with _Stream(path, tail, offset=begin) as stream:
         lines, delimiter, longest = _lines(stream), DELIMITERS[format], BLOCK_SIZES[-1]
-        yield from find_bad_lines(lines, fault, delimiter, str(path), longest, line, offset)
+        yield from find_bad_lines(lines, fault, delimiter, str(path), longest, line, begin)
 
 
 def _line_breaks(path: Path, stop: int) -> int:
@@ -284,7 +321,7 @@ def _explain(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, r
     width, tail = len(schema), _sentinel_row(format, len(schema))
     strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
     line, lines = 1, list[str]()
-    with _Stream(path, tail) as stream, long_cells(BLOCK_SIZES[-1]):
+    with _Stream(path, tail, offset=_begin(path)) as stream, long_cells(BLOCK_SIZES[-1]):
         rows = csv.reader(_recorded(_lines(stream), lines), delimiter=DELIMITERS[format])
         try:
             for cells in rows:

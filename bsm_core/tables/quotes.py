@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
 
 class Quotes:
     """State of the quotes in a text file that is read block by block.
@@ -25,16 +23,14 @@ class Quotes:
         sound = rf'[^"]*+(?:(?:{inside_a_cell}|{on_one_line}|{on_several_lines})[^"]*+)*+'
         self._sound = re.compile(sound.encode())
         self._closed = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"(?=[^"])')
-        self._rest: bytes | None = None  # the bytes that _sound has not matched yet, and one byte before them
+        self._rest = b"\n"  # the bytes that _sound has not matched yet, and one byte before them
 
     def merge_rows(self, block: bytes) -> bool:
         """Return whether a quote is opened on one line and closed on another, in the middle of a cell.
 
         Args:
-            block: The next bytes of the file. The last byte of the file must be a line break.
+            block: The next bytes of the file, without byte order mark. The last byte of the file must be a line break.
         """
-        if self._rest is None:
-            self._rest, block = b"\n", block.removeprefix(_BYTE_ORDER_MARK)
         text = self._rest + block
         match = self._sound.match(text, 1)
         stop = match.end() if match else 1

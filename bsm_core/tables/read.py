@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables import delimited, parquet
 from bsm_core.tables.bad_lines import BadLine
-from bsm_core.tables.data_files import Format, detect_format, discover, raise_no_data
+from bsm_core.tables.data_files import Format, codec_of, detect_format, discover, raise_no_data
 
 
 class Position(NamedTuple):
@@ -170,7 +170,8 @@ class TableSource:
             columns: Names of the columns to read, at least one, each once. Other columns are not parsed.
             rows: Number of rows of a window.
             done: Windows to leave out, by index, each with its ``end``. They are not read, except those between a
-                window whose ``end`` is unknown and the next window whose ``end`` is known.
+                window whose ``end`` is unknown and the next window whose ``end`` is known, and those of a compressed
+                file after the first window that is read.
 
         Raises:
             MissingColumnsError: A column is missing.
@@ -198,8 +199,16 @@ class TableSource:
                     index = window.index + 1
                     if window.last:
                         return
-                    if done.get(index) is not None:
+                    if (known := done.get(index)) is not None and not self._goes_on(window, known):
                         break
+
+    def _goes_on(self, window: Window, end: Position) -> bool:
+        """Return whether to read on through the next window, which is done and has this end, and not begin after it.
+
+        To begin within a compressed file, all of the file before that place is decompressed again.
+        """
+        file = window.end.file if window.end else None
+        return file == end.file and codec_of(self.files[end.file]) is not None
 
     def _schema(self, columns: Sequence[str], *, convert: bool) -> pa.Schema:
         self.require(dict.fromkeys(columns, "the reader"))

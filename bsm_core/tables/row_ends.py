@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 _QUOTE, _LF, _CR = b'"\n\r'
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UNKNOWN = -1
 
 
@@ -20,26 +19,25 @@ class RowEnds:
 
     Args:
         delimiter: The character between two cells.
-        offset: Position of the first byte in the file. At 0, the first row is the header and does not count.
+        offset: Position of the first byte in the file; it is not that of a byte order mark.
+        header: Whether the first row is the header, which does not count.
     """
 
-    def __init__(self, delimiter: str, offset: int = 0) -> None:
+    def __init__(self, delimiter: str, offset: int = 0, *, header: bool = True) -> None:
         self._special = re.compile(rf'["\r\n{delimiter}]'.encode())
         self._before_cell = np.zeros(256, bool)
         self._before_cell[[ord(delimiter), _LF, _CR]] = True
         self._after_cell = self._before_cell.copy()
         self._after_cell[_QUOTE] = True
-        self._skip = 0 if offset else 1  # the header
+        self._skip = int(header)
         self._at = self._row_began = offset
         self._rest = b"\n"  # the last byte that was scanned, and the bytes that wait for the next block
         self._quoted = False
         self._found: list[npt.NDArray[np.int64]] = []
+        self._lost = False
 
     def feed(self, block: bytes) -> None:
         """Scan the next bytes of the file. The last byte of the file must be a line break."""
-        if self._at == 0 and len(self._rest) == 1:
-            # As empty lines, which are no rows, the mark is not taken for the beginning of the first cell.
-            block = re.sub(b"^" + _BYTE_ORDER_MARK, b"\n\n\n", block)
         text = self._rest + block
         # The meaning of a quote or of \r depends on the byte after it, so such bytes wait for the next block.
         end = max(1, len(text.rstrip(b'"\r')))
@@ -62,11 +60,13 @@ class RowEnds:
             rows: Number of rows.
 
         Returns:
-            int64 ``[rows]``; -1 for rows whose end has not been found.
+            int64 ``[rows]``. If the ends of fewer rows have been found, it is unknown which rows those are. Then all
+            values are -1, from this call on.
         """
         found = np.concatenate([*self._found, np.empty(0, np.int64)])
         self._found = [found[rows:]]
-        return np.concatenate([found[:rows], np.full(max(0, rows - len(found)), _UNKNOWN)])
+        self._lost |= len(found) < rows
+        return np.full(rows, _UNKNOWN) if self._lost else found[:rows]
 
     def _regular(self, text: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64]) -> bool:
         """Return whether quotes open and close alternately, at the beginnings and ends of cells and as ``""``."""

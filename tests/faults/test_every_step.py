@@ -10,7 +10,7 @@ from collections import defaultdict
 import pytest
 from faults.harness import ALL, require_no_lie, require_resumed
 
-SOME = 1 if ALL else 13
+SOME = 1 if ALL else 17
 """Every how-manieth step is tried."""
 
 

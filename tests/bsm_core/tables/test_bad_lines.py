@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
@@ -105,3 +107,45 @@ def test_long_tables_with_many_bad_lines(tmp_path):
     got, found, _ = read(write(tmp_path / "t.csv", *lines))
     assert sum(map(len, got)) == sum(line != b"bad" for line in lines)
     assert sum(map(len, found)) == sum(line == b"bad" for line in lines)
+
+
+MANY_ERRORS = """
+import sys
+from pathlib import Path
+import pyarrow
+from bsm_core.tables import delimited
+from bsm_core.tables.read import TableSource
+pyarrow.set_io_thread_count(1)
+delimited.BLOCK_SIZES = (64, 1 << 20)
+for _ in range(3):
+    windows = TableSource.open(Path(sys.argv[1]), "skip").windows(["id", "x"], rows=10)
+    assert sum(len(window.table) for window in windows) == 60
+"""
+
+
+def test_errors_while_arrow_reads_do_not_take_its_threads_away(tmp_path):
+    """Arrow has one thread here, and hung after one error."""
+    rows = [b"%d,abc" % i for i in range(60)]
+    path = write(tmp_path / "t.csv", *rows[:30], b'1,"2', b'3,"4" 5', *rows[30:-1])
+    subprocess.run([sys.executable, "-c", MANY_ERRORS, path], check=True, timeout=60)
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("header", [MARK + b"id,x", MARK + b'"id",x', MARK + b"\n\nid,x"])
+def test_byte_order_marks_at_the_beginning_of_the_file_and_of_a_row(tmp_path, header, end, name):
+    """The first is not a part of any cell, others are."""
+    lines = [header, b"1,alpha", MARK + b"2,beta", b"3,x,many", b"4,gamma", MARK + b"5,delta", MARK + b"6"]
+    content = b"\n".join(lines).replace(b"\n", end) + end
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    line = 4 + header.count(b"\n")
+    got, found, windows = read(path, rows=1)
+    assert got == [[b"1"], [MARK + b"2"], [b"4"], [MARK + b"5"]]
+    assert found == [[], [], [(0, line, WIDE, "3,x,many")], [(1, line + 3, NARROW, "\ufeff6")]]
+    for done in range(1, 4):
+        again, lines_again, _ = read(path, rows=1, done={w.index: w.end for w in windows[:done]})
+        assert (again, lines_again) == (got[done:], found[done:])

@@ -8,8 +8,6 @@ SOUND = [
     '1,5" pipe\n2,a"b"c\n3,5"\n',
     '1,"great" stuff, "\n2,"" ""\n',
     '"",""\n"""\n""",x\n',
-    '\ufeff"a\n",b\n"c",d\n',
-    '\ufeff"a\nb","c\n"\n',
     '1,"never closed\n2,b\n',
 ]
 MERGED = [
@@ -18,7 +16,6 @@ MERGED = [
     '"a\n" b,c\n',
     '1,"a\n""\n" b\n',
     '1,5" pipe\n2,"a\n" b,c\n',
-    '\ufeff"a\n"b,c\n',
 ]
 
 

@@ -39,7 +39,7 @@ def read(source, done=None, rows=4):
 
 
 @pytest.mark.parametrize("format", ["csv", "csv.gz", "parquet"])
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(sizes=st.lists(st.integers(0, 23), min_size=1, max_size=3), data=st.data())
 def test_the_windows_that_are_left_are_those_of_the_whole_table(tmp_path_factory, format, sizes, data):
     source = write(tmp_path_factory.mktemp("data"), format, sizes)
@@ -54,21 +54,51 @@ def test_the_windows_that_are_left_are_those_of_the_whole_table(tmp_path_factory
         assert (window.start, window.last, window.end) == (whole[index].start, whole[index].last, whole[index].end)
 
 
+def openings(source, done, monkeypatch):
+    """The windows that are left, and each position at which the reader of a text file was opened."""
+    found = []
+    batches = delimited.read_batches
+
+    def recorded(path, format, schema, wanted, offset, on_bad_line):
+        found.append((path.name, offset))
+        return batches(path, format, schema, wanted, offset, on_bad_line)
+
+    monkeypatch.setattr(delimited, "read_batches", recorded)
+    return read(source, done), found
+
+
+def test_a_compressed_file_is_read_on_through_windows_that_are_done(tmp_path, monkeypatch):
+    source = write(tmp_path, "csv.gz", [200, 200])
+    whole = read(source)
+    done = {i: w.end for i, w in whole.items() if i in (0, 1, 2) or i % 2}
+    left, found = openings(source, done, monkeypatch)
+    assert [w.table for w in left.values()] == [w.table for i, w in whole.items() if i not in done]
+    assert found == [("0.csv.gz", whole[3].end.offset), ("1.csv.gz", 0)]
+
+
 def test_plain_text_is_read_from_the_byte_at_which_the_window_begins(tmp_path, monkeypatch):
     source = write(tmp_path, "csv", [400])
     whole = read(source)
     monkeypatch.setattr(delimited, "BLOCK_SIZES", (512, 1 << 20))
-    offsets = []
-    batches = delimited.read_batches
-
-    def recorded(path, format, schema, wanted, offset, on_bad_line):
-        offsets.append(offset)
-        return batches(path, format, schema, wanted, offset, on_bad_line)
-
-    monkeypatch.setattr(delimited, "read_batches", recorded)
-    left = read(source, {i: w.end for i, w in whole.items() if i not in (50, 90)})
+    left, found = openings(source, {i: w.end for i, w in whole.items() if i not in (50, 90)}, monkeypatch)
     assert sorted(left) == [50, 90]
-    assert offsets == [whole[49].end.offset, whole[89].end.offset]
+    assert found == [("0.csv", whole[49].end.offset), ("0.csv", whole[89].end.offset)]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+@pytest.mark.parametrize("on_bad_line", ["fail", "skip"])
+def test_a_line_break_in_quotes_between_two_blocks_keeps_its_bytes(tmp_path, monkeypatch, name, on_bad_line):
+    rows = [(f"{i}", f"{'x' * i}\r\ny\r\r\n") for i in range(80)]
+    content = b"id,text\r\n" + "".join(f'{i},"{text}"\r\n' for i, text in rows).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    monkeypatch.setattr(delimited, "BLOCK_SIZES", (256, 1 << 20))
+    source = TableSource.open(tmp_path, on_bad_line)
+    whole = read(source)
+    texts = [text.decode() for window in whole.values() for text in window.table["text"].to_pylist()]
+    assert texts == [text for _, text in rows]
+    for first in range(1, len(whole)):
+        again = read(source, {i: whole[i].end for i in range(first)})
+        assert [w.table for w in again.values()] == [whole[i].table for i in range(first, len(whole))]
 
 
 def test_row_groups_that_are_done_are_not_read(tmp_path):

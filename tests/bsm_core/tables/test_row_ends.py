@@ -14,7 +14,7 @@ CHARACTERS = st.sampled_from(list('ab",\n\r é'))
 
 
 def scanned(content: bytes, size: int, offset: int = 0) -> RowEnds:
-    ends = RowEnds(",", offset)
+    ends = RowEnds(",", offset, header=not offset)
     content += b"\n"
     for start in range(offset, len(content), size):
         ends.feed(content[start : start + size])
@@ -35,10 +35,9 @@ def files(draw):
     quoted = cell.map(lambda text: '"' + text.replace('"', '""') + '"')
     rows = draw(st.lists(st.tuples(plain | quoted, plain | quoted), max_size=8))
     breaks = st.sampled_from(["\n", "\r\n", "\n\n", "\r\n\r\n"])
-    mark = draw(st.sampled_from(["", "\N{ZERO WIDTH NO-BREAK SPACE}"]))
     lines = [draw(st.sampled_from(["x,y", '"x","y"'])), *(",".join(row) for row in rows)]
     lines[-1] += "" if rows else "\n"  # pyarrow wants a line break after the header
-    text = mark + "".join(line + draw(breaks) for line in lines)
+    text = "".join(line + draw(breaks) for line in lines)
     return (text if draw(st.booleans()) or not rows else text.rstrip("\r\n")).encode()
 
 
@@ -68,5 +67,8 @@ def test_quotes_in_the_middle_of_a_cell(line):
     assert scanned(content, 1 << 20).take(2).tolist() == [len(content) - 4, len(content)]
 
 
-def test_a_row_whose_end_was_not_found():
-    assert scanned(b"x,y\n1,2\n", 8).take(3).tolist() == [8, -1, -1]
+def test_rows_whose_ends_were_not_found_and_all_after_them_have_no_position():
+    ends = scanned(b"x,y\n1,2\n", 8)
+    assert ends.take(2).tolist() == [-1, -1]
+    ends.feed(b"3,4\n5,6\n")
+    assert ends.take(1).tolist() == [-1]

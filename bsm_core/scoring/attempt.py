@@ -62,6 +62,7 @@ def run(settings: Settings, lock: Lock) -> Committed:
         done = found.done
         if settings.on_bad_row == "fail":  # an earlier attempt may have left probabilities empty
             done = {window: record for window, record in done.items() if not record.counts.get(MODEL_ROWS)}
+        sink.require_lock()
         with writing(settings.output_dir):  # with --resume require, they are still there
             Markers(settings.output_dir).clear()
         number = len(sink.work.attempts()) + 1 if done else 1

@@ -393,6 +393,7 @@ def taken_before(data, monkeypatch):
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
+        (Sink, "find"),
         (Sink, "begin"),
         (Sink, "write_part"),
         (Sink, "commit"),

@@ -18,6 +18,7 @@ from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_o
 from bsm_core.errors import BSMError, ConfigError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
+from bsm_core.models.bounded_allocations import BoundedAllocations
 from bsm_core.models.deferred_init import deferred_initialization
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Registry, default_registry
@@ -28,6 +29,10 @@ from bsm_core.preprocess.pipeline import text_pipelines
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_FREE_VALUES = 1 << 26
+"""Values that a model may have beyond twice the artifact's weights, such as buffers that are not saved."""
 
 
 def probability_names(num_classes: int) -> list[str]:
@@ -222,7 +227,8 @@ def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: i
     where = "the artifact's config and text_encoder/config.json"
     fix = "correct the key that the message names, and pack the artifact again"
     with deferred_initialization():
-        with building(artifact.config.model_class, where, fix):
+        most = 2 * sum(value.numel() for value in artifact.weights.values()) + _FREE_VALUES
+        with building(artifact.config.model_class, where, fix), BoundedAllocations(most):
             model = model_class.from_config(values, where=where)
         expected = {name: value.shape for name, value in model.state_dict().items()}
         weights = artifact.state_dict_for(expected, model.optional_state)

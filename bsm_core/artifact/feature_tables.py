@@ -165,7 +165,7 @@ def _read_twins(folder: Path, names: Sequence[str], read: Callable[[Path], dict[
             continue
         if difference:
             both = f"{paths[0].name} and {twin.name}"
-            fix = "remove the file that is not of this model"
+            fix = "remove the file that is not of this model, or keep one with `bsm pack --prefer json|pickle`"
             raise corrupt(both, "hold different values", fix, details=[f"the first difference: {difference}"])
     return content
 

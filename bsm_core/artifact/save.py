@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import safetensors.torch
 import torch
@@ -135,6 +135,7 @@ def pack(
     destination: Path,
     *,
     safe_only: bool = False,
+    prefer: Literal["json", "pickle"] | None = None,
     before_publishing: Callable[[Artifact], None] = refresh_provenance,
 ) -> Path:
     """Make an artifact that needs nothing from outside: with the safe formats, the tokenizer and the encoder config.
@@ -145,6 +146,8 @@ def pack(
         source: An artifact: a folder or an archive. Each of its files is read once.
         destination: A new folder; or a new archive whose name ends in ``.tar.gz``, with a ``.sha256`` file beside it.
         safe_only: Leave out the pickled twins ``model.pth``, ``risk_table_map.pkl`` and ``impute_dict.pkl``.
+        prefer: Which of two twins is kept, the safe file or the pickled one, where the source has both. None: they
+            must hold the same values. A safe file that is not kept is made again, from its pickled twin.
         before_publishing: Called with the packed artifact. It may add files to the artifact's folder, and then has to
             update ``provenance.json``. If it raises, there is no destination.
 
@@ -169,6 +172,8 @@ def pack(
             for name, path in list_files(folder).items():
                 if name != ARCHIVE:
                     _copy(path, packed / name)
+            if prefer is not None:
+                _keep_one_twin(packed, prefer)
             artifact = Artifact.load(packed)
             _complete(artifact)
             for twin in _PICKLED_TWINS if safe_only else ():
@@ -179,6 +184,13 @@ def pack(
             else:
                 packed.replace(destination)
     return destination
+
+
+def _keep_one_twin(folder: Path, prefer: Literal["json", "pickle"]) -> None:
+    for twins in (WEIGHTS, RISK_TABLES, IMPUTE):
+        safe, pickled = (folder / name for name in twins)
+        if safe.exists() and pickled.exists():
+            (pickled if prefer == "json" else safe).unlink()
 
 
 def _complete(artifact: Artifact) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bsm_core.cli.output import say
 from bsm_core.errors import BSMError, HookFailedError
@@ -22,6 +22,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("pack", help="make an artifact complete: safe formats, tokenizer, encoder config")
     add_places(parser)
     parser.add_argument("--safe-only", action="store_true", help="leave out the pickled files")
+    parser.add_argument(
+        "--prefer", choices=("json", "pickle"), help="keep this one of two files that should hold the same values"
+    )
     parser.add_argument("--allow-downloads", action="store_true", help="ask the Hugging Face hub for a tokenizer")
     checks = parser.add_mutually_exclusive_group()
     checks.add_argument("--data", type=Path, metavar="TABLE", help="store its first rows for the self-check")
@@ -35,12 +38,19 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a new folder, or a new .tar.gz file")
 
 
-def pack_and_say(arguments: argparse.Namespace, finish: Callable[[Artifact], None], *, safe_only: bool = False) -> None:
+def pack_and_say(
+    arguments: argparse.Namespace,
+    finish: Callable[[Artifact], None],
+    *,
+    safe_only: bool = False,
+    prefer: Literal["json", "pickle"] | None = None,
+) -> None:
     """Pack the artifact, call ``finish`` with it before it is published, and print its place."""
     from bsm_core.artifact import pack
 
     with writing(arguments.destination):
-        packed = pack(arguments.source, arguments.destination, safe_only=safe_only, before_publishing=finish)
+        places = arguments.source, arguments.destination
+        packed = pack(*places, safe_only=safe_only, prefer=prefer, before_publishing=finish)
     say(str(packed))
 
 
@@ -50,7 +60,7 @@ def _pack(arguments: argparse.Namespace) -> None:
 
         allow_downloads()
     finish = partial(_finish, data=arguments.data, self_check=not arguments.no_self_check)
-    pack_and_say(arguments, finish, safe_only=arguments.safe_only)
+    pack_and_say(arguments, finish, safe_only=arguments.safe_only, prefer=arguments.prefer)
 
 
 def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:

@@ -18,7 +18,7 @@ TYPES = (
 """Types of encoders of text that have a pooler and load nothing: no weights, no other model, no code."""
 
 _NOT_FOR_AN_ENCODER = ("id2label", "label2id", "num_labels", "return_dict", "dtype", "torch_dtype")
-_MOST_LAYERS, _MOST = 1_000, 10_000_000
+_MOST_LAYERS, _MOST = 200, 10_000_000
 
 
 def read_encoder(encoder: Mapping[str, Any]) -> PreTrainedConfig:

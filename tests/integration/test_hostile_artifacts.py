@@ -200,6 +200,7 @@ ENCODERS = {
     ),
     "backbone": ({"model_type": "dpt", "backbone": "someone/some-repository", "use_timm_backbone": False}, "'dpt'"),
     "layers": ({"model_type": "bert", "num_hidden_layers": 1_000_000}, "num_hidden_layers"),
+    "width": ({"model_type": "bert", "hidden_size": 999_996, "num_hidden_layers": 12}, "more than"),
     "vocabulary": ({"model_type": "bert", "vocab_size": 10**12}, "vocab_size"),
     "a type that is no text": ({"model_type": ["bert"]}, "model_type"),
 }

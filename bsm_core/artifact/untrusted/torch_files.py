@@ -147,7 +147,7 @@ def _compare(weights: dict[str, Tensor], path: Path, twin: Path) -> None:
         raise corrupt(
             f"{path.name} and {twin.name}",
             "hold different weights",
-            "remove the file that is not of this model",
+            "remove the file that is not of this model, or keep one with `bsm pack --prefer json|pickle`",
             details=[f"the first difference: {name}"],
         )
 

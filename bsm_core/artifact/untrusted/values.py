@@ -9,7 +9,7 @@ from typing import Any
 from bsm_core.errors import short_repr
 
 _DEEPEST = 100
-_MOST_CONTAINERS, _MOST_ITEMS = 2_000_000, 20_000_000
+_MOST_CONTAINERS, _MOST_ITEMS = 500_000, 20_000_000
 _MOST_DIMENSIONS, _MOST_EMPTY = 64, 1_000_000
 
 

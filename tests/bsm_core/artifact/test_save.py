@@ -168,6 +168,18 @@ def test_safe_only_reads_no_pickle_afterwards(tmp_path):
     same(Artifact.load(tmp_path / "old"), Artifact.load(packed))
 
 
+@pytest.mark.parametrize(("prefer", "kept"), [("json", 2.0), ("pickle", 9.0)])
+def test_one_of_two_twins_that_differ_can_be_preferred(tmp_path, prefer, kept):
+    source = write_artifact(tmp_path / "old", impute={"age": 9.0})
+    (source / "impute_dict.json").write_text('{"age": 2.0}')
+    with pytest.raises(CorruptArtifactError, match="different values") as caught:
+        pack(source, tmp_path / "new")
+    assert "--prefer json|pickle" in str(caught.value)
+    packed = pack(source, tmp_path / "new", prefer=prefer)
+    assert json.loads((packed / "impute_dict.json").read_text()) == Artifact.load(packed).impute == {"age": kept}
+    assert (packed / "impute_dict.pkl").exists() == (prefer == "pickle")
+
+
 def test_a_folder_becomes_an_archive_with_its_checksum(tmp_path):
     source = write_artifact(tmp_path / "old")
     archive = pack(source, tmp_path / "deep" / "model.tar.gz")

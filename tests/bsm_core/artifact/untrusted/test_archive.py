@@ -238,12 +238,8 @@ def test_too_many_members_are_refused(target):
 def test_deep_and_long_names_are_refused_at_once(target, tmp_path, monkeypatch, name):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    with (
-        pytest.raises(
-            UnsafeArtifactError, match=r"lies in more than 20 folders|has a name of|many characters or folders"
-        ),
-        unpacked(archive(target, name)),
-    ):
+    problem = r"lies in more than 20 folders|has a name of|very many characters or folders"
+    with pytest.raises(UnsafeArtifactError, match=problem), unpacked(archive(target, name)):
         pass
     assert list((tmp_path / "temporary").iterdir()) == []
 

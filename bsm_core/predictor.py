@@ -22,7 +22,7 @@ from bsm_core.models.bounded_allocations import BoundedAllocations
 from bsm_core.models.deferred_init import deferred_initialization
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Registry, default_registry
-from bsm_core.preprocess.columns import table_columns
+from bsm_core.preprocess.columns import DEFAULT_MAX_CELL_MB, table_columns
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import Issue, warn_of_counts, warn_of_issues
 from bsm_core.preprocess.pipeline import text_pipelines
@@ -81,6 +81,7 @@ class Predictor:
         precision: str = "auto",
         backend: str = "auto",
         on_bad_row: Literal["fail", "null"] = "fail",
+        max_cell_mb: int = DEFAULT_MAX_CELL_MB,
         registry: Registry | None = None,
     ) -> Predictor:
         """Load an artifact from a folder or a ``model.tar.gz``.
@@ -94,6 +95,7 @@ class Predictor:
             precision: Precision of the text encoders; the values are those of ``--precision``.
             backend: Backend of the text encoders; the values are those of ``--backend``.
             on_bad_row: Whether a row for which the model class fails is an error, or has probabilities that are NaN.
+            max_cell_mb: Length of a text, in millions of bytes, at which it is cut.
             registry: Registry in which names are resolved. None: the registry of the process.
 
         Raises:
@@ -104,7 +106,9 @@ class Predictor:
         device = _device(device)
         with unpacked(Path(path)) as folder:
             artifact = Artifact.load(folder)
-            predictor = cls.load(artifact, batch_size=batch_size, on_bad_row=on_bad_row, registry=registry)
+            predictor = cls.load(
+                artifact, batch_size=batch_size, on_bad_row=on_bad_row, max_cell_mb=max_cell_mb, registry=registry
+            )
             rows = artifact.check_rows if precision == "int8" or device != "cpu" else None
             predictor.model.to(device)
             predictor.choose_backends(precision, backend, rows)
@@ -132,6 +136,7 @@ class Predictor:
         batch_size: int | None = None,
         on_bad_row: Literal["fail", "null"] = "fail",
         keep: Sequence[str] = (),
+        max_cell_mb: int = DEFAULT_MAX_CELL_MB,
         registry: Registry | None = None,
         names: ResolvedNames | None = None,
     ) -> Predictor:
@@ -139,7 +144,7 @@ class Predictor:
 
         Args:
             artifact: The artifact.
-            batch_size, on_bad_row: See :meth:`from_artifact`.
+            batch_size, on_bad_row, max_cell_mb: See :meth:`from_artifact`.
             keep: Columns that batches carry unchanged, the id first.
             registry: See :meth:`from_artifact`.
             names: The names in the config, if they are resolved already.
@@ -162,7 +167,7 @@ class Predictor:
         model.component = names.model_class
         model.set_aside = on_bad_row == "null"
         pipelines = text_pipelines(config, artifact.tokenizer, registry, names)
-        preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep)
+        preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep, max_cell_mb)
         artifact.release()
         return cls(model, preprocessor, hooks, artifact)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bsm_core import Kind, TextStep
-from bsm_plugins_text.encoding import EncodedText, encode, ends_of_tokens, room_for_tokens
+from bsm_plugins_text.encoding import EncodedText, encode, ends_of_tokens, room_for_tokens, shortened
 
 NO_TEXT = "."
 """The chunk of a row without text."""
@@ -81,7 +81,7 @@ class DialogueChunkerProcessor(TextStep):
 
     def _cut(self, texts: Sequence[str]) -> list[EncodedText]:
         """Return the turns, each cut after the last token that fits into a chunk."""
-        turns = encode(self._tokenizer, texts)
+        turns = encode(self._tokenizer, shortened(self._tokenizer, texts, self._room))
         room = self._room
         while long := [i for i, turn in enumerate(turns) if turn.size > self._room]:
             whole = [turns[i] for i in long]

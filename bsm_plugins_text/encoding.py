@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+_CHARS, _SPARE = 16, 64
+"""Characters for each token after which a text is cut; tokens before that cut that are not used."""
+
 
 class EncodedText(str):
     """Text with its tokens, so that a later step need not tokenize it again.
@@ -61,6 +64,37 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[EncodedText]:
         text if is_known else EncodedText(text, tokenizer, next(found))  # type: ignore[misc]
         for text, is_known in zip(texts, known, strict=True)
     ]
+
+
+def shortened(tokenizer: Any, texts: Sequence[str], count: int) -> list[str]:
+    """Return texts, of which those that are much longer than ``count`` tokens are cut; these tokens do not change.
+
+    Tokenizers need up to 200 bytes of memory for each byte of text. A text is cut at a space if there is one, and some
+    tokens later than necessary, because a token can depend on the characters next to it. Texts are not cut if the
+    tokenizer does not split them at white space: then each token can depend on the whole text.
+    """
+    size = _CHARS * (count + _SPARE)
+    long = [i for i, text in enumerate(texts) if len(text) > 2 * size and not isinstance(text, EncodedText)]
+    shorter = [*texts]
+    if long and _splits_at_white_space(tokenizer):
+        for i in long:
+            shorter[i] = _shortened(tokenizer, texts[i], count, size)
+    return shorter
+
+
+def _shortened(tokenizer: Any, text: str, count: int, size: int) -> str:
+    while 2 * size < len(text):
+        space = text.rfind(" ", size // 2, size)
+        start = text[: size if space < 0 else space]
+        if encode(tokenizer, [start])[0].size >= count + _SPARE:
+            return start
+        size *= 2
+    return text
+
+
+def _splits_at_white_space(tokenizer: Any) -> bool:
+    pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
+    return pre_tokenizer is not None and len(pre_tokenizer.pre_tokenize_str("a b")) > 1
 
 
 def ends_of_tokens(tokenizer: Any, texts: Sequence[str], count: int) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bsm_core import Kind, TextStep
-from bsm_plugins_text.encoding import encode, room_for_tokens, with_special_tokens
+from bsm_plugins_text.encoding import encode, room_for_tokens, shortened, with_special_tokens
 
 
 class BertTokenizeProcessor(TextStep):
@@ -38,6 +38,9 @@ class BertTokenizeProcessor(TextStep):
 
         The tokenizer is called once, for the chunks that are not :class:`~bsm_plugins_text.encoding.EncodedText`.
         """
-        chunks = encode(self._tokenizer, [chunk for row in values for chunk in row])
+        texts = [chunk for row in values for chunk in row]
+        if self._tokenizer.truncation_side == "right":
+            texts = shortened(self._tokenizer, texts, self._max_sen_len)
+        chunks = encode(self._tokenizer, texts)
         ids = iter(with_special_tokens(self._tokenizer, chunks, self._max_sen_len))
         return [[next(ids) for _ in row] for row in values]

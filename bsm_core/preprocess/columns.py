@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from bsm_core.errors import UsageError
 from bsm_core.preprocess.features import Column
+from bsm_core.preprocess.findings import TOO_LONG
 from bsm_core.tables.cell_values import cell_text, cell_values, decoded, value_text
 from bsm_core.tables.read import require_columns
 from bsm_core.tables.write import holds_text
@@ -19,6 +20,7 @@ from bsm_core.tables.write import holds_text
 if TYPE_CHECKING:
     import pandas as pd
 
+DEFAULT_MAX_CELL_MB = 16
 _PRINTED = (Number, np.generic, date, time, timedelta)
 """Types of values whose text is ``str(value)``. A boolean is a number, and a timestamp is a date."""
 _PRINTED_TYPES = (
@@ -60,17 +62,23 @@ def _from_pandas(series: Any) -> Column:
         return list(series)
 
 
-def text_values(column: Column) -> tuple[list[str], dict[int, str]]:
-    """Return the text of each row, and the rows whose values are not text, in order, each with the reason.
+def text_values(column: Column, max_cell_mb: int = DEFAULT_MAX_CELL_MB) -> tuple[list[str], dict[int, str]]:
+    """Return the text of each row, and the rows whose values are not text or too long, in order, each with the reason.
 
     The text of a missing value is empty, and so is the text of a value that is not text. A number, a boolean, a date or
-    a time has the text that pandas writes to CSV.
+    a time has the text that pandas writes to CSV. A text is cut at ``max_cell_mb`` million bytes.
     """
     if isinstance(column, pa.Array | pa.ChunkedArray):
         column = _python_values(column)
     bad: dict[int, str] = {}
     texts = [value if isinstance(value, str) else _as_text(value, row, bad) for row, value in enumerate(column)]
-    return texts, bad
+    most = max_cell_mb * 1_000_000
+    for row in [row for row, text in enumerate(texts) if 4 * len(text) > most]:  # a character has at most four bytes
+        encoded = texts[row].encode("utf-8", "surrogatepass")
+        if len(encoded) > most:
+            texts[row] = encoded[:most].decode("utf-8", "ignore")
+            bad[row] = f"{TOO_LONG} {max_cell_mb} MB (--max-cell-mb)"
+    return texts, dict(sorted(bad.items()))
 
 
 def _python_values(column: Any) -> list[Any]:

@@ -11,7 +11,7 @@ import torch
 
 from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.models.batch import Batch, TextBatch
-from bsm_core.preprocess.columns import text_values
+from bsm_core.preprocess.columns import DEFAULT_MAX_CELL_MB, text_values
 from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable, values_at
 from bsm_core.preprocess.findings import READ, Findings, Issue, in_order
 from bsm_core.preprocess.pipeline import Pipeline
@@ -58,6 +58,7 @@ class Preprocessor:
         risk_tables: Risk table by feature, as ``{"bins": {category: risk}, "default_bin": risk}``. A risk table of a
             text column is ignored.
         keep: Columns that the batch carries unchanged, the id first.
+        max_cell_mb: Length of a text, in millions of bytes, at which it is cut.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Preprocessor:
         impute: Mapping[str, float],
         risk_tables: Mapping[str, Mapping[str, Any]],
         keep: Sequence[str] = (),
+        max_cell_mb: int = DEFAULT_MAX_CELL_MB,
     ) -> None:
         self.config = config
         self.pipelines = dict(pipelines)
@@ -74,6 +76,7 @@ class Preprocessor:
         tabular = risk_tables.keys() - {text.column for text in config.text_fields}
         self.risk_tables = {n: RiskTable(t["bins"], t["default_bin"]) for n, t in risk_tables.items() if n in tabular}
         self.keep = tuple(keep)
+        self.max_cell_mb = max_cell_mb
         self._features = Features(config.tab_field_list, self.imputers, self.risk_tables)
 
     @property
@@ -99,7 +102,7 @@ class Preprocessor:
         seen: dict[str, int] = {}
         for column, pipeline in self.pipelines.items():
             with times.of(f"{column}: reading"):
-                values, bad = text_values(columns[column])
+                values, bad = text_values(columns[column], self.max_cell_mb)
             tokens, failed = pipeline(values, times)
             with times.of(f"{column}: distinct chunks"):
                 texts[column] = TextBatch.from_rows(tokens)

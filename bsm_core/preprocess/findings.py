@@ -22,6 +22,8 @@ MODEL = "model"
 """Stage of an issue with a row for which the model class fails."""
 NO_CATEGORY = "not a category"
 """End of the reasons why a cell of a feature with a risk table cannot be looked up."""
+TOO_LONG = "text longer than"
+"""Beginning of the reason why a text is cut."""
 BAD_ROWS = "bad_rows"
 """Count of the rows that have an issue."""
 MODEL_ROWS = "model:rows"
@@ -35,7 +37,7 @@ ALTERED_PARTS = "parts:altered"
 
 _VALUE_CHARS, _REASON_CHARS = 200, 500
 _WARNINGS = {
-    "text": "column %r: %d text(s) taken as empty",
+    "text": "column %r: %d text(s) taken as empty or cut",
     "number": "column %r: %d cell(s) that cannot be used",
     "hook": "observer %r failed %d time(s)",
 }
@@ -165,7 +167,8 @@ def warning_of(issue: Issue, row: Any) -> str:
     if issue.stage == FEATURE:
         taken = "an unseen category" if issue.reason.endswith(NO_CATEGORY) else "missing"
         return f"row {row!r}: column {issue.column!r}: {reason}: {issue.value!r}; the cell is taken as {taken}"
-    return f"row {row!r}: column {issue.column!r}, step {issue.stage!r}: {reason}; its text is taken as empty"
+    done = "cut there" if issue.reason.startswith(TOO_LONG) else "taken as empty"
+    return f"row {row!r}: column {issue.column!r}, step {issue.stage!r}: {reason}; its text is {done}"
 
 
 def warn_of_counts(counts: Mapping[str, float]) -> None:

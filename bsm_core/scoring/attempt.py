@@ -119,6 +119,7 @@ def plan_of(
             "keep_columns": list(settings.keep_columns),
             "output_format": format,
             "window_rows": settings.window_rows,
+            "max_cell_mb": settings.max_cell_mb,
             "on_bad_line": settings.on_bad_line,
             "precision": automatic if settings.precision == "auto" else str(settings.precision),
         },

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from bsm_core.errors import ConfigError, DataError, UsageError, nearest
+from bsm_core.preprocess.columns import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.validation import Problem, check_values
 from bsm_core.tables.data_files import detect_format
@@ -190,6 +191,10 @@ class Settings(BaseModel):
             "--row-issues", "file for all that was wrong with rows: .csv, .tsv, .parquet", "ROW_ISSUES", False, "FILE"
         ),
     ] = None
+    max_cell_mb: Annotated[
+        Annotated[PositiveInt, Field(le=1_000_000)],
+        Source("--max-cell-mb", "largest text to read, in MB; a longer text is cut there", "MAX_CELL_MB", False, "N"),
+    ] = DEFAULT_MAX_CELL_MB
     max_bad_rows: Annotated[
         int | str,
         BeforeValidator(_parse_limit),

@@ -368,6 +368,6 @@ def _error(path: Path, line: int, what: str, cells: list[str]) -> DataError:
         what,
         where=f"{path}, line {line}",
         details=[f"the row begins with {text[:80]!r}"] if cells else [],
-        fix="put a cell that contains the delimiter, a quote or a line break into quotes, with the quotes inside doubled, "
+        fix="put a cell with the delimiter, a quote or a line break into quotes, with the quotes inside doubled, "
         "or leave out such lines with --on-bad-line skip",
     )

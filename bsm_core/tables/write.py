@@ -80,7 +80,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         self._file = pa.output_stream(str(path), compression=codec_of(path) if self._delimiter else None)
         try:
             if self._delimiter:
-                self._write_lines([pa.array([name], pa.string()) for name in schema.names])
+                self._write_header(self._delimiter)
             else:
                 self._parquet = pq.ParquetWriter(self._file, schema, write_page_checksum=True)
         except BaseException:
@@ -102,7 +102,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             raise ValueError(f"columns {table.schema.names} do not fit the columns {self._schema.names} of the file")
         table = pa.table(table.columns, schema=self._schema)
         if self._delimiter:
-            for batch in table.to_batches():
+            for batch in table.combine_chunks().to_batches():  # a call takes as long for one row as for a thousand
                 self._write_lines(batch.columns)
             return
         self._held.append(table)
@@ -120,6 +120,10 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             self._parquet.write_table(pa.concat_tables(self._held).unify_dictionaries())
         self._held.clear()
 
+    def _write_header(self, delimiter: str) -> None:
+        names = _quoted(_cells(pa.array(self._schema.names, pa.string())), delimiter).to_pylist()
+        self._file.write(b'""\n' if names == [b""] else delimiter.encode().join(names) + b"\n")
+
     def _write_lines(self, columns: Sequence[pa.Array]) -> None:
         delimiter = self._delimiter or ""
         cells = [_quoted(_cells(column), delimiter) for column in columns]
@@ -131,7 +135,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
 
 
 def _check_flat(schema: pa.Schema) -> None:
-    for field in schema:
+    for field in {field.type: field for field in reversed(list(schema))}.values():  # the first one of each type
         try:
             # A time zone is looked up for a value, not for an empty column.
             _cells(

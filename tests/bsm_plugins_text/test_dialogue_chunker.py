@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bsm_plugins_text import encoding
 from bsm_plugins_text.dialogue_chunker import DialogueChunkerProcessor
 from bsm_plugins_text.tokenizer import BertTokenizeProcessor
 
@@ -11,6 +12,9 @@ CHARACTERS = st.characters(exclude_categories=["Cs"])
 TURNS = st.lists(
     st.one_of(st.text(CHARACTERS, max_size=20), st.text("hello is ,\u4f60\u597d😀é", max_size=20)), max_size=8
 )
+
+
+PARTS = ["hello ", "where", " ", "\n", "你", "好", "é", "parcel, ", "x" * 30, "\u0301", "Σ", "😀"]
 
 
 def size(tokenizer, text):
@@ -151,3 +155,28 @@ def test_no_turn_is_lost(tokenizer, turns):
 def test_a_column_is_its_rows(tokenizer, rows):
     step = DialogueChunkerProcessor(tokenizer, 7)
     assert step.process_batch(rows) == [step.process(row) for row in rows]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=400))
+@settings(deadline=None, max_examples=50)
+def test_a_turn_that_is_cut_before_it_is_tokenized_has_the_same_tokens(wordpiece, words, parts):
+    turn = "".join(parts) * 3
+    for tokenizer in (wordpiece, words):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(encoding, "_CHARS", 1)
+            patch.setattr(encoding, "_SPARE", 8)
+            short = encoding.shortened(tokenizer, [turn], 6)
+            chunks = DialogueChunkerProcessor(tokenizer, 8).process([turn, "hello"])
+            ids = BertTokenizeProcessor(tokenizer, 8).process([turn])
+            patch.setattr(encoding, "_CHARS", 10**9)
+            assert encoding.shortened(tokenizer, [turn], 6) == [turn]
+            assert DialogueChunkerProcessor(tokenizer, 8).process([turn, "hello"]) == chunks
+            assert BertTokenizeProcessor(tokenizer, 8).process([turn]) == ids
+        assert turn.startswith(short[0])
+
+
+def test_only_the_start_of_a_very_long_turn_is_tokenized(wordpiece):
+    turn = "hello, where is my parcel? " * 100_000
+    [short] = encoding.shortened(wordpiece, [turn], 100)
+    assert len(short) < 10_000
+    assert encoding.shortened(wordpiece, ["x" * 100_000], 100) == ["x" * 100_000]  # one word

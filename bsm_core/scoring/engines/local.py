@@ -127,7 +127,11 @@ class _RankRun:
         lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
         check_rows = job.artifact.check_rows if settings.self_check or lower_precision else None
         self.predictor = Predictor.load(
-            job.artifact, batch_size=settings.batch_size, on_bad_row=settings.on_bad_row, keep=list(keep)
+            job.artifact,
+            batch_size=settings.batch_size,
+            on_bad_row=settings.on_bad_row,
+            keep=list(keep),
+            max_cell_mb=settings.max_cell_mb,
         )
         if rank:
             self.predictor.hooks.take_failures()  # they fail in every process alike: rank 0 alone counts them

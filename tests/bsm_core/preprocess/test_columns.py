@@ -159,3 +159,14 @@ def test_whatever_a_frame_holds_is_a_number_or_an_issue(values, numbers):
 def test_an_interval_is_a_category_by_its_text():
     column = table_columns(pd.DataFrame({"a": pd.cut([1, 5, math.nan], [0, 2, 9])}), {"a": "me"})[0]["a"]
     assert RiskTable({"(0.0, 2.0]": 0.5, "nan": 0.25}, 0.125).transform(column).values.tolist() == [0.5, 0.125, 0.25]
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "😀"])
+def test_a_text_is_cut_at_the_limit(letter):
+    most = 1_000_000 // len(letter.encode())
+    column = ["", letter * most, letter * (most + 1), 7]
+    for given in (column, pa.array(column[:3]), pa.array([text.encode() for text in column[:3]])):
+        texts, bad = text_values(given, 1)
+        assert texts[1] == texts[2] == column[1]
+        assert bad == {2: "text longer than 1 MB (--max-cell-mb)"}
+    assert text_values(column)[1] == {}

@@ -88,7 +88,7 @@ def test_counts_of_plugins_are_not_logged(messages):
     warn_of_counts({"plugin:drift:seen": 9, "bad_rows": 2})
     note_counts(FINDINGS.counts())
     assert messages() == [
-        "column 'chat': 2 text(s) taken as empty (1 ValueError, 1 not text)",
+        "column 'chat': 2 text(s) taken as empty or cut (1 ValueError, 1 not text)",
         "column 'amount': 1 cell(s) that cannot be used (1 not a number)",
         "column 'a:b': 1 cell(s) that cannot be used (1 infinite)",
         "observer 'drift' failed 4 time(s)",

@@ -392,3 +392,15 @@ def test_ids_that_python_cannot_hold_are_named_by_their_text(run, kind):
     with pytest.raises(TooManyBadRowsError, match="1 rows have an issue"):
         run(output_format="parquet", max_bad_rows=0)
     assert run(output_format="parquet").counts["ids:missing"] == 1
+
+
+def test_a_text_beyond_the_limit_is_cut_and_an_issue(ask, run, caplog):
+    rows = toy_rows(9).assign(chat=["hello|" * 4] * 9)
+    rows.loc[4, "chat"] = "hello|" * 200_000
+    with caplog.at_level(logging.WARNING, "bsm"):
+        [issue] = ask(rows, max_cell_mb=1)[1:]
+    assert issue[:5] == ["4", "004", "chat", "read", "text longer than 1 MB (--max-cell-mb)"]
+    assert len(issue[5]) == 200
+    assert "text longer than 1 MB (--max-cell-mb); its text is cut there" in caplog.text
+    assert "column 'chat': 1 text(s) taken as empty or cut (1 text longer than 1 MB)" in caplog.text
+    assert ask(rows) == [COLUMNS]

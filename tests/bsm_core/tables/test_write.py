@@ -3,6 +3,7 @@ import datetime
 import decimal
 import io
 import math
+import time
 import uuid
 from pathlib import Path
 
@@ -233,3 +234,11 @@ def test_pages_of_parquet_have_checksums(tmp_path):
     path.write_bytes(content[:60] + bytes([content[60] ^ 1]) + content[61:])
     with pytest.raises(OSError, match="CRC"):
         pq.read_table(path, page_checksum_verification=True)
+
+
+def test_twenty_thousand_columns_take_little_time(tmp_path):
+    pieces = [pa.table({f"c{i}": pa.array([b"x"], pa.binary()) for i in range(20_000)})] * 5
+    began = time.process_time()
+    text = written(tmp_path, pa.concat_tables(pieces))
+    assert text.count(b"x") == 100_000
+    assert time.process_time() - began < 20

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from typing import Any
 
 
 @contextmanager
@@ -37,6 +39,21 @@ def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def call_pickled(content: bytes, *more: Any) -> None:
+    """Call a function in a child process that ends with its parent from the first moment.
+
+    As the target of the process itself, the function would first be unpickled, with all the libraries that it imports:
+    for these seconds, the process would outlive its parent.
+
+    Args:
+        content: The function and its first arguments, pickled.
+        more: Further arguments, such as connections, which only multiprocessing can pickle.
+    """
+    end_with_parent()
+    function, arguments = pickle.loads(content)
+    function(*arguments, *more)
 
 
 def _end_after(parent: multiprocessing.process.BaseProcess) -> None:

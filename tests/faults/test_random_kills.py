@@ -59,7 +59,7 @@ class Run:
         except subprocess.TimeoutExpired:
             process.kill()
             status = process.wait()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while alive(process.pid):
             assert time.monotonic() < deadline, "a rank outlives the run"
             time.sleep(0.01)

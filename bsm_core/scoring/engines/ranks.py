@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import time
@@ -23,7 +24,7 @@ from bsm_core.errors import BSMError, EngineError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.log import Lines, configure
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
-from bsm_core.runtime.processes import end_with_parent, how_it_ended, without_interrupts
+from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts
 from bsm_core.runtime.signals import at_once, interruptible
 from bsm_core.scoring.engines.devices import DevicePlan, cores
 from bsm_core.scoring.engines.local import Job, score
@@ -138,7 +139,8 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
     try:
         for rank in range(plan.count):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_main, args=(job, plan, rank, port, sender), name=f"bsm-rank-{rank}")
+            content = pickle.dumps((_main, (job, plan, rank, port)))
+            process = context.Process(target=call_pickled, args=(content, sender), name=f"bsm-rank-{rank}")
             ranks.append(_WatchedRank(_name(rank, plan.count), process, receiver))  # a signal may end the next lines
             with without_interrupts():
                 process.start()
@@ -192,7 +194,6 @@ def _name(rank: int, world: int) -> str:
 
 def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) -> None:
     """Main function of the process of one rank: send the result of :func:`score`, or a :class:`_RankFailure`."""
-    end_with_parent()  # a run without a watcher must not commit
     configure()
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",

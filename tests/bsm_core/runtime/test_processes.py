@@ -54,6 +54,37 @@ def test_a_child_process_ends_with_its_parent_even_if_that_is_killed(tmp_path):
         assert process.stdout.read() == b""  # the end of the pipe: nobody holds it any more
 
 
+SLOW = """
+import multiprocessing, time
+
+def work():
+    pass
+
+if multiprocessing.parent_process() is not None:
+    print("importing", flush=True)
+    while True:
+        time.sleep(0.01)
+"""
+STARTER = """
+import multiprocessing, pickle
+from bsm_core.runtime.processes import call_pickled
+
+if __name__ == "__main__":
+    from slow import work
+    content = pickle.dumps((work, ()))
+    multiprocessing.get_context("spawn").Process(target=call_pickled, args=(content,)).start()
+"""
+
+
+def test_a_child_process_ends_with_its_parent_while_it_imports(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "parent.py").write_text(STARTER)
+    with subprocess.Popen([sys.executable, tmp_path / "parent.py"], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"importing\n"
+        process.kill()
+        assert process.stdout.read() == b""
+
+
 def test_a_process_without_a_parent_goes_on():
     run_python("from bsm_core.runtime.processes import end_with_parent; end_with_parent()")
 

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 # In bytes. A row must fit into one block. If a row is longer than a block, the file is reopened with the next size.
-BLOCK_SIZES = (1 << 20, 1 << 24, 1 << 28)
+BLOCK_SIZES = (1 << 20, 1 << 24, 1 << 26)
+_LONGEST_HEADER, _MOST_COLUMNS = 1 << 24, 100_000
+"""Limits on the characters before the first row, and on columns: a small compressed file can hold any number."""
 
 _SKIP_BYTES = 1 << 20
 _SENTINEL = b"bsm-end-of-table"
@@ -66,7 +68,7 @@ def read_schema(path: Path, format: Format) -> pa.Schema | None:
         DataError: The header is not UTF-8 or not CSV, or the file cannot be read.
     """
     with reading(path), _Stream(path, offset=_begin(path)) as stream:
-        rows = csv.reader(_lines(stream), delimiter=DELIMITERS[format], strict=True)
+        rows = csv.reader(_header_lines(path, _lines(path, stream)), delimiter=DELIMITERS[format], strict=True)
         try:
             header: list[str] = next(filter(None, rows), [])
             "".join(header).encode()
@@ -75,7 +77,20 @@ def read_schema(path: Path, format: Format) -> pa.Schema | None:
             raise DataError(
                 f"the header cannot be read: {reason}", where=f"{path}, line 1", fix=f"save the file as UTF-8 {format}"
             ) from error
+    if len(header) > _MOST_COLUMNS:
+        what = f"the header has {len(header):,} columns; at most {_MOST_COLUMNS:,} are read"
+        raise DataError(what, where=f"{path}, line 1", fix=f"look whether the file is {format} with a header")
     return pa.schema([(name, pa.binary()) for name in header]) if header else None
+
+
+def _header_lines(path: Path, lines: Iterable[str]) -> Iterator[str]:
+    left = _LONGEST_HEADER
+    for line in lines:
+        left -= len(line)
+        if left < 0:
+            what = f"there is no header in the first {_LONGEST_HEADER:,} characters"
+            raise DataError(what, where=str(path), fix="look whether the file is a table with a header")
+        yield line
 
 
 class FileRows(NamedTuple):
@@ -279,9 +294,15 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-def _lines(stream: _Stream) -> io.TextIOWrapper:
+def _lines(path: Path, stream: _Stream) -> Iterator[str]:
     # surrogateescape: with a strict decoder, a byte that is not UTF-8 would hide the error that is searched for.
-    return io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape", newline="")
+    text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape", newline="")
+    number, longest = 0, BLOCK_SIZES[-1]
+    while line := text.readline(longest + 1):
+        number += 1
+        if len(line) > longest:
+            raise _error(path, number, f"a row is longer than {longest:,} bytes; is a quote not closed?", [])
+        yield line
 
 
 def _bad_lines(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, offset: int) -> Iterator[BadLine]:
@@ -301,7 +322,7 @@ def _bad_lines(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema,
 
     line, begin = 1 + _line_breaks(path, offset), offset or _begin(path)
     with _Stream(path, tail, offset=begin) as stream:
-        lines, delimiter, longest = _lines(stream), DELIMITERS[format], BLOCK_SIZES[-1]
+        lines, delimiter, longest = _lines(path, stream), DELIMITERS[format], BLOCK_SIZES[-1]
         yield from find_bad_lines(lines, fault, delimiter, str(path), longest, line, begin)
 
 
@@ -322,7 +343,7 @@ def _explain(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, r
     strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
     line, lines = 1, list[str]()
     with _Stream(path, tail, offset=_begin(path)) as stream, long_cells(BLOCK_SIZES[-1]):
-        rows = csv.reader(_recorded(_lines(stream), lines), delimiter=DELIMITERS[format])
+        rows = csv.reader(_recorded(_lines(path, stream), lines), delimiter=DELIMITERS[format])
         try:
             for cells in rows:
                 if cells and cells[-1].endswith(tail.decode()):
@@ -368,6 +389,6 @@ def _error(path: Path, line: int, what: str, cells: list[str]) -> DataError:
         what,
         where=f"{path}, line {line}",
         details=[f"the row begins with {text[:80]!r}"] if cells else [],
-        fix="put a cell with the delimiter, a quote or a line break into quotes, with the quotes inside doubled, "
+        fix="put a cell with the delimiter, a quote or a line break into quotes, and double the quotes in it, "
         "or leave out such lines with --on-bad-line skip",
     )

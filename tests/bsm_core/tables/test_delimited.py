@@ -309,3 +309,17 @@ def test_reading_may_be_given_up_half_way(tmp_path):
     assert next(windows).table.num_rows == 4096
     windows.close()
     (tmp_path / "data.csv").unlink()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"id" + b"," * 200_000 + b"\n", "the header has 200,001 columns; at most 100,000 are read"),
+        (b"x" * (17 << 20), "no header in the first 16,777,216 characters"),
+        (b"\n" * (17 << 20) + b"id\n1\n", "no header in the first 16,777,216 characters"),
+    ],
+    ids=["columns", "a long line", "blank lines"],
+)
+def test_a_header_without_bounds_is_refused(tmp_path, content, problem):
+    with pytest.raises(DataError, match=problem):
+        source(tmp_path, gzip.compress(content, 1), "data.csv.gz")

@@ -22,10 +22,11 @@ from bsm_core.models.bounded_allocations import BoundedAllocations
 from bsm_core.models.deferred_init import deferred_initialization
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Registry, default_registry
-from bsm_core.preprocess.columns import DEFAULT_MAX_CELL_MB, table_columns
+from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import Issue, warn_of_counts, warn_of_issues
 from bsm_core.preprocess.pipeline import text_pipelines
+from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,6 +13,7 @@ import pyarrow as pa
 from bsm_core.errors import UsageError
 from bsm_core.preprocess.features import Column
 from bsm_core.preprocess.findings import TOO_LONG
+from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.tables.cell_values import cell_text, cell_values, decoded, value_text
 from bsm_core.tables.read import require_columns
 from bsm_core.tables.write import holds_text
@@ -20,7 +21,6 @@ from bsm_core.tables.write import holds_text
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_MAX_CELL_MB = 16
 _PRINTED = (Number, np.generic, date, time, timedelta)
 """Types of values whose text is ``str(value)``. A boolean is a number, and a timestamp is a date."""
 _PRINTED_TYPES = (
@@ -83,7 +83,8 @@ def text_values(column: Column, max_cell_mb: int = DEFAULT_MAX_CELL_MB) -> tuple
 
 def _python_values(column: Any) -> list[Any]:
     """Return an Arrow column as Python values: strings as far as possible, None for a null."""
-    column = decoded(column)
+    if pa.types.is_dictionary(column.type):
+        column = decoded(column)
     if holds_text(column.type):
         return _as_strings(column.cast(pa.large_binary())).to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_decimal(column.type):

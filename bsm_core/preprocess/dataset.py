@@ -11,10 +11,11 @@ import torch
 
 from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.models.batch import Batch, TextBatch
-from bsm_core.preprocess.columns import DEFAULT_MAX_CELL_MB, text_values
+from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable, values_at
 from bsm_core.preprocess.findings import READ, Findings, Issue, in_order
 from bsm_core.preprocess.pipeline import Pipeline
+from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.profile import FEATURES, Times
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.read import Position, Window

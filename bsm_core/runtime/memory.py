@@ -14,6 +14,8 @@ from pathlib import Path
 
 from bsm_core.errors import BSMError, MemoryLimitError
 
+DEFAULT_MAX_CELL_MB = 16
+"""Largest text that a run reads, in millions of bytes of UTF-8, if nothing else is set."""
 SECONDS_BETWEEN = 1.0
 _CORES_A_HEAP = 4
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from bsm_core.errors import ConfigError, DataError, UsageError, nearest
-from bsm_core.preprocess.columns import DEFAULT_MAX_CELL_MB
+from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.validation import Problem, check_values
 from bsm_core.tables.data_files import detect_format

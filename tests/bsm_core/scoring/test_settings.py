@@ -28,6 +28,7 @@ LAYERS = {
     "num_workers": [("2", 2), ("3", 3), (4, 4), None],
     "window_rows": [("2", 2), None, None, 4096],
     "row_issues": [("a.csv", Path("a.csv")), ("b.parquet", Path("b.parquet")), None, None],
+    "max_cell_mb": [("2", 2), ("3", 3), None, 16],
     "max_bad_rows": [("2", 2), None, None, "50%"],
     "on_bad_row": [("null", "null"), None, None, "fail"],
     "on_bad_line": [("skip", "skip"), None, None, "fail"],

@@ -51,6 +51,18 @@ class Run:
         assert status == 0, said
         return said, json.loads((self.output / "run.json").read_text())
 
+    def timed(self) -> tuple[float, float, dict]:
+        """Run the command to its end; return the seconds to its first part and from there on, and its record."""
+        began, first = time.monotonic(), None
+        process = self.start()
+        while process.poll() is None:
+            if first is None and self.rows_done:
+                first = time.monotonic()
+            time.sleep(0.01)
+        assert process.returncode == 0, (self.output.parent / "said").read_text()
+        assert first is not None
+        return first - began, time.monotonic() - first, json.loads((self.output / "run.json").read_text())
+
     def kill_after(self, seconds: float) -> bool:
         """Start the command and kill its process after some seconds; return whether it had not ended."""
         process = self.start()
@@ -109,16 +121,14 @@ def predictions(run: Run) -> Path:
 def test_kills_at_random_moments(reviews, tmp_path, record_fault, table_format, devices):
     """Half of the kills come while libraries are imported, half while rows are scored."""
     undisturbed = run_of(reviews, tmp_path / "whole" / "out", table_format, devices)
-    began = time.monotonic()
-    _, record = undisturbed.whole()
-    start_up = time.monotonic() - began - record["seconds"]
+    start_up, scoring_time, record = undisturbed.timed()
     expected = predictions(undisturbed).read_bytes()
 
     run = run_of(reviews, tmp_path / "killed" / "out", table_format, devices)
     chance = random.Random(7)
     kills, scoring, done = 0, 0, 0
     while kills < KILLS:
-        phase = (0.0, start_up) if kills % 2 else (start_up, start_up + 2 * record["seconds"] / KILLS)
+        phase = (0.0, start_up) if kills % 2 else (start_up, start_up + 2 * scoring_time / KILLS)
         killed = run.kill_after(chance.uniform(*phase))
         kills += killed
         if (run.output / "_SUCCESS").exists():  # the kill came too late; the next attempt begins anew

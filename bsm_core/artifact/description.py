@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from bsm_core.artifact.load import Artifact, check_config
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
 from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.artifact.untrusted.archive import unpacked
-from bsm_core.artifact.untrusted.tokenizer_file import ignored_settings
+from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.errors import BSMError, printable
 from bsm_core.plugins.registry import Registry, default_registry
 
@@ -145,7 +146,9 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
     names = artifact.names(registry) if config else ResolvedNames(registry, model_class)
     text_fields = _text_fields(folder, config, wanted_keys(names, registry), problems) if config else []
     tokenizers = sorted({item["tokenizer"] for item in text_fields if item["tokenizer"]})
-    ignored = problems.guard(lambda: [line for name in tokenizers for line in ignored_settings(folder / name)])
+    warnings: list[str] = []
+    for name in tokenizers:
+        problems.guard(partial(load_tokenizer, folder / name, name, warnings.append))
     description = Description(
         path=path,
         model_class=model_class,
@@ -161,7 +164,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
             for name, digest in artifact.hashes.items()
         ],
         components=_components(names, problems),
-        warnings=[*_disagreements(hyperparameters, overriding), *(missing or []), *(ignored or [])],
+        warnings=[*_disagreements(hyperparameters, overriding), *(missing or []), *warnings],
         problems=problems,
     )
     if not problems:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,8 @@ EXPORTED = "onnx"
 REQUIRED = ((HYPERPARAMETERS,), (MODEL_ARTIFACTS,), WEIGHTS)
 TABLES = (RISK_TABLES, IMPUTE)
 """Files that training writes only if a feature needs them."""
+
+_POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1_024
 
 M = TypeVar("M", bound=BaseModel)
 _LONGEST_KEY = 80
@@ -72,6 +74,38 @@ def require_artifact(folder: Path) -> None:
     """
     if any(find(folder, names) is None for names in REQUIRED):
         require(folder, *REQUIRED, *TABLES)
+
+
+def is_pointer(path: Path) -> bool:
+    """Return whether a file is a pointer of Git LFS: a few lines of text in place of the file that they name."""
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST_POINTER:
+            return False
+        return path.read_bytes().startswith(_POINTER)
+    except OSError:  # whoever reads the file says why it cannot be read
+        return False
+
+
+def refuse_pointers(folder: Path, name: str, *, files: Iterable[Path] | None = None) -> None:
+    """Check that the files of a folder are there, and not only their pointers of Git LFS.
+
+    Args:
+        folder: The folder.
+        name: Name of the folder in the error.
+        files: The files; those directly in the folder if None.
+
+    Raises:
+        CorruptArtifactError: Files are pointers; the error lists all of them.
+    """
+    pointers = sorted(path for path in (folder.glob("*") if files is None else files) if is_pointer(path))
+    if pointers:
+        raise CorruptArtifactError(
+            f"{len(pointers)} file(s) are pointers of Git LFS, without the content that they stand for",
+            where=name,
+            details=[path.relative_to(folder).as_posix() for path in pointers],
+            fix="run `git lfs install` and `git lfs pull` in the repository that the folder was cloned from, and copy"
+            " the files again",
+        )
 
 
 def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:

@@ -29,10 +29,10 @@ from bsm_core.artifact.files import (
     require,
     require_artifact,
 )
-from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, find_asset, load_encoder_config, load_tokenizer
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, find_asset, load_encoder_config
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
 from bsm_core.artifact.resolved_names import ResolvedNames
-from bsm_core.artifact.untrusted.tokenizer_file import ignored_settings
+from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_vocab, read_weights
 from bsm_core.errors import CorruptArtifactError, WeightsMismatchError
 from bsm_core.plugins.registry import Registry
@@ -197,10 +197,7 @@ class Artifact:
         """
         folder = find_asset(TOKENIZER, self.folder, self.config.as_mapping(), field.prefix).folder
         inside = folder.is_relative_to(self.folder)
-        tokenizer = load_tokenizer(folder, folder.relative_to(self.folder).as_posix() if inside else None)
-        for warning in ignored_settings(folder):
-            log.warning("%s", warning)
-        return tokenizer
+        return load_tokenizer(folder, folder.relative_to(self.folder).as_posix() if inside else None)
 
     def model_config(self, wants: Collection[str] = ()) -> dict[str, Any]:
         """Return the values that a model class is built from: every config key, and what the artifact provides.

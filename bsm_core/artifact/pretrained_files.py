@@ -12,14 +12,10 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bsm_core.artifact.files import read_json_object
-from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_config, check_tokenizer_file
-from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from bsm_core.errors import ConfigError, TokenizerError, UnsafeArtifactError
 
 log = logging.getLogger("bsm")
 
@@ -41,10 +37,19 @@ class TextAsset:
     files: tuple[str, ...]
 
 
+_SENTENCEPIECE = ("tokenizer", "spiece", "spm", "sentencepiece.bpe")
 TOKENIZER = TextAsset(
     "tokenizer",
     "tokenizer",
-    ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    (
+        "tokenizer.json",
+        "vocab.txt",
+        "vocab.json",
+        "tokenizer.model",
+        "spiece.model",
+        "spm.model",
+        "sentencepiece.bpe.model",
+    ),
     ("*token*.json", "vocab.*", "merges.txt", "*.model", "chat_template*", "config.json"),
 )
 ENCODER = TextAsset("encoder config", "text_encoder", ("config.json",), ("config.json",))
@@ -132,44 +137,6 @@ def find_inside(asset: TextAsset, artifact: Path, config: Mapping[str, Any], pre
     places = (found for _, found in _local(asset, artifact, config, prefix) if found is not None)
     inside = (found for found in places if found.folder.is_relative_to(artifact))
     return next((found for found in inside if _has(found.folder, asset)), None)
-
-
-def load_tokenizer(folder: Path, name: str | None = None) -> PreTrainedTokenizerBase:
-    """Build the tokenizer of a folder.
-
-    ``tokenizer.json`` holds a complete tokenizer and is preferred: from a vocabulary file alone, current versions of
-    transformers lose entries.
-
-    Args:
-        folder: The folder.
-        name: Name of the folder in errors; its path if None.
-
-    Raises:
-        CorruptArtifactError: The files do not make a tokenizer, or one that is not deterministic or takes any time.
-        UnsafeArtifactError: The files refer to files elsewhere.
-    """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds
-
-    fast = (folder / "tokenizer.json").is_file()
-    kind: Any = PreTrainedTokenizerFast if fast else AutoTokenizer
-    name = name or str(folder)
-    check_tokenizer_config(folder / "tokenizer_config.json")
-    if fast:
-        check_tokenizer_file(folder / "tokenizer.json")
-    try:
-        tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except BaseException as error:
-        # A panic of the tokenizers library, which is written in Rust, is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise CorruptArtifactError(
-            f"the tokenizer cannot be built: {type(error).__name__}: {error}".replace(str(folder), name),
-            where=f"{name}/tokenizer.json" if fast else name,
-            fix="save it again with tokenizer.save_pretrained, which writes tokenizer.json",
-        ) from error
-    return tokenizer
 
 
 def load_encoder_config(folder: Path) -> dict[str, Any]:

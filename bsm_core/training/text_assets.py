@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from bsm_core.artifact.config import TextField
-from bsm_core.artifact.pretrained_files import load_encoder_config, load_tokenizer
+from bsm_core.artifact.pretrained_files import load_encoder_config
+from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.errors import ConfigError
 from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Column

@@ -8,6 +8,7 @@ some of them as files.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,12 +28,17 @@ _NAMES_OF_FILES = ("_file", "_path", "_dir", "_dic")
 _HARMLESS = ("tokenizer_file", "special_tokens_map_file", "name_or_path")
 """Keys that transformers wrote with a path of another machine, and does not read."""
 _NORMALIZER_KEYS = {"do_lower_case": "lowercase", "tokenize_chinese_chars": "handle_chinese_chars"}
-"""Keys of ``tokenizer_config.json``, and the key of a normalizer that decides instead."""
+"""Keys of ``tokenizer_config.json``, and the key of a normalizer that follows them."""
 _LARGEST_ID = 10_000_000
+_RANDOM = ("dropout", "alpha", "nbest_size")
+"""Keys of a model that make it random."""
 
 
-def check_tokenizer_file(path: Path) -> None:
+def check_tokenizer_file(path: Path) -> dict[str, Any]:
     """Check that a tokenizer is deterministic, and that it takes time and memory in proportion to the text.
+
+    Returns:
+        The content of the file.
 
     Raises:
         CorruptArtifactError: The file is no tokenizer, or exceeds a limit.
@@ -43,47 +49,71 @@ def check_tokenizer_file(path: Path) -> None:
     if problems := list(itertools.islice(dict.fromkeys(_problems(content)), 10)):
         fix = "save it again with tokenizer.save_pretrained, from a source that you trust"
         raise corrupt(path.name, "cannot be used as a tokenizer", fix, details=problems)
+    return content
 
 
-def check_tokenizer_config(path: Path) -> None:
-    """Check that no key of ``tokenizer_config.json`` makes transformers open a file, which can be any of the machine.
+def check_tokenizer_config(path: Path, *, tokens_only: bool = False) -> dict[str, Any]:
+    """Check that no key makes transformers open a file, which can be any of the machine.
+
+    Args:
+        path: ``tokenizer_config.json`` or ``special_tokens_map.json``, if it is there.
+        tokens_only: Whether the file holds special tokens and nothing else. transformers takes other keys of
+            ``special_tokens_map.json`` for settings, and lets them override where it looks for files.
+
+    Returns:
+        The content of the file; empty if it is not there.
 
     Raises:
         CorruptArtifactError: The file is no JSON object.
         UnsafeArtifactError: A key names a file.
     """
-    for key, value in read_json_object(path).items() if path.is_file() else ():
+    content = read_json_object(path) if path.is_file() else {}
+    for key, value in content.items():
         names_file = (key in _OPENED and not isinstance(value, dict)) or key.endswith(_NAMES_OF_FILES)
-        if value and names_file and key not in _HARMLESS:
+        if tokens_only:
+            names_file = not key.endswith(("_token", "_tokens"))
+        if value and names_file and (tokens_only or key not in _HARMLESS):
             raise UnsafeArtifactError(
                 f"{path.name}: the key {key!r} could make the tokenizer read another file of this machine",
                 where=path.name,
                 fix="remove this key; save the tokenizer with tokenizer.save_pretrained, which writes tokenizer.json",
             )
+    return content
 
 
-def ignored_settings(folder: Path) -> list[str]:
-    """Return a warning for each key of ``tokenizer_config.json`` that ``tokenizer.json`` contradicts and overrules.
+def check_model(tokenizer: Any, name: str) -> None:
+    """Check that the model of a tokenizer is deterministic, from whatever files it was built.
 
     Raises:
-        CorruptArtifactError: A file cannot be read.
+        CorruptArtifactError: The tokenizer returns other tokens in each run.
     """
-    paths = folder / "tokenizer_config.json", folder / "tokenizer.json"
-    if not all(path.is_file() for path in paths):
+    model = tokenizer.backend_tokenizer.model if tokenizer.is_fast else None
+    random = {key: getattr(model, key, None) for key in _RANDOM}
+    if problems := list(_random(random)):
+        fix = "save it again without these settings"
+        raise corrupt(name, "cannot be used as a tokenizer", fix, details=problems)
+
+
+def ignored_settings(settings: Mapping[str, Any], tokenizer: Any) -> list[str]:
+    """Return a line for each key of ``tokenizer_config.json`` to which the tokenizer does not keep.
+
+    Args:
+        settings: Content of ``tokenizer_config.json``.
+        tokenizer: The tokenizer that was built with it.
+    """
+    wanted = {name: settings[key] for key, name in _NORMALIZER_KEYS.items() if isinstance(settings.get(key), bool)}
+    if not (wanted and tokenizer.is_fast):
         return []
-    config, tokenizer = map(read_json_object, paths)
-    wanted = {name: config[key] for key, name in _NORMALIZER_KEYS.items() if isinstance(config.get(key), bool)}
-    if not wanted:
-        return []
-    found = list(_objects(tokenizer.get("normalizer")))
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    found = [] if normalizer is None else list(_objects(json.loads(normalizer.__getstate__())))
     decided: dict[str, Any] = {}
     if not any(normalizer.get("type") == "Precompiled" for normalizer in found):  # whose table may do anything
         decided["lowercase"] = any(normalizer.get("type") == "Lowercase" for normalizer in found)
     for normalizer in found:
         decided |= {name: normalizer[name] for name in wanted if name in normalizer}
     return [
-        f"{folder.name}/tokenizer_config.json has {key}: {str(wanted[name]).lower()}, but the normalizer of"
-        f" tokenizer.json does the opposite; tokenizer.json counts"
+        f"tokenizer_config.json has {key}: {str(wanted[name]).lower()}, and AutoTokenizer ignores it: the"
+        f" {type(tokenizer).__name__} that it builds does the opposite"
         for key, name in _NORMALIZER_KEYS.items()
         if name in wanted and isinstance(decided.get(name), bool) and decided[name] != wanted[name]
     ]
@@ -106,15 +136,19 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _model_problems(model: Mapping[str, Any]) -> Iterator[str]:
-    for key in ("dropout", "alpha", "nbest_size"):
-        if model.get(key):
-            yield f"model.{key}: it is {short_repr(model[key])}, so the tokenizer returns other tokens in each run"
+    yield from _random(model)
     vocab = model.get("vocab")
     for number in vocab.values() if isinstance(vocab, dict) else ():
         yield from _id_problems("model.vocab", number)
     longest = model.get("max_input_chars_per_word")
     if longest is not None and not (isinstance(longest, int) and 0 <= longest <= _LONGEST_WORD):
         yield f"model.max_input_chars_per_word: it is {short_repr(longest)}, not a number up to {_LONGEST_WORD:,}"
+
+
+def _random(model: Mapping[str, Any]) -> Iterator[str]:
+    for key in _RANDOM:
+        if model.get(key):
+            yield f"model.{key}: it is {short_repr(model[key])}, so the tokenizer returns other tokens in each run"
 
 
 def _id_problems(place: str, number: Any) -> Iterator[str]:

@@ -9,7 +9,6 @@ from support.artifacts import CONFIG, write_artifact, write_tokenizer
 
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.config import ArtifactConfig
-from bsm_core.artifact.description import describe
 from bsm_core.artifact.pretrained_files import (
     ENCODER,
     TOKENIZER,
@@ -17,9 +16,8 @@ from bsm_core.artifact.pretrained_files import (
     find_asset,
     find_inside,
     load_encoder_config,
-    load_tokenizer,
 )
-from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError
+from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError
 
 
 @pytest.fixture(autouse=True)
@@ -227,102 +225,6 @@ def test_fields_of_a_trimodal_artifact_get_their_own(tmp_path):
     primary, secondary = (artifact.tokenizer(field) for field in artifact.config.text_fields)
     assert "h" in primary.get_vocab()
     assert "h" not in secondary.get_vocab()
-
-
-def test_tokenizer_json_is_preferred_to_a_vocabulary_file(tmp_path):
-    write_tokenizer(tmp_path)
-    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n")
-    assert len(load_tokenizer(tmp_path)) > 10
-
-
-def test_a_vocabulary_file_alone_makes_a_tokenizer(tmp_path):
-    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\n")
-    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
-    assert load_tokenizer(tmp_path)("hello")["input_ids"] == [2, 5, 3]
-
-
-@pytest.mark.parametrize("fast", [True, False])
-def test_code_that_a_tokenizer_points_to_does_not_run(tmp_path, fast):
-    write_tokenizer(tmp_path)
-    proof = tmp_path / "proof"
-    (tmp_path / "evil.py").write_text(f"open({str(proof)!r}, 'w')\nclass Tok: ...\n")
-    settings = {"tokenizer_class": "Tok", "auto_map": {"AutoTokenizer": ["evil.Tok", "evil.Tok"]}}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    if fast:
-        load_tokenizer(tmp_path)
-    else:
-        (tmp_path / "tokenizer.json").unlink()
-        (tmp_path / "vocab.txt").write_text("[PAD]\n")
-        with pytest.raises(CorruptArtifactError):
-            load_tokenizer(tmp_path)
-    assert not proof.exists()
-
-
-def test_code_of_others_is_never_trusted(tmp_path, monkeypatch):
-    import transformers
-
-    asked = {}
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda _, **options: asked.update(options))
-    load_tokenizer(tmp_path)
-    assert asked == {"local_files_only": True, "trust_remote_code": False}
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"vocab": "{outside}"},
-        {"vocab_file": "{outside}"},
-        {"init_inputs": ["{outside}"]},
-        {"fast_tokenizer_files": ["../outside.json"]},
-        {"mecab_kwargs": 1, "mecab_dic": "{outside}"},
-    ],
-)
-@pytest.mark.parametrize("fast", [True, False])
-def test_settings_of_a_tokenizer_open_no_file(tmp_path, fast, settings):
-    outside = tmp_path / "outside.txt"
-    outside.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nsecret\n")
-    folder = write_tokenizer(tmp_path / "model")
-    if not fast:
-        (folder / "tokenizer.json").unlink()
-        (folder / "vocab.json").write_text("{}")
-    text = json.dumps({"tokenizer_class": "BertTokenizer", **settings}).replace("{outside}", str(outside))
-    (folder / "tokenizer_config.json").write_text(text)
-    with pytest.raises(UnsafeArtifactError, match="could make the tokenizer read another file"):
-        load_tokenizer(folder)
-
-
-def test_paths_that_older_versions_wrote_are_harmless(tmp_path):
-    write_tokenizer(tmp_path)
-    paths = {"tokenizer_file": "/there", "special_tokens_map_file": "/there", "name_or_path": "/there", "vocab": None}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(paths))
-    load_tokenizer(tmp_path)
-
-
-@pytest.mark.parametrize("key", ["do_lower_case", "tokenize_chinese_chars"])
-@pytest.mark.parametrize("value", [True, False])
-def test_a_setting_that_the_tokenizer_contradicts_is_named(tmp_path, caplog, key, value):
-    write_artifact(tmp_path)
-    path = tmp_path / "tokenizer/tokenizer.json"
-    normalizer = {"type": "BertNormalizer", "clean_text": True, "strip_accents": None} | {
-        "lowercase": value,
-        "handle_chinese_chars": value,
-    }
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": normalizer}))
-    for said in (value, not value):
-        (tmp_path / "tokenizer/tokenizer_config.json").write_text(json.dumps({key: said}))
-        caplog.clear()
-        artifact = Artifact.load(tmp_path)
-        artifact.tokenizer(artifact.config.text_fields[0])
-        warnings = [line for line in caplog.messages if "tokenizer_config.json" in line]
-        assert [f"tokenizer/tokenizer_config.json has {key}" in line for line in warnings] == [True] * (said != value)
-        assert describe(tmp_path).warnings == warnings
-
-
-def test_a_broken_tokenizer_is_corrupt_and_named(tmp_path):
-    write_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(CorruptArtifactError, match=r"tokenizer\.json"):
-        load_tokenizer(tmp_path)
 
 
 def test_a_broken_tokenizer_is_not_passed_over_for_another(tmp_path):

@@ -14,8 +14,8 @@ from support.artifacts import CONFIG, ENCODER_CONFIG, IMPUTE, RISK_TABLES, state
 from bsm_core.artifact import Artifact, pack, save_artifact, unpacked
 from bsm_core.artifact import save as save_module
 from bsm_core.artifact.files import exported
-from bsm_core.artifact.pretrained_files import load_tokenizer
 from bsm_core.artifact.provenance_file import write_provenance
+from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.errors import (
     ArtifactError,
     ConfigError,

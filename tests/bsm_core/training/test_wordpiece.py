@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsm_core.artifact.pretrained_files import load_tokenizer
+from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.training import wordpiece
 from bsm_core.training.wordpiece import SPECIAL_TOKENS, fit_wordpiece
 

@@ -14,6 +14,7 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.files import exported
 from bsm_core.artifact.resolved_names import ResolvedNames
+from bsm_core.artifact.untrusted.state_dicts import check_dtypes
 from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_of, restore_backends
 from bsm_core.errors import BSMError, ConfigError, UsageError
 from bsm_core.models.base import ModelBase
@@ -236,13 +237,23 @@ def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: i
         most = 2 * sum(value.numel() for value in artifact.weights.values()) + _FREE_VALUES
         with building(artifact.config.model_class, where, fix), BoundedAllocations(most):
             model = model_class.from_config(values, where=where)
-        expected = {name: value.shape for name, value in model.state_dict().items()}
-        weights = artifact.state_dict_for(expected, model.optional_state)
+        state = model.state_dict()
+        expected = {name: value.shape for name, value in state.items()}
+        weights = artifact.state_dict_for(expected, model.optional_state, _tied(model))
+        check_dtypes(weights, state)
         model.load_state_dict(weights, strict=False)  # not strict: state_dict_for has reported all differences at once
     files = exported(artifact.folder)
     for name, encoder in encoders_of(model).items():
         encoder.exported = files.get(name)
     return model.eval()
+
+
+def _tied(model: ModelBase) -> list[list[str]]:
+    """Return the names of each parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
 
 
 @contextmanager

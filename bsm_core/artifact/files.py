@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
 from bsm_core.artifact.untrusted.values import check_nesting
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 from bsm_core.runtime.validation import Problem, problems_of
@@ -29,6 +30,8 @@ REQUIRED = ((HYPERPARAMETERS,), (MODEL_ARTIFACTS,), WEIGHTS)
 TABLES = (RISK_TABLES, IMPUTE)
 """Files that training writes only if a feature needs them."""
 
+_READ = (".json", ".pth", ".pkl", ".safetensors", ".txt", ".model", ".onnx")
+"""Extensions of the files of an artifact that are read."""
 _POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1_024
 
 M = TypeVar("M", bound=BaseModel)
@@ -71,9 +74,18 @@ def require_artifact(folder: Path) -> None:
 
     Raises:
         MissingArtifactFilesError: Files are missing.
+        CorruptArtifactError: Files are pointers of Git LFS.
     """
     if any(find(folder, names) is None for names in REQUIRED):
-        require(folder, *REQUIRED, *TABLES)
+        try:
+            require(folder, *REQUIRED, *TABLES)
+        except MissingArtifactFilesError as error:
+            if find(folder, WEIGHTS) is None and (foreign := foreign_weights(list_files(folder))):
+                error.details = (*error.details, foreign[0])
+                error.fix = f"{foreign[1]}; then give the folder with all files"
+            raise
+    read = (path for path in list_files(folder).values() if path.suffix in _READ)
+    refuse_pointers(folder, str(folder), files=read)
 
 
 def is_pointer(path: Path) -> bool:

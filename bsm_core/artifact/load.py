@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,9 +31,10 @@ from bsm_core.artifact.files import (
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, find_asset, load_encoder_config
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
 from bsm_core.artifact.resolved_names import ResolvedNames
+from bsm_core.artifact.untrusted.state_dicts import fit_weights
 from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_vocab, read_weights
-from bsm_core.errors import CorruptArtifactError, WeightsMismatchError
+from bsm_core.errors import CorruptArtifactError
 from bsm_core.plugins.registry import Registry
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("bsm")
 _OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
 """Attributes that :meth:`Artifact.detached` copies, so that a plugin cannot change them."""
-_POSITION_IDS = re.compile(r"(?:^|\.)embeddings\.position_ids$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,37 +225,23 @@ class Artifact:
             provided["embedding_shape"] = list(self.embedding_mat.shape)
         return config | provided
 
-    def state_dict_for(self, expected: Mapping[str, torch.Size], optional: Collection[str] = ()) -> dict[str, Tensor]:
-        """Return the weights for a model, checked against its keys and shapes.
+    def state_dict_for(
+        self,
+        expected: Mapping[str, torch.Size],
+        optional: Collection[str] = (),
+        tied: Iterable[Collection[str]] = (),
+    ) -> dict[str, Tensor]:
+        """Return the weights for a model; see :func:`~bsm_core.artifact.untrusted.state_dicts.fit_weights`.
 
         Args:
             expected: Shape by key, of ``model.state_dict()``.
             optional: Keys that the model or the artifact may lack, such as those of a loss.
-                ``*.embeddings.position_ids``, which older versions of transformers saved, always is optional.
+            tied: Groups of keys that are one parameter.
 
         Raises:
             WeightsMismatchError: Keys are missing or unexpected, or shapes differ; the error lists all of them.
         """
-        weights = self.weights
-        free = {key for key in (*weights, *expected) if key in optional or _POSITION_IDS.search(key)}
-        missing = expected.keys() - weights.keys() - free
-        unexpected = weights.keys() - expected.keys() - free
-        problems = [f"missing: {key} {list(size)}" for key, size in expected.items() if key in missing]
-        problems += [f"unexpected: {key} {list(value.shape)}" for key, value in weights.items() if key in unexpected]
-        found = {key: weights[key] for key in expected if key in weights}
-        problems += [
-            f"shape: {key} is {list(value.shape)}, the model has {list(expected[key])}"
-            for key, value in found.items()
-            if value.shape != expected[key]
-        ]
-        if problems:
-            raise WeightsMismatchError(
-                f"the weights do not fit the model class in {len(problems)} place(s)",
-                where="model weights",
-                details=problems,
-                fix="check that model_class and the sizes in the config are those the weights were trained with",
-            )
-        return found
+        return fit_weights(self.weights, expected, optional, tied)
 
 
 def check_config(values: Mapping[str, Any]) -> ArtifactConfig:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import pickletools
 import zipfile
+from pathlib import Path
 from typing import BinaryIO
 
+from bsm_core.artifact.files import corrupt
+from bsm_core.artifact.untrusted.foreign_forms import foreign_members
 from bsm_core.artifact.untrusted.opcodes import check_opcodes
 
 _FREE = 64 << 20
@@ -23,6 +27,7 @@ def check_torch_file(file: BinaryIO) -> tuple[int, bool]:
         The size of the file, in bytes, and whether it is a zip file.
 
     Raises:
+        CorruptArtifactError: The file holds a program, such as TorchScript.
         ValueError: The file is damaged, or exceeds a limit.
         OSError: The file cannot be read.
     """
@@ -50,6 +55,8 @@ def _check_zip(file: BinaryIO, size: int) -> None:
                 raise ValueError(f"it inflates to {inflated:,} bytes, from {size:,}; torch.save does not compress")
             if len(members) > _MOST_MEMBERS:
                 raise ValueError(f"it has more than {_MOST_MEMBERS:,} members")
+            if foreign := foreign_members(member.filename for member in members):
+                raise corrupt(Path(file.name).name, foreign[0], foreign[1])
             # torch finds a member by its name without regard to case.
             names = [member.filename.casefold() for member in members]
             if len(set(names)) < len(names):
@@ -61,3 +68,19 @@ def _check_zip(file: BinaryIO, size: int) -> None:
                 check_opcodes(archive.read(member))
     except zipfile.BadZipFile as error:
         raise ValueError(str(error)) from error
+
+
+def is_whole_object(path: Path) -> bool:
+    """Return whether a file that :func:`check_torch_file` has passed holds one object of a class, such as a model.
+
+    Only files of ``torch.save`` since version 1.6 are looked at.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
+        content = archive.read(name) if name else b""
+    first = next(
+        ((code.name, argument) for code, argument, _ in pickletools.genops(content) if code.name != "PROTO"), None
+    )
+    return first is not None and first[0] == "GLOBAL" and first[1] != "collections OrderedDict"

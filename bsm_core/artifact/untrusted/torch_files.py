@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, corrupt, require
+from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, corrupt, is_pointer, refuse_pointers, require
 from bsm_core.artifact.untrusted.safe_pickle import (
     STAND_INS,
     ForbiddenGlobalError,
@@ -21,13 +21,12 @@ from bsm_core.artifact.untrusted.safe_pickle import (
     PickledDtype,
     forbidden,
 )
-from bsm_core.artifact.untrusted.torch_archive import check_torch_file
+from bsm_core.artifact.untrusted.state_dicts import find_state_dict, strip_prefixes
+from bsm_core.artifact.untrusted.torch_archive import check_torch_file, is_whole_object
 from bsm_core.artifact.untrusted.values import check_nesting, check_shape, leaves
 from bsm_core.errors import ArtifactError, CorruptArtifactError, UnsafeArtifactError, short_repr
 
 log = logging.getLogger("bsm")
-_LEADING = re.compile(r"^(?:(?:module|_orig_mod|_forward_module)\.)+")
-_INNER = re.compile(r"(?<=\.)(?:_orig_mod|_forward_module)\.")
 _MOST_CONFIG_NUMBERS = 1_000_000
 _FORBIDDEN = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
@@ -65,13 +64,33 @@ def load_torch(path: Path, safe_twin: str | None = None, *, mapped: bool = False
         check_nesting(value)
         _check_tensors(value, size)
         return value
+    except ArtifactError:
+        raise
     except ForbiddenGlobalError as error:
         raise forbidden(str(error), path.name, safe_twin) from None
     except Exception as error:
         if match := _FORBIDDEN.search(str(error)):
-            raise forbidden(match[1], path.name, safe_twin) from None
+            raise _with_code(match[1], path, safe_twin) from None
+        if is_pointer(path):
+            refuse_pointers(path.parent, str(path.parent), files=[path])
         fix = "copy the artifact again, or have it saved again"
         raise corrupt(path.name, f"cannot be read: {_reason(error)}", fix) from error
+
+
+def _with_code(name: str, path: Path, safe_twin: str | None) -> UnsafeArtifactError:
+    error = forbidden(name, path.name, safe_twin)
+    if safe_twin is None:
+        return error
+    saved = "checkpoint['state_dict']"
+    if is_whole_object(path):
+        error.what += ": the file is a model that was pickled whole"
+        saved = "model.state_dict()"
+    error.fix = (
+        f"save the state dict alone, where the model was trained: `torch.save({saved}, '{path.name}')`. bsm runs no"
+        f" code of an artifact, so `bsm pack` cannot read such a file either; or save {safe_twin}, which is read"
+        " instead of it"
+    )
+    return error
 
 
 def read_model_artifacts(folder: Path) -> dict[str, Any]:
@@ -142,7 +161,11 @@ def _compare(weights: dict[str, Tensor], path: Path, twin: Path) -> None:
     except ArtifactError as error:  # such as a pickle that refers to code, beside which the safe file was saved
         log.warning("%s is used, and cannot be compared with its twin: %s", path.name, error.one_line())
         return
-    different = (name for name in {**weights, **others} if not _same(weights.get(name), others.get(name)))
+    storages = {others[name].untyped_storage().data_ptr() for name in weights.keys() & others.keys()}
+    # safetensors holds one of the names of tied weights, which are the same tensor in the other file.
+    tied = {k for k, v in others.items() if k not in weights and v.untyped_storage().data_ptr() in storages}
+    names = (name for name in {**weights, **others} if name not in tied)
+    different = (name for name in names if not _same(weights.get(name), others.get(name)))
     if name := next(different, None):
         raise corrupt(
             f"{path.name} and {twin.name}",
@@ -159,29 +182,11 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
 
 
 def _state_dict(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
-    state = load_torch(path, WEIGHTS[0], mapped=mapped)
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]  # a Lightning checkpoint
-    wrong = (
-        [short_repr(k) for k, v in state.items() if not isinstance(v, Tensor)]
-        if isinstance(state, Mapping)
-        else ["all"]
-    )
-    if wrong:
-        problem = "is neither a state dict nor a Lightning checkpoint"
-        raise corrupt(path.name, problem, "save model.state_dict()", details=[f"not a tensor: {', '.join(wrong[:10])}"])
+    state = find_state_dict(load_torch(path, WEIGHTS[0], mapped=mapped), path.name)
     weights = {strip_prefixes(str(key)): _dense(str(key), value, path.name) for key, value in state.items()}
     if len(weights) < len(state):
         raise corrupt(path.name, "holds weights twice, with and without a prefix")
     return weights
-
-
-def strip_prefixes(key: str) -> str:
-    """Return a weight's name without the prefixes of wrappers.
-
-    ``module.`` is stripped at the beginning only, because a model may have a submodule of that name.
-    """
-    return _LEADING.sub("", _INNER.sub("", key))
 
 
 def _dense(name: str, value: Tensor, file: str) -> Tensor:

@@ -4,9 +4,11 @@ import hashlib
 import pickle
 
 import pytest
+from support.artifacts import write_artifact
 
 from bsm_core.artifact import files
-from bsm_core.artifact.files import FileHashes
+from bsm_core.artifact.files import FileHashes, require_artifact
+from bsm_core.errors import CorruptArtifactError, MissingArtifactFilesError
 
 
 @pytest.fixture
@@ -53,3 +55,63 @@ def test_hashes_that_are_known_travel_along(folder, hashed):
     (folder / "a.json").write_text("changed")
     assert copied["a.json"] == known
     assert hashed == ["a.json"]
+
+
+# Weights in other forms
+
+
+@pytest.mark.parametrize(
+    ("names", "what", "command"),
+    [
+        (
+            ["ckpt/latest", "ckpt/step1/zero_pp_rank_0_mp_rank_00_optim_states.pt"],
+            "DeepSpeed",
+            "convert('ckpt', ",
+        ),
+        (["model.pth/checkpoint/mp_rank_00_model_states.pt"], "DeepSpeed", "convert('model.pth', 'weights.pth')"),
+        (["shards/__0_0.distcp", "shards/.metadata"], "FSDP", "format_utils dcp_to_torch shards weights.pth"),
+        (["model.pth/__0_0.distcp", "model.pth/meta.pt"], "FSDP", "dcp_to_torch model.pth weights.pth"),
+        (["model.safetensors.index.json", "model-00001-of-00002.safetensors"], "sharded", "./*-of-*.safetensors"),
+        (["pytorch_model.bin.index.json", "pytorch_model-00001-of-00002.bin"], "sharded", "./*-of-*.bin"),
+        (["adapter_model.safetensors"], "PEFT", "merge_and_unload()"),
+        (["pytorch_model.bin"], "another name", "mv pytorch_model.bin model.pth"),
+        (["checkpoints/best.ckpt", "optimizer.pt"], "another name", "mv checkpoints/best.ckpt model.pth"),
+        (["encoder.safetensors"], "another name", "mv encoder.safetensors model.safetensors"),
+        (["tf_model.h5"], "another framework", "PyTorch"),
+    ],
+)
+def test_weights_in_another_form_are_named_with_the_way_to_convert_them(tmp_path, names, what, command):
+    write_artifact(tmp_path)
+    (tmp_path / "model.pth").unlink()
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(MissingArtifactFilesError) as caught:
+        require_artifact(tmp_path)
+    assert caught.value.details[0] == "model.pth or model.safetensors"
+    assert what in caught.value.details[1]
+    assert command in caught.value.fix
+
+
+def test_shards_beside_the_weights_do_not_matter(tmp_path):
+    write_artifact(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    require_artifact(tmp_path)
+
+
+def test_every_pointer_of_git_lfs_is_named_at_once(tmp_path):
+    write_artifact(tmp_path)
+    pointers = (
+        "hyperparameters.json",
+        "impute_dict.pkl",
+        "model.pth",
+        "model_artifacts.pth",
+        "tokenizer/tokenizer.json",
+    )
+    for name in pointers:
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 466062\n")
+    (tmp_path / "photo.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 466062\n")
+    with pytest.raises(CorruptArtifactError, match=r"5 file\(s\) are pointers of Git LFS") as caught:
+        require_artifact(tmp_path)
+    assert caught.value.details == pointers
+    assert "git lfs pull" in caught.value.fix

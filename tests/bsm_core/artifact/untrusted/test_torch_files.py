@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import collections
 import io
 import pickle
@@ -12,22 +13,13 @@ import torch
 from support.artifacts import state_dict
 from torch.torch_version import TorchVersion
 
-from bsm_core.artifact import Artifact
 from bsm_core.artifact.untrusted.torch_files import (
     load_torch,
     read_embedding,
     read_model_artifacts,
     read_weights,
-    strip_prefixes,
 )
-from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError, WeightsMismatchError
-
-
-def fit_weights(weights, expected, optional=()):
-    """The weights of an artifact for a model with the expected shapes."""
-    artifact = Artifact.at("model")
-    vars(artifact)["weights"] = weights
-    return artifact.state_dict_for(expected, optional)
+from bsm_core.errors import CorruptArtifactError, UnsafeArtifactError
 
 
 @pytest.fixture
@@ -227,30 +219,11 @@ def test_parameters_come_as_tensors_without_gradient(folder):
     assert not weight.requires_grad
 
 
-@pytest.mark.parametrize("value", [[1, 2], {"epoch": 3, "model": {"a": torch.ones(1)}}, {"state_dict": {"a": 1}}, 3])
+@pytest.mark.parametrize("value", [[1, 2], {"epoch": 3, "net": {"a": torch.ones(1)}}, {"state_dict": {"a": 1}}, 3])
 def test_something_else_than_weights_is_corrupt(folder, value):
     save(value, folder / "model.pth")
     with pytest.raises(CorruptArtifactError, match="neither a state dict nor a Lightning checkpoint"):
         read_weights(folder)
-
-
-@pytest.mark.parametrize(
-    ("key", "bare"),
-    [
-        ("a.weight", "a.weight"),
-        ("module.a.weight", "a.weight"),
-        ("module.module.a.weight", "a.weight"),
-        ("_orig_mod.a.weight", "a.weight"),
-        ("_forward_module.module._orig_mod.a.weight", "a.weight"),
-        ("module._orig_mod._forward_module.a", "a"),
-        ("encoder._orig_mod.layer.weight", "encoder.layer.weight"),
-        ("encoder.module.weight", "encoder.module.weight"),
-        ("my_module.weight", "my_module.weight"),
-        ("modules.weight", "modules.weight"),
-    ],
-)
-def test_prefixes_of_wrappers_are_stripped(key, bare):
-    assert strip_prefixes(key) == bare
 
 
 def test_prefixes_are_stripped_from_files(folder):
@@ -262,31 +235,6 @@ def test_weights_that_clash_without_their_prefix_are_corrupt(folder):
     save({"a": torch.ones(1), "module.a": torch.zeros(1)}, folder / "model.pth")
     with pytest.raises(CorruptArtifactError, match="twice"):
         read_weights(folder)
-
-
-def test_every_misfit_is_listed():
-    weights = {"a": torch.ones(2), "b": torch.ones(3), "x": torch.ones(1)}
-    expected = {"a": torch.Size([2]), "b": torch.Size([4]), "c": torch.Size([5])}
-    with pytest.raises(WeightsMismatchError) as caught:
-        fit_weights(weights, expected)
-    assert caught.value.details == ("missing: c [5]", "unexpected: x [1]", "shape: b is [3], the model has [4]")
-
-
-def test_optional_keys_may_be_lacking_on_either_side_but_not_differ_in_shape():
-    a, loss = torch.ones(2), torch.ones(3)
-    assert fit_weights({"a": a}, {"a": a.shape, "loss": loss.shape}, ["loss"]).keys() == {"a"}
-    assert fit_weights({"a": a, "loss": loss}, {"a": a.shape}, ["loss"]).keys() == {"a"}
-    with pytest.raises(WeightsMismatchError, match="shape: loss"):
-        fit_weights({"a": a, "loss": loss}, {"a": a.shape, "loss": a.shape}, ["loss"])
-
-
-@pytest.mark.parametrize("key", ["bert.embeddings.position_ids", "embeddings.position_ids"])
-def test_position_ids_of_older_transformers_are_ignored(key):
-    ids = torch.arange(3)
-    assert fit_weights({key: ids}, {}) == {}
-    assert fit_weights({}, {key: ids.shape}) == {}
-    with pytest.raises(WeightsMismatchError):
-        fit_weights({f"{key}.more": ids}, {})
 
 
 # The rest of model_artifacts.pth
@@ -343,3 +291,58 @@ def test_weights_in_two_files_must_agree(tmp_path, caplog):
     (tmp_path / "model.pth").write_bytes(b"cos\nsystem\n.")
     assert read_weights(tmp_path).keys() == weights.keys()
     assert "cannot be compared" in caplog.text
+
+
+def test_tied_weights_are_once_in_safetensors(tmp_path):
+    shared = torch.rand(3)
+    safetensors.torch.save_file({"a": shared}, tmp_path / "model.safetensors")
+    torch.save({"a": shared, "b": shared}, tmp_path / "model.pth")
+    assert read_weights(tmp_path).keys() == {"a"}
+    torch.save({"a": shared, "b": shared.clone()}, tmp_path / "model.pth")
+    with pytest.raises(CorruptArtifactError, match="different"):
+        read_weights(tmp_path)
+
+
+# Forms that are named
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_named(folder):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), folder / "model.pth")
+    with pytest.raises(CorruptArtifactError, match=r"model\.pth is a TorchScript program") as caught:
+        read_weights(folder)
+    assert "torch.jit.load('model.pth', 'cpu').state_dict()" in caught.value.fix
+
+
+def test_an_exported_program_is_named(folder):
+    members = ("archive_format", "archive_version", "models/model.json", ".data/version")
+    with zipfile.ZipFile(folder / "model.pth", "w") as archive:
+        for name in members:
+            archive.writestr(f"model/{name}", "x")
+    with pytest.raises(CorruptArtifactError, match=r"is a program of torch\.export"):
+        read_weights(folder)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_model_pickled_whole_is_named(folder, wrapped):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    save(torch.nn.DataParallel(model) if wrapped else model, folder / "model.pth")
+    with pytest.raises(UnsafeArtifactError, match="a model that was pickled whole") as caught:
+        read_weights(folder)
+    assert "torch.save(model.state_dict(), 'model.pth')" in caught.value.fix
+
+
+def test_a_checkpoint_with_an_object_beside_the_weights_says_how_to_take_them_out(folder):
+    save({"state_dict": state_dict(), "hyper_parameters": argparse.Namespace(lr=1)}, folder / "model.pth")
+    with pytest.raises(UnsafeArtifactError, match=r"argparse\.Namespace") as caught:
+        read_weights(folder)
+    assert "pickled whole" not in caught.value.what
+    assert "torch.save(checkpoint['state_dict'], 'model.pth')" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+def test_a_pointer_of_git_lfs_is_named(folder, name):
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 466062\n")
+    with pytest.raises(CorruptArtifactError, match="pointers of Git LFS") as caught:
+        read_weights(folder)
+    assert caught.value.details == (name,)

@@ -13,6 +13,7 @@ from pydantic_core import to_jsonable_python
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.files import sha256
 from bsm_core.artifact.provenance_file import PROVENANCE, ComponentRecord, other_files, write_provenance
+from bsm_core.artifact.untrusted.layout import is_read
 from bsm_core.errors import ProvenanceError
 from bsm_core.plugins.discovery import Component
 from bsm_core.predictor import Predictor
@@ -88,7 +89,7 @@ def require_same(artifact: Artifact, predictor: Predictor) -> None:
     differences = [
         *_components(then.components, components_of(predictor)),
         *changes("library", then.versions, installed()),
-        *changes("file", then.files, other_files(artifact.hashes), shown=12),
+        *changes("file", _that_are_read(then.files), _that_are_read(other_files(artifact.hashes)), shown=12),
     ]
     if differences:
         raise ProvenanceError(
@@ -161,3 +162,8 @@ def _described(value: Any) -> str:
     """Return a short description of an object that JSON cannot hold: its type and, of a tokenizer, its size."""
     vocabulary = getattr(value, "vocab_size", None)
     return type(value).__name__ + ("" if vocabulary is None else f" of {vocabulary} tokens")
+
+
+def _that_are_read(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the files that matter: others are not extracted from an archive."""
+    return {name: digest for name, digest in files.items() if is_read(name)}

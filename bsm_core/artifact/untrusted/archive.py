@@ -1,79 +1,46 @@
-"""Extraction of an artifact's archive.
-
-``tarfile`` only reads the headers here and never writes a file: its data filter can be bypassed on Python versions that
-are still in use.
-"""
+"""An artifact's folder, or its archive extracted."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import re
-import shutil
 import tarfile
 import tempfile
-import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from bsm_core.artifact.files import ARCHIVE, sha256
+from bsm_core.artifact.files import refuse_pointers, sha256
 from bsm_core.artifact.temporary import temporary_folder
-from bsm_core.errors import (
-    ArtifactError,
-    BSMError,
-    CorruptArtifactError,
-    MissingArtifactFilesError,
-    UnsafeArtifactError,
-    short_repr,
-)
-
-_BLOCK = 1 << 20
-_MOST_PAX_WORK = 1_000_000_000
-"""Squares of the sizes of extended headers in bytes, added up: the largest one has 31,000 bytes."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits on the content of an archive.
-
-    Attributes:
-        members: Number of files and folders, with those that only the names of others mention.
-        size: Bytes, extracted.
-        ratio: Extracted bytes for each compressed byte; checked after the first ``free`` bytes.
-        free: Extracted bytes below which the ratio is not checked.
-        header: Bytes of one member's header, including its extensions.
-        name: Characters of a member's name.
-        depth: Folders around a member.
-    """
-
-    members: int = 10_000
-    size: int = 64 << 30
-    ratio: int = 100
-    free: int = 64 << 20
-    header: int = 1 << 20
-    name: int = 1_000
-    depth: int = 20
-
+from bsm_core.artifact.untrusted.extraction import Extraction, Limits, LongHeadersError, unsafe
+from bsm_core.artifact.untrusted.layout import archive_in, artifact_in, home, is_wanted
+from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 
 LIMITS = Limits()
+_KINDS = {b"PK\3\4": "a zip file", b"BZh": "compressed with bzip2", b"\xfd7zXZ": "compressed with xz"} | {
+    b"\x28\xb5\x2f\xfd": "compressed with zstd"
+}
+"""First bytes of files that are no archive of an artifact, and what they are."""
 
 
 @contextmanager
-def unpacked(path: Path, limits: Limits = LIMITS) -> Iterator[Path]:
+def unpacked(
+    path: Path, limits: Limits = LIMITS, wanted: Callable[[Sequence[str]], bool] = is_wanted
+) -> Iterator[Path]:
     """Provide a folder with the artifact's files. An archive is extracted into a temporary folder, removed at the end.
 
+    The artifact may lie in one folder of ``path``, or of the archive. Members that are not read are not extracted.
+
     Args:
-        path: A folder with the files, a folder with ``model.tar.gz`` (whose content is used then), or a ``.tar.gz``
-            file. It may be read-only.
+        path: A folder with the files, a folder with ``model.tar.gz`` (whose content is used then), or an archive:
+            ``.tar.gz``, ``.tgz`` or ``.tar``. It may be read-only.
         limits: Limits on the content of an archive.
+        wanted: Whether a member is extracted, by its path split at the slashes.
 
     Yields:
-        The folder. If the archive has everything in one top-level folder, this is that folder.
+        The folder of the artifact's files.
 
     Raises:
         MissingArtifactFilesError: There is no file or folder at ``path``.
@@ -82,21 +49,24 @@ def unpacked(path: Path, limits: Limits = LIMITS) -> Iterator[Path]:
             exceeds a limit.
     """
     path = Path(path)
-    archive = path / ARCHIVE if path.is_dir() else path
-    if path.is_dir() and not archive.is_file():
-        yield path
+    archive = archive_in(path) if path.is_dir() else path
+    if archive is None:
+        yield artifact_in(path)
         return
     if not archive.is_file():
         raise MissingArtifactFilesError(
             "there is no artifact", where=str(path), fix="give the path of its folder or of its model.tar.gz"
         )
     with temporary_folder() as folder:
-        _extract(archive, folder, limits)
-        inner = _step_into(folder)
+        extraction = _extract(archive, folder, limits, wanted)
+        inner = folder.joinpath(*home(extraction.files))
         try:
             yield inner
         except BSMError as error:
+            if isinstance(error, MissingArtifactFilesError):
+                extraction.explain(error)
             _name_archive(error, inner, archive)
+            _name_archive(error, folder, archive)
             raise
 
 
@@ -108,11 +78,6 @@ def _name_archive(error: BSMError, folder: Path, archive: Path) -> None:
 
     error.what, error.details = named(error.what), tuple(map(named, error.details))
     error.where, error.fix = error.where and named(error.where), error.fix and named(error.fix)
-
-
-def _step_into(folder: Path) -> Path:
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 
 def _check_sha256(archive: Path) -> None:
@@ -138,22 +103,25 @@ def _check_sha256(archive: Path) -> None:
         )
 
 
-def _extract(archive: Path, folder: Path, limits: Limits) -> None:
+def _extract(archive: Path, folder: Path, limits: Limits, wanted: Callable[[Sequence[str]], bool]) -> Extraction:
     where = str(archive)
+    extraction = Extraction(folder, limits, where, wanted)
     try:
+        refuse_pointers(archive.parent, str(archive.parent), files=[archive])
         _check_sha256(archive)
-        with archive.open("rb") as raw, gzip.GzipFile(fileobj=raw, mode="rb") as plain:
-            stream = _Metered(plain, raw, limits, where)
-            with _StrictTar.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
-                _Extraction(tar, stream, folder, limits, where).run()
+        with archive.open("rb") as raw:
+            extraction.run(raw)
+            if extraction.links:
+                extraction.run(raw)
+        return extraction
     except ArtifactError:
         raise
-    except _LongHeadersError:
+    except LongHeadersError:
         problem = "has extended headers that are too long: names of members have very many characters or folders"
-        raise _unsafe("the archive", problem, where) from None
+        raise unsafe("the archive", problem, where) from None
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
         raise CorruptArtifactError(
-            f"{archive.name} is damaged, or not a gzip-compressed tar archive: {error}",
+            f"{archive.name} is damaged, or not a gzip-compressed tar archive: {_kind(archive) or error}",
             where=where,
             fix="copy the archive again, or pack the artifact again",
         ) from error
@@ -166,139 +134,8 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
         ) from error
 
 
-class _Metered(io.RawIOBase):
-    """Decompressed bytes of an archive, checked against the limits as they are read."""
-
-    def __init__(self, plain: gzip.GzipFile, raw: BinaryIO, limits: Limits, where: str) -> None:
-        super().__init__()
-        self._plain, self._raw, self._limits, self._where = plain, raw, limits, where
-        self._read = 0
-        self.header_left: int | None = limits.header  # tarfile reads the first header when it opens the archive
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._plain.read(size)
-        self._read += len(data)
-        if self.header_left is not None:
-            self.header_left -= len(data)
-            if self.header_left < 0:
-                raise _unsafe("a member's header", f"is larger than {self._limits.header:,} bytes", self._where)
-        if self._read > self._limits.size:
-            raise _unsafe("the archive", f"holds more than {self._limits.size:,} bytes", self._where)
-        if self._read > self._limits.free and self._read > self._limits.ratio * self._raw.tell():
-            raise _unsafe("the archive", f"is compressed more than {self._limits.ratio} times", self._where)
-        return data
-
-
-class _LongHeadersError(Exception):
-    """The extended headers of an archive are too long."""
-
-
-class _StrictInfo(tarfile.TarInfo):
-    """Header of a member. A damaged one is an error; ``tarfile`` takes it for the end of the archive."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictInfo:
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if buf == bytes(tarfile.BLOCKSIZE):  # zeros: the end of the archive
-                raise
-            raise tarfile.ReadError(str(error)) from error
-
-    def _proc_pax(self, tar: _StrictTar) -> tarfile.TarInfo:
-        # In Python before 3.11.10 and 3.12.6 the time to parse this header grows with the square of its size.
-        tar.pax_work += self.size**2
-        if tar.pax_work > _MOST_PAX_WORK:
-            raise _LongHeadersError
-        header: tarfile.TarInfo = super()._proc_pax(tar)  # type: ignore[misc]
-        return header
-
-
-class _StrictTar(tarfile.TarFile):
-    tarinfo = _StrictInfo
-    pax_work = 0
-
-
-class _Extraction:
-    """Extraction of one archive into a new folder."""
-
-    def __init__(self, tar: tarfile.TarFile, stream: _Metered, folder: Path, limits: Limits, where: str) -> None:
-        self._tar, self._stream, self._folder, self._limits, self._where = tar, stream, folder, limits, where
-        self._spelling: dict[str, str] = {}  # by folded name, which is equal for names that some file system confuses
-        self._files: set[str] = set()
-
-    def run(self) -> None:
-        for count, member in enumerate(iter(self._next, None), start=1):
-            if count > self._limits.members:
-                raise _unsafe("the archive", f"holds more than {self._limits.members:,} members", self._where)
-            if not (member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)) or member.issparse():
-                raise _unsafe(short_repr(member.name), "is neither a plain file nor a folder", self._where)
-            if not 0 <= member.size <= self._limits.size:
-                raise _unsafe(short_repr(member.name), f"claims {member.size:,} bytes", self._where)
-            parts = self._parts(member.name)
-            self._claim(member, parts)
-            if not member.isdir():
-                self._write(member, self._folder.joinpath(*parts))
-        self._finish()
-
-    def _next(self) -> tarfile.TarInfo | None:
-        self._stream.header_left = self._limits.header
-        member = self._tar.next()
-        self._stream.header_left = None
-        return member
-
-    def _parts(self, name: str) -> list[str]:
-        """Split a member's name at its slashes; raise if it is not a plain relative path."""
-        if len(name) > self._limits.name:
-            raise _unsafe(short_repr(name), f"has a name of {len(name):,} characters", self._where)
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        if len(parts) > self._limits.depth:
-            raise _unsafe(short_repr(name), f"lies in more than {self._limits.depth} folders", self._where)
-        if name.startswith("/") or ".." in parts:
-            raise _unsafe(short_repr(name), "would be written outside the artifact's folder", self._where)
-        if "\\" in name or re.match("[A-Za-z]:", name) or not name.isprintable():
-            raise _unsafe(short_repr(name), "has a name that is not the same on every system", self._where)
-        return parts
-
-    def _claim(self, member: tarfile.TarInfo, parts: list[str]) -> None:
-        """Make the member's folders; raise if another member has its path, or is a file where a folder is needed."""
-        if not parts and member.isdir():
-            return  # "./", the folder itself
-        for depth in range(1, len(parts) + 1):
-            name = "/".join(parts[:depth])
-            is_file = depth == len(parts) and not member.isdir()
-            key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-            known, path = self._spelling.setdefault(key, name), self._folder / name
-            if len(self._spelling) > self._limits.members:
-                raise _unsafe("the archive", f"holds more than {self._limits.members:,} members", self._where)
-            if known != name or key in self._files or (is_file and path.exists()):
-                raise _unsafe(short_repr(member.name), f"has the same place as {short_repr(known)}", self._where)
-            if is_file:
-                self._files.add(key)
-            else:
-                path.mkdir(mode=0o700, exist_ok=True)
-        if not parts:
-            raise _unsafe(short_repr(member.name), "is a file without a name", self._where)
-
-    def _write(self, member: tarfile.TarInfo, path: Path) -> None:
-        source = self._tar.extractfile(member)
-        if source is None:
-            raise _unsafe(short_repr(member.name), "is not a plain file", self._where)
-        # O_EXCL: the file must be new, so that no link is followed.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
-            shutil.copyfileobj(source, target, _BLOCK)
-
-    def _finish(self) -> None:
-        """Read to the end, where gzip checks its checksum; raise if anything but padding comes before it."""
-        rest = self._tar.fileobj
-        while data := rest.read(_BLOCK) if rest else b"":
-            if data.strip(b"\0"):
-                raise tarfile.ReadError("there is data after the end of the archive")
-
-
-def _unsafe(member: str, problem: str, where: str) -> UnsafeArtifactError:
-    return UnsafeArtifactError(
-        f"{member} {problem}",
-        where=where,
-        fix="nothing was loaded; pack the artifact again with `bsm pack`, from a source that you trust",
-    )
+def _kind(archive: Path) -> str | None:
+    """Return what a file is that is no archive of an artifact; None if that is not known."""
+    with archive.open("rb") as file:
+        start = file.read(8)
+    return next((f"it is {what}" for mark, what in _KINDS.items() if start.startswith(mark)), None)

@@ -1,23 +1,34 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import stat
 import subprocess
 import sys
 import tarfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsm_core.artifact.untrusted.archive import Limits, unpacked
+from bsm_core.artifact.files import require_artifact
+from bsm_core.artifact.untrusted import archive as archives
+from bsm_core.artifact.untrusted.archive import LIMITS
+from bsm_core.artifact.untrusted.extraction import Limits
 from bsm_core.errors import ArtifactError, CorruptArtifactError, MissingArtifactFilesError, UnsafeArtifactError
 
 Member = tuple[tarfile.TarInfo, bytes]
+
+
+def unpacked(path: Path, limits: Limits = LIMITS) -> AbstractContextManager[Path]:
+    """Extract every file, whatever its name."""
+    return archives.unpacked(path, limits, wanted=lambda parts: True)
 
 
 def member(name: str, data: bytes = b"x", kind: bytes = tarfile.REGTYPE, **attributes: object) -> Member:
@@ -73,6 +84,22 @@ def test_a_single_top_level_folder_is_stepped_into(target):
     archive(target, member("artifact", b"", tarfile.DIRTYPE), "artifact/model.pth", "artifact/tokenizer/t.json", "._x")
     with unpacked(target) as folder:
         assert names(folder) == ["model.pth", "tokenizer/t.json"]
+
+
+def test_hard_links_are_read_as_the_file_that_they_lead_to(target):
+    link = member("model.pth", b"", tarfile.LNKTYPE, linkname="./a/last.ckpt")
+    with unpacked(archive(target, member("a/last.ckpt", b"weights"), link)) as folder:
+        assert (folder / "model.pth").read_bytes() == b"weights"
+        assert names(folder) == ["a/last.ckpt", "model.pth"]
+
+
+@pytest.mark.parametrize(
+    ("to", "problem"), [("/etc/passwd", "outside"), ("../x", "outside"), ("nowhere", "not in the")]
+)
+def test_hard_links_lead_to_members_alone(target, to, problem):
+    link = member("thing", b"", tarfile.LNKTYPE, linkname=to)
+    with pytest.raises(UnsafeArtifactError, match=problem), unpacked(archive(target, "ok", link)):
+        pass
 
 
 def test_two_top_level_entries_are_left_as_they_are(target):
@@ -188,7 +215,6 @@ def test_a_second_member_in_the_same_place_is_refused(target, first, second):
     ("kind", "what"),
     [
         (tarfile.SYMTYPE, "symbolic link"),
-        (tarfile.LNKTYPE, "hard link"),
         (tarfile.CHRTYPE, "character device"),
         (tarfile.BLKTYPE, "block device"),
         (tarfile.FIFOTYPE, "fifo"),
@@ -386,7 +412,7 @@ def test_a_full_disk_says_so(target, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bsm_core.artifact.untrusted.archive._Extraction._write", full)
+    monkeypatch.setattr("bsm_core.artifact.untrusted.extraction.Extraction._write", full)
     with pytest.raises(ArtifactError, match="No space left on device") as caught, unpacked(archive(target, "a")):
         pass
     assert "TMPDIR" in str(caught.value)
@@ -422,3 +448,154 @@ def test_a_checksum_file_that_is_none_is_refused(target, text):
         pass
     assert "from where the archive was packed" in caught.value.fix
     assert "sha256sum" not in caught.value.fix  # that would vouch for whatever is there
+
+
+# What other tools pack
+
+
+ARTIFACT = ("hyperparameters.json", "model_artifacts.pth", "model.pth", "tokenizer/tokenizer.json")
+
+
+def found(path: Path, limits: Limits = LIMITS) -> list[str]:
+    """Names of the files that are extracted of an archive."""
+    with archives.unpacked(path, limits) as folder:
+        return names(folder)
+
+
+def linked(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> Member:
+    return member(name, b"", kind, linkname=to)
+
+
+@pytest.mark.parametrize("around", ["", "./", "model/", "./model/", "my model/"])
+@pytest.mark.parametrize("name", ["model.tar.gz", "model.tgz", "model.tar"])
+def test_what_is_beside_an_artifact_is_not_extracted(target, around, name):
+    beside = [
+        "code/inference.py",
+        linked("code/lib", "/usr/lib"),
+        "code/a\nb",
+        f"logs/{'d/' * 30}x",
+        member("logs/device", b"", tarfile.CHRTYPE),
+        "logs/C:/x",
+        *(f"logs/{number}" for number in range(60)),
+        member("output/huge", bytes(3_000_000)),
+        "._model.pth",
+        ".DS_Store",
+        f"{around}._hyperparameters.json",
+        f"{around}.DS_Store",
+        f"{around}tokenizer/.DS_Store",
+        "__MACOSX/._model.pth",
+        f"{around}README.md",
+        f"{around}events.out.tfevents.1",
+        f"{around}code/requirements.txt",
+    ]
+    path = target.with_name(name)
+    archive(target, *beside[:5], *(f"{around}{name}" for name in ARTIFACT), *beside[5:])
+    if name == "model.tar":
+        path.write_bytes(gzip.decompress(target.read_bytes()))
+        target.unlink()
+    else:
+        target.rename(path)
+    small = Limits(members=12, size=20_000_000, ratio=50, free=100_000)
+    assert found(path, small) == found(path.parent, small) == sorted(ARTIFACT)
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_every_form_of_tar_is_read(target, form):
+    long = f"{'tokenizer' * 7}/{'ü' * 40}/tokenizer.json"
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=form) as tar:
+        for name in (*ARTIFACT, long):
+            tar.addfile(member(name)[0], io.BytesIO(b"x"))
+    target.write_bytes(gzip.compress(plain.getvalue()))
+    assert found(target) == sorted([*ARTIFACT, long])
+
+
+@pytest.mark.parametrize("around", ["", "model/"])
+def test_a_hard_link_to_what_is_not_extracted_is_read(target, around):
+    """``tar`` packs the second name of a file as a link to the first one, which may be the one that is not read."""
+    saved = member("checkpoints/last.ckpt", b"weights")
+    links = [linked(f"{around}model.pth", "checkpoints/last.ckpt", tarfile.LNKTYPE)]
+    links.append(linked(f"{around}tokenizer/vocab.txt", "./checkpoints/last.ckpt", tarfile.LNKTYPE))
+    archive(target, saved, *(f"{around}{name}" for name in ARTIFACT if name != "model.pth"), *links)
+    with archives.unpacked(target) as folder:
+        assert names(folder) == sorted([*ARTIFACT, "tokenizer/vocab.txt"])
+        assert (folder / "model.pth").read_bytes() == (folder / "tokenizer/vocab.txt").read_bytes() == b"weights"
+
+
+def test_a_symbolic_link_to_weights_says_how_to_pack_the_file(target):
+    archive(target, *ARTIFACT[:2], linked("model.pth", "checkpoints/last.ckpt"), "checkpoints/last.ckpt")
+    with pytest.raises(UnsafeArtifactError, match=r"'model\.pth' is neither") as caught, archives.unpacked(target):
+        pass
+    assert "tar --dereference --hard-dereference" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "d/" * 21 + "x", "x" * 1_001, "../code/x"])
+def test_a_hostile_name_beside_the_artifact_is_refused(target, name):
+    with pytest.raises(UnsafeArtifactError), archives.unpacked(archive(target, *ARTIFACT, name)):
+        pass
+
+
+@pytest.mark.parametrize("size", [1 << 50, 1 << 35])
+def test_a_size_that_is_claimed_beside_the_artifact_takes_no_time(target, size):
+    with pytest.raises(ArtifactError):
+        found(archive(target, *ARTIFACT, member("logs/huge", b"", pax_headers={"size": str(size)})))
+
+
+def test_members_that_are_not_extracted_are_counted_too(target):
+    many = archive(target, *ARTIFACT, *(f"logs/{number}" for number in range(9)))
+    with pytest.raises(UnsafeArtifactError, match="more than 8 members"):
+        found(many, Limits(skipped=8))
+
+
+def test_a_folder_that_holds_the_artifacts_folder_is_looked_through(tmp_path):
+    for name in ARTIFACT:
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_bytes(b"x")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/model.pth").touch()
+    with archives.unpacked(tmp_path) as folder:
+        assert folder == tmp_path / "model"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/model.pth").touch()
+    with archives.unpacked(tmp_path) as folder:
+        assert folder == tmp_path  # which of the two is meant nobody knows
+    (tmp_path / "model.pth").touch()
+    with archives.unpacked(tmp_path) as folder:
+        assert folder == tmp_path
+
+
+def test_an_artifact_that_lies_too_deep_is_found_by_its_error(target):
+    archive(target, *(f"opt/ml/model/{name}" for name in ARTIFACT))
+    with pytest.raises(MissingArtifactFilesError) as caught, archives.unpacked(target) as folder:
+        require_artifact(folder)
+    assert "the archive has opt/ml/model/model.pth" in caught.value.details
+    assert caught.value.where == str(target)
+    assert "tar -C FOLDER -czf model.tar.gz ." in caught.value.fix
+
+
+def test_weights_in_another_form_are_named_in_an_archive(target):
+    archive(target, *ARTIFACT[:2], "global_step1/zero_pp_rank_0_mp_rank_00_optim_states.pt", "pytorch_model.bin")
+    with pytest.raises(MissingArtifactFilesError) as caught, archives.unpacked(target) as folder:
+        require_artifact(folder)
+    assert "DeepSpeed" in caught.value.details[-1]
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"PK\3\4abc", "a zip file"),
+        (bz2.compress(b"x"), "bzip2"),
+        (lzma.compress(b"x"), "xz"),
+        (b"\x28\xb5\x2f\xfdabc", "zstd"),
+    ],
+)
+def test_an_archive_of_another_kind_is_named(target, data, what):
+    target.write_bytes(data)
+    with pytest.raises(CorruptArtifactError, match=what):
+        found(target)
+
+
+def test_an_archive_that_is_a_pointer_of_git_lfs_is_named(target):
+    target.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 466062\n")
+    with pytest.raises(CorruptArtifactError, match="pointers of Git LFS"):
+        found(target)

@@ -1,0 +1,80 @@
+"""Which files of an archive or a folder are the artifact's, and in which folder the artifact lies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from bsm_core.artifact.check_rows import SELF_CHECK
+from bsm_core.artifact.files import EXPORTED, IMPUTE, REQUIRED, RISK_TABLES, TRAINING_METRICS
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER
+from bsm_core.artifact.provenance_file import PROVENANCE
+
+ARCHIVES = ("model.tar.gz", "model.tgz", "model.tar")
+"""Names of an archive in a folder, best first."""
+_NEVER = ("code", "logs")
+"""Folders that other tools put beside the files of a model; nothing in them is read."""
+_WEIGHTS = (".bin", ".ckpt", ".distcp", ".h5", ".msgpack", ".pt", ".pth", ".safetensors", ".safetensors.index.json")
+_SIGNS = frozenset(name for names in REQUIRED for name in names)
+_OWN = _SIGNS | {*RISK_TABLES, *IMPUTE, SELF_CHECK, PROVENANCE, TRAINING_METRICS}
+_PATTERNS = {*TOKENIZER.files, *ENCODER.files}
+
+
+def is_read(name: str) -> bool:
+    """Return whether a file of an artifact is read, by its path relative to the artifact's folder."""
+    parts = name.split("/")
+    if any(part.startswith(".") for part in parts) or (len(parts) > 1 and parts[0] in _NEVER):
+        return False
+    if len(parts) == 1 and name in _OWN:
+        return True
+    if len(parts) == 2 and parts[0] == EXPORTED:
+        return name.endswith(".onnx")
+    return any(fnmatchcase(parts[-1], pattern) for pattern in _PATTERNS)
+
+
+def is_wanted(parts: Sequence[str]) -> bool:
+    """Return whether a member of an archive is read if the artifact lies at the top, or in a folder at the top."""
+    return is_read("/".join(parts)) or (len(parts) > 1 and parts[0] not in _NEVER and is_read("/".join(parts[1:])))
+
+
+def is_beside(parts: Sequence[str]) -> bool:
+    """Return whether a member of an archive lies in a folder that other tools put beside an artifact."""
+    return any(part in _NEVER for part in parts[:2]) and parts[0] != ".."
+
+
+def is_sign(name: str) -> bool:
+    """Return whether a path is that of a file that every artifact has, in whatever folder."""
+    return name.rpartition("/")[2] in _SIGNS
+
+
+def looks_like_an_artifact(parts: Sequence[str]) -> bool:
+    """Return whether a member that is not read has the name of an artifact's file, or holds weights."""
+    return bool(parts) and (parts[-1] in _SIGNS or parts[-1].endswith(_WEIGHTS))
+
+
+def home(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Return the folder of the artifact among files: empty if it is at the top, else the one folder that holds it.
+
+    Args:
+        names: Paths of files, split at their slashes.
+    """
+    tops = {parts[:-1] for parts in map(tuple, names) if len(parts) <= 2 and parts[-1] in _SIGNS}
+    folders = [top for top in tops if top and top[0] not in _NEVER and not top[0].startswith(".")]
+    return folders[0] if () not in tops and len(folders) == 1 else ()
+
+
+def archive_in(folder: Path) -> Path | None:
+    """Return the archive in a folder; None if there is none."""
+    return next((folder / name for name in ARCHIVES if (folder / name).is_file()), None)
+
+
+def artifact_in(folder: Path) -> Path:
+    """Return the folder of an artifact: the given one, or the one folder in it that holds the artifact's files."""
+    try:
+        inner: Collection[Path] = [path for path in folder.iterdir() if path.is_dir()]
+        found = [(path.name, sign) for path in inner for sign in _SIGNS if (path / sign).is_file()]
+    except OSError:  # whoever reads the folder says why it cannot be read
+        return folder
+    own = [(sign,) for sign in _SIGNS if (folder / sign).is_file()]
+    return folder.joinpath(*home([*own, *found]))

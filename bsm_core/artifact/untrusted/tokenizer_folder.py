@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("bsm")
 _CONFIG_KEYS = ("model_type", "tokenizer_class", "model_name", "_name_or_path")
 """Keys of ``config.json`` on which ``AutoTokenizer`` bases the choice of a class."""
+_JSON_ALONE = '"tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json makes tokenizer.json count alone'
 _PROBES = ("Hello, World! It's 2024.", "  Ünïcödé\tnaïve  ﬁ ½ ①", "中文字 ok", "a_b-c@d.e #1 \U0001f600")
 
 
@@ -75,7 +76,7 @@ def _failed(
         problem = "it needs code that comes with it, in auto_map, and bsm never runs code of an artifact"
     fix = "save it again with tokenizer.save_pretrained, which writes tokenizer.json and the name of its class"
     if has_json:
-        fix += '; "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json uses tokenizer.json alone'
+        fix += f"; {_JSON_ALONE}"
     elif (folder / "vocab.json").is_file() and not (folder / "merges.txt").is_file():
         fix = f"add merges.txt, without which vocab.json is no tokenizer; or {fix}"
     where = f"{name}/tokenizer.json" if has_json else name
@@ -195,7 +196,8 @@ def _differences(content: Mapping[str, Any], tokenizer: Any) -> Iterator[str]:
     if found is not None:
         yield (
             f"AutoTokenizer of transformers {transformers.__version__} builds a {type(tokenizer).__name__} from these"
-            f" files, which {ways} {short_repr(found)} otherwise than tokenizer.json does; AutoTokenizer counts"
+            f" files, which {ways} {short_repr(found)} otherwise than tokenizer.json does; AutoTokenizer counts. If the"
+            f" model was trained with tokenizer.json alone, {_JSON_ALONE}"
         )
 
 

@@ -30,8 +30,6 @@ REQUIRED = ((HYPERPARAMETERS,), (MODEL_ARTIFACTS,), WEIGHTS)
 TABLES = (RISK_TABLES, IMPUTE)
 """Files that training writes only if a feature needs them."""
 
-_READ = (".json", ".pth", ".pkl", ".safetensors", ".txt", ".model", ".onnx")
-"""Extensions of the files of an artifact that are read."""
 _POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1_024
 
 M = TypeVar("M", bound=BaseModel)
@@ -74,7 +72,6 @@ def require_artifact(folder: Path) -> None:
 
     Raises:
         MissingArtifactFilesError: Files are missing.
-        CorruptArtifactError: Files are pointers of Git LFS.
     """
     if any(find(folder, names) is None for names in REQUIRED):
         try:
@@ -84,8 +81,6 @@ def require_artifact(folder: Path) -> None:
                 error.details = (*error.details, foreign[0])
                 error.fix = f"{foreign[1]}; then give the folder with all files"
             raise
-    read = (path for path in list_files(folder).values() if path.suffix in _READ)
-    refuse_pointers(folder, str(folder), files=read)
 
 
 def is_pointer(path: Path) -> bool:
@@ -98,23 +93,23 @@ def is_pointer(path: Path) -> bool:
         return False
 
 
-def refuse_pointers(folder: Path, name: str, *, files: Iterable[Path] | None = None) -> None:
-    """Check that the files of a folder are there, and not only their pointers of Git LFS.
+def refuse_pointers(folder: Path, files: Iterable[Path], name: str | None = None) -> None:
+    """If one of the files is a pointer of Git LFS, raise an error that lists all pointers of the folder.
 
     Args:
         folder: The folder.
-        name: Name of the folder in the error.
-        files: The files; those directly in the folder if None.
+        files: Files that cannot be read, or that are read by code that takes a pointer for content.
+        name: Name of the folder in the error; its path if None.
 
     Raises:
-        CorruptArtifactError: Files are pointers; the error lists all of them.
+        CorruptArtifactError: A file is a pointer.
     """
-    pointers = sorted(path for path in (folder.glob("*") if files is None else files) if is_pointer(path))
-    if pointers:
+    if any(map(is_pointer, files)):
+        pointers = [path for path, file in list_files(folder).items() if is_pointer(file)]
         raise CorruptArtifactError(
             f"{len(pointers)} file(s) are pointers of Git LFS, without the content that they stand for",
-            where=name,
-            details=[path.relative_to(folder).as_posix() for path in pointers],
+            where=name or str(folder),
+            details=pointers,
             fix="run `git lfs install` and `git lfs pull` in the repository that the folder was cloned from, and copy"
             " the files again",
         )
@@ -135,6 +130,7 @@ def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
         check_nesting(value)
     except (OSError, ValueError, RecursionError) as error:
+        refuse_pointers(path.parent, [path])
         raise corrupt(where, f"cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise corrupt(where, f"holds a {type(value).__name__}, not an object")

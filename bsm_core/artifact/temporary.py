@@ -33,6 +33,11 @@ def temporary_folder() -> Iterator[Path]:
             os.close(lock)
 
 
+def is_temporary(folder: Path) -> bool:
+    """Return whether a folder lies in a folder of :func:`temporary_folder`, such as that of an extracted archive."""
+    return any(_NAME.fullmatch(part) for part in folder.parts)
+
+
 def _new_folder() -> tuple[Path, int | None]:
     """Return a new folder and the descriptor that holds its lock; None where the file system has no locks."""
     while True:

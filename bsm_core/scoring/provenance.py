@@ -13,6 +13,7 @@ from pydantic_core import to_jsonable_python
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.files import sha256
 from bsm_core.artifact.provenance_file import PROVENANCE, ComponentRecord, other_files, write_provenance
+from bsm_core.artifact.temporary import is_temporary
 from bsm_core.artifact.untrusted.layout import is_read
 from bsm_core.errors import ProvenanceError
 from bsm_core.plugins.discovery import Component
@@ -89,7 +90,7 @@ def require_same(artifact: Artifact, predictor: Predictor) -> None:
     differences = [
         *_components(then.components, components_of(predictor)),
         *changes("library", then.versions, installed()),
-        *changes("file", _that_are_read(then.files), _that_are_read(other_files(artifact.hashes)), shown=12),
+        *changes("file", _expected(then.files, artifact), other_files(artifact.hashes), shown=12),
     ]
     if differences:
         raise ProvenanceError(
@@ -164,6 +165,7 @@ def _described(value: Any) -> str:
     return type(value).__name__ + ("" if vocabulary is None else f" of {vocabulary} tokens")
 
 
-def _that_are_read(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the files that matter: others are not extracted from an archive."""
-    return {name: digest for name, digest in files.items() if is_read(name)}
+def _expected(files: Mapping[str, str], artifact: Artifact) -> dict[str, str]:
+    """Return the recorded files that must be there: of an archive, only those that are read are extracted."""
+    extracted = is_temporary(artifact.folder)
+    return {name: digest for name, digest in files.items() if is_read(name) or not extracted}

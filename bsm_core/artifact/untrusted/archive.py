@@ -107,7 +107,7 @@ def _extract(archive: Path, folder: Path, limits: Limits, wanted: Callable[[Sequ
     where = str(archive)
     extraction = Extraction(folder, limits, where, wanted)
     try:
-        refuse_pointers(archive.parent, str(archive.parent), files=[archive])
+        refuse_pointers(archive.parent, [archive])
         _check_sha256(archive)
         with archive.open("rb") as raw:
             extraction.run(raw)

@@ -44,12 +44,12 @@ def load_tokenizer(
         UnsafeArtifactError: The files refer to files or code elsewhere.
     """
     name = name or str(folder)
-    refuse_pointers(folder, name)
     config_file, fast_file = folder / "tokenizer_config.json", folder / "tokenizer.json"
     settings = check_tokenizer_config(config_file)
     check_tokenizer_config(folder / "special_tokens_map.json", tokens_only=True)
     content = check_tokenizer_file(fast_file) if fast_file.is_file() else None
     if content is None:
+        refuse_pointers(folder, [*folder.glob("*.txt"), *folder.glob("*.model")], name)  # of which any line is a token
         _require_sentencepiece(folder, name)
     try:
         tokenizer = _build(folder, settings)
@@ -59,6 +59,7 @@ def load_tokenizer(
         # A panic of the tokenizers library, which is written in Rust, is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
+        refuse_pointers(folder, folder.glob("*.json"), name)
         raise _failed(error, folder, name, settings, has_json=content is not None) from error
     if content is None:
         _require_vocabulary(tokenizer, folder, name)

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, corrupt, is_pointer, refuse_pointers, require
+from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, corrupt, refuse_pointers, require
 from bsm_core.artifact.untrusted.safe_pickle import (
     STAND_INS,
     ForbiddenGlobalError,
@@ -71,8 +71,7 @@ def load_torch(path: Path, safe_twin: str | None = None, *, mapped: bool = False
     except Exception as error:
         if match := _FORBIDDEN.search(str(error)):
             raise _with_code(match[1], path, safe_twin) from None
-        if is_pointer(path):
-            refuse_pointers(path.parent, str(path.parent), files=[path])
+        refuse_pointers(path.parent, [path])
         fix = "copy the artifact again, or have it saved again"
         raise corrupt(path.name, f"cannot be read: {_reason(error)}", fix) from error
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from support.plugins import component, forget_modules, write_distribution
 from support.toy import toy_rows
 
 from bsm_core import Predictor, cli
-from bsm_core.artifact import Artifact, describe
+from bsm_core.artifact import Artifact, describe, unpacked
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
 from bsm_core.errors import ArtifactError, CorruptArtifactError, ProvenanceError, UnknownModelClassError
 from bsm_core.plugins.registry import Registry, default_registry
@@ -200,6 +201,19 @@ def test_a_file_may_have_any_name(toy_artifact, name):
     (line,) = differences(toy_artifact)
     assert line.isascii()
     assert line.endswith("is not there")
+
+
+def test_an_archive_is_compared_without_the_files_that_are_not_read(recorded, tmp_path):
+    (recorded / "notes.txt").write_text("hi")
+    add_provenance(recorded, Predictor.open(recorded))
+    target = tmp_path / "packed.tar.gz"
+    with tarfile.open(target, "w:gz") as tar:
+        tar.add(recorded, ".")
+    with unpacked(target) as folder:
+        assert not (folder / "notes.txt").exists()
+        compare(folder)
+        (folder / "impute_dict.json").unlink()
+        assert len(differences(folder)) == 1
 
 
 def test_a_record_cannot_drive_a_terminal(recorded):

@@ -271,6 +271,8 @@ def test_a_tokenizer_that_auto_tokenizer_cannot_build_says_how_to_use_its_file_a
 @pytest.mark.parametrize("file", ["tokenizer.json", "vocab.txt", "tokenizer_config.json", "added_tokens.json"])
 def test_a_pointer_of_git_lfs_is_named(tmp_path, file):
     folder = tokenizer_folder(tmp_path, word_piece(), tokenizer_class="BertTokenizer")
+    if file == "vocab.txt":
+        vocabulary_alone(folder, word_piece())
     (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 466062\n")
     with pytest.raises(CorruptArtifactError, match="pointers of Git LFS") as caught:
         load_tokenizer(folder, "tok")

@@ -20,10 +20,11 @@ from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, fi
 from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.artifact.untrusted.archive import unpacked
 from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
-from bsm_core.errors import BSMError, printable
+from bsm_core.errors import BSMError, MissingArtifactFilesError, printable
 from bsm_core.plugins.registry import Registry, default_registry
 
 T = TypeVar("T")
+_LACKING = f"{MissingArtifactFilesError.__name__}: "
 _CHECKED_WITH = {"precision", "device", "versions"}
 
 
@@ -104,9 +105,22 @@ def describe(
         with unpacked(path) as folder:
             description = _describe(str(path), Artifact.at(folder), registry or default_registry(), try_out)
             named = [problem.replace(str(folder), str(path)) for problem in description.problems]
-            return dataclasses.replace(description, problems=named)
+            description = dataclasses.replace(description, problems=named)
+        if lacking := [problem for problem in description.problems if problem.startswith(_LACKING)]:
+            description.problems[description.problems.index(lacking[0])] = _explained(path, lacking[0])
+        return description
     except BSMError as error:
         return Description(str(path), problems=[error.one_line()])
+
+
+def _explained(path: Path, problem: str) -> str:
+    """Return the error about missing files once more: raised where it is known what else an archive holds."""
+    try:
+        with unpacked(path) as folder:
+            require_artifact(folder)
+    except BSMError as error:
+        return error.one_line()
+    return problem
 
 
 class _Problems(list[str]):

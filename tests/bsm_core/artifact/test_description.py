@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import tarfile
 from types import SimpleNamespace
 
 import pytest
@@ -180,3 +181,19 @@ def test_check_rows_that_cannot_be_read_are_a_problem(tmp_path, registry):
     (tmp_path / "self_check.json").write_text("{}")
     (problem,) = describe(tmp_path, registry).problems
     assert problem.startswith("CorruptArtifactError: self_check.json does not hold check rows")
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_weights_in_another_form_are_named(tmp_path, archived):
+    folder = write_artifact(tmp_path / "model")
+    (folder / "model.pth").unlink()
+    (folder / "step1").mkdir()
+    (folder / "step1/__0_0.distcp").write_bytes(b"x")
+    path = folder
+    if archived:
+        path = tmp_path / "model.tar.gz"
+        with tarfile.open(path, "w:gz") as tar:
+            tar.add(folder, "model")
+    [problem] = describe(path).problems
+    assert "found step1/__0_0.distcp: a checkpoint of FSDP" in problem.replace("model/step1", "step1")
+    assert str(path) in problem

@@ -151,7 +151,9 @@ def _failed_allocation(error: BaseException, used_up: bool) -> BaseException | N
     cause: BaseException | None = error
     signs = (_SIGNS, _SIGNS_AT_LIMIT) if used_up else (_SIGNS,)
     while cause is not None and cause not in chain:
-        if isinstance(cause, MemoryError) or any(sign.search(str(cause)) for sign in signs):
+        # A ValueError, pyarrow's ArrowInvalid for example, quotes the data, which may hold these words.
+        says_so = not isinstance(cause, ValueError) and any(sign.search(str(cause)) for sign in signs)
+        if isinstance(cause, MemoryError) or says_so:
             return cause
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__

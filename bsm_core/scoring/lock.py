@@ -16,8 +16,8 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ def _take(descriptor: int, path: Path) -> Lock | None:
     if not _is(descriptor, path):  # its last owner has removed it since it was opened
         return None
     owner = _owner(descriptor)
-    if owner and owner.get("host") != socket.gethostname() and _age(descriptor) < STALE_S:
+    if owner and owner.get("host") != socket.gethostname() and _age(descriptor, path) < STALE_S:
         raise _in_use(path, owner)
     lock = Lock(path, json.dumps(_myself()).encode())
     os.ftruncate(descriptor, 0)
@@ -161,8 +161,11 @@ def _is(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _age(descriptor: int) -> float:
-    return abs(time.time() - os.fstat(descriptor).st_mtime)  # the clock of the other host may be ahead
+def _age(descriptor: int, path: Path) -> float:
+    """Return the seconds since the last renewal, by the clock of the file system: clocks of hosts may differ."""
+    with tempfile.TemporaryFile(dir=path.parent) as now:
+        os.utime(now.fileno())  # a renewal does the same
+        return abs(os.fstat(now.fileno()).st_mtime - os.fstat(descriptor).st_mtime)
 
 
 def _owner(descriptor: int) -> dict[str, Any]:

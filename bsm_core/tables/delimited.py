@@ -52,7 +52,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(
             f"cannot be read: {reason}", where=str(path), fix="the file may be cut off or damaged"
         ) from error

@@ -323,3 +323,8 @@ def test_reading_may_be_given_up_half_way(tmp_path):
 def test_a_header_without_bounds_is_refused(tmp_path, content, problem):
     with pytest.raises(DataError, match=problem):
         source(tmp_path, gzip.compress(content, 1), "data.csv.gz")
+
+
+def test_an_error_without_text_is_named_by_its_class(tmp_path):
+    with pytest.raises(DataError, match="cannot be read: TimeoutError"), text.reading(tmp_path / "t.csv"):
+        raise TimeoutError

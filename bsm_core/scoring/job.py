@@ -167,8 +167,10 @@ def require_kept_inputs(output: Path, data: Path, model: Path, others: Sequence[
     replaced = {identity: path for path in [*_written(output), *others] if (identity := _identity(path))}
     for path in _inputs(data, model) if replaced else ():
         if (identity := _identity(path)) in replaced:
-            what = f"the run would replace or remove {replaced[identity].name}, which is one of its inputs"
-            raise UsageError(what, where=str(path), fix="choose another --output-dir")
+            written = replaced[identity]
+            what = f"the run would replace or remove {written.name}, which is one of its inputs"
+            flag = "--row-issues" if written in others else "--output-dir"
+            raise UsageError(what, where=str(path), fix=f"choose another {flag}")
 
 
 def require_free_place(row_issues: Path, settings: Settings) -> None:

@@ -146,12 +146,16 @@ class WorkFolder:
         durable.append(self.path / name, _text_of(line))
 
     def keep(self, records: Iterable[PartRecord]) -> None:
-        """Replace the manifest by some of its lines, so that a torn last line does not spoil the next one.
+        """Rewrite the lines of both files, so that a torn last line does not spoil the next one.
+
+        Args:
+            records: Lines of the manifest to keep.
 
         Raises:
             OSError: The file cannot be written.
         """
-        durable.write(self.path / _MANIFEST, "".join(_text_of(record) + "\n" for record in records))
+        for name, lines in ((_ATTEMPTS, self.attempts()), (_MANIFEST, records)):
+            durable.write(self.path / name, "".join(_text_of(line) + "\n" for line in lines))
 
     def is_whole(self, record: PartRecord) -> bool:
         """Return whether the part of a record is there, with the checksum that it had when it was written."""
@@ -162,7 +166,9 @@ class WorkFolder:
             return False
 
     def rows_done(self) -> int:
-        """Return the number of rows whose parts are done."""
+        """Return the number of rows whose parts are done; 0 without a plan, as no run goes on without one."""
+        if self.plan() is None:
+            return 0
         return sum(record.rows for record in self.records().values())
 
     def remove(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -96,25 +96,32 @@ class Sink:
         if self.lock is not None:
             self.lock.require()
 
-    def find(self, plan: Mapping[str, Any], resume: Literal["auto", "require", "never"]) -> Found:
+    def find(
+        self,
+        plan: Mapping[str, Any],
+        resume: Literal["auto", "require", "never"],
+        usable: Callable[[PartRecord], bool] = lambda record: True,
+    ) -> Found:
         """Find the parts that earlier attempts of the same run have finished. Nothing is touched.
 
         Args:
             plan: The plan of this run.
             resume: The setting ``--resume``.
+            usable: Returns whether this run can keep a part of the earlier ones.
 
         Raises:
             NothingToResumeError: With ``require``: there are no such parts.
             SinkError: The folder cannot be read.
         """
+        if resume == "never":
+            return Found({})
         with writing(self.folder):
             stored = self.work.plan()
             changed = [] if stored is None else differences(stored, plan)
             records = {} if changed or stored is None else self.work.records()
             whole = {window: record for window, record in sorted(records.items()) if self.work.is_whole(record)}
-        if resume == "never":
-            return Found({})
-        if resume == "require" and not whole:
+        done = {window: record for window, record in whole.items() if usable(record)}
+        if resume == "require" and not done:
             raise NothingToResumeError(
                 "--resume require: " + ("the run is another one" if changed else "there is nothing to resume"),
                 where=str(self.folder),
@@ -126,7 +133,7 @@ class Sink:
             log.warning(
                 "the run begins anew, without %s finished rows, because it is another one: %s", f"{lost:,}", why
             )
-        return Found(whole, altered=len(records) - len(whole))
+        return Found(done, altered=len(records) - len(whole))
 
     def begin(self, plan: Mapping[str, Any], done: Mapping[int, PartRecord]) -> None:
         """Prepare the work folder for the parts of this attempt, and remove the parts of another run.

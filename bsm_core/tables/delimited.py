@@ -301,7 +301,7 @@ def _lines(path: Path, stream: _Stream) -> Iterator[str]:
     while line := text.readline(longest + 1):
         number += 1
         if len(line) > longest:
-            raise _error(path, number, f"a row is longer than {longest:,} bytes; is a quote not closed?", [])
+            raise _too_long(path, number)
         yield line
 
 
@@ -359,7 +359,7 @@ def _explain(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, r
                 line = rows.line_num + 1
                 lines.clear()
         except csv.Error:
-            return _error(path, line, f"a row is longer than {BLOCK_SIZES[-1]:,} bytes; is a quote not closed?", [])
+            return _too_long(path, line)
     return DataError(f"cannot be read: {reason}", where=str(path))
 
 
@@ -380,6 +380,14 @@ def _not_utf8(path: Path, line: int, column: str, cell: str) -> DataError:
         f"{cell.encode(errors='surrogateescape')[:80]!r} is not UTF-8, and Parquet text must be",
         where=f"{path}, line {line}, column {column!r}",
         fix="write csv or tsv, which keep every byte, or save the input as UTF-8",
+    )
+
+
+def _too_long(path: Path, line: int) -> DataError:
+    return DataError(
+        f"a row is longer than {BLOCK_SIZES[-1]:,} bytes; is a quote not closed?",
+        where=f"{path}, line {line}",
+        fix="close the quote, or remove the row: --on-bad-line skip does not leave out rows of this length",
     )
 
 

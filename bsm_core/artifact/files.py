@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from bsm_core.artifact.untrusted.values import check_nesting
-from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
+from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError, printable
 from bsm_core.runtime.validation import Problem, problems_of
 
 ARCHIVE = "model.tar.gz"
@@ -146,8 +146,7 @@ def read_validated(
 
 
 def _line(problem: Problem) -> str:
-    key = ascii(problem.key).strip("'")[:_LONGEST_KEY]  # may come from a stranger and is shown on a terminal
-    return str(Problem(key, problem.message))
+    return str(Problem(printable(str(problem.key), _LONGEST_KEY), problem.message))
 
 
 def write_validated(

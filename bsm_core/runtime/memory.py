@@ -95,9 +95,9 @@ def require_memory_for_libraries() -> None:
 def explaining_memory() -> Iterator[None]:
     """Name memory in errors of the block that are most likely caused by it, whatever a library makes of it.
 
-    An error becomes an :class:`MemoryLimitError` if it says, or one of its causes, that an allocation failed. If the
-    process has used up its limit, an exception that is no :class:`BSMError` does so too, and a :class:`BSMError` gets a
-    line about the limit.
+    An error becomes a :class:`MemoryLimitError` if the error or one of its causes says that an allocation failed. If
+    the process has used up its limit, each exception that is no :class:`BSMError` becomes one, and a :class:`BSMError`
+    gets a line about the limit.
     """
     try:
         yield

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bsm_core.errors import OutputInUseError, SinkError
+from bsm_core.errors import OutputInUseError, SinkError, printable
 from bsm_core.runtime import durable
 
 HEARTBEAT_S = 20.0
@@ -125,7 +125,7 @@ def _acquire(path: Path) -> tuple[int, Lock]:
 
 
 def _take(descriptor: int, path: Path) -> Lock | None:
-    """Lock the open file and write into it who holds it; None if it is not the lock file, or is that no longer."""
+    """Lock the open file and write into it who holds it; None if it is not, or no longer, the lock file."""
     if os.fstat(descriptor).st_nlink > 1:  # another file, which is not to be written, by a second name
         path.unlink()
         return None
@@ -202,7 +202,7 @@ def _lives(owner: dict[str, Any]) -> bool:
 
 def _in_use(path: Path, owner: dict[str, Any]) -> OutputInUseError:
     names = ("process", "host", "started")
-    process, host, started = (ascii(owner.get(name, "unknown")).strip("'") for name in names)
+    process, host, started = (printable(str(owner.get(name, "unknown")), 80) for name in names)
     return OutputInUseError(
         f"another run writes into this folder: process {process} on host {host}, started {started}",
         where=str(path.parent.parent),

@@ -75,7 +75,7 @@ class Sink:
     Args:
         folder: The output folder, which exists and whose lock is held.
         attempt: Number of this attempt of the run, from 1.
-        lock: Lock of the folder, which is compared before each step that would harm another run; None: it is not.
+        lock: Lock of the folder, which is compared before each step that would harm another run; None: no check.
     """
 
     folder: Path
@@ -252,7 +252,7 @@ class Sink:
         records = [found[window] for window in sorted(found)]
         if [record.window for record in records] != list(range(len(records))) or not records:
             missing = next(window for window in range(len(records) + 1) if window not in found)
-            raise EngineError(f"window {missing} was never written", where=str(self.folder), fix=RUN_AGAIN)
+            raise EngineError(f"the rows of window {missing} were never written", where=str(self.folder), fix=RUN_AGAIN)
         if [record.window for record in records if record.last] != [records[-1].window]:
             what = "the processes of the run do not agree on which window is the last"
             fix = "look whether the input changes while it is read, then run with --resume never"
@@ -264,8 +264,8 @@ class Sink:
         path = self.work.part(record.window)
         data = path.read_bytes()  # not mapped: a network file system keeps a deleted file that is mapped
         if hashlib.sha256(data).hexdigest() != record.sha256:
-            what = f"the part of window {record.window} was changed after it was written"
-            raise EngineError(what, where=str(path), fix="run again: the part is computed again")
+            what = f"the file with the rows of window {record.window} was changed after it was written"
+            raise EngineError(what, where=str(path), fix="run again: these rows are computed again")
         source = pa.BufferReader(data)
         tables = []
         while source.tell() < len(data):

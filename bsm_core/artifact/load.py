@@ -24,6 +24,7 @@ from bsm_core.artifact.files import (
     RISK_TABLES,
     TABLES,
     FileHashes,
+    corrupt,
     find,
     read_json_object,
     require,
@@ -34,6 +35,7 @@ from bsm_core.artifact.provenance_file import Provenance, read_provenance
 from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.artifact.untrusted.tokenizer_file import ignored_settings
 from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_vocab, read_weights
+from bsm_core.artifact.untrusted.values import check_nesting
 from bsm_core.errors import CorruptArtifactError, WeightsMismatchError
 from bsm_core.plugins.registry import Registry
 
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger("bsm")
+_LARGEST_HYPERPARAMETERS = 4 << 20
+_MOST_CONFIG_LISTS, _MOST_CONFIG_VALUES = 20_000, 200_000
+"""Limits on a config: checking and describing one takes some 30 microseconds for each value."""
 _OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
 """Attributes that :meth:`Artifact.detached` copies, so that a plugin cannot change them."""
 _POSITION_IDS = re.compile(r"(?:^|\.)embeddings\.position_ids$")
@@ -94,13 +99,13 @@ class Artifact:
     def hyperparameters(self) -> dict[str, Any]:
         """Config keys of ``hyperparameters.json``."""
         [path] = require(self.folder, (HYPERPARAMETERS,))
-        return _canonical(read_json_object(path))
+        return _canonical(read_json_object(path, most_bytes=_LARGEST_HYPERPARAMETERS), HYPERPARAMETERS)
 
     @cached_property
     def model_artifacts(self) -> dict[str, Any]:
         """Content of ``model_artifacts.pth``."""
         content = read_model_artifacts(self.folder)
-        return content | {"config": _canonical(content.get("config") or {})}
+        return content | {"config": _canonical(content.get("config") or {}, MODEL_ARTIFACTS)}
 
     @cached_property
     def raw_config(self) -> dict[str, Any]:
@@ -267,9 +272,13 @@ def check_config(values: Mapping[str, Any]) -> ArtifactConfig:
     return ArtifactConfig.from_mapping(values, where=f"{HYPERPARAMETERS} and {MODEL_ARTIFACTS}")
 
 
-def _canonical(config: Mapping[Any, Any]) -> dict[str, Any]:
+def _canonical(config: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """Spell ``chunk_trancate`` as the contract does, so that the two files of the config can be merged by key."""
     plain = {str(key): _plain(value) for key, value in config.items()}
+    try:
+        check_nesting(plain, _MOST_CONFIG_LISTS, _MOST_CONFIG_VALUES)
+    except ValueError as error:
+        raise corrupt(where, f"has a config that cannot be used: {error}") from error
     if "chunk_truncate" in plain:
         plain.setdefault("chunk_trancate", plain.pop("chunk_truncate"))
     return plain

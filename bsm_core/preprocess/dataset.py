@@ -110,7 +110,7 @@ class Preprocessor:
             cells = zip(bad.items(), values_at(columns[column], list(bad)), strict=True)
             issues += [Issue.of(row, column, READ, reason, value) for (row, reason), value in cells]
             issues += failed
-            if missing := values.count("") - len(bad):
+            if missing := values.count("") - sum(not values[row] for row in bad):  # a text may be cut
                 seen[f"missing:{column}"] = missing
         with times.of(FEATURES):
             matrix, found = self._features.transform(columns, rows)

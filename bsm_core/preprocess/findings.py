@@ -98,13 +98,13 @@ class Findings:
     def counts(self) -> Counter[str]:
         """Return the counts of the window, without zeros.
 
-        ``"text:<column>"``, ``"number:<column>"`` and :data:`MODEL_ROWS` count issues, and
-        ``"reason:<stage>:<kind>:<column>"`` counts them by reason. :data:`BAD_ROWS` counts rows with an issue, and with
-        them the lines that were left out, which :data:`LINES` counts.
+        ``"text:<column>"``, ``"number:<column>"`` and :data:`MODEL_ROWS` count rows with an issue, and
+        ``"reason:<stage>:<kind>:<column>"`` counts issues by reason. :data:`BAD_ROWS` counts rows with an issue, and
+        with them the lines that were left out, which :data:`LINES` counts.
         """
         counts = Counter(self.seen)
+        counts.update(total for total, _ in {(_total_of(issue), issue.row) for issue in self.issues})
         for issue in self.issues:
-            counts[_total_of(issue)] += 1
             counts[f"reason:{issue.stage}:{issue.kind}:{issue.column}"] += 1
         for _, bad in self.bad_lines:
             counts[LINES] += 1

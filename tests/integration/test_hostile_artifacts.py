@@ -169,6 +169,18 @@ def test_a_config_in_json_that_is_nested_deep(tmp_path, model):
     refused(tmp_path, model, "hyperparameters.json", "nested")
 
 
+MANY = {
+    "lists": (3_900_000, b'{"a":[', lambda i: b"[],", b"0]}"),
+    "keys": (120_000, b"{", lambda i: b'"%x":%d,' % (i, i), b'"a":0}'),
+}
+
+
+@pytest.mark.parametrize(("number", "begin", "value", "end"), MANY.values(), ids=MANY)
+def test_a_config_in_json_with_very_many_values(tmp_path, model, number, begin, value, end):
+    (model / "hyperparameters.json").write_bytes(begin + b"".join(map(value, range(number))) + end)
+    refused(tmp_path, model, "hyperparameters.json")
+
+
 @pytest.mark.parametrize(
     "tensor",
     [torch.zeros(10**9, 0), torch.zeros(1).expand(10**9), torch.zeros([1] * 100), torch.zeros(1).to_sparse()],
@@ -222,6 +234,14 @@ TOKENIZERS = {
     "an unknown form": {"normalizer": {"type": "Unknown\x1b[31m"}},
     "no model": {"model": None},
 }
+
+
+@pytest.mark.parametrize("content", [b'{"a":[' + b"[]," * 3_900_000 + b"0]}", b" " * (81 << 20)], ids=["lists", "size"])
+def test_large_files_of_tokenizers(tmp_path, model, content):
+    (model / "tokenizer/tokenizer.json").write_bytes(content)
+    refused(tmp_path, model, "tokenizer.json")
+
+
 MODELS = {"dropout": 0.5, "vocab": {"a": -1}, "max_input_chars_per_word": 10**9}
 
 

@@ -16,7 +16,6 @@ from typing import Any
 from bsm_core.artifact.files import corrupt, read_json_object
 from bsm_core.errors import UnsafeArtifactError, short_repr
 
-_LARGEST_FILE = 128 << 20
 _MOST_GROWTH = 64
 """Characters that the replacements of a normalizer may make of one."""
 _LONGEST_WORD = 10_000
@@ -37,8 +36,6 @@ def check_tokenizer_file(path: Path) -> None:
     Raises:
         CorruptArtifactError: The file is no tokenizer, or exceeds a limit.
     """
-    if path.stat().st_size > _LARGEST_FILE:
-        raise corrupt(path.name, f"is larger than {_LARGEST_FILE >> 20} MiB")
     content = read_json_object(path)
     if problems := list(itertools.islice(dict.fromkeys(_problems(content)), 10)):
         fix = "save it again with tokenizer.save_pretrained, from a source that you trust"

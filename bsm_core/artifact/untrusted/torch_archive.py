@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import struct
 import zipfile
 from typing import BinaryIO
 
@@ -11,7 +12,11 @@ from bsm_core.artifact.untrusted.opcodes import check_opcodes
 _FREE = 64 << 20
 """Bytes that the content of a file may have beyond the file. ``torch.save`` does not compress."""
 _MOST_MEMBERS = 100_000
+_LARGEST_DIRECTORY = 16 << 20
+"""Bytes of the list of members at the end of a zip file, which ``zipfile`` reads and parses as a whole."""
 _LARGEST_PICKLE = 64 << 20
+_END, _END_64, _LOCATOR_64 = struct.Struct("<12sL6x"), struct.Struct("<40sQ8x"), struct.Struct("<20x")
+"""Records at the end of a zip file, and in them the size of the list of members, in bytes."""
 _LEGACY_PICKLES = 5
 """Pickles at the beginning of a file of ``torch.save`` before version 1.6: the third or fourth is the value."""
 
@@ -39,6 +44,7 @@ def check_torch_file(file: BinaryIO) -> tuple[int, bool]:
 
 
 def _check_zip(file: BinaryIO, size: int) -> None:
+    _check_directory(file, size)
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
@@ -61,3 +67,20 @@ def _check_zip(file: BinaryIO, size: int) -> None:
                 check_opcodes(archive.read(member))
     except zipfile.BadZipFile as error:
         raise ValueError(str(error)) from error
+
+
+def _check_directory(file: BinaryIO, size: int) -> None:
+    """Check the size of the list of members, as the record at the end of the file has it.
+
+    Only a record without a comment is looked for: :func:`_check_zip` refuses a comment.
+    """
+    file.seek(max(0, size - _END.size - _END_64.size - _LOCATOR_64.size))
+    tail = file.read()
+    file.seek(0)
+    end, end_64, locator_64 = tail[-_END.size :], tail[: _END_64.size], tail[_END_64.size : -_END.size]
+    if not end.startswith(b"PK\5\6"):
+        raise ValueError("it is cut off, or has bytes before or after its members")
+    is_zip64 = end_64.startswith(b"PK\6\6") and locator_64.startswith(b"PK\6\7")
+    length = _END_64.unpack(end_64)[1] if is_zip64 else _END.unpack(end)[1]
+    if length > _LARGEST_DIRECTORY:
+        raise ValueError(f"the list of its members takes more than {_LARGEST_DIRECTORY >> 20} MiB")

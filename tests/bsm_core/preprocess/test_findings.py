@@ -38,6 +38,13 @@ def test_counts_are_by_column_and_reason_and_by_row():
     assert Findings().counts() == {}
 
 
+def test_a_row_with_two_issues_in_a_column_counts_once():
+    cut = Issue.of(3, "chat", "read", "text longer than 16 MB", "x")
+    counts = Findings([cut, Issue.of(3, "chat", "split", "ValueError: no", "x")]).counts()
+    assert (counts["text:chat"], counts["bad_rows"]) == (1, 1)
+    assert counts["reason:split:ValueError:chat"] == counts["reason:read:text longer than 16 MB:chat"] == 1
+
+
 @pytest.mark.parametrize(
     ("ids", "names"), [(None, ["0", "2"]), ([b"a\xff", b"b", "c"], [r"'a\\xff'", "'c'"])], ids=["positions", "ids"]
 )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PRINTED = (Number, np.generic, date, time, timedelta)
 """Types of values whose text is ``str(value)``. A boolean is a number, and a timestamp is a date."""
-_PANDAS_MISSING = (
+PANDAS_MISSING = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
     *("NULL", "NaN", "None", "n/a", "nan", "null"),
 )
@@ -75,7 +75,7 @@ def as_pandas_reads(column: Column) -> Column:
     """
     if not isinstance(column, pa.Array | pa.ChunkedArray) or not _is_binary(column.type):
         return column
-    missing = pc.is_in(column, value_set=pa.array(_PANDAS_MISSING, pa.string()).cast(column.type))
+    missing = pc.is_in(column, value_set=pa.array(PANDAS_MISSING, pa.string()).cast(column.type))
     return pc.if_else(missing, pa.scalar(None, column.type), column)
 
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -81,6 +81,7 @@ class ArtifactConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
     model_class: str
+    compat: Literal["original"] | None = None
     text_name: str | None = None
     primary_text_name: str | None = None
     secondary_text_name: str | None = None

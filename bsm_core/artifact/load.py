@@ -48,6 +48,11 @@ _MOST_CONFIG_LISTS, _MOST_CONFIG_VALUES = 20_000, 200_000
 """Limits on a config: checking and describing one takes some 30 microseconds for each value."""
 _OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
 """Attributes that :meth:`Artifact.detached` copies, so that a plugin cannot change them."""
+_OF_ORIGINAL = (
+    "the training scripts of the original project wrote this artifact. They treat missing numbers and some texts "
+    "differently, so its scores differ from theirs. To score as they do: bsm pack MODEL NEW --compat original. "
+    "To score as now without this warning, set the config key compat to null. See docs/migrating.md"
+)
 _POSITION_IDS = re.compile(r"(?:^|\.)embeddings\.position_ids$")
 
 
@@ -85,6 +90,8 @@ class Artifact:
             getattr(artifact, name)
         for warning in artifact.missing_tables():
             log.warning("%s", warning)
+        if artifact.is_of_original and "compat" not in artifact.raw_config:
+            log.warning("%s", _OF_ORIGINAL)
         return artifact
 
     @classmethod
@@ -163,6 +170,11 @@ class Artifact:
         """Versions of the libraries that the artifact was trained with, ``"torch_version"`` for example."""
         named = {str(key): value for key, value in self.model_artifacts.items() if str(key).endswith("version")}
         return {key: str(value) for key, value in named.items() if value is not None}
+
+    @property
+    def is_of_original(self) -> bool:
+        """Whether the training scripts of the original project wrote the artifact: they record Lightning's version."""
+        return "pytorch_lightning_version" in self.versions and "bsm_version" not in self.versions
 
     @cached_property
     def check_rows(self) -> CheckRows | None:

@@ -272,3 +272,39 @@ def test_weights_that_inflate(tmp_path, model):
             new.writestr(name, bytes(256 << 20) if name.endswith("data/0") else old.read(name))
     refused(tmp_path, model, "model.pth", "inflates")
     inspected(tmp_path, model, "model.pth", "inflates")
+
+
+# What torch and transformers say of it is not passed on
+
+
+def test_a_torchscript_module_is_refused_without_advice_to_load_it_unsafely(tmp_path, model):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(model / "model.pth"))
+    refused(tmp_path, model, "model.pth", "more than data")
+    assert "weights_only" not in (tmp_path / "out/_FAILURE").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [(lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "quantized"), (lambda w: w + 1j, "complex")],
+    ids=["quantized", "complex"],
+)
+def test_weights_that_are_no_real_numbers(tmp_path, model, change, word):
+    weights = torch.load(model / "model.pth", weights_only=True)
+    name = next(name for name, value in weights.items() if value.is_floating_point())
+    torch.save(weights | {name: change(weights[name])}, model / "model.pth")
+    refused(tmp_path, model, "model.pth", name, word)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 5000, "\ud800", "a\x1b"], ids=["nul", "long", "surrogate", "escape"])
+def test_names_of_tokenizers(tmp_path, model, name):
+    shutil.rmtree(model / "tokenizer")
+    with_config(model, tokenizer=name)
+    refused(tmp_path, model, "config.tokenizer", "no name")
+
+
+def test_a_tokenizer_with_code_of_its_own_is_refused_without_advice_to_run_it(tmp_path, model):
+    config = {"tokenizer_class": "Bad", "auto_map": {"AutoTokenizer": ["m.M", None]}}
+    (model / "tokenizer/tokenizer_config.json").write_text(json.dumps(config))
+    (model / "tokenizer/tokenizer.json").rename(model / "tokenizer/vocab.json")
+    refused(tmp_path, model, "tokenizer", "code")
+    assert "trust_remote_code" not in (tmp_path / "out/_FAILURE").read_text()

@@ -190,6 +190,9 @@ def _dense(name: str, value: Tensor, file: str) -> Tensor:
         raise UnsafeArtifactError(
             f"{file}: {name!r} is a sparse or nested tensor", where=file, fix="save it as a dense tensor"
         )
+    if value.is_quantized or value.is_complex():
+        kind = "quantized tensor" if value.is_quantized else "tensor of complex numbers"
+        raise CorruptArtifactError(f"{file}: {name!r} is a {kind}", where=file, fix="save it as float32")
     if value.is_meta:
         raise CorruptArtifactError(f"{file}: {name!r} is a tensor without data", where=file, fix="save the weights")
     return value.detach()
@@ -230,4 +233,6 @@ def _check_config(config: Any) -> None:
 def _reason(error: Exception) -> str:
     """Return the line of torch's message that tells the reason; the other lines advise to load the file unsafely."""
     text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    if "weights_only" in text:
+        text = "it holds more than data, such as a TorchScript module"
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}"

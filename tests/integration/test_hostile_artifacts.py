@@ -308,3 +308,19 @@ def test_a_tokenizer_with_code_of_its_own_is_refused_without_advice_to_run_it(tm
     (model / "tokenizer/tokenizer.json").rename(model / "tokenizer/vocab.json")
     refused(tmp_path, model, "tokenizer", "code")
     assert "trust_remote_code" not in (tmp_path / "out/_FAILURE").read_text()
+
+
+def test_a_header_of_safetensors_with_very_many_tensors(tmp_path, model):
+    tensor = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"a{i}": tensor for i in range(100_001)}).encode()
+    (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    refused(tmp_path, model, "model.safetensors", "100,000 tensors")
+
+
+def test_check_rows_with_very_long_texts(tmp_path, model):
+    content = {
+        "precision": "fp32", "device": "cpu", "versions": {}, "rows": [{"a": "&" * 1_000_001}],
+        "probabilities": [[0.5, 0.5]], "tokens": {}, "features": {},
+    }  # fmt: skip
+    (model / "self_check.json").write_text(json.dumps(content))
+    refused(tmp_path, model, "self_check.json", "1,000,001 characters")

@@ -21,7 +21,7 @@ from bsm_core.artifact.untrusted.safe_pickle import (
     PickledDtype,
     forbidden,
 )
-from bsm_core.artifact.untrusted.torch_archive import check_torch_file
+from bsm_core.artifact.untrusted.torch_archive import check_safetensors, check_torch_file
 from bsm_core.artifact.untrusted.values import check_nesting, check_shape, leaves
 from bsm_core.errors import ArtifactError, CorruptArtifactError, UnsafeArtifactError, short_repr
 
@@ -54,7 +54,10 @@ def load_torch(path: Path, safe_twin: str | None = None, *, mapped: bool = False
     allowed.append((str, "torch.torch_version.TorchVersion"))
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path, device="cpu")
+            check_safetensors(path)
+            tensors = safetensors.torch.load_file(path, device="cpu")
+            _check_tensors(tensors, path.stat().st_size)
+            return tensors
         with path.open("rb") as file, torch.serialization.safe_globals(allowed):
             size, is_zip = check_torch_file(file)
             file.seek(0)

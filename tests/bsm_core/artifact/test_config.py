@@ -31,6 +31,7 @@ def problems(**values: object) -> tuple[str, ...]:
 
 
 DEFAULTS = {
+    "compat": None,
     "text_name": None,
     "primary_text_name": None,
     "secondary_text_name": None,

@@ -29,7 +29,7 @@ from bsm_core.predictor import Predictor, building
 from bsm_core.preprocess.columns import as_pandas_reads
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.features import Column
-from bsm_core.preprocess.findings import warn_of_counts, warn_of_issues
+from bsm_core.preprocess.findings import IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.provenance import add_provenance
@@ -217,7 +217,8 @@ def _called(data: Any, name: str) -> str:
 
 def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
     batch, findings = preprocess.batch(rows.columns, len(rows))
-    warn_of_issues(findings, rows.numbers())
+    numbers = rows.numbers()
+    IssueWarnings().add(findings, lambda found: [numbers[row] for row in found])
     warn_of_counts(findings.counts())
     return replace(batch, labels=rows.labels)
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -19,8 +18,6 @@ from bsm_core.runtime.versions import current_name
 SELF_CHECK = "self_check.json"
 MOST_ROWS, MOST_BYTES = 64, 16 * 2**20
 """Limits on the check rows: a check must stay cheap, and an artifact may come from anyone."""
-MOST_TEXT, _LEAST_TEXT = 1_000_000, 64
-"""Largest number of characters of all texts; a shorter cell than the second number is no text."""
 
 _Word = Annotated[str, Field(pattern="^[!-~]{1,100}$")]
 """Short printable text: errors print it on a terminal."""
@@ -61,14 +58,7 @@ class CheckRows(BaseModel):
             raise ValueError("the rows have different columns")
         if any(len(row) != len(self.probabilities[0]) for row in self.probabilities):
             raise ValueError("the rows have different numbers of probabilities")
-        if (size := sum(map(text_size, self.rows))) > MOST_TEXT:
-            raise ValueError(f"the texts have {size:,} characters, more than {MOST_TEXT:,}")
         return self
-
-
-def text_size(row: Mapping[str, str | None]) -> int:
-    """Return the number of characters of the texts of a row; scoring a character takes some microseconds."""
-    return sum(len(cell) for cell in row.values() if cell and len(cell) > _LEAST_TEXT)
 
 
 def write_check_rows(folder: Path, rows: CheckRows) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from bsm_core.artifact.check_rows import MOST_TEXT, SELF_CHECK, CheckRows, refuse, text_size, write_check_rows
+from bsm_core.artifact.check_rows import SELF_CHECK, CheckRows, refuse, write_check_rows
 from bsm_core.errors import DataError, ModelFailedError, SelfCheckError
 from bsm_core.models.batch import TextBatch
 from bsm_core.models.encoder import Encoder
@@ -132,10 +132,7 @@ def _digest(text: TextBatch) -> str:
 
 
 def _as_text(predictor: Predictor, data: pd.DataFrame | pa.Table) -> list[dict[str, str | None]]:
-    """Return the first rows with each cell as the text that a CSV file would have, or None if it is missing.
-
-    Rows with very long texts are left out.
-    """
+    """Return the first rows with each cell as the text that a CSV file would have, or None if it is missing."""
     columns, _ = table_columns(data, predictor.preprocessor.wanted)
     if not len(data) or not columns:
         raise DataError("there are no rows to check the artifact with", fix="give a table with rows and its columns")
@@ -145,13 +142,7 @@ def _as_text(predictor: Predictor, data: pd.DataFrame | pa.Table) -> list[dict[s
         first: Any = column[:ROWS]
         typed = first.to_pylist() if isinstance(first, pa.Array | pa.ChunkedArray) else first
         cells[name] = [_cell(value) for value in (text_values(first)[0] if name in texts else typed)]
-    rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
-    most = MOST_TEXT // len(rows)
-    fitting = [row for row in rows if text_size(row) <= most]
-    if not fitting:
-        what = f"the first {len(rows)} row(s) of the table have more than {most:,} characters of text each"
-        raise DataError(f"{what}: too much for check rows", fix="give a table that begins with rows of shorter texts")
-    return fitting
+    return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
 
 def _cell(value: Any) -> str | None:

@@ -6,6 +6,7 @@ are still in use.
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import re
@@ -22,7 +23,6 @@ from typing import BinaryIO
 
 from bsm_core.artifact.files import ARCHIVE, sha256
 from bsm_core.artifact.temporary import temporary_folder
-from bsm_core.artifact.untrusted.gzip_stream import GzipStream
 from bsm_core.errors import (
     ArtifactError,
     BSMError,
@@ -142,8 +142,8 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
     where = str(archive)
     try:
         _check_sha256(archive)
-        with archive.open("rb") as raw:
-            stream = _Metered(GzipStream(raw), raw, limits, where)
+        with archive.open("rb") as raw, gzip.GzipFile(fileobj=raw, mode="rb") as plain:
+            stream = _Metered(plain, raw, limits, where)
             with _StrictTar.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
                 _Extraction(tar, stream, folder, limits, where).run()
     except ArtifactError:
@@ -151,7 +151,7 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
     except _LongHeadersError:
         problem = "has extended headers that are too long: names of members have very many characters or folders"
         raise _unsafe("the archive", problem, where) from None
-    except (tarfile.TarError, zlib.error, EOFError, ValueError, RecursionError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
         raise CorruptArtifactError(
             f"{archive.name} is damaged, or not a gzip-compressed tar archive: {error}",
             where=where,
@@ -169,7 +169,7 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
 class _Metered(io.RawIOBase):
     """Decompressed bytes of an archive, checked against the limits as they are read."""
 
-    def __init__(self, plain: GzipStream, raw: BinaryIO, limits: Limits, where: str) -> None:
+    def __init__(self, plain: gzip.GzipFile, raw: BinaryIO, limits: Limits, where: str) -> None:
         super().__init__()
         self._plain, self._raw, self._limits, self._where = plain, raw, limits, where
         self._read = 0

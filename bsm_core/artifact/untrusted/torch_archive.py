@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import struct
 import zipfile
-from pathlib import Path
 from typing import BinaryIO
 
 from bsm_core.artifact.untrusted.opcodes import check_opcodes
@@ -13,8 +12,6 @@ from bsm_core.artifact.untrusted.opcodes import check_opcodes
 _FREE = 64 << 20
 """Bytes that the content of a file may have beyond the file. ``torch.save`` does not compress."""
 _MOST_MEMBERS = 100_000
-_MOST_HEADER = 16 << 20
-"""Bytes of the header of a ``.safetensors`` file: 160 for each tensor."""
 _LARGEST_DIRECTORY = 16 << 20
 """Bytes of the list of members at the end of a zip file, which ``zipfile`` reads and parses as a whole."""
 _LARGEST_PICKLE = 64 << 20
@@ -44,19 +41,6 @@ def check_torch_file(file: BinaryIO) -> tuple[int, bool]:
         for _ in range(_LEGACY_PICKLES):
             at = check_opcodes(data, at)
     return size, False
-
-
-def check_safetensors(path: Path) -> None:
-    """Check the header of a ``.safetensors`` file before it is parsed: a length of eight bytes, and JSON.
-
-    Raises:
-        ValueError: The file has very many tensors.
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        braces = file.read(min(length, _MOST_HEADER)).count(b"{")  # one for each tensor
-    if length > _MOST_HEADER or braces > _MOST_MEMBERS:
-        raise ValueError(f"it has more than {_MOST_MEMBERS:,} tensors, or names of them that are very long")
 
 
 def _check_zip(file: BinaryIO, size: int) -> None:

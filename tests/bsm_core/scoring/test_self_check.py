@@ -123,15 +123,6 @@ def test_any_cell_can_be_stored_and_scores_as_it_would_in_a_table(toy_artifact, 
     assert np.abs(np.array(made.probabilities) - predictor.predict(rows).to_numpy()).max() == 0
 
 
-def test_rows_with_very_long_texts_are_left_out(toy_artifact):
-    predictor = Predictor.from_artifact(toy_artifact)
-    rows = toy_rows(3)
-    rows.loc[1, "chat"] = "x" * 400_000
-    assert make(predictor, rows).rows == make(predictor, rows.drop(1)).rows
-    with pytest.raises(DataError, match="characters of text each"):
-        make(predictor, rows.loc[[1]].assign(chat="x" * 1_000_001))
-
-
 def test_rows_that_cannot_be_stored_are_refused(toy_artifact):
     with pytest.raises(MissingColumnsError, match="2 column"):
         add_check(toy_artifact, toy_rows()[["chat"]])

@@ -9,6 +9,7 @@ import io
 import json
 import pickle
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
@@ -182,6 +183,28 @@ def test_tensors_in_the_config(tmp_path, model, tensor):
 def test_views_of_one_tensor_in_the_config(tmp_path, model):
     with_config(model, x=[torch.zeros(500_000)] * 100)
     refused(tmp_path, model, "model_artifacts.pth", "50,000,000")
+
+
+def two_in_one(whole: bytes, shift: int = 47) -> bytes:
+    """Return a zip file with the members of another, of which ``zipfile`` sees one empty member instead."""
+    end = whole.rindex(b"PK\5\6")
+    count, size, offset = struct.unpack("<HII", whole[end + 10 : end + 20])
+    members, table = whole[:offset], whole[offset : offset + size]
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, *[0] * 3, 0x21, 0, 0, 0, 1, 0, size, 0, 0, 0, shift) + b"x"
+    total = len(entry) + size
+    end64 = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, total, offset + shift)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, offset + total, 1)
+    last = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, *[0xFFFF] * 2, *[0xFFFFFFFF] * 2, 0)
+    return members + entry + table + end64 + locator + last
+
+
+@pytest.mark.parametrize("file", ["model_artifacts.pth", "model.pth"])
+def test_a_zip_file_that_torch_reads_differently(tmp_path, model, file):
+    with_pickle(model / file, KEY)
+    (model / file).write_bytes(two_in_one((model / file).read_bytes()))
+    assert zipfile.ZipFile(model / file).namelist() == ["x"]
+    refused(tmp_path, model, file, "two zip files in one")
+    inspected(tmp_path, model, file, "two zip files in one")
 
 
 # Configs

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bsm_core.artifact.files import read_json_object
-from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_config, check_tokenizer_file
+from bsm_core.artifact.untrusted.tokenizer_file import check_built, check_tokenizer_config, check_tokenizer_file
 from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ def load_tokenizer(folder: Path, name: str | None = None) -> PreTrainedTokenizer
             where=f"{name}/tokenizer.json" if fast else name,
             fix="save it again with tokenizer.save_pretrained, which writes tokenizer.json",
         ) from error
+    if not fast:
+        check_built(tokenizer, name)
     return tokenizer
 
 

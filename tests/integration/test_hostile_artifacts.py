@@ -238,14 +238,32 @@ def test_encoders(tmp_path, model, config, word):
 
 
 DOUBLE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 1000,
+    "pair": [],
+    "special_tokens": {},
+}
 TOKENIZERS = {
     "a normalizer that multiplies": {"normalizer": {"type": "Sequence", "normalizers": [DOUBLE] * 40}},
     "a normalizer that writes": {"normalizer": {**DOUBLE, "content": "a" * 1000}},
     "padding": {"padding": {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_id": 0}},
     "an unknown form": {"normalizer": {"type": "Unknown\x1b[31m"}},
     "no model": {"model": None},
+    "bytes of bytes": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{**BYTES, "use_regex": False}] * 24}},
+    "a text many times": {"post_processor": TEMPLATE},
+    "a regular expression": {
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": "(?:.|.){18}\\z\\A"},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+    },
+    "added tokens": {"added_tokens": [{"id": i, "content": f"t{i}"} for i in range(10_001)]},
 }
-MODELS = {"dropout": 0.5, "vocab": {"a": -1}, "max_input_chars_per_word": 10**9}
+MODELS = {"dropout": 0.5, "vocab": {"a": -1}, "max_input_chars_per_word": 10_000}
 
 
 @pytest.mark.parametrize("change", TOKENIZERS.values(), ids=TOKENIZERS)
@@ -262,6 +280,15 @@ def test_models_of_tokenizers(tmp_path, model, key, value):
     content["model"][key] = value
     path.write_text(json.dumps(content))
     refused(tmp_path, model, "tokenizer.json", key)
+
+
+SETTINGS = {"tokenizer_class": "T5Tokenizer", "extra_ids": 10**9}
+
+
+def test_settings_of_a_tokenizer_without_its_file(tmp_path, model):
+    (model / "tokenizer/tokenizer.json").rename(model / "tokenizer/vocab.json")
+    (model / "tokenizer/tokenizer_config.json").write_text(json.dumps(SETTINGS))
+    refused(tmp_path, model, "tokenizer_config.json", "extra_ids")
 
 
 # Files that inflate

@@ -101,7 +101,7 @@ def test_half_a_surrogate_pair(wordpiece, call):
 
 def test_special_tokens_of_a_strange_post_processor_are_cut_or_an_error(wordpiece):
     repeated = copy.deepcopy(wordpiece)
-    repeated.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A " * 9, special_tokens=[])
+    repeated.backend_tokenizer.post_processor = processors.TemplateProcessing(single=["$A"] * 9, special_tokens=[])
     assert len(with_special_tokens(repeated, encode(repeated, ["good morning"]), 5)[0]) == 5
 
 

@@ -225,6 +225,7 @@ ENCODERS = {
     "layers": ({"model_type": "bert", "num_hidden_layers": 1_000_000}, "num_hidden_layers"),
     "width": ({"model_type": "bert", "hidden_size": 999_996, "num_hidden_layers": 12}, "more than"),
     "vocabulary": ({"model_type": "bert", "vocab_size": 10**12}, "vocab_size"),
+    "groups": ({"model_type": "albert", "inner_group_num": 1_000_000}, "inner_group_num"),
     "a type that is no text": ({"model_type": ["bert"]}, "model_type"),
 }
 

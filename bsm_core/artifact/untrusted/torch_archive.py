@@ -12,7 +12,8 @@ from bsm_core.artifact.untrusted.opcodes import check_opcodes
 
 _FREE = 64 << 20
 """Bytes that the content of a file may have beyond the file. ``torch.save`` does not compress."""
-_MOST_MEMBERS = 100_000
+_MOST_MEMBERS = 20_000
+"""One for each tensor: torch takes 200 us for each."""
 _LARGEST_PICKLE = 64 << 20
 _LEGACY_PICKLES = 5
 """Pickles at the beginning of a file of ``torch.save`` before version 1.6: the third or fourth is the value."""

@@ -165,8 +165,9 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
     if torch.equal(one, other):
         return True
     # In slices: as double, a tensor of bytes would take eight times its memory.
-    slices = zip(one.reshape(-1).split(_SLICE), other.reshape(-1).split(_SLICE), strict=True)
-    return all(torch.allclose(a.double(), b.double(), rtol=1e-6, atol=0, equal_nan=True) for a, b in slices)
+    one, other = one.reshape(-1), other.reshape(-1)
+    slices = (slice(at, at + _SLICE) for at in range(0, one.numel(), _SLICE))
+    return all(torch.allclose(one[s].double(), other[s].double(), rtol=1e-6, atol=0, equal_nan=True) for s in slices)
 
 
 def _state_dict(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:

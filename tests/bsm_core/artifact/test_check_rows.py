@@ -144,4 +144,4 @@ def test_long_texts_are_neither_written_nor_read(tmp_path, monkeypatch):
     monkeypatch.setattr(check_rows, "MOST_TEXT", 1000)
     assert "characters, more than 1,000" in problem(tmp_path)
     with pytest.raises(DataError, match="more than 1,000"):
-        write(tmp_path, rows=rows)
+        write_check_rows(tmp_path, CheckRows(**(VALUES | {"rows": rows})))

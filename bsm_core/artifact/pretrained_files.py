@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bsm_core.artifact.files import read_json_object
-from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_config, check_tokenizer_file
-from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError
+from bsm_core.artifact.untrusted.tokenizer_file import check_built, check_tokenizer_config, check_tokenizer_file
+from bsm_core.errors import ConfigError, CorruptArtifactError, TokenizerError, UnsafeArtifactError, short_repr
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,6 +65,7 @@ class AssetLocation:
 
 _OFFLINE = "HF_HUB_OFFLINE"
 """Environment variable of huggingface_hub; a user who sets it to 0 allows downloads."""
+_LONGEST_NAME = 255
 _POINT_TO_CODE = ("auto_map", "custom_pipelines")
 
 
@@ -169,6 +170,8 @@ def load_tokenizer(folder: Path, name: str | None = None) -> PreTrainedTokenizer
             where=f"{name}/tokenizer.json" if fast else name,
             fix="save it again with tokenizer.save_pretrained, which writes tokenizer.json",
         ) from error
+    if not fast:
+        check_built(tokenizer, name)
     return tokenizer
 
 
@@ -224,6 +227,17 @@ def _name(config: Mapping[str, Any], prefix: str) -> str | None:
     if name is not None and not isinstance(name, str):
         raise ConfigError(
             f"{prefix}tokenizer is a {type(name).__name__}, not text",
+            where=f"config.{prefix}tokenizer",
+            fix="give the name or the folder of a tokenizer",
+        )
+    if name and not (
+        name.isprintable()
+        and max(len(os.fsencode(part)) for part in name.split("/")) <= _LONGEST_NAME
+        and len(name) <= 1_000
+    ):
+        raise ConfigError(
+            f"{prefix}tokenizer is {short_repr(name)}, which no folder can be named: it is too long, or has control"
+            " characters",
             where=f"config.{prefix}tokenizer",
             fix="give the name or the folder of a tokenizer",
         )

@@ -51,7 +51,7 @@ class Limits:
         depth: Folders around a member.
     """
 
-    members: int = 10_000
+    members: int = 2_000
     size: int = 64 << 30
     ratio: int = 100
     free: int = 64 << 20
@@ -142,8 +142,8 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
     where = str(archive)
     try:
         _check_sha256(archive)
-        with archive.open("rb") as raw, gzip.GzipFile(fileobj=raw, mode="rb") as plain:
-            stream = _Metered(plain, raw, limits, where)
+        with archive.open("rb") as raw, gzip.GzipFile(fileobj=(packed := _Compressed(raw, where)), mode="rb") as plain:
+            stream = _Metered(plain, packed, limits, where)
             with _StrictTar.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
                 _Extraction(tar, stream, folder, limits, where).run()
     except ArtifactError:
@@ -166,25 +166,47 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
         ) from error
 
 
+class _Compressed(io.RawIOBase):
+    """Compressed bytes of an archive. gzip's members without content are refused: each takes time and yields nothing.
+
+    Attributes:
+        taken: Number of bytes that were read.
+        made: Number of bytes that were made of them.
+    """
+
+    def __init__(self, raw: BinaryIO, where: str) -> None:
+        super().__init__()
+        self._raw, self._where = raw, where
+        self.taken = self.made = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._raw.read(size)
+        self.taken += len(data)
+        if self.taken > 1.1 * self.made + 2 * _BLOCK:
+            raise _unsafe("the archive", "has very many compressed pieces that are almost empty", self._where)
+        return data
+
+
 class _Metered(io.RawIOBase):
     """Decompressed bytes of an archive, checked against the limits as they are read."""
 
-    def __init__(self, plain: gzip.GzipFile, raw: BinaryIO, limits: Limits, where: str) -> None:
+    def __init__(self, plain: gzip.GzipFile, packed: _Compressed, limits: Limits, where: str) -> None:
         super().__init__()
-        self._plain, self._raw, self._limits, self._where = plain, raw, limits, where
+        self._plain, self._packed, self._limits, self._where = plain, packed, limits, where
         self._read = 0
         self.header_left: int | None = limits.header  # tarfile reads the first header when it opens the archive
 
     def read(self, size: int = -1) -> bytes:
         data = self._plain.read(size)
         self._read += len(data)
+        self._packed.made = self._read
         if self.header_left is not None:
             self.header_left -= len(data)
             if self.header_left < 0:
                 raise _unsafe("a member's header", f"is larger than {self._limits.header:,} bytes", self._where)
         if self._read > self._limits.size:
             raise _unsafe("the archive", f"holds more than {self._limits.size:,} bytes", self._where)
-        if self._read > self._limits.free and self._read > self._limits.ratio * self._raw.tell():
+        if self._read > self._limits.free and self._read > self._limits.ratio * self._packed.taken:
             raise _unsafe("the archive", f"is compressed more than {self._limits.ratio} times", self._where)
         return data
 

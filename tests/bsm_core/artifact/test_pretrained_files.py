@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -52,6 +53,13 @@ def artifact(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     return folder
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 5000, "a/" * 5000, "\ud800", "é" * 200, "\x1b[2J"])
+def test_a_name_that_no_folder_has_is_refused(artifact, name):
+    with pytest.raises(ConfigError, match="tokenizer") as caught:
+        found(artifact, tokenizer=name)
+    assert str(caught.value).replace("\n", "").isprintable()
 
 
 def found(artifact, prefix="", **config):
@@ -261,8 +269,10 @@ def test_code_that_a_tokenizer_points_to_does_not_run(tmp_path, fast):
 def test_code_of_others_is_never_trusted(tmp_path, monkeypatch):
     import transformers
 
-    asked = {}
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda _, **options: asked.update(options))
+    asked, plain = {}, SimpleNamespace(is_fast=False)
+    monkeypatch.setattr(
+        transformers.AutoTokenizer, "from_pretrained", lambda _, **options: asked.update(options) or plain
+    )
     load_tokenizer(tmp_path)
     assert asked == {"local_files_only": True, "trust_remote_code": False}
 

@@ -422,3 +422,24 @@ def test_a_checksum_file_that_is_none_is_refused(target, text):
         pass
     assert "from where the archive was packed" in caught.value.fix
     assert "sha256sum" not in caught.value.fix  # that would vouch for whatever is there
+
+
+def test_compressed_pieces_without_content_are_refused(target):
+    archive(target, "model.pth")
+    target.write_bytes(target.read_bytes() + gzip.compress(b"") * 150_000)
+    with pytest.raises(UnsafeArtifactError, match="almost empty"), unpacked(target):
+        pass
+
+
+def test_an_archive_in_several_compressed_pieces_is_whole(target):
+    content = os.urandom(3 << 20)
+    plain = gzip.decompress(archive(target, member("model.pth", content)).read_bytes())
+    pieces = (plain[at : at + 65_536] for at in range(0, len(plain), 65_536))
+    target.write_bytes(b"".join(map(gzip.compress, pieces)))
+    with unpacked(target) as folder:
+        assert (folder / "model.pth").read_bytes() == content
+
+
+def test_members_beyond_those_of_any_artifact_are_refused(target):
+    with pytest.raises(UnsafeArtifactError, match="more than 2,000 members"):
+        unpacked(archive(target, *(f"f{i}" for i in range(2_001)))).__enter__()

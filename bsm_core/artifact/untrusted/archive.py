@@ -51,7 +51,7 @@ class Limits:
         depth: Folders around a member.
     """
 
-    members: int = 2_000
+    members: int = 10_000
     size: int = 64 << 30
     ratio: int = 100
     free: int = 64 << 20

@@ -68,7 +68,7 @@ print(json.dumps(spent))
 sys.exit(status)
 """
 WATCHED = (
-    ("unpacking", "bsm_core.artifact.untrusted.archive", "_extract"),
+    ("unpacking", "bsm_core.artifact.untrusted.archives.archive", "_extract"),
     ("reading the artifact", "bsm_core.artifact.load", "Artifact.load"),
     ("hashes for the record", "bsm_core.artifact.files", "sha256"),
     ("predictor", "bsm_core.predictor", "Predictor.load"),

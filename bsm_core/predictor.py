@@ -25,7 +25,7 @@ from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.preprocess.findings import Issue, warn_of_counts, warn_of_issues
+from bsm_core.preprocess.findings import Issue, IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 
@@ -210,7 +210,7 @@ class Predictor:
             probabilities = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()
         findings = findings.with_failed_rows(batch.failed)
         if on_issue is None:
-            warn_of_issues(findings)
+            IssueWarnings().add(findings)
             warn_of_counts(findings.counts())
         else:
             for issue in findings.issues:

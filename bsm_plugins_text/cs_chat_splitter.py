@@ -6,6 +6,7 @@ import re
 from typing import Literal
 
 from bsm_core import Kind, TextStep
+from bsm_plugins_text.original import Compat
 
 _MARKER = re.compile(r"\[(bot|customer|agent)\]:")
 
@@ -18,12 +19,14 @@ class CSChatSplitterProcessor(TextStep):
     Args:
         unmarked: What to do with a text without markers: ``"keep"`` returns the text as one message with an empty role,
             ``"drop"`` returns no message.
+        compat: ``"original"``: ``unmarked`` is ``"drop"``.
     """
 
     gives = Kind.ROLE_MESSAGES
+    uses = ("compat",)
 
-    def __init__(self, unmarked: Literal["keep", "drop"] = "keep") -> None:
-        self._unmarked = unmarked
+    def __init__(self, unmarked: Literal["keep", "drop"] = "keep", compat: Compat = None) -> None:
+        self._unmarked = "drop" if compat == "original" else unmarked
 
     def process(self, value: str) -> list[dict[str, str]]:
         """Return the messages of one chat, each as ``{"role": ..., "content": ...}``."""

@@ -7,9 +7,7 @@ from typing import Any
 
 from bsm_core import Kind, TextStep
 from bsm_plugins_text.encoding import EncodedText, encode, ends_of_tokens, room_for_tokens, shortened
-
-NO_TEXT = "."
-"""The chunk of a row without text."""
+from bsm_plugins_text.original import NO_TEXT, Compat, chunks_of
 
 
 class DialogueChunkerProcessor(TextStep):
@@ -25,6 +23,8 @@ class DialogueChunkerProcessor(TextStep):
         chunk_trancate: Whether a row has at most ``max_total_chunks`` chunks; further chunks are dropped.
         max_total_chunks: Maximum number of chunks of a row if ``chunk_trancate`` is true.
         chunk_truncate: The correct spelling of ``chunk_trancate``; overrides it if it is not None.
+        compat: ``"original"``: special tokens are not counted, so the step ``tokenizer`` cuts the ends of full chunks.
+            A turn that is too long becomes what the tokenizer decodes from its first tokens.
 
     Raises:
         ValueError: ``max_sen_len`` is not larger than the number of special tokens, ``max_total_chunks`` is less than
@@ -33,7 +33,7 @@ class DialogueChunkerProcessor(TextStep):
 
     takes = Kind.MESSAGES
     gives = Kind.CHUNKS
-    uses = ("tokenizer", "max_sen_len", "chunk_trancate", "max_total_chunks")
+    uses = ("tokenizer", "max_sen_len", "chunk_trancate", "max_total_chunks", "compat")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class DialogueChunkerProcessor(TextStep):
         chunk_trancate: bool = False,
         max_total_chunks: int = 5,
         chunk_truncate: bool | None = None,
+        compat: Compat = None,
     ) -> None:
         self._room = room_for_tokens(tokenizer, max_sen_len)
         if max_total_chunks < 1:
@@ -52,6 +53,7 @@ class DialogueChunkerProcessor(TextStep):
         self._sizes_add_up = _drops_white_space(tokenizer.backend_tokenizer.pre_tokenizer)
         truncate = chunk_trancate if chunk_truncate is None else chunk_truncate
         self._most = max_total_chunks if truncate else None
+        self._original_room = max_sen_len if compat == "original" else None
 
     def process(self, value: Sequence[str]) -> list[str]:
         """Return the chunks of one row."""
@@ -63,6 +65,8 @@ class DialogueChunkerProcessor(TextStep):
         The tokenizer is called once for all turns and, if the lengths of joined turns do not add up, once for all
         chunks. Turns that must be cut need further calls.
         """
+        if self._original_room is not None:
+            return chunks_of(self._tokenizer, values, self._original_room, self._most)
         rows = self._fit(values)
         packed: list[list[str]] = [self._pack(row)[: self._most] for row in rows]
         if not self._sizes_add_up:

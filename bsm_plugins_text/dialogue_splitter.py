@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bsm_core import Kind, TextStep
+from bsm_plugins_text.original import Compat, turns_of
 
 BEGIN, END = "[bom]", "[eom]"
 
@@ -19,15 +20,21 @@ class DialogueSplitterProcessor(TextStep):
     Args:
         unmarked: What to do with a text without markers: ``"keep"`` returns the text as one turn, ``"drop"`` returns no
             turn.
+        compat: ``"original"``: a turn stands between ``[bom]`` and the next ``[eom]``, also if another ``[bom]`` is
+            between them. A turn without ``[eom]`` is dropped, and so is a text without markers.
     """
 
     gives = Kind.MESSAGES
+    uses = ("compat",)
 
-    def __init__(self, unmarked: Literal["keep", "drop"] = "keep") -> None:
+    def __init__(self, unmarked: Literal["keep", "drop"] = "keep", compat: Compat = None) -> None:
         self._unmarked = unmarked
+        self._compat = compat
 
     def process(self, value: str) -> list[str]:
         """Return the turns of one text."""
+        if self._compat == "original":
+            return turns_of(value)
         if BEGIN in value or END in value:
             turns = [text.partition(END)[0] for text in value.split(BEGIN)[1:]]
         else:

@@ -7,6 +7,7 @@ import re
 from emoji import EMOJI_DATA
 
 from bsm_core import TextStep
+from bsm_plugins_text.original import Compat, without_symbols
 
 _JOINER = "\u200d"
 _SINGLE = sorted(char for char in EMOJI_DATA if len(char) == 1)
@@ -31,8 +32,19 @@ class EmojiRemoverProcessor(TextStep):
     Skin tones, joined sequences, letters and tags of flags, keycaps and variation selectors are removed with their
     emoji. Emoji characters from U+2300 on are removed even without a selector (``❤``, ``✂``), characters below U+2300
     only with the emoji selector U+FE0F. The sequences are those of Unicode Technical Standard #51.
+
+    Args:
+        compat: ``"original"``: only emoji of some ranges are removed, which lack those from Unicode 7 on, and all other
+            characters from U+24C2 to U+1F251, to which CJK, kana, hangul and full-width letters belong.
     """
+
+    uses = ("compat",)
+
+    def __init__(self, compat: Compat = None) -> None:
+        self._compat = compat
 
     def process(self, value: str) -> str:
         """Return the text without emoji."""
+        if self._compat == "original":
+            return without_symbols(value)
         return value if value.isascii() else _EMOJI.sub("", value)

@@ -44,7 +44,7 @@ def room_for_tokens(tokenizer: Any, max_sen_len: int) -> int:
     Raises:
         ValueError: No token fits.
     """
-    special: int = tokenizer.num_special_tokens_to_add()
+    special: int = _guarded(tokenizer.num_special_tokens_to_add)
     if max_sen_len <= special:
         raise ValueError(f"max_sen_len: {max_sen_len} leaves no room beside {special} special tokens")
     return max_sen_len - special
@@ -107,10 +107,14 @@ def ends_of_tokens(tokenizer: Any, texts: Sequence[str], count: int) -> list[int
 
 
 def with_special_tokens(tokenizer: Any, texts: Sequence[EncodedText], most: int) -> list[list[int]]:
-    """Return the token ids of texts, with special tokens, cut to at most ``most`` ids."""
+    """Return the token ids of texts, with special tokens, cut to at most ``most`` ids.
+
+    Raises:
+        ValueError: The tokenizer cannot process a text.
+    """
     backend = _plain(tokenizer)
     backend.enable_truncation(most, direction=tokenizer.truncation_side)
-    return [backend.post_process(text.encoding).ids for text in texts]
+    return [_guarded(backend.post_process, text.encoding).ids[:most] for text in texts]
 
 
 def _plain(tokenizer: Any) -> Any:
@@ -124,11 +128,17 @@ def _plain(tokenizer: Any) -> Any:
 
 def _call(encode_batch: Any, texts: Sequence[str]) -> Sequence[Any]:
     try:
-        encodings: Sequence[Any] = encode_batch(list(texts), add_special_tokens=False)
+        encodings: Sequence[Any] = _guarded(encode_batch, list(texts), add_special_tokens=False)
     except TypeError as error:  # the tokenizer's error for a string that cannot be encoded as UTF-8
         raise ValueError("half of a surrogate pair is not Unicode text") from error
+    return encodings
+
+
+def _guarded(function: Any, *arguments: Any, **named: Any) -> Any:
+    """Call a function of the tokenizers library. An error of it that is no ``Exception`` becomes a ``ValueError``."""
+    try:
+        return function(*arguments, **named)
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of the tokenizers library, and no Exception
+        if type(error).__name__ != "PanicException":
             raise
         raise ValueError(f"the tokenizer failed: {error}") from error
-    return encodings

@@ -7,6 +7,7 @@ import warnings
 from bs4 import BeautifulSoup, ParserRejectedMarkup
 
 from bsm_core import TextStep
+from bsm_plugins_text.original import Compat
 
 
 class HTMLNormalizerProcessor(TextStep):
@@ -15,13 +16,22 @@ class HTMLNormalizerProcessor(TextStep):
     Entities are decoded; scripts, styles and comments are dropped. A text without ``<`` and ``&`` does not change. A
     tag or comment that is not closed is ordinary text, as in ``a < b`` and ``a <b``. A declaration that the parser
     refuses is ordinary text too, as in ``a <![b``.
+
+    Args:
+        compat: ``"original"``: every text is parsed, so that white space around it is removed. A tag that is not closed
+            is what the parser of this version of Python makes of it, which can be nothing.
     """
+
+    uses = ("compat",)
+
+    def __init__(self, compat: Compat = None) -> None:
+        self._compat = compat
 
     def process(self, value: str) -> str:
         """Return the plain text of one HTML fragment."""
         if "<" not in value and "&" not in value:
-            return value
-        markup = _escape_unclosed(value)
+            return value.strip() if self._compat == "original" else value
+        markup = value if self._compat == "original" else _escape_unclosed(value)
         for refused in ("<![", "<!"):
             try:
                 return _text_of(markup)

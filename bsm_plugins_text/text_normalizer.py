@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bsm_core import TextStep
+from bsm_plugins_text.original import Compat
 
 _PLAIN: dict[int, int | str] = {
     **dict.fromkeys(map(ord, "‘’‚‛‹›"), "'"),
@@ -20,12 +21,17 @@ class TextNormalizationProcessor(TextStep):
         lowercase: Whether to convert the text to lower case.
         whitespace: Whether to replace every run of white space by one space, and remove it at both ends.
         punctuation: Whether to replace typographic quotes, dashes, the ellipsis and full-width characters by ASCII.
+        compat: ``"original"``: ``punctuation`` is false.
     """
 
-    def __init__(self, lowercase: bool = True, whitespace: bool = True, punctuation: bool = True) -> None:
+    uses = ("compat",)
+
+    def __init__(
+        self, lowercase: bool = True, whitespace: bool = True, punctuation: bool = True, compat: Compat = None
+    ) -> None:
         self._lowercase = lowercase
         self._whitespace = whitespace
-        self._punctuation = punctuation
+        self._punctuation = punctuation and compat != "original"
 
     def process(self, value: str) -> str:
         """Return the normalized text."""

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from bsm_core.artifact.description import Description, describe
     from bsm_core.artifact.load import Artifact
     from bsm_core.artifact.save import pack, save_artifact
-    from bsm_core.artifact.untrusted.archive import unpacked
-    from bsm_core.artifact.untrusted.extraction import Limits
+    from bsm_core.artifact.untrusted.archives.archive import unpacked
+    from bsm_core.artifact.untrusted.archives.extraction import Limits
 
 _NAMES = {
     "description": ("Description", "describe"),
     "load": ("Artifact",),
     "save": ("pack", "save_artifact"),
-    "untrusted.archive": ("unpacked",),
-    "untrusted.extraction": ("Limits",),
+    "untrusted.archives.archive": ("unpacked",),
+    "untrusted.archives.extraction": ("Limits",),
 }
 __all__ = ["Artifact", "Description", "Limits", "describe", "pack", "save_artifact", "unpacked"]
 __getattr__ = lazy_names(__name__, _NAMES)

@@ -18,6 +18,8 @@ from bsm_core.runtime.versions import current_name
 SELF_CHECK = "self_check.json"
 MOST_ROWS, MOST_BYTES = 64, 16 * 2**20
 """Limits on the check rows: a check must stay cheap, and an artifact may come from anyone."""
+MOST_TEXT, _LONG = 1 << 18, 1_000
+"""Characters of all cells that are longer than the second number: some HTML takes 25 us for each."""
 
 _Word = Annotated[str, Field(pattern="^[!-~]{1,100}$")]
 """Short printable text: errors print it on a terminal."""
@@ -67,6 +69,8 @@ def write_check_rows(folder: Path, rows: CheckRows) -> None:
     Raises:
         DataError: The rows are too large.
     """
+    if problem := _text_problem(rows):
+        raise DataError(problem, where=SELF_CHECK, fix="use rows with shorter texts")
     what, fix = "the check rows take", "use rows with shorter texts"
     write_validated(folder / SELF_CHECK, rows, most_bytes=MOST_BYTES, what=what, fix=fix, error=DataError)
 
@@ -77,7 +81,16 @@ def read_check_rows(folder: Path) -> CheckRows | None:
     Raises:
         CorruptArtifactError: The file cannot be read, or does not hold check rows; the error lists what is wrong.
     """
-    return read_validated(folder / SELF_CHECK, CheckRows, most_bytes=MOST_BYTES, refuse=refuse)
+    rows = read_validated(folder / SELF_CHECK, CheckRows, most_bytes=MOST_BYTES, refuse=refuse)
+    if rows is not None and (problem := _text_problem(rows)):
+        raise refuse([problem])
+    return rows
+
+
+def _text_problem(rows: CheckRows) -> str | None:
+    sizes = [len(cell) for row in rows.rows for cell in row.values() if cell is not None]
+    size = sum(size for size in sizes if size > _LONG)
+    return f"the check rows have texts of {size:,} characters, more than {MOST_TEXT:,}" if size > MOST_TEXT else None
 
 
 def refuse(problems: list[str]) -> CorruptArtifactError:

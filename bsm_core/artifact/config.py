@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -46,7 +46,8 @@ def _step_spec(entry: Any) -> StepSpec:
     raise ValueError('a step is a name, or {"name": ..., <its parameters>}')
 
 
-StepList = list[Annotated[StepSpec, BeforeValidator(_step_spec)]]
+StepList = Annotated[list[Annotated[StepSpec, BeforeValidator(_step_spec)]], Field(max_length=100)]
+FieldList = Annotated[list[str], Field(max_length=50_000)]
 
 
 def _default_steps(names: tuple[str, ...]) -> list[StepSpec]:
@@ -81,14 +82,15 @@ class ArtifactConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
     model_class: str
+    compat: Literal["original"] | None = None
     text_name: str | None = None
     primary_text_name: str | None = None
     secondary_text_name: str | None = None
     text_processing_steps: StepList = Field(default_factory=lambda: _default_steps(FULL_CLEANING))
     primary_text_processing_steps: StepList = Field(default_factory=lambda: _default_steps(FULL_CLEANING))
     secondary_text_processing_steps: StepList = Field(default_factory=lambda: _default_steps(MINIMAL_CLEANING))
-    tab_field_list: list[str] = []
-    cat_field_list: list[str] = []
+    tab_field_list: FieldList = []
+    cat_field_list: FieldList = []
     is_binary: bool = True
     num_classes: ClassCount = 2
     max_sen_len: Annotated[PositiveInt, Field(le=1_000_000)] = 512

@@ -18,7 +18,7 @@ from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, WEIGHTS, f
 from bsm_core.artifact.load import Artifact, check_config
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
 from bsm_core.artifact.resolved_names import ResolvedNames
-from bsm_core.artifact.untrusted.archive import unpacked
+from bsm_core.artifact.untrusted.archives.archive import unpacked
 from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.errors import BSMError, MissingArtifactFilesError, printable
 from bsm_core.plugins.registry import Registry, default_registry

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
 from bsm_core.artifact.untrusted.values import check_nesting
-from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
+from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError, printable
 from bsm_core.runtime.validation import Problem, problems_of
 
 ARCHIVE = "model.tar.gz"
@@ -35,6 +36,11 @@ _POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1_024
 M = TypeVar("M", bound=BaseModel)
 _LONGEST_KEY = 80
 _PROBLEMS_NAMED = 10
+LARGEST_JSON = 80 << 20
+"""Largest JSON file that is read. Tokenizers with a vocabulary of a million entries have 70 MiB."""
+_LARGEST_SMALL_JSON = 8 << 20
+_MOST_BRACKETS, _MOST_COMMAS = 1_200_000, 3_200_000
+"""Limits on the characters of a JSON file that begin a value. A value takes some hundred bytes of memory."""
 
 SAFE_ADVICE = (
     "have the job that trained the model save tensors, numpy arrays and plain values only"
@@ -115,20 +121,28 @@ def refuse_pointers(folder: Path, files: Iterable[Path], name: str | None = None
         )
 
 
-def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
+def read_json_object(path: Path, name: str | None = None, most_bytes: int = LARGEST_JSON) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
     Args:
         path: The file.
         name: Name of the file in errors; its file name if None.
+        most_bytes: Size above which the file is not read.
 
     Raises:
-        CorruptArtifactError: The file is not JSON, or holds something other than an object.
+        CorruptArtifactError: The file is not JSON, holds something other than an object, or exceeds a limit.
     """
     where = name or path.name
     try:
-        value = json.loads(path.read_bytes())
-        check_nesting(value)
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise ValueError(f"it is larger than {most_bytes >> 20} MiB")
+        if content.count(b"[") + content.count(b"{") > _MOST_BRACKETS or content.count(b",") > _MOST_COMMAS:
+            raise ValueError("it holds too many values")
+        # json.loads makes a text of the whole content first, which takes up to four times the memory of the file.
+        value = json.loads(content) if len(content) <= _LARGEST_SMALL_JSON else from_json(content, cache_strings="none")
+        check_nesting(value, _MOST_BRACKETS)
     except (OSError, ValueError, RecursionError) as error:
         refuse_pointers(path.parent, [path])
         raise corrupt(where, f"cannot be read as JSON: {error}") from error
@@ -174,8 +188,7 @@ def read_validated(
 
 
 def _line(problem: Problem) -> str:
-    key = ascii(problem.key).strip("'")[:_LONGEST_KEY]  # may come from a stranger and is shown on a terminal
-    return str(Problem(key, problem.message))
+    return str(Problem(printable(str(problem.key), _LONGEST_KEY), problem.message))
 
 
 def write_validated(

@@ -23,6 +23,7 @@ from bsm_core.artifact.files import (
     RISK_TABLES,
     TABLES,
     FileHashes,
+    corrupt,
     find,
     read_json_object,
     require,
@@ -34,6 +35,7 @@ from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.artifact.untrusted.state_dicts import fit_weights
 from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_vocab, read_weights
+from bsm_core.artifact.untrusted.values import check_nesting
 from bsm_core.errors import CorruptArtifactError
 from bsm_core.plugins.registry import Registry
 
@@ -41,8 +43,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger("bsm")
+_LARGEST_HYPERPARAMETERS = 4 << 20
+_MOST_CONFIG_LISTS, _MOST_CONFIG_VALUES = 20_000, 200_000
+"""Limits on a config: checking and describing one takes some 30 microseconds for each value."""
 _OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
 """Attributes that :meth:`Artifact.detached` copies, so that a plugin cannot change them."""
+_OF_ORIGINAL = (
+    "the training scripts of the original project wrote this artifact. They treat missing numbers and some texts "
+    "differently, so its scores differ from theirs. To score as they do: bsm pack MODEL NEW --compat original. "
+    "To score as now without this warning, set the config key compat to null. See docs/migrating.md"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +89,8 @@ class Artifact:
             getattr(artifact, name)
         for warning in artifact.missing_tables():
             log.warning("%s", warning)
+        if artifact.is_of_original and "compat" not in artifact.raw_config:
+            log.warning("%s", _OF_ORIGINAL)
         return artifact
 
     @classmethod
@@ -93,13 +105,13 @@ class Artifact:
     def hyperparameters(self) -> dict[str, Any]:
         """Config keys of ``hyperparameters.json``."""
         [path] = require(self.folder, (HYPERPARAMETERS,))
-        return _canonical(read_json_object(path))
+        return _canonical(read_json_object(path, most_bytes=_LARGEST_HYPERPARAMETERS), HYPERPARAMETERS)
 
     @cached_property
     def model_artifacts(self) -> dict[str, Any]:
         """Content of ``model_artifacts.pth``."""
         content = read_model_artifacts(self.folder)
-        return content | {"config": _canonical(content.get("config") or {})}
+        return content | {"config": _canonical(content.get("config") or {}, MODEL_ARTIFACTS)}
 
     @cached_property
     def raw_config(self) -> dict[str, Any]:
@@ -157,6 +169,11 @@ class Artifact:
         """Versions of the libraries that the artifact was trained with, ``"torch_version"`` for example."""
         named = {str(key): value for key, value in self.model_artifacts.items() if str(key).endswith("version")}
         return {key: str(value) for key, value in named.items() if value is not None}
+
+    @property
+    def is_of_original(self) -> bool:
+        """Whether the training scripts of the original project wrote the artifact: they record Lightning's version."""
+        return "pytorch_lightning_version" in self.versions and "bsm_version" not in self.versions
 
     @cached_property
     def check_rows(self) -> CheckRows | None:
@@ -249,9 +266,13 @@ def check_config(values: Mapping[str, Any]) -> ArtifactConfig:
     return ArtifactConfig.from_mapping(values, where=f"{HYPERPARAMETERS} and {MODEL_ARTIFACTS}")
 
 
-def _canonical(config: Mapping[Any, Any]) -> dict[str, Any]:
+def _canonical(config: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """Spell ``chunk_trancate`` as the contract does, so that the two files of the config can be merged by key."""
     plain = {str(key): _plain(value) for key, value in config.items()}
+    try:
+        check_nesting(plain, _MOST_CONFIG_LISTS, _MOST_CONFIG_VALUES)
+    except ValueError as error:
+        raise corrupt(where, f"has a config that cannot be used: {error}") from error
     if "chunk_truncate" in plain:
         plain.setdefault("chunk_trancate", plain.pop("chunk_truncate"))
     return plain

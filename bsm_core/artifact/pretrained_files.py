@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bsm_core.artifact.files import read_json_object
-from bsm_core.errors import ConfigError, TokenizerError, UnsafeArtifactError
+from bsm_core.errors import ConfigError, TokenizerError, UnsafeArtifactError, short_repr
 
 log = logging.getLogger("bsm")
 
@@ -70,6 +70,7 @@ class AssetLocation:
 
 _OFFLINE = "HF_HUB_OFFLINE"
 """Environment variable of huggingface_hub; a user who sets it to 0 allows downloads."""
+_LONGEST_NAME = 255
 _POINT_TO_CODE = ("auto_map", "custom_pipelines")
 
 
@@ -191,6 +192,17 @@ def _name(config: Mapping[str, Any], prefix: str) -> str | None:
     if name is not None and not isinstance(name, str):
         raise ConfigError(
             f"{prefix}tokenizer is a {type(name).__name__}, not text",
+            where=f"config.{prefix}tokenizer",
+            fix="give the name or the folder of a tokenizer",
+        )
+    if name and not (
+        name.isprintable()
+        and max(len(os.fsencode(part)) for part in name.split("/")) <= _LONGEST_NAME
+        and len(name) <= 1_000
+    ):
+        raise ConfigError(
+            f"{prefix}tokenizer is {short_repr(name)}, which no folder can be named: it is too long, or has control"
+            " characters",
             where=f"config.{prefix}tokenizer",
             fix="give the name or the folder of a tokenizer",
         )

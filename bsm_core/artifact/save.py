@@ -39,7 +39,7 @@ from bsm_core.artifact.files import (
 from bsm_core.artifact.load import Artifact
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_asset, find_inside
 from bsm_core.artifact.provenance_file import PROVENANCE, write_provenance
-from bsm_core.artifact.untrusted.archive import unpacked
+from bsm_core.artifact.untrusted.archives.archive import unpacked
 from bsm_core.errors import TokenizerError, UsageError
 from bsm_core.plugins.registry import default_registry
 from bsm_core.runtime.versions import __version__
@@ -136,6 +136,7 @@ def pack(
     *,
     safe_only: bool = False,
     prefer: Literal["json", "pickle"] | None = None,
+    compat: Literal["original"] | None = None,
     before_publishing: Callable[[Artifact], None] = refresh_provenance,
 ) -> Path:
     """Make an artifact that needs nothing from outside: with the safe formats, the tokenizer and the encoder config.
@@ -148,6 +149,8 @@ def pack(
         safe_only: Leave out the pickled twins ``model.pth``, ``risk_table_map.pkl`` and ``impute_dict.pkl``.
         prefer: Which of two twins is kept, the safe file or the pickled one, where the source has both. None: they
             must hold the same values. A safe file that is not kept is made again, from its pickled twin.
+        compat: Value of the config key ``compat`` of the packed artifact. None: the source's. If the value changes,
+            check rows are left out: their scores were computed with the other one.
         before_publishing: Called with the packed artifact. It may add files to the artifact's folder, and then has to
             update ``provenance.json``. If it raises, there is no destination.
 
@@ -174,6 +177,8 @@ def pack(
                     _copy(path, packed / name)
             if prefer is not None:
                 _keep_one_twin(packed, prefer)
+            if compat is not None:
+                _set_compat(packed, compat)
             artifact = Artifact.load(packed)
             _complete(artifact)
             for twin in _PICKLED_TWINS if safe_only else ():
@@ -191,6 +196,19 @@ def _keep_one_twin(folder: Path, prefer: Literal["json", "pickle"]) -> None:
         safe, pickled = (folder / name for name in twins)
         if safe.exists() and pickled.exists():
             (pickled if prefer == "json" else safe).unlink()
+
+
+def _set_compat(folder: Path, compat: str) -> None:
+    artifact = Artifact.at(folder)
+    if artifact.config.compat == compat:
+        return
+    _write_json(folder / HYPERPARAMETERS, {**artifact.hyperparameters, "compat": compat})
+    if "compat" in artifact.model_artifacts["config"]:  # it takes precedence
+        config = {**artifact.model_artifacts["config"], "compat": compat}
+        torch.save({**artifact.model_artifacts, "config": config}, folder / MODEL_ARTIFACTS)
+    if (folder / SELF_CHECK).exists():
+        (folder / SELF_CHECK).unlink()
+        log.warning("the check rows are left out, because compat=%r changes their scores", compat)
 
 
 def _complete(artifact: Artifact) -> None:

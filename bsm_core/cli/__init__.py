@@ -23,6 +23,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
     # Imported here, where signals are handled: until then, the first process of a container ignores SIGTERM.
     from bsm_core.cli import (
         clean_command,
+        compare_command,
         convert_command,
         export_command,
         inspect_command,
@@ -43,6 +44,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         pack_command,
         export_command,
         convert_command,
+        compare_command,
         clean_command,
     ):
         command.add(commands)

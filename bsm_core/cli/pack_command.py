@@ -25,6 +25,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--prefer", choices=("json", "pickle"), help="keep this one of two files that should hold the same values"
     )
+    parser.add_argument(
+        "--compat", choices=("original",), help="score as the scripts of the original project, which trained the model"
+    )
     parser.add_argument("--allow-downloads", action="store_true", help="ask the Hugging Face hub for a tokenizer")
     checks = parser.add_mutually_exclusive_group()
     checks.add_argument("--data", type=Path, metavar="TABLE", help="store its first rows for the self-check")
@@ -44,13 +47,14 @@ def pack_and_say(
     *,
     safe_only: bool = False,
     prefer: Literal["json", "pickle"] | None = None,
+    compat: Literal["original"] | None = None,
 ) -> None:
     """Pack the artifact, call ``finish`` with it before it is published, and print its place."""
     from bsm_core.artifact import pack
 
     with writing(arguments.destination):
         places = arguments.source, arguments.destination
-        packed = pack(*places, safe_only=safe_only, prefer=prefer, before_publishing=finish)
+        packed = pack(*places, safe_only=safe_only, prefer=prefer, compat=compat, before_publishing=finish)
     say(str(packed))
 
 
@@ -60,7 +64,8 @@ def _pack(arguments: argparse.Namespace) -> None:
 
         allow_downloads()
     finish = partial(_finish, data=arguments.data, self_check=not arguments.no_self_check)
-    pack_and_say(arguments, finish, safe_only=arguments.safe_only, prefer=arguments.prefer)
+    options = {name: getattr(arguments, name) for name in ("safe_only", "prefer", "compat")}
+    pack_and_say(arguments, finish, **options)
 
 
 def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
-_ALLOCATIONS = {_aten.empty.memory_format, _aten.zeros.default, _aten.ones.default, _aten.full.default}
+_SIZES: dict[Any, Callable[..., float]] = {
+    **dict.fromkeys((_aten.empty.memory_format, _aten.empty_strided.default), lambda shape, *_: math.prod(shape)),
+    **dict.fromkeys((_aten.zeros.default, _aten.ones.default, _aten.full.default), lambda shape, *_: math.prod(shape)),
+    **dict.fromkeys((_aten.rand.default, _aten.randn.default), lambda shape, *_: math.prod(shape)),
+    **dict.fromkeys((_aten.new_empty.default, _aten.new_zeros.default), lambda like, shape, *_: math.prod(shape)),
+    **dict.fromkeys((_aten.new_ones.default, _aten.new_full.default), lambda like, shape, *_: math.prod(shape)),
+    _aten.repeat.default: lambda tensor, repeats: tensor.numel() * math.prod(repeats),
+    _aten.arange.default: lambda end: end,
+    _aten.arange.start: lambda start, end: end - start,
+    _aten.arange.start_step: lambda start, end, step=1: (end - start) / step,
+    _aten.linspace.default: lambda start, end, steps: steps,
+    _aten.eye.default: lambda n: n * n,
+    _aten.eye.m: lambda n, m: n * m,
+}
+"""Operations that are counted, with functions of their arguments that return the number of new values."""
 
 
 class BoundedAllocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -30,8 +45,8 @@ class BoundedAllocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
             ValueError: The tensors would have too many values.
         """
         kwargs = kwargs or {}
-        if func in _ALLOCATIONS and str(kwargs.get("device")) != "meta":
-            self._left -= math.prod(args[0])
+        if func in _SIZES and str(kwargs.get("device")) != "meta":
+            self._left -= max(0, math.ceil(_SIZES[func](*args)))
             if self._left < 0:
                 problem = f"it would have more than {self._most:,} values, far more than the artifact's weights have"
                 raise ValueError(f"{problem}; a size in the config is too large")

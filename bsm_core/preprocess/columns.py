@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bsm_core.errors import UsageError
 from bsm_core.preprocess.features import Column
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 _PRINTED = (Number, np.generic, date, time, timedelta)
 """Types of values whose text is ``str(value)``. A boolean is a number, and a timestamp is a date."""
+PANDAS_MISSING = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+    *("NULL", "NaN", "None", "n/a", "nan", "null"),
+)
+"""Cells that ``pandas.read_csv`` reads as missing (its documentation of ``na_values``)."""
 _PRINTED_TYPES = (
     *(pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating),
     *(pa.types.is_date, pa.types.is_timestamp, pa.types.is_time, pa.types.is_duration),
@@ -60,6 +66,21 @@ def _from_pandas(series: Any) -> Column:
         return list(series) if of_pandas else array
     except Exception:  # noqa: BLE001 - of many types: for mixed types, 10**20, intervals, half of a surrogate pair
         return list(series)
+
+
+def as_pandas_reads(column: Column) -> Column:
+    """Return cells of CSV with a null for each cell that ``pandas.read_csv`` reads as missing.
+
+    A column of another source is returned unchanged: pandas takes its nulls alone as missing.
+    """
+    if not isinstance(column, pa.Array | pa.ChunkedArray) or not _is_binary(column.type):
+        return column
+    missing = pc.is_in(column, value_set=pa.array(PANDAS_MISSING, pa.string()).cast(column.type))
+    return pc.if_else(missing, pa.scalar(None, column.type), column)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def text_values(column: Column, max_cell_mb: int = DEFAULT_MAX_CELL_MB) -> tuple[list[str], dict[int, str]]:

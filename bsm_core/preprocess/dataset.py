@@ -11,7 +11,7 @@ import torch
 
 from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.models.batch import Batch, TextBatch
-from bsm_core.preprocess.columns import text_values
+from bsm_core.preprocess.columns import as_pandas_reads, text_values
 from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable, values_at
 from bsm_core.preprocess.findings import READ, Findings, Issue, in_order
 from bsm_core.preprocess.pipeline import Pipeline
@@ -55,7 +55,8 @@ class Preprocessor:
     Args:
         config: The artifact's config.
         pipelines: Pipeline of each text column.
-        impute: Imputation value by feature.
+        impute: Imputation value by feature. Not used if the config's ``compat`` is ``"original"``: the scripts of the
+            original project replace missing numbers by -1 before they look for an imputation value.
         risk_tables: Risk table by feature, as ``{"bins": {category: risk}, "default_bin": risk}``. A risk table of a
             text column is ignored.
         keep: Columns that the batch carries unchanged, the id first.
@@ -78,7 +79,8 @@ class Preprocessor:
         self.risk_tables = {n: RiskTable(t["bins"], t["default_bin"]) for n, t in risk_tables.items() if n in tabular}
         self.keep = tuple(keep)
         self.max_cell_mb = max_cell_mb
-        self._features = Features(config.tab_field_list, self.imputers, self.risk_tables)
+        imputers = {} if config.compat == "original" else self.imputers
+        self._features = Features(config.tab_field_list, imputers, self.risk_tables)
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -98,6 +100,8 @@ class Preprocessor:
             The batch, and the findings of its rows.
         """
         times = Times() if times is None else times
+        if self.config.compat == "original":
+            columns = {name: as_pandas_reads(columns[name]) for name in self.wanted}
         texts: dict[str, TextBatch] = {}
         issues: list[Issue] = []
         seen: dict[str, int] = {}
@@ -110,7 +114,7 @@ class Preprocessor:
             cells = zip(bad.items(), values_at(columns[column], list(bad)), strict=True)
             issues += [Issue.of(row, column, READ, reason, value) for (row, reason), value in cells]
             issues += failed
-            if missing := values.count("") - len(bad):
+            if missing := values.count("") - sum(not values[row] for row in bad):  # a text may be cut
                 seen[f"missing:{column}"] = missing
         with times.of(FEATURES):
             matrix, found = self._features.transform(columns, rows)

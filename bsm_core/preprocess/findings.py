@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -98,13 +98,13 @@ class Findings:
     def counts(self) -> Counter[str]:
         """Return the counts of the window, without zeros.
 
-        ``"text:<column>"``, ``"number:<column>"`` and :data:`MODEL_ROWS` count issues, and
-        ``"reason:<stage>:<kind>:<column>"`` counts them by reason. :data:`BAD_ROWS` counts rows with an issue, and with
-        them the lines that were left out, which :data:`LINES` counts.
+        ``"text:<column>"``, ``"number:<column>"`` and :data:`MODEL_ROWS` count rows with an issue, and
+        ``"reason:<stage>:<kind>:<column>"`` counts issues by reason. :data:`BAD_ROWS` counts rows with an issue, and
+        with them the lines that were left out, which :data:`LINES` counts.
         """
         counts = Counter(self.seen)
+        counts.update(total for total, _ in {(_total_of(issue), issue.row) for issue in self.issues})
         for issue in self.issues:
-            counts[_total_of(issue)] += 1
             counts[f"reason:{issue.stage}:{issue.kind}:{issue.column}"] += 1
         for _, bad in self.bad_lines:
             counts[LINES] += 1
@@ -133,24 +133,41 @@ def in_order(issues: Sequence[Issue]) -> list[Issue]:
     return sorted(issues, key=lambda issue: issue.row)
 
 
-def warn_of_issues(findings: Findings, ids: Sequence[Any] | None = None, limit: int = 10) -> int:
-    """Log a warning for each issue and each line that was left out.
+class IssueWarnings:
+    """Warnings of the issues of a run: the first ones, and at least one of each column and stage.
 
     Args:
-        findings: Findings of a window.
-        ids: Id of each row; bytes if the table is CSV or TSV. None: warnings name rows by their position.
-        limit: Maximum number of warnings.
-
-    Returns:
-        The number of warnings.
+        limit: Number of issues and lines that are named, whatever their columns.
     """
-    lines = [f"{bad.where}: {bad.reason}: {bad.text!r}; the line is left out" for _, bad in findings.bad_lines]
-    issues = findings.issues[: max(0, limit - len(lines))]
-    lines = lines[:limit]
-    lines += [warning_of(issue, issue.row if ids is None else ids[issue.row]) for issue in issues]
-    for line in lines:
-        log.warning("%s", printable(line))
-    return len(lines)
+
+    def __init__(self, limit: int = 10) -> None:
+        self._left = limit
+        self._named: set[tuple[str, str]] = set()
+
+    def add(self, findings: Findings, names: Callable[[Sequence[int]], Sequence[Any]] | None = None) -> None:
+        """Log warnings of issues, and of lines that were left out.
+
+        Args:
+            findings: Findings of some rows.
+            names: Function from the positions of rows to their ids; bytes if the table is CSV or TSV. None: rows are
+                named by their positions.
+        """
+        lines = findings.bad_lines[: self._left]
+        self._left -= len(lines)
+        issues = [issue for issue in findings.issues if self._is_named(issue)]
+        rows = [issue.row for issue in issues]
+        texts = [f"{bad.where}: {bad.reason}: {bad.text!r}; the line is left out" for _, bad in lines]
+        texts += map(warning_of, issues, rows if names is None or not rows else names(rows))
+        for text in texts:
+            log.warning("%s", printable(text))
+
+    def _is_named(self, issue: Issue) -> bool:
+        kind = (issue.column, issue.stage)
+        if self._left <= 0 and kind in self._named:
+            return False
+        self._left -= 1
+        self._named.add(kind)
+        return True
 
 
 def warning_of(issue: Issue, row: Any) -> str:
@@ -165,8 +182,8 @@ def warning_of(issue: Issue, row: Any) -> str:
     if issue.stage == MODEL:
         return f"row {row!r}: {reason}; its probabilities are empty"
     if issue.stage == FEATURE:
-        taken = "an unseen category" if issue.reason.endswith(NO_CATEGORY) else "missing"
-        return f"row {row!r}: column {issue.column!r}: {reason}: {issue.value!r}; the cell is taken as {taken}"
+        done = "has the default bin" if issue.reason.endswith(NO_CATEGORY) else "is taken as missing"
+        return f"row {row!r}: column {issue.column!r}: {reason}: {issue.value!r}; the cell {done}"
     done = "cut there" if issue.reason.startswith(TOO_LONG) else "taken as empty"
     return f"row {row!r}: column {issue.column!r}, step {issue.stage!r}: {reason}; its text is {done}"
 

@@ -154,6 +154,7 @@ class WindowLoader:
         """Start the workers; return the iterator over what they send, and their processes."""
         others = multiprocessing.active_children()
         try:
+            multiprocessing.get_context("spawn").Event()  # where it fails, torch would print a traceback of its own
             with without_interrupts(), _same_handler(signal.SIGCHLD):
                 items = iter(self._loader)
         except OSError as error:

@@ -95,9 +95,9 @@ def require_memory_for_libraries() -> None:
 def explaining_memory() -> Iterator[None]:
     """Name memory in errors of the block that are most likely caused by it, whatever a library makes of it.
 
-    An error becomes an :class:`MemoryLimitError` if it says, or one of its causes, that an allocation failed. If the
-    process has used up its limit, an exception that is no :class:`BSMError` does so too, and a :class:`BSMError` gets a
-    line about the limit.
+    An error becomes a :class:`MemoryLimitError` if the error or one of its causes says that an allocation failed. If
+    the process has used up its limit, each exception that is no :class:`BSMError` becomes one, and a :class:`BSMError`
+    gets a line about the limit.
     """
     try:
         yield
@@ -151,7 +151,9 @@ def _failed_allocation(error: BaseException, used_up: bool) -> BaseException | N
     cause: BaseException | None = error
     signs = (_SIGNS, _SIGNS_AT_LIMIT) if used_up else (_SIGNS,)
     while cause is not None and cause not in chain:
-        if isinstance(cause, MemoryError) or any(sign.search(str(cause)) for sign in signs):
+        # A ValueError, pyarrow's ArrowInvalid for example, quotes the data, which may hold these words.
+        says_so = not isinstance(cause, ValueError) and any(sign.search(str(cause)) for sign in signs)
+        if isinstance(cause, MemoryError) or says_so:
             return cause
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__

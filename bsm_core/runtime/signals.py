@@ -34,7 +34,7 @@ GRACE_S = 3.0
 """Seconds between a signal and the end of the process, if the command does not end by itself."""
 _LAST_WORDS_S = 1.0
 _THE_END = b"\0"
-"""Byte of the pipe that is the number of no signal. A forked process may hold the pipe open, so it has no other end."""
+"""Byte that ends the pipe; no signal has its number. A forked process can hold the pipe open, so closing is no end."""
 
 LastWords = Callable[[Interrupted], None]
 

@@ -58,10 +58,9 @@ def run(settings: Settings, lock: Lock) -> Committed:
         format = settings.output_format or source.format
         plan = plan_of(settings, artifact, components, source, format, devices)
         sink = Sink(settings.output_dir, lock=lock)
-        found = sink.find(plan, settings.resume)
+        fail = settings.on_bad_row == "fail"  # an earlier attempt may have left probabilities empty
+        found = sink.find(plan, settings.resume, lambda record: not (fail and record.counts.get(MODEL_ROWS)))
         done = found.done
-        if settings.on_bad_row == "fail":  # an earlier attempt may have left probabilities empty
-            done = {window: record for window, record in done.items() if not record.counts.get(MODEL_ROWS)}
         sink.require_lock()
         with writing(settings.output_dir):  # with --resume require, they are still there
             Markers(settings.output_dir).clear()

@@ -47,7 +47,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     """
     try:
         settings = Settings.resolve(flags, env)
-        require_other_files(settings)
+        check_paths(settings)
     except UsageError as error:
         refuse(flags, error.one_line())
         raise
@@ -120,13 +120,13 @@ def refuse(places: Mapping[str, Any], reason: str) -> None:
     )
     with suppress(BSMError, OSError, ValueError):  # nothing can be said in that folder
         if output.is_dir() and not any(_is_inside(output, folder) for folder in (data, model)):
-            WorkFolder(output).require_own()
-            require_kept_inputs(output, data, model, [])
+            WorkFolder(output).check_is_plain_folder()
+            check_no_input_is_replaced(output, data, model, [])
             with holding(WorkFolder(output).lock):
                 Markers(output).fail(reason)
 
 
-def require_other_files(settings: Settings) -> None:
+def check_paths(settings: Settings) -> None:
     """Check that the run will replace or remove none of its inputs. Files are compared by identity, not by name.
 
     Raises:
@@ -143,16 +143,16 @@ def require_other_files(settings: Settings) -> None:
     if _is_inside(output, model):
         raise UsageError("the output folder is inside the artifact", where=str(output), fix=fix)
     work = WorkFolder(output)
-    work.require_own()
+    work.check_is_plain_folder()
     for path in (data, model):
         if path.resolve().is_relative_to(work.path.resolve()):
             raise UsageError("the run would remove its input with the work folder", where=str(path), fix=fix)
     if settings.row_issues is not None:
-        require_free_place(settings.row_issues, settings)
-    require_kept_inputs(output, data, model, [settings.row_issues] if settings.row_issues else [])
+        check_row_issues_path(settings.row_issues, settings)
+    check_no_input_is_replaced(output, data, model, [settings.row_issues] if settings.row_issues else [])
 
 
-def require_kept_inputs(output: Path, data: Path, model: Path, others: Sequence[Path]) -> None:
+def check_no_input_is_replaced(output: Path, data: Path, model: Path, others: Sequence[Path]) -> None:
     """Check that no input is one of the files that a run replaces or removes.
 
     Args:
@@ -167,11 +167,13 @@ def require_kept_inputs(output: Path, data: Path, model: Path, others: Sequence[
     replaced = {identity: path for path in [*_written(output), *others] if (identity := _identity(path))}
     for path in _inputs(data, model) if replaced else ():
         if (identity := _identity(path)) in replaced:
-            what = f"the run would replace or remove {replaced[identity].name}, which is one of its inputs"
-            raise UsageError(what, where=str(path), fix="choose another --output-dir")
+            written = replaced[identity]
+            what = f"the run would replace or remove {written.name}, which is one of its inputs"
+            flag = "--row-issues" if written in others else "--output-dir"
+            raise UsageError(what, where=str(path), fix=f"choose another {flag}")
 
 
-def require_free_place(row_issues: Path, settings: Settings) -> None:
+def check_row_issues_path(row_issues: Path, settings: Settings) -> None:
     """Check that the row-issues file is none of the files that the run writes, and that no run reads it as data.
 
     Raises:
@@ -227,7 +229,7 @@ def clean(output: Path) -> int | None:
     if not output.is_dir():
         raise UsageError("there is no such folder", where=str(output), fix="give the output folder of a run")
     work = WorkFolder(output)
-    work.require_own()
+    work.check_is_plain_folder()
     if not work.path.exists():
         return None
     with holding(work.lock), writing(output):

@@ -16,8 +16,8 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bsm_core.errors import OutputInUseError, SinkError
+from bsm_core.errors import OutputInUseError, SinkError, printable
 from bsm_core.runtime import durable
 
 HEARTBEAT_S = 20.0
@@ -125,7 +125,7 @@ def _acquire(path: Path) -> tuple[int, Lock]:
 
 
 def _take(descriptor: int, path: Path) -> Lock | None:
-    """Lock the open file and write into it who holds it; None if it is not the lock file, or is that no longer."""
+    """Lock the open file and write into it who holds it; None if it is not, or no longer, the lock file."""
     if os.fstat(descriptor).st_nlink > 1:  # another file, which is not to be written, by a second name
         path.unlink()
         return None
@@ -133,7 +133,7 @@ def _take(descriptor: int, path: Path) -> Lock | None:
     if not _is(descriptor, path):  # its last owner has removed it since it was opened
         return None
     owner = _owner(descriptor)
-    if owner and owner.get("host") != socket.gethostname() and _age(descriptor) < STALE_S:
+    if owner and owner.get("host") != socket.gethostname() and _age(descriptor, path) < STALE_S:
         raise _in_use(path, owner)
     lock = Lock(path, json.dumps(_myself()).encode())
     os.ftruncate(descriptor, 0)
@@ -161,8 +161,11 @@ def _is(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _age(descriptor: int) -> float:
-    return abs(time.time() - os.fstat(descriptor).st_mtime)  # the clock of the other host may be ahead
+def _age(descriptor: int, path: Path) -> float:
+    """Return the seconds since the last renewal, by the clock of the file system: clocks of hosts may differ."""
+    with tempfile.TemporaryFile(dir=path.parent) as now:
+        os.utime(now.fileno())  # a renewal does the same
+        return abs(os.fstat(now.fileno()).st_mtime - os.fstat(descriptor).st_mtime)
 
 
 def _owner(descriptor: int) -> dict[str, Any]:
@@ -199,7 +202,7 @@ def _lives(owner: dict[str, Any]) -> bool:
 
 def _in_use(path: Path, owner: dict[str, Any]) -> OutputInUseError:
     names = ("process", "host", "started")
-    process, host, started = (ascii(owner.get(name, "unknown")).strip("'") for name in names)
+    process, host, started = (printable(str(owner.get(name, "unknown")), 80) for name in names)
     return OutputInUseError(
         f"another run writes into this folder: process {process} on host {host}, started {started}",
         where=str(path.parent.parent),

@@ -13,7 +13,6 @@ import shutil
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +33,7 @@ class PartRecord:
         last: Whether no window follows.
         end: Where the next window begins, as ``[file, offset]``; None if it is unknown.
         bytes: Size of the part's file.
-        sha256: Its SHA-256, in hexadecimal.
+        sha256: SHA-256 of the file, in hexadecimal.
         counts: Counts of the window, by name.
         attempt: Number of the attempt that computed the part, from 1.
     """
@@ -54,9 +53,9 @@ class Attempt:
     """Line of ``attempts.jsonl``: one start of a run.
 
     Attributes:
-        attempt: Its number, from 1.
-        host, process: Where it ran.
-        began: Time of its start, in ISO 8601.
+        attempt: Number of the attempt, from 1.
+        host, process: Host and process that ran it.
+        began: Time at which the attempt started, in ISO 8601.
         device: Devices that it used.
         encoders: Backends of its text encoders; None without text encoders.
     """
@@ -82,7 +81,7 @@ class WorkFolder:
 
     output: Path
 
-    @cached_property
+    @property
     def path(self) -> Path:
         """The work folder itself."""
         return self.output / WORK
@@ -96,7 +95,7 @@ class WorkFolder:
         """Return the file of a window's part."""
         return self.path / _PARTS / f"part-{window:08d}.arrow"
 
-    def require_own(self) -> None:
+    def check_is_plain_folder(self) -> None:
         """Check that the work folder is a folder of the output folder: a run removes what is in it.
 
         Raises:
@@ -146,12 +145,16 @@ class WorkFolder:
         durable.append(self.path / name, _text_of(line))
 
     def keep(self, records: Iterable[PartRecord]) -> None:
-        """Replace the manifest by some of its lines, so that a torn last line does not spoil the next one.
+        """Rewrite the lines of both files, so that a torn last line does not spoil the next one.
+
+        Args:
+            records: Lines of the manifest to keep.
 
         Raises:
             OSError: The file cannot be written.
         """
-        durable.write(self.path / _MANIFEST, "".join(_text_of(record) + "\n" for record in records))
+        for name, lines in ((_ATTEMPTS, self.attempts()), (_MANIFEST, records)):
+            durable.write(self.path / name, "".join(_text_of(line) + "\n" for line in lines))
 
     def is_whole(self, record: PartRecord) -> bool:
         """Return whether the part of a record is there, with the checksum that it had when it was written."""
@@ -162,7 +165,9 @@ class WorkFolder:
             return False
 
     def rows_done(self) -> int:
-        """Return the number of rows whose parts are done."""
+        """Return the number of rows whose parts are done; 0 without a plan, as no run goes on without one."""
+        if self.plan() is None:
+            return 0
         return sum(record.rows for record in self.records().values())
 
     def remove(self) -> None:

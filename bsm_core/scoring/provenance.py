@@ -14,7 +14,7 @@ from bsm_core.artifact import Artifact
 from bsm_core.artifact.files import sha256
 from bsm_core.artifact.provenance_file import PROVENANCE, ComponentRecord, other_files, write_provenance
 from bsm_core.artifact.temporary import is_temporary
-from bsm_core.artifact.untrusted.layout import is_read
+from bsm_core.artifact.untrusted.archives.layout import is_read
 from bsm_core.errors import ProvenanceError
 from bsm_core.plugins.discovery import Component
 from bsm_core.predictor import Predictor

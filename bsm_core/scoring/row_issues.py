@@ -15,7 +15,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bsm_core.errors import DataError, TooManyBadRowsError, printable
+from bsm_core.errors import DataError, TooManyBadRowsError
 from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, READ, REPEATED_IDS, Findings
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
@@ -197,7 +197,7 @@ class BadRowLimit:
         for key, count in sorted(self._reasons.items(), key=lambda item: -item[1])[:_ROWS_NAMED]:
             _, stage, kind, column = key.split(":", 3)
             where = f"column {column!r}, " if column else ""
-            details.append(f"{where}{stage}: {printable(kind)}: {count:,}")
+            details.append(f"{where}{stage}: {kind}: {count:,}")
         return TooManyBadRowsError(
             f"{what}, and --max-bad-rows allows {self._limit}{of}",
             details=[*details, *self._first],
@@ -269,4 +269,4 @@ def _named(row: int | None, name: Any, column: str | None, stage: str, reason: s
     where = "" if row is None else f"row {row:,}, id {name!r}: "
     cell = "" if column is None else f"column {column!r}, {stage}: "
     shown = "" if value is None else f": {value!r}"
-    return f"{where}{cell}{printable(reason)}{shown}"
+    return f"{where}{cell}{reason}{shown}"

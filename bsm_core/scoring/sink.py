@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,7 +75,7 @@ class Sink:
     Args:
         folder: The output folder, which exists and whose lock is held.
         attempt: Number of this attempt of the run, from 1.
-        lock: Lock of the folder, which is compared before each step that would harm another run; None: it is not.
+        lock: Lock of the folder, which is compared before each step that would harm another run; None: no check.
     """
 
     folder: Path
@@ -96,25 +96,32 @@ class Sink:
         if self.lock is not None:
             self.lock.require()
 
-    def find(self, plan: Mapping[str, Any], resume: Literal["auto", "require", "never"]) -> Found:
+    def find(
+        self,
+        plan: Mapping[str, Any],
+        resume: Literal["auto", "require", "never"],
+        usable: Callable[[PartRecord], bool] = lambda record: True,
+    ) -> Found:
         """Find the parts that earlier attempts of the same run have finished. Nothing is touched.
 
         Args:
             plan: The plan of this run.
             resume: The setting ``--resume``.
+            usable: Returns whether this run can keep a part of the earlier ones.
 
         Raises:
             NothingToResumeError: With ``require``: there are no such parts.
             SinkError: The folder cannot be read.
         """
+        if resume == "never":
+            return Found({})
         with writing(self.folder):
             stored = self.work.plan()
             changed = [] if stored is None else differences(stored, plan)
             records = {} if changed or stored is None else self.work.records()
             whole = {window: record for window, record in sorted(records.items()) if self.work.is_whole(record)}
-        if resume == "never":
-            return Found({})
-        if resume == "require" and not whole:
+        done = {window: record for window, record in whole.items() if usable(record)}
+        if resume == "require" and not done:
             raise NothingToResumeError(
                 "--resume require: " + ("the run is another one" if changed else "there is nothing to resume"),
                 where=str(self.folder),
@@ -126,7 +133,7 @@ class Sink:
             log.warning(
                 "the run begins anew, without %s finished rows, because it is another one: %s", f"{lost:,}", why
             )
-        return Found(whole, altered=len(records) - len(whole))
+        return Found(done, altered=len(records) - len(whole))
 
     def begin(self, plan: Mapping[str, Any], done: Mapping[int, PartRecord]) -> None:
         """Prepare the work folder for the parts of this attempt, and remove the parts of another run.
@@ -245,7 +252,7 @@ class Sink:
         records = [found[window] for window in sorted(found)]
         if [record.window for record in records] != list(range(len(records))) or not records:
             missing = next(window for window in range(len(records) + 1) if window not in found)
-            raise EngineError(f"window {missing} was never written", where=str(self.folder), fix=RUN_AGAIN)
+            raise EngineError(f"the rows of window {missing} were never written", where=str(self.folder), fix=RUN_AGAIN)
         if [record.window for record in records if record.last] != [records[-1].window]:
             what = "the processes of the run do not agree on which window is the last"
             fix = "look whether the input changes while it is read, then run with --resume never"
@@ -257,8 +264,8 @@ class Sink:
         path = self.work.part(record.window)
         data = path.read_bytes()  # not mapped: a network file system keeps a deleted file that is mapped
         if hashlib.sha256(data).hexdigest() != record.sha256:
-            what = f"the part of window {record.window} was changed after it was written"
-            raise EngineError(what, where=str(path), fix="run again: the part is computed again")
+            what = f"the file with the rows of window {record.window} was changed after it was written"
+            raise EngineError(what, where=str(path), fix="run again: these rows are computed again")
         source = pa.BufferReader(data)
         tables = []
         while source.tell() < len(data):

@@ -22,10 +22,10 @@ class BadLine:
     """Row that cannot be read, or the first line of such a row, which is left out.
 
     Attributes:
-        where: Its file and line number.
-        reason: Why it cannot be read.
-        text: Its beginning.
-        start, stop: Positions of its first byte and of the byte after it, in the decompressed file.
+        where: File and line number of the line.
+        reason: Why the line cannot be read.
+        text: Beginning of the line.
+        start, stop: Positions of the line's first byte and of the byte after it, in the decompressed file.
     """
 
     where: str
@@ -80,8 +80,8 @@ def find_bad_lines(
 
     Args:
         lines: Lines of the file, in which bytes that are not UTF-8 are surrogates.
-        fault: Function of the cells of a row, and of its lines, that returns what is wrong with it, and whether its
-            quotes are. None: nothing is.
+        fault: Function of the cells and the lines of a row. Returns the reason why the row cannot be read, and whether
+            its quotes are the reason; None for a row that can be read.
         delimiter: The character between two cells.
         path: Name of the file.
         longest: Largest number of characters of a cell.

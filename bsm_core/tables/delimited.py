@@ -52,10 +52,9 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"cannot be read: {reason}", where=str(path), fix="the file may be cut off or damaged"
-        ) from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        fix = "the file may be cut off or damaged"
+        raise DataError(f"cannot be read: {reason}", where=str(path), fix=fix) from error
 
 
 def read_schema(path: Path, format: Format) -> pa.Schema | None:
@@ -208,7 +207,7 @@ class _Stream(io.RawIOBase):
     Args:
         path: The file.
         tail: Bytes that follow those of the file.
-        scans: What sees all bytes while they are read: the check for stray quotes, and the search for row ends.
+        scans: Check for stray quotes, and search for row ends, which are passed all bytes that are read.
         offset: Position of the first byte.
         left_out: Lines of the file that are left out.
 
@@ -301,7 +300,7 @@ def _lines(path: Path, stream: _Stream) -> Iterator[str]:
     while line := text.readline(longest + 1):
         number += 1
         if len(line) > longest:
-            raise _error(path, number, f"a row is longer than {longest:,} bytes; is a quote not closed?", [])
+            raise _too_long(path, number)
         yield line
 
 
@@ -359,7 +358,7 @@ def _explain(path: Path, format: Format, schema: pa.Schema, wanted: pa.Schema, r
                 line = rows.line_num + 1
                 lines.clear()
         except csv.Error:
-            return _error(path, line, f"a row is longer than {BLOCK_SIZES[-1]:,} bytes; is a quote not closed?", [])
+            return _too_long(path, line)
     return DataError(f"cannot be read: {reason}", where=str(path))
 
 
@@ -376,11 +375,15 @@ def _merged(lines: list[str], format: Format) -> bool:
 
 
 def _not_utf8(path: Path, line: int, column: str, cell: str) -> DataError:
-    return DataError(
-        f"{cell.encode(errors='surrogateescape')[:80]!r} is not UTF-8, and Parquet text must be",
-        where=f"{path}, line {line}, column {column!r}",
-        fix="write csv or tsv, which keep every byte, or save the input as UTF-8",
-    )
+    what = f"{cell.encode(errors='surrogateescape')[:80]!r} is not UTF-8, and Parquet text must be"
+    fix = "write csv or tsv, which keep every byte, or save the input as UTF-8"
+    return DataError(what, where=f"{path}, line {line}, column {column!r}", fix=fix)
+
+
+def _too_long(path: Path, line: int) -> DataError:
+    what = f"a row is longer than {BLOCK_SIZES[-1]:,} bytes; is a quote not closed?"
+    fix = "close the quote, or remove the row: --on-bad-line skip does not leave out rows of this length"
+    return DataError(what, where=f"{path}, line {line}", fix=fix)
 
 
 def _error(path: Path, line: int, what: str, cells: list[str]) -> DataError:

@@ -19,6 +19,7 @@ from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables import delimited, parquet
 from bsm_core.tables.bad_lines import BadLine
 from bsm_core.tables.data_files import Format, codec_of, detect_format, discover, raise_no_data
+from bsm_core.tables.lent_streams import closed_at_end
 
 
 class Position(NamedTuple):
@@ -181,11 +182,11 @@ class TableSource:
         if rows < 1 or not columns or len(set(columns)) < len(columns):
             raise ValueError("windows need at least one row and at least one column, and each column once")
         schema = self._schema(columns, convert=True)
-        return self._windows(columns, schema, rows, done or {})
+        return closed_at_end(self._windows(columns, schema, rows, done or {}))
 
     def _windows(
         self, columns: Sequence[str], schema: pa.Schema, rows: int, done: Mapping[int, Position | None]
-    ) -> Iterator[Window]:
+    ) -> Generator[Window, None, None]:
         index, start = 0, Position(0, 0)
         while start.file < len(self.files):
             if (known := done.get(index)) is not None:

@@ -19,7 +19,7 @@ class RowEnds:
 
     Args:
         delimiter: The character between two cells.
-        offset: Position of the first byte in the file; it is not that of a byte order mark.
+        offset: Position in the file of the first byte, after a byte order mark.
         header: Whether the first row is the header, which does not count.
     """
 

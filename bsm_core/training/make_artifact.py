@@ -26,8 +26,10 @@ from bsm_core.models.batch import Batch
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor import Predictor, building
+from bsm_core.preprocess.columns import as_pandas_reads
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.preprocess.findings import warn_of_counts, warn_of_issues
+from bsm_core.preprocess.features import Column
+from bsm_core.preprocess.findings import IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.provenance import add_provenance
@@ -180,11 +182,17 @@ def _checkpointed(work: Path) -> bool:
     return (work / LAST).exists()
 
 
+def _read(job: TrainingJob, data: Any, wanted: Mapping[str, str], called: str) -> dict[str, Column]:
+    columns = read_columns(data, wanted, called)
+    original = () if job.artifact.compat is None else wanted.keys() - {job.training.label_name}
+    return {name: as_pandas_reads(column) if name in original else column for name, column in columns.items()}
+
+
 def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
     """Return the training rows, the validation rows and the label of each class."""
     label, artifact = job.training.label_name, job.artifact
     wanted = {label: "config.label_name"} | Preprocessor(artifact, {}, {}, {}).wanted
-    columns = read_columns(data, wanted, _called(data, "data"))
+    columns = _read(job, data, wanted, _called(data, "data"))
     order = class_order(columns[label], label, artifact.num_classes, job.training.multiclass_categories)
 
     rows = Rows(columns, class_indices(columns[label], label, order, _called(data, "data")))
@@ -192,7 +200,7 @@ def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | No
         rows, held_out = rows.split(job.training.validation_fraction, job.training.seed)
     else:
         called = _called(validation, "validation")
-        columns = read_columns(validation, wanted, called)
+        columns = _read(job, validation, wanted, called)
         held_out = Rows(columns, class_indices(columns[label], label, order, called))
     if held_out and job.training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
         raise DataError(
@@ -209,7 +217,8 @@ def _called(data: Any, name: str) -> str:
 
 def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
     batch, findings = preprocess.batch(rows.columns, len(rows))
-    warn_of_issues(findings, rows.numbers())
+    numbers = rows.numbers()
+    IssueWarnings().add(findings, lambda found: [numbers[row] for row in found])
     warn_of_counts(findings.counts())
     return replace(batch, labels=rows.labels)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,12 @@ TYPES = (
 """Types of encoders of text that have a pooler and load nothing: no weights, no other model, no code."""
 
 _NOT_FOR_AN_ENCODER = ("id2label", "label2id", "num_labels", "return_dict", "dtype", "torch_dtype")
-_MOST_LAYERS, _MOST = 200, 10_000_000
+_MOST_LAYERS, _MOST_MODULES, _MOST = 200, 3_000, 10_000_000
+"""Limits on the number of anything of a kind, on the product of the numbers below, and on other integers."""
+_COUNT = re.compile(r"^number of|layer|^n(?:um)?_|_num$|group")
+_NO_COUNT = re.compile(r"^(?!number of).*(?:eps|bucket|size|embd|embed|n_inner|position)")
+_MODULES = ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_feedforward_networks", "languages")
+"""Keys whose product is the number of modules: layers, and what each layer has more than one of."""
 
 
 def read_encoder(encoder: Mapping[str, Any]) -> PreTrainedConfig:
@@ -41,10 +48,16 @@ def read_encoder(encoder: Mapping[str, Any]) -> PreTrainedConfig:
     known = {*type_of_config().to_dict(), *type_of_config.attribute_map} - {*_NOT_FOR_AN_ENCODER}
     values = {key: value for key, value in encoder.items() if key in known and not key.startswith("_")}
     for key, size in _numbers(values):
-        limit = _MOST_LAYERS if "layer" in key and "eps" not in key else _MOST
+        limit = _MOST_LAYERS if _COUNT.search(key) and not _NO_COUNT.search(key) else _MOST
         if abs(size) > limit:
             raise ValueError(f"{key} is {size}, more than {limit:,}")
-    return type_of_config.from_dict(values)
+    config = type_of_config.from_dict(values)
+    counts = {key: getattr(config, key, 1) for key in _MODULES}
+    found = {k: len(v) if isinstance(v, list | tuple) else v for k, v in counts.items() if k in known}
+    modules = math.prod(max(1, count) for count in found.values() if isinstance(count, int))
+    if modules > _MOST_MODULES:
+        raise ValueError(f"{', '.join(found)} make {modules:,} parts, more than {_MOST_MODULES:,}")
+    return config
 
 
 def build_encoder(encoder: Mapping[str, Any]) -> PreTrainedModel:
@@ -73,7 +86,7 @@ def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
         for name, inner in value.items():
             yield from _numbers(inner, str(name))
     elif isinstance(value, list | tuple):
-        yield key, len(value)
+        yield f"number of {key}", len(value)
         for inner in value:
             yield from _numbers(inner, key)
     elif isinstance(value, int) and not isinstance(value, bool):

@@ -84,7 +84,7 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     out = capsys.readouterr().out
-    for command in ("run", "train", "plugins", "inspect", "pack", "export", "convert"):
+    for command in ("run", "train", "plugins", "inspect", "pack", "export", "convert", "compare"):
         assert f"\n    {command} " in out
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import resource
 import sys
 import tempfile
@@ -24,6 +25,9 @@ with atheris.instrument_imports(
 ):
     from fuzz.targets import TARGETS, run
 
+ROUND = 200_000
+"""Largest number of inputs of one process: atheris keeps about 2 KB for each, which are not the memory of a reader."""
+
 
 def main() -> None:
     """Fuzz one reader."""
@@ -33,21 +37,32 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=7200)
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, seed in enumerate(TARGETS[options.reader][1]):
+            (Path(corpus) / str(number)).write_bytes(seed)
+        for done in range(0, options.inputs, ROUND):
+            child = os.fork()
+            if child == 0:
+                try:
+                    fuzz(options.reader, corpus, min(ROUND, options.inputs - done), options.seconds)
+                finally:
+                    os._exit(1)  # it has raised: atheris ends the process
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if status:
+                sys.exit(status)
+
+
+def fuzz(reader: str, corpus: str, inputs: int, seconds: int) -> None:
+    """Give a reader some inputs, and end the process; its status is 0 if nothing was found."""
 
     def one(data: bytes) -> None:
-        run(options.reader, data, Path(work))
+        run(reader, data, Path(work))
 
-    with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory() as corpus:
-        for number, seed in enumerate(TARGETS[options.reader][1]):
+    with tempfile.TemporaryDirectory() as work:
+        for seed in TARGETS[reader][1]:
             one(seed)  # what a reader imports with its first input is not a hang
-            (Path(corpus) / str(number)).write_bytes(seed)
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 + 512
-        limits = [
-            f"-runs={options.inputs}",
-            f"-max_total_time={options.seconds}",
-            "-timeout=5",
-            f"-rss_limit_mb={most}",
-        ]
+        limits = [f"-runs={inputs}", f"-max_total_time={seconds}", "-timeout=5", f"-rss_limit_mb={most}"]
         atheris.Setup([sys.argv[0], *limits, "-max_len=4096", "-print_final_stats=1", corpus], one)
         atheris.Fuzz()
 

@@ -9,6 +9,7 @@ import io
 import json
 import pickle
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
@@ -169,6 +170,18 @@ def test_a_config_in_json_that_is_nested_deep(tmp_path, model):
     refused(tmp_path, model, "hyperparameters.json", "nested")
 
 
+MANY = {
+    "lists": (3_900_000, b'{"a":[', lambda i: b"[],", b"0]}"),
+    "keys": (120_000, b"{", lambda i: b'"%x":%d,' % (i, i), b'"a":0}'),
+}
+
+
+@pytest.mark.parametrize(("number", "begin", "value", "end"), MANY.values(), ids=MANY)
+def test_a_config_in_json_with_very_many_values(tmp_path, model, number, begin, value, end):
+    (model / "hyperparameters.json").write_bytes(begin + b"".join(map(value, range(number))) + end)
+    refused(tmp_path, model, "hyperparameters.json")
+
+
 @pytest.mark.parametrize(
     "tensor",
     [torch.zeros(10**9, 0), torch.zeros(1).expand(10**9), torch.zeros([1] * 100), torch.zeros(1).to_sparse()],
@@ -182,6 +195,28 @@ def test_tensors_in_the_config(tmp_path, model, tensor):
 def test_views_of_one_tensor_in_the_config(tmp_path, model):
     with_config(model, x=[torch.zeros(500_000)] * 100)
     refused(tmp_path, model, "model_artifacts.pth", "50,000,000")
+
+
+def two_in_one(whole: bytes, shift: int = 47) -> bytes:
+    """Return a zip file with the members of another, of which ``zipfile`` sees one empty member instead."""
+    end = whole.rindex(b"PK\5\6")
+    count, size, offset = struct.unpack("<HII", whole[end + 10 : end + 20])
+    members, table = whole[:offset], whole[offset : offset + size]
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, *[0] * 3, 0x21, 0, 0, 0, 1, 0, size, 0, 0, 0, shift) + b"x"
+    total = len(entry) + size
+    end64 = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, total, offset + shift)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, offset + total, 1)
+    last = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, *[0xFFFF] * 2, *[0xFFFFFFFF] * 2, 0)
+    return members + entry + table + end64 + locator + last
+
+
+@pytest.mark.parametrize("file", ["model_artifacts.pth", "model.pth"])
+def test_a_zip_file_that_torch_reads_differently(tmp_path, model, file):
+    with_pickle(model / file, KEY)
+    (model / file).write_bytes(two_in_one((model / file).read_bytes()))
+    assert zipfile.ZipFile(model / file).namelist() == ["x"]
+    refused(tmp_path, model, file, "two zip files in one")
+    inspected(tmp_path, model, file, "two zip files in one")
 
 
 # Configs
@@ -202,6 +237,7 @@ ENCODERS = {
     "layers": ({"model_type": "bert", "num_hidden_layers": 1_000_000}, "num_hidden_layers"),
     "width": ({"model_type": "bert", "hidden_size": 999_996, "num_hidden_layers": 12}, "more than"),
     "vocabulary": ({"model_type": "bert", "vocab_size": 10**12}, "vocab_size"),
+    "groups": ({"model_type": "albert", "inner_group_num": 1_000_000}, "inner_group_num"),
     "a type that is no text": ({"model_type": ["bert"]}, "model_type"),
 }
 
@@ -215,14 +251,40 @@ def test_encoders(tmp_path, model, config, word):
 
 
 DOUBLE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 1000,
+    "pair": [],
+    "special_tokens": {},
+}
 TOKENIZERS = {
     "a normalizer that multiplies": {"normalizer": {"type": "Sequence", "normalizers": [DOUBLE] * 40}},
     "a normalizer that writes": {"normalizer": {**DOUBLE, "content": "a" * 1000}},
     "padding": {"padding": {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_id": 0}},
     "an unknown form": {"normalizer": {"type": "Unknown\x1b[31m"}},
     "no model": {"model": None},
+    "bytes of bytes": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{**BYTES, "use_regex": False}] * 24}},
+    "a text many times": {"post_processor": TEMPLATE},
+    "a regular expression": {
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": "(?:.|.){18}\\z\\A"},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+    },
+    "added tokens": {"added_tokens": [{"id": i, "content": f"t{i}"} for i in range(10_001)]},
 }
-MODELS = {"dropout": 0.5, "vocab": {"a": -1}, "max_input_chars_per_word": 10**9}
+
+
+@pytest.mark.parametrize("content", [b'{"a":[' + b"[]," * 3_900_000 + b"0]}", b" " * (81 << 20)], ids=["lists", "size"])
+def test_large_files_of_tokenizers(tmp_path, model, content):
+    (model / "tokenizer/tokenizer.json").write_bytes(content)
+    refused(tmp_path, model, "tokenizer.json")
+
+
+MODELS = {"dropout": 0.5, "vocab": {"a": -1}, "max_input_chars_per_word": 10_000}
 
 
 @pytest.mark.parametrize("change", TOKENIZERS.values(), ids=TOKENIZERS)
@@ -239,6 +301,15 @@ def test_models_of_tokenizers(tmp_path, model, key, value):
     content["model"][key] = value
     path.write_text(json.dumps(content))
     refused(tmp_path, model, "tokenizer.json", key)
+
+
+SETTINGS = {"tokenizer_class": "T5Tokenizer", "extra_ids": 10**9}
+
+
+def test_settings_of_a_tokenizer_without_its_file(tmp_path, model):
+    (model / "tokenizer/tokenizer.json").rename(model / "tokenizer/vocab.json")
+    (model / "tokenizer/tokenizer_config.json").write_text(json.dumps(SETTINGS))
+    refused(tmp_path, model, "tokenizer_config.json", "extra_ids")
 
 
 # Files that inflate

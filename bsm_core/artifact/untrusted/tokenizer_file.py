@@ -10,18 +10,20 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bsm_core.artifact.files import corrupt, read_json_object
+from bsm_core.artifact.untrusted.tokenizer_pipeline import built_problems, objects, pipeline_problems
 from bsm_core.errors import UnsafeArtifactError, short_repr
 
-_LARGEST_FILE = 128 << 20
-_MOST_GROWTH = 64
-"""Characters that the replacements of a normalizer may make of one."""
-_LONGEST_WORD = 10_000
-"""Characters of a word: WordPiece takes time that grows with the square of the word."""
+_LONGEST_WORD, _LONGEST_PIECE, _LONGEST_PREFIX = 1_000, 500, 100
+"""Characters of a word: WordPiece takes time that grows with the square of the word; of a token of Unigram, which is
+looked for at each character; of what is put before or after each piece of a word."""
+_MOST_ADDED = 10_000
+"""Added tokens. transformers takes 100 us for each."""
 _MOST_PIECES = 1_000
 _OPENED = ("vocab", "merges", "init_inputs", "fast_tokenizer_files")
 _NAMES_OF_FILES = ("_file", "_path", "_dir", "_dic")
@@ -32,6 +34,11 @@ _NORMALIZER_KEYS = {"do_lower_case": "lowercase", "tokenize_chinese_chars": "han
 _LARGEST_ID = 10_000_000
 _RANDOM = ("dropout", "alpha", "nbest_size")
 """Keys of a model that make it random."""
+_OF_MODEL = ("max_input_chars_per_word", "continuing_subword_prefix", "end_of_word_suffix")
+"""Keys of a model that have a limit, and that a tokenizer tells after it was built."""
+_LARGEST_SETTING = 10_000
+_IS_SIZE = re.compile("(?:(?<!extra)_ids?|len|length|sizes?|embeddings|id2lang|lang2id|vocab)$")
+"""Keys that may have a larger number, because nothing is made for each: the length of texts, or of the vocabulary."""
 
 
 def check_tokenizer_file(path: Path) -> dict[str, Any]:
@@ -43,8 +50,6 @@ def check_tokenizer_file(path: Path) -> dict[str, Any]:
     Raises:
         CorruptArtifactError: The file is no tokenizer, or exceeds a limit.
     """
-    if path.stat().st_size > _LARGEST_FILE:
-        raise corrupt(path.name, f"is larger than {_LARGEST_FILE >> 20} MiB")
     content = read_json_object(path)
     if problems := list(itertools.islice(dict.fromkeys(_problems(content)), 10)):
         fix = "save it again with tokenizer.save_pretrained, from a source that you trust"
@@ -64,11 +69,18 @@ def check_tokenizer_config(path: Path, *, tokens_only: bool = False) -> dict[str
         The content of the file; empty if it is not there.
 
     Raises:
-        CorruptArtifactError: The file is no JSON object.
+        CorruptArtifactError: The file is no JSON object, or exceeds a limit.
         UnsafeArtifactError: A key names a file.
     """
+    others = path.with_name("added_tokens.json")
+    if others.is_file() and (count := len(read_json_object(others))) > _MOST_ADDED:
+        raise corrupt(others.name, f"has {count:,} entries, more than {_MOST_ADDED:,}")
     content = read_json_object(path) if path.is_file() else {}
     for key, value in content.items():
+        if (number := next((n for n in _integers(value) if abs(n) > _LARGEST_SETTING), 0)) and not _IS_SIZE.search(key):
+            raise corrupt(path.name, f"has {short_repr(number)} as {short_repr(key)}, more than {_LARGEST_SETTING:,}")
+        if isinstance(value, list | dict) and key != "vocab" and len(value) > _MOST_ADDED:
+            raise corrupt(path.name, f"has {len(value):,} entries in {short_repr(key)}, more than {_MOST_ADDED:,}")
         names_file = (key in _OPENED and not isinstance(value, dict)) or key.endswith(_NAMES_OF_FILES)
         if tokens_only:
             names_file = not key.endswith(("_token", "_tokens"))
@@ -81,17 +93,19 @@ def check_tokenizer_config(path: Path, *, tokens_only: bool = False) -> dict[str
     return content
 
 
-def check_model(tokenizer: Any, name: str) -> None:
-    """Check that the model of a tokenizer is deterministic, from whatever files it was built.
+def check_built(tokenizer: Any, name: str) -> None:
+    """Check a tokenizer as ``tokenizer.json`` is checked, from whatever files it was built.
 
     Raises:
-        CorruptArtifactError: The tokenizer returns other tokens in each run.
+        CorruptArtifactError: The tokenizer returns other tokens in each run, or exceeds a limit.
     """
-    model = tokenizer.backend_tokenizer.model if tokenizer.is_fast else None
-    random = {key: getattr(model, key, None) for key in _RANDOM}
-    if problems := list(_random(random)):
-        fix = "save it again without these settings"
-        raise corrupt(name, "cannot be used as a tokenizer", fix, details=problems)
+    if not tokenizer.is_fast:
+        return
+    backend = tokenizer.backend_tokenizer
+    model = {key: getattr(backend.model, key, None) for key in (*_RANDOM, *_OF_MODEL)}
+    if problems := [*built_problems(backend), *_model_problems(model)]:
+        fix = "save it again with tokenizer.save_pretrained, from a source that you trust"
+        raise corrupt(name, "cannot be used as a tokenizer", fix, details=problems[:10])
 
 
 def ignored_settings(settings: Mapping[str, Any], tokenizer: Any) -> list[str]:
@@ -105,7 +119,7 @@ def ignored_settings(settings: Mapping[str, Any], tokenizer: Any) -> list[str]:
     if not (wanted and tokenizer.is_fast):
         return []
     normalizer = tokenizer.backend_tokenizer.normalizer
-    found = [] if normalizer is None else list(_objects(json.loads(normalizer.__getstate__())))
+    found = [] if normalizer is None else list(objects(json.loads(normalizer.__getstate__())))
     decided: dict[str, Any] = {}
     if not any(normalizer.get("type") == "Precompiled" for normalizer in found):  # whose table may do anything
         decided["lowercase"] = any(normalizer.get("type") == "Lowercase" for normalizer in found)
@@ -125,13 +139,14 @@ def _problems(content: Mapping[str, Any]) -> Iterator[str]:
         yield "model: not an object"
         return
     yield from _model_problems(model)
-    for token in _list(content.get("added_tokens")):
+    added = _list(content.get("added_tokens"))
+    if len(added) > _MOST_ADDED:
+        yield f"added_tokens: there are {len(added):,}, more than {_MOST_ADDED:,}"
+    for token in added[:_MOST_ADDED]:
         yield from _id_problems("added_tokens", token.get("id") if isinstance(token, dict) else None)
-    growth = math.prod(map(_growth, _objects(content.get("normalizer"))))
-    if growth > _MOST_GROWTH:
-        yield f"normalizer: it makes up to {growth:.3g} characters of one"
+    yield from pipeline_problems(content)
     for key in ("padding", "truncation", "post_processor", "pre_tokenizer", "decoder"):
-        for inner in _objects(content.get(key)):
+        for inner in objects(content.get(key)):
             yield from _size_problems(key, inner)
 
 
@@ -143,6 +158,12 @@ def _model_problems(model: Mapping[str, Any]) -> Iterator[str]:
     longest = model.get("max_input_chars_per_word")
     if longest is not None and not (isinstance(longest, int) and 0 <= longest <= _LONGEST_WORD):
         yield f"model.max_input_chars_per_word: it is {short_repr(longest)}, not a number up to {_LONGEST_WORD:,}"
+    for key in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if isinstance(model.get(key), str) and len(model[key]) > _LONGEST_PREFIX:
+            yield f"model.{key}: it has {len(model[key]):,} characters, more than {_LONGEST_PREFIX}"
+    pieces = (entry[0] for entry in _list(vocab) if isinstance(entry, list) and entry and isinstance(entry[0], str))
+    if (size := max(map(len, pieces), default=0)) > _LONGEST_PIECE:
+        yield f"model.vocab: it has a token of {size:,} characters, more than {_LONGEST_PIECE}"
 
 
 def _random(model: Mapping[str, Any]) -> Iterator[str]:
@@ -169,26 +190,12 @@ def _size_problems(place: str, value: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{place}.{key}: it is {short_repr(number)}"
 
 
-def _growth(normalizer: Mapping[str, Any]) -> float:
-    """Return how many characters a normalizer makes of one, at most; those of Unicode's forms are left out."""
-    content, pattern = normalizer.get("content"), normalizer.get("pattern")
-    if normalizer.get("type") == "Prepend":
-        return max(1.0, len(str(normalizer.get("prepend", ""))) / 8)
-    if not isinstance(content, str):
-        return 1.0
-    text = pattern.get("String") if isinstance(pattern, dict) else None
-    return max(1.0, len(content) / max(1, len(text) if isinstance(text, str) else 1))
-
-
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield every object in a value, from the outside."""
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            yield from _objects(inner)
-    else:
-        for inner in _list(value):
-            yield from _objects(inner)
+def _integers(value: Any) -> Iterator[int]:
+    if isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _integers(inner)
+    elif isinstance(value, int | float):
+        yield int(value) if math.isfinite(value) else 0
 
 
 def _list(value: Any) -> list[Any]:

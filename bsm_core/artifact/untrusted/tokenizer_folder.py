@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bsm_core.artifact.files import read_json_object, refuse_pointers
 from bsm_core.artifact.untrusted.tokenizer_file import (
-    check_model,
+    check_built,
     check_tokenizer_config,
     check_tokenizer_file,
     ignored_settings,
@@ -63,7 +63,7 @@ def load_tokenizer(
         raise _failed(error, folder, name, settings, has_json=content is not None) from error
     if content is None:
         _require_vocabulary(tokenizer, folder, name)
-    check_model(tokenizer, name)
+    check_built(tokenizer, name)
     for line in (*ignored_settings(settings, tokenizer), *(_differences(content, tokenizer) if content else ())):
         warn(f"{name}: {line}")
     return tokenizer

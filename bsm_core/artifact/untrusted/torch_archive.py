@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import mmap
 import pickletools
+import struct
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import torch
 
 from bsm_core.artifact.files import corrupt
 from bsm_core.artifact.untrusted.foreign_forms import foreign_members
@@ -14,8 +17,13 @@ from bsm_core.artifact.untrusted.opcodes import check_opcodes
 
 _FREE = 64 << 20
 """Bytes that the content of a file may have beyond the file. ``torch.save`` does not compress."""
-_MOST_MEMBERS = 100_000
+_MOST_MEMBERS = 20_000
+"""One for each tensor: torch takes 200 us for each."""
+_LARGEST_DIRECTORY = 16 << 20
+"""Bytes of the list of members at the end of a zip file, which ``zipfile`` reads and parses as a whole."""
 _LARGEST_PICKLE = 64 << 20
+_END, _END_64, _LOCATOR_64 = struct.Struct("<12sL6x"), struct.Struct("<40sQ8x"), struct.Struct("<20x")
+"""Records at the end of a zip file, and in them the size of the list of members, in bytes."""
 _LEGACY_PICKLES = 5
 """Pickles at the beginning of a file of ``torch.save`` before version 1.6: the third or fourth is the value."""
 
@@ -44,6 +52,7 @@ def check_torch_file(file: BinaryIO) -> tuple[int, bool]:
 
 
 def _check_zip(file: BinaryIO, size: int) -> None:
+    _check_directory(file, size)
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
@@ -64,10 +73,51 @@ def _check_zip(file: BinaryIO, size: int) -> None:
             pickles = [member for name, member in zip(names, members, strict=True) if name.endswith(".pkl")]
             if sum(member.file_size for member in pickles) > _LARGEST_PICKLE:
                 raise ValueError(f"it has more than {_LARGEST_PICKLE >> 20} MiB beside the tensors")
+            reader = _same_in_torch(file, members)
             for member in pickles:
-                check_opcodes(archive.read(member))
+                check_opcodes(reader.get_record(_record(member)))
     except zipfile.BadZipFile as error:
         raise ValueError(str(error)) from error
+
+
+def _check_directory(file: BinaryIO, size: int) -> None:
+    """Check the size of the list of members, as the record at the end of the file has it.
+
+    Only a record without a comment is looked for: :func:`_check_zip` refuses a comment.
+    """
+    file.seek(max(0, size - _END.size - _END_64.size - _LOCATOR_64.size))
+    tail = file.read()
+    file.seek(0)
+    end, end_64, locator_64 = tail[-_END.size :], tail[: _END_64.size], tail[_END_64.size : -_END.size]
+    if not end.startswith(b"PK\5\6"):
+        raise ValueError("it is cut off, or has bytes before or after its members")
+    is_zip64 = end_64.startswith(b"PK\6\6") and locator_64.startswith(b"PK\6\7")
+    length = _END_64.unpack(end_64)[1] if is_zip64 else _END.unpack(end)[1]
+    if length > _LARGEST_DIRECTORY:
+        raise ValueError(f"the list of its members takes more than {_LARGEST_DIRECTORY >> 20} MiB")
+
+
+def _same_in_torch(file: BinaryIO, members: list[zipfile.ZipInfo]) -> Any:
+    """Return torch's reader of a zip file.
+
+    Raises:
+        ValueError: The reader sees other members than ``zipfile``: each takes the table of contents from another place
+            of the file, or a name or a size from another field.
+    """
+    try:
+        file.seek(0)  # torch takes the current position for the beginning
+        reader = torch._C.PyTorchFileReader(file)
+        records = {name: reader.get_record_size(name) for name in reader.get_all_records()}
+    except RuntimeError as error:
+        raise ValueError("torch finds no whole zip file in it") from error
+    if records != {_record(member): member.file_size for member in members}:
+        raise ValueError("it is two zip files in one: torch sees other members than a check of the file does")
+    return reader
+
+
+def _record(member: zipfile.ZipInfo) -> str:
+    """Return torch's name of a member, which is without the first folder."""
+    return member.filename.partition("/")[2]
 
 
 def is_whole_object(path: Path) -> bool:

@@ -9,12 +9,18 @@ from typing import Any
 from bsm_core.errors import short_repr
 
 _DEEPEST = 100
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 _MOST_CONTAINERS, _MOST_ITEMS = 500_000, 20_000_000
 _MOST_DIMENSIONS, _MOST_EMPTY = 64, 1_000_000
 
 
-def check_nesting(value: Any) -> None:
+def check_nesting(value: Any, most_containers: int = _MOST_CONTAINERS, most_items: int = _MOST_ITEMS) -> None:
     """Check that code can walk through a value: that it does not hold itself, and is neither deep nor repeated often.
+
+    Args:
+        value: The value.
+        most_containers: Maximum number of dicts, lists, tuples and sets in it, each counted as often as it is found.
+        most_items: Maximum number of keys and values in these.
 
     Raises:
         ValueError: The value exceeds a limit.
@@ -28,15 +34,15 @@ def check_nesting(value: Any) -> None:
         for container in level:
             if isinstance(container, dict):
                 values = [*container, *container.values()]
-            elif isinstance(container, list | tuple | set | frozenset):
+            elif isinstance(container, _CONTAINERS):
                 values = list(container)
             else:
                 continue
             containers, items = containers + 1, items + len(values)
-            if containers > _MOST_CONTAINERS or items > _MOST_ITEMS:
+            if containers > most_containers or items > most_items:
                 raise ValueError("it holds the same lists again and again, or too many of them")
-            inner += [item for item in values if isinstance(item, dict | list | tuple | set | frozenset)]
-            if len(inner) > _MOST_CONTAINERS:
+            inner += [item for item in values if isinstance(item, _CONTAINERS)]
+            if len(inner) > most_containers:
                 raise ValueError("it holds the same lists again and again, or too many of them")
         level = inner
 

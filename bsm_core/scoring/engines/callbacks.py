@@ -22,14 +22,13 @@ from bsm_core.backends.choose import ChosenBackends
 from bsm_core.models.batch import Batch
 from bsm_core.predictor import Predictor, probability_names
 from bsm_core.preprocess.dataset import WindowInfo
-from bsm_core.preprocess.findings import warn_of_issues
+from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import Times
 from bsm_core.scoring.row_issues import BadRowLimit, issues_table
 from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Part, Sink
-from bsm_core.tables.cell_values import cell_values
 
 log = logging.getLogger("bsm")
 
@@ -92,7 +91,7 @@ class PartWriter(Callback):
         self._written: Future[None] | None = None
         self.times = times
         self.limit = limit
-        self._named = 0
+        self._warnings = IssueWarnings(ISSUES_NAMED)
         self._memory = FreeMemory()
 
     def on_predict_batch_start(
@@ -107,9 +106,7 @@ class PartWriter(Callback):
         """Write one part. The index of its window comes with the batch: ``batch_idx`` counts the windows of a rank."""
         info: WindowInfo = batch.window
         findings = info.findings.with_failed_rows(batch.failed)
-        if (findings.issues or findings.bad_lines) and self._named < ISSUES_NAMED:
-            ids = cell_values(info.kept.column(0))
-            self._named += warn_of_issues(findings, ids, ISSUES_NAMED - self._named)
+        self._warnings.add(findings, info.names)
         table = with_probabilities(info.kept, outputs, [*batch.failed])
         issues = issues_table(info.kept, info.start, findings)
         counts = {**findings.counts(), **self.predictor.hooks.window_end(batch, outputs)}

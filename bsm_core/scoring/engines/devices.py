@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 
 from bsm_core.scoring.settings import Settings
@@ -58,13 +57,6 @@ def plan_devices(settings: Settings, gpus: int) -> DevicePlan:
         return DevicePlan("gpu", available)
     used = DevicePlan("gpu", available or (0,)) if gpus else cpu
     return dataclasses.replace(used, warning=f"{_asked(settings)} asked for, {gpus} GPU(s) there: using {used}")
-
-
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def loader_workers(plan: DevicePlan, cores: int) -> int:

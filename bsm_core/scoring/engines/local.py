@@ -27,12 +27,13 @@ from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime import signals
+from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.log import Lines
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter, Progress
-from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers
+from bsm_core.scoring.engines.devices import DevicePlan, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
 from bsm_core.scoring.lock import Lock
 from bsm_core.scoring.manifest import Attempt, PartRecord, WorkFolder

@@ -18,17 +18,15 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-import torch
-
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.log import Lines, configure
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
 from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts
 from bsm_core.runtime.signals import at_once, interruptible
-from bsm_core.scoring.engines.devices import DevicePlan, cores
+from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.local import Job, score
-from bsm_core.scoring.engines.trainer import DistributedUnavailableError
+from bsm_core.scoring.engines.trainer import DistributedUnavailableError, share_cores
 from bsm_core.scoring.sink import RUN_AGAIN
 
 log = logging.getLogger("bsm")
@@ -54,6 +52,7 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
         except DistributedUnavailableError as error:
             plan = plan.single(f"{error.what}: using one device")
             log.warning("%s", plan.warning)
+    share_cores(1)
     alone = score(job, plan)
     if alone is None:
         raise EngineError("the process committed no predictions", fix=RUN_AGAIN)
@@ -81,6 +80,8 @@ class _RankFailure:
 _NO_MESSAGE = object()
 _GRACE_S = 5.0
 """Seconds to wait for the cause after a failure that is a consequence: the exit of a process may be seen late."""
+_CONNECT_S = 10.0
+"""Seconds that a connection to this machine may take."""
 _SIGNAL_S = 0.5
 """Seconds to wait for our own SIGTERM after that of a rank: whoever stops a run often sends it to all its processes."""
 
@@ -202,8 +203,7 @@ def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
         "NODE_RANK": "0",
         "LOCAL_RANK": str(rank),
     }
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, cores() // plan.count))
+    share_cores(plan.count)
     try:
         # Lightning answers SIGTERM with a broadcast that the other ranks do not expect, and waits for ever.
         with interruptible(), at_once(), explaining_memory():
@@ -221,6 +221,16 @@ def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port of this machine to which a process can connect.
+
+    Raises:
+        DistributedUnavailableError: No process can: in some sandboxes there is no loopback device. torch.distributed
+            would try it for ten minutes.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = listener.getsockname()
+            socket.create_connection(address, timeout=_CONNECT_S).close()
+            return int(address[1])
+    except OSError as error:
+        raise DistributedUnavailableError(f"the processes could not be connected: 127.0.0.1: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from torch import distributed
 
 from bsm_core.errors import EngineError
 from bsm_core.predictor import Predictor
+from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.profile import MODEL, MOVING, SELF_CHECK, WRITING, Times
 from bsm_core.scoring.engines.devices import DevicePlan
 
@@ -41,6 +43,16 @@ class _DDP(DDPStrategy):
             self.barrier("connected")  # NCCL connects only when the first message is sent
         except (RuntimeError, ValueError, OSError) as error:  # torch.distributed raises these, depending on its backend
             raise DistributedUnavailableError(f"the processes could not be connected: {error}") from error
+
+
+def share_cores(processes: int) -> None:
+    """Limit the threads of this process to its share of the cores, unless ``OMP_NUM_THREADS`` is set.
+
+    Args:
+        processes: Number of processes that share the cores.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() // processes)))
 
 
 @contextmanager

@@ -136,3 +136,12 @@ def test_a_strangers_keys_reach_no_terminal_as_they_are(tmp_path, key):
         read_check_rows(tmp_path)
     assert "\x1b" not in str(caught.value)
     assert max(map(len, caught.value.details)) < 300
+
+
+def test_long_texts_are_neither_written_nor_read(tmp_path, monkeypatch):
+    rows = [{**row, next(iter(row)): "x" * 1001} for row in VALUES["rows"]]
+    write(tmp_path, rows=rows)
+    monkeypatch.setattr(check_rows, "MOST_TEXT", 1000)
+    assert "characters, more than 1,000" in problem(tmp_path)
+    with pytest.raises(DataError, match="more than 1,000"):
+        write_check_rows(tmp_path, CheckRows(**(VALUES | {"rows": rows})))

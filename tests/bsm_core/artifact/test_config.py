@@ -31,6 +31,7 @@ def problems(**values: object) -> tuple[str, ...]:
 
 
 DEFAULTS = {
+    "compat": None,
     "text_name": None,
     "primary_text_name": None,
     "secondary_text_name": None,
@@ -220,3 +221,12 @@ def test_a_config_is_plain_json():
     made = ArtifactConfig.from_mapping(json.loads(text), where="hyperparameters.json")
     assert made.text_processing_steps == [StepSpec("a"), StepSpec("b", {"n": [1]})]
     assert made.batch_size is None
+
+
+@pytest.mark.parametrize(
+    ("key", "count"),
+    [("text_processing_steps", 101), ("secondary_text_processing_steps", 101), ("tab_field_list", 50_001)],
+)
+def test_very_long_lists_are_refused(key, count):
+    [problem] = problems(**{key: ["x"] * count})
+    assert key in problem

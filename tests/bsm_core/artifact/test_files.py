@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 
 import pytest
 from support.artifacts import write_artifact
 
 from bsm_core.artifact import Artifact, files
-from bsm_core.artifact.files import FileHashes, require_artifact
+from bsm_core.artifact.files import FileHashes, read_json_object, require_artifact
 from bsm_core.errors import CorruptArtifactError, MissingArtifactFilesError
 
 
@@ -55,6 +56,22 @@ def test_hashes_that_are_known_travel_along(folder, hashed):
     (folder / "a.json").write_text("changed")
     assert copied["a.json"] == known
     assert hashed == ["a.json"]
+
+
+@pytest.mark.parametrize("entries", [1, 300_000], ids=["small", "large"])
+def test_json_of_every_size_holds_what_was_written(tmp_path, entries):
+    merges = [[f"\u2581wort\U0001f600{i}", f"x{i}", i / 7] for i in range(entries)]
+    (tmp_path / "t.json").write_text(json.dumps({"merges": merges}, indent=2, ensure_ascii=False), "utf-8")
+    assert read_json_object(tmp_path / "t.json") == {"merges": merges}
+
+
+@pytest.mark.parametrize("content", [b'{"a":[' + b"[]," * 1_200_000 + b"0]}", b'{"a":[' + b"0," * 3_200_001 + b"0]}"])
+def test_json_of_very_many_values_is_refused_before_it_is_parsed(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(json, "loads", None)
+    monkeypatch.setattr(files, "from_json", None)
+    (tmp_path / "t.json").write_bytes(content)
+    with pytest.raises(CorruptArtifactError, match=r"t\.json cannot be read as JSON: it holds too many values"):
+        read_json_object(tmp_path / "t.json")
 
 
 # Weights in other forms

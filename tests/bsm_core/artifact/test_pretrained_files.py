@@ -52,6 +52,13 @@ def artifact(tmp_path):
     return folder
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a" * 5000, "a/" * 5000, "\ud800", "é" * 200, "\x1b[2J"])
+def test_a_name_that_no_folder_has_is_refused(artifact, name):
+    with pytest.raises(ConfigError, match="tokenizer") as caught:
+        found(artifact, tokenizer=name)
+    assert str(caught.value).replace("\n", "").isprintable()
+
+
 def found(artifact, prefix="", **config):
     return find_asset(TOKENIZER, artifact, config, prefix).folder
 

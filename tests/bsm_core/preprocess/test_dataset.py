@@ -119,3 +119,9 @@ def test_a_cell_that_is_a_text_and_a_feature_has_one_issue(pipeline):
     _, findings = preprocessor.batch(columns, 5)
     assert [(i.row, i.stage) for i in findings.issues] == [(0, "read"), (1, "toy_tokens"), (3, "feature")]
     assert findings.seen == {"missing:chat": 1}
+
+
+def test_a_text_that_is_cut_is_not_a_missing_one(pipeline):
+    preprocessor = Preprocessor(CONFIG.model_copy(update={"tab_field_list": []}), {"chat": pipeline}, {}, {}, (), 1)
+    _, findings = preprocessor.batch({"chat": pa.array([b"a " * 600_000, b"\xff", b""])}, 3)
+    assert findings.seen == {"missing:chat": 1}

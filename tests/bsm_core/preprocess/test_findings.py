@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from bsm_core.preprocess.features import Features, RiskTable
-from bsm_core.preprocess.findings import Findings, Issue, note_counts, warn_of_counts, warn_of_issues
+from bsm_core.preprocess.findings import Findings, Issue, IssueWarnings, note_counts, warn_of_counts
 
 FINDINGS = Findings(
     [
@@ -38,11 +38,18 @@ def test_counts_are_by_column_and_reason_and_by_row():
     assert Findings().counts() == {}
 
 
+def test_a_row_with_two_issues_in_a_column_counts_once():
+    cut = Issue.of(3, "chat", "read", "text longer than 16 MB", "x")
+    counts = Findings([cut, Issue.of(3, "chat", "split", "ValueError: no", "x")]).counts()
+    assert (counts["text:chat"], counts["bad_rows"]) == (1, 1)
+    assert counts["reason:split:ValueError:chat"] == counts["reason:read:text longer than 16 MB:chat"] == 1
+
+
 @pytest.mark.parametrize(
     ("ids", "names"), [(None, ["0", "2"]), ([b"a\xff", b"b", "c"], [r"'a\\xff'", "'c'"])], ids=["positions", "ids"]
 )
 def test_a_warning_names_the_row_the_column_the_step_and_the_reason(messages, ids, names):
-    assert warn_of_issues(FINDINGS, ids) == 3
+    IssueWarnings().add(FINDINGS, ids and (lambda rows: [ids[row] for row in rows]))
     assert messages() == [
         f"row {names[0]}: column 'chat', step 'split': ValueError: no\\x1b[31m; its text is taken as empty",
         f"row {names[1]}: column 'chat', step 'read': not text; its text is taken as empty",
@@ -50,9 +57,16 @@ def test_a_warning_names_the_row_the_column_the_step_and_the_reason(messages, id
     ]
 
 
-def test_there_are_no_more_warnings_than_allowed(messages):
-    assert warn_of_issues(FINDINGS, limit=1) == 1
-    assert len(messages()) == 1
+def test_after_some_warnings_only_what_is_new_is_named(messages):
+    warnings = IssueWarnings(limit=1)
+    for _ in range(2):
+        warnings.add(FINDINGS)
+    assert [(issue.column, issue.stage) for issue in FINDINGS.issues] == [
+        ("chat", "split"),
+        ("chat", "read"),
+        ("amount", "feature"),
+    ]
+    assert len(messages()) == 3
 
 
 def test_a_row_that_fails_comes_after_the_issues_of_its_cells(messages):
@@ -66,7 +80,7 @@ def test_a_row_that_fails_comes_after_the_issues_of_its_cells(messages):
     ]
     counts = findings.counts()
     assert (counts["model:rows"], counts["reason:model:NaN:"], counts["bad_rows"]) == (2, 2, 3)
-    warn_of_issues(Findings(findings.issues[1:2]))
+    IssueWarnings().add(Findings(findings.issues[1:2]))
     warn_of_counts({"model:rows": 2, "reason:model:NaN:": 2})
     assert messages() == [
         "row 1: NaN (largest: 1e30); its probabilities are empty",
@@ -99,10 +113,10 @@ def test_counts_of_plugins_are_not_logged(messages):
 
 def test_a_cell_that_is_no_category_is_taken_as_an_unseen_one(messages):
     _, found = Features(["a"], {}, {"a": RiskTable({"nan": 0.2}, 0.5)}).transform({"a": [b"\xff"]}, 1)
-    assert warn_of_issues(found) == 1
+    IssueWarnings().add(found)
     warn_of_counts(found.counts())
     assert messages() == [
         r"row 0: column 'a': text that is not UTF-8 is not a category: '\\xff'; "
-        "the cell is taken as an unseen category",
+        "the cell has the default bin",
         "column 'a': 1 cell(s) that cannot be used (1 text that is not UTF-8 is not a category)",
     ]

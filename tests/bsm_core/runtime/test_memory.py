@@ -11,6 +11,7 @@ import sys
 import textwrap
 from contextlib import nullcontext
 
+import pyarrow as pa
 import pytest
 from support.plugins import run_python
 
@@ -150,7 +151,21 @@ def test_whatever_a_library_makes_of_it_memory_ran_out(error):
         assert "more" not in caught.value.what
 
 
-@pytest.mark.parametrize("error", [DataError("line 14"), ZeroDivisionError(), RuntimeError("can't start new thread")])
+def quoting(row):
+    error = DataError("expected 2 cells, found 3")
+    error.__cause__ = pa.ArrowInvalid(f"CSV parse error: {row}")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("line 14"),
+        ZeroDivisionError(),
+        RuntimeError("can't start new thread"),
+        quoting("2,std::bad_alloc,z"),
+    ],
+)
 def test_other_errors_stay_what_they_are(error):
     with pytest.raises(type(error)) as caught, memory.explaining_memory():
         raise error

@@ -226,3 +226,13 @@ def test_a_lock_file_of_brackets_is_left_over(tmp_path):
     path.write_text("[" * 4000)
     with holding(path):
         pass
+
+
+def test_a_living_lock_of_another_host_whose_clock_is_ahead_is_not_taken_over(tmp_path, monkeypatch):
+    path = tmp_path / ".bsm/lock"
+    path.parent.mkdir()
+    path.write_text('{"host": "elsewhere", "process": 1}')  # its time is that of the file system
+    ahead = time.time() - 200
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    with pytest.raises(OutputInUseError), holding(path):
+        pass

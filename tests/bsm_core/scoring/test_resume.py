@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -162,6 +163,41 @@ def test_require(stopped, data):
     assert data(resume="require", window_rows=3, device="cpu").rows == 23
 
 
+def test_never_reads_no_part(stopped, data, monkeypatch):
+    stopped(4)
+    monkeypatch.setattr(WorkFolder, "is_whole", None)
+    assert data(resume="never", window_rows=3, device="cpu").rows == 23
+
+
+def test_require_finds_no_parts_that_this_run_cannot_keep(stopped, data):
+    stopped(1, on_bad_row="null")
+    manifest = data.out / ".bsm/manifest.jsonl"
+    record = WorkFolder(data.out).records()[0]
+    manifest.write_text("")
+    WorkFolder(data.out).add(dataclasses.replace(record, counts={"model:rows": 1}))
+    with pytest.raises(NothingToResumeError, match="nothing to resume"):
+        data(resume="require", window_rows=3, device="cpu")
+
+
+def test_torn_lines_spoil_no_line_that_follows(stopped, data):
+    stopped(4)
+    work = WorkFolder(data.out)
+    for name in ("manifest.jsonl", "attempts.jsonl"):
+        with (work.path / name).open("a") as file:
+            file.write('{"attempt": 2, "h')
+    work.keep(work.records().values())
+    work.add(dataclasses.replace(work.attempts()[0], attempt=2))
+    assert [attempt.attempt for attempt in work.attempts()] == [1, 2]
+    assert len(work.records()) == 4
+
+
+def test_without_a_plan_no_row_is_done(stopped, data):
+    stopped(4)
+    assert WorkFolder(data.out).rows_done() == 12
+    (data.out / ".bsm/plan.json").unlink()
+    assert WorkFolder(data.out).rows_done() == 0
+
+
 def test_clean(stopped, data):
     stopped(4)
     with holding(data.out / ".bsm" / "lock"), pytest.raises(OutputInUseError):
@@ -188,7 +224,7 @@ def test_a_manifest_that_cannot_be_read_cannot_be_cleaned(data, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     (data.out / ".bsm").mkdir(parents=True)
-    monkeypatch.setattr(WorkFolder, "records", refuse)
+    monkeypatch.setattr(WorkFolder, "rows_done", refuse)
     with pytest.raises(SinkError, match="Permission denied"):
         job.clean(data.out)
 
@@ -291,6 +327,12 @@ def test_wrong_usage_of_the_list_of_issues_marks_the_output(data):
     assert listing(data.out) == ["_FAILURE"]
 
 
+def test_a_list_of_issues_that_would_replace_an_input_is_named(data, tmp_path):
+    (tmp_path / "issues.csv").symlink_to(data.data / "t.csv")
+    with pytest.raises(UsageError, match="choose another --row-issues"):
+        data(row_issues=tmp_path / "issues.csv")
+
+
 @pytest.mark.parametrize("flags", [{"id_field": "idd"}, {"keep_columns": "x"}, {"strict": True}])
 def test_a_mistake_in_the_command_costs_no_part(stopped, data, flags):
     stopped(4)
@@ -312,10 +354,10 @@ def test_an_input_that_changes_while_it_is_read_is_named(data, monkeypatch):
     monkeypatch.setattr(Sink, "commit", lambda *a: pytest.fail("committed"))
     find = Sink.find
 
-    def change(self, plan, resume):
+    def change(self, *arguments):
         with (data.data / "t.csv").open("a") as file:
             file.write("x,y,1,web,z\n")
-        return find(self, plan, resume)
+        return find(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(Sink, "find", change)
@@ -329,12 +371,12 @@ def test_an_input_that_changes_while_it_is_read_is_named(data, monkeypatch):
 def test_an_artifact_that_changes_during_the_run_is_named(data, monkeypatch):
     find = Sink.find
 
-    def replace(self, plan, resume):
+    def replace(self, *arguments):
         path = data.artifact / "model.safetensors"
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content)
-        return find(self, plan, resume)
+        return find(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(Sink, "find", replace)
@@ -347,10 +389,10 @@ def test_an_artifact_that_changes_during_the_run_is_named(data, monkeypatch):
 def test_an_input_that_is_cut_off_while_it_is_read_is_named(data, monkeypatch):
     find = Sink.find
 
-    def cut(self, plan, resume):
+    def cut(self, *arguments):
         path = data.data / "t.csv"
         path.write_bytes(path.read_bytes()[:-9] + b'"')
-        return find(self, plan, resume)
+        return find(self, *arguments)
 
     monkeypatch.setattr(Sink, "find", cut)
     with pytest.raises(DataError, match="was changed while it was read"):

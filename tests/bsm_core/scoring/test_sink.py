@@ -96,7 +96,7 @@ def test_a_table_without_rows_is_a_header(sink):
 def test_a_missing_part_is_an_error_and_no_prediction_file(sink, written, missing):
     for window in written:
         write(sink, window)
-    with pytest.raises(EngineError, match=f"window {missing} was never written"):
+    with pytest.raises(EngineError, match=f"the rows of window {missing} were never written"):
         sink.commit(SCHEMA, "csv")
     assert not list(sink.folder.glob("inference_predictions*"))
 

@@ -323,3 +323,18 @@ def test_reading_may_be_given_up_half_way(tmp_path):
 def test_a_header_without_bounds_is_refused(tmp_path, content, problem):
     with pytest.raises(DataError, match=problem):
         source(tmp_path, gzip.compress(content, 1), "data.csv.gz")
+
+
+def test_an_error_without_text_is_named_by_its_class(tmp_path):
+    with pytest.raises(DataError, match="cannot be read: TimeoutError"), text.reading(tmp_path / "t.csv"):
+        raise TimeoutError
+
+
+@pytest.mark.parametrize("on_bad_line", ["fail", "skip"])
+def test_a_row_that_no_block_holds_is_not_advised_to_be_left_out(tmp_path, monkeypatch, on_bad_line):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n1," + "x" * 9000 + "\n")
+    monkeypatch.setattr(text, "BLOCK_SIZES", (1024, 2048))
+    with pytest.raises(DataError, match=r"a row is longer than 2,048 bytes") as caught:
+        list(TableSource.open(tmp_path / "t.csv", on_bad_line).windows(["a"]))
+    assert "or leave out such lines" not in str(caught.value)
+    assert "close the quote, or remove the row" in str(caught.value)

@@ -41,3 +41,19 @@ def test_arrow_reads_text_files_through_streams_that_are_lent(tmp_path, monkeypa
     lent.clear()
     assert [len(window.table) for window in source.windows(["a"])] == [1]
     assert lent
+
+
+def test_a_reader_that_is_still_referenced_is_closed_before_the_wait(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * 9)
+    code = f"""
+        import atexit, time
+        from pathlib import Path
+        from bsm_core.tables import lent_streams
+        from bsm_core.tables.read import TableSource
+
+        lent_streams._MOST_S, lent_streams.time.sleep = 0.1, lambda seconds: print("waits")
+        windows = TableSource.open(Path({str(tmp_path / "t.csv")!r})).windows(["a"], rows=2)
+        next(windows)
+        atexit.register(lambda: print(len(lent_streams._lent), "lent"))
+    """
+    assert run_python(code).split() == ["1", "lent"]

@@ -13,6 +13,7 @@ import torch
 from support.artifacts import state_dict
 from torch.torch_version import TorchVersion
 
+from bsm_core.artifact.untrusted import torch_archive
 from bsm_core.artifact.untrusted.torch_files import (
     load_torch,
     read_embedding,
@@ -291,6 +292,17 @@ def test_weights_in_two_files_must_agree(tmp_path, caplog):
     (tmp_path / "model.pth").write_bytes(b"cos\nsystem\n.")
     assert read_weights(tmp_path).keys() == weights.keys()
     assert "cannot be compared" in caplog.text
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+def test_a_large_list_of_members_is_refused_before_it_is_read(folder, monkeypatch, zip64):
+    torch.save(state_dict(), folder / "model.pth")
+    with zipfile.ZipFile(folder / "model.pth", "a") as archive:
+        for i in range(70_000 if zip64 else 60_000):
+            archive.writestr(f"{i:0300}", b"")
+    monkeypatch.setattr(torch_archive.zipfile, "ZipFile", None)
+    with pytest.raises(CorruptArtifactError, match=r"the list of its members takes more than 16 MiB"):
+        read_weights(folder)
 
 
 def test_tied_weights_are_once_in_safetensors(tmp_path):

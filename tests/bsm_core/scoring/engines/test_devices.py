@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bsm_core import Settings
-from bsm_core.scoring.engines.devices import DevicePlan, cores, loader_workers, plan_devices
+from bsm_core.scoring.engines.devices import DevicePlan, loader_workers, plan_devices
 
 CPU = ("cpu", (0,))
 
@@ -125,11 +123,3 @@ def test_the_first_device_alone():
 )
 def test_loader_workers_where_nothing_was_asked_for(accelerator, count, cores, workers):
     assert loader_workers(DevicePlan(accelerator, tuple(range(count))), cores) == workers
-
-
-def test_cores_are_those_of_the_process_where_the_system_tells(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
-    assert cores() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert cores() == 7

@@ -6,6 +6,8 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,3 +161,15 @@ def test_a_signal_while_a_rank_is_started_leaves_no_process(monkeypatch, at):
     with pytest.raises(Interrupted):
         ranks._launch(None, DevicePlan("cpu", (0, 1)))
     assert [process.pid and process.exitcode for process in started] == [-9, None if at == "before" else -9]
+
+
+def test_without_loopback_no_process_waits_for_the_others():
+    """In a network namespace of its own, a process cannot connect to itself."""
+    alone = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no network namespace can be made here")
+    code = "from bsm_core.scoring.engines import ranks; ranks._free_port()"
+    ended = subprocess.run(
+        [*alone, sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "DistributedUnavailableError: the processes could not be connected: 127.0.0.1: " in ended.stderr

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from bsm_core.scoring.engines import trainer
 from bsm_core.scoring.engines.trainer import threads_for
 
 
@@ -25,3 +26,15 @@ def test_a_small_model_of_features_alone_has_one_thread(width, pipelines, thread
     with threads_for(predictor):
         assert torch.get_num_threads() == threads
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "cores", "processes", "threads"), [(None, 2, 1, 2), (None, 2, 2, 1), ("3", 1, 1, 3)]
+)
+def test_each_process_has_its_share_of_the_cores(monkeypatch, variable, cores, processes, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    monkeypatch.setattr(trainer, "cores", lambda: cores)
+    trainer.share_cores(processes)
+    assert torch.get_num_threads() == threads

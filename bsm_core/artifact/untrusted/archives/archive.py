@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bsm_core.artifact.files import refuse_pointers, sha256
 from bsm_core.artifact.temporary import temporary_folder
-from bsm_core.artifact.untrusted.extraction import Extraction, Limits, LongHeadersError, unsafe
-from bsm_core.artifact.untrusted.layout import archive_in, artifact_in, home, is_wanted
+from bsm_core.artifact.untrusted.archives.extraction import Extraction, Limits, LongHeadersError, unsafe
+from bsm_core.artifact.untrusted.archives.layout import archive_in, artifact_in, home, is_wanted
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 
 LIMITS = Limits()

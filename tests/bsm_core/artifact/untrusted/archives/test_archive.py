@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bsm_core.artifact.files import require_artifact
-from bsm_core.artifact.untrusted import archive as archives
-from bsm_core.artifact.untrusted.archive import LIMITS
-from bsm_core.artifact.untrusted.extraction import Limits
+from bsm_core.artifact.untrusted.archives import archive as archives
+from bsm_core.artifact.untrusted.archives.archive import LIMITS
+from bsm_core.artifact.untrusted.archives.extraction import Limits
 from bsm_core.errors import ArtifactError, CorruptArtifactError, MissingArtifactFilesError, UnsafeArtifactError
 
 Member = tuple[tarfile.TarInfo, bytes]
@@ -145,7 +145,7 @@ def test_nothing_is_written_beside_the_archive(target):
 
 def test_unpacking_needs_no_torch():
     package = "bsm_core.artifact.untrusted"
-    code = f"import sys, {package}.archive, {package}.safe_pickle; print('torch' in sys.modules)"
+    code = f"import sys, {package}.archives.archive, {package}.safe_pickle; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
 
@@ -412,7 +412,7 @@ def test_a_full_disk_says_so(target, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bsm_core.artifact.untrusted.extraction.Extraction._write", full)
+    monkeypatch.setattr("bsm_core.artifact.untrusted.archives.extraction.Extraction._write", full)
     with pytest.raises(ArtifactError, match="No space left on device") as caught, unpacked(archive(target, "a")):
         pass
     assert "TMPDIR" in str(caught.value)
@@ -448,6 +448,22 @@ def test_a_checksum_file_that_is_none_is_refused(target, text):
         pass
     assert "from where the archive was packed" in caught.value.fix
     assert "sha256sum" not in caught.value.fix  # that would vouch for whatever is there
+
+
+def test_compressed_pieces_without_content_are_refused(target):
+    archive(target, "model.pth")
+    target.write_bytes(target.read_bytes() + gzip.compress(b"") * 150_000)
+    with pytest.raises(UnsafeArtifactError, match="almost empty"), unpacked(target):
+        pass
+
+
+def test_an_archive_in_several_compressed_pieces_is_whole(target):
+    content = os.urandom(3 << 20)
+    plain = gzip.decompress(archive(target, member("model.pth", content)).read_bytes())
+    pieces = (plain[at : at + 65_536] for at in range(0, len(plain), 65_536))
+    target.write_bytes(b"".join(map(gzip.compress, pieces)))
+    with unpacked(target) as folder:
+        assert (folder / "model.pth").read_bytes() == content
 
 
 # What other tools pack

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from bsm_core.artifact.untrusted.archives.layout import is_beside, is_sign, looks_like_an_artifact
 from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
-from bsm_core.artifact.untrusted.layout import is_beside, is_sign, looks_like_an_artifact
 from bsm_core.errors import MissingArtifactFilesError, UnsafeArtifactError, short_repr
 
 _BLOCK = 1 << 20
@@ -55,18 +55,42 @@ class Limits:
     depth: int = 20
 
 
+class _Packed(io.RawIOBase):
+    """Bytes of an archive as they are in the file.
+
+    gzip's members without content are refused: each takes time and yields nothing.
+
+    Attributes:
+        taken: Number of bytes that were read.
+        made: Number of bytes that were made of them.
+    """
+
+    def __init__(self, raw: BinaryIO, where: str) -> None:
+        super().__init__()
+        self._raw, self._where = raw, where
+        self.taken = self.made = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._raw.read(size)
+        self.taken += len(data)
+        if self.taken > 1.1 * self.made + 2 * _BLOCK:
+            raise unsafe("the archive", "has very many compressed pieces that are almost empty", self._where)
+        return data
+
+
 class _Metered(io.RawIOBase):
     """Decompressed bytes of an archive, checked against the limits as they are read."""
 
-    def __init__(self, plain: BinaryIO, raw: BinaryIO, limits: Limits, where: str) -> None:
+    def __init__(self, plain: BinaryIO, packed: _Packed, limits: Limits, where: str) -> None:
         super().__init__()
-        self._plain, self._raw, self._limits, self._where = plain, raw, limits, where
+        self._plain, self._packed, self._limits, self._where = plain, packed, limits, where
         self._read = 0
         self.header_left: int | None = limits.header  # tarfile reads the first header when it opens the archive
 
     def read(self, size: int = -1) -> bytes:
         data = self._plain.read(size)
         self._read += len(data)
+        self._packed.made = self._read
         if self.header_left is not None:
             self.header_left -= len(data)
             if self.header_left < 0:
@@ -77,7 +101,7 @@ class _Metered(io.RawIOBase):
 
     def check_ratio(self, extracted: int) -> None:
         """Check the number of extracted bytes against that of the compressed bytes that were read."""
-        if extracted > self._limits.free and extracted > self._limits.ratio * self._raw.tell():
+        if extracted > self._limits.free and extracted > self._limits.ratio * self._packed.taken:
             raise unsafe("the archive", f"is compressed more than {self._limits.ratio} times", self._where)
 
 
@@ -138,7 +162,10 @@ class Extraction:
         """Extract what is wanted of the bytes of an archive; call it again if there are :attr:`links` afterwards."""
         again, self.links = self.links, {}
         filling = bool(again)
-        stream = _Metered(_plain(archive), archive, self._limits, self._where)
+        is_plain = _is_plain(archive)
+        packed = _Packed(archive, self._where)
+        plain = packed if is_plain else gzip.GzipFile(fileobj=packed, mode="rb")
+        stream = _Metered(cast("BinaryIO", plain), packed, self._limits, self._where)
         with _StrictTar.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
             while (member := _next(tar, stream, self._limits)) is not None:
                 parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
@@ -245,13 +272,12 @@ class Extraction:
             shutil.copyfile(first, other)
 
 
-def _plain(archive: BinaryIO) -> BinaryIO:
-    """Return the bytes of an archive, decompressed if they are compressed with gzip."""
+def _is_plain(archive: BinaryIO) -> bool:
+    """Return whether an archive is not compressed, and go to its beginning."""
     archive.seek(0)
     start = archive.read(_MARK_AT + len(_MARK))
     archive.seek(0)
-    is_plain = start[_MARK_AT:] == _MARK and not start.startswith(b"\x1f\x8b")
-    return archive if is_plain else cast("BinaryIO", gzip.GzipFile(fileobj=archive, mode="rb"))
+    return start[_MARK_AT:] == _MARK and not start.startswith(b"\x1f\x8b")
 
 
 def _next(tar: tarfile.TarFile, stream: _Metered, limits: Limits) -> tarfile.TarInfo | None:

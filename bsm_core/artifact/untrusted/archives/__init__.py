@@ -1,0 +1,1 @@
+"""Archives of an artifact: which members are extracted, and where in them the artifact lies."""

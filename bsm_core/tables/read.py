@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables import delimited, parquet
 from bsm_core.tables.bad_lines import BadLine
-from bsm_core.tables.data_files import Format, codec_of, detect_format, discover, raise_no_data
+from bsm_core.tables.data_files import DELIMITERS, Format, codec_of, detect_format, discover, raise_no_data
+from bsm_core.tables.formats.dialect import Dialect
 
 
 class Position(NamedTuple):
@@ -45,6 +46,7 @@ class Window:
         fraction: Share of the input that was read up to this window, 0 to 1, never decreasing; for progress bars.
         end: Where the next window begins; None if it is unknown.
         bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
+        escapes: Number of cells in which a backslash seems to escape a quote.
     """
 
     index: int
@@ -54,6 +56,7 @@ class Window:
     fraction: float
     end: Position | None = None
     bad_lines: Sequence[tuple[int, BadLine]] = ()
+    escapes: int = 0
 
 
 class _Piece(NamedTuple):
@@ -62,7 +65,8 @@ class _Piece(NamedTuple):
     Attributes:
         table: The rows.
         fraction: See :class:`Window`.
-        ends: Position after each row, int64 ``[rows, 2]``: number of the file and offset, -1 where it is unknown.
+        ends: For each row, int64 ``[rows, 3]``: the position after it, which is the number of the file and the offset
+            (-1 where it is unknown), and the number of its cells in which a backslash seems to escape a quote.
         bad_lines: Lines that were left out, each with the number of these rows that come before it.
     """
 
@@ -83,6 +87,7 @@ class TableSource:
         schemas: Arrow schema of each file. All columns of text files have type ``binary``.
         types: Columns that are read with another type, see :meth:`typed`.
         on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
+        dialect: Dialect of CSV and TSV files, with their delimiter.
     """
 
     format: Format
@@ -91,14 +96,18 @@ class TableSource:
     schemas: tuple[pa.Schema, ...] = field(repr=False)
     types: pa.Schema = field(default=pa.schema([]), repr=False)
     on_bad_line: Literal["fail", "skip"] = "fail"
+    dialect: Dialect = field(default_factory=Dialect)
 
     @classmethod
-    def open(cls, path: Path, on_bad_line: Literal["fail", "skip"] = "fail") -> TableSource:
+    def open(
+        cls, path: Path, on_bad_line: Literal["fail", "skip"] = "fail", dialect: Dialect | None = None
+    ) -> TableSource:
         """Find the files of a table and read their headers.
 
         Args:
             path: A data file or a folder.
             on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
+            dialect: Dialect of CSV and TSV files. None: plain CSV or TSV in UTF-8, with a header.
 
         Raises:
             NoInferenceDataError: There is no data file, or all data files are empty.
@@ -106,11 +115,12 @@ class TableSource:
             DataError: The columns of two files differ, or a file cannot be read.
         """
         found = discover(path)
-        format = detect_format(found[0])
+        format, dialect = detect_format(found[0]), dialect or Dialect()
+        dialect = dataclasses.replace(dialect, delimiter=dialect.delimiter or DELIMITERS.get(format))
         files: list[Path] = []
         schemas: list[pa.Schema] = []
         for file in found:
-            schema = parquet.read_schema(file) if format == "parquet" else delimited.read_schema(file, format)
+            schema = parquet.read_schema(file) if format == "parquet" else delimited.read_schema(file, dialect)
             if schema is None:  # a compressed file whose content is empty
                 continue
             # A table may have thousands of files with equal schemas: keep one object for all of them.
@@ -119,7 +129,9 @@ class TableSource:
             _check_same_columns(files[0], schemas[0], file, schemas[-1])
         if not files:
             raise_no_data(path, list(found))
-        return cls(format, tuple(files), tuple(schemas[0].names), tuple(schemas), on_bad_line=on_bad_line)
+        return cls(
+            format, tuple(files), tuple(schemas[0].names), tuple(schemas), on_bad_line=on_bad_line, dialect=dialect
+        )
 
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that the table has some columns, each once. See :func:`require_columns`."""
@@ -131,7 +143,8 @@ class TableSource:
         found = [name for mark, name in marks.items() if len(self.columns) == 1 and mark in self.columns[0]]
         if self.format == "parquet" or not found:
             return []
-        return [f"the columns seem to be separated by {found[0]}: a .csv file needs ',', a .tsv file needs tabs"]
+        what = f"the columns seem to be separated by {found[0]}: a .csv file needs ',', a .tsv file needs tabs"
+        return [f"{what}, or give --csv-delimiter"]
 
     def schema(self, columns: Sequence[str]) -> pa.Schema:
         """Return the types of columns that are written to the output unchanged: the id and the other kept columns.
@@ -205,10 +218,10 @@ class TableSource:
     def _goes_on(self, window: Window, end: Position) -> bool:
         """Return whether to read on through the next window, which is done and has this end, and not begin after it.
 
-        To begin within a compressed file, all of the file before that place is decompressed again.
+        To begin within a file that is compressed or translated, all of it before that place is read again.
         """
         file = window.end.file if window.end else None
-        return file == end.file and codec_of(self.files[end.file]) is not None
+        return file == end.file and (self.dialect.translated or codec_of(self.files[end.file]) is not None)
 
     def _schema(self, columns: Sequence[str], *, convert: bool) -> pa.Schema:
         self.require(dict.fromkeys(columns, "the reader"))
@@ -232,10 +245,11 @@ class TableSource:
                 batches = parquet.read_batches(file, columns, rows, offset)
             else:
                 batches = delimited.read_batches(
-                    file, self.format, self.schemas[number], schema, offset, self.on_bad_line
+                    file, self.dialect, self.schemas[number], schema, offset, self.on_bad_line
                 )
-            for batch, share, offsets, bad_lines in batches:
-                ends = np.stack([np.full_like(offsets, number), offsets], axis=1)
+            for batch, share, offsets, bad_lines, escapes in batches:
+                none = np.zeros_like(offsets)
+                ends = np.stack([none + number, offsets, none if escapes is None else escapes], axis=1)
                 fraction = (before + share * sizes[number]) / total
                 yield _Piece(_conform(batch, schema, file), fraction, ends, bad_lines)
             before += sizes[number]
@@ -279,7 +293,7 @@ def _cut(
     pieces: Iterator[_Piece], schema: pa.Schema, rows: int, index: int, files: int
 ) -> Generator[Window, None, None]:
     """Cut pieces into windows, of which the first has the number ``index``."""
-    nothing = _Piece(schema.empty_table(), 0.0, np.empty((0, 2), np.int64))
+    nothing = _Piece(schema.empty_table(), 0.0, np.empty((0, 3), np.int64))
     held, count = [nothing], 0
     for piece in pieces:
         held.append(piece)
@@ -288,17 +302,18 @@ def _cut(
             continue
         table, _, ends, bad_lines = _joined(held)
         while len(table) > rows:
-            file, offset = ends[rows - 1].tolist()
+            file, offset, _ = ends[rows - 1].tolist()
             end = Position(file, offset) if offset >= 0 else None
             # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
             here = [(at, bad) for at, bad in bad_lines if at < rows]
-            yield Window(index, index * rows, table.slice(0, rows), False, piece.fraction, end, here)
+            escapes = int(ends[:rows, 2].sum())
+            yield Window(index, index * rows, table.slice(0, rows), False, piece.fraction, end, here, escapes)
             table, ends = table.slice(rows), ends[rows:]
             bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
             index += 1
         held, count = [_Piece(table, 0.0, ends, bad_lines)], len(table)
-    table, _, _, bad_lines = _joined(held)
-    yield Window(index, index * rows, table, True, 1.0, Position(files, 0), bad_lines)
+    table, _, ends, bad_lines = _joined(held)
+    yield Window(index, index * rows, table, True, 1.0, Position(files, 0), bad_lines, int(ends[:, 2].sum()))
 
 
 def _joined(pieces: Sequence[_Piece]) -> _Piece:

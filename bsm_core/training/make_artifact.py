@@ -32,6 +32,7 @@ from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
 from bsm_core.training.loop import LAST, fit
@@ -77,7 +78,8 @@ class _Prepared:
         config, training = job.artifact, job.training
         texts = {text.column for text in config.text_fields}
         categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
-        self.impute = fit_impute(rows.columns, [name for name in config.tab_field_list if name not in categories])
+        numbers = [name for name in config.tab_field_list if name not in categories]
+        self.impute = fit_impute(rows.columns, numbers, Dialect.of(config.as_mapping()))
         self.risk_tables = fit_risk_tables(
             rows,
             categories,
@@ -183,8 +185,9 @@ def _checkpointed(work: Path) -> bool:
 def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
     """Return the training rows, the validation rows and the label of each class."""
     label, artifact = job.training.label_name, job.artifact
-    wanted = {label: "config.label_name"} | Preprocessor(artifact, {}, {}, {}).wanted
-    columns = read_columns(data, wanted, _called(data, "data"))
+    preprocess = Preprocessor(artifact, {}, {}, {})
+    wanted, dialect = {label: "config.label_name"} | preprocess.wanted, preprocess.dialect
+    columns = read_columns(data, wanted, _called(data, "data"), dialect)
     order = class_order(columns[label], label, artifact.num_classes, job.training.multiclass_categories)
 
     rows = Rows(columns, class_indices(columns[label], label, order, _called(data, "data")))
@@ -192,7 +195,7 @@ def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | No
         rows, held_out = rows.split(job.training.validation_fraction, job.training.seed)
     else:
         called = _called(validation, "validation")
-        columns = read_columns(validation, wanted, called)
+        columns = read_columns(validation, wanted, called, dialect)
         held_out = Rows(columns, class_indices(columns[label], label, order, called))
     if held_out and job.training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
         raise DataError(

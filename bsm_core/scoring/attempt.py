@@ -56,7 +56,7 @@ def run(settings: Settings, lock: Lock) -> Committed:
         source = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
         names = artifact.names(default_registry())  # an unknown name is an error when the model is built
         components = [found for found in names.found.values() if isinstance(found, Component)]
-        format = settings.output_format or source.format
+        format = settings.output_format or source.output_format
         plan = plan_of(settings, artifact, components, source, format, devices)
         sink = Sink(settings.output_dir, lock=lock)
         found = sink.find(plan, settings.resume)

@@ -36,7 +36,7 @@ from bsm_core.tables.row_ends import RowEnds
 
 # In bytes. A row must fit into one block. If a row is longer than a block, the file is reopened with the next size.
 BLOCK_SIZES = (1 << 20, 1 << 24, 1 << 26)
-_LONGEST_HEADER, _MOST_COLUMNS = 1 << 24, 100_000
+_LONGEST_HEADER, MOST_COLUMNS = 1 << 24, 100_000
 """Limits on the characters before the first row, and on columns: a small compressed file can hold any number."""
 
 _SKIP_BYTES = 1 << 20
@@ -83,8 +83,8 @@ def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
             ) from error
     if dialect.columns is not None and header:
         header = _named_columns(path, dialect.columns, len(header))
-    if len(header) > _MOST_COLUMNS:
-        what = f"the header has {len(header):,} columns; at most {_MOST_COLUMNS:,} are read"
+    if len(header) > MOST_COLUMNS:
+        what = f"the header has {len(header):,} columns; at most {MOST_COLUMNS:,} are read"
         raise DataError(what, where=f"{path}, line 1", fix="look whether the file is CSV or TSV with a header")
     return pa.schema([(name, pa.binary()) for name in header]) if header else None
 
@@ -263,13 +263,13 @@ def _bad_lines(path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schem
         bad = [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]
         return (f"bytes that are not UTF-8: column {bad[0]!r}", False) if bad else None
 
-    line, begin = 1 + _line_breaks(path, dialect, offset), offset or _begin(path, dialect)
+    line, begin = 1 + line_breaks(path, dialect, offset), offset or _begin(path, dialect)
     with TextStream(path, dialect, tail, offset=begin) as stream:
         lines, delimiter, longest = _lines(path, stream), dialect.mark, BLOCK_SIZES[-1]
         yield from find_bad_lines(lines, fault, delimiter, str(path), longest, line, begin)
 
 
-def _line_breaks(path: Path, dialect: Dialect, stop: int) -> int:
+def line_breaks(path: Path, dialect: Dialect, stop: int) -> int:
     """Return the number of line breaks before a position."""
     found, after_cr = 0, False
     with TextStream(path, dialect) as stream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +13,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables import delimited, parquet
 from bsm_core.tables.bad_lines import BadLine
-from bsm_core.tables.data_files import DELIMITERS, Format, codec_of, detect_format, discover, raise_no_data
+from bsm_core.tables.data_files import (
+    DELIMITERS,
+    Format,
+    SourceFormat,
+    codec_of,
+    discover,
+    raise_no_data,
+    source_format,
+)
+from bsm_core.tables.formats import json_lines
+from bsm_core.tables.formats.column_types import conform, merged_type, require_same_columns
 from bsm_core.tables.formats.dialect import Dialect
 
 
@@ -90,7 +99,7 @@ class TableSource:
         dialect: Dialect of CSV and TSV files, with their delimiter.
     """
 
-    format: Format
+    format: SourceFormat
     files: tuple[Path, ...]
     columns: tuple[str, ...]
     schemas: tuple[pa.Schema, ...] = field(repr=False)
@@ -115,10 +124,12 @@ class TableSource:
             DataError: The columns of two files differ, or a file cannot be read.
         """
         found = discover(path)
-        format, dialect = detect_format(found[0]), dialect or Dialect()
+        format, dialect = source_format(found[0]), dialect or Dialect()
         dialect = dataclasses.replace(dialect, delimiter=dialect.delimiter or DELIMITERS.get(format))
         files: list[Path] = []
         schemas: list[pa.Schema] = []
+        if format == "jsonl":
+            return cls._of_json_lines(path, found, on_bad_line)
         for file in found:
             schema = parquet.read_schema(file) if format == "parquet" else delimited.read_schema(file, dialect)
             if schema is None:  # a compressed file whose content is empty
@@ -126,22 +137,47 @@ class TableSource:
             # A table may have thousands of files with equal schemas: keep one object for all of them.
             schemas.append(schemas[0] if schemas and schema == schemas[0] else schema)
             files.append(file)
-            _check_same_columns(files[0], schemas[0], file, schemas[-1])
+            require_same_columns(files[0], schemas[0], file, schemas[-1])
         if not files:
             raise_no_data(path, list(found))
         return cls(
             format, tuple(files), tuple(schemas[0].names), tuple(schemas), on_bad_line=on_bad_line, dialect=dialect
         )
 
+    @classmethod
+    def _of_json_lines(cls, path: Path, found: Sequence[Path], on_bad_line: Literal["fail", "skip"]) -> TableSource:
+        """Open files of JSON lines. Their columns are the keys of all objects."""
+        keys = {file: json_lines.read_keys(file, on_bad_line) for file in found}
+        files = tuple(file for file in found if keys[file] is not None)
+        if not files:
+            raise_no_data(path, list(found))
+        schema = pa.schema([(name, pa.binary()) for file in files for name in keys[file] or ()])
+        schema = pa.schema({field.name: field.type for field in schema})
+        return cls("jsonl", files, tuple(schema.names), (schema,) * len(files), on_bad_line=on_bad_line)
+
+    @property
+    def output_format(self) -> Format:
+        """Format of the predictions unless a setting says otherwise: that of the data, and CSV for JSON lines."""
+        return "csv" if self.format == "jsonl" else self.format
+
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that the table has some columns, each once. See :func:`require_columns`."""
-        require_columns(self.columns, wanted, where=str(self.files[0]), hints=self._other_delimiter())
+        hints = [*self._other_delimiter(), *self._partitions(wanted)]
+        require_columns(self.columns, wanted, where=str(self.files[0]), hints=hints)
+
+    def _partitions(self, wanted: Iterable[str]) -> list[str]:
+        """Return a hint for each missing column that names of folders hold, such as ``year=2024``."""
+        missing = set(wanted) - set(self.columns)
+        folders = {part for file in self.files for part in file.parts if "=" in part} if missing else set()
+        found = {part.partition("=")[0]: part for part in sorted(folders, reverse=True)}
+        what = "stands only in the names of folders, which are not read, such as"
+        return [f"{name!r} {what} {found[name]!r}" for name in wanted if name in missing & found.keys()]
 
     def _other_delimiter(self) -> list[str]:
         """Return a hint if the single column of the header looks like several columns with another delimiter."""
         marks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
         found = [name for mark, name in marks.items() if len(self.columns) == 1 and mark in self.columns[0]]
-        if self.format == "parquet" or not found:
+        if self.format in ("parquet", "jsonl") or not found:
             return []
         what = f"the columns seem to be separated by {found[0]}: a .csv file needs ',', a .tsv file needs tabs"
         return [f"{what}, or give --csv-delimiter"]
@@ -232,7 +268,7 @@ class TableSource:
             if id(schema) not in kinds:
                 kinds[id(schema)] = file, dict(zip(schema.names, schema.types, strict=True))
         found = list(kinds.values())
-        return pa.schema([(name, given.get(name) or _merged(name, found, convert=convert)) for name in columns])
+        return pa.schema([(name, given.get(name) or merged_type(name, found, convert=convert)) for name in columns])
 
     def _pieces(
         self, columns: Sequence[str], schema: pa.Schema, rows: int, start: Position
@@ -243,6 +279,8 @@ class TableSource:
             file, offset = self.files[number], start.offset if number == start.file else 0
             if self.format == "parquet":
                 batches = parquet.read_batches(file, columns, rows, offset)
+            elif self.format == "jsonl":
+                batches = json_lines.read_batches(file, schema, rows, offset, self.on_bad_line)
             else:
                 batches = delimited.read_batches(
                     file, self.dialect, self.schemas[number], schema, offset, self.on_bad_line
@@ -251,7 +289,7 @@ class TableSource:
                 none = np.zeros_like(offsets)
                 ends = np.stack([none + number, offsets, none if escapes is None else escapes], axis=1)
                 fraction = (before + share * sizes[number]) / total
-                yield _Piece(_conform(batch, schema, file), fraction, ends, bad_lines)
+                yield _Piece(conform(batch, schema, file), fraction, ends, bad_lines)
             before += sizes[number]
 
 
@@ -324,57 +362,3 @@ def _joined(pieces: Sequence[_Piece]) -> _Piece:
         before += len(piece.table)
     table = pa.concat_tables([piece.table for piece in pieces])
     return _Piece(table, 0.0, np.concatenate([piece.ends for piece in pieces]), bad_lines)
-
-
-def _check_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:
-    one, other = Counter(expected.names), Counter(schema.names)
-    if one != other:
-        changes = {"lacks": one - other, "adds": other - one}
-        raise DataError(
-            f"the columns differ from those of {first}",
-            where=str(file),
-            details=[f"{what}: {', '.join(map(repr, names))}" for what, names in changes.items() if names],
-            fix="give all files of the table the same columns",
-        )
-
-
-def _type_error(what: str, file: Path) -> DataError:
-    return DataError(what, where=str(file), fix="write all files with the same type for this column")
-
-
-def _merged(column: str, kinds: Sequence[tuple[Path, Mapping[str, pa.DataType]]], *, convert: bool) -> pa.DataType:
-    """Return a type for a column, from a file of each schema and the types in it."""
-    merged = kinds[0][1][column]
-    for file, types in kinds:
-        other = types[column]
-        try:
-            merged = merged if other == merged else _merge(merged, other, convert=convert)
-        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-            raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
-    return merged
-
-
-def _merge(one: pa.DataType, other: pa.DataType, *, convert: bool) -> pa.DataType:
-    """Return a type for the values of both types. Only with ``convert``, it may change how a value is written."""
-    kinds, promote = [one, other], "default"
-    values = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
-    if all(map(pa.types.is_dictionary, kinds)) and values[0] == values[1]:
-        promote = "permissive"  # the types differ only in the width of their indices
-    elif convert and pa.null() not in kinds:
-        kinds, promote = values, "permissive"
-    schemas = [pa.schema([("column", kind)]) for kind in kinds]
-    return pa.unify_schemas(schemas, promote_options=promote).field(0).type
-
-
-def _conform(batch: pa.RecordBatch, schema: pa.Schema, file: Path) -> pa.Table:
-    columns = []
-    for wanted, column in zip(schema, batch.columns, strict=True):
-        if column.type != wanted.type:
-            try:
-                # allow_float_truncate: a large integer may be rounded when its column is promoted to float.
-                column = column.cast(options=pc.CastOptions(wanted.type, allow_float_truncate=True))
-            except pa.ArrowInvalid as error:
-                what = f"column {wanted.name!r} does not fit {wanted.type}, its type in other files: {error}"
-                raise _type_error(what, file) from error
-        columns.append(column)
-    return pa.table(columns, schema=schema)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from bsm_core.errors import DataError
-from bsm_core.tables.data_files import DELIMITERS, Format, codec_of
+from bsm_core.tables.data_files import DELIMITERS, Format, SourceFormat, codec_of
 
 # A Parquet row group is written when it has this number of rows, or of bytes in memory.
 _GROUP_ROWS = 1 << 16
@@ -29,10 +29,10 @@ def holds_text(kind: pa.DataType) -> bool:
     return any(is_type(kind) for is_type in _TEXT_TYPES)
 
 
-def output_schema(schema: pa.Schema, source: Format, destination: Format) -> pa.Schema:
+def output_schema(schema: pa.Schema, source: SourceFormat, destination: Format) -> pa.Schema:
     """Return the types of columns in the output.
 
-    The types do not change, with one exception: ``binary`` cells of CSV and TSV become ``string`` in Parquet.
+    The types do not change, with one exception: ``binary`` cells of text files become ``string`` in Parquet.
 
     Args:
         schema: Types of the columns in the input, from :meth:`TableSource.schema`.

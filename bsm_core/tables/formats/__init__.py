@@ -1,1 +1,1 @@
-"""Text files besides plain CSV and TSV: dialects, other encodings, and JSON lines."""
+"""Details of formats: dialects of CSV, other encodings, JSON lines, and one type for a column of several files."""

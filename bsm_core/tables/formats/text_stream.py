@@ -103,7 +103,7 @@ class TextStream(io.RawIOBase):
             data, self._head = self._head + data, b""
         if data.endswith(b"\r") and len(data) > 1:
             data, self._head = data[:-1], b"\r"
-        self.share = self._raw.tell() / self._raw.size()
+        self.share = self.fraction()
         return data
 
     def _next(self, size: int) -> bytes:
@@ -118,6 +118,10 @@ class TextStream(io.RawIOBase):
         while block := self._file.read(size - len(data)):
             data += self._left_out.keep(block)
         return data
+
+    def fraction(self) -> float:
+        """Return the share of the file's own bytes that has been read, 0 to 1."""
+        return float(self._raw.tell() / max(1, self._raw.size()))
 
     def close(self) -> None:
         """Close the file."""

@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
 from bsm_core.preprocess.findings import FEATURE, NO_CATEGORY, Findings, Issue
-from bsm_core.tables.cell_values import cell_values, decoded, value_text
+from bsm_core.tables.cell_values import cell_values, value_text
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.plain_values import plain_values
 from bsm_core.tables.write import holds_text
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
@@ -36,6 +37,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?")  # of te
 _PLAIN_NUMBER = r"^-?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,2})?$"
 
 _NUMBER_TYPES: tuple[Callable[[Any], bool], ...] = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+_LARGEST = float(np.finfo(np.float32).max)
 _UNREADABLE = pa.scalar(b"\xff", pa.large_binary())
 
 
@@ -259,7 +261,8 @@ def _why_no_number(value: Any, dialect: Dialect | None = None) -> str:
     word = text.strip().lower()
     if word.lstrip("+-") in ("inf", "infinity"):
         return "infinite"
-    return "beyond the range of float32" if _NUMBER.fullmatch(word) else "not a number"
+    is_beyond = _NUMBER.fullmatch(word) and abs(float(word)) > _LARGEST
+    return "beyond the range of float32" if is_beyond else "not a number"
 
 
 def _why_no_category(value: Any) -> str:
@@ -284,7 +287,9 @@ def _cells(column: Column) -> Any:
     """
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         return _python_cells(column)
-    column = decoded(column)  # before combine_chunks: dictionaries of chunks may differ
+    column = plain_values(column)  # before combine_chunks: dictionaries of chunks may differ
+    if pa.types.is_union(column.type):
+        return _python_cells(cell_values(column))
     if pa.types.is_decimal(column.type) or pa.types.is_date(column.type):
         column = column.cast(pa.large_string())  # the text of a decimal is exact
     if holds_text(column.type):
@@ -325,7 +330,8 @@ def spelled_plainly(column: Column, dialect: Dialect) -> Column:
         return column
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         return [_plain(value, dialect) if isinstance(value, bytes | str) else value for value in column]
-    if not holds_text(decoded(column).type):
+    column = plain_values(column)
+    if not holds_text(column.type):
         return column
     encoded = _cells(column).dictionary_encode()
     plain = [_plain(value, dialect) for value in encoded.dictionary.to_pylist()]

@@ -50,10 +50,10 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"cannot be read: {reason}", where=str(path), fix="the file may be cut off or damaged"
-        ) from error
+        reason, fix = str(error).splitlines()[0], "the file may be cut off or damaged"
+        if isinstance(error, pa.ArrowNotImplementedError):
+            fix = "write the file with other types, such as plain values in place of nested categories"
+        raise DataError(f"cannot be read: {reason}", where=str(path), fix=fix) from error
 
 
 def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:

@@ -331,7 +331,7 @@ def _cut(
     pieces: Iterator[_Piece], schema: pa.Schema, rows: int, index: int, files: int
 ) -> Generator[Window, None, None]:
     """Cut pieces into windows, of which the first has the number ``index``."""
-    nothing = _Piece(schema.empty_table(), 0.0, np.empty((0, 3), np.int64))
+    nothing = _Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 3), np.int64))
     held, count = [nothing], 0
     for piece in pieces:
         held.append(piece)

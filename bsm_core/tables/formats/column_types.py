@@ -34,11 +34,24 @@ def merged_type(column: str, kinds: Sequence[tuple[Path, Mapping[str, pa.DataTyp
     merged = kinds[0][1][column]
     for file, types in kinds:
         other = types[column]
+        if isinstance(other, pa.BaseExtensionType) or pa.types.is_nested(other):
+            _require_readable(column, other, file)
         try:
             merged = merged if other == merged else _merge(merged, other, convert=convert)
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
     return merged
+
+
+def _require_readable(column: str, kind: pa.DataType, file: Path) -> None:
+    """Check that Arrow can read a type: it aborts the process for categories of an extension type."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+        if pa.types.is_dictionary(kind):
+            what = f"column {column!r} has categories (type {kind}) of an extension type, which cannot be read"
+            raise DataError(what, where=str(file), fix="write the column with its plain values")
+    for number in range(kind.num_fields):
+        _require_readable(column, kind.field(number).type, file)
 
 
 def _merge(one: pa.DataType, other: pa.DataType, *, convert: bool) -> pa.DataType:

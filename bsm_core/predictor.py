@@ -28,6 +28,7 @@ from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import Issue, IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
+from bsm_core.tables.formats.dialect import Dialect
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,6 +140,7 @@ class Predictor:
         on_bad_row: Literal["fail", "null"] = "fail",
         keep: Sequence[str] = (),
         max_cell_mb: int = DEFAULT_MAX_CELL_MB,
+        dialect: Dialect | None = None,
         registry: Registry | None = None,
         names: ResolvedNames | None = None,
     ) -> Predictor:
@@ -148,6 +150,7 @@ class Predictor:
             artifact: The artifact.
             batch_size, on_bad_row, max_cell_mb: See :meth:`from_artifact`.
             keep: Columns that batches carry unchanged, the id first.
+            dialect: Spelling of numbers in text. None: that of the artifact's config.
             registry: See :meth:`from_artifact`.
             names: The names in the config, if they are resolved already.
 
@@ -169,14 +172,16 @@ class Predictor:
         model.component = names.model_class
         model.set_aside = on_bad_row == "null"
         pipelines = text_pipelines(config, artifact.tokenizer, registry, names)
-        preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep, max_cell_mb)
+        preprocessor = Preprocessor(
+            config, pipelines, artifact.impute, artifact.risk_tables, keep, max_cell_mb, dialect
+        )
         artifact.release()
         return cls(model, preprocessor, hooks, artifact)
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
         """Return the batch of an artifact's check rows. A check row has the text of a CSV cell by column."""
         columns = {name: pa.array([row[name] for row in rows], pa.large_string()) for name in self.preprocessor.wanted}
-        return self.preprocessor.batch(columns, len(rows))[0]
+        return self.preprocessor.plain().batch(columns, len(rows))[0]
 
     @property
     def probability_names(self) -> list[str]:

@@ -179,7 +179,7 @@ def run_batch_inference(environ: Mapping[str, str] | None = None, **settings: An
 def _read(path: Path) -> tuple[pa.Table, str]:
     source = TableSource.open(path)
     source.require(dict.fromkeys(source.columns, "the reader"))  # a DataFrame would confuse two columns of one name
-    return pa.concat_tables([window.table for window in source.windows(source.columns)]), source.format
+    return pa.concat_tables([window.table for window in source.windows(source.columns)]), source.output_format
 
 
 def _decoded(table: pa.Table, column: str, path: str | Path) -> pa.ChunkedArray:

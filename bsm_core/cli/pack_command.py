@@ -80,7 +80,7 @@ def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
     predictor = cache(lambda: Predictor.load(artifact))
     if data is not None:
         wanted = predictor().preprocessor.wanted
-        source = TableSource.open(data)
+        source = TableSource.open(data, dialect=predictor().preprocessor.dialect)
         source.require(wanted)
         window = next(source.windows(list(wanted), rows=ROWS))
         write_check_rows(artifact.folder, make(predictor(), window.table))

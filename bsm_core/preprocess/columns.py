@@ -15,7 +15,8 @@ from bsm_core.errors import UsageError
 from bsm_core.preprocess.features import Column
 from bsm_core.preprocess.findings import TOO_LONG
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
-from bsm_core.tables.cell_values import cell_text, cell_values, decoded, value_text
+from bsm_core.tables.cell_values import cell_text, cell_values, value_text
+from bsm_core.tables.formats.plain_values import plain_values
 from bsm_core.tables.read import require_columns
 from bsm_core.tables.write import holds_text
 
@@ -62,7 +63,8 @@ def _from_pandas(series: Any) -> Column:
     """Return an Arrow array; for a column of mixed types or of a type of pandas alone, Python objects."""
     try:
         array = pa.Array.from_pandas(series)
-        of_pandas = isinstance(decoded(array).type, pa.BaseExtensionType)  # such as intervals and periods
+        kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+        of_pandas = isinstance(kind, pa.BaseExtensionType)  # such as intervals and periods
         return list(series) if of_pandas else array
     except Exception:  # noqa: BLE001 - of many types: for mixed types, 10**20, intervals, half of a surrogate pair
         return list(series)
@@ -104,8 +106,7 @@ def text_values(column: Column, max_cell_mb: int = DEFAULT_MAX_CELL_MB) -> tuple
 
 def _python_values(column: Any) -> list[Any]:
     """Return an Arrow column as Python values: strings as far as possible, None for a null."""
-    if pa.types.is_dictionary(column.type):
-        column = decoded(column)
+    column = plain_values(column)
     if holds_text(column.type):
         return _as_strings(column.cast(pa.large_binary())).to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_decimal(column.type):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,11 +14,12 @@ from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.models.batch import Batch, TextBatch
 from bsm_core.preprocess.columns import as_pandas_reads, text_values
 from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable, values_at
-from bsm_core.preprocess.findings import READ, Findings, Issue, in_order
+from bsm_core.preprocess.findings import ESCAPES, READ, Findings, Issue, in_order
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.profile import FEATURES, Times
 from bsm_core.tables.cell_values import cell_values
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import Position, Window
 
 
@@ -61,6 +63,10 @@ class Preprocessor:
             text column is ignored.
         keep: Columns that the batch carries unchanged, the id first.
         max_cell_mb: Length of a text, in millions of bytes, at which it is cut.
+        dialect: Spelling of numbers in text. None: that of the artifact's config.
+
+    Raises:
+        UsageError: The config's keys ``csv_*`` cannot be used.
     """
 
     def __init__(
@@ -71,8 +77,10 @@ class Preprocessor:
         risk_tables: Mapping[str, Mapping[str, Any]],
         keep: Sequence[str] = (),
         max_cell_mb: int = DEFAULT_MAX_CELL_MB,
+        dialect: Dialect | None = None,
     ) -> None:
         self.config = config
+        self.dialect = Dialect.of(config.as_mapping()) if dialect is None else dialect
         self.pipelines = dict(pipelines)
         self.imputers = {name: Imputer(value) for name, value in impute.items()}
         tabular = risk_tables.keys() - {text.column for text in config.text_fields}
@@ -81,6 +89,12 @@ class Preprocessor:
         self.max_cell_mb = max_cell_mb
         imputers = {} if config.compat == "original" else self.imputers
         self._features = Features(config.tab_field_list, imputers, self.risk_tables)
+
+    def plain(self) -> Preprocessor:
+        """Return this preprocessor for numbers in their plain spelling."""
+        other = copy(self)
+        other.dialect = Dialect()
+        return other
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -117,7 +131,7 @@ class Preprocessor:
             if missing := values.count("") - sum(not values[row] for row in bad):  # a text may be cut
                 seen[f"missing:{column}"] = missing
         with times.of(FEATURES):
-            matrix, found = self._features.transform(columns, rows)
+            matrix, found = self._features.transform(columns, rows, self.dialect)
         named = {(issue.row, issue.column) for issue in issues}  # a cell of a text and a feature has one issue
         issues += [issue for issue in found.issues if (issue.row, issue.column) not in named]
         batch = Batch(rows, texts, torch.from_numpy(matrix), feature_names=self._features.names)
@@ -133,7 +147,8 @@ class Preprocessor:
         table, times = window.table, Times() if times is None else times
         columns = dict(zip(table.column_names, table.columns, strict=True))
         batch, findings = self.batch(columns, table.num_rows, times)
-        findings = replace(findings, bad_lines=window.bad_lines)
+        seen = {**findings.seen, **({ESCAPES: window.escapes} if window.escapes else {})}
+        findings = replace(findings, bad_lines=window.bad_lines, seen=seen)
         kept = table.select(self.keep)
         info = WindowInfo(window.index, window.start, window.last, window.fraction, kept, findings, times, window.end)
         return replace(batch, window=info)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import IntEnum
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +21,9 @@ import pyarrow.compute as pc
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
 from bsm_core.preprocess.findings import FEATURE, NO_CATEGORY, Findings, Issue
-from bsm_core.tables.cell_values import cell_values, decoded, value_text
+from bsm_core.tables.cell_values import cell_values, value_text
+from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.plain_values import plain_values
 from bsm_core.tables.write import holds_text
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
@@ -34,6 +37,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?")  # of te
 _PLAIN_NUMBER = r"^-?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,2})?$"
 
 _NUMBER_TYPES: tuple[Callable[[Any], bool], ...] = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+_LARGEST = float(np.finfo(np.float32).max)
 _UNREADABLE = pa.scalar(b"\xff", pa.large_binary())
 
 
@@ -72,16 +76,22 @@ class Imputer:
     def __init__(self, value: float = MISSING_NUMBER) -> None:
         self.value = value
 
-    def transform(self, column: Column) -> FeatureColumn:
+    def transform(self, column: Column, dialect: Dialect | None = None) -> FeatureColumn:
         """Return a column as numbers. ``true`` is 1 and ``false`` is 0.
 
         A number outside the range of float32 counts as infinite. Dates and nested values are unparsable.
+
+        Args:
+            column: The column.
+            dialect: Spelling of numbers in text. None: the plain one.
         """
         with np.errstate(over="ignore"):
-            values = _numbers(column).astype(np.float32)
+            values = _numbers(spelled_plainly(column, dialect or Dialect())).astype(np.float32)
         bad, missing = np.isinf(values), np.isnan(values)
         values[bad | missing] = self.value
-        return FeatureColumn(values, _reasons(column, bad, _why_no_number), int(missing.sum()))
+        return FeatureColumn(
+            values, _reasons(column, bad, partial(_why_no_number, dialect=dialect)), int(missing.sum())
+        )
 
 
 class RiskTable:
@@ -169,18 +179,21 @@ class Features:
         self.columns = tuple(dict.fromkeys(names))
         self._imputers, self._risk_tables = imputers, risk_tables
 
-    def transform(self, columns: Mapping[str, Column], rows: int) -> tuple[npt.NDArray[np.float32], Findings]:
+    def transform(
+        self, columns: Mapping[str, Column], rows: int, dialect: Dialect | None = None
+    ) -> tuple[npt.NDArray[np.float32], Findings]:
         """Return the feature matrix of some rows.
 
         Args:
             columns: Columns by name, at least those in :attr:`columns`, with ``rows`` cells each.
             rows: Number of rows.
+            dialect: Spelling of numbers in text. None: the plain one.
 
         Returns:
             float32 ``[rows, features]``, C-contiguous, all finite; and the findings, whose issues are in the order of
             the columns.
         """
-        made = {name: self._column(name, columns[name]) for name in self.columns}
+        made = {name: self._column(name, columns[name], dialect) for name in self.columns}
         values = np.empty((rows, len(self.names)), np.float32)
         if self.names:
             np.stack([made[name].values for name in self.names], axis=1, out=values)
@@ -193,11 +206,11 @@ class Features:
             seen |= {key: count for key, count in found.items() if count}
         return values, Findings(issues, seen)
 
-    def _column(self, name: str, column: Column) -> FeatureColumn:
+    def _column(self, name: str, column: Column, dialect: Dialect | None) -> FeatureColumn:
         imputer = self._imputers.get(name)
         if table := self._risk_tables.get(name):
             return table.transform(column, missing=imputer.value if imputer else None)
-        return (imputer or Imputer()).transform(column)
+        return (imputer or Imputer()).transform(column, dialect)
 
 
 def category_texts(column: Column) -> list[str]:
@@ -233,17 +246,23 @@ def _reasons(column: Column, bad: npt.NDArray[np.bool_], why: Callable[[Any], st
     return dict(zip(rows, map(why, values_at(column, rows)), strict=True))
 
 
-def _why_no_number(value: Any) -> str:
+def _why_no_number(value: Any, dialect: Dialect | None = None) -> str:
     """Return why a value is not a finite number of float32."""
     text = _text(value) if isinstance(value, bytes | str | int | float | Decimal | np.number) else None
     if isinstance(value, bytes) and text is None:
         return "bytes that are not UTF-8"
     if text is None:
         return f"{_kind_of(value)} is not a number"
+    if dialect is not None and isinstance(value, bytes | str):
+        plain = dialect.plain_number(text)
+        if plain is None:
+            return f"not a number (the decimal point is {dialect.decimal or '.'!r})"
+        text = plain
     word = text.strip().lower()
     if word.lstrip("+-") in ("inf", "infinity"):
         return "infinite"
-    return "beyond the range of float32" if _NUMBER.fullmatch(word) else "not a number"
+    is_beyond = _NUMBER.fullmatch(word) and abs(float(word)) > _LARGEST
+    return "beyond the range of float32" if is_beyond else "not a number"
 
 
 def _why_no_category(value: Any) -> str:
@@ -268,7 +287,9 @@ def _cells(column: Column) -> Any:
     """
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         return _python_cells(column)
-    column = decoded(column)  # before combine_chunks: dictionaries of chunks may differ
+    column = plain_values(column)  # before combine_chunks: dictionaries of chunks may differ
+    if pa.types.is_union(column.type):
+        return _python_cells(cell_values(column))
     if pa.types.is_decimal(column.type) or pa.types.is_date(column.type):
         column = column.cast(pa.large_string())  # the text of a decimal is exact
     if holds_text(column.type):
@@ -301,6 +322,26 @@ def _numbers(column: Column) -> npt.NDArray[np.float64]:
     parsed = np.array([_number(cell) for cell in other.dictionary.to_pylist()], np.float64)
     numbers[is_other.to_numpy(zero_copy_only=False)] = parsed[other.indices.to_numpy()]
     return numbers
+
+
+def spelled_plainly(column: Column, dialect: Dialect) -> Column:
+    """Return a column whose numbers in text have their plain spelling. Text that is no number becomes ``"-"``."""
+    if dialect.decimal is None and dialect.thousands is None:
+        return column
+    if not isinstance(column, pa.Array | pa.ChunkedArray):
+        return [_plain(value, dialect) if isinstance(value, bytes | str) else value for value in column]
+    column = plain_values(column)
+    if not holds_text(column.type):
+        return column
+    encoded = _cells(column).dictionary_encode()
+    plain = [_plain(value, dialect) for value in encoded.dictionary.to_pylist()]
+    return pa.array(plain, pa.large_binary()).take(encoded.indices)
+
+
+def _plain(value: bytes | str, dialect: Dialect) -> bytes:
+    text = _text(value)
+    plain = None if text is None else dialect.plain_number(text)
+    return ("-" if plain is None else plain).encode("utf-8", "surrogatepass")
 
 
 def _number(cell: bytes) -> float:

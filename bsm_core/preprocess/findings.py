@@ -30,6 +30,8 @@ MODEL_ROWS = "model:rows"
 """Count of the rows for which the model class fails."""
 LINES = "lines:left out"
 """Count of the lines that were left out because they cannot be read as rows."""
+ESCAPES = "escapes:cells"
+"""Count of the quoted cells of CSV in which a backslash seems to escape a quote."""
 MISSING_IDS, REPEATED_IDS = "ids:missing", "ids:repeated"
 """Counts of ids that are null or empty, and of rows whose id an earlier row has."""
 ALTERED_PARTS = "parts:altered"
@@ -44,6 +46,8 @@ _WARNINGS = {
 _ROW_WARNINGS = {
     MODEL_ROWS: "%d row(s) without probabilities",
     LINES: "%d line(s) left out",
+    ESCAPES: r"%d quoted cell(s) hold \" and lost the quotes there; if \" stands for a quote, as Spark writes it, give"
+    r" --csv-escape '\'",
     MISSING_IDS: "%d row(s) have no id",
     REPEATED_IDS: "%d row(s) have the id of an earlier row",
     ALTERED_PARTS: "%d part(s) of earlier attempts were torn or altered, and computed again",

@@ -27,6 +27,7 @@ from bsm_core.scoring.provenance import source_hash
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
 from bsm_core.tables.data_files import Format
+from bsm_core.tables.formats.dialect import PARSERS
 from bsm_core.tables.read import TableSource
 
 log = logging.getLogger("bsm")
@@ -52,10 +53,10 @@ def run(settings: Settings, lock: Lock) -> Committed:
         devices = plan_devices(settings, torch.cuda.device_count())
         if devices.warning:
             log.warning("%s", devices.warning)
-        source = TableSource.open(settings.data_dir, settings.on_bad_line)
+        source = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
         names = artifact.names(default_registry())  # an unknown name is an error when the model is built
         components = [found for found in names.found.values() if isinstance(found, Component)]
-        format = settings.output_format or source.format
+        format = settings.output_format or source.output_format
         plan = plan_of(settings, artifact, components, source, format, devices)
         sink = Sink(settings.output_dir, lock=lock)
         fail = settings.on_bad_row == "fail"  # an earlier attempt may have left probabilities empty
@@ -120,6 +121,7 @@ def plan_of(
             "window_rows": settings.window_rows,
             "max_cell_mb": settings.max_cell_mb,
             "on_bad_line": settings.on_bad_line,
+            **{name: value for name, value in settings.model_dump(mode="json").items() if name in PARSERS},
             "precision": automatic if settings.precision == "auto" else str(settings.precision),
         },
     }

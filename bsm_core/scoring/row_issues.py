@@ -20,7 +20,7 @@ from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, READ, REP
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
 from bsm_core.tables.cell_values import cell_values
-from bsm_core.tables.data_files import Format, detect_format
+from bsm_core.tables.data_files import SourceFormat, detect_format
 from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.write import TableWriter, output_schema
 
@@ -80,7 +80,7 @@ class RowIssuesFile:
         DataError: The id column has the name of another column of the file, or cannot be written to it.
     """
 
-    def __init__(self, path: Path, id_column: pa.Field, source: Format, output: Path) -> None:
+    def __init__(self, path: Path, id_column: pa.Field, source: SourceFormat, output: Path) -> None:
         self._path = path
         # Beside the file and not in the work folder, which may be on another file system. The name is the same in each
         # attempt of a run, so that the next one replaces what a killed one left. The extension can name a compression.
@@ -101,7 +101,7 @@ class RowIssuesFile:
             self._writer = TableWriter(self._temporary, self._schema, format)
 
     @classmethod
-    def check(cls, path: Path, id_column: pa.Field, source: Format, output: Path) -> None:
+    def check(cls, path: Path, id_column: pa.Field, source: SourceFormat, output: Path) -> None:
         """Check that the file can be written, long before it is; remove what a killed attempt of the run left.
 
         Raises:

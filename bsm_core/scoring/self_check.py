@@ -20,6 +20,7 @@ from bsm_core.models.encoder import Encoder
 from bsm_core.plugins.registry import Registry
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.columns import table_columns, text_values
+from bsm_core.preprocess.features import spelled_plainly, values_at
 from bsm_core.runtime.precision import TF32, Precision, precision_of_dtype, tolerance
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.provenance import changes
@@ -140,8 +141,13 @@ def _as_text(predictor: Predictor, data: pd.DataFrame | pa.Table) -> list[dict[s
     cells: dict[str, list[str | None]] = {}
     for name, column in columns.items():
         first: Any = column[:ROWS]
-        typed = first.to_pylist() if isinstance(first, pa.Array | pa.ChunkedArray) else first
-        cells[name] = [_cell(value) for value in (text_values(first)[0] if name in texts else typed)]
+        if name in texts:
+            values: Sequence[Any] = text_values(first)[0]
+        else:
+            if name not in predictor.preprocessor.risk_tables:
+                first = spelled_plainly(first, predictor.preprocessor.dialect)
+            values = values_at(first, range(len(first)))
+        cells[name] = [_cell(value) for value in values]
     return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
 

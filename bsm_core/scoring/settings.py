@@ -30,6 +30,7 @@ from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.validation import Problem, check_values
 from bsm_core.tables.data_files import detect_format
+from bsm_core.tables.formats import dialect as csv
 
 _BATCH_SIZE = "BATCH_SIZE"
 """The one environment variable that yields to the artifact's config."""
@@ -210,6 +211,41 @@ class Settings(BaseModel):
         BeforeValidator(_lower),
         Source("--on-bad-line", "a line of CSV or TSV that cannot be read stops the run, or is left out"),
     ] = "fail"
+    csv_delimiter: Annotated[
+        str | None,
+        BeforeValidator(csv.parse_character),
+        Source("--csv-delimiter", "character between two cells of CSV or TSV", None, True, "CHARACTER"),
+    ] = None
+    csv_escape: Annotated[
+        str | None,
+        BeforeValidator(csv.parse_escape),
+        Source("--csv-escape", "character before a quote in a quoted cell: Spark has \\", None, True, "CHARACTER"),
+    ] = None
+    csv_encoding: Annotated[
+        str | None,
+        BeforeValidator(csv.parse_encoding),
+        Source("--csv-encoding", "encoding of CSV or TSV (default: utf-8)", None, True, "NAME"),
+    ] = None
+    csv_header: Annotated[
+        Literal["first", "none"],
+        BeforeValidator(csv.parse_header),
+        Source("--csv-header", "none if the first row of CSV or TSV is data", None, True),
+    ] = "first"
+    csv_columns: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(csv.parse_columns),
+        Source("--csv-columns", "names of the columns, with --csv-header none", None, True, "COLUMNS"),
+    ] = None
+    csv_decimal: Annotated[
+        str | None,
+        BeforeValidator(csv.parse_decimal),
+        Source("--csv-decimal", "decimal point of numbers in text", None, True, "CHARACTER"),
+    ] = None
+    csv_thousands: Annotated[
+        str | None,
+        BeforeValidator(csv.parse_thousands),
+        Source("--csv-thousands", "character between groups of digits in text", None, True, "CHARACTER"),
+    ] = None
     resume: Annotated[
         Literal["auto", "require", "never"],
         BeforeValidator(_lower),
@@ -279,6 +315,15 @@ class Settings(BaseModel):
         }
         values = {name: getattr(self, name) for name in self.model_fields_set} | added
         return self._checked(values, self._origins | {name: f"config.{name}" for name in added})
+
+    @property
+    def dialect(self) -> csv.Dialect:
+        """The dialect of CSV and TSV files.
+
+        Raises:
+            UsageError: The settings ``csv_*`` contradict each other.
+        """
+        return csv.Dialect.of({name: getattr(self, name) for name in csv.PARSERS})
 
     @classmethod
     def _checked(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:

@@ -24,17 +24,10 @@ def cell_values(cells: Iterable[pa.Scalar]) -> list[Any]:
 
 def cell_text(cell: pa.Scalar) -> str:
     """Return a value as Arrow prints it. A time in an unknown zone is printed in UTC."""
+    while isinstance(cell, pa.DictionaryScalar | pa.ExtensionScalar | pa.RunEndEncodedScalar):
+        cell = cell.value
     text: str = pa.repeat(cell, 1).to_string(indent=0, skip_new_lines=True)
     return text.removeprefix("[").removesuffix("]")
-
-
-def decoded(column: Any) -> Any:
-    """Return a column of categories (Arrow's dictionary type) as a column of their values; others are unchanged."""
-    if not pa.types.is_dictionary(column.type):
-        return column
-    if isinstance(column, pa.Array):
-        return column.dictionary_decode()
-    return pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], column.type.value_type)
 
 
 def value_text(value: object) -> str:

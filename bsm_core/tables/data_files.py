@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
@@ -13,9 +15,21 @@ from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
 log = logging.getLogger("bsm")
 
 Format = Literal["csv", "tsv", "parquet"]
+"""Format of a table that is written."""
+SourceFormat = Literal["csv", "tsv", "parquet", "jsonl"]
+"""Format of a table that is read."""
 FORMATS: tuple[Format, ...] = get_args(Format)
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-_FORMAT_OF_SUFFIX: dict[str, Format] = {f".{name}": name for name in FORMATS}
+_FORMAT_OF_SUFFIX: dict[str, Format] = {
+    **{f".{name}": name for name in FORMATS},
+    **dict.fromkeys((".pq", ".parq"), "parquet"),
+}
+_SOURCE_OF_SUFFIX: dict[str, SourceFormat] = {**_FORMAT_OF_SUFFIX, ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_PART = re.compile(r"part-[^.]*|[0-9]{6}_[0-9]+")
+"""Name of a file that Spark, Hadoop or Hive writes without an extension."""
+_HEAD_BYTES = 1 << 16
+_PARQUET = b"PAR1"
+_BINARY = {b"ORC": "an ORC file", b"Obj\x01": "an Avro file", b"SEQ": "a Hadoop sequence file", b"PARE": "encrypted"}
 
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
 # A data file with one of these compressions is an error: if it were ignored, its rows would be lost.
@@ -27,7 +41,8 @@ _UNREADABLE = {
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 """Kind of a table by a folder in it. Its Parquet files may hold rows that were removed from the table."""
 
-_READABLE = ".csv, .tsv (both also followed by .gz, .bz2, .zst, .lz4 or .br) and .parquet"
+_READABLE = ".csv, .tsv, .jsonl (each also followed by .gz, .bz2, .zst, .lz4 or .br) and .parquet"
+_WRITABLE = ".csv, .tsv (both also followed by .gz, .bz2, .zst, .lz4 or .br) and .parquet"
 
 
 def codec_of(path: Path) -> str | None:
@@ -36,12 +51,27 @@ def codec_of(path: Path) -> str | None:
 
 
 def detect_format(path: str | Path) -> Format:
-    """Return the format of a data file, from its extension. ``.csv.gz`` is compressed ``csv``.
+    """Return the format of a table to write, from its extension. ``.csv.gz`` is compressed ``csv``.
 
     Raises:
-        DataError: The extension is not that of a data file, or names a compression that cannot be read.
+        DataError: No table with this extension is written.
     """
-    found = _format_of(Path(path))
+    path = Path(path)
+    outer, inner = path.suffix.lower(), Path(path.stem).suffix.lower()
+    found = _FORMAT_OF_SUFFIX.get(outer) or (_FORMAT_OF_SUFFIX.get(inner) if outer in CODECS else None)
+    if found is None or (outer in CODECS and found == "parquet"):
+        raise DataError("not a data file", where=str(path), fix=f"the extensions are {_WRITABLE}")
+    return found
+
+
+def source_format(path: Path) -> SourceFormat:
+    """Return the format of a data file, from its extension or, for a part that Spark wrote without one, its content.
+
+    Raises:
+        DataError: It is not a data file, or has a compression that cannot be read.
+        OSError: The file cannot be read.
+    """
+    found = _format_of(path)
     if found is None:
         raise DataError("not a data file", where=str(path), fix=f"the extensions are {_READABLE}")
     return found
@@ -67,12 +97,13 @@ def discover(path: Path) -> tuple[Path, ...]:
     if not path.exists():
         raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path of the data folder")
     try:
+        _require_no_log_above(path)
         files = [path] if path.is_file() else [f for f in sorted(_walk(path)) if _format_of(f)]
-        by_format: dict[Format, list[Path]] = {}
+        by_format: dict[SourceFormat, list[Path]] = {}
         for file in files:
             str(file).encode()  # Arrow expects file names in UTF-8
             if file.stat().st_size:
-                by_format.setdefault(detect_format(file), []).append(file)
+                by_format.setdefault(source_format(file), []).append(file)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or path)) from error
     except UnicodeEncodeError as error:
@@ -117,15 +148,77 @@ def raise_no_data(path: Path, empty: list[Path]) -> NoReturn:
     raise NoInferenceDataError(what, where=str(path), details=details, fix=fix)
 
 
-def _format_of(path: Path) -> Format | None:
+def _format_of(path: Path) -> SourceFormat | None:
     outer, inner = path.suffix.lower(), Path(path.stem).suffix.lower()
-    if outer in _FORMAT_OF_SUFFIX:
-        return _FORMAT_OF_SUFFIX[outer]
-    format = _FORMAT_OF_SUFFIX.get(inner)
-    if format and (outer in _UNREADABLE or (format == "parquet" and outer in CODECS)):
+    if outer in _SOURCE_OF_SUFFIX:
+        return _SOURCE_OF_SUFFIX[outer]
+    if _PART.fullmatch(path.name.removesuffix(path.suffix) if outer in CODECS else path.name):
+        return _format_of_content(path)
+    if path.name.startswith("part-") and ".json" in (outer, inner if outer in CODECS else ""):  # Spark's JSON lines
+        return "jsonl"
+    format = _SOURCE_OF_SUFFIX.get(inner)
+    packed = format == "parquet" and outer in {*CODECS, *_UNREADABLE}
+    if packed and path.is_file() and _head(path, None).startswith(_PARQUET):  # pandas: "df.parquet.gzip"
+        return "parquet"
+    if format and (outer in _UNREADABLE or packed):
         what, fix = f"a {format} file packed as {outer} cannot be read", f"unpack it; the extensions are {_READABLE}"
         raise DataError(what, where=str(path), fix=fix)
     return format if outer in CODECS else None
+
+
+def _head(path: Path, codec: str | None) -> bytes:
+    """Return the first bytes of a file, after decompression."""
+    import pyarrow as pa  # here, because the command line imports this module and rarely needs it
+
+    try:
+        with pa.input_stream(str(path), compression=codec) as file:
+            return bytes(file.read(_HEAD_BYTES))
+    except pa.ArrowException as error:
+        raise DataError("cannot be read", where=str(path), fix="the file may be cut off or damaged") from error
+
+
+def _format_of_content(path: Path) -> SourceFormat:
+    """Return the format of a file whose name does not say it."""
+    head = _head(path, codec_of(path))
+    if head.startswith(_PARQUET):
+        return "parquet"
+    if kind := next((kind for magic, kind in _BINARY.items() if head.startswith(magic)), None):
+        raise DataError(
+            f"the file is {kind}", where=str(path), fix=f"write CSV, TSV, JSON lines or Parquet: {_READABLE}"
+        )
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"{"):
+        return "jsonl"
+    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError("the file is no text, and not Parquet", where=str(path), fix=f"the extensions are {_READABLE}")
+    line = text.splitlines()[0] if text else b""
+    return "tsv" if line.count(b"\t") > line.count(b",") else "csv"
+
+
+def _kind_of(folder: str, names: Collection[str]) -> str | None:
+    """Return the kind of a table whose log says which of the files are its rows; None for an ordinary folder."""
+    if kind := next((kind for sign, kind in _LOGS.items() if sign in names), None):
+        return kind
+    iceberg = "metadata" in names and any(Path(folder, "metadata").glob("*.metadata.json"))
+    return "Iceberg" if iceberg else None
+
+
+def _require_no_log(here: str, names: Collection[str]) -> None:
+    if kind := _kind_of(here, names):
+        raise DataError(
+            f"the folder is a {kind} table, in which a log says which of the files are its rows",
+            where=here,
+            fix="write the table as plain Parquet files, and give the folder of these",
+        )
+
+
+def _require_no_log_above(path: Path) -> None:
+    """Check that a folder is no part of a table with a log: a partition such as ``year=2024``, or its data folder."""
+    here = path.resolve()
+    while path.is_dir() and ("=" in here.name or here.name == "data"):
+        here = here.parent
+        with suppress(OSError):  # a folder above that cannot be listed
+            _require_no_log(str(here), [other.name for other in here.iterdir() if other.is_dir()])
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -136,12 +229,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        if kind := next((kind for sign, kind in _LOGS.items() if sign in folders), None):
-            raise DataError(
-                f"the folder is a {kind} table, in which a log says which of the files are its rows",
-                where=here,
-                fix="write the table as plain Parquet files, and give the folder of these",
-            )
+        _require_no_log(here, folders)
         folders[:] = sorted(name for name in folders if _visible(name))
         yield from (Path(here, name) for name in names if _visible(name))
 

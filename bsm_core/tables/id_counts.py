@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.tables.cell_values import cell_values
+from bsm_core.tables.formats.plain_values import plain_values
 from bsm_core.tables.write import holds_text
 
 _AT_ONCE = 1 << 22
@@ -72,8 +73,7 @@ class IdCounts:
 
 def _cells(ids: pa.Array) -> pa.Array:
     """Return bytes for each id, equal for equal ids; null or empty for a missing id; ``large_binary``."""
-    while isinstance(ids.type, pa.BaseExtensionType | pa.DictionaryType):
-        ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids.storage
+    ids = plain_values(ids)
     if pa.types.is_temporal(ids.type):  # not its text: the zone may be unknown to this system
         ids = ids.view(pa.binary(ids.type.bit_width // 8))
     try:

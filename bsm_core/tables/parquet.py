@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,11 @@ def read_schema(path: Path) -> pa.Schema:
     return pa.schema([(field.name, field.type) for field in fields if not _UNNAMED_INDEX.fullmatch(field.name)])
 
 
+def _has_nested_categories(kind: pa.DataType) -> bool:
+    inner = [kind.field(i).type for i in range(kind.num_fields)]
+    return any(pa.types.is_dictionary(other) or _has_nested_categories(other) for other in inner)
+
+
 def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) -> Iterator[FileRows]:
     """Read the rows of a Parquet file.
 
@@ -50,7 +56,12 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
         metadata, groups, done = file.metadata, list(range(file.metadata.num_row_groups)), 0
         while groups and done + metadata.row_group(groups[0]).num_rows <= first:
             done += metadata.row_group(groups.pop(0)).num_rows
-        for batch in file.iter_batches(batch_size=rows, row_groups=groups, columns=columns):
+        # Arrow reads categories in a list or struct only within one row group.
+        nested = any(_has_nested_categories(field.type) for field in file.schema_arrow if field.name in set(columns))
+        for batch in chain.from_iterable(
+            file.iter_batches(batch_size=rows, row_groups=some, columns=columns)
+            for some in ([[group] for group in groups] if nested else [groups])
+        ):
             begin, done = done, done + len(batch)
             if done > first:
                 batch = batch.slice(max(0, first - begin))

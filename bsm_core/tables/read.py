@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +13,22 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables import delimited, parquet
 from bsm_core.tables.bad_lines import BadLine
-from bsm_core.tables.data_files import Format, codec_of, detect_format, discover, raise_no_data
+from bsm_core.tables.data_files import (
+    DELIMITERS,
+    Format,
+    SourceFormat,
+    codec_of,
+    discover,
+    raise_no_data,
+    source_format,
+)
+from bsm_core.tables.formats import json_lines
+from bsm_core.tables.formats.column_types import conform, merged_type, require_same_columns
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.lent_streams import closed_at_end
 
 
@@ -46,6 +56,7 @@ class Window:
         fraction: Share of the input that was read up to this window, 0 to 1, never decreasing; for progress bars.
         end: Where the next window begins; None if it is unknown.
         bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
+        escapes: Number of cells in which a backslash seems to escape a quote.
     """
 
     index: int
@@ -55,6 +66,7 @@ class Window:
     fraction: float
     end: Position | None = None
     bad_lines: Sequence[tuple[int, BadLine]] = ()
+    escapes: int = 0
 
 
 class _Piece(NamedTuple):
@@ -63,7 +75,8 @@ class _Piece(NamedTuple):
     Attributes:
         table: The rows.
         fraction: See :class:`Window`.
-        ends: Position after each row, int64 ``[rows, 2]``: number of the file and offset, -1 where it is unknown.
+        ends: For each row, int64 ``[rows, 3]``: the position after it, which is the number of the file and the offset
+            (-1 where it is unknown), and the number of its cells in which a backslash seems to escape a quote.
         bad_lines: Lines that were left out, each with the number of these rows that come before it.
     """
 
@@ -84,22 +97,27 @@ class TableSource:
         schemas: Arrow schema of each file. All columns of text files have type ``binary``.
         types: Columns that are read with another type, see :meth:`typed`.
         on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
+        dialect: Dialect of CSV and TSV files, with their delimiter.
     """
 
-    format: Format
+    format: SourceFormat
     files: tuple[Path, ...]
     columns: tuple[str, ...]
     schemas: tuple[pa.Schema, ...] = field(repr=False)
     types: pa.Schema = field(default=pa.schema([]), repr=False)
     on_bad_line: Literal["fail", "skip"] = "fail"
+    dialect: Dialect = field(default_factory=Dialect)
 
     @classmethod
-    def open(cls, path: Path, on_bad_line: Literal["fail", "skip"] = "fail") -> TableSource:
+    def open(
+        cls, path: Path, on_bad_line: Literal["fail", "skip"] = "fail", dialect: Dialect | None = None
+    ) -> TableSource:
         """Find the files of a table and read their headers.
 
         Args:
             path: A data file or a folder.
             on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
+            dialect: Dialect of CSV and TSV files. None: plain CSV or TSV in UTF-8, with a header.
 
         Raises:
             NoInferenceDataError: There is no data file, or all data files are empty.
@@ -107,32 +125,63 @@ class TableSource:
             DataError: The columns of two files differ, or a file cannot be read.
         """
         found = discover(path)
-        format = detect_format(found[0])
+        format, dialect = source_format(found[0]), dialect or Dialect()
+        dialect = dataclasses.replace(dialect, delimiter=dialect.delimiter or DELIMITERS.get(format))
         files: list[Path] = []
         schemas: list[pa.Schema] = []
+        if format == "jsonl":
+            return cls._of_json_lines(path, found, on_bad_line)
         for file in found:
-            schema = parquet.read_schema(file) if format == "parquet" else delimited.read_schema(file, format)
+            schema = parquet.read_schema(file) if format == "parquet" else delimited.read_schema(file, dialect)
             if schema is None:  # a compressed file whose content is empty
                 continue
             # A table may have thousands of files with equal schemas: keep one object for all of them.
             schemas.append(schemas[0] if schemas and schema == schemas[0] else schema)
             files.append(file)
-            _check_same_columns(files[0], schemas[0], file, schemas[-1])
+            require_same_columns(files[0], schemas[0], file, schemas[-1])
         if not files:
             raise_no_data(path, list(found))
-        return cls(format, tuple(files), tuple(schemas[0].names), tuple(schemas), on_bad_line=on_bad_line)
+        return cls(
+            format, tuple(files), tuple(schemas[0].names), tuple(schemas), on_bad_line=on_bad_line, dialect=dialect
+        )
+
+    @classmethod
+    def _of_json_lines(cls, path: Path, found: Sequence[Path], on_bad_line: Literal["fail", "skip"]) -> TableSource:
+        """Open files of JSON lines. Their columns are the keys of all objects."""
+        keys = {file: json_lines.read_keys(file, on_bad_line) for file in found}
+        files = tuple(file for file in found if keys[file] is not None)
+        if not files:
+            raise_no_data(path, list(found))
+        schema = pa.schema([(name, pa.binary()) for file in files for name in keys[file] or ()])
+        schema = pa.schema({field.name: field.type for field in schema})
+        return cls("jsonl", files, tuple(schema.names), (schema,) * len(files), on_bad_line=on_bad_line)
+
+    @property
+    def output_format(self) -> Format:
+        """Format of the predictions unless a setting says otherwise: that of the data, and CSV for JSON lines."""
+        return "csv" if self.format == "jsonl" else self.format
 
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that the table has some columns, each once. See :func:`require_columns`."""
-        require_columns(self.columns, wanted, where=str(self.files[0]), hints=self._other_delimiter())
+        hints = [*self._other_delimiter(), *self._partitions(wanted)]
+        require_columns(self.columns, wanted, where=str(self.files[0]), hints=hints)
+
+    def _partitions(self, wanted: Iterable[str]) -> list[str]:
+        """Return a hint for each missing column that names of folders hold, such as ``year=2024``."""
+        missing = set(wanted) - set(self.columns)
+        folders = {part for file in self.files for part in file.parts if "=" in part} if missing else set()
+        found = {part.partition("=")[0]: part for part in sorted(folders, reverse=True)}
+        what = "stands only in the names of folders, which are not read, such as"
+        return [f"{name!r} {what} {found[name]!r}" for name in wanted if name in missing & found.keys()]
 
     def _other_delimiter(self) -> list[str]:
         """Return a hint if the single column of the header looks like several columns with another delimiter."""
         marks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
         found = [name for mark, name in marks.items() if len(self.columns) == 1 and mark in self.columns[0]]
-        if self.format == "parquet" or not found:
+        if self.format in ("parquet", "jsonl") or not found:
             return []
-        return [f"the columns seem to be separated by {found[0]}: a .csv file needs ',', a .tsv file needs tabs"]
+        what = f"the columns seem to be separated by {found[0]}: a .csv file needs ',', a .tsv file needs tabs"
+        return [f"{what}, or give --csv-delimiter"]
 
     def schema(self, columns: Sequence[str]) -> pa.Schema:
         """Return the types of columns that are written to the output unchanged: the id and the other kept columns.
@@ -206,10 +255,10 @@ class TableSource:
     def _goes_on(self, window: Window, end: Position) -> bool:
         """Return whether to read on through the next window, which is done and has this end, and not begin after it.
 
-        To begin within a compressed file, all of the file before that place is decompressed again.
+        To begin within a file that is compressed or translated, all of it before that place is read again.
         """
         file = window.end.file if window.end else None
-        return file == end.file and codec_of(self.files[end.file]) is not None
+        return file == end.file and (self.dialect.translated or codec_of(self.files[end.file]) is not None)
 
     def _schema(self, columns: Sequence[str], *, convert: bool) -> pa.Schema:
         self.require(dict.fromkeys(columns, "the reader"))
@@ -220,7 +269,7 @@ class TableSource:
             if id(schema) not in kinds:
                 kinds[id(schema)] = file, dict(zip(schema.names, schema.types, strict=True))
         found = list(kinds.values())
-        return pa.schema([(name, given.get(name) or _merged(name, found, convert=convert)) for name in columns])
+        return pa.schema([(name, given.get(name) or merged_type(name, found, convert=convert)) for name in columns])
 
     def _pieces(
         self, columns: Sequence[str], schema: pa.Schema, rows: int, start: Position
@@ -231,14 +280,17 @@ class TableSource:
             file, offset = self.files[number], start.offset if number == start.file else 0
             if self.format == "parquet":
                 batches = parquet.read_batches(file, columns, rows, offset)
+            elif self.format == "jsonl":
+                batches = json_lines.read_batches(file, schema, rows, offset, self.on_bad_line)
             else:
                 batches = delimited.read_batches(
-                    file, self.format, self.schemas[number], schema, offset, self.on_bad_line
+                    file, self.dialect, self.schemas[number], schema, offset, self.on_bad_line
                 )
-            for batch, share, offsets, bad_lines in batches:
-                ends = np.stack([np.full_like(offsets, number), offsets], axis=1)
+            for batch, share, offsets, bad_lines, escapes in batches:
+                none = np.zeros_like(offsets)
+                ends = np.stack([none + number, offsets, none if escapes is None else escapes], axis=1)
                 fraction = (before + share * sizes[number]) / total
-                yield _Piece(_conform(batch, schema, file), fraction, ends, bad_lines)
+                yield _Piece(conform(batch, schema, file), fraction, ends, bad_lines)
             before += sizes[number]
 
 
@@ -280,7 +332,7 @@ def _cut(
     pieces: Iterator[_Piece], schema: pa.Schema, rows: int, index: int, files: int
 ) -> Generator[Window, None, None]:
     """Cut pieces into windows, of which the first has the number ``index``."""
-    nothing = _Piece(schema.empty_table(), 0.0, np.empty((0, 2), np.int64))
+    nothing = _Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 3), np.int64))
     held, count = [nothing], 0
     for piece in pieces:
         held.append(piece)
@@ -289,17 +341,18 @@ def _cut(
             continue
         table, _, ends, bad_lines = _joined(held)
         while len(table) > rows:
-            file, offset = ends[rows - 1].tolist()
+            file, offset, _ = ends[rows - 1].tolist()
             end = Position(file, offset) if offset >= 0 else None
             # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
             here = [(at, bad) for at, bad in bad_lines if at < rows]
-            yield Window(index, index * rows, table.slice(0, rows), False, piece.fraction, end, here)
+            escapes = int(ends[:rows, 2].sum())
+            yield Window(index, index * rows, table.slice(0, rows), False, piece.fraction, end, here, escapes)
             table, ends = table.slice(rows), ends[rows:]
             bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
             index += 1
         held, count = [_Piece(table, 0.0, ends, bad_lines)], len(table)
-    table, _, _, bad_lines = _joined(held)
-    yield Window(index, index * rows, table, True, 1.0, Position(files, 0), bad_lines)
+    table, _, ends, bad_lines = _joined(held)
+    yield Window(index, index * rows, table, True, 1.0, Position(files, 0), bad_lines, int(ends[:, 2].sum()))
 
 
 def _joined(pieces: Sequence[_Piece]) -> _Piece:
@@ -310,57 +363,3 @@ def _joined(pieces: Sequence[_Piece]) -> _Piece:
         before += len(piece.table)
     table = pa.concat_tables([piece.table for piece in pieces])
     return _Piece(table, 0.0, np.concatenate([piece.ends for piece in pieces]), bad_lines)
-
-
-def _check_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:
-    one, other = Counter(expected.names), Counter(schema.names)
-    if one != other:
-        changes = {"lacks": one - other, "adds": other - one}
-        raise DataError(
-            f"the columns differ from those of {first}",
-            where=str(file),
-            details=[f"{what}: {', '.join(map(repr, names))}" for what, names in changes.items() if names],
-            fix="give all files of the table the same columns",
-        )
-
-
-def _type_error(what: str, file: Path) -> DataError:
-    return DataError(what, where=str(file), fix="write all files with the same type for this column")
-
-
-def _merged(column: str, kinds: Sequence[tuple[Path, Mapping[str, pa.DataType]]], *, convert: bool) -> pa.DataType:
-    """Return a type for a column, from a file of each schema and the types in it."""
-    merged = kinds[0][1][column]
-    for file, types in kinds:
-        other = types[column]
-        try:
-            merged = merged if other == merged else _merge(merged, other, convert=convert)
-        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-            raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
-    return merged
-
-
-def _merge(one: pa.DataType, other: pa.DataType, *, convert: bool) -> pa.DataType:
-    """Return a type for the values of both types. Only with ``convert``, it may change how a value is written."""
-    kinds, promote = [one, other], "default"
-    values = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
-    if all(map(pa.types.is_dictionary, kinds)) and values[0] == values[1]:
-        promote = "permissive"  # the types differ only in the width of their indices
-    elif convert and pa.null() not in kinds:
-        kinds, promote = values, "permissive"
-    schemas = [pa.schema([("column", kind)]) for kind in kinds]
-    return pa.unify_schemas(schemas, promote_options=promote).field(0).type
-
-
-def _conform(batch: pa.RecordBatch, schema: pa.Schema, file: Path) -> pa.Table:
-    columns = []
-    for wanted, column in zip(schema, batch.columns, strict=True):
-        if column.type != wanted.type:
-            try:
-                # allow_float_truncate: a large integer may be rounded when its column is promoted to float.
-                column = column.cast(options=pc.CastOptions(wanted.type, allow_float_truncate=True))
-            except pa.ArrowInvalid as error:
-                what = f"column {wanted.name!r} does not fit {wanted.type}, its type in other files: {error}"
-                raise _type_error(what, file) from error
-        columns.append(column)
-    return pa.table(columns, schema=schema)

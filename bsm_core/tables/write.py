@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from bsm_core.errors import DataError
-from bsm_core.tables.data_files import DELIMITERS, Format, codec_of
+from bsm_core.tables.data_files import DELIMITERS, Format, SourceFormat, codec_of
+from bsm_core.tables.formats.plain_values import plain_values
 
 # A Parquet row group is written when it has this number of rows, or of bytes in memory.
 _GROUP_ROWS = 1 << 16
@@ -29,10 +30,10 @@ def holds_text(kind: pa.DataType) -> bool:
     return any(is_type(kind) for is_type in _TEXT_TYPES)
 
 
-def output_schema(schema: pa.Schema, source: Format, destination: Format) -> pa.Schema:
+def output_schema(schema: pa.Schema, source: SourceFormat, destination: Format) -> pa.Schema:
     """Return the types of columns in the output.
 
-    The types do not change, with one exception: ``binary`` cells of CSV and TSV become ``string`` in Parquet.
+    The types do not change, with one exception: ``binary`` cells of text files become ``string`` in Parquet.
 
     Args:
         schema: Types of the columns in the input, from :meth:`TableSource.schema`.
@@ -135,7 +136,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
 
 
 def _check_flat(schema: pa.Schema) -> None:
-    for field in {field.type: field for field in reversed(list(schema))}.values():  # the first one of each type
+    for field in {str(field.type): field for field in reversed(list(schema))}.values():  # the first one of each type
         try:
             # A time zone is looked up for a value, not for an empty column.
             _cells(
@@ -154,14 +155,7 @@ def _cells(column: pa.Array) -> pa.Array:
 
     A value of an extension type is written as its storage; a UUID in the form with hyphens, a Boolean as a word.
     """
-    if isinstance(column.type, pa.UuidType):
-        column = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
-    elif isinstance(column.type, pa.Bool8Type):
-        column = column.cast(pa.bool_())
-    elif isinstance(column.type, pa.BaseExtensionType):
-        column = column.storage
-    if pt.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = plain_values(column)
     if not holds_text(column.type):
         column = column.cast(pa.large_string())
     return column.cast(pa.large_binary()).fill_null(b"")

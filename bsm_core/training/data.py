@@ -20,6 +20,7 @@ from bsm_core.errors import DataError
 from bsm_core.models.batch import Batch
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.features import Column, category_key, category_texts
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 
 if TYPE_CHECKING:
@@ -91,7 +92,10 @@ class Rows:
 
 
 def read_columns(
-    data: str | Path | pd.DataFrame | pa.Table, wanted: Mapping[str, str], called: str = "data"
+    data: str | Path | pd.DataFrame | pa.Table,
+    wanted: Mapping[str, str],
+    called: str = "data",
+    dialect: Dialect | None = None,
 ) -> dict[str, Column]:
     """Return columns of a file, a folder, a DataFrame or a table, with all rows.
 
@@ -99,13 +103,14 @@ def read_columns(
         data: The source of the rows.
         wanted: Names of columns, and the config key or setting that asks for each.
         called: Name of the table, for errors.
+        dialect: Dialect of CSV and TSV files.
 
     Raises:
         MissingColumnsError: Columns are missing. The error names all of them and the keys that ask for them.
         DataError: A file cannot be read, or there are no rows.
     """
     if isinstance(data, str | Path):
-        source = TableSource.open(Path(data))
+        source = TableSource.open(Path(data), dialect=dialect)
         source.require(wanted)
         data = pa.concat_tables(window.table for window in source.windows(list(wanted)))
     columns, _ = table_columns(data, wanted)

@@ -10,16 +10,22 @@ from torch import Tensor
 
 from bsm_core.errors import DataError
 from bsm_core.preprocess.features import Column, Imputer, category_key, category_texts
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.data import Rows
 
 
-def fit_impute(columns: Mapping[str, Column], names: Iterable[str]) -> dict[str, float]:
+def fit_impute(columns: Mapping[str, Column], names: Iterable[str], dialect: Dialect | None = None) -> dict[str, float]:
     """Return the median of each numeric feature, without features that are missing in every row.
+
+    Args:
+        columns: Columns by name.
+        names: Names of the features.
+        dialect: Spelling of numbers in text. None: the plain one.
 
     Raises:
         DataError: A feature has values, and none of them is a number.
     """
-    read = {name: Imputer(np.nan).transform(columns[name]) for name in names}
+    read = {name: Imputer(np.nan).transform(columns[name], dialect) for name in names}
     if texts := [name for name, column in read.items() if column.bad and np.isnan(column.values).all()]:
         raise DataError(
             f"features that have values, but no number: {', '.join(map(repr, texts))}",

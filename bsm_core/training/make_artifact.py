@@ -34,6 +34,7 @@ from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
 from bsm_core.training.loop import LAST, fit
@@ -79,7 +80,8 @@ class _Prepared:
         config, training = job.artifact, job.training
         texts = {text.column for text in config.text_fields}
         categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
-        self.impute = fit_impute(rows.columns, [name for name in config.tab_field_list if name not in categories])
+        numbers = [name for name in config.tab_field_list if name not in categories]
+        self.impute = fit_impute(rows.columns, numbers, Dialect.of(config.as_mapping()))
         self.risk_tables = fit_risk_tables(
             rows,
             categories,
@@ -182,8 +184,8 @@ def _checkpointed(work: Path) -> bool:
     return (work / LAST).exists()
 
 
-def _read(job: TrainingJob, data: Any, wanted: Mapping[str, str], called: str) -> dict[str, Column]:
-    columns = read_columns(data, wanted, called)
+def _read(job: TrainingJob, data: Any, wanted: Mapping[str, str], called: str, dialect: Dialect) -> dict[str, Column]:
+    columns = read_columns(data, wanted, called, dialect)
     original = () if job.artifact.compat is None else wanted.keys() - {job.training.label_name}
     return {name: as_pandas_reads(column) if name in original else column for name, column in columns.items()}
 
@@ -191,8 +193,9 @@ def _read(job: TrainingJob, data: Any, wanted: Mapping[str, str], called: str) -
 def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
     """Return the training rows, the validation rows and the label of each class."""
     label, artifact = job.training.label_name, job.artifact
-    wanted = {label: "config.label_name"} | Preprocessor(artifact, {}, {}, {}).wanted
-    columns = _read(job, data, wanted, _called(data, "data"))
+    preprocess = Preprocessor(artifact, {}, {}, {})
+    wanted, dialect = {label: "config.label_name"} | preprocess.wanted, preprocess.dialect
+    columns = _read(job, data, wanted, _called(data, "data"), dialect)
     order = class_order(columns[label], label, artifact.num_classes, job.training.multiclass_categories)
 
     rows = Rows(columns, class_indices(columns[label], label, order, _called(data, "data")))
@@ -200,7 +203,7 @@ def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | No
         rows, held_out = rows.split(job.training.validation_fraction, job.training.seed)
     else:
         called = _called(validation, "validation")
-        columns = _read(job, validation, wanted, called)
+        columns = _read(job, validation, wanted, called, dialect)
         held_out = Rows(columns, class_indices(columns[label], label, order, called))
     if held_out and job.training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
         raise DataError(

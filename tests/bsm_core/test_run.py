@@ -80,6 +80,13 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "max_bad_rows": "7%",
         "on_bad_row": "null",
         "on_bad_line": "skip",
+        "csv_delimiter": ";",
+        "csv_escape": "\\",
+        "csv_encoding": "cp1252",
+        "csv_header": "none",
+        "csv_columns": "a,b",
+        "csv_decimal": ",",
+        "csv_thousands": ".",
     }
     flags = {name: source.flag for name, source in sources().items() if name != "job_type"}
     assert set(flags) == set(values)

@@ -1,11 +1,15 @@
+import gzip
 import logging
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
-from bsm_core.tables.data_files import detect_format, discover, warn_of_passed_over
+from bsm_core.errors import DataError, MissingColumnsError, MixedFormatsError, NoInferenceDataError
+from bsm_core.tables.data_files import detect_format, discover, source_format, warn_of_passed_over
+from bsm_core.tables.read import TableSource
 
 
 def put(folder: Path, *names: str, content: str = "id\n1\n") -> None:
@@ -24,6 +28,8 @@ def found(folder: Path) -> list[str]:
         ("a.csv", "csv"),
         ("a.TSV", "tsv"),
         ("a.b.parquet", "parquet"),
+        ("a.pq", "parquet"),
+        ("a.PARQ", "parquet"),
         ("a.snappy.parquet", "parquet"),
         ("a.csv.gz", "csv"),
         ("a.tsv.zst", "tsv"),
@@ -107,7 +113,7 @@ def test_a_data_file_packed_in_an_unread_way_is_not_passed_over(tmp_path, name):
         discover(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["x/b.csv.bak", "b.gz", "b.json.gz", "b.txt", "part-00000"])
+@pytest.mark.parametrize("name", ["x/b.csv.bak", "b.gz", "b.json.gz", "b.txt", "part-00000.orc"])
 def test_what_may_hold_rows_and_is_passed_over_is_named(tmp_path, caplog, monkeypatch, name):
     monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
     put(tmp_path, "a.csv", name)
@@ -141,12 +147,74 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
     assert "secret" in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("_delta_log", "Delta"), (".hoodie", "Hudi")])
+@pytest.mark.parametrize(("name", "kind"), [("_delta_log", "Delta"), (".hoodie", "Hudi"), ("metadata", "Iceberg")])
 def test_a_table_with_a_log_of_its_files_is_named(tmp_path, name, kind):
     folder = tmp_path / "year=2024"
     (folder / name).mkdir(parents=True)
     (folder / "a.parquet").write_bytes(b"x")
+    if name == "metadata":
+        (folder / name / "v1.metadata.json").touch()
     with pytest.raises(DataError, match=f"the folder is a {kind} table") as caught:
         discover(tmp_path)
     assert caught.value.where == str(folder)
     assert discover(folder / "a.parquet") == (folder / "a.parquet",)
+
+
+@pytest.mark.parametrize("folder", ["data", "data/month=1", "month=1/day=2"])
+def test_a_folder_in_a_table_with_a_log_is_a_part_of_it(tmp_path, folder):
+    put(tmp_path, "_delta_log/0.json", f"{folder}/a.csv")
+    with pytest.raises(DataError, match="the folder is a Delta table") as caught:
+        discover(tmp_path / folder)
+    assert caught.value.where == str(tmp_path)
+    put(tmp_path, "own/a.csv")
+    assert found(tmp_path / "own") == ["a.csv"]
+
+
+def parquet() -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"id": ["1"]}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format"),
+    [
+        ("part-00000", b"id,x\n1,2\n", "csv"),
+        ("part-r-00000", b"id\tx\n1\t2,3\n", "tsv"),
+        ("part-00000-1f2e-c000", b'\xef\xbb\xbf {"id": 1}\n', "jsonl"),
+        ("part-00000-1f2e-c000", parquet(), "parquet"),
+        ("part-00000.gz", gzip.compress(b"id\tx\n1\t2\n"), "tsv"),
+        ("part-00000-1f2e-c000.json", b'{"id": 1}\n', "jsonl"),
+        ("000000_0", b"id\x01x\n1\x012\n", "csv"),
+        ("a.parquet.gzip", parquet(), "parquet"),
+        ("a.parquet.gz", parquet(), "parquet"),
+        ("a.parq.snappy", parquet(), "parquet"),
+        ("a.pq", parquet(), "parquet"),
+        ("a.ndjson.gz", gzip.compress(b'{"id": 1}\n'), "jsonl"),
+    ],
+)
+def test_names_that_other_programs_give(tmp_path, name, content, format):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "_SUCCESS").touch()
+    (tmp_path / f".{name}.crc").write_bytes(b"crc")
+    assert source_format(tmp_path / name) == format
+    source = TableSource.open(tmp_path)
+    assert (source.format, source.files) == (format, (tmp_path / name,))
+    assert len(next(source.windows(source.columns)).table) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"ORC\n\x03", "an ORC file"), (b"Obj\x01\x04", "an Avro file"), (b"\0\1\2", "no text"), (b"SEQ\6", "a Hadoop")],
+)
+def test_parts_of_other_formats_are_named(tmp_path, content, what):
+    (tmp_path / "part-00000").write_bytes(content)
+    with pytest.raises(DataError, match=f"the file is {what}") as caught:
+        discover(tmp_path)
+    assert caught.value.where == str(tmp_path / "part-00000")
+
+
+def test_a_column_that_stands_only_in_names_of_folders_is_said_to(tmp_path):
+    put(tmp_path, "country=DE/a.csv", "country=FR/a.csv")
+    with pytest.raises(MissingColumnsError, match=r"stands only in the names of folders.*'country=DE'"):
+        TableSource.open(tmp_path).require({"country": "config.tab_field_list"})

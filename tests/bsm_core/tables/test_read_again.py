@@ -96,9 +96,9 @@ def openings(source, done, monkeypatch):
     found = []
     batches = delimited.read_batches
 
-    def recorded(path, format, schema, wanted, offset, on_bad_line):
+    def recorded(path, dialect, schema, wanted, offset, on_bad_line):
         found.append((path.name, offset))
-        return batches(path, format, schema, wanted, offset, on_bad_line)
+        return batches(path, dialect, schema, wanted, offset, on_bad_line)
 
     monkeypatch.setattr(delimited, "read_batches", recorded)
     return read(source, done), found

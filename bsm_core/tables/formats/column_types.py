@@ -1,0 +1,81 @@
+"""One type for each column of several files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bsm_core.errors import DataError
+
+
+def require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:
+    """Check that a file has the columns of the first file, in any order."""
+    one, other = Counter(expected.names), Counter(schema.names)
+    if one != other:
+        changes = {"lacks": one - other, "adds": other - one}
+        raise DataError(
+            f"the columns differ from those of {first}",
+            where=str(file),
+            details=[f"{what}: {', '.join(map(repr, names))}" for what, names in changes.items() if names],
+            fix="give all files of the table the same columns",
+        )
+
+
+def _type_error(what: str, file: Path) -> DataError:
+    return DataError(what, where=str(file), fix="write all files with the same type for this column")
+
+
+def merged_type(column: str, kinds: Sequence[tuple[Path, Mapping[str, pa.DataType]]], *, convert: bool) -> pa.DataType:
+    """Return a type for a column, from a file of each schema and the types in it."""
+    merged = kinds[0][1][column]
+    for file, types in kinds:
+        other = types[column]
+        if isinstance(other, pa.BaseExtensionType) or pa.types.is_nested(other):
+            _require_readable(column, other, file)
+        try:
+            merged = merged if other == merged else _merge(merged, other, convert=convert)
+        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
+    return merged
+
+
+def _require_readable(column: str, kind: pa.DataType, file: Path) -> None:
+    """Check that Arrow can read a type: it aborts the process for categories of an extension type."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+        if pa.types.is_dictionary(kind):
+            what = f"column {column!r} has categories (type {kind}) of an extension type, which cannot be read"
+            raise DataError(what, where=str(file), fix="write the column with its plain values")
+    for number in range(kind.num_fields):
+        _require_readable(column, kind.field(number).type, file)
+
+
+def _merge(one: pa.DataType, other: pa.DataType, *, convert: bool) -> pa.DataType:
+    """Return a type for the values of both types. Only with ``convert``, it may change how a value is written."""
+    kinds, promote = [one, other], "default"
+    values = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
+    if all(map(pa.types.is_dictionary, kinds)) and values[0] == values[1]:
+        promote = "permissive"  # the types differ only in the width of their indices
+    elif convert and pa.null() not in kinds:
+        kinds, promote = values, "permissive"
+    schemas = [pa.schema([("column", kind)]) for kind in kinds]
+    return pa.unify_schemas(schemas, promote_options=promote).field(0).type
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema, file: Path) -> pa.Table:
+    """Return rows of a file as a table whose columns have these types."""
+    columns = []
+    for wanted, column in zip(schema, batch.columns, strict=True):
+        if column.type != wanted.type:
+            try:
+                # allow_float_truncate: a large integer may be rounded when its column is promoted to float.
+                column = column.cast(options=pc.CastOptions(wanted.type, allow_float_truncate=True))
+            except pa.ArrowInvalid as error:
+                what = f"column {wanted.name!r} does not fit {wanted.type}, its type in other files: {error}"
+                raise _type_error(what, file) from error
+        columns.append(column)
+    return pa.table(columns, schema=schema)

@@ -1,0 +1,194 @@
+"""Dialects of CSV and TSV: the settings ``csv_*``, which a flag or the artifact's config sets."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bsm_core.errors import UsageError, printable
+
+_NOT_FOR_FILES = {"idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
+"""Encodings of Python that are not those of files."""
+_SPACES = " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    r"""How the cells of CSV and TSV files are separated, quoted, encoded and named, and how their numbers are written.
+
+    Attributes:
+        delimiter: Character between two cells. None: the one of the format.
+        escape: Character that stands before a quote in a quoted cell, such as ``\``. None: quotes are doubled.
+        encoding: Encoding of the files, as Python names it. None: UTF-8, or bytes that are kept as they are.
+        columns: Names of the columns, for files without a header. None: the first row is the header.
+        decimal: Decimal point of the numbers of features. None: ``"."``.
+        thousands: Character between groups of digits. None: there is none.
+    """
+
+    delimiter: str | None = None
+    escape: str | None = None
+    encoding: str | None = None
+    columns: tuple[str, ...] | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Dialect:
+        """Return the dialect that settings describe.
+
+        Args:
+            values: Settings by name, such as ``{"csv_escape": "\\\\"}``. Others are ignored, and None is not set.
+
+        Raises:
+            UsageError: Values cannot be used, or contradict each other. All problems are listed.
+        """
+        found: dict[str, Any] = {}
+        problems = []
+        for name, parse in PARSERS.items():
+            try:
+                found[name.removeprefix("csv_")] = parse(values.get(name))
+            except ValueError as error:
+                problems.append(f"{name}: {error} (it is {printable(repr(values[name])[:80])})")
+        problems += [] if problems else _contradictions(found)
+        if problems:
+            fix = "correct the flags --csv-..., or these keys of the artifact's config"
+            raise UsageError("settings of CSV files that cannot be used", details=problems, fix=fix)
+        found.pop("header")
+        return cls(**found)
+
+    @property
+    def mark(self) -> str:
+        """The character between two cells; a comma, if none is set."""
+        return self.delimiter or ","
+
+    @property
+    def translated(self) -> bool:
+        """Whether files are read as if they were plain CSV in UTF-8: positions in them are those of that text."""
+        return self.escape is not None or self.encoding is not None
+
+    def plain_number(self, text: str) -> str | None:
+        """Return the spelling of a number with ``"."`` and without groups, or the text if it has no digit.
+
+        Returns:
+            The text; None if it is a number only in another spelling.
+        """
+        if self.decimal is None and self.thousands is None:
+            return text
+        if not any(character.isdigit() for character in text):
+            return text
+        match = _number(self.decimal or ".", self.thousands).fullmatch(text.strip())
+        if match is None:
+            return None
+        whole = match["whole"] if self.thousands is None else re.sub("[^0-9]", "", match["whole"])
+        return f"{match['sign']}{whole}.{match['fraction'] or '0'}{match['exponent']}"
+
+
+def parse_character(value: Any) -> str | None:
+    r"""Return a character from its flag: itself, or a notation such as ``\t`` or ``\x01``.
+
+    Raises:
+        ValueError: The value is not one ASCII character.
+    """
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else ""
+    if match := re.fullmatch(r"\\(?:t|x([0-9a-fA-F]{2}))", text):
+        text = chr(int(match[1], 16)) if match[1] else "\t"
+    if len(text) != 1 or not text.isascii() or text in '"\r\n\0':
+        raise ValueError(r"should be one ASCII character, such as ; or | or \t or \x01")
+    return text
+
+
+def parse_escape(value: Any) -> str | None:
+    """Return the escape character; None for a quote, because doubled quotes are the default."""
+    return None if value == '"' else parse_character(value)
+
+
+def parse_encoding(value: Any) -> str | None:
+    """Return Python's name of an encoding; None for UTF-8.
+
+    Raises:
+        ValueError: There is no such encoding.
+    """
+    if value is None:
+        return None
+    try:
+        found = codecs.lookup(value)
+        codecs.getincrementaldecoder(value)
+    except Exception as error:  # of many types: LookupError, TypeError, ValueError of odd names
+        raise ValueError("should be an encoding such as utf-8, latin-1, cp1252, utf-16 or shift_jis") from error
+    # _is_text_encoding: not for codecs from bytes to bytes, such as zip.
+    if found.name in _NOT_FOR_FILES or not getattr(found, "_is_text_encoding", False):
+        raise ValueError("is not an encoding of files")
+    return None if found.name in ("utf-8", "utf-8-sig", "ascii") else found.name
+
+
+def parse_header(value: Any) -> str:
+    """Return ``"first"`` or ``"none"``."""
+    if value in (None, "first", "none"):
+        return value or "first"
+    raise ValueError("should be first or none")
+
+
+def parse_columns(value: Any) -> tuple[str, ...] | None:
+    """Return names of columns, from a list or from a text with commas."""
+    names = value.split(",") if isinstance(value, str) else value
+    if names is None:
+        return None
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("should be names of columns, such as id,text,age")
+    return tuple(names)
+
+
+def parse_decimal(value: Any) -> str | None:
+    """Return the decimal point; None for the default."""
+    if value in (None, ".", ","):
+        return None if value == "." else value
+    raise ValueError("should be . or ,")
+
+
+def parse_thousands(value: Any) -> str | None:
+    """Return the character between groups of digits."""
+    if value is None:
+        return None
+    if isinstance(value, str) and len(value) == 1 and value in f",.'’_{_SPACES}":
+        return value
+    raise ValueError("should be , or . or ' or _ or a space")
+
+
+PARSERS: dict[str, Callable[[Any], Any]] = {
+    "csv_delimiter": parse_character,
+    "csv_escape": parse_escape,
+    "csv_encoding": parse_encoding,
+    "csv_header": parse_header,
+    "csv_columns": parse_columns,
+    "csv_decimal": parse_decimal,
+    "csv_thousands": parse_thousands,
+}
+"""Function that checks each setting."""
+
+
+def _contradictions(found: Mapping[str, Any]) -> list[str]:
+    problems = []
+    if found["header"] == "none" and not found["columns"]:
+        problems.append("csv_header: none needs csv_columns, the names of the columns")
+    if found["header"] != "none" and found["columns"]:
+        problems.append("csv_columns: needs csv_header none; otherwise the first row names the columns")
+    if found["escape"] and found["escape"] == found["delimiter"]:
+        problems.append("csv_escape: is the delimiter")
+    if found["thousands"] == (found["decimal"] or "."):
+        problems.append("csv_thousands: is the decimal point")
+    return problems
+
+
+def _number(decimal: str, thousands: str | None) -> re.Pattern[str]:
+    """Return the pattern of a number; Python keeps compiled patterns."""
+    whole = "[0-9]*"
+    if thousands:
+        group = f"[{_SPACES}]" if thousands in _SPACES else "['’]" if thousands in "'’" else re.escape(thousands)
+        whole = f"[0-9]{{1,3}}(?:{group}[0-9]{{2,3}})*{group}[0-9]{{3}}|[0-9]*"
+    fraction = f"(?:{re.escape(decimal)}(?P<fraction>[0-9]*))?"
+    return re.compile(f"(?P<sign>[+-]?)(?P<whole>{whole}){fraction}(?P<exponent>(?:[eE][+-]?[0-9]+)?)")

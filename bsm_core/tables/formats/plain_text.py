@@ -1,0 +1,163 @@
+"""Text files as plain CSV in UTF-8, whatever their encoding and escape character; and a search for such characters."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bsm_core.errors import DataError
+from bsm_core.tables.formats.dialect import Dialect
+
+_BLOCK_BYTES = 1 << 20
+_QUOTE = ord('"')
+
+
+class PlainText:
+    """Stream of a text file's content: UTF-8, and a quote in a quoted cell is doubled.
+
+    Args:
+        file: Stream of the file's own bytes.
+        dialect: The file's encoding and escape character.
+        delimiter: The character between two cells.
+        path: Name of the file, for errors.
+    """
+
+    def __init__(self, file: Any, dialect: Dialect, delimiter: str, path: str) -> None:
+        self._file, self._path, self._encoding = file, path, dialect.encoding
+        self._decoder = codecs.getincrementaldecoder(dialect.encoding)() if dialect.encoding else None
+        self._escapes = EscapedQuotes(delimiter, dialect.escape) if dialect.escape else None
+        self._ready, self._began, self._ended = b"", False, False
+        self._bytes = self._lines = 0
+
+    def read(self, size: int) -> bytes:
+        """Return this number of bytes; fewer only at the end.
+
+        Raises:
+            DataError: Bytes are not text in the encoding.
+        """
+        while len(self._ready) < size and not self._ended:
+            block = self._file.read(_BLOCK_BYTES)
+            self._ended = not block
+            self._ready += self._plain(block)
+        data, self._ready = self._ready[:size], self._ready[size:]
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _plain(self, block: bytes) -> bytes:
+        if self._decoder is not None:
+            try:
+                block = self._decoder.decode(block, self._ended).encode()
+            except UnicodeError as error:
+                raise self._not_text(block, error) from error
+            self._lines += block.count(b"\n")
+        if not self._began and block:
+            self._began, block = True, block.removeprefix(codecs.BOM_UTF8)
+        return block if self._escapes is None else self._escapes.plain(block, self._ended)
+
+    def _not_text(self, block: bytes, error: UnicodeError) -> DataError:
+        start = error.start if isinstance(error, UnicodeDecodeError | UnicodeEncodeError) else 0
+        before = error.object[:start] if isinstance(error, UnicodeDecodeError) else b""
+        wrong = error.object[start : start + 4] if isinstance(error, UnicodeDecodeError) else b""
+        line = self._lines + before.count(b"\n") + 1
+        return DataError(
+            f"the bytes {wrong!r} are not text in the encoding {self._encoding}",
+            where=f"{self._path}, line {line}",
+            fix="give the encoding of the file with --csv-encoding, or save the file as UTF-8",
+        )
+
+
+class EscapedQuotes:
+    r"""Translation of quotes after an escape character into doubled quotes, block by block.
+
+    As in Spark, PostgreSQL and DuckDB, the escape character is special only in a quoted cell, and only before a quote
+    or another escape character. Elsewhere it is an ordinary character.
+
+    Args:
+        delimiter: The character between two cells.
+        escape: The escape character, such as ``\``.
+    """
+
+    def __init__(self, delimiter: str, escape: str) -> None:
+        end, mark = re.escape(delimiter), re.escape(escape)
+        self._opening = re.compile(rf'(?<=[{end}\r\n])"'.encode())
+        self._content = re.compile(rf'[^"{mark}]*+(?:(?:{mark}.|"")[^"{mark}]*+)*+'.encode(), re.DOTALL)
+        self._pair = re.compile(rf'{mark}(["{mark}])'.encode())
+        self._rest = b"\n"  # the last byte that was translated, and bytes that wait for the next block
+        self._quoted = False
+
+    def plain(self, block: bytes, last: bool) -> bytes:
+        """Return the next bytes, translated.
+
+        Args:
+            block: The next bytes of the file.
+            last: Whether no others follow.
+        """
+        text, at, pieces = self._rest + block, 1, list[bytes]()
+        while at < len(text):
+            if not self._quoted:
+                match = self._opening.search(text, at)
+                stop = match.end() if match else len(text)
+                pieces.append(text[at:stop])
+                at, self._quoted = stop, match is not None
+                continue
+            if match := self._content.match(text, at):
+                pieces.append(self._pair.sub(lambda pair: b'""' if pair[1] == b'"' else pair[1], match[0]))
+                at = match.end()
+            if at >= len(text) - 1 and not last:
+                break  # the meaning of a quote or an escape character depends on the byte after it
+            pieces.append(text[at : at + 1])
+            self._quoted = text[at : at + 1] != b'"'
+            at += 1
+        at = min(at, len(text))
+        self._rest = text[at - 1 :]
+        return b"".join(pieces)
+
+
+class LikelyEscapes:
+    r"""Search for quoted cells in which ``\"`` seems to stand for a quote, as in files of Spark.
+
+    A reader that does not know the escape character ends the cell's quotes there. So the cell has another text, or the
+    row another number of cells. A cell across two blocks may be missed.
+
+    Args:
+        delimiter: The character between two cells.
+        offset: Position of the first byte.
+    """
+
+    def __init__(self, delimiter: str, offset: int) -> None:
+        end = re.escape(delimiter)
+        self._cell = re.compile(rf'(?<=[{end}\r\n])"[^"]*+(?:""[^"]*+)*+(?<=\\)"(?=[^"{end}\r\n])'.encode())
+        self._rest, self._at = b"\n", offset - 1
+        self._found: list[int] = []
+
+    def feed(self, block: bytes) -> None:
+        """Look through the next bytes."""
+        text = self._rest + block
+        stop = text.rfind(b"\n") + 1
+        if stop < 2 or len(text) > 1 << 24:
+            stop = len(text)
+        if text.find(b'\\"', 0, stop) >= 0:
+            self._found += [self._at + match.start() for match in self._cell.finditer(text, 1, stop)]
+        self._rest, self._at = text[stop - 1 :], self._at + stop - 1
+
+    def take(self, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the number of such cells in each of the next rows, and forget them.
+
+        Args:
+            ends: Position after each row; -1 where it is unknown.
+        """
+        counts = np.zeros(len(ends), np.int64)
+        if self._found and len(ends):
+            known = bool((ends >= 0).all())
+            rows = np.searchsorted(ends, self._found, side="right") if known else np.zeros(len(self._found), np.int64)
+            here = rows < len(ends)
+            np.add.at(counts, rows[here], 1)
+            self._found = np.array(self._found)[~here].tolist()
+        return counts

@@ -1,0 +1,48 @@
+"""Arrow columns of categories, of runs and of extension types as columns of their values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pt
+
+_WRAPPED = (pa.DictionaryType, pa.RunEndEncodedType, pa.BaseExtensionType)
+
+
+def plain_values(column: Any) -> Any:
+    """Return an array or a chunked array whose type holds its values themselves; one of such a type is unchanged.
+
+    The value of an extension type is its storage. That of a UUID is its text with hyphens, that of ``bool8`` a Boolean.
+    """
+    if not isinstance(column.type, _WRAPPED):
+        return column
+    if isinstance(column, pa.Array):
+        return _plain(column)
+    chunks = [_plain(chunk) for chunk in column.chunks]
+    return pa.chunked_array(chunks) if chunks else pa.chunked_array([_plain(pa.nulls(0, column.type))])
+
+
+def _plain(array: Any) -> Any:
+    while isinstance(array.type, _WRAPPED):
+        if pt.is_dictionary(array.type):
+            array = _taken(array.dictionary, array.indices)
+        elif pt.is_run_end_encoded(array.type):
+            rows = np.arange(array.offset, array.offset + len(array))
+            ends = array.run_ends.to_numpy(zero_copy_only=False)
+            array = _taken(array.values, pa.array(np.searchsorted(ends, rows, side="right")))
+        elif isinstance(array.type, pa.UuidType):
+            array = pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
+        elif isinstance(array.type, pa.Bool8Type):
+            array = array.cast(pa.bool_())
+        else:
+            array = array.storage
+    return array
+
+
+def _taken(values: Any, indices: Any) -> Any:
+    values = _plain(values)
+    if pt.is_string_view(values.type) or pt.is_binary_view(values.type):  # Arrow cannot take rows of views
+        values = values.cast(pa.large_string() if pt.is_string_view(values.type) else pa.large_binary())
+    return values.take(indices)

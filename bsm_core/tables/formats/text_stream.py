@@ -1,0 +1,129 @@
+"""The bytes of a text file, as pyarrow's reader of CSV needs them."""
+
+from __future__ import annotations
+
+import io
+from codecs import BOM_UTF8
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from bsm_core.tables.bad_lines import LeftOut
+from bsm_core.tables.data_files import codec_of
+from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.plain_text import LikelyEscapes, PlainText
+from bsm_core.tables.lent_streams import lend
+from bsm_core.tables.quotes import Quotes
+from bsm_core.tables.row_ends import RowEnds
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_SKIP_BYTES = 1 << 20
+
+
+class TextStream(io.RawIOBase):
+    r"""The decompressed bytes of a file, followed by ``tail``.
+
+    Args:
+        path: The file.
+        dialect: Dialect of the file. A file in another encoding or with an escape character is read as plain text.
+        tail: Bytes that follow those of the file.
+        scans: Check for stray quotes, and searches for row ends and for escape characters, which are passed all bytes
+            that are read.
+        offset: Position of the first byte.
+        left_out: Lines of the file that are left out.
+
+    If there are scans, pyarrow reads the stream, and drops two things that can be part of a cell:
+
+    - A byte order mark at the beginning. So a mark is put before the bytes of the file.
+    - The ``\n`` after a block that ends with ``\r``. So such a ``\r`` waits for the next block.
+
+    Attributes:
+        share: Share of the file that has been read, 0 to 1, of its compressed bytes.
+        error: Error that ended the stream. An error that is raised while pyarrow reads can leave one of its threads
+            waiting for ever; after as many as it has, all readers hang.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        dialect: Dialect,
+        tail: bytes = b"",
+        scans: tuple[Quotes, RowEnds, LikelyEscapes] | None = None,
+        offset: int = 0,
+        left_out: LeftOut | None = None,
+    ) -> None:
+        self._raw = self._file = pa.OSFile(str(path))
+        if codec := codec_of(path):
+            self._file = pa.CompressedInputStream(self._raw, codec)
+        if dialect.translated:
+            self._file = PlainText(self._file, dialect, dialect.mark, str(path))
+        if self._file is not self._raw:
+            while offset and (skipped := len(self._file.read(min(offset, _SKIP_BYTES)))):
+                offset -= skipped
+        else:
+            self._raw.seek(offset)
+        self._tail = io.BytesIO(tail)
+        self._scans = scans
+        self._left_out = left_out
+        self._head = BOM_UTF8 if scans else b""  # the bytes with which the next block begins
+        self.share = 0.0
+        self.error: Exception | None = None
+        lend(self)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read the next bytes into a buffer, and return their number."""
+        view = memoryview(buffer)
+        if self._scans is None:
+            data = self._next(len(view))
+        elif self.error is not None:
+            return 0
+        else:
+            try:
+                data = self._scanned(len(view), *self._scans)
+            except Exception as error:  # noqa: BLE001 - see error
+                self.error = error
+                return 0
+        view[: len(data)] = data
+        return len(data)
+
+    def _scanned(self, size: int, quotes: Quotes, row_ends: RowEnds, escapes: LikelyEscapes) -> bytes:
+        data = self._next(size - len(self._head))
+        if quotes.merge_rows(data):
+            raise pa.ArrowInvalid("a quote is closed in the middle of a cell")
+        row_ends.feed(data)
+        escapes.feed(data)
+        if self._head:
+            data, self._head = self._head + data, b""
+        if data.endswith(b"\r") and len(data) > 1:
+            data, self._head = data[:-1], b"\r"
+        self.share = self.fraction()
+        return data
+
+    def _next(self, size: int) -> bytes:
+        data = self._of_file(size)
+        return data + self._tail.read(size - len(data))
+
+    def _of_file(self, size: int) -> bytes:
+        """Return this number of bytes of the file; fewer only at its end."""
+        if self._left_out is None:
+            return self._file.read(size)  # type: ignore[no-any-return]
+        data = b""
+        while block := self._file.read(size - len(data)):
+            data += self._left_out.keep(block)
+        return data
+
+    def fraction(self) -> float:
+        """Return the share of the file's own bytes that has been read, 0 to 1."""
+        return float(self._raw.tell() / max(1, self._raw.size()))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()

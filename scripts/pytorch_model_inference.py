@@ -24,7 +24,7 @@ from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Pre
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.backends.choose import choose_backends
 from bsm_core.errors import DataError
-from bsm_core.preprocess.findings import warn_of_counts, warn_of_issues
+from bsm_core.preprocess.findings import IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.run import main
 from bsm_core.runtime.durable import writing
@@ -109,7 +109,7 @@ def apply_preprocessing_artifacts(bsm_dataset: BSMDataset, processors: Processor
 def create_dataloader(bsm_dataset: BSMDataset, config: Mapping[str, Any]) -> DataLoader[Batch]:
     """Return a loader of the dataset as one ragged batch. The model splits it by its token budget, ``batch_size``."""
     batch, findings = bsm_dataset.to_batch()
-    warn_of_issues(findings)
+    IssueWarnings().add(findings)
     warn_of_counts(findings.counts())
     return DataLoader([batch], batch_size=None, shuffle=False)  # type: ignore[arg-type]
 

@@ -35,6 +35,7 @@ class Description:
     Attributes:
         path: The artifact's path, as given.
         model_class: Name of the model class in the config.
+        compat: ``"original"`` if the artifact has the scores of the original project's scripts.
         text_fields: For each text field its ``key``, ``column`` and ``steps``, and the folders of its ``tokenizer`` and
             ``text_encoder`` in the artifact, None for a folder that is not there. ``text_encoder`` is left out where
             the model class needs none.
@@ -55,6 +56,7 @@ class Description:
 
     path: str
     model_class: str | None = None
+    compat: str | None = None
     text_fields: list[dict[str, Any]] = field(default_factory=list)
     features: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +78,7 @@ class Description:
         sections = [
             ("artifact", [self.path]),
             ("model class", [self.model_class or "unknown"]),
+            ("compat", [self.compat] if self.compat else []),
             ("text fields", [_text_field_line(item) for item in self.text_fields]),
             ("features", [_feature_line(item) for item in self.features]),
             ("weights", _weights_lines(self.weights) if self.weights else []),
@@ -160,12 +163,14 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
     names = artifact.names(registry) if config else ResolvedNames(registry, model_class)
     text_fields = _text_fields(folder, config, wanted_keys(names, registry), problems) if config else []
     tokenizers = sorted({item["tokenizer"] for item in text_fields if item["tokenizer"]})
+    compat = problems.guard(artifact.undecided_compat) if config and model_artifacts else None
     warnings: list[str] = []
     for name in tokenizers:
         problems.guard(partial(load_tokenizer, folder / name, name, warnings.append))
     description = Description(
         path=path,
         model_class=model_class,
+        compat=config.compat if config else None,
         text_fields=text_fields,
         features=_features(config, tables or {}, impute or {}) if config else [],
         weights=_weights(weights) if weights else {},
@@ -178,7 +183,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
             for name, digest in artifact.hashes.items()
         ],
         components=_components(names, problems),
-        warnings=[*_disagreements(hyperparameters, overriding), *(missing or []), *warnings],
+        warnings=[*_disagreements(hyperparameters, overriding), *(missing or []), *(compat or []), *warnings],
         problems=problems,
     )
     if not problems:
@@ -235,6 +240,8 @@ def _features(
     config: ArtifactConfig, tables: Mapping[str, RiskTableValues], impute: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     described: list[dict[str, Any]] = []
+    if config.compat == "original":
+        impute = {}  # -1 replaces missing numbers before they are imputed
     for name in config.tab_field_list:
         if table := tables.get(name):
             missing = risk_of_missing(table["bins"], table["default_bin"])

@@ -87,10 +87,8 @@ class Artifact:
         artifact = cls.at(folder)
         for name in ("config", "vocab", "embedding_mat"):  # all of them are in model_artifacts.pth
             getattr(artifact, name)
-        for warning in artifact.missing_tables():
+        for warning in (*artifact.missing_tables(), *artifact.undecided_compat()):
             log.warning("%s", warning)
-        if artifact.is_of_original and "compat" not in artifact.raw_config:
-            log.warning("%s", _OF_ORIGINAL)
         return artifact
 
     @classmethod
@@ -170,10 +168,10 @@ class Artifact:
         named = {str(key): value for key, value in self.model_artifacts.items() if str(key).endswith("version")}
         return {key: str(value) for key, value in named.items() if value is not None}
 
-    @property
-    def is_of_original(self) -> bool:
-        """Whether the training scripts of the original project wrote the artifact: they record Lightning's version."""
-        return "pytorch_lightning_version" in self.versions and "bsm_version" not in self.versions
+    def undecided_compat(self) -> list[str]:
+        """Return a warning if the original project's training wrote the artifact, and its config has no ``compat``."""
+        is_original = "pytorch_lightning_version" in self.versions and "bsm_version" not in self.versions
+        return [_OF_ORIGINAL] if is_original and "compat" not in self.raw_config else []
 
     @cached_property
     def check_rows(self) -> CheckRows | None:

@@ -107,7 +107,7 @@ class Findings:
         with them the lines that were left out, which :data:`LINES` counts.
         """
         counts = Counter(self.seen)
-        counts.update(total for total, _ in {(_total_of(issue), issue.row) for issue in self.issues})
+        counts.update(total for total, _ in dict.fromkeys((_total_of(issue), issue.row) for issue in self.issues))
         for issue in self.issues:
             counts[f"reason:{issue.stage}:{issue.kind}:{issue.column}"] += 1
         for _, bad in self.bad_lines:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +126,8 @@ def compare(
         MissingColumnsError: A file has no id column.
         DataError: A file cannot be read, or a probability is not a number.
     """
+    import pandas as pd
+
     sources = [TableSource.open(path) for path in (old, new)]
     id_field = id_field or sources[1].columns[0]
     names = _probability_columns(*sources)
@@ -138,7 +140,6 @@ def compare(
     differs = off.max(axis=1) > tolerance
     order = np.argsort(-off.max(axis=1), kind="stable")[:worst]
     most = len(names) - 1 - off.round(6)[:, ::-1].argmax(axis=1)  # of two classes, whose differences are equal: 1
-    keys = set(both.index[differs])
     return Comparison(
         rows=len(both),
         only_old=_ids(joined[joined["new"].isna()].sort_values("old")),
@@ -152,7 +153,7 @@ def compare(
             for i in order.tolist()
             if differs[i]
         ],
-        traits=_traits(sources, data, id_field, names, keys, set(both.index))[:traits],
+        traits=_traits(sources, data, id_field, names, pd.Series(differs, index=both.index))[:traits],
     )
 
 
@@ -271,31 +272,34 @@ class _TraitCounts:
 
 
 def _traits(
-    sources: Sequence[TableSource],
-    data: Path | None,
-    id_field: str,
-    names: Sequence[str],
-    differing: set[Any],
-    both: set[Any],
+    sources: Sequence[TableSource], data: Path | None, id_field: str, names: Sequence[str], differs: pd.Series[bool]
 ) -> list[Trait]:
-    """Return what the rows that differ have in common, the clearest trait first; nothing if all rows differ or none."""
-    if not differing or len(differing) == len(both):
+    """Return what the rows that differ have in common, the clearest trait first; nothing if all rows differ or none.
+
+    Args:
+        sources: The prediction files.
+        data: Table to look at in place of them.
+        id_field: Name of the id column.
+        names: Names of the probability columns.
+        differs: Whether a row differs, by its key.
+    """
+    differing, others = int(differs.sum()), int((~differs).sum())
+    if not differing or not others:
         return []
     for source in [TableSource.open(data)] if data else sources:
         if columns := [name for name in source.columns if name not in (id_field, *names)]:
             break
     else:
         return []
+    ids = [text for table in _windows(source, id_field, []) for text in _texts(table.column(id_field))]
+    rows = differs.index.get_indexer(_keys(ids))  # -1 for a row that one of the prediction files lacks
     counts = {name: _TraitCounts() for name in columns}
-    seen: Counter[str] = Counter()
+    start = 0
     for table in _windows(source, id_field, columns):
-        keys = []
-        for text in _texts(table.column(id_field)):
-            keys.append((text, seen[text]))
-            seen[text] += 1
-        rows = np.flatnonzero([key in both for key in keys])
-        differs = np.array([keys[row] in differing for row in rows.tolist()], np.bool_)
+        found = rows[start : start + table.num_rows]
+        start += table.num_rows
+        known = pa.array(np.flatnonzero(found >= 0))
         for name in columns:
-            counts[name].add(table.column(name).take(pa.array(rows)), differs)
-    found = [t for name in columns for t in counts[name].traits(name, len(differing), len(both) - len(differing))]
-    return sorted(found, key=lambda trait: trait.others - trait.share)
+            counts[name].add(table.column(name).take(known), differs.to_numpy()[found[found >= 0]])
+    traits = [trait for name in columns for trait in counts[name].traits(name, differing, others)]
+    return sorted(traits, key=lambda trait: trait.others - trait.share)

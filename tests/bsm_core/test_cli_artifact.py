@@ -65,8 +65,9 @@ TWINS = {"model.pth", "risk_table_map.pkl", "impute_dict.pkl"}
 def test_each_file_of_an_artifact_is_opened_once_and_hashed_once(toy_site, tmp_path):
     """Counted are reads of files that Python opens, apart from hashing, and how often safetensors parses a file.
 
-    Weights in a pickle beside their twin are looked at, then mapped into memory. A packed artifact is copied, and the
-    copy is read in the working folder ``.bsm-pack-*/artifact``.
+    The header of safetensors is looked at before it is parsed. Weights in a pickle beside their twin are looked at,
+    then mapped into memory. A packed artifact is copied, and the copy is read in the working folder
+    ``.bsm-pack-*/artifact``.
     """
     for name in ("old", "pickled"):
         write_toy_artifact(tmp_path / name)
@@ -90,10 +91,10 @@ def test_each_file_of_an_artifact_is_opened_once_and_hashed_once(toy_site, tmp_p
 
     assert found["inspect"] == {
         "parsed": {WEIGHTS: 1},
-        "read": {f"old/{name}": 1 for name in SMALL | PICKLES | {CHECK}} | {"old/model.pth": 2},
+        "read": {f"old/{name}": 1 for name in SMALL | PICKLES | {CHECK, WEIGHTS}} | {"old/model.pth": 2},
         "hashed": {f"old/{name}": 1 for name in SMALL | TWINS | {CHECK, WEIGHTS}},
     }
-    twins = dict.fromkeys(SMALL | PICKLES | {CHECK}, 1) | {"model.pth": 2}
+    twins = dict.fromkeys(SMALL | PICKLES | {CHECK, WEIGHTS}, 1) | {"model.pth": 2}
     for command, source, target, content in (
         ("pack", "old", "new", twins),
         ("export", "old", "exported", twins),

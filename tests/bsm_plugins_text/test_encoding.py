@@ -4,7 +4,7 @@ import pickle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, processors
+from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Replace
 from transformers import PreTrainedTokenizerFast
@@ -97,12 +97,6 @@ def test_a_copy_is_plain_text(wordpiece, again):
 def test_half_a_surrogate_pair(wordpiece, call):
     with pytest.raises(ValueError, match="half of a surrogate pair is not Unicode text"):
         call(wordpiece)
-
-
-def test_special_tokens_of_a_strange_post_processor_are_cut_or_an_error(wordpiece):
-    repeated = copy.deepcopy(wordpiece)
-    repeated.backend_tokenizer.post_processor = processors.TemplateProcessing(single=["$A"] * 9, special_tokens=[])
-    assert len(with_special_tokens(repeated, encode(repeated, ["good morning"]), 5)[0]) == 5
 
 
 def test_a_panic_of_the_tokenizers_library_is_an_error():

@@ -16,6 +16,7 @@ import torch
 
 from bsm_core import Predictor
 from bsm_core.artifact import Artifact, pack
+from bsm_core.artifact.description import describe
 from bsm_core.scoring import job
 from bsm_core.training import train
 
@@ -107,3 +108,12 @@ def test_an_unknown_value_is_refused(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "compat": "other"}))
     with pytest.raises(Exception, match="compat"):
         Artifact.load(model)
+
+
+def test_inspect_says_it(packed):
+    packed, plain = describe(packed), describe(ORIGINAL / "model")
+    assert {feature["missing"] for feature in packed.features} == {-1.0}
+    assert "\ncompat\n  original\n" in packed.to_text()
+    assert plain.features[0]["missing"] != -1.0
+    assert [warning for warning in plain.warnings if "--compat original" in warning]
+    assert not packed.warnings

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from bsm_core.tables.formats.text_stream import TextStream
 
 _SHOWN = 200
 """Characters of a line that are kept of a line that cannot be read."""
+_OR_SKIP = ", or leave out such lines with --on-bad-line skip"
 
 
 class _Exact(str):
@@ -55,13 +57,9 @@ def read_keys(path: Path, on_bad_line: Literal["fail", "skip"]) -> dict[str, Non
     keys: dict[str, None] = {}
     empty = True
     with reading(path):
-        for found, _, _, _ in _rows(path, 0):
+        for found, _, _ in _rows(path, 0, on_bad_line, lambda found, _: list(found)):
             empty = False
-            if isinstance(found, BadLine):
-                if on_bad_line == "fail":
-                    raise _error(_numbered(path, found))
-                continue
-            keys.update(dict.fromkeys(found))
+            keys.update(dict.fromkeys(found) if isinstance(found, list) else ())
             if len(keys) > MOST_COLUMNS:
                 what = f"the objects have more than {MOST_COLUMNS:,} keys"
                 raise DataError(what, where=str(path), fix="look whether the file is a table of JSON lines")
@@ -91,15 +89,11 @@ def read_batches(
     bad_lines: list[tuple[int, BadLine]] = []
     share = 0.0
     with reading(path):
-        for found, line, (start, end), share in _rows(path, offset):
-            cells = found if isinstance(found, BadLine) else _cells(found, line, wanted)
-            cells = BadLine("", cells, line[:_SHOWN], start, end) if isinstance(cells, str) else cells
-            if isinstance(cells, BadLine):
-                if on_bad_line == "fail":
-                    raise _error(_numbered(path, cells))
-                bad_lines.append((len(held), _numbered(path, cells)))
+        for found, end, share in _rows(path, offset, on_bad_line, partial(_cells, wanted)):
+            if isinstance(found, BadLine):
+                bad_lines.append((len(held), found))
                 continue
-            held.append(cells)
+            held.append(found)
             ends.append(end)
             if len(held) == rows:
                 yield _batch(held, wanted, share, ends, bad_lines)
@@ -108,22 +102,39 @@ def read_batches(
             yield _batch(held, wanted, 1.0, ends, bad_lines)
 
 
-def _rows(path: Path, offset: int) -> Iterator[tuple[dict[str, Any] | BadLine, str, tuple[int, int], float]]:
-    """Yield the object or the fault of each line, with its text, its place, and the share of the file read."""
-    at, longest = offset, BLOCK_SIZES[-1]
+def _rows(
+    path: Path,
+    offset: int,
+    on_bad_line: Literal["fail", "skip"],
+    cells_of: Callable[[dict[str, Any], str], list[Any] | str],
+) -> Iterator[tuple[list[Any] | BadLine, int, float]]:
+    """Yield the cells or the fault of each line, the position after it, and the share of the file that is read.
+
+    Args:
+        path: The file.
+        offset: Position at which a line begins.
+        on_bad_line: Whether a line with a fault is an error.
+        cells_of: Function of the object of a line and of its text. Returns the cells, or what is wrong with one.
+    """
+    at, longest, before, count = offset, BLOCK_SIZES[-1], -1, 0
     with TextStream(path, Dialect(), offset=offset) as stream:
         file = io.BufferedReader(stream, 1 << 20)
         while content := file.readline(longest + 1):
-            start, at = at, at + len(content)
-            if len(content) > longest:
-                bad = BadLine("", f"a line is longer than {longest:,} bytes", _shown(content), start, at)
-                raise _error(_numbered(path, bad))
+            start, at, count = at, at + len(content), count + 1
             content = content.removeprefix(BOM_UTF8) if not start else content
             if content.isspace() or not content:
                 continue
-            text, row = _parsed(content)
-            found = BadLine("", row, _shown(content), start, at) if isinstance(row, str) else row
-            yield found, text, (start, at), stream.fraction()
+            too_long = len(content) > longest
+            text, found = ("", f"longer than {longest:,} bytes") if too_long else _parsed(content)
+            cells = found if isinstance(found, str) else cells_of(found, text)
+            if not isinstance(cells, str):
+                yield cells, at, stream.fraction()
+                continue
+            before = line_breaks(path, Dialect(), offset) if before < 0 else before
+            bad = BadLine(f"{path}, line {before + count}", cells, _shown(content), start, at)
+            if too_long or on_bad_line == "fail":
+                raise _error(bad, "write one JSON object on each line" + ("" if too_long else _OR_SKIP))
+            yield bad, at, stream.fraction()
 
 
 def _parsed(content: bytes) -> tuple[str, dict[str, Any] | str]:
@@ -142,7 +153,7 @@ def _parsed(content: bytes) -> tuple[str, dict[str, Any] | str]:
     return text, found if isinstance(found, dict) else "not an object"
 
 
-def _cells(found: dict[str, Any], line: str, wanted: pa.Schema) -> list[str | None] | str:
+def _cells(wanted: pa.Schema, found: dict[str, Any], line: str) -> list[str | None] | str:
     """Return the text of each wanted value of a line, or what is wrong with one."""
     cells: list[str | None] = []
     raw: dict[str, str] | None = None
@@ -198,19 +209,10 @@ def _batch(
     return FileRows(batch, share, np.array(ends, np.int64), bad_lines)
 
 
-def _numbered(path: Path, bad: BadLine) -> BadLine:
-    line = 1 + line_breaks(path, Dialect(), bad.start)
-    return BadLine(f"{path}, line {line}", bad.reason, bad.text, bad.start, bad.stop)
-
-
 def _shown(content: bytes) -> str:
     return content[: 4 * _SHOWN].decode(errors="backslashreplace").rstrip("\r\n")[:_SHOWN]
 
 
-def _error(bad: BadLine) -> DataError:
-    return DataError(
-        f"the line cannot be read: {bad.reason}",
-        where=bad.where or None,
-        details=[f"the line begins with {bad.text[:80]!r}"],
-        fix="write one JSON object on each line, or leave out such lines with --on-bad-line skip",
-    )
+def _error(bad: BadLine, fix: str) -> DataError:
+    details = [f"the line begins with {bad.text[:80]!r}"]
+    return DataError(f"the line cannot be read: {bad.reason}", where=bad.where, details=details, fix=fix)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bsm_core.errors import DataError, MissingColumnsError, NoInferenceDataError
 from bsm_core.tables import delimited
 from bsm_core.tables.convert import convert
+from bsm_core.tables.formats import json_lines
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import output_schema
 
@@ -67,6 +68,20 @@ def test_a_line_that_is_no_object(tmp_path, line, reason):
     assert [(at, bad.where, bad.reason) for at, bad in window.bad_lines] == [
         (1, f"{tmp_path / 'a.jsonl'}, line 3", reason)
     ]
+
+
+def test_lines_are_counted_once_however_many_are_left_out(tmp_path, monkeypatch):
+    source = opened(tmp_path / "a.jsonl", *(['{"id": 1}', "[]"] * 50), on_bad_line="skip")
+    counted = []
+    line_breaks = json_lines.line_breaks
+    monkeypatch.setattr(json_lines, "line_breaks", lambda *a: counted.append(a) or line_breaks(*a))
+    windows = list(source.windows(["id"], rows=10))
+    bad = [line.where.rpartition(" ")[2] for window in windows for _, line in window.bad_lines]
+    assert bad == [str(number) for number in range(2, 101, 2)]
+    assert len(counted) == 1
+    second = next(source.windows(["id"], rows=10, done={0: windows[0].end}))
+    assert [line.where for _, line in second.bad_lines] == [line.where for _, line in windows[1].bad_lines]
+    assert len(counted) == 2
 
 
 def test_files_without_lines_and_columns_that_are_nowhere(tmp_path):

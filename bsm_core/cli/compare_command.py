@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bsm_core.cli.output import say
+from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of
 
 if TYPE_CHECKING:
     from bsm_core.scoring.compare import Comparison
@@ -27,6 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--tolerance", type=float, default=1e-5, metavar="D", help="largest difference that counts as none (1e-5)"
     )
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="number of rows to show (10)")
+    add_arguments(parser.add_argument_group("how TABLE is written, if it is CSV or TSV"), TABLE_SETTINGS)
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.set_defaults(handler=_compare)
 
@@ -39,6 +41,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         arguments.new,
         id_field=arguments.id_field,
         data=arguments.data,
+        dialect=dialect_of(arguments),
         tolerance=arguments.tolerance,
         worst=arguments.rows,
     )

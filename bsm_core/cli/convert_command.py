@@ -6,14 +6,16 @@ import argparse
 from pathlib import Path
 
 from bsm_core.cli.output import say
+from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of
 from bsm_core.runtime.durable import writing
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
-    parser = commands.add_parser("convert", help="convert a table between CSV, TSV and Parquet")
+    parser = commands.add_parser("convert", help="convert a table to CSV, TSV or Parquet")
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a file, or a folder with files of one format")
     parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a file; its extension is the format")
+    add_arguments(parser, TABLE_SETTINGS)
     parser.set_defaults(handler=_convert)
 
 
@@ -21,5 +23,5 @@ def _convert(arguments: argparse.Namespace) -> None:
     from bsm_core.tables.convert import convert
 
     with writing(arguments.destination):
-        rows = convert(arguments.source, arguments.destination)
+        rows = convert(arguments.source, arguments.destination, dialect=dialect_of(arguments))
     say(f"{rows:,} rows: {arguments.destination}")

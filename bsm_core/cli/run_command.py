@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from bsm_core.scoring import job
 from bsm_core.scoring.settings import Settings, sources
+from bsm_core.tables.formats.dialect import Dialect
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,9 +22,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(handler=execute)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for every setting."""
+TABLE_SETTINGS = ("csv_delimiter", "csv_escape", "csv_encoding", "csv_header", "csv_columns")
+"""Settings that say how the cells of a file of CSV or TSV are found."""
+
+
+def add_arguments(parser: argparse._ActionsContainer, names: Collection[str] | None = None) -> None:
+    """Add a flag for each setting.
+
+    Args:
+        parser: A parser, or a group of its flags.
+        names: Names of the settings. None: all.
+    """
     for name, source in sources().items():
+        if names is not None and name not in names:
+            continue
         field = Settings.model_fields[name]
         options: dict[str, Any] = {"dest": name, "help": _help(name)}
         choices = [c for c in _flatten(field.annotation) if isinstance(c, str)]
@@ -35,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         else:
             options["metavar"] = source.metavar
         parser.add_argument(source.flag, required=field.is_required(), **options)
+
+
+def dialect_of(arguments: argparse.Namespace) -> Dialect:
+    """Return the dialect that the flags of :data:`TABLE_SETTINGS` describe."""
+    return Dialect.of({name: getattr(arguments, name) for name in TABLE_SETTINGS})
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from bsm_core.errors import DataError, UsageError
 from bsm_core.preprocess.columns import PANDAS_MISSING, text_values
 from bsm_core.preprocess.features import Imputer
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def compare(
     *,
     id_field: str | None = None,
     data: Path | None = None,
+    dialect: Dialect | None = None,
     tolerance: float = TOLERANCE,
     worst: int = 10,
     traits: int = 10,
@@ -117,6 +119,7 @@ def compare(
         id_field: Name of the id column. None: the first column of ``new``.
         data: Table with the id and the columns in which traits are looked for. None: ``old`` if it has such columns,
             else ``new``.
+        dialect: Dialect of ``data``, if it is CSV or TSV.
         tolerance: Largest difference of two equal probabilities.
         worst: Largest number of rows to return.
         traits: Largest number of traits to return.
@@ -129,6 +132,7 @@ def compare(
     import pandas as pd
 
     sources = [TableSource.open(path) for path in (old, new)]
+    looked_at = [TableSource.open(data, dialect=dialect)] if data else sources
     id_field = id_field or sources[1].columns[0]
     names = _probability_columns(*sources)
     ids, probabilities = zip(*(_read(source, id_field, names) for source in sources), strict=True)
@@ -153,7 +157,7 @@ def compare(
             for i in order.tolist()
             if differs[i]
         ],
-        traits=_traits(sources, data, id_field, names, pd.Series(differs, index=both.index))[:traits],
+        traits=_traits(looked_at, id_field, names, pd.Series(differs, index=both.index))[:traits],
     )
 
 
@@ -272,13 +276,12 @@ class _TraitCounts:
 
 
 def _traits(
-    sources: Sequence[TableSource], data: Path | None, id_field: str, names: Sequence[str], differs: pd.Series[bool]
+    sources: Sequence[TableSource], id_field: str, names: Sequence[str], differs: pd.Series[bool]
 ) -> list[Trait]:
     """Return what the rows that differ have in common, the clearest trait first; nothing if all rows differ or none.
 
     Args:
-        sources: The prediction files.
-        data: Table to look at in place of them.
+        sources: Tables with the id. The first that has other columns than the probabilities is looked at.
         id_field: Name of the id column.
         names: Names of the probability columns.
         differs: Whether a row differs, by its key.
@@ -286,7 +289,7 @@ def _traits(
     differing, others = int(differs.sum()), int((~differs).sum())
     if not differing or not others:
         return []
-    for source in [TableSource.open(data)] if data else sources:
+    for source in sources:
         if columns := [name for name in source.columns if name not in (id_field, *names)]:
             break
     else:

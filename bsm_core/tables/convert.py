@@ -6,11 +6,14 @@ from pathlib import Path
 
 from bsm_core.errors import UsageError
 from bsm_core.tables.data_files import Format, detect_format, warn_of_passed_over
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import TableWriter, output_schema
 
 
-def convert(source: Path, destination: Path, *, format: Format | None = None, rows: int = 4096) -> int:
+def convert(
+    source: Path, destination: Path, *, format: Format | None = None, rows: int = 4096, dialect: Dialect | None = None
+) -> int:
     """Write all columns and rows of a table, in order, in another format.
 
     Args:
@@ -18,6 +21,7 @@ def convert(source: Path, destination: Path, *, format: Format | None = None, ro
         destination: The file to write. It appears only when it is complete.
         format: Format of the destination. None: the format that its extension names.
         rows: Number of rows in memory at a time.
+        dialect: Dialect of CSV and TSV files of the source. The destination is plain CSV or TSV in UTF-8.
 
     Returns:
         The number of rows.
@@ -27,7 +31,7 @@ def convert(source: Path, destination: Path, *, format: Format | None = None, ro
         DataError: The source cannot be read, or cannot be written in this format.
         OSError: The destination cannot be written.
     """
-    table = TableSource.open(source)
+    table = TableSource.open(source, dialect=dialect)
     warn_of_passed_over(source)
     if destination.resolve() in {file.resolve() for file in table.files}:
         raise UsageError("a table cannot be written over itself", where=str(destination), fix="name another file")

@@ -353,6 +353,14 @@ def test_convert(tmp_path, capsys):
     assert (tmp_path / "b.tsv").read_text() == "id\tx\n007\t1\n008\t2\n"
 
 
+def test_convert_a_file_of_another_dialect(tmp_path):
+    (tmp_path / "a.csv").write_bytes('007|"é\\"x"'.encode("utf-16"))
+    flags = ["--csv-delimiter", "|", "--csv-escape", "\\", "--csv-encoding", "utf-16"]
+    flags += ["--csv-header", "none", "--csv-columns", "id,x"]
+    assert cli.main(["convert", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), *flags]) == 0
+    assert (tmp_path / "b.csv").read_text(encoding="utf-8") == 'id,x\n007,"é""x"\n'
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -100,6 +100,17 @@ def test_traits_of_another_table_that_has_the_id(tmp_path):
     assert compare(old, new).traits == []
 
 
+def test_traits_of_a_table_in_another_dialect(tmp_path, capsys):
+    old = write(tmp_path / "old.csv", ["a", "b"], [0.1, 0.2])
+    new = write(tmp_path / "new.csv", ["a", "b"], [0.9, 0.2])
+    data = tmp_path / "data.csv"
+    data.write_bytes("x;id\nné;a\n;b\n".encode("cp1252"))
+    flags = ["--data", str(data), "--csv-delimiter", ";", "--csv-encoding", "cp1252", "--json"]
+    assert cli.main(["compare", str(old), str(new), *flags]) == 1
+    traits = json.loads(capsys.readouterr().out)["traits"]
+    assert {"column": "x", "what": "has characters beyond ASCII", "share": 1.0, "others": 0.0} in traits
+
+
 def test_nothing_is_in_common_where_all_rows_differ(tmp_path):
     old = write(tmp_path / "old.csv", ["a", "b"], [0.1, 0.2], x=["", ""])
     assert compare(old, write(tmp_path / "new.csv", ["a", "b"], [0.3, 0.4])).traits == []

@@ -138,6 +138,8 @@ def _size(lines: Iterable[str]) -> int:
 class LeftOut:
     """Bad lines that are left out of the bytes of a file while it is read block by block.
 
+    One thread may call :meth:`keep` while another calls :meth:`take`: pyarrow reads ahead.
+
     Args:
         bad_lines: The lines, in order.
         offset: Position of the first byte that is read.
@@ -179,13 +181,14 @@ class LeftOut:
         Returns:
             Position after each row in the file, and each bad line with the number of rows before it.
         """
-        places = np.array([place for place, _ in self._cut], np.int64)
-        sizes = np.array([self._removed, *(bad.stop - bad.start for _, bad in self._cut)], np.int64).cumsum()
+        cut = self._cut[:]  # keep() may append to it
+        places = np.array([place for place, _ in cut], np.int64)
+        sizes = np.array([self._removed, *(bad.stop - bad.start for _, bad in cut)], np.int64).cumsum()
         known = ends >= 0
         positions = np.where(known, ends + sizes[np.searchsorted(places, ends, side="left")], ends)
         before = np.searchsorted(ends, places, side="right") if known.all() else np.zeros(len(places), np.int64)
         here = len(places) if last else int((before < len(ends)).sum())
-        found = [(int(row), bad) for row, (_, bad) in zip(before[:here], self._cut[:here], strict=True)]
+        found = [(int(row), bad) for row, (_, bad) in zip(before[:here], cut[:here], strict=True)]
         self._removed = int(sizes[here])
-        self._cut = self._cut[here:]
+        del self._cut[:here]
         return positions, found

@@ -17,6 +17,8 @@ class RowEnds:
     Rows are those of pyarrow's CSV reader. A quote opens a quoted cell only at the beginning of the cell, and line
     breaks in a quoted cell belong to the cell. ``\\n``, ``\\r\\n`` and ``\\r`` end a row. Empty lines are no rows.
 
+    One thread may call :meth:`feed` while another calls :meth:`take`: pyarrow reads ahead.
+
     Args:
         delimiter: The character between two cells.
         offset: Position in the file of the first byte, after a byte order mark.
@@ -63,8 +65,9 @@ class RowEnds:
             int64 ``[rows]``. If the ends of fewer rows have been found, it is unknown which rows those are. Then all
             values are -1, from this call on.
         """
-        found = np.concatenate([*self._found, np.empty(0, np.int64)])
-        self._found = [found[rows:]]
+        blocks = self._found[:]
+        found = np.concatenate([*blocks, np.empty(0, np.int64)])
+        self._found[: len(blocks)] = [found[rows:]]  # not a new list: feed() may have appended to this one by now
         self._lost |= len(found) < rows
         return np.full(rows, _UNKNOWN) if self._lost else found[:rows]
 

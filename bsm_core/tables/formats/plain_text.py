@@ -126,6 +126,8 @@ class LikelyEscapes:
     A reader that does not know the escape character ends the cell's quotes there. So the cell has another text, or the
     row another number of cells. A cell across two blocks may be missed.
 
+    One thread may call :meth:`feed` while another calls :meth:`take`: pyarrow reads ahead.
+
     Args:
         delimiter: The character between two cells.
         offset: Position of the first byte.
@@ -144,7 +146,7 @@ class LikelyEscapes:
         if stop < 2 or len(text) > 1 << 24:
             stop = len(text)
         if text.find(b'\\"', 0, stop) >= 0:
-            self._found += [self._at + match.start() for match in self._cell.finditer(text, 1, stop)]
+            self._found.extend(self._at + match.start() for match in self._cell.finditer(text, 1, stop))
         self._rest, self._at = text[stop - 1 :], self._at + stop - 1
 
     def take(self, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -153,11 +155,11 @@ class LikelyEscapes:
         Args:
             ends: Position after each row; -1 where it is unknown.
         """
-        counts = np.zeros(len(ends), np.int64)
-        if self._found and len(ends):
+        counts, found = np.zeros(len(ends), np.int64), self._found[:]
+        if found and len(ends):
             known = bool((ends >= 0).all())
-            rows = np.searchsorted(ends, self._found, side="right") if known else np.zeros(len(self._found), np.int64)
+            rows = np.searchsorted(ends, found, side="right") if known else np.zeros(len(found), np.int64)
             here = rows < len(ends)
             np.add.at(counts, rows[here], 1)
-            self._found = np.array(self._found)[~here].tolist()
+            self._found[: len(found)] = np.array(found)[~here].tolist()  # not a new list: feed() may have appended
         return counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from codecs import BOM_UTF8
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,7 @@ class TextStream(io.RawIOBase):
         self._scans = scans
         self._left_out = left_out
         self._head = BOM_UTF8 if scans else b""  # the bytes with which the next block begins
+        self._reading = threading.Lock()
         self.share = 0.0
         self.error: Exception | None = None
         lend(self)
@@ -79,17 +81,15 @@ class TextStream(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read the next bytes into a buffer, and return their number."""
-        view = memoryview(buffer)
-        if self._scans is None:
-            data = self._next(len(view))
-        elif self.error is not None:
-            return 0
-        else:
+        view, data = memoryview(buffer), b""
+        with self._reading:
             try:
-                data = self._scanned(len(view), *self._scans)
-            except Exception as error:  # noqa: BLE001 - see error
-                self.error = error
-                return 0
+                if self.error is None:
+                    data = self._scanned(len(view), *self._scans) if self._scans else self._next(len(view))
+            except Exception as error:
+                if not self._scans:
+                    raise
+                self.error = error  # see there
         view[: len(data)] = data
         return len(data)
 
@@ -125,5 +125,7 @@ class TextStream(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-        super().close()
+        # A thread of Arrow's may still read, and would take bytes of the next file, which gets the same descriptor.
+        with self._reading:
+            self._file.close()
+            super().close()

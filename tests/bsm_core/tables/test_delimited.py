@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from bsm_core.errors import BSMError, DataError, MissingColumnsError, NoInferenceDataError
 from bsm_core.tables import delimited as text
+from bsm_core.tables.formats import text_stream
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 
 
@@ -338,3 +341,32 @@ def test_a_row_that_no_block_holds_is_not_advised_to_be_left_out(tmp_path, monke
         list(TableSource.open(tmp_path / "t.csv", on_bad_line).windows(["a"]))
     assert "or leave out such lines" not in str(caught.value)
     assert "close the quote, or remove the row" in str(caught.value)
+
+
+def test_a_file_is_closed_after_the_read_that_another_thread_is_in(tmp_path, monkeypatch):
+    """Or the read takes bytes of the next file that is opened, which has the same descriptor."""
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    reads, goes_on, order = threading.Event(), threading.Event(), []
+
+    class SlowFile(io.BytesIO):
+        def read(self, size):
+            reads.set()
+            assert goes_on.wait(60)
+            order.append("read")
+            return b""
+
+        def close(self):
+            order.append("closed")
+
+    monkeypatch.setattr(text_stream.pa, "OSFile", lambda path: SlowFile())
+    stream = text_stream.TextStream(tmp_path / "a.csv", Dialect())
+    reader, closer = threading.Thread(target=stream.read, args=[1]), threading.Thread(target=stream.close)
+    reader.start()
+    assert reads.wait(60)
+    closer.start()
+    closer.join(0.05)
+    goes_on.set()
+    reader.join()
+    closer.join()
+    assert order == ["read", "closed"]
+    assert stream.closed

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import sys
+import threading
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -26,6 +28,20 @@ def pyarrow_rows(content: bytes, names: list[str] | None = None) -> list[dict[st
     parse = pacsv.ParseOptions(newlines_in_values=True)
     convert = pacsv.ConvertOptions(column_types={"x": pa.binary(), "y": pa.binary()})
     return pacsv.read_csv(io.BytesIO(content), options, parse, convert).to_pylist()
+
+
+def test_rows_are_taken_while_another_thread_scans():
+    ends, rows = RowEnds(",", header=False), 20_000
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        scan = threading.Thread(target=lambda: [ends.feed(b"1\n") for _ in range(rows + 1)])
+        scan.start()
+        while scan.is_alive():
+            ends.take(0)
+    finally:
+        sys.setswitchinterval(before)
+    assert ends.take(rows).tolist() == list(range(2, 2 * rows + 1, 2))
 
 
 @st.composite

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, time, timedelta
 from numbers import Number
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -89,7 +89,7 @@ def text_values(column: Column, max_cell_mb: int = DEFAULT_MAX_CELL_MB) -> tuple
     """Return the text of each row, and the rows whose values are not text or too long, in order, each with the reason.
 
     The text of a missing value is empty, and so is the text of a value that is not text. A number, a boolean, a date or
-    a time has the text that pandas writes to CSV. A text is cut at ``max_cell_mb`` million bytes.
+    a time has the text that ``str`` gives for it in pandas. A text is cut at ``max_cell_mb`` million bytes.
     """
     if isinstance(column, pa.Array | pa.ChunkedArray):
         column = _python_values(column)
@@ -104,6 +104,16 @@ def text_values(column: Column, max_cell_mb: int = DEFAULT_MAX_CELL_MB) -> tuple
     return texts, dict(sorted(bad.items()))
 
 
+class _NoText(NamedTuple):
+    """Cell that has no text.
+
+    Attributes:
+        reason: Why.
+    """
+
+    reason: str
+
+
 def _python_values(column: Any) -> list[Any]:
     """Return an Arrow column as Python values: strings as far as possible, None for a null."""
     column = plain_values(column)
@@ -111,6 +121,9 @@ def _python_values(column: Any) -> list[Any]:
         return _as_strings(column.cast(pa.large_binary())).to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_decimal(column.type):
         return column.cast(pa.large_string()).to_pylist()  # type: ignore[no-any-return]
+    if pa.types.is_nested(column.type) and not pa.types.is_union(column.type):
+        none = _NoText(f"a value of type {str(column.type).partition('<')[0]} is not text")
+        return [none if valid else None for valid in column.is_valid().to_pylist()]
     if not any(is_type(column.type) for is_type in _PRINTED_TYPES):
         return cell_values(column)
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -119,15 +132,16 @@ def _python_values(column: Any) -> list[Any]:
     return [distinct[code] for code in encoded.indices.fill_null(len(distinct) - 1).to_pylist()]
 
 
-def _printed(values: pa.Array) -> list[str]:
-    """Return the text of each value as pandas writes it to CSV; of a value that pandas cannot hold, as Arrow does."""
+def _printed(values: pa.Array) -> list[Any]:
+    """Return the text of each value as pandas prints it; of a value that pandas cannot hold, as Arrow prints it."""
     try:
         # Python's float of a float32 has more digits than NumPy's own.
         objects = values.to_numpy() if pa.types.is_floating(values.type) else values.to_pandas()
         return ["" if value != value else str(value) for value in objects]
     except Exception:  # noqa: BLE001 - of many types, as in cell_values; often only for one of the values
         if len(values) == 1:
-            return [cell_text(values[0])]
+            text = cell_text(values[0])
+            return [_NoText("a date or time that is out of range") if text.startswith("<value out") else text]
         return [text for row in range(len(values)) for text in _printed(values.slice(row, 1))]
 
 
@@ -143,6 +157,9 @@ def _as_text(value: Any, row: int, bad: dict[int, str]) -> str:
     """Return the text of a value that is not ``str``; add the row to ``bad`` if the value has none."""
     if value is None or (isinstance(value, _PRINTED) and value != value) or type(value).__name__ == "NAType":
         return ""  # NaN and pandas' NaT are not equal to themselves
+    if isinstance(value, _NoText):
+        bad[row] = value.reason
+        return ""
     if isinstance(value, bytes):
         try:
             return value.decode()

@@ -212,5 +212,7 @@ def _error(bad: BadLine) -> DataError:
         f"the line cannot be read: {bad.reason}",
         where=bad.where or None,
         details=[f"the line begins with {bad.text[:80]!r}"],
-        fix="write one JSON object on each line, or leave out such lines with --on-bad-line skip",
+        fix="write one JSON object on each line"
+        + (", as pandas does with to_json(orient='records', lines=True)" if bad.text.startswith("[") else "")
+        + ", or leave out such lines with --on-bad-line skip",
     )

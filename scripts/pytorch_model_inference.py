@@ -35,7 +35,7 @@ from bsm_core.scoring.engines.trainer import quiet, trainer
 from bsm_core.scoring.lock import holding
 from bsm_core.scoring.markers import PREDICTIONS, Markers
 from bsm_core.scoring.sink import Sink
-from bsm_core.tables.data_files import detect_format
+from bsm_core.tables.data_files import detect_format, output_format, source_format
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import TableWriter
 
@@ -63,8 +63,11 @@ def load_model_artifacts(model_dir: str | Path) -> tuple[ModelBase, dict[str, An
 
 
 def _detect_file_format(file_path: str | Path) -> str:
-    """Return ``"csv"``, ``"tsv"`` or ``"parquet"``, depending on the file's name."""
-    return detect_format(Path(file_path))
+    """Return the format in which a file's data is saved: ``"csv"``, ``"tsv"`` or ``"parquet"``; CSV for JSON lines.
+
+    The name of the file says it. A file without an extension, as Spark writes it, is looked at.
+    """
+    return output_format(source_format(Path(file_path)))
 
 
 def load_dataframe_with_format(file_path: str | Path) -> tuple[pd.DataFrame, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import inspect
 import logging
@@ -160,6 +161,23 @@ def test_missing_files_are_all_named(script, tmp_path):
 def test_the_format_is_that_of_the_name(script, name, format):
     assert script._detect_file_format(name) == format
     assert script._detect_file_format(Path(name)) == format
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format"),
+    [
+        ("a.jsonl", b'{"id": "007"}\n', "csv"),
+        ("a.ndjson.gz", gzip.compress(b'{"id": "007"}\n'), "csv"),
+        ("part-00000", b"id\tx\n007\t1\n", "tsv"),
+    ],
+)
+def test_the_format_is_that_in_which_the_frame_is_saved(script, tmp_path, name, content, format):
+    (tmp_path / name).write_bytes(content)
+    assert script._detect_file_format(tmp_path / name) == format
+    frame, found = script.load_dataframe_with_format(tmp_path / name)
+    assert found == format
+    assert frame["id"].tolist() == ["007"]
+    assert script.save_dataframe_with_format(frame, tmp_path / "out", found).suffix == f".{format}"
 
 
 def test_no_data_file(script):

@@ -29,7 +29,8 @@ from bsm_core.tables.write import holds_text
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
 """Column of a table: bytes from CSV, any Arrow type from Parquet, Python objects from a mixed pandas column."""
 
-_MISSING_WORDS = frozenset({"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "none", "nat"})
+_MISSING_WORDS = frozenset({"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "none", "nat", r"\n"})
+"""Text of missing numbers, in lower case. Hive, MySQL and PostgreSQL write a backslash and an N for null."""
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?")  # of text in lower case
 # The common spellings of numbers, which Arrow parses a column at a time. Their length is limited so that no match

@@ -7,6 +7,7 @@ from pathlib import Path
 from bsm_core.errors import UsageError
 from bsm_core.tables.data_files import Format, detect_format, warn_of_passed_over
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.folders import warn_of_no_marker
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import TableWriter, output_schema
 
@@ -33,6 +34,7 @@ def convert(
     """
     table = TableSource.open(source, dialect=dialect)
     warn_of_passed_over(source)
+    warn_of_no_marker(source)
     if destination.resolve() in {file.resolve() for file in table.files}:
         raise UsageError("a table cannot be written over itself", where=str(destination), fix="name another file")
     format = format or detect_format(destination)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
 from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
+from bsm_core.tables.formats.first_bytes import CODECS, HEAD_BYTES, is_text, kind_of, misnamed
+from bsm_core.tables.formats.folders import require_plain_above, walk
 
 log = logging.getLogger("bsm")
 
@@ -25,21 +24,21 @@ _FORMAT_OF_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".pq", ".parq"), "parquet"),
 }
 _SOURCE_OF_SUFFIX: dict[str, SourceFormat] = {**_FORMAT_OF_SUFFIX, ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_PART = re.compile(r"part-[^.]*|[0-9]{6}_[0-9]+")
-"""Name of a file that Spark, Hadoop or Hive writes without an extension."""
-_HEAD_BYTES = 1 << 16
-_PARQUET = b"PAR1"
-_BINARY = {b"ORC": "an ORC file", b"Obj\x01": "an Avro file", b"SEQ": "a Hadoop sequence file", b"PARE": "encrypted"}
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_PART = re.compile(
+    rf"part-[^.]*|[0-9]{{6}}_[0-9]+(?:_copy_[0-9]+)?|[^.]*(?:[0-9]{{3}}|[0-9]{{4}}_part_[0-9]{{2}}|{_UUID})"
+)
+"""Name of a file that another program writes without an extension.
 
-CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
+They are: Spark and Hadoop, Hive, BigQuery and Redshift (a number at the end), slices of Redshift, Athena and Firehose.
+"""
+_PARQUET = b"PAR1"
+
 # A data file with one of these compressions is an error: if it were ignored, its rows would be lost.
 _UNREADABLE = {
     *(".xz", ".lzma", ".zip", ".7z", ".z", ".rar", ".tar", ".tgz", ".gzip", ".bz", ".bzip2", ".zstd"),
     *(".snappy", ".snz", ".sz", ".lzo", ".lz", ".deflate"),
 }
-
-_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
-"""Kind of a table by a folder in it. Its Parquet files may hold rows that were removed from the table."""
 
 _READABLE = ".csv, .tsv, .jsonl (each also followed by .gz, .bz2, .zst, .lz4 or .br) and .parquet"
 _WRITABLE = ".csv, .tsv (both also followed by .gz, .bz2, .zst, .lz4 or .br) and .parquet"
@@ -65,16 +64,25 @@ def detect_format(path: str | Path) -> Format:
 
 
 def source_format(path: Path) -> SourceFormat:
-    """Return the format of a data file, from its extension or, for a part that Spark wrote without one, its content.
+    """Return the format of a data file, from its extension or, if it has none, its content.
 
     Raises:
         DataError: It is not a data file, or has a compression that cannot be read.
         OSError: The file cannot be read.
     """
     found = _format_of(path)
+    if found is None and not path.suffix:
+        found = _format_of_content(path)
     if found is None:
-        raise DataError("not a data file", where=str(path), fix=f"the extensions are {_READABLE}")
+        hint = misnamed(path)
+        what = f"not a data file: it seems to be {hint.what}" if hint else "not a data file"
+        raise DataError(what, where=str(path), fix=hint.fix if hint else f"the extensions are {_READABLE}")
     return found
+
+
+def output_format(format: SourceFormat) -> Format:
+    """Return the format of the predictions for data of a format: the same, and CSV for JSON lines."""
+    return "csv" if format == "jsonl" else format
 
 
 def discover(path: Path) -> tuple[Path, ...]:
@@ -97,8 +105,8 @@ def discover(path: Path) -> tuple[Path, ...]:
     if not path.exists():
         raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path of the data folder")
     try:
-        _require_no_log_above(path)
-        files = [path] if path.is_file() else [f for f in sorted(_walk(path)) if _format_of(f)]
+        require_plain_above(path)
+        files = [path] if path.is_file() else [f for f in sorted(walk(path)) if _format_of(f)]
         by_format: dict[SourceFormat, list[Path]] = {}
         for file in files:
             str(file).encode()  # Arrow expects file names in UTF-8
@@ -128,7 +136,7 @@ def warn_of_passed_over(path: Path) -> None:
     """
     if path.is_file():
         return
-    if files := [f for f in sorted(_walk(path)) if not _format_of(f) and f.is_file() and f.stat().st_size]:
+    if files := [f for f in sorted(walk(path)) if not _format_of(f) and f.is_file() and f.stat().st_size]:
         log.warning("files that are not data files were ignored: %s; the extensions are %s", _some(files), _READABLE)
 
 
@@ -143,8 +151,13 @@ def raise_no_data(path: Path, empty: list[Path]) -> NoReturn:
         what, details = "no data: every data file is empty", [f"empty: {_some(empty)}"]
         fix = "write data; a table without rows still needs its header"
     else:
-        what, details = "no data file in the folder", [f"found: {_some(sorted(_walk(path))) or 'nothing'}"]
+        found = sorted(walk(path))
+        what, details = "no data file in the folder", [f"found: {_some(found) or 'nothing'}"]
         fix = f"put a data file into the folder; the extensions are {_READABLE}"
+        if not found and (path / "_SUCCESS").exists():
+            details = ["found: only _SUCCESS: the job that wrote the folder has finished, and wrote no row"]
+        hints = [(file, hint) for file in found[:5] if (hint := misnamed(file))]
+        details += [f"{file} seems to be {hint.what}: {hint.fix}" for file, hint in hints]
     raise NoInferenceDataError(what, where=str(path), details=details, fix=fix)
 
 
@@ -154,6 +167,8 @@ def _format_of(path: Path) -> SourceFormat | None:
         return _SOURCE_OF_SUFFIX[outer]
     if _PART.fullmatch(path.name.removesuffix(path.suffix) if outer in CODECS else path.name):
         return _format_of_content(path)
+    if not outer and path.is_file() and _head(path, None).startswith(_PARQUET):
+        return "parquet"
     if path.name.startswith("part-") and ".json" in (outer, inner if outer in CODECS else ""):  # Spark's JSON lines
         return "jsonl"
     format = _SOURCE_OF_SUFFIX.get(inner)
@@ -172,75 +187,29 @@ def _head(path: Path, codec: str | None) -> bytes:
 
     try:
         with pa.input_stream(str(path), compression=codec) as file:
-            return bytes(file.read(_HEAD_BYTES))
+            return bytes(file.read(HEAD_BYTES))
     except pa.ArrowException as error:
-        raise DataError("cannot be read", where=str(path), fix="the file may be cut off or damaged") from error
+        kind = misnamed(path)
+        what = f"cannot be read: the file is {kind.what}" if kind else "cannot be read"
+        raise DataError(
+            what, where=str(path), fix=kind.fix if kind else "the file may be cut off or damaged"
+        ) from error
 
 
 def _format_of_content(path: Path) -> SourceFormat:
     """Return the format of a file whose name does not say it."""
     head = _head(path, codec_of(path))
-    if head.startswith(_PARQUET):
+    if head.startswith(_PARQUET) and not is_text(head):
         return "parquet"
-    if kind := next((kind for magic, kind in _BINARY.items() if head.startswith(magic)), None):
-        raise DataError(
-            f"the file is {kind}", where=str(path), fix=f"write CSV, TSV, JSON lines or Parquet: {_READABLE}"
-        )
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"{"):
         return "jsonl"
-    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if kind := kind_of(head):
+        raise DataError(f"the file is {kind.what}", where=str(path), fix=kind.fix)
+    if not is_text(head):
         raise DataError("the file is no text, and not Parquet", where=str(path), fix=f"the extensions are {_READABLE}")
     line = text.splitlines()[0] if text else b""
     return "tsv" if line.count(b"\t") > line.count(b",") else "csv"
-
-
-def _kind_of(folder: str, names: Collection[str]) -> str | None:
-    """Return the kind of a table whose log says which of the files are its rows; None for an ordinary folder."""
-    if kind := next((kind for sign, kind in _LOGS.items() if sign in names), None):
-        return kind
-    iceberg = "metadata" in names and any(Path(folder, "metadata").glob("*.metadata.json"))
-    return "Iceberg" if iceberg else None
-
-
-def _require_no_log(here: str, names: Collection[str]) -> None:
-    if kind := _kind_of(here, names):
-        raise DataError(
-            f"the folder is a {kind} table, in which a log says which of the files are its rows",
-            where=here,
-            fix="write the table as plain Parquet files, and give the folder of these",
-        )
-
-
-def _require_no_log_above(path: Path) -> None:
-    """Check that a folder is no part of a table with a log: a partition such as ``year=2024``, or its data folder."""
-    here = path.resolve()
-    while path.is_dir() and ("=" in here.name or here.name == "data"):
-        here = here.parent
-        with suppress(OSError):  # a folder above that cannot be listed
-            _require_no_log(str(here), [other.name for other in here.iterdir() if other.is_dir()])
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Return all visible files in a folder and its sub-folders. Links are followed; no folder is searched twice."""
-    seen: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
-        if (real := os.path.realpath(here)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        _require_no_log(here, folders)
-        folders[:] = sorted(name for name in folders if _visible(name))
-        yield from (Path(here, name) for name in names if _visible(name))
-
-
-def _visible(name: str) -> bool:
-    return not name.startswith(("_", "."))
-
-
-def _raise(error: OSError) -> None:
-    # Without this, os.walk ignores a folder that it cannot list, and the rows in that folder would be lost.
-    raise error
 
 
 def _some(files: list[Path], limit: int = 5) -> str:

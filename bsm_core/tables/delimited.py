@@ -29,6 +29,7 @@ import pyarrow.csv as pacsv
 from bsm_core.errors import DataError
 from bsm_core.tables.bad_lines import BadLine, LeftOut, find_bad_lines, long_cells
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.first_bytes import FileKind, misnamed
 from bsm_core.tables.formats.plain_text import LikelyEscapes
 from bsm_core.tables.formats.text_stream import TextStream
 from bsm_core.tables.quotes import Quotes
@@ -41,6 +42,10 @@ _LONGEST_HEADER, MOST_COLUMNS = 1 << 24, 100_000
 
 _SKIP_BYTES = 1 << 20
 _SENTINEL = b"bsm-end-of-table"
+_DECLARATION = re.compile(rb'(?:(?i:"?sep=(?P<mark>[^"\r\n\x80-\xff])"?)|#TYPE [A-Za-z_][^,;|\t \r\n]*)(?:\r\n|\r|\n)')
+_LONGEST_DECLARATION = 1 << 10
+_NO_HEADER = re.compile(r"[^\n]*\x00|PK\x03|<|\[?\s*\{|version https://")
+"""Beginning of a header that shows that the file is no CSV or TSV; misnamed() says what it is."""
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # the characters that the error handler "surrogateescape" makes
 
 
@@ -52,9 +57,15 @@ def reading(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         fix = "the file may be cut off or damaged"
+        if kind := misnamed(path):
+            raise _of_kind(path, kind) from error
         if isinstance(error, pa.ArrowNotImplementedError):
             fix = "write the file with other types, such as plain values in place of nested categories"
         raise DataError(f"cannot be read: {reason}", where=str(path), fix=fix) from error
+
+
+def _of_kind(path: Path, kind: FileKind) -> DataError:
+    return DataError(f"cannot be read: the file is {kind.what}", where=str(path), fix=kind.fix)
 
 
 def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
@@ -70,12 +81,23 @@ def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
     Raises:
         DataError: The header is not UTF-8 or not CSV, or the file cannot be read.
     """
-    with reading(path), TextStream(path, dialect, offset=_begin(path, dialect)) as stream:
+    begin, delimiter = _first_row(path, dialect)
+    if delimiter not in (None, dialect.mark):
+        raise DataError(
+            f"the first line says that {delimiter!r} separates the cells, and not {dialect.mark!r}",
+            where=f"{path}, line 1",
+            fix="write all files with one delimiter, and give --csv-delimiter if no line should say it",
+        )
+    with reading(path), TextStream(path, dialect, offset=begin) as stream:
         rows = csv.reader(_header_lines(path, _lines(path, stream)), delimiter=dialect.mark, strict=True)
         try:
             header: list[str] = next(filter(None, rows), [])
             "".join(header).encode()
+            if header and _NO_HEADER.match(header[0]) and (kind := misnamed(path)):
+                raise _of_kind(path, kind)
         except (csv.Error, UnicodeEncodeError) as error:
+            if dialect.encoding is None and (kind := misnamed(path)):
+                raise _of_kind(path, kind) from error
             reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
             raise DataError(
                 f"the header cannot be read: {reason}",
@@ -227,10 +249,32 @@ def _rows_of(
     return FileRows(batch, share, positions, bad_lines, escapes.take(ends))
 
 
+def delimiter_of(path: Path, dialect: Dialect) -> str | None:
+    """Return the delimiter that the first line of a file declares, as ``sep=;`` does for Excel; None if it has none.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    return _first_row(path, dialect)[1]
+
+
+def _first_row(path: Path, dialect: Dialect) -> tuple[int, str | None]:
+    """Return the position of a file's first row, and the delimiter that a line before it declares, if there is one.
+
+    Before the first row can stand a byte order mark, the line ``sep=;`` of Excel, and the line ``#TYPE ...`` of
+    PowerShell.
+    """
+    with reading(path), TextStream(path, dialect) as stream:
+        head = stream.read(_LONGEST_DECLARATION)
+    begin = len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0
+    if match := _DECLARATION.match(head, begin):
+        return match.end(), match["mark"].decode() if match["mark"] else None
+    return begin, None
+
+
 def _begin(path: Path, dialect: Dialect) -> int:
-    """Return the position of a file's first byte after its byte order mark."""
-    with TextStream(path, dialect) as stream:
-        return len(BOM_UTF8) if stream.read(len(BOM_UTF8)) == BOM_UTF8 else 0
+    """Return the position of a file's first row."""
+    return _first_row(path, dialect)[0]
 
 
 def _sentinel_row(dialect: Dialect, width: int) -> bytes:
@@ -264,7 +308,8 @@ def _bad_lines(path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schem
         bad = [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]
         return (f"bytes that are not UTF-8: column {bad[0]!r}", False) if bad else None
 
-    line, begin = 1 + line_breaks(path, dialect, offset), offset or _begin(path, dialect)
+    begin = offset or _begin(path, dialect)
+    line = 1 + line_breaks(path, dialect, begin)
     with TextStream(path, dialect, tail, offset=begin) as stream:
         lines, delimiter, longest = _lines(path, stream), dialect.mark, BLOCK_SIZES[-1]
         yield from find_bad_lines(lines, fault, delimiter, str(path), longest, line, begin)
@@ -285,8 +330,9 @@ def _explain(path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schema,
     """Find the first row that cannot be read, and return an error with its line in the file."""
     width, tail = len(schema), _sentinel_row(dialect, len(schema))
     strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
-    line, lines = 1, list[str]()
-    with TextStream(path, dialect, tail, offset=_begin(path, dialect)) as stream, long_cells(BLOCK_SIZES[-1]):
+    begin, lines = _begin(path, dialect), list[str]()
+    line = first = 1 + line_breaks(path, dialect, begin)
+    with TextStream(path, dialect, tail, offset=begin) as stream, long_cells(BLOCK_SIZES[-1]):
         rows = csv.reader(_recorded(_lines(path, stream), lines), delimiter=dialect.mark)
         try:
             for cells in rows:
@@ -294,13 +340,15 @@ def _explain(path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schema,
                     line += sum(cell.count("\n") for cell in cells[:-1])
                     return _error(path, line, "a quote is opened and never closed", cells[-1:])
                 if len(lines) > 1 and _merged(lines, dialect):
-                    what = f"a quote is closed in the middle of a cell: the row would run to line {rows.line_num}"
+                    end = first - 1 + rows.line_num
+                    what = f"a quote is closed in the middle of a cell: the row would run to line {end}"
                     return _error(path, line, what, cells)
                 if cells and len(cells) != width:
-                    return _error(path, line, f"expected {width} cells, found {len(cells)}", cells)
+                    more = "; the line ends with a delimiter" if len(cells) == width + 1 and not cells[-1] else ""
+                    return _error(path, line, f"expected {width} cells, found {len(cells)}{more}", cells)
                 if cells and (bad := [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]):
                     return _not_utf8(path, line, bad[0], cells[strings[bad[0]]])
-                line = rows.line_num + 1
+                line = first + rows.line_num
                 lines.clear()
         except csv.Error:
             return _too_long(path, line)

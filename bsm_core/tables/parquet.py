@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bsm_core.errors import DataError
 from bsm_core.tables.delimited import FileRows, reading
 
 # In bytes, for each column. pandas writes up to a million rows as one row group. Without pre-buffering, and with a
@@ -32,6 +33,49 @@ def read_schema(path: Path) -> pa.Schema:
     return pa.schema([(field.name, field.type) for field in fields if not _UNNAMED_INDEX.fullmatch(field.name)])
 
 
+def _require_years_of_nanoseconds(path: Path, columns: Sequence[str]) -> None:
+    """Check the times that are stored as INT96. Arrow reads a time outside of the years 1677 to 2262 as another one.
+
+    Args:
+        path: The file.
+        columns: Columns that hold such times, maybe within lists or structs.
+
+    Raises:
+        DataError: A time is outside of these years.
+    """
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, coerce_int96_timestamp_unit="ms") as file:
+        for batch in file.iter_batches(columns=columns):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                try:
+                    for times in _times(column):
+                        times.cast(pa.timestamp("ns", times.type.tz))
+                except pa.ArrowInvalid as error:
+                    raise DataError(
+                        f"column {name!r} has times outside of the years 1677 to 2262, stored as INT96",
+                        where=str(path),
+                        fix="write the times in microseconds: for Spark, set spark.sql.parquet.outputTimestampType to "
+                        "TIMESTAMP_MICROS",
+                    ) from error
+
+
+def _stored_as_int96(metadata: pq.FileMetaData) -> set[str]:
+    leaves = [metadata.schema.column(number) for number in range(metadata.num_columns)]
+    return {leaf.path.partition(".")[0] for leaf in leaves if leaf.physical_type == "INT96"}
+
+
+def _times(column: pa.Array) -> Iterator[pa.Array]:
+    """Yield the times of a column, and those in its lists, structs and maps."""
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        yield column
+    elif pa.types.is_map(kind):
+        yield from chain(_times(column.keys), _times(column.items))
+    elif pa.types.is_struct(kind):
+        yield from chain.from_iterable(map(_times, column.flatten()))
+    elif pa.types.is_nested(kind):
+        yield from _times(column.flatten())
+
+
 def _has_nested_categories(kind: pa.DataType) -> bool:
     inner = [kind.field(i).type for i in range(kind.num_fields)]
     return any(pa.types.is_dictionary(other) or _has_nested_categories(other) for other in inner)
@@ -47,13 +91,15 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
         first: Number of rows to leave out. Row groups that hold only such rows are not read.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: The file is damaged, or a time that is stored as INT96 cannot be read.
     """
     with (
         reading(path),
         pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, page_checksum_verification=True) as file,
     ):
         metadata, groups, done = file.metadata, list(range(file.metadata.num_row_groups)), 0
+        if times := _stored_as_int96(metadata) & set(columns):
+            _require_years_of_nanoseconds(path, sorted(times))
         while groups and done + metadata.row_group(groups[0]).num_rows <= first:
             done += metadata.row_group(groups.pop(0)).num_rows
         # Arrow reads categories in a list or struct only within one row group.

@@ -23,6 +23,7 @@ from bsm_core.tables.data_files import (
     SourceFormat,
     codec_of,
     discover,
+    output_format,
     raise_no_data,
     source_format,
 )
@@ -126,7 +127,9 @@ class TableSource:
         """
         found = discover(path)
         format, dialect = source_format(found[0]), dialect or Dialect()
-        dialect = dataclasses.replace(dialect, delimiter=dialect.delimiter or DELIMITERS.get(format))
+        if format in DELIMITERS and not dialect.delimiter:
+            delimiter = delimited.delimiter_of(found[0], dialect) or DELIMITERS[format]
+            dialect = dataclasses.replace(dialect, delimiter=delimiter)
         files: list[Path] = []
         schemas: list[pa.Schema] = []
         if format == "jsonl":
@@ -159,11 +162,11 @@ class TableSource:
     @property
     def output_format(self) -> Format:
         """Format of the predictions unless a setting says otherwise: that of the data, and CSV for JSON lines."""
-        return "csv" if self.format == "jsonl" else self.format
+        return output_format(self.format)
 
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that the table has some columns, each once. See :func:`require_columns`."""
-        hints = [*self._other_delimiter(), *self._partitions(wanted)]
+        hints = [*self._other_delimiter(), *self._partitions(wanted), *self._no_header(wanted)]
         require_columns(self.columns, wanted, where=str(self.files[0]), hints=hints)
 
     def _partitions(self, wanted: Iterable[str]) -> list[str]:
@@ -182,6 +185,13 @@ class TableSource:
             return []
         what = f"the columns seem to be separated by {found[0]}: a .csv file needs ',', a .tsv file needs tabs"
         return [f"{what}, or give --csv-delimiter"]
+
+    def _no_header(self, wanted: Iterable[str]) -> list[str]:
+        """Return a hint if no column of a text file is wanted: its first row may be data."""
+        if self.format not in DELIMITERS or self.dialect.columns or len(self.columns) < 2:
+            return []
+        found = {name.lower() for name in self.columns}.intersection(name.lower() for name in wanted)
+        return [] if found else ["if the first row is data and no header, give --csv-header none and --csv-columns"]
 
     def schema(self, columns: Sequence[str]) -> pa.Schema:
         """Return the types of columns that are written to the output unchanged: the id and the other kept columns.

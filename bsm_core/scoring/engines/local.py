@@ -44,6 +44,7 @@ from bsm_core.scoring.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
 from bsm_core.tables.data_files import Format, warn_of_passed_over
+from bsm_core.tables.formats.folders import warn_of_no_marker
 from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.read import Position, TableSource
 from bsm_core.tables.write import output_schema
@@ -124,6 +125,7 @@ class _RankRun:
         keep = _kept_columns(settings, source)
         if rank == 0:
             warn_of_passed_over(settings.data_dir)
+            warn_of_no_marker(settings.data_dir)
         # In a lower precision, or on a GPU, check rows show how far the probabilities move.
         lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
         check_rows = job.artifact.check_rows if settings.self_check or lower_precision else None

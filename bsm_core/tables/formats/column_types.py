@@ -17,11 +17,14 @@ def require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: p
     one, other = Counter(expected.names), Counter(schema.names)
     if one != other:
         changes = {"lacks": one - other, "adds": other - one}
+        fix = "give all files of the table the same columns"
+        if 2 * (one & other).total() < len(one) and pa.types.is_binary(schema.types[0]):  # of text files
+            fix += "; if the files have no header, give --csv-header none and --csv-columns"
         raise DataError(
             f"the columns differ from those of {first}",
             where=str(file),
             details=[f"{what}: {', '.join(map(repr, names))}" for what, names in changes.items() if names],
-            fix="give all files of the table the same columns",
+            fix=fix,
         )
 
 

@@ -133,7 +133,7 @@ def _rows(
             before = line_breaks(path, Dialect(), offset) if before < 0 else before
             bad = BadLine(f"{path}, line {before + count}", cells, _shown(content), start, at)
             if too_long or on_bad_line == "fail":
-                raise _error(bad, "write one JSON object on each line" + ("" if too_long else _OR_SKIP))
+                raise _error(bad, "" if too_long else _OR_SKIP)
             yield bad, at, stream.fraction()
 
 
@@ -213,6 +213,11 @@ def _shown(content: bytes) -> str:
     return content[: 4 * _SHOWN].decode(errors="backslashreplace").rstrip("\r\n")[:_SHOWN]
 
 
-def _error(bad: BadLine, fix: str) -> DataError:
-    details = [f"the line begins with {bad.text[:80]!r}"]
-    return DataError(f"the line cannot be read: {bad.reason}", where=bad.where, details=details, fix=fix)
+def _error(bad: BadLine, other_fix: str) -> DataError:
+    pandas = ", as pandas does with to_json(orient='records', lines=True)" if bad.text.startswith("[") else ""
+    return DataError(
+        f"the line cannot be read: {bad.reason}",
+        where=bad.where,
+        details=[f"the line begins with {bad.text[:80]!r}"],
+        fix=f"write one JSON object on each line{pandas}{other_fix}",
+    )

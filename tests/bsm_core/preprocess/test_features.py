@@ -97,7 +97,7 @@ def test_infinite_text_is_bad_also_by_float32_overflow(cell):
 
 
 @pytest.mark.parametrize(
-    "cell", ["", " ", "nan", "NaN", "NA", "N/A", "null", "NULL", "None", "<NA>", "#N/A", " NA ", "-nan"]
+    "cell", ["", " ", "nan", "NaN", "NA", "N/A", "null", "NULL", "None", "<NA>", "#N/A", " NA ", "-nan", r"\N"]
 )
 def test_missing_text_is_not_bad(cell):
     assert impute_one(cell, 7.5) == (7.5, 0)
@@ -213,7 +213,7 @@ def reference_number(cell: bytes, value: float) -> tuple[np.float32, bool]:
         text = cell.decode().strip()
     except UnicodeDecodeError:
         return np.float32(value), True
-    if text.lower() in ("", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "none", "nat"):
+    if text.lower() in ("", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "none", "nat", r"\n"):
         return np.float32(value), False
     if text.lower() in ("true", "false"):
         return np.float32(text.lower() == "true"), False

@@ -54,7 +54,7 @@ def test_files_come_in_path_order_out_of_all_folders(tmp_path):
 
 
 def test_markers_and_empty_files_are_passed_over(tmp_path):
-    put(tmp_path, "a.csv", "_SUCCESS", "_old.csv", ".a.csv.swp", "._a.tsv", "_temporary/0/a.parquet", ".git/x.tsv")
+    put(tmp_path, "a.csv", "_SUCCESS", "_old.csv", ".a.csv.swp", "._a.tsv", "_other/0/a.parquet", ".git/x.tsv")
     put(tmp_path, "empty.csv", "empty.parquet", content="")
     assert found(tmp_path) == ["a.csv"]
 
@@ -147,29 +147,6 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
     assert "secret" in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("_delta_log", "Delta"), (".hoodie", "Hudi"), ("metadata", "Iceberg")])
-def test_a_table_with_a_log_of_its_files_is_named(tmp_path, name, kind):
-    folder = tmp_path / "year=2024"
-    (folder / name).mkdir(parents=True)
-    (folder / "a.parquet").write_bytes(b"x")
-    if name == "metadata":
-        (folder / name / "v1.metadata.json").touch()
-    with pytest.raises(DataError, match=f"the folder is a {kind} table") as caught:
-        discover(tmp_path)
-    assert caught.value.where == str(folder)
-    assert discover(folder / "a.parquet") == (folder / "a.parquet",)
-
-
-@pytest.mark.parametrize("folder", ["data", "data/month=1", "month=1/day=2"])
-def test_a_folder_in_a_table_with_a_log_is_a_part_of_it(tmp_path, folder):
-    put(tmp_path, "_delta_log/0.json", f"{folder}/a.csv")
-    with pytest.raises(DataError, match="the folder is a Delta table") as caught:
-        discover(tmp_path / folder)
-    assert caught.value.where == str(tmp_path)
-    put(tmp_path, "own/a.csv")
-    assert found(tmp_path / "own") == ["a.csv"]
-
-
 def parquet() -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"id": ["1"]}), sink)
@@ -186,6 +163,13 @@ def parquet() -> bytes:
         ("part-00000.gz", gzip.compress(b"id\tx\n1\t2\n"), "tsv"),
         ("part-00000-1f2e-c000.json", b'{"id": 1}\n', "jsonl"),
         ("000000_0", b"id\x01x\n1\x012\n", "csv"),
+        ("000000_0_copy_1", b"id,x\n1,2\n", "csv"),
+        ("reviews-000000000001", b"id,x\n1,2\n", "csv"),
+        ("export000.gz", gzip.compress(b"id,x\n1,2\n"), "csv"),
+        ("reviews_0003_part_00", b"id,x\n1,2\n", "csv"),
+        ("20240515_123456_00012_abcde_0d1f4c2e-7f2a-4a4b-9c55-0f4c1b6d2e11", b'{"id": 1}\n', "jsonl"),
+        ("orders", parquet(), "parquet"),
+        ("part-00000", b"SEQ,ORC\n1,2\n", "csv"),
         ("a.parquet.gzip", parquet(), "parquet"),
         ("a.parquet.gz", parquet(), "parquet"),
         ("a.parq.snappy", parquet(), "parquet"),
@@ -205,7 +189,13 @@ def test_names_that_other_programs_give(tmp_path, name, content, format):
 
 @pytest.mark.parametrize(
     ("content", "what"),
-    [(b"ORC\n\x03", "an ORC file"), (b"Obj\x01\x04", "an Avro file"), (b"\0\1\2", "no text"), (b"SEQ\6", "a Hadoop")],
+    [
+        (b"ORC\n\x03\0", "an ORC file"),
+        (b"Obj\x01\x04\0", "an Avro file"),
+        (b"\0\1\2", "no text"),
+        (b"SEQ\6\0", "a Hadoop"),
+        (b"PK\3\4\0", "a zip archive"),
+    ],
 )
 def test_parts_of_other_formats_are_named(tmp_path, content, what):
     (tmp_path / "part-00000").write_bytes(content)
@@ -218,3 +208,30 @@ def test_a_column_that_stands_only_in_names_of_folders_is_said_to(tmp_path):
     put(tmp_path, "country=DE/a.csv", "country=FR/a.csv")
     with pytest.raises(MissingColumnsError, match=r"stands only in the names of folders.*'country=DE'"):
         TableSource.open(tmp_path).require({"country": "config.tab_field_list"})
+
+
+def test_other_names_without_an_extension_are_passed_over_unless_they_are_named_outright(tmp_path):
+    put(tmp_path, "a.csv", "README", "reviews_manifest")
+    assert found(tmp_path) == ["a.csv"]
+    assert source_format(tmp_path / "README") == "csv"
+
+
+def test_the_files_of_a_folder_without_data_are_said_to_be_what_they_are(tmp_path):
+    put(tmp_path, "a.txt", "notes")
+    put(tmp_path, "b.json", content='{"id": 1}\n')
+    (tmp_path / "c.xlsx").write_bytes(b"PK\3\4 [Content_Types].xml")
+    with pytest.raises(NoInferenceDataError) as caught:
+        discover(tmp_path)
+    assert caught.value.details[1:] == (
+        f"{tmp_path}/a.txt seems to be text: name the file with .csv, .tsv or .jsonl at the end",
+        f"{tmp_path}/b.json seems to be JSON lines: name the file with .jsonl at the end",
+        f"{tmp_path}/c.xlsx seems to be an Excel workbook: save the sheet as CSV in UTF-8",
+    )
+    with pytest.raises(DataError, match="it seems to be JSON lines"):
+        discover(tmp_path / "b.json")
+
+
+def test_a_job_that_wrote_no_row(tmp_path):
+    (tmp_path / "_SUCCESS").touch()
+    with pytest.raises(NoInferenceDataError, match="has finished, and wrote no row"):
+        discover(tmp_path)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from support.plugins import run_python
 
-from bsm_core.tables import delimited
+from bsm_core.tables.formats import text_stream
 from bsm_core.tables.read import TableSource
 
 
@@ -35,7 +35,7 @@ def test_the_interpreter_ends_after_a_thread_has_let_go_of_its_stream():
 
 def test_arrow_reads_text_files_through_streams_that_are_lent(tmp_path, monkeypatch):
     lent = []
-    monkeypatch.setattr(delimited, "lend", lent.append)
+    monkeypatch.setattr(text_stream, "lend", lent.append)
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     source = TableSource.open(tmp_path / "t.csv")
     lent.clear()

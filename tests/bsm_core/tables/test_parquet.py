@@ -164,3 +164,30 @@ def test_a_table_of_many_columns_takes_time_in_proportion(tmp_path):
     schema = table.schema(names)
     assert (schema.names, schema.types) == (names, [pa.int64()] * len(names))
     assert time.process_time() - began < 2
+
+
+FAR, NEAR = 253_402_300_799_000_000, 0  # 9999-12-31 in microseconds, which INT96 holds and nanoseconds do not
+
+
+@pytest.mark.parametrize("far", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "wrap"),
+    [
+        (pa.timestamp("us"), lambda time: time),
+        (pa.list_(pa.timestamp("us")), lambda time: [NEAR, time]),
+        (pa.struct({"at": pa.timestamp("us")}), lambda time: {"at": time}),
+        (pa.map_(pa.string(), pa.timestamp("us")), lambda time: [("at", time)]),
+    ],
+    ids=["time", "list", "struct", "map"],
+)
+def test_times_as_int96_that_arrow_would_change(tmp_path, kind, wrap, far):
+    times = pa.array([wrap(NEAR), None, wrap(FAR if far else NEAR)], kind)
+    table = pa.table({"id": ["1", "2", "3"], "times": times})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    source = TableSource.open(tmp_path)
+    assert sum(len(window.table) for window in source.windows(["id"])) == 3
+    if far:
+        with pytest.raises(DataError, match="'times' has times outside of the years 1677 to 2262"):
+            list(source.windows(["id", "times"]))
+    else:
+        assert [len(window.table) for window in source.windows(["id", "times"])] == [3]

@@ -117,7 +117,7 @@ def test_another_header_is_not(tmp_path, header):
     (tmp_path / "a.csv").write_text(f"{header}\n")
     with pytest.raises(MissingColumnsError) as caught:
         TableSource.open(tmp_path).require({"id": "ID_FIELD"})
-    assert caught.value.details[-1].startswith("columns found: ")
+    assert not any("seem to be separated" in line for line in caught.value.details)
 
 
 def test_senseless_windows_are_refused(folder):

@@ -1,0 +1,112 @@
+"""Folders that other programs write: which files are rows of the table, and whether the program has finished."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from bsm_core.errors import DataError
+
+log = logging.getLogger("bsm")
+
+_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "_spark_metadata": "Spark streaming"}
+"""Kind of a table by a folder in it. Its Parquet files may hold rows that were removed from the table."""
+_AT_WORK = re.compile(r"_temporary|\.spark-staging-.*|\.hive-staging.*")
+"""Name of a folder in which Spark, Hadoop or Hive keeps the output of tasks until the job has finished."""
+_PART_OF_JOB = re.compile(r"part-[0-9]{5}|part-[mr]-[0-9]{5}")
+"""First letters of the name of a file that Spark or Hadoop writes, with a marker beside it."""
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Return all visible files in a folder and its sub-folders. Links are followed; no folder is searched twice.
+
+    Raises:
+        DataError: A folder is a table with a log, or holds the output of a job that has not finished.
+        OSError: A folder cannot be listed.
+    """
+    seen: set[str] = set()
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        if (real := os.path.realpath(here)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        _require_plain(here, folders)
+        folders[:] = sorted(name for name in folders if _visible(name))
+        yield from (Path(here, name) for name in names if _visible(name))
+
+
+def require_plain_above(path: Path) -> None:
+    """Check that a folder is no part of a table with a log: a partition such as ``year=2024``, or its data folder."""
+    here = path.resolve()
+    while path.is_dir() and ("=" in here.name or here.name == "data"):
+        here = here.parent
+        with suppress(OSError):  # a folder above that cannot be listed
+            _require_plain(str(here), [other.name for other in here.iterdir() if other.is_dir()])
+
+
+def warn_of_no_marker(path: Path) -> None:
+    """Log a warning if a folder has parts of Spark or Hadoop without the marker that their job writes at its end.
+
+    Copies of a folder often lack the marker, so this is no error.
+    """
+    top = path.resolve()
+    if not top.is_dir():
+        return
+    folders = sorted({file.parent for file in walk(top) if _PART_OF_JOB.match(file.name)})
+    if unmarked := [folder for folder in folders if not _is_marked(folder, top)]:
+        more = f" and {len(unmarked) - 1} more folder(s)" if len(unmarked) > 1 else ""
+        log.warning(
+            "there is no _SUCCESS with the parts of Spark or Hadoop in %s%s: if their job failed, or is still running, "
+            "rows are missing",
+            unmarked[0],
+            more,
+        )
+
+
+def _is_marked(folder: Path, top: Path) -> bool:
+    """Return whether a marker stands in a folder or above: up to ``top``, or to the table that it is a partition of."""
+    here = folder
+    while True:
+        if any(file.name == "_SUCCESS" or file.name.startswith("_committed_") for file in here.iterdir()):
+            return True
+        if here == here.parent or (here == top and "=" not in here.name):
+            return False
+        top = here.parent if here == top else top
+        here = here.parent
+
+
+def _kind_of(folder: str, names: Collection[str]) -> str | None:
+    """Return the kind of a table whose log says which of the files are its rows; None for an ordinary folder."""
+    if kind := next((kind for sign, kind in _LOGS.items() if sign in names), None):
+        return kind
+    iceberg = "metadata" in names and any(Path(folder, "metadata").glob("*.metadata.json"))
+    return "Iceberg" if iceberg else None
+
+
+def _require_plain(here: str, names: Collection[str]) -> None:
+    """Check the names of the folders in a folder."""
+    if kind := _kind_of(here, names):
+        raise DataError(
+            f"the folder is a {kind} table, in which a log says which of the files are its rows",
+            where=here,
+            fix="write the table as plain Parquet files, and give the folder of these",
+        )
+    if at_work := sorted(filter(_AT_WORK.fullmatch, names)):
+        raise DataError(
+            f"a job of Spark, Hadoop or Hive is still writing into the folder, or has failed: it has {at_work[0]!r}",
+            where=here,
+            fix=f"wait for the job, or run it again; if all of its rows are there, remove {at_work[0]!r}",
+        )
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(("_", "."))
+
+
+def _raise(error: OSError) -> None:
+    # Without this, os.walk ignores a folder that it cannot list, and the rows in that folder would be lost.
+    raise error

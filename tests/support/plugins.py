@@ -84,9 +84,7 @@ def forget_modules(folder: Path) -> None:
             del sys.modules[name]
 
 
-def run_python(
-    code: str, *path: Path, preloaded: bool = False, before: Sequence[str] = (), **environment: str
-) -> str:
+def run_python(code: str, *path: Path, preloaded: bool = False, before: Sequence[str] = (), **environment: str) -> str:
     """Run code in a fresh process.
 
     Args:

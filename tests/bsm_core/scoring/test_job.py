@@ -443,6 +443,16 @@ def test_missing_artifact_files_are_all_named(run):
     assert "model.pth" in str(error)
 
 
+def test_an_artifact_whose_categories_are_texts_needs_no_tables(run, caplog):
+    write_toy_artifact(run.artifact, tab_field_list=["amount"], cat_field_list=["chat"])
+    for table in run.artifact.glob("risk_table_map.*"):
+        table.unlink()
+    toy_rows(5).to_csv(run.data / "t.csv", index=False)
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert run(device="cpu").rows == 5
+    assert "no risk_table_map.pkl; no feature needs it" in caplog.text
+
+
 def test_an_earlier_run_leaves_neither_marker(run):
     toy_rows(2).to_csv(run.data / "t.csv", index=False)
     run(run_record=True)

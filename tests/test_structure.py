@@ -113,3 +113,14 @@ def test_docstrings_name_their_subject():
         if docstring.startswith(VAGUE)
     ]
     assert vague == []
+
+
+def test_nothing_depends_on_assert_statements():
+    """Python leaves them out with ``-O``."""
+    found = [
+        f"{file.name}:{node.lineno}"
+        for file, tree in sources([*PACKAGES, CORE.parent / "scripts"])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assert)
+    ]
+    assert found == []

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bsm_core.backends import trial_results
 from bsm_core.backends.onnx_runtime import ONNX, build, require_packages
-from bsm_core.backends.trial import OTHER_VECTORS, attempt, check_precision, exact, fastest
+from bsm_core.backends.trial import OTHER_VECTORS, attempt, check_precision, exact, measured
 from bsm_core.errors import CorruptArtifactError, ModelFailedError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch, TextBatch
@@ -244,14 +244,17 @@ def _exported(name: str, encoder: Encoder, asked: str, precision: str, sample: T
 
 
 def _fastest(name: str, encoder: Encoder, eager: Backend, backends: list[Backend]) -> Backend:
-    """Return the fastest exact backend; an earlier trial on this machine spares the measurement."""
+    """Return the fastest exact backend; an earlier trial on this machine spares the measurement, while it holds."""
     results, key = trial_results.read(), trial_results.key(encoder, [*backends, eager])
-    if results.get(key) == EAGER:
+    known = results.get(key)
+    fastest = known.fastest if known and known.holds() else None
+    if fastest == EAGER:
         return eager
     candidates = {backend.name: backend for backend in (eager, *exact(name, encoder, eager, backends))}
     if len(candidates) == 1:
         return eager
-    if results.get(key) not in candidates:
-        results[key] = fastest(name, encoder, list(candidates.values())).name
-        trial_results.write(results)
-    return candidates[results[key]]
+    if fastest not in candidates:
+        result = trial_results.result_of(measured(name, encoder, list(candidates.values())), known)
+        trial_results.write({**results, key: result})
+        fastest = result.fastest
+    return candidates[fastest]

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -82,8 +83,7 @@ def _write(name: str, encoder: Encoder, file: Path) -> None:
                 dynamo=True,
                 verbose=False,
             )
-            assert program is not None  # always so with dynamo=True
-            program.save(file, external_data=False)
+            cast("torch.onnx.ONNXProgram", program).save(file, external_data=False)  # no None with dynamo=True
     except Exception as error:
         raise UsageError(
             f"encoder {name!r} cannot be exported: {(str(error).strip() or type(error).__name__).splitlines()[0]}",

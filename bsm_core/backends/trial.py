@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from bsm_core.backends.trial_results import Times, is_close
 from bsm_core.errors import BSMError, UnsafeArtifactError, UsageError
 from bsm_core.models.batch import TextBatch
 from bsm_core.models.encoder import EAGER, Backend, Encoder
@@ -24,8 +25,10 @@ log = logging.getLogger("bsm")
 
 _LENGTHS = (96, 80, 64, 48, 32, 16)
 """Numbers of tokens of the trial's chunks."""
-_TIMES = 2
-"""Number of measurements of each backend, of which the fastest counts."""
+_LEAST, _MOST = 3, 8
+"""Numbers of measurements of each backend: as many as it takes to tell the fastest, within these bounds."""
+_LONG_S = 10.0
+"""Time after which a trial goes on only to the least number of measurements."""
 
 OTHER_VECTORS = "computes different vectors than the encoder's own code"
 
@@ -126,16 +129,29 @@ def exact(
     return same
 
 
-def fastest(name: str, encoder: Encoder, backends: Sequence[Backend]) -> Backend:
-    """Return the fastest of some backends; the first is the encoder's own code."""
+def measured(name: str, encoder: Encoder, backends: Sequence[Backend]) -> Times:
+    """Return the times of the backends that do not fail.
+
+    The backends take turns, so that a moment in which the machine is busy is no disadvantage of one of them.
+    """
     chunks = _chunks(encoder, torch.get_num_threads())  # so that each stream has its share of the chunks
-
-    def seconds(backend: Backend) -> float:
-        run = partial(_seconds, encoder, backend, chunks)
-        took = attempt(f"backend {backend.name!r} of encoder {name!r}", run, by_name=False)
-        return float("inf") if took is None else took
-
-    return min(backends, key=seconds)
+    took: dict[str, list[float]] = {backend.name: [] for backend in backends}
+    began = time.perf_counter()
+    times: Times = {}
+    for turn in range(1, _MOST + 1):
+        for backend in [backend for backend in backends if backend.name in took]:
+            run = partial(_seconds, encoder, backend, chunks)
+            seconds = attempt(f"backend {backend.name!r} of encoder {name!r}", run, by_name=False)
+            if seconds is None:
+                del took[backend.name]
+            else:
+                took[backend.name].append(seconds)
+        if turn < _LEAST:
+            continue
+        times = {other: (sorted(seconds)[0], sorted(seconds)[1]) for other, seconds in took.items()}
+        if len(times) < 2 or not is_close(times) or time.perf_counter() - began > _LONG_S:
+            break
+    return times
 
 
 def _agree(vectors: Tensor, expected: Tensor, precision: str) -> bool:
@@ -162,10 +178,7 @@ def _encoded(encoder: Encoder, backend: Backend, chunks: TextBatch) -> Tensor:
 
 
 def _seconds(encoder: Encoder, backend: Backend, chunks: TextBatch) -> float:
-    """Return the shortest time of several measurements; copying the result to the CPU waits for the GPU."""
-    took = []
-    for _ in range(_TIMES):
-        began = time.perf_counter()
-        _encoded(encoder, backend, chunks).cpu()
-        took.append(time.perf_counter() - began)
-    return min(took)
+    """Measure a backend once; copying the result to the CPU waits for the GPU."""
+    began = time.perf_counter()
+    _encoded(encoder, backend, chunks).cpu()
+    return time.perf_counter() - began

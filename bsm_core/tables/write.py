@@ -137,16 +137,20 @@ class TableWriter(AbstractContextManager["TableWriter"]):
 
 def _check_flat(schema: pa.Schema) -> None:
     for field in {str(field.type): field for field in reversed(list(schema))}.values():  # the first one of each type
+        in_zone = False
         try:
+            column = plain_values(pa.nulls(0, field.type))
+            in_zone = pt.is_timestamp(column.type) and column.type.tz is not None
             # A time zone is looked up for a value, not for an empty column.
-            _cells(
-                pa.array([0], pa.int64()).cast(field.type) if pt.is_timestamp(field.type) else pa.nulls(0, field.type)
-            )
+            _cells(pa.array([0], pa.int64()).cast(column.type) if in_zone else column)
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            fix = "write parquet, or leave the column out"
+            if in_zone:
+                fix = "write parquet, leave the column out, or install the time zones of the system (package tzdata)"
             raise DataError(
                 f"values of type {field.type} cannot be written as csv or tsv: {error}",
                 where=f"column {field.name!r}",
-                fix="write parquet, or leave the column out",
+                fix=fix,
             ) from error
 
 
@@ -156,6 +160,8 @@ def _cells(column: pa.Array) -> pa.Array:
     A value of an extension type is written as its storage; a UUID in the form with hyphens, a Boolean as a word.
     """
     column = plain_values(column)
+    if pt.is_timestamp(column.type) and column.type.tz == "UTC":  # Arrow would ask the system's time zones for it
+        column = pc.binary_join_element_wise(column.cast(pa.timestamp(column.type.unit)).cast(pa.string()), "Z", "")
     if not holds_text(column.type):
         column = column.cast(pa.large_string())
     return column.cast(pa.large_binary()).fill_null(b"")

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,13 +84,14 @@ def forget_modules(folder: Path) -> None:
             del sys.modules[name]
 
 
-def run_python(code: str, *path: Path, preloaded: bool = False, **environment: str) -> str:
+def run_python(code: str, *path: Path, preloaded: bool = False, before: Sequence[str] = (), **environment: str) -> str:
     """Run code in a fresh process.
 
     Args:
         code: Common indentation is removed.
         path: Folders that come first on the process's path.
         preloaded: Whether the process may have imported torch and the other libraries already, which saves seconds.
+        before: Start of the command, before the interpreter; not with ``preloaded``.
         environment: Variables added to this process's own, less ``BSM_PLUGINS``.
 
     Returns:
@@ -102,7 +103,7 @@ def run_python(code: str, *path: Path, preloaded: bool = False, **environment: s
     if preloaded:
         done = python(*arguments, env=variables)
     else:
-        command = [sys.executable, *arguments]
+        command = [*before, sys.executable, *arguments]
         done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bsm_core import Backend, Batch, Encoder, ModelBase, ModelConfig, TextBatch
-from bsm_core.backends import choose, trial
+from bsm_core.backends import choose, trial, trial_results
 from bsm_core.backends.choose import ChosenBackends, choose_backends, restore_backends
 from bsm_core.errors import ModelFailedError, UsageError
 from bsm_core.runtime import precision as precisions
@@ -122,18 +122,41 @@ def test_what_is_not_exact_does_not_run(seconds, caplog):
 
 def test_a_trial_is_made_once_and_its_outcome_kept(seconds, tmp_path):
     choose_backends(model(quick=0))
-    assert len(seconds.tried) == 2  # both encoders have the same shapes
+    once = ["eager", "quick"] * trial._LEAST  # both encoders have the same shapes
+    assert seconds.tried == once
     choose_backends(model(quick=0))
-    assert len(seconds.tried) == 2
-    assert list(json.loads((tmp_path / "bsm/backends.json").read_text()).values()) == ["quick"]
+    assert seconds.tried == once
+    [result] = json.loads((tmp_path / "bsm/backends.json").read_text()).values()
+    assert (result["fastest"], result["times"]) == ("quick", {"eager": [2, 2], "quick": [1, 1]})
     assert set(choose_backends(model(quick=1e-3)).backends.values()) == {"eager"}  # exactness is never taken from there
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"x":', "\x00", '{"x": ["quick"]}'])
-def test_a_file_that_cannot_be_read_holds_no_outcome(seconds, tmp_path, content):
-    (tmp_path / "bsm").mkdir()
-    (tmp_path / "bsm/backends.json").write_text(content)
+def test_backends_of_about_the_same_speed_are_measured_often_and_again_later(seconds, monkeypatch):
+    seconds.quick = seconds.eager
+    choose_backends(model(quick=0))
+    often = ["eager", "quick"] * trial._MOST
+    assert seconds.tried == often
+    choose_backends(model(quick=0))  # another process of the same run
+    assert seconds.tried == often
+    monkeypatch.setattr(trial_results, "_AGAIN_S", -1)
+    seconds.quick = 1.0
     assert set(choose_backends(model(quick=0)).backends.values()) == {"quick"}
+    assert len(seconds.tried) > len(often)
+
+
+def test_a_trial_that_takes_long_has_no_more_measurements_than_it_must(seconds, monkeypatch):
+    monkeypatch.setattr(trial, "_LONG_S", 0)
+    seconds.quick = seconds.eager
+    choose_backends(model(quick=0))
+    assert seconds.tried == ["eager", "quick"] * trial._LEAST
+
+
+def test_a_result_that_is_old_is_tried_again(seconds, monkeypatch):
+    choose_backends(model(quick=0))
+    seconds.quick = 3.0
+    assert set(choose_backends(model(quick=0)).backends.values()) == {"quick"}
+    monkeypatch.setattr(trial_results, "_OLD_S", -1)
+    assert set(choose_backends(model(quick=0)).backends.values()) == {"eager"}
 
 
 def test_a_place_that_cannot_be_written_costs_a_trial_alone(seconds, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from support.mounts import seeing_empty
 from support.plugins import run_python
 from support.toy import SITE, toy_rows, write_toy_artifact
 
@@ -442,6 +443,16 @@ def test_missing_artifact_files_are_all_named(run):
     assert "model.pth" in str(error)
 
 
+def test_an_artifact_whose_categories_are_texts_needs_no_tables(run, caplog):
+    write_toy_artifact(run.artifact, tab_field_list=["amount"], cat_field_list=["chat"])
+    for table in run.artifact.glob("risk_table_map.*"):
+        table.unlink()
+    toy_rows(5).to_csv(run.data / "t.csv", index=False)
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert run(device="cpu").rows == 5
+    assert "no risk_table_map.pkl; no feature needs it" in caplog.text
+
+
 def test_an_earlier_run_leaves_neither_marker(run):
     toy_rows(2).to_csv(run.data / "t.csv", index=False)
     run(run_record=True)
@@ -626,18 +637,8 @@ def test_processes_that_cannot_be_connected_fall_back_to_one(run, monkeypatch, c
     assert json.loads((run.out / "run.json").read_text())["device"]["used"] == "1 CPU process(es)"
 
 
-def small_shared_memory():
-    """The start of a command that runs with 1 MB of shared memory, as root on Linux; else None."""
-    start = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]
-    try:
-        return start if subprocess.run([*start, "true"], stderr=subprocess.DEVNULL).returncode == 0 else None
-    except OSError:
-        return None
-
-
 def test_loader_workers_need_no_shared_memory(run):
-    if (start := small_shared_memory()) is None:
-        pytest.skip("only root can mount a small /dev/shm")
+    start = seeing_empty("/dev/shm")  # of 1 MB
     rows = toy_rows(1000)
     rows["chat"] = [f"{i} {'long ' * 400}" for i in range(len(rows))]  # 8 MB of tokens
     rows.to_csv(run.data / "t.csv", index=False)

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.mounts import seeing_empty
+from support.plugins import run_python
 
 from bsm_core.errors import DataError
 from bsm_core.tables import write
@@ -218,13 +220,50 @@ def test_values_of_extension_types_as_text(tmp_path):
     assert output_schema(schema, "parquet", "csv") == output_schema(schema, "parquet", "parquet") == schema
 
 
-def test_a_time_zone_that_the_system_does_not_have_is_found_before_anything_is_written(tmp_path):
-    schema = pa.schema([("t", pa.timestamp("us", "Mars/\x1bBase"))])
+NOWHERE = pa.timestamp("us", "Mars/\x1bBase")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        NOWHERE,
+        pa.dictionary(pa.int8(), NOWHERE),
+        pa.run_end_encoded(pa.int32(), NOWHERE),
+        pa.opaque(NOWHERE, "a", "b"),
+        pa.dictionary(pa.int8(), pa.opaque(NOWHERE, "a", "b")),
+    ],
+    ids=["plain", "categories", "runs", "extension", "categories of an extension"],
+)
+def test_a_time_zone_that_the_system_does_not_have_is_found_before_anything_is_written(kind):
+    schema = pa.schema([("t", kind)])
     with pytest.raises(DataError, match="column 't'") as caught:
         output_schema(schema, "parquet", "csv")
     assert str(caught.value).isascii()
     assert "\x1b" not in str(caught.value)
+    assert "install the time zones of the system" in str(caught.value)
     assert output_schema(schema, "parquet", "parquet") == schema
+
+
+def test_a_system_without_time_zones_is_told_so_and_writes_times_in_utc():
+    code = """
+        import pyarrow as pa
+        from bsm_core.errors import DataError
+        from bsm_core.tables.write import output_schema
+
+        output_schema(pa.schema([("t", pa.timestamp("us", "UTC"))]), "parquet", "csv")
+        try:
+            output_schema(pa.schema([("t", pa.timestamp("us", "Europe/Paris"))]), "parquet", "csv")
+        except DataError as error:
+            print(error.fix)
+    """
+    fix = run_python(code, before=seeing_empty("/usr/share/zoneinfo"))
+    assert fix.startswith("write parquet, leave the column out, or install the time zones of the system")
+
+
+def test_a_time_in_utc_has_the_text_of_arrow(tmp_path):
+    for unit in ("s", "ms", "us", "ns"):
+        times = pa.array([0, None, 1_700_000_000, -1], pa.int64()).cast(pa.timestamp(unit, "UTC"))
+        assert lines(tmp_path, times) == times.cast(pa.string()).fill_null("").to_pylist()
 
 
 def test_pages_of_parquet_have_checksums(tmp_path):

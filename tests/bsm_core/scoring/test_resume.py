@@ -349,7 +349,8 @@ def test_require_makes_no_folder(data):
     assert not data.out.exists()
 
 
-def test_an_input_that_changes_while_it_is_read_is_named(data, monkeypatch):
+@pytest.mark.parametrize("flags", [{}, {"device": "cpu", "devices": "2"}], ids=["one process", "two"])
+def test_an_input_that_changes_while_it_is_read_is_named(data, monkeypatch, flags):
     commit = Sink.commit
     monkeypatch.setattr(Sink, "commit", lambda *a: pytest.fail("committed"))
     find = Sink.find
@@ -362,10 +363,10 @@ def test_an_input_that_changes_while_it_is_read_is_named(data, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Sink, "find", change)
         with pytest.raises(DataError, match="was changed while it was read") as caught:
-            data()
+            data(**flags)
     assert caught.value.where == str(data.data / "t.csv")
     monkeypatch.setattr(Sink, "commit", commit)
-    assert data().rows == 24
+    assert data(**flags).rows == 24
 
 
 def test_an_artifact_that_changes_during_the_run_is_named(data, monkeypatch):

@@ -25,8 +25,10 @@ _FORMAT_OF_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".pq", ".parq"), "parquet"),
 }
 _SOURCE_OF_SUFFIX: dict[str, SourceFormat] = {**_FORMAT_OF_SUFFIX, ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_PART = re.compile(r"part-[^.]*|[0-9]{6}_[0-9]+")
+_PART = re.compile(r"part-[^.]*|[0-9]{6}_[0-9]+(?:_copy_[0-9]+)?")
 """Name of a file that Spark, Hadoop or Hive writes without an extension."""
+_PACKED_PART = re.compile(r"part-.*|[0-9]{6}_[0-9]+(?:_copy_[0-9]+)?")
+"""Name of a part, before the extension of its compression."""
 _HEAD_BYTES = 1 << 16
 _PARQUET = b"PAR1"
 _BINARY = {b"ORC": "an ORC file", b"Obj\x01": "an Avro file", b"SEQ": "a Hadoop sequence file", b"PARE": "encrypted"}
@@ -160,9 +162,9 @@ def _format_of(path: Path) -> SourceFormat | None:
     packed = format == "parquet" and outer in {*CODECS, *_UNREADABLE}
     if packed and path.is_file() and _head(path, None).startswith(_PARQUET):  # pandas: "df.parquet.gzip"
         return "parquet"
-    if format and (outer in _UNREADABLE or packed):
-        what, fix = f"a {format} file packed as {outer} cannot be read", f"unpack it; the extensions are {_READABLE}"
-        raise DataError(what, where=str(path), fix=fix)
+    if packed or (outer in _UNREADABLE and (format or _PACKED_PART.fullmatch(path.stem))):
+        what = f"a {format or 'data'} file packed as {outer} cannot be read"
+        raise DataError(what, where=str(path), fix=f"unpack it; the extensions are {_READABLE}")
     return format if outer in CODECS else None
 
 

@@ -185,10 +185,17 @@ def _contradictions(found: Mapping[str, Any]) -> list[str]:
 
 
 def _number(decimal: str, thousands: str | None) -> re.Pattern[str]:
-    """Return the pattern of a number; Python keeps compiled patterns."""
+    """Return the pattern of a number; Python keeps compiled patterns.
+
+    Groups have three digits; those before a comma may have two, as in India: ``12,34,567``.
+    """
     whole = "[0-9]*"
     if thousands:
         group = f"[{_SPACES}]" if thousands in _SPACES else "['’]" if thousands in "'’" else re.escape(thousands)
-        whole = f"[0-9]{{1,3}}(?:{group}[0-9]{{2,3}})*{group}[0-9]{{3}}|[0-9]*"
-    fraction = f"(?:{re.escape(decimal)}(?P<fraction>[0-9]*))?"
-    return re.compile(f"(?P<sign>[+-]?)(?P<whole>{whole}){fraction}(?P<exponent>(?:[eE][+-]?[0-9]+)?)")
+        grouped = f"[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+"
+        if thousands == ",":
+            grouped += f"|[1-9][0-9]?(?:{group}[0-9]{{2}})+{group}[0-9]{{3}}"
+        whole = f"{grouped}|[0-9]*"
+    mark = re.escape(decimal)
+    fraction, exponent = f"(?:{mark}(?P<fraction>[0-9]*))?", "(?P<exponent>(?:[eE][+-]?[0-9]+)?)"
+    return re.compile(f"(?P<sign>[+-]?)(?={mark}?[0-9])(?P<whole>{whole}){fraction}{exponent}")

@@ -97,7 +97,7 @@ class TableSource:
         schemas: Arrow schema of each file. All columns of text files have type ``binary``.
         types: Columns that are read with another type, see :meth:`typed`.
         on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
-        dialect: Dialect of CSV and TSV files, with their delimiter.
+        dialect: Dialect of CSV and TSV files, with their delimiter; of Parquet, the spelling of numbers in text.
     """
 
     format: SourceFormat
@@ -126,7 +126,10 @@ class TableSource:
         """
         found = discover(path)
         format, dialect = source_format(found[0]), dialect or Dialect()
-        dialect = dataclasses.replace(dialect, delimiter=dialect.delimiter or DELIMITERS.get(format))
+        if format in DELIMITERS:
+            dialect = dialect.with_delimiter(DELIMITERS[format])
+        elif format == "parquet":  # its text may be from CSV
+            dialect = Dialect(decimal=dialect.decimal, thousands=dialect.thousands)
         files: list[Path] = []
         schemas: list[pa.Schema] = []
         if format == "jsonl":

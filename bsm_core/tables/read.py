@@ -166,7 +166,7 @@ class TableSource:
 
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that the table has some columns, each once. See :func:`require_columns`."""
-        hints = [*self._other_delimiter(), *self._partitions(wanted)]
+        hints = [*self.other_delimiter(), *self._partitions(wanted)]
         require_columns(self.columns, wanted, where=str(self.files[0]), hints=hints)
 
     def _partitions(self, wanted: Iterable[str]) -> list[str]:
@@ -177,7 +177,7 @@ class TableSource:
         what = "stands only in the names of folders, which are not read, such as"
         return [f"{name!r} {what} {found[name]!r}" for name in wanted if name in missing & found.keys()]
 
-    def _other_delimiter(self) -> list[str]:
+    def other_delimiter(self) -> list[str]:
         """Return a hint if the single column of the header looks like several columns with another delimiter."""
         marks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
         found = [name for mark, name in marks.items() if len(self.columns) == 1 and mark in self.columns[0]]

@@ -29,6 +29,7 @@ from bsm_core.preprocess.findings import Issue, IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.read import TableSource
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +141,7 @@ class Predictor:
         on_bad_row: Literal["fail", "null"] = "fail",
         keep: Sequence[str] = (),
         max_cell_mb: int = DEFAULT_MAX_CELL_MB,
-        dialect: Dialect | None = None,
+        source: TableSource | None = None,
         registry: Registry | None = None,
         names: ResolvedNames | None = None,
     ) -> Predictor:
@@ -150,7 +151,7 @@ class Predictor:
             artifact: The artifact.
             batch_size, on_bad_row, max_cell_mb: See :meth:`from_artifact`.
             keep: Columns that batches carry unchanged, the id first.
-            dialect: Spelling of numbers in text. None: that of the artifact's config.
+            source: Table of the rows to score; see :class:`bsm_core.preprocess.dataset.Preprocessor`.
             registry: See :meth:`from_artifact`.
             names: The names in the config, if they are resolved already.
 
@@ -172,16 +173,14 @@ class Predictor:
         model.component = names.model_class
         model.set_aside = on_bad_row == "null"
         pipelines = text_pipelines(config, artifact.tokenizer, registry, names)
-        preprocessor = Preprocessor(
-            config, pipelines, artifact.impute, artifact.risk_tables, keep, max_cell_mb, dialect
-        )
+        preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep, max_cell_mb, source)
         artifact.release()
         return cls(model, preprocessor, hooks, artifact)
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:
         """Return the batch of an artifact's check rows. A check row has the text of a CSV cell by column."""
         columns = {name: pa.array([row[name] for row in rows], pa.large_string()) for name in self.preprocessor.wanted}
-        return self.preprocessor.plain().batch(columns, len(rows))[0]
+        return self.preprocessor.batch(columns, len(rows), dialect=Dialect())[0]
 
     @property
     def probability_names(self) -> list[str]:

@@ -36,6 +36,7 @@ from bsm_core.scoring.lock import holding
 from bsm_core.scoring.markers import PREDICTIONS, Markers
 from bsm_core.scoring.sink import Sink
 from bsm_core.tables.data_files import detect_format, output_format, source_format
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import TableWriter
 
@@ -72,7 +73,8 @@ def _detect_file_format(file_path: str | Path) -> str:
 
 def load_dataframe_with_format(file_path: str | Path) -> tuple[pd.DataFrame, str]:
     """Return a file as a DataFrame, and its format. Cells from CSV and TSV stay text, so that no id is changed."""
-    table, format = _read(Path(file_path))
+    table, source = _read(Path(file_path))
+    format = source.output_format
     if format != "parquet":
         table = pa.table({name: _decoded(table, name, file_path) for name in table.column_names})
     return table.to_pandas(integer_object_nulls=True), format  # floats would change large ids
@@ -94,8 +96,9 @@ def data_preprocess_pipeline(config: Mapping[str, Any], tokenizer: Any) -> tuple
 
 def create_bsm_dataset(config: Mapping[str, Any], inference_data_dir: str | Path, filename: str) -> BSMDataset:
     """Return the dataset of one file, with missing categories filled. No label is needed."""
-    table, _ = _read(Path(inference_data_dir) / filename)
-    dataset = BSMDataset(dict(zip(table.column_names, table.columns, strict=True)), table.num_rows, _checked(config))
+    table, source = _read(Path(inference_data_dir) / filename, Dialect.of_config(config))
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    dataset = BSMDataset(columns, table.num_rows, _checked(config), source)
     dataset.fill_missing_value(label_name=None, column_cat_name=config.get("cat_field_list") or [])
     return dataset
 
@@ -179,10 +182,10 @@ def run_batch_inference(environ: Mapping[str, str] | None = None, **settings: An
     job.run(settings, environ or {})
 
 
-def _read(path: Path) -> tuple[pa.Table, str]:
-    source = TableSource.open(path)
+def _read(path: Path, dialect: Dialect | None = None) -> tuple[pa.Table, TableSource]:
+    source = TableSource.open(path, dialect=dialect)
     source.require(dict.fromkeys(source.columns, "the reader"))  # a DataFrame would confuse two columns of one name
-    return pa.concat_tables([window.table for window in source.windows(source.columns)]), source.output_format
+    return pa.concat_tables([window.table for window in source.windows(source.columns)]), source
 
 
 def _decoded(table: pa.Table, column: str, path: str | Path) -> pa.ChunkedArray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bsm_core.cli.output import say
 from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of
+from bsm_core.errors import UsageError
 
 if TYPE_CHECKING:
     from bsm_core.scoring.compare import Comparison
@@ -36,6 +37,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from bsm_core.scoring.compare import compare
 
+    if arguments.data is None and any(getattr(arguments, name) is not None for name in TABLE_SETTINGS):
+        raise UsageError(
+            "the flags --csv-... say how the TABLE of --data is written, and there is none",
+            fix="convert OLD or NEW first, if it is written so: bsm convert --csv-... OLD plain.csv",
+        )
     found = compare(
         arguments.old,
         arguments.new,

@@ -75,12 +75,14 @@ def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
     from bsm_core.predictor import Predictor
     from bsm_core.scoring.provenance import add_provenance
     from bsm_core.scoring.self_check import ROWS, check, make
+    from bsm_core.tables.formats.dialect import Dialect
     from bsm_core.tables.read import TableSource
 
-    predictor = cache(lambda: Predictor.load(artifact))
-    if data is not None:
+    dialect = Dialect.of_config(artifact.config.as_mapping())
+    source = None if data is None else TableSource.open(data, dialect=dialect)
+    predictor = cache(lambda: Predictor.load(artifact, source=source))
+    if source is not None:
         wanted = predictor().preprocessor.wanted
-        source = TableSource.open(data, dialect=predictor().preprocessor.dialect)
         source.require(wanted)
         window = next(source.windows(list(wanted), rows=ROWS))
         write_check_rows(artifact.folder, make(predictor(), window.table))

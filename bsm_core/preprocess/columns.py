@@ -70,19 +70,13 @@ def _from_pandas(series: Any) -> Column:
         return list(series)
 
 
-def as_pandas_reads(column: Column) -> Column:
-    """Return cells of CSV with a null for each cell that ``pandas.read_csv`` reads as missing.
+def as_pandas_reads(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return cells of CSV or TSV with a null for each cell that ``pandas.read_csv`` reads as missing.
 
-    A column of another source is returned unchanged: pandas takes its nulls alone as missing.
+    Of other formats, pandas takes nulls alone as missing.
     """
-    if not isinstance(column, pa.Array | pa.ChunkedArray) or not _is_binary(column.type):
-        return column
     missing = pc.is_in(column, value_set=pa.array(PANDAS_MISSING, pa.string()).cast(column.type))
     return pc.if_else(missing, pa.scalar(None, column.type), column)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def text_values(column: Column, max_cell_mb: int = DEFAULT_MAX_CELL_MB) -> tuple[list[str], dict[int, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,8 +18,9 @@ from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.profile import FEATURES, Times
 from bsm_core.tables.cell_values import cell_values
+from bsm_core.tables.data_files import DELIMITERS
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.read import Position, Window
+from bsm_core.tables.read import Position, TableSource, Window
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,11 @@ class Preprocessor:
             text column is ignored.
         keep: Columns that the batch carries unchanged, the id first.
         max_cell_mb: Length of a text, in millions of bytes, at which it is cut.
-        dialect: Spelling of numbers in text. None: that of the artifact's config.
+        source: Table of the rows, whose dialect says how numbers in text are spelled. None: no file, and the dialect of
+            the artifact's config.
 
     Raises:
-        UsageError: The config's keys ``csv_*`` cannot be used.
+        ConfigError: The config's keys ``csv_*`` cannot be used.
     """
 
     def __init__(
@@ -77,10 +78,11 @@ class Preprocessor:
         risk_tables: Mapping[str, Mapping[str, Any]],
         keep: Sequence[str] = (),
         max_cell_mb: int = DEFAULT_MAX_CELL_MB,
-        dialect: Dialect | None = None,
+        source: TableSource | None = None,
     ) -> None:
         self.config = config
-        self.dialect = Dialect.of(config.as_mapping()) if dialect is None else dialect
+        self.dialect = source.dialect if source else Dialect.of_config(config.as_mapping())
+        self._na_is_missing = config.compat == "original" and source is not None and source.format in DELIMITERS
         self.pipelines = dict(pipelines)
         self.imputers = {name: Imputer(value) for name, value in impute.items()}
         tabular = risk_tables.keys() - {text.column for text in config.text_fields}
@@ -90,32 +92,37 @@ class Preprocessor:
         imputers = {} if config.compat == "original" else self.imputers
         self._features = Features(config.tab_field_list, imputers, self.risk_tables)
 
-    def plain(self) -> Preprocessor:
-        """Return this preprocessor for numbers in their plain spelling."""
-        other = copy(self)
-        other.dialect = Dialect()
-        return other
-
     @property
     def wanted(self) -> dict[str, str]:
         """Columns that the model needs, each with the config key that names it."""
         wanted = {text.column: f"config.{text.key}" for text in self.config.text_fields}
         return {**dict.fromkeys(self.config.tab_field_list, "config.tab_field_list"), **wanted}
 
-    def batch(self, columns: Mapping[str, Column], rows: int, times: Times | None = None) -> tuple[Batch, Findings]:
+    def as_read(self, columns: Mapping[str, Column]) -> Mapping[str, Column]:
+        """Return columns of the source; with ``compat: original``, cells that its scripts read as missing are null."""
+        if not self._na_is_missing:
+            return columns
+        return {**columns, **{name: as_pandas_reads(columns[name]) for name in self.wanted}}
+
+    def batch(
+        self,
+        columns: Mapping[str, Column],
+        rows: int,
+        times: Times | None = None,
+        dialect: Dialect | None = None,
+    ) -> tuple[Batch, Findings]:
         """Turn columns into a batch, one column at a time: first the text columns, then the features.
 
         Args:
-            columns: Columns by name.
+            columns: Columns by name, from :meth:`as_read`.
             rows: Number of rows.
             times: Object to which the time of each step is added.
+            dialect: Spelling of numbers in text. None: that of the preprocessor.
 
         Returns:
             The batch, and the findings of its rows.
         """
         times = Times() if times is None else times
-        if self.config.compat == "original":
-            columns = {name: as_pandas_reads(columns[name]) for name in self.wanted}
         texts: dict[str, TextBatch] = {}
         issues: list[Issue] = []
         seen: dict[str, int] = {}
@@ -131,7 +138,7 @@ class Preprocessor:
             if missing := values.count("") - sum(not values[row] for row in bad):  # a text may be cut
                 seen[f"missing:{column}"] = missing
         with times.of(FEATURES):
-            matrix, found = self._features.transform(columns, rows, self.dialect)
+            matrix, found = self._features.transform(columns, rows, dialect or self.dialect)
         named = {(issue.row, issue.column) for issue in issues}  # a cell of a text and a feature has one issue
         issues += [issue for issue in found.issues if (issue.row, issue.column) not in named]
         batch = Batch(rows, texts, torch.from_numpy(matrix), feature_names=self._features.names)
@@ -146,7 +153,7 @@ class Preprocessor:
         """
         table, times = window.table, Times() if times is None else times
         columns = dict(zip(table.column_names, table.columns, strict=True))
-        batch, findings = self.batch(columns, table.num_rows, times)
+        batch, findings = self.batch(self.as_read(columns), table.num_rows, times)
         seen = {**findings.seen, **({ESCAPES: window.escapes} if window.escapes else {})}
         findings = replace(findings, bad_lines=window.bad_lines, seen=seen)
         kept = table.select(self.keep)
@@ -161,13 +168,16 @@ class BSMDataset:
         columns: Columns of the table by name: Arrow arrays, or sequences of Python objects.
         rows: Number of rows.
         config: The artifact's config.
+        source: Table of the columns; None if they are from no file.
     """
 
-    def __init__(self, columns: Mapping[str, Column], rows: int, config: ArtifactConfig) -> None:
+    def __init__(
+        self, columns: Mapping[str, Column], rows: int, config: ArtifactConfig, source: TableSource | None = None
+    ) -> None:
         self.columns = dict(columns)
         self.rows = rows
         self.config = config
-        self._preprocessor = Preprocessor(config, {}, {}, {})
+        self._preprocessor = Preprocessor(config, {}, {}, {}, source=source)
 
     def __len__(self) -> int:
         return self.rows
@@ -201,4 +211,4 @@ class BSMDataset:
         Args:
             times: Object to which the time of each step is added.
         """
-        return self._preprocessor.batch(self.columns, self.rows, times)
+        return self._preprocessor.batch(self._preprocessor.as_read(self.columns), self.rows, times)

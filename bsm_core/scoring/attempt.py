@@ -27,7 +27,6 @@ from bsm_core.scoring.provenance import source_hash
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
 from bsm_core.tables.data_files import Format
-from bsm_core.tables.formats.dialect import PARSERS
 from bsm_core.tables.read import TableSource
 
 log = logging.getLogger("bsm")
@@ -121,7 +120,7 @@ def plan_of(
             "window_rows": settings.window_rows,
             "max_cell_mb": settings.max_cell_mb,
             "on_bad_line": settings.on_bad_line,
-            **{name: value for name, value in settings.model_dump(mode="json").items() if name in PARSERS},
+            **{f"csv_{name}": value for name, value in source.dialect.values().items()},
             "precision": automatic if settings.precision == "auto" else str(settings.precision),
         },
     }

@@ -17,7 +17,9 @@ from bsm_core.errors import DataError, UsageError
 from bsm_core.preprocess.columns import PANDAS_MISSING, text_values
 from bsm_core.preprocess.features import Imputer
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.plain_values import plain_values
 from bsm_core.tables.read import TableSource
+from bsm_core.tables.write import holds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +121,7 @@ def compare(
         id_field: Name of the id column. None: the first column of ``new``.
         data: Table with the id and the columns in which traits are looked for. None: ``old`` if it has such columns,
             else ``new``.
-        dialect: Dialect of ``data``, if it is CSV or TSV.
+        dialect: Dialect of ``data``, if it is CSV or TSV. The prediction files are plain, but may have decimal commas.
         tolerance: Largest difference of two equal probabilities.
         worst: Largest number of rows to return.
         traits: Largest number of traits to return.
@@ -164,11 +166,13 @@ def compare(
 def _probability_columns(old: TableSource, new: TableSource) -> list[str]:
     found = [[name for name in source.columns if name.startswith(_PREFIX)] for source in (old, new)]
     if not found[0] or set(found[0]) != set(found[1]):
-        raise UsageError(
-            "the files do not have the same probability columns",
-            details=[f"{s.files[0]}: {', '.join(names) or 'none'}" for s, names in zip((old, new), found, strict=True)],
-            fix=f"compare prediction files of one model; the names of the columns are {_PREFIX}0 and so on",
-        )
+        details, fix = [], f"compare prediction files of one model; the names of the columns are {_PREFIX}0 and so on"
+        for source, names in zip((old, new), found, strict=True):
+            hints = source.other_delimiter()
+            details += [f"{source.files[0]}: {', '.join(names) or 'none'}", *hints]
+            if hints:
+                fix = "convert such a file first: bsm convert --csv-delimiter ... FILE plain.csv"
+        raise UsageError("the files do not have the same probability columns", details=details, fix=fix)
     return found[0]
 
 
@@ -178,7 +182,7 @@ def _read(source: TableSource, id_field: str, names: Sequence[str]) -> tuple[lis
     blocks = [np.empty((0, len(names)))]
     for window in _windows(source, id_field, names):
         ids += _texts(window.column(id_field))
-        columns = [Imputer(np.nan).transform(window.column(name)) for name in names]
+        columns = [Imputer(np.nan).transform(column, _spelling(column)) for column in map(window.column, names)]
         for name, column in zip(names, columns, strict=True):
             if column.bad:
                 row, reason = next(iter(column.bad.items()))
@@ -186,6 +190,15 @@ def _read(source: TableSource, id_field: str, names: Sequence[str]) -> tuple[lis
                 raise DataError(f"a probability cannot be used: {reason}", where=where)
         blocks.append(np.stack([column.values for column in columns], axis=1).astype(np.float64))
     return ids, np.concatenate(blocks)
+
+
+def _spelling(column: pa.ChunkedArray) -> Dialect:
+    """Return the spelling of a column of probabilities. None of them has a thousand, so a comma is a decimal point."""
+    column = plain_values(column)
+    if not holds_text(column.type):
+        return Dialect()
+    has_comma = pc.any(pc.match_substring(column.cast(pa.large_binary()), ",")).as_py()
+    return Dialect(decimal="," if has_comma else None)
 
 
 def _windows(source: TableSource, id_field: str, names: Sequence[str]) -> Iterator[pa.Table]:

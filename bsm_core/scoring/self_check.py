@@ -24,6 +24,7 @@ from bsm_core.preprocess.features import spelled_plainly, values_at
 from bsm_core.runtime.precision import TF32, Precision, precision_of_dtype, tolerance
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.provenance import changes
+from bsm_core.tables.formats.dialect import Dialect
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,9 +54,15 @@ def add_check(folder: Path, rows: pd.DataFrame | pa.Table, registry: Registry | 
     write_check_rows(folder, make(Predictor.open(folder, registry=registry), rows))
 
 
-def make(predictor: Predictor, data: pd.DataFrame | pa.Table) -> CheckRows:
-    """Score the first rows of a table and return them as check rows; raise as :func:`add_check` does."""
-    return _scored(predictor, _as_text(predictor, data))
+def make(predictor: Predictor, data: pd.DataFrame | pa.Table, dialect: Dialect | None = None) -> CheckRows:
+    """Score the first rows of a table and return them as check rows; raise as :func:`add_check` does.
+
+    Args:
+        predictor: The artifact's predictor.
+        data: The table.
+        dialect: Spelling of numbers in text. None: that of the predictor.
+    """
+    return _scored(predictor, _as_text(predictor, data, dialect or predictor.preprocessor.dialect))
 
 
 def check(predictor: Predictor, then: CheckRows) -> float:
@@ -132,20 +139,20 @@ def _digest(text: TextBatch) -> str:
     return hashlib.sha256(json.dumps(text.to_rows()).encode()).hexdigest()
 
 
-def _as_text(predictor: Predictor, data: pd.DataFrame | pa.Table) -> list[dict[str, str | None]]:
+def _as_text(predictor: Predictor, data: pd.DataFrame | pa.Table, dialect: Dialect) -> list[dict[str, str | None]]:
     """Return the first rows with each cell as the text that a CSV file would have, or None if it is missing."""
     columns, _ = table_columns(data, predictor.preprocessor.wanted)
     if not len(data) or not columns:
         raise DataError("there are no rows to check the artifact with", fix="give a table with rows and its columns")
     texts = {field.column for field in predictor.preprocessor.config.text_fields}
     cells: dict[str, list[str | None]] = {}
-    for name, column in columns.items():
+    for name, column in predictor.preprocessor.as_read(columns).items():
         first: Any = column[:ROWS]
         if name in texts:
             values: Sequence[Any] = text_values(first)[0]
         else:
             if name not in predictor.preprocessor.risk_tables:
-                first = spelled_plainly(first, predictor.preprocessor.dialect)
+                first = spelled_plainly(first, dialect)
             values = values_at(first, range(len(first)))
         cells[name] = [_cell(value) for value in values]
     return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]

@@ -209,7 +209,7 @@ class Settings(BaseModel):
     on_bad_line: Annotated[
         Literal["fail", "skip"],
         BeforeValidator(_lower),
-        Source("--on-bad-line", "a line of CSV or TSV that cannot be read stops the run, or is left out"),
+        Source("--on-bad-line", "a line of CSV, TSV or JSON lines that cannot be read stops the run, or is left out"),
     ] = "fail"
     csv_delimiter: Annotated[
         str | None,
@@ -313,6 +313,8 @@ class Settings(BaseModel):
             for name, source in sources().items()
             if source.in_artifact and config.get(name) is not None and name not in fixed
         }
+        if "csv_header" in fixed and self.csv_header == "first":
+            added.pop("csv_columns", None)  # names for files without a header
         values = {name: getattr(self, name) for name in self.model_fields_set} | added
         return self._checked(values, self._origins | {name: f"config.{name}" for name in added})
 
@@ -321,9 +323,9 @@ class Settings(BaseModel):
         """The dialect of CSV and TSV files.
 
         Raises:
-            UsageError: The settings ``csv_*`` contradict each other.
+            ConfigError, UsageError: The settings ``csv_*`` contradict each other.
         """
-        return csv.Dialect.of({name: getattr(self, name) for name in csv.PARSERS})
+        return csv.Dialect.of({name: getattr(self, name) for name in csv.PARSERS}, self._origins)
 
     @classmethod
     def _checked(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:

@@ -32,6 +32,8 @@ _PART = re.compile(
 
 They are: Spark and Hadoop, Hive, BigQuery and Redshift (a number at the end), slices of Redshift, Athena and Firehose.
 """
+_PACKED_PART = re.compile(r"part-.*|[0-9]{6}_[0-9]+(?:_copy_[0-9]+)?")
+"""Name of a part, before the extension of its compression."""
 _PARQUET = b"PAR1"
 
 # A data file with one of these compressions is an error: if it were ignored, its rows would be lost.
@@ -175,9 +177,9 @@ def _format_of(path: Path) -> SourceFormat | None:
     packed = format == "parquet" and outer in {*CODECS, *_UNREADABLE}
     if packed and path.is_file() and _head(path, None).startswith(_PARQUET):  # pandas: "df.parquet.gzip"
         return "parquet"
-    if format and (outer in _UNREADABLE or packed):
-        what, fix = f"a {format} file packed as {outer} cannot be read", f"unpack it; the extensions are {_READABLE}"
-        raise DataError(what, where=str(path), fix=fix)
+    if packed or (outer in _UNREADABLE and (format or _PACKED_PART.fullmatch(path.stem))):
+        what = f"a {format or 'data'} file packed as {outer} cannot be read"
+        raise DataError(what, where=str(path), fix=f"unpack it; the extensions are {_READABLE}")
     return format if outer in CODECS else None
 
 

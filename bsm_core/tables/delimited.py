@@ -31,6 +31,7 @@ from bsm_core.tables.bad_lines import BadLine, LeftOut, find_bad_lines, long_cel
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.first_bytes import FileKind, misnamed
 from bsm_core.tables.formats.plain_text import LikelyEscapes
+from bsm_core.tables.formats.plain_text import line_breaks as breaks_in
 from bsm_core.tables.formats.text_stream import TextStream
 from bsm_core.tables.quotes import Quotes
 from bsm_core.tables.row_ends import RowEnds
@@ -105,17 +106,18 @@ def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
                 fix="save the file as UTF-8, or give --csv-encoding",
             ) from error
     if dialect.columns is not None and header:
-        header = _named_columns(path, dialect.columns, len(header))
+        header = _named_columns(path, dialect, dialect.columns, len(header))
     if len(header) > MOST_COLUMNS:
         what = f"the header has {len(header):,} columns; at most {MOST_COLUMNS:,} are read"
         raise DataError(what, where=f"{path}, line 1", fix="look whether the file is CSV or TSV with a header")
     return pa.schema([(name, pa.binary()) for name in header]) if header else None
 
 
-def _named_columns(path: Path, names: Sequence[str], found: int) -> list[str]:
+def _named_columns(path: Path, dialect: Dialect, names: Sequence[str], found: int) -> list[str]:
     """Return the names of the columns of a file without a header."""
     if len(names) != found:
-        what = f"the first row has {found} cell(s), and --csv-columns names {len(names)} column(s)"
+        named = f"{dialect.name_of('csv_columns')} names {len(names)} column(s)"
+        what = f"the first row has {found} cell(s), and {named}"
         raise DataError(what, where=f"{path}, line 1", fix="name each column once, in the order of the cells")
     return [*names]
 
@@ -320,8 +322,7 @@ def line_breaks(path: Path, dialect: Dialect, stop: int) -> int:
     found, after_cr = 0, False
     with TextStream(path, dialect) as stream:
         while stop and (block := stream.read(min(stop, _SKIP_BYTES))):
-            found += block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
-            found -= after_cr and block.startswith(b"\n")
+            found += breaks_in(block, after_cr)
             after_cr, stop = block.endswith(b"\r"), stop - len(block)
     return found
 
@@ -338,14 +339,15 @@ def _explain(path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schema,
             for cells in rows:
                 if cells and cells[-1].endswith(tail.decode()):
                     line += sum(cell.count("\n") for cell in cells[:-1])
-                    return _error(path, line, "a quote is opened and never closed", cells[-1:])
+                    return _error(path, line, "a quote is opened and never closed", cells[-1:], lines, dialect)
                 if len(lines) > 1 and _merged(lines, dialect):
                     end = first - 1 + rows.line_num
                     what = f"a quote is closed in the middle of a cell: the row would run to line {end}"
-                    return _error(path, line, what, cells)
+                    return _error(path, line, what, cells, lines, dialect)
                 if cells and len(cells) != width:
                     more = "; the line ends with a delimiter" if len(cells) == width + 1 and not cells[-1] else ""
-                    return _error(path, line, f"expected {width} cells, found {len(cells)}{more}", cells)
+                    what = f"expected {width} cells, found {len(cells)}{more}"
+                    return _error(path, line, what, cells, lines, dialect)
                 if cells and (bad := [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]):
                     return _not_utf8(path, line, bad[0], cells[strings[bad[0]]])
                 line = first + rows.line_num
@@ -379,13 +381,14 @@ def _too_long(path: Path, line: int) -> DataError:
     return DataError(what, where=f"{path}, line {line}", fix=fix)
 
 
-def _error(path: Path, line: int, what: str, cells: list[str]) -> DataError:
+def _error(path: Path, line: int, what: str, cells: list[str], lines: Sequence[str], dialect: Dialect) -> DataError:
     text = "  ".join(cells).encode(errors="surrogateescape").decode(errors="replace")
     escape = r"""; if \" stands for a quote in the file, as Spark writes it, give --csv-escape '\'"""
+    escaped = dialect.escape is None and any('\\"' in text for text in lines)
     return DataError(
         what,
         where=f"{path}, line {line}",
         details=[f"the row begins with {text[:80]!r}"] if cells else [],
         fix="put a cell with the delimiter, a quote or a line break into quotes, and double the quotes in it, "
-        "or leave out such lines with --on-bad-line skip" + (escape if "\\" in text else ""),
+        "or leave out such lines with --on-bad-line skip" + (escape if escaped else ""),
     )

@@ -103,7 +103,8 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
         while groups and done + metadata.row_group(groups[0]).num_rows <= first:
             done += metadata.row_group(groups.pop(0)).num_rows
         # Arrow reads categories in a list or struct only within one row group.
-        nested = any(_has_nested_categories(field.type) for field in file.schema_arrow if field.name in set(columns))
+        read = set(columns)
+        nested = any(_has_nested_categories(field.type) for field in file.schema_arrow if field.name in read)
         for batch in chain.from_iterable(
             file.iter_batches(batch_size=rows, row_groups=some, columns=columns)
             for some in ([[group] for group in groups] if nested else [groups])

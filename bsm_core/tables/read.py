@@ -98,7 +98,7 @@ class TableSource:
         schemas: Arrow schema of each file. All columns of text files have type ``binary``.
         types: Columns that are read with another type, see :meth:`typed`.
         on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
-        dialect: Dialect of CSV and TSV files, with their delimiter.
+        dialect: Dialect of CSV and TSV files, with their delimiter; of Parquet, the spelling of numbers in text.
     """
 
     format: SourceFormat
@@ -127,9 +127,11 @@ class TableSource:
         """
         found = discover(path)
         format, dialect = source_format(found[0]), dialect or Dialect()
-        if format in DELIMITERS and not dialect.delimiter:
-            delimiter = delimited.delimiter_of(found[0], dialect) or DELIMITERS[format]
-            dialect = dataclasses.replace(dialect, delimiter=delimiter)
+        if format in DELIMITERS:
+            declared = None if dialect.delimiter else delimited.delimiter_of(found[0], dialect)
+            dialect = dialect.with_delimiter(declared or DELIMITERS[format])
+        elif format == "parquet":  # its text may be from CSV
+            dialect = Dialect(decimal=dialect.decimal, thousands=dialect.thousands)
         files: list[Path] = []
         schemas: list[pa.Schema] = []
         if format == "jsonl":
@@ -166,7 +168,7 @@ class TableSource:
 
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that the table has some columns, each once. See :func:`require_columns`."""
-        hints = [*self._other_delimiter(), *self._partitions(wanted), *self._no_header(wanted)]
+        hints = [*self.other_delimiter(), *self._partitions(wanted), *self._no_header(wanted)]
         require_columns(self.columns, wanted, where=str(self.files[0]), hints=hints)
 
     def _partitions(self, wanted: Iterable[str]) -> list[str]:
@@ -177,7 +179,7 @@ class TableSource:
         what = "stands only in the names of folders, which are not read, such as"
         return [f"{name!r} {what} {found[name]!r}" for name in wanted if name in missing & found.keys()]
 
-    def _other_delimiter(self) -> list[str]:
+    def other_delimiter(self) -> list[str]:
         """Return a hint if the single column of the header looks like several columns with another delimiter."""
         marks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
         found = [name for mark, name in marks.items() if len(self.columns) == 1 and mark in self.columns[0]]

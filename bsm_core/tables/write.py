@@ -33,7 +33,8 @@ def holds_text(kind: pa.DataType) -> bool:
 def output_schema(schema: pa.Schema, source: SourceFormat, destination: Format) -> pa.Schema:
     """Return the types of columns in the output.
 
-    The types do not change, with one exception: ``binary`` cells of text files become ``string`` in Parquet.
+    The types do not change, with one exception: ``binary`` cells of text files become ``string`` in Parquet; those of
+    JSON lines in every format, because a string of JSON that is not Unicode has no bytes.
 
     Args:
         schema: Types of the columns in the input, from :meth:`TableSource.schema`.
@@ -45,8 +46,7 @@ def output_schema(schema: pa.Schema, source: SourceFormat, destination: Format) 
     """
     if destination != "parquet":
         _check_flat(schema)
-        return schema
-    if source == "parquet":
+    if source == "parquet" or (destination != "parquet" and source != "jsonl"):
         return schema
     return pa.schema([(f.name, pa.string() if pt.is_binary(f.type) else f.type) for f in schema])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,11 +43,13 @@ class Rows:
         labels: Class indices, int64 ``[rows]``.
         taken: Positions of the rows in the table from which they were taken, int64 ``[rows]``; None: these rows are the
             table.
+        dialect: Spelling of numbers in text.
     """
 
     columns: dict[str, Column]
     labels: Tensor
     taken: Tensor | None = None
+    dialect: Dialect = field(default_factory=Dialect)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,7 +62,12 @@ class Rows:
             for name, column in self.columns.items()
         }
         taken = torch.tensor(indices, dtype=torch.int64)
-        return Rows(columns, self.labels[taken], taken if self.taken is None else self.taken[taken])
+        return replace(
+            self,
+            columns=columns,
+            labels=self.labels[taken],
+            taken=taken if self.taken is None else self.taken[taken],
+        )
 
     def numbers(self) -> list[int]:
         """Return the number of each row in its table; the first row of a table is row 1."""
@@ -96,8 +103,8 @@ def read_columns(
     wanted: Mapping[str, str],
     called: str = "data",
     dialect: Dialect | None = None,
-) -> dict[str, Column]:
-    """Return columns of a file, a folder, a DataFrame or a table, with all rows.
+) -> tuple[dict[str, Column], TableSource | None]:
+    """Return columns of a file, a folder, a DataFrame or a table, with all rows; and the files.
 
     Args:
         data: The source of the rows.
@@ -109,6 +116,7 @@ def read_columns(
         MissingColumnsError: Columns are missing. The error names all of them and the keys that ask for them.
         DataError: A file cannot be read, or there are no rows.
     """
+    source = None
     if isinstance(data, str | Path):
         source = TableSource.open(Path(data), dialect=dialect)
         source.require(wanted)
@@ -116,7 +124,7 @@ def read_columns(
     columns, _ = table_columns(data, wanted)
     if not len(data):
         raise DataError("the table has no rows", where=called, fix="give a table with labeled rows")
-    return columns
+    return columns, source
 
 
 def class_order(column: Column, name: str, classes: int, given: Collection[Any] | None) -> list[Any]:

@@ -26,7 +26,6 @@ from bsm_core.models.batch import Batch
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor import Predictor, building
-from bsm_core.preprocess.columns import as_pandas_reads
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.features import Column
 from bsm_core.preprocess.findings import IssueWarnings, warn_of_counts
@@ -81,7 +80,7 @@ class _Prepared:
         texts = {text.column for text in config.text_fields}
         categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
         numbers = [name for name in config.tab_field_list if name not in categories]
-        self.impute = fit_impute(rows.columns, numbers, Dialect.of(config.as_mapping()))
+        self.impute = fit_impute(rows.columns, numbers, rows.dialect)
         self.risk_tables = fit_risk_tables(
             rows,
             categories,
@@ -154,7 +153,8 @@ def train(
             registry = without_hooks(job.registry)
             predictor = Predictor.load(Artifact.load(artifact), registry=registry, names=job.names)
             if job.training.check_rows:
-                write_check_rows(artifact, make(predictor, (held_out or rows).head(job.training.check_rows)))
+                shown = held_out or rows
+                write_check_rows(artifact, make(predictor, shown.head(job.training.check_rows), shown.dialect))
             add_provenance(artifact, predictor)
             _publish(artifact, output)
     if held_out:
@@ -184,27 +184,28 @@ def _checkpointed(work: Path) -> bool:
     return (work / LAST).exists()
 
 
-def _read(job: TrainingJob, data: Any, wanted: Mapping[str, str], called: str, dialect: Dialect) -> dict[str, Column]:
-    columns = read_columns(data, wanted, called, dialect)
-    original = () if job.artifact.compat is None else wanted.keys() - {job.training.label_name}
-    return {name: as_pandas_reads(column) if name in original else column for name, column in columns.items()}
+def _read(job: TrainingJob, data: Any, called: str) -> tuple[dict[str, Column], Dialect]:
+    """Return the columns of a table, the label among them, and the spelling of the numbers in their text."""
+    config, label = job.artifact, job.training.label_name
+    wanted = {label: "config.label_name"} | Preprocessor(config, {}, {}, {}).wanted
+    columns, source = read_columns(data, wanted, called, Dialect.of_config(config.as_mapping()))
+    preprocess = Preprocessor(config, {}, {}, {}, source=source)
+    return {**preprocess.as_read(columns), label: columns[label]}, preprocess.dialect
 
 
 def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
     """Return the training rows, the validation rows and the label of each class."""
     label, artifact = job.training.label_name, job.artifact
-    preprocess = Preprocessor(artifact, {}, {}, {})
-    wanted, dialect = {label: "config.label_name"} | preprocess.wanted, preprocess.dialect
-    columns = _read(job, data, wanted, _called(data, "data"), dialect)
+    columns, dialect = _read(job, data, _called(data, "data"))
     order = class_order(columns[label], label, artifact.num_classes, job.training.multiclass_categories)
 
-    rows = Rows(columns, class_indices(columns[label], label, order, _called(data, "data")))
+    rows = Rows(columns, class_indices(columns[label], label, order, _called(data, "data")), dialect=dialect)
     if validation is None:
         rows, held_out = rows.split(job.training.validation_fraction, job.training.seed)
     else:
         called = _called(validation, "validation")
-        columns = _read(job, validation, wanted, called, dialect)
-        held_out = Rows(columns, class_indices(columns[label], label, order, called))
+        columns, dialect = _read(job, validation, called)
+        held_out = Rows(columns, class_indices(columns[label], label, order, called), dialect=dialect)
     if held_out and job.training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
         raise DataError(
             "AUROC cannot be computed to choose the best epoch: some classes have no validation rows",
@@ -219,7 +220,7 @@ def _called(data: Any, name: str) -> str:
 
 
 def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
-    batch, findings = preprocess.batch(rows.columns, len(rows))
+    batch, findings = preprocess.batch(rows.columns, len(rows), dialect=rows.dialect)
     numbers = rows.numbers()
     IssueWarnings().add(findings, lambda found: [numbers[row] for row in found])
     warn_of_counts(findings.counts())

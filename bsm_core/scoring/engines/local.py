@@ -135,7 +135,7 @@ class _RankRun:
             on_bad_row=settings.on_bad_row,
             keep=list(keep),
             max_cell_mb=settings.max_cell_mb,
-            dialect=settings.dialect,
+            source=source,
         )
         if rank:
             self.predictor.hooks.take_failures()  # they fail in every process alike: rank 0 alone counts them

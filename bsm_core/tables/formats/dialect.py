@@ -5,10 +5,11 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from bsm_core.errors import UsageError, printable
+from bsm_core.errors import ConfigError, UsageError, printable
 
 _NOT_FOR_FILES = {"idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
 """Encodings of Python that are not those of files."""
@@ -26,6 +27,7 @@ class Dialect:
         columns: Names of the columns, for files without a header. None: the first row is the header.
         decimal: Decimal point of the numbers of features. None: ``"."``.
         thousands: Character between groups of digits. None: there is none.
+        called: Name of each setting for errors, such as ``{"csv_decimal": "config.csv_decimal"}``. Others are flags.
     """
 
     delimiter: str | None = None
@@ -34,30 +36,62 @@ class Dialect:
     columns: tuple[str, ...] | None = None
     decimal: str | None = None
     thousands: str | None = None
+    called: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Dialect:
+    def of(cls, values: Mapping[str, Any], called: Mapping[str, str] | None = None) -> Dialect:
         """Return the dialect that settings describe.
 
         Args:
             values: Settings by name, such as ``{"csv_escape": "\\\\"}``. Others are ignored, and None is not set.
+            called: See :class:`Dialect`.
 
         Raises:
-            UsageError: Values cannot be used, or contradict each other. All problems are listed.
+            ConfigError, UsageError: Values cannot be used, or contradict each other. All problems are listed. It is a
+                ConfigError if one of the values is from an artifact's config.
         """
+        name_of = partial(_name_of, called or {})
         found: dict[str, Any] = {}
         problems = []
         for name, parse in PARSERS.items():
             try:
                 found[name.removeprefix("csv_")] = parse(values.get(name))
             except ValueError as error:
-                problems.append(f"{name}: {error} (it is {printable(repr(values[name])[:80])})")
-        problems += [] if problems else _contradictions(found)
-        if problems:
-            fix = "correct the flags --csv-..., or these keys of the artifact's config"
-            raise UsageError("settings of CSV files that cannot be used", details=problems, fix=fix)
+                problems.append(f"{name_of(name)}: {error} (it is {printable(repr(values[name])[:80])})")
+        if problems := problems or _contradictions(found, name_of):
+            raise _error(problems)
         found.pop("header")
-        return cls(**found)
+        return cls(**found, called=called or {})
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> Dialect:
+        """Return the dialect that the keys of an artifact's config describe.
+
+        Raises:
+            ConfigError: See :meth:`of`.
+        """
+        return cls.of(config, {name: f"config.{name}" for name in PARSERS})
+
+    def with_delimiter(self, delimiter: str) -> Dialect:
+        """Return this dialect with a delimiter, if it has none.
+
+        Raises:
+            ConfigError, UsageError: The delimiter is the escape character.
+        """
+        found = replace(self, delimiter=self.delimiter or delimiter)
+        if found.escape == found.delimiter:
+            raise _error([_escape_is_delimiter(self.name_of)])
+        return found
+
+    def values(self) -> dict[str, Any]:
+        """Return the attributes of this dialect as JSON values, without the names for errors."""
+        found = {**vars(self), "columns": self.columns and [*self.columns]}
+        del found["called"]
+        return found
+
+    def name_of(self, setting: str) -> str:
+        """Return the name of a setting for errors: of its flag or its config key."""
+        return _name_of(self.called, setting)
 
     @property
     def mark(self) -> str:
@@ -103,8 +137,12 @@ def parse_character(value: Any) -> str | None:
 
 
 def parse_escape(value: Any) -> str | None:
-    """Return the escape character; None for a quote, because doubled quotes are the default."""
-    return None if value == '"' else parse_character(value)
+    """Return the escape character; None for a quote and for ``"none"``, because doubled quotes are the default."""
+    return None if value == '"' or _lower(value) == "none" else parse_character(value)
+
+
+def _lower(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
 
 
 def parse_encoding(value: Any) -> str | None:
@@ -128,14 +166,14 @@ def parse_encoding(value: Any) -> str | None:
 
 def parse_header(value: Any) -> str:
     """Return ``"first"`` or ``"none"``."""
-    if value in (None, "first", "none"):
-        return value or "first"
+    if (found := _lower(value)) in (None, "first", "none"):
+        return found or "first"
     raise ValueError("should be first or none")
 
 
 def parse_columns(value: Any) -> tuple[str, ...] | None:
     """Return names of columns, from a list or from a text with commas."""
-    names = value.split(",") if isinstance(value, str) else value
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
     if names is None:
         return None
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) and name for name in names):
@@ -151,12 +189,12 @@ def parse_decimal(value: Any) -> str | None:
 
 
 def parse_thousands(value: Any) -> str | None:
-    """Return the character between groups of digits."""
-    if value is None:
+    """Return the character between groups of digits; None for ``"none"``."""
+    if value is None or _lower(value) == "none":
         return None
     if isinstance(value, str) and len(value) == 1 and value in f",.'’_{_SPACES}":
         return value
-    raise ValueError("should be , or . or ' or _ or a space")
+    raise ValueError("should be , or . or ' or _ or a space, or none")
 
 
 PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -171,24 +209,48 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
 """Function that checks each setting."""
 
 
-def _contradictions(found: Mapping[str, Any]) -> list[str]:
+def _name_of(called: Mapping[str, str], setting: str) -> str:
+    return called.get(setting, f"--{setting.replace('_', '-')}")
+
+
+def _escape_is_delimiter(name_of: Callable[[str], str]) -> str:
+    return f"{name_of('csv_escape')}: is the delimiter ({name_of('csv_delimiter')})"
+
+
+def _error(problems: list[str]) -> ConfigError | UsageError:
+    what = "settings of CSV files that cannot be used"
+    if any("config." in problem for problem in problems):
+        fix = "correct these keys in the config and pack the artifact again, or set the flags instead"
+        return ConfigError(what, details=problems, fix=fix)
+    return UsageError(what, details=problems, fix="correct these flags")
+
+
+def _contradictions(found: Mapping[str, Any], name_of: Callable[[str], str]) -> list[str]:
+    header, columns, thousands = name_of("csv_header"), name_of("csv_columns"), name_of("csv_thousands")
     problems = []
     if found["header"] == "none" and not found["columns"]:
-        problems.append("csv_header: none needs csv_columns, the names of the columns")
+        problems.append(f"{header}: none needs {columns}, the names of the columns")
     if found["header"] != "none" and found["columns"]:
-        problems.append("csv_columns: needs csv_header none; otherwise the first row names the columns")
+        problems.append(f"{columns}: needs {header} none; otherwise the first row names the columns")
     if found["escape"] and found["escape"] == found["delimiter"]:
-        problems.append("csv_escape: is the delimiter")
+        problems.append(_escape_is_delimiter(name_of))
     if found["thousands"] == (found["decimal"] or "."):
-        problems.append("csv_thousands: is the decimal point")
+        problems.append(f"{thousands}: is the decimal point ({name_of('csv_decimal')}); none says that there is none")
     return problems
 
 
 def _number(decimal: str, thousands: str | None) -> re.Pattern[str]:
-    """Return the pattern of a number; Python keeps compiled patterns."""
+    """Return the pattern of a number; Python keeps compiled patterns.
+
+    Groups have three digits; those before a comma may have two, as in India: ``12,34,567``.
+    """
     whole = "[0-9]*"
     if thousands:
         group = f"[{_SPACES}]" if thousands in _SPACES else "['’]" if thousands in "'’" else re.escape(thousands)
-        whole = f"[0-9]{{1,3}}(?:{group}[0-9]{{2,3}})*{group}[0-9]{{3}}|[0-9]*"
-    fraction = f"(?:{re.escape(decimal)}(?P<fraction>[0-9]*))?"
-    return re.compile(f"(?P<sign>[+-]?)(?P<whole>{whole}){fraction}(?P<exponent>(?:[eE][+-]?[0-9]+)?)")
+        grouped = f"[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+"
+        if thousands == ",":
+            grouped += f"|[1-9][0-9]?(?:{group}[0-9]{{2}})+{group}[0-9]{{3}}"
+        whole = f"{grouped}|[0-9]*"
+    mark = re.escape(decimal)
+    fraction, exponent = f"(?:{mark}(?P<fraction>[0-9]*))?", "(?P<exponent>(?:[eE][+-]?[0-9]+)?)"
+    return re.compile(f"(?P<sign>[+-]?)(?={mark}?[0-9])(?P<whole>{whole}){fraction}{exponent}")

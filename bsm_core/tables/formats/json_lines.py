@@ -150,7 +150,11 @@ def _parsed(content: bytes) -> tuple[str, dict[str, Any] | str]:
         return "", "nested too deeply"
     if isinstance(found, _Repeated):
         return "", "a key occurs twice"
-    return text, found if isinstance(found, dict) else "not an object"
+    if not isinstance(found, dict):
+        return text, "not an object"
+    if "\\u" in text and not all(map(_is_unicode, found)):
+        return "", "half of a surrogate pair: in a key"
+    return text, found
 
 
 def _cells(wanted: pa.Schema, found: dict[str, Any], line: str) -> list[str | None] | str:

@@ -31,7 +31,7 @@ class PlainText:
         self._decoder = codecs.getincrementaldecoder(dialect.encoding)() if dialect.encoding else None
         self._escapes = EscapedQuotes(delimiter, dialect.escape) if dialect.escape else None
         self._ready, self._began, self._ended = b"", False, False
-        self._bytes = self._lines = 0
+        self._lines, self._after_cr = 0, False
 
     def read(self, size: int) -> bytes:
         """Return this number of bytes; fewer only at the end.
@@ -55,22 +55,41 @@ class PlainText:
             try:
                 block = self._decoder.decode(block, self._ended).encode()
             except UnicodeError as error:
-                raise self._not_text(block, error) from error
-            self._lines += block.count(b"\n")
+                raise self._not_text(error) from error
+            self._lines += line_breaks(block, self._after_cr)
+            self._after_cr = block.endswith(b"\r") if block else self._after_cr
         if not self._began and block:
             self._began, block = True, block.removeprefix(codecs.BOM_UTF8)
         return block if self._escapes is None else self._escapes.plain(block, self._ended)
 
-    def _not_text(self, block: bytes, error: UnicodeError) -> DataError:
-        start = error.start if isinstance(error, UnicodeDecodeError | UnicodeEncodeError) else 0
-        before = error.object[:start] if isinstance(error, UnicodeDecodeError) else b""
-        wrong = error.object[start : start + 4] if isinstance(error, UnicodeDecodeError) else b""
-        line = self._lines + before.count(b"\n") + 1
+    def _not_text(self, error: UnicodeError) -> DataError:
+        before, wrong = "", "the file is"
+        if isinstance(error, UnicodeDecodeError):
+            before = str(error.object[: error.start], error.encoding, "replace")
+            wrong = f"the bytes {error.object[error.start : error.start + 4]!r} are"
+        elif isinstance(error, UnicodeEncodeError):  # half of a surrogate pair
+            before = error.object[: error.start]
+            wrong = f"the character {error.object[error.start]!r} is"
+        line = 1 + self._lines + line_breaks(before.encode(errors="replace"), self._after_cr)
+        what = f"{wrong} not text in the encoding {self._encoding}"
+        if self._ended:
+            what = f"the file ends within a character of the encoding {self._encoding}: it may be cut off"
         return DataError(
-            f"the bytes {wrong!r} are not text in the encoding {self._encoding}",
+            what,
             where=f"{self._path}, line {line}",
             fix="give the encoding of the file with --csv-encoding, or save the file as UTF-8",
         )
+
+
+def line_breaks(block: bytes, after_cr: bool) -> int:
+    r"""Return the number of line breaks in some bytes.
+
+    Args:
+        block: The bytes.
+        after_cr: Whether a ``\r`` comes before them; a ``\n`` after it is no line break of its own.
+    """
+    found = block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+    return found - (after_cr and block.startswith(b"\n"))
 
 
 class EscapedQuotes:
@@ -135,6 +154,7 @@ class LikelyEscapes:
 
     def __init__(self, delimiter: str, offset: int) -> None:
         end = re.escape(delimiter)
+        self._quote = re.compile(rf'\\"[^"{end}\r\n]'.encode())
         self._cell = re.compile(rf'(?<=[{end}\r\n])"[^"]*+(?:""[^"]*+)*+(?<=\\)"(?=[^"{end}\r\n])'.encode())
         self._rest, self._at = b"\n", offset - 1
         self._found: list[int] = []
@@ -145,7 +165,8 @@ class LikelyEscapes:
         stop = text.rfind(b"\n") + 1
         if stop < 2 or len(text) > 1 << 24:
             stop = len(text)
-        if text.find(b'\\"', 0, stop) >= 0:
+        # The search for cells takes long: it is for blocks in which a quote seems to be escaped.
+        if text.find(b"\\", 0, stop) >= 0 and self._quote.search(text, 0, stop):
             self._found.extend(self._at + match.start() for match in self._cell.finditer(text, 1, stop))
         self._rest, self._at = text[stop - 1 :], self._at + stop - 1
 

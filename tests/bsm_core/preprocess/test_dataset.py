@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import json
 import pickle
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from support.windows import CONFIG, decoded, write
 
-from bsm_core import BSMDataset
+from bsm_core import ArtifactConfig, BSMDataset
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.features import Features, Imputer, RiskTable
+from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.read import TableSource
 
 
 def test_a_window_becomes_a_batch(preprocessor, tmp_path):
@@ -125,3 +130,32 @@ def test_a_text_that_is_cut_is_not_a_missing_one(pipeline):
     preprocessor = Preprocessor(CONFIG.model_copy(update={"tab_field_list": []}), {"chat": pipeline}, {}, {}, (), 1)
     _, findings = preprocessor.batch({"chat": pa.array([b"a " * 600_000, b"\xff", b""])}, 3)
     assert findings.seen == {"missing:chat": 1}
+
+
+def opened(path, cells, dialect):
+    """One column ``channel``, as a file of the path's format."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"channel": pa.array([cell.encode() for cell in cells], pa.binary())}), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"channel": cell}) + "\n" for cell in cells))
+    else:
+        path.write_text("".join(f'"{cell}"\n' for cell in ["channel", *cells]))
+    return TableSource.open(path, dialect=Dialect.of(dialect))
+
+
+@pytest.mark.parametrize("dialect", [{}, {"csv_decimal": ","}])
+@pytest.mark.parametrize(("name", "risk"), [("t.csv", 0.125), ("t.tsv", 0.125), ("t.jsonl", 0.5), ("t.parquet", 0.5)])
+def test_for_the_original_text_that_read_csv_takes_as_missing_is_missing_in_csv_alone(tmp_path, name, risk, dialect):
+    """``read_json`` and ``read_parquet`` keep NA, also where its Arrow type is that of a cell of CSV."""
+    source = opened(tmp_path / name, ["NA", "x"], dialect)
+    tables = {"channel": {"bins": {"NA": 0.5, "nan": 0.125}, "default_bin": 0.25}}
+    values = {"model_class": "tabular", "tab_field_list": ["channel"], "compat": "original"}
+    config = ArtifactConfig.from_mapping(values, where="config")
+    preprocessor = Preprocessor(config, {}, {}, tables, source=source)
+    kept = source.typed(pa.schema([("channel", pa.string())]))  # as a kept column is for Parquet
+    for table in (source, kept):
+        (window,) = table.windows(["channel"])
+        assert preprocessor(window).features.tolist() == [[risk], [0.25]]
+    dataset = BSMDataset({"channel": window.table["channel"]}, 2, config, source)
+    dataset.add_pipeline("channel", RiskTable(**tables["channel"]))
+    assert dataset.to_batch()[0].features.tolist() == [[risk], [0.25]]

@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bsm_core import cli
@@ -109,6 +111,38 @@ def test_traits_of_a_table_in_another_dialect(tmp_path, capsys):
     assert cli.main(["compare", str(old), str(new), *flags]) == 1
     traits = json.loads(capsys.readouterr().out)["traits"]
     assert {"column": "x", "what": "has characters beyond ASCII", "share": 1.0, "others": 0.0} in traits
+
+
+def test_a_file_in_another_dialect_is_named_and_can_be_converted(tmp_path):
+    old, new = tmp_path / "old.csv", write(tmp_path / "new.csv", ["a", "b"], [0.75, 1e-3])
+    old.write_text("id;prob_class_0;prob_class_1\na;0,25;0,75\nb;0,999;1e-3\n")
+    with pytest.raises(UsageError, match=r"seem to be separated by ';'") as caught:
+        compare(old, new)
+    assert "bsm convert --csv-delimiter" in str(caught.value)
+    assert cli.main(["convert", "--csv-delimiter", ";", str(old), str(tmp_path / "plain.csv")]) == 0
+    assert compare(tmp_path / "plain.csv", new).is_same
+
+
+@pytest.mark.parametrize("kind", [pa.null(), pa.string_view(), pa.large_string(), pa.binary()])
+def test_probabilities_of_every_type_of_text(tmp_path, kind):
+    table = pa.table({"id": ["a"], "prob_class_0": pa.array([None if pa.types.is_null(kind) else "0,5"]).cast(kind)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert compare(tmp_path / "a.parquet", tmp_path / "a.parquet").is_same
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_decimal_comma_and_another_spelling_in_one_column_is_an_error(tmp_path, suffix):
+    frame = pd.DataFrame({"id": ["a", "b"], "prob_class_0": ["0,25", "1.000"], "prob_class_1": ["0,75", "0"]})
+    path = tmp_path / f"old.{suffix}"
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    with pytest.raises(DataError, match="a probability cannot be used: not a number"):
+        compare(path, path)
+
+
+def test_flags_of_a_table_that_is_not_given(tmp_path, capsys):
+    path = write(tmp_path / "a.csv", ["a"], [0.5])
+    assert cli.main(["compare", str(path), str(path), "--csv-delimiter", ";"]) == 2
+    assert "--csv-... say how the TABLE of --data is written" in capsys.readouterr().err
 
 
 def test_nothing_is_in_common_where_all_rows_differ(tmp_path):

@@ -113,6 +113,20 @@ def test_a_data_file_packed_in_an_unread_way_is_not_passed_over(tmp_path, name):
         discover(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("part-00001.snappy", "part-00001.deflate", "part-00001-1f-c000.json.snappy", "part-00001-1f-c000.txt.lzo"),
+        *("000000_0.snappy", "000000_0_copy_1.deflate"),
+    ],
+)
+def test_a_part_packed_in_an_unread_way_is_not_passed_over(tmp_path, name):
+    put(tmp_path, "part-00000", name)
+    with pytest.raises(DataError, match="unpack it") as caught:
+        discover(tmp_path)
+    assert caught.value.where == str(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["x/b.csv.bak", "b.gz", "b.json.gz", "b.txt", "part-00000.orc"])
 def test_what_may_hold_rows_and_is_passed_over_is_named(tmp_path, caplog, monkeypatch, name):
     monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
@@ -170,6 +184,7 @@ def parquet() -> bytes:
         ("20240515_123456_00012_abcde_0d1f4c2e-7f2a-4a4b-9c55-0f4c1b6d2e11", b'{"id": 1}\n', "jsonl"),
         ("orders", parquet(), "parquet"),
         ("part-00000", b"SEQ,ORC\n1,2\n", "csv"),
+        ("000000_0_copy_12.gz", gzip.compress(b"id,x\n1,2\n"), "csv"),
         ("a.parquet.gzip", parquet(), "parquet"),
         ("a.parquet.gz", parquet(), "parquet"),
         ("a.parq.snappy", parquet(), "parquet"),

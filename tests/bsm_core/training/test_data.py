@@ -52,7 +52,7 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path, source, typed):
     frame = labelled_rows()
     if typed:
         frame = frame.assign(amount=pd.to_numeric(frame["amount"]), label=frame["label"].astype(int))
-    columns = read_columns(SOURCES[source](frame, tmp_path), WANTED)
+    columns, _ = read_columns(SOURCES[source](frame, tmp_path), WANTED)
     assert list(columns) == list(WANTED)
     assert text_values(columns["chat"])[0] == frame["chat"].tolist()
     assert category_texts(columns["label"]) == labelled_rows()["label"].tolist()

@@ -176,6 +176,27 @@ def test_the_rows_may_come_as_any_table(output, tmp_path):
         assert other == made[0]
 
 
+def test_a_job_reads_the_numbers_of_csv_and_json_as_each_writes_them(output, tmp_path):
+    """The config's dialect is that of CSV; a number in JSON lines is one of JSON."""
+    rows = labelled_rows().assign(amount=["1.25", "1000.5", "", "2.125"] * 10)
+    comma = rows.assign(amount=[text.replace(".", ",") for text in rows["amount"]])
+    comma.to_csv(tmp_path / "rows.csv", index=False)
+    numbers = rows.assign(amount=[float(text) if text else None for text in rows["amount"]])
+    numbers.to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    config = {**CONFIG, "max_epochs": 1, "csv_decimal": ",", "csv_thousands": "."}
+    made = []
+    for data, validation in (("rows.csv", "rows.jsonl"), ("rows.jsonl", "rows.csv")):
+        train(config, tmp_path / data, output, validation=tmp_path / validation)
+        assert check(Predictor.from_artifact(output), read_check_rows(output)) == 0
+        made.append(files(output))
+        shutil.rmtree(output)
+    assert json.loads(made[0]["impute_dict.json"]) == {"amount": 2.125}
+    for name in made[0].keys() - {"self_check.json", "provenance.json"}:
+        assert made[0][name] == made[1][name], name
+    kept = [[float(row["amount"] or -1) for row in json.loads(one["self_check.json"])["rows"]] for one in made]
+    assert kept[0] == kept[1]
+
+
 def test_a_column_of_mixed_python_values_is_trained_on_and_checked(output):
     rows = labelled_rows().assign(amount=[1, "x", None, 2.5] * 10)
     train(CONFIG, rows, output)

@@ -53,6 +53,7 @@ def test_values_of_every_kind(tmp_path):
         ("7", "not an object"),
         ('{"id": 1}{"id": 2}', "not JSON: Extra data at character 10"),
         ('{"id": 1, "id": 2}', "a key occurs twice"),
+        (r'{"a": 1, "\ud800": 2}', "half of a surrogate pair: in a key"),
         ('{"id": "\udcff"}', "bytes that are not UTF-8"),
         ('{"id": ' + "[" * 100_000, "nested too deeply"),
     ],
@@ -94,13 +95,16 @@ def test_files_without_lines_and_columns_that_are_nowhere(tmp_path):
         source.require({"z": "--id-field"})
 
 
-def test_a_string_that_parquet_cannot_hold_is_a_bad_line(tmp_path):
+@pytest.mark.parametrize("format", ["parquet", "csv", "tsv"])
+def test_a_string_that_the_output_cannot_hold_is_a_bad_line(tmp_path, format):
     source = opened(tmp_path / "a.jsonl", '{"id": "a"}', r'{"id": "\ud800"}')
-    typed = source.typed(output_schema(source.schema(["id"]), "jsonl", "parquet"))
+    typed = source.typed(output_schema(source.schema(["id"]), "jsonl", format))
     with pytest.raises(DataError, match="half of a surrogate pair: column 'id'") as caught:
         rows(typed)
     assert caught.value.where.endswith("line 2")
-    assert convert(tmp_path / "a.jsonl", tmp_path / "a.csv") == 2
+    with pytest.raises(DataError, match="half of a surrogate pair"):
+        convert(tmp_path / "a.jsonl", tmp_path / f"b.{format}")
+    assert rows(opened(tmp_path / "a.jsonl", r'{"id": "\ud83d\ude00", "\u00e9": 1}')) == [("😀".encode(), b"1")]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])

@@ -300,6 +300,48 @@ def test_a_bomb_is_refused_by_its_ratio(target):
         assert (folder / "zeros").stat().st_size == 2_000_000
 
 
+def links_to(name: str, count: int, kind: bytes = tarfile.LNKTYPE) -> list[Member]:
+    """Links to a member, in places that are read."""
+    return [member(f"d{number}/config.json", b"", kind, linkname=name) for number in range(count)]
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("name", ["config.json", "code/x.bin"])
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        (Limits(size=1_500_000), "holds more than 1,500,000 bytes"),
+        (Limits(ratio=10, free=100_000), "compressed more than 10 times"),
+    ],
+)
+def test_a_hard_link_counts_as_a_copy_of_the_file(target, tmp_path, monkeypatch, limits, problem, name, last):
+    scratch, written = tmp_path / "scratch", []
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setattr("shutil.copyfile", lambda source, path: written.append(path.write_bytes(source.read_bytes())))
+    saved, links = member(name, os.urandom(50_000)), links_to(name, 100)
+    archive(target, *([*links, saved] if last else [saved, *links]))
+    with pytest.raises(UnsafeArtifactError, match=problem), archives.unpacked(target, limits):
+        pass
+    assert sum(written) < 1_500_000
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["config.json", "code/x.bin"])
+def test_symbolic_links_are_no_copies(target, name):
+    hostile = archive(target, member(name, os.urandom(50_000)), *links_to(name, 3, tarfile.SYMTYPE))
+    with pytest.raises(UnsafeArtifactError, match="neither a plain file nor a folder"), archives.unpacked(hostile):
+        pass
+
+
+def test_hard_links_to_hard_links_count_too(target):
+    chain = [linked(f"d{number}/config.json", f"d{number - 1}/config.json", tarfile.LNKTYPE) for number in range(1, 50)]
+    archive(target, member("d0/config.json", os.urandom(50_000)), *chain)
+    with pytest.raises(UnsafeArtifactError, match="holds more than"), archives.unpacked(target, Limits(size=1_500_000)):
+        pass
+    assert len(found(target)) == 50
+
+
 def test_a_header_is_not_a_way_into_memory(target):
     fat = member("a", pax_headers={"comment": "x" * 300_000})
     with pytest.raises(ArtifactError, match="header"), unpacked(archive(target, fat), Limits(header=100_000)):

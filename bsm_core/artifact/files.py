@@ -83,10 +83,23 @@ def require_artifact(folder: Path) -> None:
         try:
             require(folder, *REQUIRED, *TABLES)
         except MissingArtifactFilesError as error:
-            if find(folder, WEIGHTS) is None and (foreign := foreign_weights(list_files(folder))):
+            if scattered := _scattered(list_files(folder)):
+                error.details = (*error.details, *scattered)
+                error.fix = "put the files of one model into one folder, and give this folder, or an archive of it"
+            elif find(folder, WEIGHTS) is None and (foreign := foreign_weights(list_files(folder))):
                 error.details = (*error.details, foreign[0])
                 error.fix = f"{foreign[1]}; then give the folder with all files"
             raise
+
+
+def _scattered(names: Iterable[str]) -> list[str]:
+    """Return a line for each folder that holds files of an artifact, if there are several such folders."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        if any(file in group for group in REQUIRED) and "/" not in folder:
+            found.setdefault(f"{folder}/" if folder else "the top", []).append(file)
+    return [f"found in {place}: {', '.join(files)}" for place, files in found.items()] if len(found) > 1 else []
 
 
 def is_pointer(path: Path) -> bool:

@@ -37,7 +37,6 @@ class TextAsset:
     files: tuple[str, ...]
 
 
-_SENTENCEPIECE = ("tokenizer", "spiece", "spm", "sentencepiece.bpe")
 TOKENIZER = TextAsset(
     "tokenizer",
     "tokenizer",

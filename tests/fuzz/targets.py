@@ -24,6 +24,7 @@ from bsm_core.artifact import unpacked
 from bsm_core.artifact.config import json_config
 from bsm_core.artifact.files import read_json_object
 from bsm_core.artifact.load import check_config
+from bsm_core.artifact.untrusted.archives.layout import is_kept
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
 from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_file
 from bsm_core.artifact.untrusted.torch_files import load_torch
@@ -62,7 +63,7 @@ def read_archive(data: bytes, folder: Path) -> object:
     """Extract an archive; bytes without the mark of gzip are packed first, so that a fuzzer can change members."""
     path = folder / "model.tar.gz"
     path.write_bytes(data if data.startswith(b"\x1f\x8b") else gzip.compress(data, 0))
-    with unpacked(path, wanted=lambda parts: True) as found:
+    with unpacked(path, wanted=is_kept) as found:
         return sorted(found.rglob("*"))
 
 

@@ -76,6 +76,17 @@ FORMS = (
 _OTHERS = re.compile(r"(?:.*/)?(?:model_artifacts\.pth|training_args\.bin|optimizer\.pth?|scheduler\.pth?|rng_state.*)")
 
 
+def in_command(name: str, placeholder: str) -> str:
+    """Return a name from outside as a command that is printed may hold it: a placeholder if a shell could run it.
+
+    Args:
+        name: Name of a file, or a key in one.
+        placeholder: Text in place of a name that has other characters than letters, digits and ``._/=+-``, or begins
+            with a hyphen, as an option does.
+    """
+    return name if re.fullmatch(r"[\w./=+][\w./=+-]*", name, re.ASCII) else placeholder
+
+
 def foreign_weights(names: Iterable[str]) -> tuple[str, str] | None:
     """Return what the weights of an artifact without ``model.pth`` seem to be, and how to convert them.
 
@@ -92,8 +103,11 @@ def foreign_weights(names: Iterable[str]) -> tuple[str, str] | None:
                 folder = path.rpartition("/")[0] or "."
                 above = folder.rpartition("/")[0] or "."
                 target = "model.safetensors" if path.endswith(".safetensors") else "model.pth"
-                fix = form.fix.replace("{path}", path).replace("{folder}", folder).replace("{target}", target)
-                return f"found {path}: {form.what}", fix.replace("{above}", above)
+                places = {"path": path, "folder": folder, "above": above}
+                fix = form.fix.replace("{target}", target)
+                for key, place in places.items():
+                    fix = fix.replace(f"{{{key}}}", in_command(place, key.upper()))
+                return f"found {path}: {form.what}", fix
     return None
 
 

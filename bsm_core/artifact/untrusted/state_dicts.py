@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import sys
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bsm_core.artifact.files import corrupt
+from bsm_core.artifact.untrusted.foreign_forms import in_command
 from bsm_core.errors import CorruptArtifactError, WeightsMismatchError, short_repr
 
 log = logging.getLogger("bsm")
@@ -44,6 +47,8 @@ _NOT_OF_THE_MODEL = re.compile(
 )
 """Modules of a training that score nothing: losses, metrics of torchmetrics, averaged copies of the weights."""
 _NUMBERS_OF_TRAINING = ("n_averaged", "num_updates", "ema_decay", "pos_weight", "class_weights", "label_smoothing")
+
+_MOST_PREFIXES = 8
 
 
 def strip_prefixes(key: str) -> str:
@@ -98,9 +103,10 @@ def _is_state_dict(value: Any) -> bool:
 def _no_state_dict(file: str, details: list[str], named: Iterable[str] = ()) -> CorruptArtifactError:
     fix = "save model.state_dict()"
     if name := next(iter(named), None):
+        key = in_command(name, "NAME")
         fix = (
-            f'save the state dict alone; if it is that of {name!r}: `python -c "import torch; torch.save(torch.load('
-            f"'{file}', map_location='cpu')[{name!r}], 'weights.pth')\"`"
+            f'save the state dict alone; if it is that of {short_repr(name)}: `python -c "import torch;'
+            f" torch.save(torch.load('{file}', map_location='cpu')['{key}'], 'weights.pth')\"`"
         )
     return corrupt(file, "is neither a state dict nor a Lightning checkpoint", fix, details=details)
 
@@ -155,7 +161,7 @@ def fit_weights(
     fit = plain
     if not plain.fits:
         required = expected.keys() - {*optional}
-        fits = [_fit(prefix, weights, expected, optional, groups) for prefix in {*_prefixes(weights, required)}]
+        fits = [_fit(prefix, weights, expected, optional, groups) for prefix in _prefixes(weights, required, groups)]
         fits = [other for other in fits if other.fits]
         scored = [other for other in fits if not _NOT_OF_THE_MODEL.search(other.prefix)] or fits
         if len(scored) > 1:
@@ -222,7 +228,7 @@ def _fit(
     missing = [name for name in expected if name not in held and not is_free(name)]
     left = [key for key in weights if key not in used and not is_free(key.removeprefix(prefix))]
     passed_over = [key for key in left if not missing and _is_of_training(key)]
-    unexpected = [key for key in left if key not in set(passed_over)]
+    unexpected = [key for key in left if missing or not _is_of_training(key)]
     shapes = [name for name, key in keys.items() if weights[key].shape != expected[name]]
     return _Fit(prefix, keys, missing, unexpected, passed_over, shapes)
 
@@ -235,16 +241,24 @@ def _is_of_training(key: str) -> bool:
     return bool(_NOT_OF_THE_MODEL.search(key)) or key.rpartition(".")[2] in _NUMBERS_OF_TRAINING
 
 
-def _prefixes(weights: Mapping[str, Tensor], names: Collection[str]) -> Iterator[str]:
-    """Yield what the names in a state dict may begin with: each place where the longest of the model's names follows.
+def _prefixes(weights: Mapping[str, Tensor], names: Collection[str], tied: Iterable[Collection[str]]) -> list[str]:
+    """Return what the names in a state dict may begin with: each place where the longest of the model's names follows.
+
+    Only prefixes of as many names as the model has count, and the few with the most names, because each takes time.
 
     Args:
         weights: The state dict.
         names: Names that the state dict must have.
+        tied: Groups of names of which the state dict may have only one.
     """
-    longest = max(names, key=len, default="")
-    for name in (longest, *_other_names(longest)) if longest else ():
-        yield from (key.removesuffix(name) for key in weights if key.endswith(f".{name}"))
+    longest = max(sorted(names), key=len, default="")
+    ends = (longest, *_other_names(longest)) if longest else ()
+    found = dict.fromkeys(key.removesuffix(end) for end in ends for key in weights if key.endswith(f".{end}"))
+    free = sum(bool(_BUFFER_OF_POSITIONS.search(name)) for name in names) + sum(map(len, tied))
+    keys = sorted(weights)
+    counts = {start: bisect_left(keys, f"{start}{chr(sys.maxunicode)}") - bisect_left(keys, start) for start in found}
+    enough = [start for start in found if counts[start] >= len(names) - free]
+    return sorted(enough, key=counts.__getitem__, reverse=True)[:_MOST_PREFIXES]
 
 
 def _mismatch(fit: _Fit, weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> WeightsMismatchError:

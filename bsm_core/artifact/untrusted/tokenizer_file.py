@@ -29,6 +29,9 @@ _OPENED = ("vocab", "merges", "init_inputs", "fast_tokenizer_files")
 _NAMES_OF_FILES = ("_file", "_path", "_dir", "_dic")
 _HARMLESS = ("tokenizer_file", "special_tokens_map_file", "name_or_path")
 """Keys that transformers wrote with a path of another machine, and does not read."""
+_PLACE = ("name_or_path", "is_local", "local_files_only")
+"""Keys that say where transformers looks for files: it sets them after it read ``tokenizer_config.json``, and before it
+reads ``special_tokens_map.json``."""
 _NORMALIZER_KEYS = {"do_lower_case": "lowercase", "tokenize_chinese_chars": "handle_chinese_chars"}
 """Keys of ``tokenizer_config.json``, and the key of a normalizer that follows them."""
 _LARGEST_ID = 10_000_000
@@ -57,13 +60,13 @@ def check_tokenizer_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_tokenizer_config(path: Path, *, tokens_only: bool = False) -> dict[str, Any]:
+def check_tokenizer_config(path: Path, *, overriding: bool = False) -> dict[str, Any]:
     """Check that no key makes transformers open a file, which can be any of the machine.
 
     Args:
         path: ``tokenizer_config.json`` or ``special_tokens_map.json``, if it is there.
-        tokens_only: Whether the file holds special tokens and nothing else. transformers takes other keys of
-            ``special_tokens_map.json`` for settings, and lets them override where it looks for files.
+        overriding: Whether the file is ``special_tokens_map.json``. transformers takes its keys for settings too, and
+            lets them override where it found the files.
 
     Returns:
         The content of the file; empty if it is not there.
@@ -81,16 +84,25 @@ def check_tokenizer_config(path: Path, *, tokens_only: bool = False) -> dict[str
             raise corrupt(path.name, f"has {short_repr(number)} as {short_repr(key)}, more than {_LARGEST_SETTING:,}")
         if isinstance(value, list | dict) and key != "vocab" and len(value) > _MOST_ADDED:
             raise corrupt(path.name, f"has {len(value):,} entries in {short_repr(key)}, more than {_MOST_ADDED:,}")
-        names_file = (key in _OPENED and not isinstance(value, dict)) or key.endswith(_NAMES_OF_FILES)
-        if tokens_only:
-            names_file = not key.endswith(("_token", "_tokens"))
-        if value and names_file and (tokens_only or key not in _HARMLESS):
+        overrides = overriding and key in _PLACE
+        if overrides or (_names_file(key, value) and (overriding or key not in _HARMLESS)):
             raise UnsafeArtifactError(
-                f"{path.name}: the key {key!r} could make the tokenizer read another file of this machine",
+                f"{path.name}: the key {short_repr(key)} could make the tokenizer read another file, of this machine or"
+                " of the hub",
                 where=path.name,
                 fix="remove this key; save the tokenizer with tokenizer.save_pretrained, which writes tokenizer.json",
             )
     return content
+
+
+def _opens(key: str, value: Any) -> bool:
+    return bool(value) and ((key in _OPENED and not isinstance(value, dict)) or key.endswith(_NAMES_OF_FILES))
+
+
+def _names_file(key: str, value: Any) -> bool:
+    """Return whether a key can make a tokenizer open a file. Options for another library are looked through."""
+    inner = objects(value) if key.endswith("_kwargs") else ()
+    return _opens(key, value) or any(_opens(*pair) for options in inner for pair in options.items())
 
 
 def check_built(tokenizer: Any, name: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bsm_core.artifact.files import read_json_object, refuse_pointers
+from bsm_core.artifact.untrusted.tokenizer_classes import check_class, check_type
 from bsm_core.artifact.untrusted.tokenizer_file import (
     check_built,
     check_tokenizer_config,
@@ -46,7 +47,7 @@ def load_tokenizer(
     name = name or str(folder)
     config_file, fast_file = folder / "tokenizer_config.json", folder / "tokenizer.json"
     settings = check_tokenizer_config(config_file)
-    check_tokenizer_config(folder / "special_tokens_map.json", tokens_only=True)
+    check_tokenizer_config(folder / "special_tokens_map.json", overriding=True)
     content = check_tokenizer_file(fast_file) if fast_file.is_file() else None
     if content is None:
         refuse_pointers(folder, [*folder.glob("*.txt"), *folder.glob("*.model")], name)  # of which any line is a token
@@ -124,13 +125,11 @@ def _require_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path, name: 
 
 def _build(folder: Path, settings: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # takes seconds
-    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
     config = _config(folder)
-    known = False
-    for class_name in (settings.get("tokenizer_class"), getattr(config, "tokenizer_class", None)):
-        if class_name is not None:
-            known |= _check_class(class_name, tokenizer_class_from_name)
+    known = check_class(settings.get("tokenizer_class"), "tokenizer_config.json")
+    known |= check_class(getattr(config, "tokenizer_class", None), "config.json")
+    check_type(config)
     # A class of the folder's own, which AutoTokenizer refuses; tokenizer.json is complete without it.
     only_json = "auto_map" in settings and not known and (folder / "tokenizer.json").is_file()
     kind: Any = PreTrainedTokenizerFast if only_json else AutoTokenizer
@@ -159,28 +158,6 @@ def _config(folder: Path) -> PreTrainedConfig:
     for key, value in found.items():
         setattr(config, key, value)
     return config
-
-
-def _check_class(class_name: object, find: Callable[[str], Any]) -> bool:
-    """Return whether transformers has a class of this name.
-
-    Raises:
-        UnsafeArtifactError: The class is no tokenizer, or one that loads more than the files of its folder.
-    """
-    from transformers import PreTrainedTokenizerBase
-
-    found = find(class_name) if isinstance(class_name, str) else None
-    if found is None or hasattr(found, "_backends"):  # the latter stands for a class whose library is missing
-        return found is not None
-    if isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase):
-        owner = next(base for base in found.__mro__ if "from_pretrained" in vars(base))
-        if owner is PreTrainedTokenizerBase:
-            return True
-    raise UnsafeArtifactError(
-        f"tokenizer_class is {short_repr(class_name)}, which is no tokenizer that loads nothing but its folder",
-        where="tokenizer_config.json",
-        fix="save the tokenizer with tokenizer.save_pretrained, from a source that you trust",
-    )
 
 
 def _differences(content: Mapping[str, Any], tokenizer: Any) -> Iterator[str]:

@@ -3,12 +3,14 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 
 import pytest
 from support.artifacts import write_artifact
 
 from bsm_core.artifact import Artifact, files
 from bsm_core.artifact.files import FileHashes, read_json_object, require_artifact
+from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
 from bsm_core.errors import CorruptArtifactError, MissingArtifactFilesError
 
 
@@ -126,3 +128,24 @@ def test_every_pointer_of_git_lfs_is_named_at_once(tmp_path, read):
         (lambda artifact: (artifact.weights, artifact.impute))(Artifact.load(tmp_path))
     assert list(caught.value.details) == pointers
     assert "git lfs pull" in caught.value.fix
+
+
+HOSTILE = ["a$(touch pwned)b.ckpt", "x');__import__('os').system('id');('/model-1-of-2.safetensors", "`id`/a.distcp"]
+HOSTILE += [
+    "a;id/pytorch_model-1-of-2.bin",
+    "a b/c/mp_rank_00_model_states.pt",
+    "-f.ckpt",
+    "a&b.pt",
+    "a\nb.safetensors",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_that_a_shell_could_run_is_in_no_command(name):
+    found = foreign_weights([name])
+    assert found
+    line, fix = found
+    assert name in line
+    assert name not in fix
+    assert not re.search(r"touch pwned|__import__|`id`|;id|a b/|-f\.ckpt|a&b|\n", fix)
+    assert re.search("PATH|FOLDER|ABOVE", fix)

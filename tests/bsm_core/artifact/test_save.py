@@ -198,6 +198,21 @@ def test_an_archive_becomes_a_folder(tmp_path):
     same(Artifact.load(tmp_path / "old"), Artifact.load(pack(archive, tmp_path / "new")))
 
 
+@pytest.mark.parametrize("around", ["", "model/"])
+def test_packing_keeps_other_files_of_a_folder_and_of_an_archive(tmp_path, around):
+    source = write_artifact(tmp_path / "old")
+    others = {"README.md", "labels.csv", "assets/map.bin"}
+    for name in (*others, "code/run.py", "logs/out.txt", ".hidden"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text(name)
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
+        tar.add(source, around or ".")
+    of_folder, of_archive = pack(source, tmp_path / "one"), pack(tmp_path / "model.tar.gz", tmp_path / "two")
+    assert names(of_folder) - names(of_archive) == {"code", "logs"}
+    assert all((of_archive / name).is_file() for name in others)
+    assert (of_archive / "labels.csv").read_text() == "labels.csv"
+
+
 def test_the_same_source_gives_the_same_bytes(tmp_path):
     source = write_artifact(tmp_path / "old")
     one = pack(source, tmp_path / "one.tar.gz")

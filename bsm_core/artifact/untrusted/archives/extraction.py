@@ -37,7 +37,7 @@ class Limits:
     Attributes:
         members: Number of files and folders that are extracted.
         skipped: Number of further members.
-        size: Bytes of all members.
+        size: Bytes of all members, and of all files that are extracted: a hard link is a file of its own.
         ratio: Extracted bytes for each compressed byte; checked after the first ``free`` bytes.
         free: Extracted bytes below which the ratio is not checked.
         header: Bytes of one member's header, including its extensions.
@@ -99,8 +99,10 @@ class _Metered(io.RawIOBase):
             raise unsafe("the archive", f"holds more than {self._limits.size:,} bytes", self._where)
         return data
 
-    def check_ratio(self, extracted: int) -> None:
-        """Check the number of extracted bytes against that of the compressed bytes that were read."""
+    def check_extracted(self, extracted: int) -> None:
+        """Check the number of extracted bytes, with copies, alone and against the compressed bytes that were read."""
+        if extracted > self._limits.size:
+            raise unsafe("the archive", f"holds more than {self._limits.size:,} bytes", self._where)
         if extracted > self._limits.free and extracted > self._limits.ratio * self._packed.taken:
             raise unsafe("the archive", f"is compressed more than {self._limits.ratio} times", self._where)
 
@@ -209,7 +211,7 @@ class Extraction:
             raise unsafe(name, "is a link to itself", self._where)
         path = self.files[parts] = self._claim(member.name, parts)
         if target in self.files:
-            shutil.copyfile(self.files[target], path)
+            self._copy(stream, self.files[target], path)
         else:
             self.links.setdefault(target, []).append(path)
 
@@ -265,11 +267,19 @@ class Extraction:
         # O_EXCL: the file must be new, so that no link is followed.
         with os.fdopen(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
             while data := source.read(_BLOCK):
-                self._extracted += len(data)
-                stream.check_ratio(self._extracted)
+                self._count(stream, len(data))
                 target.write(data)
         for other in others:
-            shutil.copyfile(first, other)
+            self._copy(stream, first, other)
+
+    def _copy(self, stream: _Metered, source: Path, target: Path) -> None:
+        """Copy a file to the place of a link that leads to it; a copy counts as the file does."""
+        self._count(stream, source.stat().st_size)
+        shutil.copyfile(source, target)
+
+    def _count(self, stream: _Metered, size: int) -> None:
+        self._extracted += size
+        stream.check_extracted(self._extracted)
 
 
 def _is_plain(archive: BinaryIO) -> bool:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bsm_core.artifact.check_rows import SELF_CHECK
-from bsm_core.artifact.files import EXPORTED, IMPUTE, REQUIRED, RISK_TABLES, TRAINING_METRICS
+from bsm_core.artifact.files import EXPORTED, IMPUTE, REQUIRED, RISK_TABLES, TRAINING_METRICS, find
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER
 from bsm_core.artifact.provenance_file import PROVENANCE
 
@@ -38,6 +38,11 @@ def is_wanted(parts: Sequence[str]) -> bool:
     return is_read("/".join(parts)) or (len(parts) > 1 and parts[0] not in _NEVER and is_read("/".join(parts[1:])))
 
 
+def is_kept(parts: Sequence[str]) -> bool:
+    """Return whether a member of an archive is packed: what is read, and all other files as those of a folder are."""
+    return is_wanted(parts) or not (is_beside(parts) or any(part.startswith(".") for part in parts if part != ".."))
+
+
 def is_beside(parts: Sequence[str]) -> bool:
     """Return whether a member of an archive lies in a folder that other tools put beside an artifact."""
     return any(part in _NEVER for part in parts[:2]) and parts[0] != ".."
@@ -65,8 +70,15 @@ def home(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
 
 
 def archive_in(folder: Path) -> Path | None:
-    """Return the archive in a folder; None if there is none."""
-    return next((folder / name for name in ARCHIVES if (folder / name).is_file()), None)
+    """Return the archive in a folder that is read in place of the folder's own files; None if there is none.
+
+    An archive of a name other than the first one counts only where files of the artifact are lacking: it may be left
+    over from how the folder came there.
+    """
+    found = next((folder / name for name in ARCHIVES if (folder / name).is_file()), None)
+    if found is None or found.name == ARCHIVES[0]:
+        return found
+    return None if all(find(artifact_in(folder), names) for names in REQUIRED) else found
 
 
 def artifact_in(folder: Path) -> Path:

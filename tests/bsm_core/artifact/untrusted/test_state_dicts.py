@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 import safetensors.torch
@@ -46,6 +47,14 @@ def test_a_state_dict_under_another_name_is_named():
     with pytest.raises(CorruptArtifactError, match="neither a state dict") as caught:
         find_state_dict({"epoch": 3, "net": WEIGHTS}, "model.pth")
     assert "torch.load('model.pth', map_location='cpu')['net'], 'weights.pth')" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["`touch pwned`", "$(id)", "a'b", 'a"b', "a b", "-rf", "a\\b", "a;b", "ü"])
+def test_a_name_that_a_shell_could_run_is_in_no_command(name):
+    with pytest.raises(CorruptArtifactError) as caught:
+        find_state_dict({"epoch": 3, name: WEIGHTS}, "model.pth")
+    assert name not in caught.value.fix.partition("`python")[2]
+    assert "['NAME']" in caught.value.fix
 
 
 def test_extra_state_that_is_none_is_left_out():
@@ -130,6 +139,21 @@ def test_a_prefix_that_does_not_make_everything_fit_is_none():
 def test_weights_under_two_prefixes_are_not_chosen_from():
     with pytest.raises(WeightsMismatchError):
         fit_weights(under("student.") | under("other."), SHAPES)
+
+
+@pytest.mark.parametrize("key", ["{}.encoder.weight", "a{}.head.bias", "{}.metrics.x.encoder.weight", "loss.{}"])
+def test_many_prefixes_take_no_time(key):
+    weights = {key.format(number): torch.ones(1) for number in range(20_000)}
+    started = time.process_time()
+    with pytest.raises(WeightsMismatchError):
+        fit_weights(weights, SHAPES)
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("prefix", ["model.", "model.model."])
+def test_a_prefix_is_found_among_many(prefix):
+    many = {f"loss.{number}.encoder.weight": torch.ones(1) for number in range(100)}
+    assert fit_weights(many | under(prefix), SHAPES) == WEIGHTS
 
 
 # What belongs to the training

@@ -244,12 +244,30 @@ def test_a_class_that_is_no_tokenizer_is_refused(tmp_path, kind, where):
         load_tokenizer(folder)
 
 
-@pytest.mark.parametrize("key", ["vocab_file", "tokenizer_file", "local_files_only", "name_or_path", "is_local"])
-def test_special_tokens_are_all_that_their_file_holds(tmp_path, key):
+@pytest.mark.parametrize("value", ["/etc/passwd", 3])
+@pytest.mark.parametrize("key", ["vocab_file", "tokenizer_file", "special_tokens_map_file", "vocab", "merges"])
+def test_the_file_of_special_tokens_names_no_file(tmp_path, key, value):
     folder = tokenizer_folder(tmp_path, word_piece(), tokenizer_class="BertTokenizer")
-    (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": "[MASK]", key: "/etc/passwd"}))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": "[MASK]", key: value}))
     with pytest.raises(UnsafeArtifactError, match=f"special_tokens_map.json: the key '{key}'"):
         load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("value", ["/etc", "", False, None])
+@pytest.mark.parametrize("key", ["local_files_only", "name_or_path", "is_local"])
+def test_the_file_of_special_tokens_does_not_say_where_files_are(tmp_path, key, value):
+    folder = tokenizer_folder(tmp_path, word_piece(), tokenizer_class="BertTokenizer")
+    (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": "[MASK]", key: value}))
+    with pytest.raises(UnsafeArtifactError, match=f"special_tokens_map.json: the key '{key}'"):
+        load_tokenizer(folder)
+
+
+def test_the_file_of_special_tokens_may_hold_other_settings(tmp_path):
+    folder = tokenizer_folder(tmp_path, word_piece(), tokenizer_class="BertTokenizer")
+    others = {"bos_token_id": 101, "model_max_length": 7, "padding_side": "left", "tokenizer_file": None}
+    (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": "[MASK]", **others}))
+    assert load_tokenizer(folder).model_max_length == 7
+    assert same_ids(folder)
 
 
 def test_what_only_the_built_tokenizer_shows_is_checked_too(tmp_path, monkeypatch):
@@ -334,6 +352,9 @@ def test_code_of_others_is_never_trusted(tmp_path, monkeypatch):
         {"init_inputs": ["{outside}"]},
         {"fast_tokenizer_files": ["../outside.json"]},
         {"mecab_kwargs": 1, "mecab_dic": "{outside}"},
+        {"sp_model_kwargs": {"model_file": "{outside}"}},
+        {"sudachi_kwargs": {"sudachi_config_path": "{outside}"}},
+        {"some_kwargs": {"deeper_kwargs": [{"vocab": "{outside}"}]}},
     ],
 )
 @pytest.mark.parametrize("fast", [True, False])
@@ -353,6 +374,7 @@ def test_settings_of_a_tokenizer_open_no_file(tmp_path, fast, settings):
 def test_paths_that_older_versions_wrote_are_harmless(tmp_path):
     write_tokenizer(tmp_path)
     paths = {"tokenizer_file": "/there", "special_tokens_map_file": "/there", "name_or_path": "/there", "vocab": None}
+    paths |= {"sp_model_kwargs": {}, "chat_kwargs": {"image_file": None}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(paths))
     load_tokenizer(tmp_path)
 

@@ -21,14 +21,15 @@ from bsm_core.artifact.files import require_artifact
 from bsm_core.artifact.untrusted.archives import archive as archives
 from bsm_core.artifact.untrusted.archives.archive import LIMITS
 from bsm_core.artifact.untrusted.archives.extraction import Limits
+from bsm_core.artifact.untrusted.archives.layout import is_kept
 from bsm_core.errors import ArtifactError, CorruptArtifactError, MissingArtifactFilesError, UnsafeArtifactError
 
 Member = tuple[tarfile.TarInfo, bytes]
 
 
 def unpacked(path: Path, limits: Limits = LIMITS) -> AbstractContextManager[Path]:
-    """Extract every file, whatever its name."""
-    return archives.unpacked(path, limits, wanted=lambda parts: True)
+    """Extract every file that ``bsm pack`` keeps."""
+    return archives.unpacked(path, limits, wanted=is_kept)
 
 
 def member(name: str, data: bytes = b"x", kind: bytes = tarfile.REGTYPE, **attributes: object) -> Member:
@@ -72,6 +73,22 @@ def test_an_archive_in_the_folder_wins_over_the_files_beside_it(target):
     (target.parent / "model.pth").write_bytes(b"beside it")
     with unpacked(target.parent) as folder:
         assert (folder / "model.pth").read_bytes() == b"from the archive"
+
+
+@pytest.mark.parametrize("inner", [".", "model"])
+@pytest.mark.parametrize("name", ["model.tgz", "model.tar"])
+def test_an_archive_that_is_left_over_does_not_win_over_a_complete_artifact(tmp_path, name, inner):
+    archive(tmp_path / name, *ARTIFACT)
+    with unpacked(tmp_path) as folder:
+        assert names(folder) == sorted(ARTIFACT)
+    (tmp_path / inner).mkdir(exist_ok=True)
+    for file in ("hyperparameters.json", "model_artifacts.pth"):
+        (tmp_path / inner / file).touch()
+        with unpacked(tmp_path) as folder:
+            assert folder not in (tmp_path, tmp_path / inner)
+    (tmp_path / inner / "model.safetensors").touch()
+    with unpacked(tmp_path) as folder:
+        assert folder == tmp_path / inner
 
 
 @pytest.mark.parametrize("name", ["model.tar.gz", "other.tgz"])
@@ -168,7 +185,7 @@ def test_absolute_and_climbing_names_are_refused(target, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["C:/evil", "c:evil", "..\\evil", "a\\b", "\\\\host\\share", "a\nb", "a\x1b[2Jb", "\udcff"]
+    "name", ["C:/evil", "c:evil", "a..\\..\\evil", "a\\b", "\\\\host\\share", "a\nb", "a\x1b[2Jb", "\udcff"]
 )
 def test_names_that_systems_read_differently_are_refused(target, name):
     with (
@@ -298,6 +315,48 @@ def test_a_bomb_is_refused_by_its_ratio(target):
         pass
     with unpacked(bomb) as folder:  # small enough for its ratio not to matter
         assert (folder / "zeros").stat().st_size == 2_000_000
+
+
+def links_to(name: str, count: int, kind: bytes = tarfile.LNKTYPE) -> list[Member]:
+    """Links to a member, in places that are read."""
+    return [member(f"d{number}/config.json", b"", kind, linkname=name) for number in range(count)]
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("name", ["config.json", "code/x.bin"])
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        (Limits(size=1_500_000), "holds more than 1,500,000 bytes"),
+        (Limits(ratio=10, free=100_000), "compressed more than 10 times"),
+    ],
+)
+def test_a_hard_link_counts_as_a_copy_of_the_file(target, tmp_path, monkeypatch, limits, problem, name, last):
+    scratch, written = tmp_path / "scratch", []
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setattr("shutil.copyfile", lambda source, path: written.append(path.write_bytes(source.read_bytes())))
+    saved, links = member(name, os.urandom(50_000)), links_to(name, 100)
+    archive(target, *([*links, saved] if last else [saved, *links]))
+    with pytest.raises(UnsafeArtifactError, match=problem), archives.unpacked(target, limits):
+        pass
+    assert sum(written) < 1_500_000
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["config.json", "code/x.bin"])
+def test_symbolic_links_are_no_copies(target, name):
+    hostile = archive(target, member(name, os.urandom(50_000)), *links_to(name, 3, tarfile.SYMTYPE))
+    with pytest.raises(UnsafeArtifactError, match="neither a plain file nor a folder"), archives.unpacked(hostile):
+        pass
+
+
+def test_hard_links_to_hard_links_count_too(target):
+    chain = [linked(f"d{number}/config.json", f"d{number - 1}/config.json", tarfile.LNKTYPE) for number in range(1, 50)]
+    archive(target, member("d0/config.json", os.urandom(50_000)), *chain)
+    with pytest.raises(UnsafeArtifactError, match="holds more than"), archives.unpacked(target, Limits(size=1_500_000)):
+        pass
+    assert len(found(target)) == 50
 
 
 def test_a_header_is_not_a_way_into_memory(target):
@@ -578,6 +637,26 @@ def test_a_folder_that_holds_the_artifacts_folder_is_looked_through(tmp_path):
     (tmp_path / "model.pth").touch()
     with archives.unpacked(tmp_path) as folder:
         assert folder == tmp_path
+
+
+@pytest.mark.parametrize("places", [("a", "b"), ("model", ".")], ids=["two folders", "a folder and the top"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_artifact_that_lies_in_two_folders_is_said(tmp_path, packed, places):
+    files = [f"{places[0]}/{name}" for name in ARTIFACT] + [f"{places[1]}/hyperparameters.json"]
+    path = tmp_path
+    if packed:
+        path = archive(tmp_path / "model.tar.gz", *files)
+    else:
+        for name in files:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+    with pytest.raises(MissingArtifactFilesError) as caught, archives.unpacked(path) as folder:
+        require_artifact(folder)
+    other = "the top: hyperparameters.json" if places[1] == "." else "b/: hyperparameters.json"
+    whole = f"{places[0]}/: hyperparameters.json, model.pth, model_artifacts.pth"
+    assert {f"found in {whole}", f"found in {other}"} <= {*caught.value.details}
+    assert "one folder" in caught.value.fix
+    assert "mv " not in caught.value.fix
 
 
 def test_an_artifact_that_lies_too_deep_is_found_by_its_error(target):

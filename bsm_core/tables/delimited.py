@@ -259,7 +259,7 @@ class _Stream(io.RawIOBase):
             except Exception as error:
                 if not self._scans:
                     raise
-                self.error = error  # see there
+                self.error = error  # not raised to pyarrow, see the attribute
         view[: len(data)] = data
         return len(data)
 

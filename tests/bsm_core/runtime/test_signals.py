@@ -42,15 +42,16 @@ def send(body, *numbers, before=(), within=5.0):
     """Run a main function, send it signals when it is ready, and return its status and its further lines."""
     code = HEAD + textwrap.indent(textwrap.dedent(body), "    ") + TAIL
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*before, sys.executable, "-c", code], text=True, **pipes) as process:
-        assert process.stdout.readline() == "ready\n"
+    # Without a buffer, in which a line that comes with "ready" would stay: communicate() reads past it.
+    with subprocess.Popen([*before, sys.executable, "-c", code], bufsize=0, **pipes) as process:
+        assert process.stdout.readline() == b"ready\n"
         began = time.monotonic()
         for number in numbers:
             process.send_signal(number)
         said, errors = process.communicate(timeout=30)
     assert time.monotonic() - began < within
-    assert "Exception ignored" not in errors
-    return process.returncode, said.splitlines()
+    assert b"Exception ignored" not in errors
+    return process.returncode, said.decode().splitlines()
 
 
 @pytest.mark.parametrize("number", signals.ENDING)

@@ -89,7 +89,7 @@ class TextStream(io.RawIOBase):
             except Exception as error:
                 if not self._scans:
                     raise
-                self.error = error  # see there
+                self.error = error  # not raised to pyarrow, see the attribute
         view[: len(data)] = data
         return len(data)
 

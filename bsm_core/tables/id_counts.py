@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.formats.plain_values import plain_values
@@ -45,18 +44,16 @@ class IdCounts:
 
     def add(self, ids: pa.ChunkedArray) -> None:
         """Count the ids of some rows."""
-        cells = _cells(ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids)
-        there = pc.greater(pc.binary_length(cells), 0).fill_null(False)
-        if not pc.all(there).as_py():
-            self.missing += len(cells) - there.true_count
-            cells = cells.filter(there)
-        self._count += len(cells)
-        self._hashes.write(_hashes(cells).tobytes())
+        hashes = _hashes(_cells(ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids))
+        self.missing += len(ids) - len(hashes)
+        self._count += len(hashes)
+        self._hashes.write(hashes.tobytes())
 
     def repeated(self) -> int:
         """Return the number of rows whose id an earlier row has; missing ids do not count."""
         passes = max(1, -(-self._count // self._at_once))
-        return self._count - sum(len(_distinct(self._of_pass(number, passes))) for number in range(passes))
+        distinct = (np.count_nonzero(_begins(np.sort(self._of_pass(number, passes)))) for number in range(passes))
+        return self._count - int(sum(distinct))
 
     def close(self) -> None:
         """Remove the file."""
@@ -65,10 +62,12 @@ class IdCounts:
     def _of_pass(self, number: int, passes: int) -> npt.NDArray[np.uint64]:
         """Return hashes of one of several passes; a hash is in one pass only, and in it once for each block at most."""
         self._hashes.seek(0)
+        if passes == 1:
+            return np.frombuffer(self._hashes.read(), np.uint64)
         blocks: Iterable[bytes] = iter(lambda: self._hashes.read(8 * self._at_once), b"")
         hashes = (np.frombuffer(block, np.uint64) for block in blocks)
-        found = [_distinct(block[block % np.uint64(passes) == number]) for block in hashes]
-        return np.concatenate([np.empty(0, np.uint64), *found])
+        found = [np.sort(block[block % np.uint64(passes) == number]) for block in hashes]
+        return np.concatenate([block[_begins(block)] for block in found])
 
 
 def _cells(ids: pa.Array) -> pa.Array:
@@ -84,34 +83,41 @@ def _cells(ids: pa.Array) -> pa.Array:
 
 
 def _hashes(cells: pa.LargeBinaryArray) -> npt.NDArray[np.uint64]:
-    """Return a hash of each cell, in each process the same. No cell is null.
+    """Return a hash of each cell that is neither null nor empty, in each process the same.
 
     Short cells of equal length are hashed together, eight bytes at a time: each eight bytes map the hash so far one to
     one to another hash. A long cell is hashed on its own.
     """
-    if not len(cells):
-        return np.empty(0, np.uint64)
+    cells = cells.drop_null() if cells.null_count else cells
     _, offsets, data = cells.buffers()
-    starts = np.frombuffer(offsets, np.int64)[cells.offset :][: len(cells) + 1]
+    starts = np.frombuffer(offsets, np.int64)[cells.offset :][: len(cells) + 1] if len(cells) else np.zeros(1, np.int64)
+    if starts[0] == starts[-1]:  # no bytes at all
+        return np.empty(0, np.uint64)
     content, lengths = np.frombuffer(data, np.uint8), np.diff(starts)
     hashes = lengths.astype(np.uint64)
+    if (length := int(lengths[0])) <= _SHORT and (lengths == length).all():
+        return _mixed(hashes, content[starts[0] : starts[-1]].reshape(-1, length))
     for row in np.flatnonzero(lengths > _SHORT).tolist():
         digest = hashlib.blake2b(content[starts[row] : starts[row + 1]].data, digest_size=8).digest()
         hashes[row] = int.from_bytes(digest, "little")
     for length in np.flatnonzero(np.bincount(lengths[lengths <= _SHORT])).tolist():
         rows = np.flatnonzero(lengths == length)
-        padded = np.zeros((len(rows), -(-length // 8) * 8), np.uint8)
-        if len(rows) == len(cells):  # no gaps
-            padded[:, :length] = content[starts[0] : starts[-1]].reshape(-1, length)
-        else:
-            padded[:, :length] = content[starts[rows][:, None] + np.arange(length)]
-        for word in padded.view(np.uint64).T:
-            mixed = (hashes[rows] ^ word) * _ODD
-            hashes[rows] = mixed ^ (mixed >> np.uint64(29))
+        hashes[rows] = _mixed(hashes[rows], content[starts[rows][:, None] + np.arange(length)])
+    return hashes[lengths > 0]
+
+
+def _mixed(hashes: npt.NDArray[np.uint64], cells: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Return hashes, changed in place, with the bytes of cells of one length mixed in: uint8 ``[cells, length]``."""
+    rows, length = cells.shape
+    padded = np.zeros((rows, -(-length // 8) * 8), np.uint8)
+    padded[:, :length] = cells
+    for word in padded.view(np.uint64).T:
+        hashes ^= word
+        hashes *= _ODD
+        hashes ^= hashes >> np.uint64(29)
     return hashes
 
 
-def _distinct(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return the distinct values; faster than ``numpy.unique``."""
-    values = np.sort(values)
-    return values[np.append(True, values[1:] != values[:-1])] if len(values) else values
+def _begins(ordered: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Return whether each of some values in order differs from the one before it."""
+    return np.concatenate([np.ones(min(1, len(ordered)), bool), ordered[1:] != ordered[:-1]])

@@ -37,17 +37,16 @@ class RowEnds:
         self._quoted = False
         self._found: list[npt.NDArray[np.int64]] = []
         self._lost = False
+        self._flags = np.empty((2, 0), bool)  # kept: new memory for each block costs more than the search
 
     def feed(self, block: bytes) -> None:
         """Scan the next bytes of the file. The last byte of the file must be a line break."""
         text = self._rest + block
         # The meaning of a quote or of \r depends on the byte after it, so such bytes wait for the next block.
         end = max(1, len(text.rstrip(b'"\r')))
-        marks = np.frombuffer(text, np.uint8)[:end]
-        quotes = np.flatnonzero(marks[1:] == _QUOTE) + 1
+        quotes, line_ends = self._quotes_and_line_ends(text, end)
         if self._regular(np.frombuffer(text, np.uint8), quotes):
-            ends = self._line_ends(text, marks)
-            ends = ends[(np.searchsorted(quotes, ends) + self._quoted) % 2 == 0] + 1
+            ends = line_ends[(np.searchsorted(quotes, line_ends) + self._quoted) % 2 == 0] + 1
             self._quoted ^= bool(len(quotes) % 2)
         else:
             ends = self._one_by_one(text, end)
@@ -71,21 +70,29 @@ class RowEnds:
         self._lost |= len(found) < rows
         return np.full(rows, _UNKNOWN) if self._lost else found[:rows]
 
+    def _quotes_and_line_ends(self, text: bytes, end: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the positions of the quotes, and those of the last byte of each line break."""
+        data = np.frombuffer(text, np.uint8)
+        if self._flags.shape[1] < end:
+            self._flags = np.empty((2, end), bool)
+        is_mark, is_this = self._flags[:, :end]
+        np.equal(data[:end], _QUOTE, out=is_mark)
+        for byte in (_LF, _CR) if b"\r" in text else (_LF,):
+            is_mark |= np.equal(data[:end], byte, out=is_this)
+        is_mark[0] = False
+        at = np.flatnonzero(is_mark)
+        marks = data[at]
+        ends_line = marks != _QUOTE
+        is_cr = marks == _CR
+        ends_line[is_cr] = data[at[is_cr] + 1] != _LF  # the last byte that is scanned is no \r
+        return at[marks == _QUOTE], at[ends_line]
+
     def _regular(self, text: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64]) -> bool:
         """Return whether quotes open and close alternately, at the beginnings and ends of cells and as ``""``."""
         opening, closing = quotes[self._quoted :: 2], quotes[not self._quoted :: 2]
         before = text[opening - 1]
         opens = self._before_cell[before] | (before == _QUOTE)
         return bool(opens.all() and self._after_cell[text[closing + 1]].all())
-
-    @staticmethod
-    def _line_ends(text: bytes, marks: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-        """Return the position of the last byte of each line break."""
-        is_end = marks == _LF
-        if b"\r" in text:
-            is_end[:-1] |= (marks[:-1] == _CR) & (marks[1:] != _LF)  # the last byte that is scanned is no \r
-        is_end[0] = False
-        return np.flatnonzero(is_end)
 
     def _one_by_one(self, text: bytes, end: int) -> npt.NDArray[np.int64]:
         """Return the positions after the rows in a block with a quote in the middle of a cell."""

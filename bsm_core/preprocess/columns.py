@@ -16,7 +16,7 @@ from bsm_core.preprocess.features import Column
 from bsm_core.preprocess.findings import TOO_LONG
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.tables.cell_values import cell_text, cell_values, value_text
-from bsm_core.tables.formats.plain_values import plain_values
+from bsm_core.tables.formats.plain_values import is_wrapped, plain_values
 from bsm_core.tables.read import require_columns
 from bsm_core.tables.write import holds_text
 
@@ -110,7 +110,8 @@ class _NoText(NamedTuple):
 
 def _python_values(column: Any) -> list[Any]:
     """Return an Arrow column as Python values: strings as far as possible, None for a null."""
-    column = plain_values(column)
+    if is_wrapped(column.type):
+        column = plain_values(column)
     if holds_text(column.type):
         return _as_strings(column.cast(pa.large_binary())).to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_decimal(column.type):

@@ -11,12 +11,17 @@ import pyarrow.types as pt
 _WRAPPED = (pa.DictionaryType, pa.RunEndEncodedType, pa.BaseExtensionType)
 
 
+def is_wrapped(kind: pa.DataType) -> bool:
+    """Return whether a type is one of categories, of runs or an extension type."""
+    return isinstance(kind, _WRAPPED)
+
+
 def plain_values(column: Any) -> Any:
     """Return an array or a chunked array whose type holds its values themselves; one of such a type is unchanged.
 
     The value of an extension type is its storage. That of a UUID is its text with hyphens, that of ``bool8`` a Boolean.
     """
-    if not isinstance(column.type, _WRAPPED):
+    if not is_wrapped(column.type):
         return column
     if isinstance(column, pa.Array):
         return _plain(column)
@@ -25,7 +30,7 @@ def plain_values(column: Any) -> Any:
 
 
 def _plain(array: Any) -> Any:
-    while isinstance(array.type, _WRAPPED):
+    while is_wrapped(array.type):
         if pt.is_dictionary(array.type):
             array = _taken(array.dictionary, array.indices)
         elif pt.is_run_end_encoded(array.type):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -84,7 +85,8 @@ def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
     if source is not None:
         wanted = predictor().preprocessor.wanted
         source.require(wanted)
-        window = next(source.windows(list(wanted), rows=ROWS))
+        with closing(source.windows(list(wanted), rows=ROWS)) as windows:
+            window = next(windows)
         write_check_rows(artifact.folder, make(predictor(), window.table))
     elif self_check and artifact.check_rows is not None:
         check(predictor(), artifact.check_rows)

@@ -7,7 +7,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -59,17 +59,17 @@ class _WindowBatches(IterableDataset[Any]):
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         try:
             preprocess = pickle.loads(self.preprocess) if isinstance(self.preprocess, bytes) else self.preprocess
-            windows = self.source.windows(self.columns, rows=self.rows, done=self.done)
             times = Times()
-            while True:
-                with times.of(READING):
-                    window = next(windows, None)
-                if window is None:
-                    return
-                if window.index % (self.world * workers) == self.rank + number * self.world:
-                    batch = preprocess(window, times)
-                    yield _Parcel(batch) if worker else batch
-                    times = Times()
+            with closing(self.source.windows(self.columns, rows=self.rows, done=self.done)) as windows:
+                while True:
+                    with times.of(READING):
+                        window = next(windows, None)
+                    if window is None:
+                        return
+                    if window.index % (self.world * workers) == self.rank + number * self.world:
+                        batch = preprocess(window, times)
+                        yield _Parcel(batch) if worker else batch
+                        times = Times()
         except BSMError as error:
             # Yielded, and raised by WindowLoader: an error raised in a worker loses its type and its message.
             yield error

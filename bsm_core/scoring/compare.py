@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,7 +204,8 @@ def _spelling(column: pa.ChunkedArray) -> Dialect:
 
 def _windows(source: TableSource, id_field: str, names: Sequence[str]) -> Iterator[pa.Table]:
     source.require({id_field: "--id-field"})
-    return (window.table for window in source.windows([id_field, *names], rows=1 << 16))
+    with closing(source.windows([id_field, *names], rows=1 << 16)) as windows:
+        yield from (window.table for window in windows)
 
 
 def _texts(column: pa.ChunkedArray) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from bsm_core.errors import UsageError
@@ -45,8 +46,9 @@ def convert(
     partial = destination.with_name(f".partial-{destination.name}")
     count = 0
     try:
-        with TableWriter(partial, schema, format) as writer:
-            for window in table.windows(table.columns, rows=rows):
+        windows = closing(table.windows(table.columns, rows=rows))
+        with TableWriter(partial, schema, format) as writer, windows as reader:
+            for window in reader:
                 writer.write(window.table)
                 count += len(window.table)
         partial.replace(destination)

@@ -10,35 +10,70 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import threading
 import time
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 T = TypeVar("T")
 
 _MOST_S = 5.0
+_thread = threading.local()
 _lent: WeakSet[io.RawIOBase] = WeakSet()
-_readers: WeakSet[Generator[Any, None, None]] = WeakSet()
+_readers: set[Reader[Any]] = set()
+
+
+@contextmanager
+def read_by_arrow() -> Iterator[None]:
+    """Mark that this thread, which may be one of Arrow's, reads a stream."""
+    _thread.reads = True
+    try:
+        yield
+    finally:
+        _thread.reads = False
 
 
 def lend(stream: io.RawIOBase) -> None:
-    """Let the process end only when nothing holds a stream any more, or after five seconds."""
+    """Let the process end only when nothing holds a stream any more; after five seconds, if all readers are closed."""
     _lent.add(stream)
 
 
-def closed_at_end(reader: Generator[T, None, None]) -> Generator[T, None, None]:
-    """Return a generator that reads lent streams, and close it before the process ends."""
-    _readers.add(reader)
-    return reader
+class Reader(Iterator[T]):
+    """Iterator over what a generator reads from lent streams. Whoever does not read it to its end must close it.
+
+    Until then it is referenced here, and the garbage collector, which may run in the thread of Arrow's that reads the
+    stream, does not close it: that thread would wait for itself for ever.
+
+    Args:
+        generator: The generator.
+    """
+
+    def __init__(self, generator: Generator[T, None, None]) -> None:
+        self._generator = generator
+        _readers.add(self)
+
+    def __next__(self) -> T:
+        try:
+            return next(self._generator)
+        except BaseException:
+            _readers.discard(self)
+            raise
+
+    def close(self) -> None:
+        """End the generator; while this thread fills a buffer of Arrow's, do nothing: it is closed at the end."""
+        if getattr(_thread, "reads", False):
+            return
+        _readers.discard(self)
+        self._generator.close()
 
 
 @atexit.register
 def _wait() -> None:
     if _lent:
-        gc.collect()  # a generator that was not read to its end may hold one
-        for reader in list(_readers):  # and one that is still referenced
+        gc.collect()
+        for reader in list(_readers):  # those that were not read to their end
             with suppress(Exception):  # another thread runs it, or its file is damaged
                 reader.close()
     deadline = time.monotonic() + _MOST_S

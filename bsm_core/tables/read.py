@@ -30,7 +30,7 @@ from bsm_core.tables.data_files import (
 from bsm_core.tables.formats import json_lines
 from bsm_core.tables.formats.column_types import conform, merged_type, require_same_columns
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.lent_streams import closed_at_end
+from bsm_core.tables.lent_streams import Reader
 
 
 class Position(NamedTuple):
@@ -221,8 +221,10 @@ class TableSource:
 
     def windows(
         self, columns: Sequence[str], *, rows: int = 4096, done: Mapping[int, Position | None] | None = None
-    ) -> Iterator[Window]:
+    ) -> Reader[Window]:
         """Read the table in windows of exactly ``rows`` rows. Only the last window may have fewer.
+
+        Close the reader, with ``contextlib.closing``, where it may not be read to its end.
 
         A window may contain rows of several files. A table without rows is one window without rows. A column with
         different numeric types in Parquet files is promoted to a type for all of them; call :meth:`schema` first for
@@ -243,7 +245,7 @@ class TableSource:
         if rows < 1 or not columns or len(set(columns)) < len(columns):
             raise ValueError("windows need at least one row and at least one column, and each column once")
         schema = self._schema(columns, convert=True)
-        return closed_at_end(self._windows(columns, schema, rows, done or {}))
+        return Reader(self._windows(columns, schema, rows, done or {}))
 
     def _windows(
         self, columns: Sequence[str], schema: pa.Schema, rows: int, done: Mapping[int, Position | None]

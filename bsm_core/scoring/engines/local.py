@@ -13,6 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -275,8 +276,8 @@ def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, 
     workers = loader_workers(plan, cores())
     if not workers or not predictor.preprocessor.pipelines:
         return 0
-    first = next(source.windows(predictor.preprocessor.keep, rows=settings.window_rows))
-    return 0 if first.last else workers  # a process takes seconds to start
+    with closing(source.windows(predictor.preprocessor.keep, rows=settings.window_rows)) as windows:
+        return 0 if next(windows).last else workers  # a process takes seconds to start
 
 
 def _kept_columns(settings: Settings, source: TableSource) -> dict[str, str]:

@@ -57,3 +57,38 @@ def test_a_reader_that_is_still_referenced_is_closed_before_the_wait(tmp_path):
         atexit.register(lambda: print(len(lent_streams._lent), "lent"))
     """
     assert run_python(code).split() == ["1", "lent"]
+
+
+def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_stream(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + f"1,{'x' * 90}\n" * 200_000)
+    code = f"""
+        import faulthandler, gc, threading
+        from pathlib import Path
+        from bsm_core.tables.formats.text_stream import TextStream
+        from bsm_core.tables.read import TableSource
+
+        faulthandler.dump_traceback_later(30, exit=True)
+        gc.disable()
+        dropped, collected, of_file = threading.Event(), threading.Event(), TextStream._next
+
+        def read(stream, size):
+            if threading.current_thread() is not threading.main_thread() and started:
+                dropped.wait()
+                gc.collect()
+                collected.set()
+            return of_file(stream, size)
+
+        class Cycle:
+            pass
+
+        started, cycle, TextStream._next = [], Cycle(), read
+        cycle.itself, cycle.windows = cycle, TableSource.open(Path({str(tmp_path / "t.csv")!r})).windows(["a"])
+        next(cycle.windows)
+        started.append(True)
+        while not any(thread.name.startswith("Dummy") for thread in threading.enumerate()):
+            next(cycle.windows)
+        del cycle
+        dropped.set()
+        print("collected" if collected.wait(20) else "waits for itself")
+    """
+    assert run_python(code).split() == ["collected"]

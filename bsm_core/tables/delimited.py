@@ -14,10 +14,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+import threading
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -140,15 +142,15 @@ class FileRows(NamedTuple):
         share: Share of the file that has been read, 0 to 1.
         ends: Position after each row, int64 ``[rows]``: a byte of the decompressed text, or a row of Parquet; -1 where
             it is unknown.
+        escapes: Number of cells of each row in which a backslash seems to escape a quote, int64 ``[rows]``.
         bad_lines: Lines that were left out, each with the number of these rows that come before it.
-        escapes: Number of cells of each row in which a backslash seems to escape a quote, int64 ``[rows]``; None: 0.
     """
 
     batch: pa.RecordBatch
     share: float
     ends: npt.NDArray[np.int64]
+    escapes: npt.NDArray[np.int64]
     bad_lines: Sequence[tuple[int, BadLine]] = ()
-    escapes: npt.NDArray[np.int64] | None = None
 
 
 def read_batches(
@@ -186,7 +188,7 @@ def read_batches(
                     bad_lines = [(max(0, at - old), bad) for at, bad in rows.bad_lines[skip_lines:]]
                     skip_lines -= len(rows.bad_lines) - len(bad_lines)
                     given_lines += len(bad_lines)
-                    yield FileRows(fresh, rows.share, rows.ends[old:], bad_lines, _after(rows.escapes, old))
+                    yield FileRows(fresh, rows.share, rows.ends[old:], rows.escapes[old:], bad_lines)
                 return
             except pa.ArrowInvalid as error:
                 row_too_long = any(sign in str(error) for sign in ("straddling object", "Empty CSV file or block"))
@@ -199,10 +201,6 @@ def read_batches(
                     raise _explain(path, dialect, schema, wanted, str(error)) from error
 
 
-def _after(values: npt.NDArray[np.int64] | None, count: int) -> npt.NDArray[np.int64] | None:
-    return None if values is None else values[count:]
-
-
 def _parse(
     path: Path,
     dialect: Dialect,
@@ -210,7 +208,7 @@ def _parse(
     wanted: pa.Schema,
     block_size: int,
     offset: int,
-    bad_lines: Callable[[], Iterator[BadLine]] | None = None,
+    bad_lines: Callable[[threading.Event], Iterator[BadLine]] | None = None,
 ) -> Iterator[FileRows]:
     names = schema.names if offset or dialect.columns else None
     begin = offset or _begin(path, dialect)
@@ -220,15 +218,19 @@ def _parse(
     row_ends = RowEnds(dialect.mark, begin, header=names is None)
     escapes = LikelyEscapes(dialect.mark, begin)
     scans = (Quotes(dialect.mark), row_ends, escapes)
-    left_out = LeftOut(bad_lines() if bad_lines else (), begin)
+    given_up = threading.Event()
+    left_out = LeftOut(bad_lines(given_up) if bad_lines else (), begin)
     held, share = None, 0.0
     with TextStream(path, dialect, _sentinel_row(dialect, len(schema)), scans, begin, left_out) as stream:
         try:
             with pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader:
-                for batch in filter(len, reader):
-                    if held is not None:
-                        yield _rows_of(held, share, row_ends, escapes, left_out)
-                    held, share = batch, stream.share
+                try:
+                    for batch in filter(len, reader):
+                        if held is not None:
+                            yield _rows_of(held, share, row_ends, escapes, left_out)
+                        held, share = batch, stream.share
+                finally:
+                    given_up.set()  # Arrow's reader waits for its thread, which may search for the next bad line
             if stream.error or held is None or any(column[-1].as_buffer() != _SENTINEL for column in held.columns):
                 raise pa.ArrowInvalid("a quote is not closed")
         except pa.ArrowInvalid as error:
@@ -248,7 +250,7 @@ def _rows_of(
 ) -> FileRows:
     ends = row_ends.take(len(batch))
     positions, bad_lines = left_out.take(ends, last)
-    return FileRows(batch, share, positions, bad_lines, escapes.take(ends))
+    return FileRows(batch, share, positions, escapes.take(ends), bad_lines)
 
 
 def delimiter_of(path: Path, dialect: Dialect) -> str | None:
@@ -295,8 +297,10 @@ def _lines(path: Path, stream: TextStream) -> Iterator[str]:
         yield line
 
 
-def _bad_lines(path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schema, offset: int) -> Iterator[BadLine]:
-    """Find the lines from a position on that cannot be read as rows."""
+def _bad_lines(
+    path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schema, offset: int, given_up: threading.Event
+) -> Iterator[BadLine]:
+    """Find the lines from a position on that cannot be read as rows, until the search is given up."""
     width, tail = len(schema), _sentinel_row(dialect, len(schema))
     strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
 
@@ -313,7 +317,8 @@ def _bad_lines(path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schem
     begin = offset or _begin(path, dialect)
     line = 1 + line_breaks(path, dialect, begin)
     with TextStream(path, dialect, tail, offset=begin) as stream:
-        lines, delimiter, longest = _lines(path, stream), dialect.mark, BLOCK_SIZES[-1]
+        lines = takewhile(lambda _: not given_up.is_set(), _lines(path, stream))
+        delimiter, longest = dialect.mark, BLOCK_SIZES[-1]
         yield from find_bad_lines(lines, fault, delimiter, str(path), longest, line, begin)
 
 

@@ -21,6 +21,8 @@ _SHORT = 256
 """Largest number of bytes of an id that is hashed together with others of its length."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 """Odd multiplier whose bits look random: 2**64 divided by the golden ratio."""
+_SHIFTS = np.array([32, 29], np.uint64)
+"""The first brings the top bits, which no multiplication spreads, to the middle; the second those to the bottom."""
 
 
 class IdCounts:
@@ -86,7 +88,7 @@ def _hashes(cells: pa.LargeBinaryArray) -> npt.NDArray[np.uint64]:
     """Return a hash of each cell that is neither null nor empty, in each process the same.
 
     Short cells of equal length are hashed together, eight bytes at a time: each eight bytes map the hash so far one to
-    one to another hash. A long cell is hashed on its own.
+    one to another hash, every bit of which depends on every bit of them. A long cell is hashed on its own.
     """
     cells = cells.drop_null() if cells.null_count else cells
     _, offsets, data = cells.buffers()
@@ -94,7 +96,7 @@ def _hashes(cells: pa.LargeBinaryArray) -> npt.NDArray[np.uint64]:
     if starts[0] == starts[-1]:  # no bytes at all
         return np.empty(0, np.uint64)
     content, lengths = np.frombuffer(data, np.uint8), np.diff(starts)
-    hashes = lengths.astype(np.uint64)
+    hashes = lengths.astype(np.uint64) * _ODD
     if (length := int(lengths[0])) <= _SHORT and (lengths == length).all():
         return _mixed(hashes, content[starts[0] : starts[-1]].reshape(-1, length))
     for row in np.flatnonzero(lengths > _SHORT).tolist():
@@ -113,8 +115,9 @@ def _mixed(hashes: npt.NDArray[np.uint64], cells: npt.NDArray[np.uint8]) -> npt.
     padded[:, :length] = cells
     for word in padded.view(np.uint64).T:
         hashes ^= word
-        hashes *= _ODD
-        hashes ^= hashes >> np.uint64(29)
+        for shift in _SHIFTS:
+            hashes *= _ODD
+            hashes ^= hashes >> shift
     return hashes
 
 

@@ -115,4 +115,4 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
                 place = {name: i for i, name in enumerate(batch.schema.names)}  # select() looks for each name anew
                 batch = batch.select([place[name] for name in columns])
                 ends = np.arange(done - len(batch), done) + 1
-                yield FileRows(batch, done / max(1, metadata.num_rows), ends)
+                yield FileRows(batch, done / max(1, metadata.num_rows), ends, np.zeros(len(ends), np.int64))

@@ -300,9 +300,9 @@ class TableSource:
                 batches = delimited.read_batches(
                     file, self.dialect, self.schemas[number], schema, offset, self.on_bad_line
                 )
-            for batch, share, offsets, bad_lines, escapes in batches:
+            for batch, share, offsets, escapes, bad_lines in batches:
                 none = np.zeros_like(offsets)
-                ends = np.stack([none + number, offsets, none if escapes is None else escapes], axis=1)
+                ends = np.stack([none + number, offsets, escapes], axis=1)
                 fraction = (before + share * sizes[number]) / total
                 yield _Piece(conform(batch, schema, file), fraction, ends, bad_lines)
             before += sizes[number]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+from contextlib import closing
+from itertools import chain, islice, repeat
 
 import pyarrow as pa
 import pytest
@@ -111,6 +113,8 @@ def test_long_tables_with_many_bad_lines(tmp_path):
 
 MANY_ERRORS = """
 import sys
+from contextlib import closing
+from itertools import chain, islice, repeat
 from pathlib import Path
 import pyarrow
 from bsm_core.tables import delimited
@@ -149,3 +153,13 @@ def test_byte_order_marks_at_the_beginning_of_the_file_and_of_a_row(tmp_path, he
     for done in range(1, 4):
         again, lines_again, _ = read(path, rows=1, done={w.index: w.end for w in windows[:done]})
         assert (again, lines_again) == (got[done:], found[done:])
+
+
+def test_a_reader_that_is_closed_does_not_wait_for_the_search(tmp_path, monkeypatch):
+    monkeypatch.setattr(delimited, "BLOCK_SIZES", (64, 128))
+    path = write(tmp_path / "t.csv", *[b"1,a"] * 20, b"2", *[b"3,c"] * 200, b"4", *[b"5,e"] * 100)
+    source, of_file = TableSource.open(path, "skip"), delimited._lines
+    # After the second bad line, the search for a third one never ends. It is in another thread than the test by then.
+    monkeypatch.setattr(delimited, "_lines", lambda *place: chain(islice(of_file(*place), 300), repeat("5,e\n")))
+    with closing(source.windows(["id"], rows=10)) as windows:
+        assert [window.table.num_rows for window in islice(windows, 7)] == [10] * 7

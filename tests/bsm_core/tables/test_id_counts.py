@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import random
+import string
 import time
 from contextlib import closing
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -52,6 +55,36 @@ def test_missing_and_repeated_ids(tmp_path, pieces, expected):
 def test_times_that_have_no_text_are_counted(tmp_path, kind):
     column = odd_times(kind)
     assert counts(tmp_path, column, column.slice(1).dictionary_encode()) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "user-eu{}-id{}-nr{}",
+        "SHELF-0{}BOX{}ROW{}",
+        "xxxxxxx{}yyy{}yyy{}",
+        "aaaaaaa{}aaa{}aaa{}",
+        "{}0000000{}0000000{}",
+    ],
+)
+def test_ids_in_an_order_have_different_hashes(tmp_path, form):
+    signs = string.digits + string.ascii_letters
+    ids = [form.format(*place) for place in itertools.product(signs, repeat=3)]
+    assert counts(tmp_path, pa.array(ids)) == (0, 0)
+
+
+@pytest.mark.parametrize("order", ["<u8", ">u8"])
+@pytest.mark.parametrize("bit", [0, 29, 53])
+def test_numbers_in_bytes_have_different_hashes(tmp_path, bit, order):
+    numbers = np.arange(512, dtype=np.uint64) << np.uint64(bit)
+    pairs = np.stack(np.meshgrid(numbers, numbers), axis=-1).astype(order)
+    ids = pa.array([pair.tobytes() for pair in pairs.reshape(-1, 2)], pa.binary(16))
+    assert counts(tmp_path, ids) == (0, 0)
+
+
+def test_bytes_of_zero_count(tmp_path):
+    ids = [b"a", b"b", *(b"a" + bytes(n) for n in range(1, 20)), *(bytes(n) for n in range(1, 20)), b"\0a"]
+    assert counts(tmp_path, pa.array(ids)) == (0, 0)
 
 
 def test_many_ids_in_a_file_and_in_passes_of_bounded_size(tmp_path):

@@ -27,7 +27,7 @@ from bsm_core.tables.data_files import (
     raise_no_data,
     source_format,
 )
-from bsm_core.tables.formats import json_lines
+from bsm_core.tables.formats import headers, json_lines
 from bsm_core.tables.formats.column_types import conform, merged_type, require_same_columns
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.lent_streams import closed_at_end
@@ -128,7 +128,7 @@ class TableSource:
         found = discover(path)
         format, dialect = source_format(found[0]), dialect or Dialect()
         if format in DELIMITERS:
-            declared = None if dialect.delimiter else delimited.delimiter_of(found[0], dialect)
+            declared = None if dialect.delimiter else headers.delimiter_of(found[0], dialect)
             dialect = dialect.with_delimiter(declared or DELIMITERS[format])
         elif format == "parquet":  # its text may be from CSV
             dialect = Dialect(decimal=dialect.decimal, thousands=dialect.thousands)
@@ -137,7 +137,7 @@ class TableSource:
         if format == "jsonl":
             return cls._of_json_lines(path, found, on_bad_line)
         for file in found:
-            schema = parquet.read_schema(file) if format == "parquet" else delimited.read_schema(file, dialect)
+            schema = parquet.read_schema(file) if format == "parquet" else headers.read_schema(file, dialect)
             if schema is None:  # a compressed file whose content is empty
                 continue
             # A table may have thousands of files with equal schemas: keep one object for all of them.

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from bsm_core.errors import DataError
 from bsm_core.tables.bad_lines import BadLine
-from bsm_core.tables.delimited import BLOCK_SIZES, MOST_COLUMNS, FileRows, line_breaks, reading
+from bsm_core.tables.delimited import BLOCK_SIZES, FileRows, line_breaks
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.headers import MOST_COLUMNS, reading
 from bsm_core.tables.formats.text_stream import TextStream
 
 _SHOWN = 200

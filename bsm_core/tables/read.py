@@ -28,7 +28,7 @@ from bsm_core.tables.data_files import (
     source_format,
 )
 from bsm_core.tables.formats import headers, json_lines
-from bsm_core.tables.formats.column_types import conform, merged_type, require_same_columns
+from bsm_core.tables.formats.column_types import conform, delimiter_in, merged_type, require_same_columns
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.lent_streams import closed_at_end
 
@@ -181,11 +181,10 @@ class TableSource:
 
     def other_delimiter(self) -> list[str]:
         """Return a hint if the single column of the header looks like several columns with another delimiter."""
-        marks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
-        found = [name for mark, name in marks.items() if len(self.columns) == 1 and mark in self.columns[0]]
+        found = delimiter_in(self.columns)
         if self.format in ("parquet", "jsonl") or not found:
             return []
-        what = f"the columns seem to be separated by {found[0]}: a .csv file needs ',', a .tsv file needs tabs"
+        what = f"the columns seem to be separated by {found}: a .csv file needs ',', a .tsv file needs tabs"
         return [f"{what}, or give --csv-delimiter"]
 
     def _no_header(self, wanted: Iterable[str]) -> list[str]:

@@ -82,19 +82,23 @@ def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
                 fix="save the file as UTF-8, or give --csv-encoding",
             ) from error
     if dialect.columns is not None and header:
-        header = _named_columns(path, dialect, dialect.columns, len(header))
+        header = _named_columns(path, dialect, dialect.columns, header)
     if len(header) > MOST_COLUMNS:
         what = f"the header has {len(header):,} columns; at most {MOST_COLUMNS:,} are read"
         raise DataError(what, where=f"{path}, line 1", fix="look whether the file is CSV or TSV with a header")
     return pa.schema([(name, pa.binary()) for name in header]) if header else None
 
 
-def _named_columns(path: Path, dialect: Dialect, names: Sequence[str], found: int) -> list[str]:
+def _named_columns(path: Path, dialect: Dialect, names: Sequence[str], first: Sequence[str]) -> list[str]:
     """Return the names of the columns of a file without a header."""
-    if len(names) != found:
+    if len(names) != len(first):
         named = f"{dialect.name_of('csv_columns')} names {len(names)} column(s)"
-        what = f"the first row has {found} cell(s), and {named}"
+        what = f"the first row has {len(first)} cell(s), and {named}"
         raise DataError(what, where=f"{path}, line 1", fix="name each column once, in the order of the cells")
+    if [*names] == [cell.strip() for cell in first]:
+        what = "the first row holds the names of the columns, and would be read as a row"
+        flags = " and ".join(map(dialect.name_of, ("csv_header", "csv_columns")))
+        raise DataError(what, where=f"{path}, line 1", fix=f"leave out {flags}, or remove this row from every file")
     return [*names]
 
 

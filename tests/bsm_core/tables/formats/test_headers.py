@@ -9,6 +9,7 @@ import pytest
 
 from bsm_core.errors import DataError
 from bsm_core.tables.formats import headers
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 
 
@@ -34,6 +35,8 @@ def test_a_header_that_cannot_be_read(tmp_path, content, reason):
     ("content", "what"),
     [
         ("id,x\n1,2\n".encode("utf-16"), "text in UTF-16"),
+        ("id,x\n1,2\n".encode("utf-32"), "text in UTF-32"),
+        ("id,x\n1,2\n".encode("utf-16-le"), "text in UTF-16 without a byte order mark"),
         (b"PK\x03\x04\x14\0,", "a zip archive"),
         (b"SQLite format 3\0", "an SQLite database"),
         (b"<!DOCTYPE html>\n", "a web page"),
@@ -87,3 +90,30 @@ def test_a_header_without_bounds_is_refused(tmp_path, content, problem):
 def test_an_error_without_text_is_named_by_its_class(tmp_path):
     with pytest.raises(DataError, match="cannot be read: TimeoutError"), headers.reading(tmp_path / "t.csv"):
         raise TimeoutError
+
+
+@pytest.mark.parametrize("first", ["id,x", '"id", x', "\n\nid,x"])
+def test_names_for_a_file_that_has_a_header_are_an_error(tmp_path, first):
+    (tmp_path / "a.csv").write_text("1,2\n")
+    (tmp_path / "b.csv").write_text(f"{first}\n1,2\n")
+    dialect = Dialect.of({"csv_header": "none", "csv_columns": "id,x"}, {"csv_columns": "config.csv_columns"})
+    with pytest.raises(DataError, match=r"leave out --csv-header and config\.csv_columns") as caught:
+        TableSource.open(tmp_path, dialect=dialect)
+    assert caught.value.where == f"{tmp_path / 'b.csv'}, line 1"
+    assert TableSource.open(tmp_path / "a.csv", dialect=dialect).columns == ("id", "x")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "named"),
+    [
+        ("sep=;\nid;x\n1;2\n", "id,x\n1,2\n", "b.csv seem to be separated by ','"),
+        ("id;x\n1;2\n", "id,x\n1,2\n", "a.csv seem to be separated by ';'"),
+        ("id|x\n1|2\n", "id\tx\n1\t2\n", "a.csv seem to be separated by '|' and .*b.csv seem to be separated by a tab"),
+    ],
+)
+def test_files_with_different_delimiters(tmp_path, one, other, named):
+    (tmp_path / "a.csv").write_text(one)
+    (tmp_path / "b.csv").write_text(other)
+    with pytest.raises(DataError, match=named) as caught:
+        TableSource.open(tmp_path)
+    assert "--csv-header" not in str(caught.value)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from bsm_core.errors import DataError
+from bsm_core.errors import DataError, quoted
 from bsm_core.tables.bad_lines import BadLine
 from bsm_core.tables.delimited import BLOCK_SIZES, FileRows, line_breaks
 from bsm_core.tables.formats.dialect import Dialect
@@ -227,6 +227,6 @@ def _error(bad: BadLine, other_fix: str) -> DataError:
     return DataError(
         f"the line cannot be read: {bad.reason}",
         where=bad.where,
-        details=[f"the line begins with {bad.text[:80]!r}"],
+        details=[f"the line begins with {quoted(bad.text[:80])}"],
         fix=(_AS_UTF_8 if bad.reason == _NOT_UTF_8 else f"write one JSON object on each line{pandas}") + other_fix,
     )

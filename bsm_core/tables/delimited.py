@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bsm_core.errors import DataError
-from bsm_core.tables.bad_lines import BadLine, LeftOut, find_bad_lines, long_cells
+from bsm_core.tables.bad_lines import OR_SKIP, BadLine, LeftOut, find_bad_lines, long_cells
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.headers import first_row, reading
 from bsm_core.tables.formats.plain_text import LikelyEscapes
@@ -284,6 +284,7 @@ def _error(path: Path, line: int, what: str, cells: list[str], lines: Sequence[s
         what,
         where=f"{path}, line {line}",
         details=[f"the row begins with {text[:80]!r}"] if cells else [],
-        fix="put a cell with the delimiter, a quote or a line break into quotes, and double the quotes in it, "
-        "or leave out such lines with --on-bad-line skip" + (escape if escaped else ""),
+        fix="put a cell with the delimiter, a quote or a line break into quotes, and double the quotes in it"
+        + OR_SKIP
+        + (escape if escaped else ""),
     )

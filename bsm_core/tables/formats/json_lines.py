@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from bsm_core.errors import DataError, quoted
-from bsm_core.tables.bad_lines import BadLine
+from bsm_core.tables.bad_lines import OR_SKIP, BadLine
 from bsm_core.tables.delimited import BLOCK_SIZES, FileRows, line_breaks
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.first_bytes import wide_text
@@ -25,7 +25,6 @@ from bsm_core.tables.formats.text_stream import TextStream
 _SHOWN = 200
 """Characters of a line that are kept of a line that cannot be read."""
 _NOT_UTF_8, _AS_UTF_8 = "bytes that are not UTF-8", "save the file as UTF-8"
-_OR_SKIP = ", or leave out such lines with --on-bad-line skip"
 
 
 class _Exact(str):
@@ -138,7 +137,7 @@ def _rows(
             before = line_breaks(path, Dialect(), offset) if before < 0 else before
             bad = BadLine(f"{path}, line {before + count}", cells, _shown(content), start, at)
             if too_long or on_bad_line == "fail":
-                raise _error(bad, "" if too_long else _OR_SKIP)
+                raise _error(bad, "" if too_long else OR_SKIP)
             yield bad, at, stream.fraction()
 
 

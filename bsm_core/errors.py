@@ -34,6 +34,15 @@ def printable(text: str, longest: int | None = _LONGEST_LINE) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def quoted(text: str) -> str:
+    """Return a text in quotes, as one line. Unlike in its ``repr``, a backslash is not doubled.
+
+    So a byte that is not UTF-8 and was decoded to ``\\xe9`` is shown as it was decoded.
+    """
+    mark = '"' if "'" in text and '"' not in text else "'"
+    return f"{mark}{printable(text)}{mark}"
+
+
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 2
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = _REPR.maxfrozenset = _REPR.maxarray = 30

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from bsm_core.cli.exit_status import Work, exit_status
+from bsm_core.errors import BSMError
 from bsm_core.runtime.versions import __version__
 
 
@@ -49,5 +50,22 @@ def _parse(argv: Sequence[str] | None) -> Work:
     ):
         command.add(commands)
     with run_command.usage_errors(argv):
-        arguments = parser.parse_args(argv)
-    return partial(arguments.handler, arguments)
+        arguments, unknown = parser.parse_known_args(argv)
+        if unknown:  # parse_args would print the usage of bsm itself
+            commands.choices[arguments.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    return partial(_with_advice_of, arguments)
+
+
+def _with_advice_of(arguments: argparse.Namespace) -> int | None:
+    """Run a command. Advice in its errors names no flag of another command."""
+    try:
+        status: int | None = arguments.handler(arguments)
+        return status
+    except BSMError as error:
+        if arguments.command == "run":
+            error.fix = error.fix and error.fix.replace("python -m bsm_core.run", "bsm run")
+        else:
+            from bsm_core.tables.bad_lines import OR_SKIP  # here, because it imports NumPy
+
+            error.fix = error.fix and error.fix.replace(OR_SKIP, "").removesuffix(", or choose another --output-dir")
+        raise

@@ -18,4 +18,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _clean(arguments: argparse.Namespace) -> None:
     rows = job.clean(arguments.output)
-    say("there is no work folder" if rows is None else f"removed the work folder: {rows:,} rows had been done")
+    if rows is None:
+        say(f"there is no work folder in {arguments.output}")
+    else:
+        say(f"removed the work folder: {rows:,} rows had been done ({arguments.output})")

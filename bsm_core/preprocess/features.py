@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
-from bsm_core.preprocess.findings import FEATURE, NO_CATEGORY, Findings, Issue
+from bsm_core.preprocess.findings import COMMA, FEATURE, NO_CATEGORY, Findings, Issue
 from bsm_core.tables.cell_values import cell_values, value_text
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import plain_values
@@ -36,6 +36,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?")  # of te
 # The common spellings of numbers, which Arrow parses a column at a time. Their length is limited so that no match
 # overflows float64.
 _PLAIN_NUMBER = r"^-?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,2})?$"
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9][0-9.'\u2019 \u00a0\u202f]*,[0-9]+")
 
 _NUMBER_TYPES: tuple[Callable[[Any], bool], ...] = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
 _LARGEST = float(np.finfo(np.float32).max)
@@ -254,6 +255,9 @@ def _why_no_number(value: Any, dialect: Dialect | None = None) -> str:
         return "bytes that are not UTF-8"
     if text is None:
         return f"{_kind_of(value)} is not a number"
+    comma_is_unknown = dialect is None or (dialect.decimal is None and dialect.thousands != ",")
+    if comma_is_unknown and _DECIMAL_COMMA.fullmatch(text.strip()):
+        return COMMA
     if dialect is not None and isinstance(value, bytes | str):
         plain = dialect.plain_number(text)
         if plain is None:

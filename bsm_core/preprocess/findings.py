@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bsm_core.errors import printable
+from bsm_core.errors import printable, quoted
 from bsm_core.tables.bad_lines import BadLine
 from bsm_core.tables.cell_values import value_text
 
@@ -22,6 +22,8 @@ MODEL = "model"
 """Stage of an issue with a row for which the model class fails."""
 NO_CATEGORY = "not a category"
 """End of the reasons why a cell of a feature with a risk table cannot be looked up."""
+COMMA = "number with a comma"
+"""Reason why a cell is no number if its decimal point seems to be a comma."""
 TOO_LONG = "text longer than"
 """Beginning of the reason why a text is cut."""
 BAD_ROWS = "bad_rows"
@@ -37,7 +39,7 @@ MISSING_IDS, REPEATED_IDS = "ids:missing", "ids:repeated"
 ALTERED_PARTS = "parts:altered"
 """Count of the parts of earlier attempts that were torn or altered, and were computed again."""
 
-_VALUE_CHARS, _REASON_CHARS = 200, 500
+_VALUE_CHARS, _REASON_CHARS, _COLUMNS_NAMED = 200, 500, 5
 _WARNINGS = {
     "text": "column %r: %d text(s) taken as empty or cut",
     "number": "column %r: %d cell(s) that cannot be used",
@@ -160,7 +162,7 @@ class IssueWarnings:
         self._left -= len(lines)
         issues = [issue for issue in findings.issues if self._is_named(issue)]
         rows = [issue.row for issue in issues]
-        texts = [f"{bad.where}: {bad.reason}: {bad.text!r}; the line is left out" for _, bad in lines]
+        texts = [f"{bad.where}: {bad.reason}: {quoted(bad.text)}; the line is left out" for _, bad in lines]
         texts += map(warning_of, issues, rows if names is None or not rows else names(rows))
         for text in texts:
             log.warning("%s", printable(text))
@@ -181,15 +183,46 @@ def warning_of(issue: Issue, row: Any) -> str:
         issue: The issue.
         row: Id or position of its row.
     """
-    row = row.decode(errors="backslashreplace") if isinstance(row, bytes) else row
+    row = id_text(row)
     reason = printable(issue.reason)
     if issue.stage == MODEL:
-        return f"row {row!r}: {reason}; its probabilities are empty"
+        return f"row {row}: {reason}; its probabilities are empty"
     if issue.stage == FEATURE:
         done = "has the default bin" if issue.reason.endswith(NO_CATEGORY) else "is taken as missing"
-        return f"row {row!r}: column {issue.column!r}: {reason}: {issue.value!r}; the cell {done}"
+        return f"row {row}: column {issue.column!r}: {reason}: {quoted(issue.value or '')}; the cell {done}"
     done = "cut there" if issue.reason.startswith(TOO_LONG) else "taken as empty"
-    return f"row {row!r}: column {issue.column!r}, step {issue.stage!r}: {reason}; its text is {done}"
+    return f"row {row}: column {issue.column!r}, step {issue.stage!r}: {reason}; its text is {done}"
+
+
+def id_text(value: Any) -> str:
+    """Return the id or position of a row as messages show it. Bytes that are not UTF-8 are escaped."""
+    text = value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+    return quoted(text) if isinstance(text, str) else repr(text)
+
+
+def advice(counts: Mapping[str, float]) -> list[str]:
+    """Return advice on settings that read the cells with issues, if these have one cause.
+
+    Args:
+        counts: Counts with the keys ``"reason:..."`` of :meth:`Findings.counts`.
+    """
+    of_column, commas, found = Counter[str](), Counter[str](), list[str]()
+    not_utf8 = 0.0
+    for key, count in counts.items():
+        if key.startswith("reason:"):
+            _, stage, kind, column = key.split(":", 3)
+            if stage == FEATURE:
+                of_column[column] += int(count)
+                commas[column] += int(count) if kind == COMMA else 0
+            not_utf8 += count if "not UTF-8" in kind else 0
+    if columns := [repr(column) for column, count in of_column.items() if 2 * commas[column] > count]:
+        where = f"{', '.join(columns[:_COLUMNS_NAMED])}{', ...' if columns[_COLUMNS_NAMED:] else ''}"
+        found.append(
+            f"the numbers of {where} seem to have a decimal comma: give --csv-decimal , or the key csv_decimal"
+        )
+    if not_utf8:
+        found.append("cells hold bytes that are not UTF-8: give the encoding of CSV files with --csv-encoding")
+    return found
 
 
 def warn_of_counts(counts: Mapping[str, float]) -> None:
@@ -212,6 +245,8 @@ def warn_of_counts(counts: Mapping[str, float]) -> None:
             log.warning(_ROW_WARNINGS[key] + "%s", count, _listed(reasons.get(key)))
         elif kind in _WARNINGS:
             log.warning(_WARNINGS[kind] + "%s", name, count, _listed(reasons.get(key)))
+    for text in advice(counts):
+        log.warning("%s", printable(text))
 
 
 def note_counts(counts: Mapping[str, float]) -> None:

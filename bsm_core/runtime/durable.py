@@ -31,6 +31,8 @@ def writing(destination: Path) -> Iterator[None]:
         raise
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow's own text is longer
+        if error.errno == errno.ENOENT and not destination.parent.exists():
+            reason = f"{reason}: there is no folder {destination.parent}"
         inside = error.filename and Path(os.fsdecode(error.filename)).is_relative_to(destination)
         raise SinkError(
             f"could not be written: {reason}",

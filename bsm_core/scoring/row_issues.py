@@ -15,8 +15,8 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bsm_core.errors import DataError, TooManyBadRowsError
-from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, READ, REPEATED_IDS, Findings
+from bsm_core.errors import DataError, TooManyBadRowsError, quoted
+from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, READ, REPEATED_IDS, Findings, advice, id_text
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
 from bsm_core.tables.cell_values import cell_values
@@ -200,7 +200,7 @@ class BadRowLimit:
             details.append(f"{where}{stage}: {kind}: {count:,}")
         return TooManyBadRowsError(
             f"{what}, and --max-bad-rows allows {self._limit}{of}",
-            details=[*details, *self._first],
+            details=[*details, *self._first, *advice(self._reasons)],
             fix="correct these rows; or allow more with --max-bad-rows, and list them with --row-issues FILE",
         )
 
@@ -265,8 +265,7 @@ class CommitReview:
 
 def _named(row: int | None, name: Any, column: str | None, stage: str, reason: str, value: str | None) -> str:
     """Return a line about an issue."""
-    name = name.decode(errors="backslashreplace") if isinstance(name, bytes) else name
-    where = "" if row is None else f"row {row:,}, id {name!r}: "
+    where = "" if row is None else f"row {row:,}, id {id_text(name)}: "
     cell = "" if column is None else f"column {column!r}, {stage}: "
-    shown = "" if value is None else f": {value!r}"
+    shown = "" if value is None else f": {quoted(value)}"
     return f"{where}{cell}{reason}{shown}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from pathlib import Path
 
-from bsm_core.errors import UsageError
+from bsm_core.errors import DataError, UsageError
 from bsm_core.tables.data_files import Format, detect_format, warn_of_passed_over
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.folders import warn_of_no_marker
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import TableWriter, output_schema
+
+log = logging.getLogger("bsm")
 
 
 def convert(
@@ -36,6 +39,9 @@ def convert(
     table = TableSource.open(source, dialect=dialect)
     warn_of_passed_over(source)
     warn_of_no_marker(source)
+    _warn_of_partitions(source, table)
+    if not table.columns:
+        raise DataError("the file has no columns", where=str(table.files[0]), fix="look how the file was written")
     if destination.resolve() in {file.resolve() for file in table.files}:
         raise UsageError("a table cannot be written over itself", where=str(destination), fix="name another file")
     format = format or detect_format(destination)
@@ -55,3 +61,12 @@ def convert(
     finally:
         partial.unlink(missing_ok=True)
     return count
+
+
+def _warn_of_partitions(source: Path, table: TableSource) -> None:
+    """Log a warning with the columns that stand only in the names of folders, such as ``year=2024``."""
+    folders = {part for file in table.files for part in file.relative_to(source.parent).parts[:-1] if "=" in part}
+    found = {part.partition("=")[0]: part for part in sorted(folders, reverse=True)}
+    for name in sorted(found.keys() - set(table.columns)):
+        what = "column %r stands only in the names of folders, which are not read, such as %r: it is left out"
+        log.warning(what, name, found[name])

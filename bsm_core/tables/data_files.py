@@ -42,8 +42,9 @@ _UNREADABLE = {
     *(".snappy", ".snz", ".sz", ".lzo", ".lz", ".deflate"),
 }
 
-_READABLE = ".csv, .tsv, .jsonl (each also followed by .gz, .bz2, .zst, .lz4 or .br) and .parquet"
-_WRITABLE = ".csv, .tsv (both also followed by .gz, .bz2, .zst, .lz4 or .br) and .parquet"
+_PACKED_AS, _PARQUETS = "also followed by .gz, .bz2, .zst, .lz4 or .br", ".parquet, .pq and .parq"
+_READABLE = f".csv, .tsv, .jsonl, .ndjson (each {_PACKED_AS}), {_PARQUETS}"
+_WRITABLE = f".csv, .tsv (both {_PACKED_AS}), {_PARQUETS}"
 
 
 def codec_of(path: Path) -> str | None:
@@ -61,7 +62,11 @@ def detect_format(path: str | Path) -> Format:
     outer, inner = path.suffix.lower(), Path(path.stem).suffix.lower()
     found = _FORMAT_OF_SUFFIX.get(outer) or (_FORMAT_OF_SUFFIX.get(inner) if outer in CODECS else None)
     if found is None or (outer in CODECS and found == "parquet"):
-        raise DataError("not a data file", where=str(path), fix=f"the extensions are {_WRITABLE}")
+        is_read = outer in _SOURCE_OF_SUFFIX or (outer in CODECS and inner in _SOURCE_OF_SUFFIX)
+        what = (
+            f"a table cannot be written as {inner if outer in CODECS else ''}{outer}" if is_read else "not a data file"
+        )
+        raise DataError(what, where=str(path), fix=f"the extensions are {_WRITABLE}")
     return found
 
 
@@ -105,7 +110,7 @@ def discover(path: Path) -> tuple[Path, ...]:
         DataError: A file or folder cannot be read.
     """
     if not path.exists():
-        raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path of the data folder")
+        raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path of the data")
     try:
         require_plain_above(path)
         files = [path] if path.is_file() else [f for f in sorted(walk(path)) if _format_of(f)]

@@ -15,9 +15,7 @@ import csv
 import io
 import re
 import threading
-from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -29,9 +27,9 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bsm_core.errors import DataError
-from bsm_core.tables.bad_lines import BadLine, LeftOut, find_bad_lines, long_cells
+from bsm_core.tables.bad_lines import OR_SKIP, BadLine, LeftOut, find_bad_lines, long_cells
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.formats.first_bytes import FileKind, misnamed
+from bsm_core.tables.formats.headers import first_row, reading
 from bsm_core.tables.formats.plain_text import LikelyEscapes
 from bsm_core.tables.formats.plain_text import line_breaks as breaks_in
 from bsm_core.tables.formats.text_stream import TextStream
@@ -40,98 +38,9 @@ from bsm_core.tables.row_ends import RowEnds
 
 # In bytes. A row must fit into one block. If a row is longer than a block, the file is reopened with the next size.
 BLOCK_SIZES = (1 << 20, 1 << 24, 1 << 26)
-_LONGEST_HEADER, MOST_COLUMNS = 1 << 24, 100_000
-"""Limits on the characters before the first row, and on columns: a small compressed file can hold any number."""
-
 _SKIP_BYTES = 1 << 20
 _SENTINEL = b"bsm-end-of-table"
-_DECLARATION = re.compile(rb'(?:(?i:"?sep=(?P<mark>[^"\r\n\x80-\xff])"?)|#TYPE [A-Za-z_][^,;|\t \r\n]*)(?:\r\n|\r|\n)')
-_LONGEST_DECLARATION = 1 << 10
-_NO_HEADER = re.compile(r"[^\n]*\x00|PK\x03|<|\[?\s*\{|version https://")
-"""Beginning of a header that shows that the file is no CSV or TSV; misnamed() says what it is."""
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # the characters that the error handler "surrogateescape" makes
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn errors of Arrow and of the operating system about a file into a :class:`DataError`."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        fix = "the file may be cut off or damaged"
-        if kind := misnamed(path):
-            raise _of_kind(path, kind) from error
-        if isinstance(error, pa.ArrowNotImplementedError):
-            fix = "write the file with other types, such as plain values in place of nested categories"
-        raise DataError(f"cannot be read: {reason}", where=str(path), fix=fix) from error
-
-
-def _of_kind(path: Path, kind: FileKind) -> DataError:
-    return DataError(f"cannot be read: the file is {kind.what}", where=str(path), fix=kind.fix)
-
-
-def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
-    """Return the columns of a text file, all with type ``binary``.
-
-    Args:
-        path: The file.
-        dialect: Dialect of the file, with its delimiter.
-
-    Returns:
-        The schema, or None if the file has no content, not even a header.
-
-    Raises:
-        DataError: The header is not UTF-8 or not CSV, or the file cannot be read.
-    """
-    begin, delimiter = _first_row(path, dialect)
-    if delimiter not in (None, dialect.mark):
-        raise DataError(
-            f"the first line says that {delimiter!r} separates the cells, and not {dialect.mark!r}",
-            where=f"{path}, line 1",
-            fix="write all files with one delimiter, and give --csv-delimiter if no line should say it",
-        )
-    with reading(path), TextStream(path, dialect, offset=begin) as stream:
-        rows = csv.reader(_header_lines(path, _lines(path, stream)), delimiter=dialect.mark, strict=True)
-        try:
-            header: list[str] = next(filter(None, rows), [])
-            "".join(header).encode()
-            if header and _NO_HEADER.match(header[0]) and (kind := misnamed(path)):
-                raise _of_kind(path, kind)
-        except (csv.Error, UnicodeEncodeError) as error:
-            if dialect.encoding is None and (kind := misnamed(path)):
-                raise _of_kind(path, kind) from error
-            reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
-            raise DataError(
-                f"the header cannot be read: {reason}",
-                where=f"{path}, line 1",
-                fix="save the file as UTF-8, or give --csv-encoding",
-            ) from error
-    if dialect.columns is not None and header:
-        header = _named_columns(path, dialect, dialect.columns, len(header))
-    if len(header) > MOST_COLUMNS:
-        what = f"the header has {len(header):,} columns; at most {MOST_COLUMNS:,} are read"
-        raise DataError(what, where=f"{path}, line 1", fix="look whether the file is CSV or TSV with a header")
-    return pa.schema([(name, pa.binary()) for name in header]) if header else None
-
-
-def _named_columns(path: Path, dialect: Dialect, names: Sequence[str], found: int) -> list[str]:
-    """Return the names of the columns of a file without a header."""
-    if len(names) != found:
-        named = f"{dialect.name_of('csv_columns')} names {len(names)} column(s)"
-        what = f"the first row has {found} cell(s), and {named}"
-        raise DataError(what, where=f"{path}, line 1", fix="name each column once, in the order of the cells")
-    return [*names]
-
-
-def _header_lines(path: Path, lines: Iterable[str]) -> Iterator[str]:
-    left = _LONGEST_HEADER
-    for line in lines:
-        left -= len(line)
-        if left < 0:
-            what = f"there is no header in the first {_LONGEST_HEADER:,} characters"
-            raise DataError(what, where=str(path), fix="look whether the file is a table with a header")
-        yield line
 
 
 class FileRows(NamedTuple):
@@ -231,7 +140,8 @@ def _parse(
                         held, share = batch, stream.share
                 finally:
                     given_up.set()  # Arrow's reader waits for its thread, which may search for the next bad line
-            if stream.error or held is None or any(column[-1].as_buffer() != _SENTINEL for column in held.columns):
+            end = _sentinel(dialect)
+            if stream.error or held is None or any(column[-1].as_buffer() != end for column in held.columns):
                 raise pa.ArrowInvalid("a quote is not closed")
         except pa.ArrowInvalid as error:
             raise stream.error or error from None
@@ -253,37 +163,19 @@ def _rows_of(
     return FileRows(batch, share, positions, escapes.take(ends), bad_lines)
 
 
-def delimiter_of(path: Path, dialect: Dialect) -> str | None:
-    """Return the delimiter that the first line of a file declares, as ``sep=;`` does for Excel; None if it has none.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    return _first_row(path, dialect)[1]
-
-
-def _first_row(path: Path, dialect: Dialect) -> tuple[int, str | None]:
-    """Return the position of a file's first row, and the delimiter that a line before it declares, if there is one.
-
-    Before the first row can stand a byte order mark, the line ``sep=;`` of Excel, and the line ``#TYPE ...`` of
-    PowerShell.
-    """
-    with reading(path), TextStream(path, dialect) as stream:
-        head = stream.read(_LONGEST_DECLARATION)
-    begin = len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0
-    if match := _DECLARATION.match(head, begin):
-        return match.end(), match["mark"].decode() if match["mark"] else None
-    return begin, None
-
-
 def _begin(path: Path, dialect: Dialect) -> int:
     """Return the position of a file's first row."""
-    return _first_row(path, dialect)[0]
+    return first_row(path, dialect)[0]
+
+
+def _sentinel(dialect: Dialect) -> bytes:
+    """Return the content of each cell of the sentinel row, in which the delimiter does not occur."""
+    return _SENTINEL.replace(dialect.mark.encode(), b"_")
 
 
 def _sentinel_row(dialect: Dialect, width: int) -> bytes:
     # Not \n, which would belong to a \r before it, and so move the end of the last row.
-    return b"\r" + dialect.mark.encode().join([_SENTINEL] * width) + b"\n"
+    return b"\r" + dialect.mark.encode().join([_sentinel(dialect)] * width) + b"\n"
 
 
 def _lines(path: Path, stream: TextStream) -> Iterator[str]:
@@ -394,6 +286,7 @@ def _error(path: Path, line: int, what: str, cells: list[str], lines: Sequence[s
         what,
         where=f"{path}, line {line}",
         details=[f"the row begins with {text[:80]!r}"] if cells else [],
-        fix="put a cell with the delimiter, a quote or a line break into quotes, and double the quotes in it, "
-        "or leave out such lines with --on-bad-line skip" + (escape if escaped else ""),
+        fix="put a cell with the delimiter, a quote or a line break into quotes, and double the quotes in it"
+        + OR_SKIP
+        + (escape if escaped else ""),
     )

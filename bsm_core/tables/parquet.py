@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bsm_core.errors import DataError
-from bsm_core.tables.delimited import FileRows, reading
+from bsm_core.tables.delimited import FileRows
+from bsm_core.tables.formats.headers import reading
 
 # In bytes, for each column. pandas writes up to a million rows as one row group. Without pre-buffering, and with a
 # bounded buffer, pages of a row group are read only when their rows are needed.

@@ -16,7 +16,7 @@ class Quotes:
     """
 
     def __init__(self, delimiter: str) -> None:
-        ends = rf"{delimiter}\r\n"
+        ends = rf"{re.escape(delimiter)}\r\n"
         inside_a_cell = rf'(?<=[^{ends}])"'  # an ordinary character
         on_one_line = r'"[^"\r\n]*+(?:""[^"\r\n]*+)*+"(?=[^"])'  # sound, whatever comes next
         on_several_lines = rf'"[^"]*+(?:""[^"]*+)*+"(?=[{ends}])'  # sound, because the cell ends

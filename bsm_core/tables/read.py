@@ -27,8 +27,8 @@ from bsm_core.tables.data_files import (
     raise_no_data,
     source_format,
 )
-from bsm_core.tables.formats import json_lines
-from bsm_core.tables.formats.column_types import conform, merged_type, require_same_columns
+from bsm_core.tables.formats import headers, json_lines
+from bsm_core.tables.formats.column_types import conform, delimiter_in, merged_type, require_same_columns
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.lent_streams import Reader
 
@@ -128,7 +128,7 @@ class TableSource:
         found = discover(path)
         format, dialect = source_format(found[0]), dialect or Dialect()
         if format in DELIMITERS:
-            declared = None if dialect.delimiter else delimited.delimiter_of(found[0], dialect)
+            declared = None if dialect.delimiter else headers.delimiter_of(found[0], dialect)
             dialect = dialect.with_delimiter(declared or DELIMITERS[format])
         elif format == "parquet":  # its text may be from CSV
             dialect = Dialect(decimal=dialect.decimal, thousands=dialect.thousands)
@@ -137,7 +137,7 @@ class TableSource:
         if format == "jsonl":
             return cls._of_json_lines(path, found, on_bad_line)
         for file in found:
-            schema = parquet.read_schema(file) if format == "parquet" else delimited.read_schema(file, dialect)
+            schema = parquet.read_schema(file) if format == "parquet" else headers.read_schema(file, dialect)
             if schema is None:  # a compressed file whose content is empty
                 continue
             # A table may have thousands of files with equal schemas: keep one object for all of them.
@@ -181,11 +181,10 @@ class TableSource:
 
     def other_delimiter(self) -> list[str]:
         """Return a hint if the single column of the header looks like several columns with another delimiter."""
-        marks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
-        found = [name for mark, name in marks.items() if len(self.columns) == 1 and mark in self.columns[0]]
+        found = delimiter_in(self.columns)
         if self.format in ("parquet", "jsonl") or not found:
             return []
-        what = f"the columns seem to be separated by {found[0]}: a .csv file needs ',', a .tsv file needs tabs"
+        what = f"the columns seem to be separated by {found}: a .csv file needs ',', a .tsv file needs tabs"
         return [f"{what}, or give --csv-delimiter"]
 
     def _no_header(self, wanted: Iterable[str]) -> list[str]:

@@ -26,7 +26,7 @@ class RowEnds:
     """
 
     def __init__(self, delimiter: str, offset: int = 0, *, header: bool = True) -> None:
-        self._special = re.compile(rf'["\r\n{delimiter}]'.encode())
+        self._special = re.compile(rf'["\r\n{re.escape(delimiter)}]'.encode())
         self._before_cell = np.zeros(256, bool)
         self._before_cell[[ord(delimiter), _LF, _CR]] = True
         self._after_cell = self._before_cell.copy()

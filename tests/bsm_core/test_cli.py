@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support import training
 from support.plugins import run_python
@@ -93,6 +95,16 @@ def test_wrong_usage(arguments):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["run --job_type testing", "convert a b", "clean a", "compare a b"])
+def test_an_unknown_flag_prints_the_usage_of_its_command(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command.split(), "--no-such-flag"])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"usage: bsm {command.split()[0]} ")
+    assert f"bsm {command.split()[0]}: error: unrecognized arguments: --no-such-flag" in error
 
 
 # bsm run
@@ -353,6 +365,11 @@ def test_convert(tmp_path, capsys):
     assert (tmp_path / "b.tsv").read_text() == "id\tx\n007\t1\n008\t2\n"
 
 
+def test_clean_names_the_folder(tmp_path, capsys):
+    assert cli.main(["clean", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"there is no work folder in {tmp_path}\n"
+
+
 def test_convert_a_file_of_another_dialect(tmp_path):
     (tmp_path / "a.csv").write_bytes('007|"é\\"x"'.encode("utf-16"))
     flags = ["--csv-delimiter", "|", "--csv-escape", "\\", "--csv-encoding", "utf-16"]
@@ -364,17 +381,38 @@ def test_convert_a_file_of_another_dialect(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["convert", "{0}/none.csv", "{0}/b.tsv"], 1, ["NoInferenceDataError: no such file", "none.csv"]),
+        (
+            ["convert", "{0}/none.csv", "{0}/b.tsv"],
+            1,
+            ["NoInferenceDataError: no such file", "none.csv", "path of the data\n"],
+        ),
+        (["convert", "{0}/a.csv", "{0}/b.jsonl"], 1, ["DataError: a table cannot be written as .jsonl", ".pq"]),
+        (["convert", "{0}/a.csv", "{0}/b.ndjson.gz"], 1, ["DataError: a table cannot be written as .ndjson.gz"]),
+        (["convert", "{0}/bad.csv", "{0}/b.tsv"], 1, ["bad.csv, line 2", "double the quotes in it\n"]),
+        (["convert", "{0}/bad.jsonl", "{0}/b.tsv"], 1, ["bad.jsonl, line 1", "write one JSON object on each line\n"]),
+        (["convert", "{0}/none.parquet", "{0}/b.tsv"], 1, ["DataError: the file has no columns", "none.parquet"]),
+        (["clean", "{0}/no"], 2, ["UsageError: there is no such folder"]),
+        (["clean", "{0}/linked"], 2, ["the work folder is a link or a file", "remove the link or file\n"]),
+        (["run", "--job_type", "testing", "--batch-size", "-1", "--output-dir", "{0}/out"], 2, ["see bsm run --help"]),
         (["convert", "{0}/a.csv", "{0}/a.csv"], 2, ["UsageError: a table cannot be written over itself"]),
         (["convert", "{0}/a.csv", "{0}/b.xls"], 1, ["DataError: not a data file", "b.xls", "the extensions are"]),
         (["convert", "{0}/a.csv", "{0}/a.csv/b.tsv"], 1, ["SinkError: could not be written", "a.csv/b.tsv"]),
-        (["convert", "{0}/a.csv", "{0}/no/b.tsv"], 1, ["SinkError: could not be written: No such", "no/b.tsv)"]),
+        (
+            ["convert", "{0}/a.csv", "{0}/no/b.tsv"],
+            1,
+            ["SinkError: could not be written: No such", "there is no folder", "no/b.tsv)"],
+        ),
         (["pack", "{0}/none", "{0}/packed"], 1, ["MissingArtifactFilesError", "none"]),
         (["pack", "{0}/model", "{0}/a.csv/packed"], 1, ["SinkError: could not be written", "a.csv/packed"]),
     ],
 )
 def test_an_error_is_a_message_and_a_status(toy_artifact, tmp_path, capsys, arguments, code, words):
     (tmp_path / "a.csv").write_text("id\n1\n")
+    (tmp_path / "bad.csv").write_text("id,x\n1\n")
+    (tmp_path / "bad.jsonl").write_text("1\n")
+    pq.write_table(pa.table({}), tmp_path / "none.parquet")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/.bsm").symlink_to(tmp_path)
     assert cli.main([argument.format(tmp_path) for argument in arguments]) == code
     captured = capsys.readouterr()
     assert captured.out == ""

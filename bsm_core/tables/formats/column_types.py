@@ -18,7 +18,9 @@ def require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: p
     if one != other:
         changes = {"lacks": one - other, "adds": other - one}
         fix = "give all files of the table the same columns"
-        if 2 * (one & other).total() < len(one) and pa.types.is_binary(schema.types[0]):  # of text files
+        if pa.types.is_binary(schema.types[0]) and (found := _other_delimiters({first: expected, file: schema})):
+            fix = f"write all files with one delimiter: the columns of {found}"
+        elif 2 * (one & other).total() < len(one) and pa.types.is_binary(schema.types[0]):  # of text files
             fix += "; if the files have no header, give --csv-header none and --csv-columns"
         raise DataError(
             f"the columns differ from those of {first}",
@@ -26,6 +28,18 @@ def require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: p
             details=[f"{what}: {', '.join(map(repr, names))}" for what, names in changes.items() if names],
             fix=fix,
         )
+
+
+def delimiter_in(names: Sequence[str]) -> str | None:
+    """Return a delimiter, as it is named in errors, if the single column of a header looks like several columns."""
+    marks = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
+    return next((name for mark, name in marks.items() if len(names) == 1 and mark in names[0]), None)
+
+
+def _other_delimiters(schemas: Mapping[Path, pa.Schema]) -> str:
+    """Return which text files seem to have another delimiter than the one with which they are read."""
+    found = {file: delimiter_in(schema.names) for file, schema in schemas.items()}
+    return " and ".join(f"{file} seem to be separated by {mark}" for file, mark in found.items() if mark)
 
 
 def _type_error(what: str, file: Path) -> DataError:

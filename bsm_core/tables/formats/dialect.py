@@ -161,7 +161,7 @@ def parse_encoding(value: Any) -> str | None:
     # _is_text_encoding: not for codecs from bytes to bytes, such as zip.
     if found.name in _NOT_FOR_FILES or not getattr(found, "_is_text_encoding", False):
         raise ValueError("is not an encoding of files")
-    return None if found.name in ("utf-8", "utf-8-sig", "ascii") else found.name
+    return None if found.name in ("utf-8", "utf-8-sig") else found.name
 
 
 def parse_header(value: Any) -> str:

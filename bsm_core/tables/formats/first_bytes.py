@@ -9,8 +9,17 @@ from typing import NamedTuple
 HEAD_BYTES = 1 << 16
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
 """Arrow's name of each compression of text files, by extension."""
-BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
-"""First bytes of text in UTF-16; those of UTF-32 in the order of x86 begin with the first of them."""
+_BYTE_ORDER_MARKS = {
+    b"\xff\xfe\0\0": "utf-32",  # before that of UTF-16, with which it begins
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_UNMARKED = re.compile(
+    rb"(?P<utf_32_le>(?:[^\0]\0\0\0){2})|(?P<utf_32_be>(?:\0\0\0[^\0]){2})"
+    rb"|(?P<utf_16_le>(?:[^\0]\0){3})|(?P<utf_16_be>(?:\0[^\0]){3})"
+)
+"""Beginning of text in UTF-16 or UTF-32 without a byte order mark, with characters of Latin-1."""
 
 
 class FileKind(NamedTuple):
@@ -34,8 +43,8 @@ _JSON_ARRAY = FileKind(
     "one JSON array", "write one object on each line, as pandas does with to_json(orient='records', lines=True)"
 )
 _WORKBOOK = FileKind("an Excel workbook", "save the sheet as CSV in UTF-8")
-_UTF_16 = FileKind("text in UTF-16", "give --csv-encoding utf-16, or save the file as UTF-8")
-_TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson")
+_JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+_TEXTS = (".csv", ".tsv", *_JSON_LINES_SUFFIXES)
 _PARQUETS = (".parquet", ".pq", ".parq")
 _PACKED = {
     b"\x1f\x8b": ".gz",
@@ -84,7 +93,23 @@ def kind_of(head: bytes) -> FileKind | None:
 
 def is_text(head: bytes) -> bool:
     """Return whether the first bytes of a file may be text, in whatever encoding."""
-    return b"\0" not in head or head.startswith(BYTE_ORDER_MARKS)
+    return b"\0" not in head or head.startswith(tuple(_BYTE_ORDER_MARKS))
+
+
+def wide_text(head: bytes) -> FileKind | None:
+    """Return the kind of a text in UTF-16 or UTF-32, with or without a byte order mark; None if it is something else.
+
+    Args:
+        head: First bytes of the text.
+    """
+    name = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+    without = ""
+    if name is None and (match := _UNMARKED.match(head)):
+        name, without = str(match.lastgroup).replace("_", "-"), " without a byte order mark"
+    if name is None:
+        return None
+    fix = f"give --csv-encoding {name}, or save the file as UTF-8"
+    return FileKind(f"text in {name[:6].upper()}{without}", fix)
 
 
 def misnamed(path: Path) -> FileKind | None:
@@ -107,14 +132,16 @@ def misnamed(path: Path) -> FileKind | None:
         if outer == _suffix_of(head) or (outer == ".br" and kind is None):
             return None
         return kind or FileKind(f"not packed with {CODECS[outer]}", f"name the file without {outer}")
-    if kind is None and head.startswith(BYTE_ORDER_MARKS):
-        return _UTF_16 if outer in _TEXTS else _TEXT
+    if kind is None and (wide := wide_text(head)):
+        if outer in _JSON_LINES_SUFFIXES:
+            return FileKind(wide.what, "save the file as UTF-8")
+        return wide if outer in ("", *_TEXTS) else _TEXT
     if outer not in _TEXTS:  # as text, it may be anything
         right = outer in _PARQUETS and kind == _PARQUET
         return (
             None if right or not head else kind or (_TEXT if is_text(head) and outer in (*_PARQUETS, ".txt") else None)
         )
-    return None if kind in (_JSON_LINES, _JSON_ARRAY) and outer in (".jsonl", ".ndjson") else kind
+    return None if kind in (_JSON_LINES, _JSON_ARRAY) and outer in _JSON_LINES_SUFFIXES else kind
 
 
 def _suffix_of(head: bytes) -> str | None:

@@ -14,15 +14,17 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from bsm_core.errors import DataError
-from bsm_core.tables.bad_lines import BadLine
-from bsm_core.tables.delimited import BLOCK_SIZES, MOST_COLUMNS, FileRows, line_breaks, reading
+from bsm_core.errors import DataError, quoted
+from bsm_core.tables.bad_lines import OR_SKIP, BadLine
+from bsm_core.tables.delimited import BLOCK_SIZES, FileRows, line_breaks
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.first_bytes import wide_text
+from bsm_core.tables.formats.headers import MOST_COLUMNS, reading
 from bsm_core.tables.formats.text_stream import TextStream
 
 _SHOWN = 200
 """Characters of a line that are kept of a line that cannot be read."""
-_OR_SKIP = ", or leave out such lines with --on-bad-line skip"
+_NOT_UTF_8, _AS_UTF_8 = "bytes that are not UTF-8", "save the file as UTF-8"
 
 
 class _Exact(str):
@@ -121,6 +123,8 @@ def _rows(
         file = io.BufferedReader(stream, 1 << 20)
         while content := file.readline(longest + 1):
             start, at, count = at, at + len(content), count + 1
+            if not start and (kind := wide_text(content)):
+                raise DataError(f"the file is {kind.what}", where=str(path), fix=_AS_UTF_8)
             content = content.removeprefix(BOM_UTF8) if not start else content
             if content.isspace() or not content:
                 continue
@@ -133,7 +137,7 @@ def _rows(
             before = line_breaks(path, Dialect(), offset) if before < 0 else before
             bad = BadLine(f"{path}, line {before + count}", cells, _shown(content), start, at)
             if too_long or on_bad_line == "fail":
-                raise _error(bad, "" if too_long else _OR_SKIP)
+                raise _error(bad, "" if too_long else OR_SKIP)
             yield bad, at, stream.fraction()
 
 
@@ -143,7 +147,7 @@ def _parsed(content: bytes) -> tuple[str, dict[str, Any] | str]:
         text = content.rstrip(b"\r\n").decode()
         found = _DECODER.decode(text)
     except UnicodeDecodeError:
-        return "", "bytes that are not UTF-8"
+        return "", _NOT_UTF_8
     except json.JSONDecodeError as error:
         return "", f"not JSON: {error.msg} at character {error.colno}"
     except RecursionError:
@@ -222,6 +226,6 @@ def _error(bad: BadLine, other_fix: str) -> DataError:
     return DataError(
         f"the line cannot be read: {bad.reason}",
         where=bad.where,
-        details=[f"the line begins with {bad.text[:80]!r}"],
-        fix=f"write one JSON object on each line{pandas}{other_fix}",
+        details=[f"the line begins with {quoted(bad.text[:80])}"],
+        fix=(_AS_UTF_8 if bad.reason == _NOT_UTF_8 else f"write one JSON object on each line{pandas}") + other_fix,
     )

@@ -6,6 +6,7 @@ import pytest
 
 from bsm_core.preprocess.features import Features, RiskTable
 from bsm_core.preprocess.findings import Findings, Issue, IssueWarnings, note_counts, warn_of_counts
+from bsm_core.tables.bad_lines import BadLine
 
 FINDINGS = Findings(
     [
@@ -46,7 +47,7 @@ def test_a_row_with_two_issues_in_a_column_counts_once():
 
 
 @pytest.mark.parametrize(
-    ("ids", "names"), [(None, ["0", "2"]), ([b"a\xff", b"b", "c"], [r"'a\\xff'", "'c'"])], ids=["positions", "ids"]
+    ("ids", "names"), [(None, ["0", "2"]), ([b"a\xff", b"b", "c"], [r"'a\xff'", "'c'"])], ids=["positions", "ids"]
 )
 def test_a_warning_names_the_row_the_column_the_step_and_the_reason(messages, ids, names):
     IssueWarnings().add(FINDINGS, ids and (lambda rows: [ids[row] for row in rows]))
@@ -116,7 +117,31 @@ def test_a_cell_that_is_no_category_is_taken_as_an_unseen_one(messages):
     IssueWarnings().add(found)
     warn_of_counts(found.counts())
     assert messages() == [
-        r"row 0: column 'a': text that is not UTF-8 is not a category: '\\xff'; "
+        r"row 0: column 'a': text that is not UTF-8 is not a category: '\xff'; "
         "the cell has the default bin",
         "column 'a': 1 cell(s) that cannot be used (1 text that is not UTF-8 is not a category)",
+        "cells hold bytes that are not UTF-8: give the encoding of CSV files with --csv-encoding",
+    ]
+
+
+def test_one_line_names_the_setting_for_decimal_commas_and_one_for_other_encodings(messages):
+    columns = {"a": [b"39,0", b"-1.234,5", b"x"], "b": [b"1,5", b"y", b"z"], "c": [b"\xe9", b"\xe9", b"1"]}
+    _, found = Features([*columns], {}, {}).transform(columns, 3)
+    IssueWarnings().add(found)
+    warn_of_counts(found.counts())
+    assert messages()[0] == "row 0: column 'a': number with a comma: '39,0'; the cell is taken as missing"
+    assert messages()[-2:] == [
+        "the numbers of 'a' seem to have a decimal comma: give --csv-decimal , or the key csv_decimal",
+        "cells hold bytes that are not UTF-8: give the encoding of CSV files with --csv-encoding",
+    ]
+    assert sum("--csv" in text for text in messages()) == 2
+
+
+def test_bytes_and_control_characters_are_shown_escaped_once(messages):
+    issue = Issue.of(0, "c", "feature", "not a number", b"G\xe9n\x1b[1m'\\n")
+    bad = BadLine("a.csv, line 2", "bytes", issue.value, 0, 9)
+    IssueWarnings().add(Findings([issue], bad_lines=[(0, bad)]), lambda rows: [b"\xe9"])
+    assert messages() == [
+        'a.csv, line 2: bytes: "G\\xe9n\\x1b[1m\'\\n"; the line is left out',
+        "row '\\xe9': column 'c': not a number: \"G\\xe9n\\x1b[1m'\\n\"; the cell is taken as missing",
     ]

@@ -238,6 +238,12 @@ def test_clean_says_what_it_did(monkeypatch, capsys, tmp_path, rows, words):
     assert words in capsys.readouterr().out
 
 
+def test_clean_of_a_folder_in_use_names_no_flag_that_it_lacks(tmp_path, capsys):
+    with holding(tmp_path / ".bsm" / "lock"):
+        assert main(["clean", str(tmp_path)]) == 1
+    assert "To fix: wait for it or end it\n" in capsys.readouterr().err
+
+
 def test_the_second_run_into_a_folder_touches_nothing(data):
     data.out.mkdir()
     (data.out / "_SUCCESS").touch()

@@ -404,3 +404,11 @@ def test_a_text_beyond_the_limit_is_cut_and_an_issue(ask, run, caplog):
     assert "text longer than 1 MB (--max-cell-mb); its text is cut there" in caplog.text
     assert "column 'chat': 1 text(s) taken as empty or cut (1 text longer than 1 MB)" in caplog.text
     assert ask(rows) == [COLUMNS]
+
+
+def test_an_error_for_too_many_rows_names_the_setting_that_reads_them():
+    limit = BadRowLimit(0)
+    counts = {"number:a": 2, "bad_rows": 2, "reason:feature:number with a comma:a": 2}
+    with pytest.raises(TooManyBadRowsError) as caught:
+        limit.add(counts)
+    assert "give --csv-decimal ," in caught.value.details[-1]

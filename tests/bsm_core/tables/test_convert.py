@@ -81,3 +81,14 @@ def test_a_destination_of_no_format(tmp_path):
     make(tmp_path / "a.csv", "csv")
     with pytest.raises(DataError, match="not a data file"):
         convert(tmp_path / "a.csv", tmp_path / "b.json")
+
+
+def test_columns_in_the_names_of_folders_are_named(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    pq.write_to_dataset(
+        pa.table({"id": ["1", "2"], "Division Name": ["General", "Petite"]}), tmp_path / "year=1/t", ["Division Name"]
+    )
+    assert convert(tmp_path / "year=1/t", tmp_path / "out.csv") == 2
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message.startswith("column 'Division Name' stands only in the names of folders")
+    assert "Division Name=General" in message

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import string
 import threading
 from pathlib import Path
 from unittest import mock
@@ -270,59 +271,6 @@ def test_a_wanted_column_that_is_there_twice(tmp_path):
             read(["id", "x"])
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"id,\xff\n1,2\n", "not UTF-8"),
-        (b'id,"x\n1,2\n', "unexpected end"),
-    ],
-)
-def test_a_header_that_cannot_be_read(tmp_path, content, reason):
-    with pytest.raises(DataError, match=reason) as caught:
-        source(tmp_path, content)
-    assert "data.csv, line 1" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        ("id,x\n1,2\n".encode("utf-16"), "text in UTF-16"),
-        (b"PK\x03\x04\x14\0,", "a zip archive"),
-        (b"SQLite format 3\0", "an SQLite database"),
-        (b"<!DOCTYPE html>\n", "a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
-        (b'{"id": 1}\n', "JSON lines"),
-    ],
-)
-def test_a_file_that_is_no_csv_is_named_for_what_it_is(tmp_path, content, what):
-    with pytest.raises(DataError, match=f"the file is {what}"):
-        source(tmp_path, content)
-
-
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "byte order mark"])
-@pytest.mark.parametrize("first", ["sep=;\r\n", "SEP=;\n", '"sep=;"\n', "sep=;\r"])
-def test_the_line_of_excel_that_says_the_delimiter(tmp_path, mark, first):
-    table = source(tmp_path, mark + first.encode() + b"id;x\n1;a,b\n2;c\n3\n")
-    assert table.columns == ("id", "x")
-    with pytest.raises(DataError, match=r"data\.csv, line 5"):
-        list(table.windows(["id"]))
-    (tmp_path / "more.csv").write_bytes(b"sep=,\nid,x\n1,2\n")
-    with pytest.raises(DataError, match="the first line says that ',' separates the cells, and not ';'"):
-        TableSource.open(tmp_path)
-
-
-def test_the_line_of_powershell_is_no_header(tmp_path):
-    table = source(tmp_path, b"#TYPE Selected.System.IO.DirectoryInfo\r\nid,x\r\n1,2\r\n")
-    assert table.columns == ("id", "x")
-    [window] = table.windows(["id"])
-    assert window.table.column("id").to_pylist() == [b"1"]
-
-
-@pytest.mark.parametrize("header", ["#TYPE,x", "#TYPE code,x", "sep=;,x", "separator,x", "sep=,;,x"])
-def test_a_header_that_resembles_these_lines(tmp_path, header):
-    assert source(tmp_path, f"{header}\n1,2\n".encode()).columns[-1] == "x"
-
-
 def test_another_delimiter_shows_in_the_columns_found(tmp_path):
     with pytest.raises(MissingColumnsError, match="'id;x'"):
         source(tmp_path, b"id;x\n1;2\n").require({"id": "ID_FIELD"})
@@ -351,25 +299,6 @@ def test_reading_may_be_given_up_half_way(tmp_path):
     assert next(windows).table.num_rows == 4096
     windows.close()
     (tmp_path / "data.csv").unlink()
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"id" + b"," * 200_000 + b"\n", "the header has 200,001 columns; at most 100,000 are read"),
-        (b"x" * (17 << 20), "no header in the first 16,777,216 characters"),
-        (b"\n" * (17 << 20) + b"id\n1\n", "no header in the first 16,777,216 characters"),
-    ],
-    ids=["columns", "a long line", "blank lines"],
-)
-def test_a_header_without_bounds_is_refused(tmp_path, content, problem):
-    with pytest.raises(DataError, match=problem):
-        source(tmp_path, gzip.compress(content, 1), "data.csv.gz")
-
-
-def test_an_error_without_text_is_named_by_its_class(tmp_path):
-    with pytest.raises(DataError, match="cannot be read: TimeoutError"), text.reading(tmp_path / "t.csv"):
-        raise TimeoutError
 
 
 @pytest.mark.parametrize("on_bad_line", ["fail", "skip"])
@@ -409,3 +338,42 @@ def test_a_file_is_closed_after_the_read_that_another_thread_is_in(tmp_path, mon
     closer.join()
     assert order == ["read", "closed"]
     assert stream.closed
+
+
+DELIMITERS = [*string.punctuation.replace('"', ""), *"\t \x01", *string.ascii_letters, *string.digits]
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+def test_every_delimiter_gives_the_rows_that_the_csv_module_reads(tmp_path, delimiter):
+    cells = [
+        ["x", "y"],
+        ["^]", 'q"'],
+        ["[\\-\n", "&~"],
+        ["", delimiter],
+        [f"a{delimiter}\r\nb", "bsm-end-of-table"],
+        *[["1", "2"]] * 3,
+    ]
+    file = io.StringIO()
+    csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(cells)
+    content = file.getvalue() + f'é"é{delimiter}"w"\n'  # a quote in the middle of a cell: ends are searched one by one
+    assert list(csv.reader(io.StringIO(content, newline=""), delimiter=delimiter)) == [*cells, ['é"é', "w"]]
+    (tmp_path / "data.csv").write_bytes(content.encode())
+    table = TableSource.open(tmp_path, dialect=Dialect.of({"csv_delimiter": delimiter}))
+    expected = [tuple(cell.encode() for cell in row) for row in [*cells[1:], ['é"é', "w"]]]
+    assert rows(table, "x", "y") == expected
+    for done, window in enumerate(table.windows(["x"], rows=1), start=1):
+        assert window.last or content.encode()[: window.end.offset].count(b"\n") == [2, 4, 5, 7, 8, 9, 10][done - 1]
+        rest = table.windows(["x", "y"], rows=9, done={0: window.end}) if not window.last else ()
+        assert [tuple(row.values()) for w in rest for row in w.table.to_pylist()] == expected[done:]
+
+
+@pytest.mark.parametrize("delimiter", [mark for mark in DELIMITERS if mark not in string.ascii_letters])
+def test_every_delimiter_has_stray_quotes_found(tmp_path, delimiter):
+    content = 'x,y,z\n1,"2,3\n4,5,6" 7,8\n9,9,9\n'.replace(",", delimiter)
+    if delimiter != " ":  # before which the cell ends
+        (tmp_path / "data.csv").write_bytes(content.encode())
+        with pytest.raises(DataError, match="a quote is closed in the middle of a cell"):
+            rows(TableSource.open(tmp_path, dialect=Dialect(delimiter=delimiter)), "x")
+    (tmp_path / "data.csv").write_bytes(content.partition('"')[0].encode() + b'"2\n')
+    with pytest.raises(DataError, match="a quote is opened and never closed"):
+        rows(TableSource.open(tmp_path, dialect=Dialect(delimiter=delimiter)), "x")

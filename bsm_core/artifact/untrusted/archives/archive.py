@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bsm_core.artifact.files import refuse_pointers, sha256
 from bsm_core.artifact.temporary import temporary_folder
-from bsm_core.artifact.untrusted.archives.extraction import Extraction, Limits, LongHeadersError, unsafe
+from bsm_core.artifact.untrusted.archives.extraction import PACK, Extraction, Limits, LongHeadersError, unsafe
 from bsm_core.artifact.untrusted.archives.layout import archive_in, artifact_in, home, is_wanted
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 
@@ -120,10 +120,12 @@ def _extract(archive: Path, folder: Path, limits: Limits, wanted: Callable[[Sequ
         problem = "has extended headers that are too long: names of members have very many characters or folders"
         raise unsafe("the archive", problem, where) from None
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
+        kind = _kind(archive)
+        pack = f"unpack it, and pack the files again: {PACK}"
         raise CorruptArtifactError(
-            f"{archive.name} is damaged, or not a gzip-compressed tar archive: {_kind(archive) or error}",
+            f"{archive.name} is damaged, or not a gzip-compressed tar archive: {kind or error}",
             where=where,
-            fix="copy the archive again, or pack the artifact again",
+            fix=pack if kind else "copy the archive again, or pack the artifact again",
         ) from error
     except OSError as error:
         raise ArtifactError(

@@ -26,6 +26,8 @@ _BLOCK = 1 << 20
 _MARK_AT, _MARK = 257, b"ustar"
 """Mark of a tar archive that is not compressed."""
 _NAMED = 5
+PACK = "`tar -C FOLDER -czf model.tar.gz .`"
+"""Command that packs an artifact."""
 _MOST_PAX_WORK = 1_000_000_000
 """Squares of the sizes of extended headers in bytes, added up: the largest one has 31,000 bytes."""
 
@@ -158,6 +160,7 @@ class Extraction:
         self._spelling: dict[str, str] = {}  # by folded name, which is equal for names that some file system confuses
         self._claimed: set[str] = set()
         self._passed_over: list[str] = []
+        self._backslashed: list[str] = []
         self._skipped = self._extracted = 0
 
     def run(self, archive: BinaryIO) -> None:
@@ -187,9 +190,12 @@ class Extraction:
 
     def explain(self, error: MissingArtifactFilesError) -> None:
         """Add to an error about missing files which members of the archive look like them."""
-        if elsewhere := [name for name in self._passed_over if is_sign(name)][:_NAMED]:
+        if self._backslashed:
+            error.details = (*error.details, *(f"the archive has {short_repr(name)}" for name in self._backslashed))
+            error.fix = f"pack the files again, with '/' in the names of the members and no backslash: {PACK}"
+        elif elsewhere := [name for name in self._passed_over if is_sign(name)][:_NAMED]:
             error.details = (*error.details, *(f"the archive has {name}" for name in elsewhere))
-            error.fix = "pack the files themselves: `tar -C FOLDER -czf model.tar.gz .`; check that training finished"
+            error.fix = f"pack the files themselves: {PACK}; check that training finished"
         elif foreign := foreign_weights(self._passed_over):
             error.details = (*error.details, foreign[0])
             error.fix = f"{foreign[1]}; then pack the folder with all files"
@@ -226,7 +232,9 @@ class Extraction:
         self._skipped += 1
         if self._skipped > self._limits.skipped:
             raise unsafe("the archive", f"holds more than {self._limits.skipped:,} members", self._where)
-        if looks_like_an_artifact(parts) and len(self._passed_over) < self._limits.members:
+        if "\\" in member.name and looks_like_an_artifact(re.split(r"[\\/]", member.name)):
+            self._backslashed = [*self._backslashed, member.name][:_NAMED]
+        elif looks_like_an_artifact(parts) and len(self._passed_over) < self._limits.members:
             self._passed_over.append("/".join(parts))
 
     def _check_path(self, name: str, parts: Sequence[str], *, strict: bool = True) -> None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bsm_core.tables.formats.first_bytes import kind_of, misnamed
+from bsm_core.tables.formats.first_bytes import kind_of, misnamed, wide_text
 
 TEXT = b"id,text\n1,a\n"
 
@@ -33,6 +33,15 @@ def parquet() -> bytes:
         ("a.csv", parquet(), "a Parquet file"),
         ("a.csv", b"SQLite format 3\0", "an SQLite database"),
         ("a.csv", "id,text".encode("utf-16"), "text in UTF-16"),
+        ("a.csv", "id,text".encode("utf-32"), "text in UTF-32"),
+        ("a.csv", b"\0\0\xfe\xff" + "id,text".encode("utf-32-be"), "text in UTF-32"),
+        ("part-00000", "id,text".encode("utf-16"), "text in UTF-16"),
+        ("a.csv", "id,text".encode("utf-16-le"), "text in UTF-16 without a byte order mark"),
+        ("a.tsv", "\u00e9d\ttext".encode("utf-16-be"), "text in UTF-16 without a byte order mark"),
+        ("a.csv", "id,text".encode("utf-32-le"), "text in UTF-32 without a byte order mark"),
+        ("a.csv", "id,text".encode("utf-32-be"), "text in UTF-32 without a byte order mark"),
+        ("a.csv", b"id,\0x\n1,\0\n", None),
+        ("a.jsonl", '{"id": 1}'.encode("utf-16"), "text in UTF-16"),
         ("a.csv", b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS"),
         ("a.csv", b"\n<!DOCTYPE HTML>", "a web page"),
         ("a.csv", b"<?xml version=", "an XML document"),
@@ -59,6 +68,13 @@ def test_a_file_whose_content_is_not_what_its_name_says(tmp_path, name, content,
     kind = misnamed(tmp_path / name)
     assert (kind and kind.what) == what
     assert kind is None or kind.fix
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_the_encoding_that_is_advised_reads_the_text(encoding):
+    kind = wide_text(TEXT.decode().encode(encoding))
+    assert f"--csv-encoding {encoding}," in kind.fix
+    assert wide_text(TEXT) is None
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -128,3 +128,19 @@ def test_reading_from_any_place_gives_the_rest(tmp_path_factory, name, data):
             whole[index].bad_lines,
             whole[index].end,
         )
+
+
+@pytest.mark.parametrize("on_bad_line", ["fail", "skip"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+def test_a_file_in_another_encoding_is_named(tmp_path, encoding, on_bad_line):
+    (tmp_path / "a.jsonl").write_bytes('{"id": "a"}\n'.encode(encoding))
+    with pytest.raises(DataError, match=f"the file is text in {encoding[:6].upper()}") as caught:
+        TableSource.open(tmp_path, on_bad_line)
+    assert caught.value.fix == "save the file as UTF-8"
+
+
+def test_bytes_that_are_not_utf8_come_with_the_advice_to_save_the_file_as_utf8(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes('{"id": "\u00e9"}\n'.encode("latin-1"))
+    with pytest.raises(DataError, match="bytes that are not UTF-8") as caught:
+        TableSource.open(tmp_path)
+    assert caught.value.fix.startswith("save the file as UTF-8, or leave out")

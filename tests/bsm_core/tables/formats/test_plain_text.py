@@ -89,7 +89,10 @@ def test_bytes_that_are_not_text_in_the_encoding_are_named_with_their_line(tmp_p
 
 @pytest.mark.parametrize("block", [1, 2, 1 << 20])
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
-@pytest.mark.parametrize(("encoding", "wrong"), [("cp1252", b"\x81"), ("utf-16-le", b"\x00\xdc"), ("utf-7", b"+2AA-")])
+@pytest.mark.parametrize(
+    ("encoding", "wrong"),
+    [("ascii", b"\xc3\xa9"), ("cp1252", b"\x81"), ("utf-16-le", b"\x00\xdc"), ("utf-7", b"+2AA-")],
+)
 def test_lines_of_every_end_are_counted(tmp_path, monkeypatch, block, end, encoding, wrong):
     monkeypatch.setattr(plain_text, "_BLOCK_BYTES", block)
     before = end.join(["id,x", "1,\N{GURMUKHI LETTER UU}" if encoding == "utf-16-le" else "1,a", "2,"])

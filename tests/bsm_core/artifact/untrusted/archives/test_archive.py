@@ -668,6 +668,17 @@ def test_an_artifact_that_lies_too_deep_is_found_by_its_error(target):
     assert "tar -C FOLDER -czf model.tar.gz ." in caught.value.fix
 
 
+@pytest.mark.parametrize("folder", ["", "model\\", ".\\model\\"])
+def test_names_with_backslashes_are_named(target, folder):
+    archive(target, *(member(f"{folder}{name}") for name in ("model.pth", "hyperparameters.json")), "code/a\\b.py")
+    if not folder:
+        archive(target, "model\\model.pth", *ARTIFACT[:1])
+    with pytest.raises(MissingArtifactFilesError) as caught, archives.unpacked(target) as unpacked_folder:
+        require_artifact(unpacked_folder)
+    assert any("model\\\\model.pth" in line for line in caught.value.details)
+    assert "no backslash" in caught.value.fix
+
+
 def test_weights_in_another_form_are_named_in_an_archive(target):
     archive(target, *ARTIFACT[:2], "global_step1/zero_pp_rank_0_mp_rank_00_optim_states.pt", "pytorch_model.bin")
     with pytest.raises(MissingArtifactFilesError) as caught, archives.unpacked(target) as folder:
@@ -686,8 +697,9 @@ def test_weights_in_another_form_are_named_in_an_archive(target):
 )
 def test_an_archive_of_another_kind_is_named(target, data, what):
     target.write_bytes(data)
-    with pytest.raises(CorruptArtifactError, match=what):
+    with pytest.raises(CorruptArtifactError, match=what) as caught:
         found(target)
+    assert "unpack it, and pack the files again" in caught.value.fix
 
 
 def test_an_archive_that_is_a_pointer_of_git_lfs_is_named(target):

@@ -111,6 +111,8 @@ def _rows_of_one_file(found: Comparison) -> list[str]:
             f"  {other.rows:,} ids differ only in {other.what}: {other.old!r} in OLD is {other.new!r} in NEW",
             "  to fix: write the ids into both files as they are in the data (pandas reads them so with dtype=str)",
         ]
+    if found.only_old and found.only_new and not found.rows and not found.spellings:
+        lines.append("no id is in both files: with --id-field COLUMN, they are joined on another column")
     for side, _, repeated in sides:
         if repeated.ids:
             lines.append(

@@ -157,7 +157,7 @@ def compare(
     Raises:
         UsageError: The files have no probability columns, or other ones, the id column must be given, or the tolerance
             is not a number from 0.
-        MissingColumnsError: A file has no id column.
+        MissingColumnsError: A file or ``data`` has no id column.
         DataError: A file cannot be read, or a probability is not a number.
     """
     if not tolerance >= 0:
@@ -165,6 +165,8 @@ def compare(
     sources = [TableSource.open(path) for path in (old, new)]
     looked_at = [TableSource.open(data, dialect=dialect)] if data else sources
     id_field, names = compared_columns(sources[0], sources[1], id_field)
+    if data:
+        looked_at[0].require({id_field: "bsm compare as the id"})
     ids, probabilities = zip(*(_read(source, id_field, names) for source in sources), strict=True)
     joined = join(*ids)
     both = joined.dropna()
@@ -230,7 +232,6 @@ def _spelling(column: pa.ChunkedArray) -> Dialect:
 
 
 def _windows(source: TableSource, id_field: str, names: Sequence[str]) -> Iterator[pa.Table]:
-    source.require({id_field: "bsm compare as the id"})
     return (window.table for window in source.windows([id_field, *names], rows=1 << 16))
 
 

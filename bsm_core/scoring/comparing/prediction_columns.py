@@ -106,5 +106,5 @@ def _fix_of_id(common: Sequence[str]) -> str:
     if not common:
         return "both files need a column with the ids of the rows, of one name; rename or add it"
     if len(common) == 1:
-        return f"--id-field {common[0]!r}, the only other column that both files have"
-    return f"--id-field COLUMN, one of those that both files have: {', '.join(map(repr, common))}"
+        return f"give --id-field {common[0]!r}, the only other column that both files have"
+    return f"give --id-field COLUMN, one of those that both files have: {', '.join(map(repr, common))}"

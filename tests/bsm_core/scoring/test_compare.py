@@ -303,6 +303,19 @@ def test_ids_that_are_just_others(tmp_path):
     assert compare(old, write(tmp_path / "new.csv", ["115", "1", "a"], [0.1] * 3)).spellings == []
 
 
+def test_files_without_a_common_id(tmp_path, capsys):
+    old, new = write(tmp_path / "old.csv", ["a"], [0.1]), write(tmp_path / "new.csv", ["b"], [0.1])
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    assert "no id is in both files: with --id-field COLUMN" in capsys.readouterr().out
+
+
+def test_a_table_without_the_id(tmp_path):
+    path = write(tmp_path / "a.csv", ["a"], [0.1])
+    data = predictions(tmp_path / "data.csv", "ID,x", "a,1")
+    with pytest.raises(MissingColumnsError, match="'id', wanted by bsm compare as the id; did you mean 'ID'"):
+        compare(path, path, data=data)
+
+
 def test_repeated_ids_are_counted_and_named(tmp_path, capsys):
     old = write(tmp_path / "old.csv", ["a", "b", "b", "c"], [0.1, 0.2, 0.3, 0.4])
     new = write(tmp_path / "new.csv", ["a", "a", "b", "b", "c", "d", "d"], [0.9, 0.1, 0.2, 0.4, 0.4, 0.5, 0.5])

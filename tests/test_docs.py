@@ -10,6 +10,8 @@ import re
 import shutil
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from support.pages import SETS_UP, Reader, blocks, commands
@@ -19,7 +21,9 @@ import bsm_core
 from bsm_core import ArtifactConfig, ModelConfig, Registry, Settings, TextStep, errors
 from bsm_core.models.micro_batches import DeviceOutOfMemoryError
 from bsm_core.plugins import hookspecs
+from bsm_core.scoring.attempt import plan_of
 from bsm_core.scoring.settings import sources
+from bsm_core.tables.read import TableSource
 from bsm_core.testing import model_checks, plugin_checks, step_checks
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +108,15 @@ def test_the_table_of_settings():
     assert [cells[0] for cells in table if cells[2] == "required"] == ["`--job_type`", "`--id-field`"]
     (keys,) = re.findall(r"The settings ([^.]*?) can stand in the\s+artifact's config", (DOCS / "start.md").read_text())
     assert names(keys) == [name for name, source in sources().items() if source.in_artifact]
+
+
+def test_the_table_of_the_plan(tmp_path):
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    settings = Settings(job_type="inference", id_field="id", data_dir=tmp_path, max_cell_mb=1)
+    artifact, devices = (cast("Any", SimpleNamespace(hashes={}, accelerator="cpu")) for _ in range(2))
+    plan = plan_of(settings, artifact, [], TableSource.open(tmp_path), "csv", devices)
+    listed = {name for cells in rows("reliability.md", "in the plan", "not in the plan") for name in names(cells[0])}
+    assert listed == {*plan["settings"], "csv_header"}  # csv_header is in the plan as the names of csv_columns
 
 
 def test_the_tables_of_config_keys():

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bsm_core.cli.output import say
 from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of
-from bsm_core.errors import UsageError
+from bsm_core.errors import BSMError, UsageError, printable
+from bsm_core.runtime.memory import explaining_memory
 
 if TYPE_CHECKING:
-    from bsm_core.scoring.compare import Comparison
+    from bsm_core.scoring.compare import Comparison, RowDifference
 
-_MOST_IDS = 5
+_MOST_IDS, _LONGEST_NAMES = 5, 60
+_NOT_COMPARED = 2
+_EXIT_STATUS = (
+    "Exit status: 0 if all rows agree, 1 if a row differs or only one file has it, 2 if the files cannot be compared."
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
-    parser = commands.add_parser("compare", help="compare two prediction files, row by row")
+    parser = commands.add_parser("compare", help="compare two prediction files, row by row", epilog=_EXIT_STATUS)
     parser.add_argument("old", type=Path, metavar="OLD", help="a prediction file, of bsm or of another job")
     parser.add_argument("new", type=Path, metavar="NEW", help="another one, of the same rows")
     parser.add_argument("--id-field", metavar="COLUMN", help="id column (default: the first column of NEW)")
@@ -35,8 +41,23 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    """Run the command. As with ``diff`` and ``cmp``, status 1 says that rows differ, so each error has status 2."""
+    try:
+        with explaining_memory():
+            return _run(arguments)
+    except BSMError as error:
+        error.exit_code = _NOT_COMPARED
+        raise
+    except Exception as bug:  # noqa: BLE001 - a traceback is printed, and Python would end with status 1
+        sys.excepthook(type(bug), bug, bug.__traceback__)
+        return _NOT_COMPARED
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from bsm_core.scoring.compare import compare
 
+    if arguments.rows < 0:
+        raise UsageError(f"--rows is {arguments.rows}", fix="give the number of rows to show, from 0")
     if arguments.data is None and any(getattr(arguments, name) is not None for name in TABLE_SETTINGS):
         raise UsageError(
             "the flags --csv-... say how the TABLE of --data is written, and there is none",
@@ -62,30 +83,79 @@ def _json(found: Comparison) -> str:
 
 
 def _lines(found: Comparison, tolerance: float) -> list[str]:
-    lines = [f"rows in both files: {found.rows:,}"]
-    for side, ids in (("OLD", found.only_old), ("NEW", found.only_new)):
+    lines = [f"rows in both files: {found.rows:,}", *_rows_of_one_file(found)]
+    for side, ids in (("OLD", found.scored_only_old), ("NEW", found.scored_only_new)):
         if ids:
-            more = ", ..." if len(ids) > _MOST_IDS else ""
-            lines.append(f"rows only in {side}: {len(ids):,} ({', '.join(map(repr, ids[:_MOST_IDS]))}{more})")
-    amount = f"; by {found.median:.2g} in the middle" if found.differing else ""
-    lines.append(
-        f"rows that differ by more than {tolerance:g}: {found.differing:,}{amount}; by {found.largest:.2g} at most"
-    )
-    lines.append(f"rows in which another class is the most probable: {found.other_class:,}")
+            lines.append(f"rows with a probability in {side} only: {_some(ids)}")
+    amount = f"; by {found.median:.2g} (median)" if found.differing else ""
+    lines += [
+        f"rows that differ by more than {tolerance:g}: {found.differing:,}{amount}; by {found.largest:.2g} at most",
+        f"rows in which another class is the most probable: {found.other_class:,}",
+    ]
+    if found.exchanged:
+        pairs = ", ".join(f"{old} of OLD is {new} of NEW" for old, new in found.exchanged.columns.items())
+        rest = f"{found.exchanged.differing:,} rows differ" if found.exchanged.differing else "all rows agree"
+        lines.append(f"the classes are exchanged: {pairs}; read so, {rest}")
     if found.worst:
-        rows = [
-            (row.id, row.column, f"{row.old:.6f}", f"{row.new:.6f}", f"{row.new - row.old:+.6f}") for row in found.worst
-        ]
+        rows = [(_id(r), r.column, f"{r.old:.6f}", f"{r.new:.6f}", f"{r.new - r.old:+.6f}") for r in found.worst]
         lines += ["", "rows that differ most", *_table([("id", "column", "old", "new", "difference"), *rows])]
-    if found.traits:
-        rest = found.rows - found.differing
-        heads = ("column", "cell", f"of those {found.differing:,}", f"of the other {rest:,}")
-        shares = [(t.column, t.what, f"{t.share:.1%}", f"{t.others:.1%}") for t in found.traits]
-        lines += ["", "what the rows that differ have in common", *_table([heads, *shares])]
+    return [*lines, *_in_common(found)]
+
+
+def _rows_of_one_file(found: Comparison) -> list[str]:
+    """Return lines about ids of one file alone, ids that are spelled otherwise, and repeated ids."""
+    sides = ("OLD", found.only_old, found.repeated_old), ("NEW", found.only_new, found.repeated_new)
+    lines = [f"rows only in {side}: {_some(ids)}" for side, ids, _ in sides if ids]
+    for other in found.spellings:
+        lines += [
+            f"  {other.rows:,} ids differ only in {other.what}: {other.old!r} in OLD is {other.new!r} in NEW",
+            "  to fix: write the ids into both files as they are in the data (pandas reads them so with dtype=str)",
+        ]
+    if found.only_old and found.only_new and not found.rows and not found.spellings:
+        lines.append("no id is in both files: with --id-field COLUMN, they are joined on another column")
+    for side, _, repeated in sides:
+        if repeated.ids:
+            lines.append(
+                f"repeated ids in {side}: {repeated.ids:,} in {repeated.rows:,} rows, such as {repeated.example!r}; "
+                "the rows of one id are joined in file order"
+            )
+    if uneven := found.uneven:
+        lines.append(
+            f"ids with more rows in one file than in the other: {uneven.ids:,}, such as {uneven.example!r} "
+            f"({uneven.old:,} in OLD, {uneven.new:,} in NEW); which of their rows belong together is not known"
+        )
     return lines
 
 
+def _in_common(found: Comparison) -> list[str]:
+    """Return lines about the traits of the rows that differ, and of those with a probability in one file only."""
+    lines = []
+    for which, traits, rows, others in (
+        ("that differ", found.traits, found.differing, found.rows - found.differing - found.unscored),
+        ("with a probability in one file only", found.unscored_traits, found.unscored, found.rows - found.unscored),
+    ):
+        if traits:
+            heads = ("column", "cell", f"of those {rows:,}", f"of the other {others:,}")
+            shares = [(_cut(t.column), t.what, f"{t.share:.1%}", f"{t.others:.1%}") for t in traits]
+            lines += ["", f"what the rows {which} have in common", *_table([heads, *shares])]
+    return [*lines, "", found.search] if found.search else lines
+
+
+def _id(row: RowDifference) -> str:
+    return row.id if row.nth == 1 else f"{row.id} (row {row.nth} of this id)"
+
+
+def _some(ids: list[str]) -> str:
+    more = ", ..." if len(ids) > _MOST_IDS else ""
+    return f"{len(ids):,} ({', '.join(map(repr, ids[:_MOST_IDS]))}{more})"
+
+
+def _cut(names: str) -> str:
+    return names if len(names) <= _LONGEST_NAMES else f"{names[: _LONGEST_NAMES - 3]}..."
+
+
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -7,16 +7,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bsm_core.errors import DataError, UsageError
-from bsm_core.preprocess.columns import PANDAS_MISSING, text_values
-from bsm_core.preprocess.features import Imputer
+from bsm_core.errors import DataError, UsageError, short_repr
+from bsm_core.preprocess.columns import text_values
+from bsm_core.preprocess.features import Imputer, values_at
+from bsm_core.scoring.comparing.joining import (
+    Repeats,
+    Spelling,
+    Uneven,
+    join,
+    keys_of,
+    repeats_of,
+    spelled_otherwise,
+    uneven_ids,
+)
+from bsm_core.scoring.comparing.prediction_columns import compared_columns, others_than_probabilities
+from bsm_core.scoring.comparing.traits import LEAST_ROWS, Trait, TraitCounts
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import plain_values
 from bsm_core.tables.read import TableSource
@@ -27,12 +39,10 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-5
 """Difference up to which two probabilities are the same, which is what bsm promises for all devices and backends."""
-_PREFIX = "prob_class_"
-_MOST_VALUES = 1000
-"""Largest number of distinct values of a column that is compared by value."""
-_LONGEST_VALUE = 60
-_LEAST_GAP = 0.2
-"""Difference of two shares from which on a trait is worth a line."""
+_MOST_CLASSES = 32
+"""Largest number of classes for which exchanged ones are looked for, which takes the square of it."""
+_FITS_BETTER = 0.1
+"""Share of the mean difference to which the right order of the classes reduces it, if they are exchanged."""
 
 
 @dataclass(frozen=True)
@@ -41,32 +51,30 @@ class RowDifference:
 
     Attributes:
         id: Id of the row, as text.
+        nth: Number of the row among those with this id, from 1.
         column: Name of the probability column.
-        old: Probability in the old file; NaN if it has none.
-        new: Probability in the new file; NaN if it has none.
+        old: Probability in the old file.
+        new: Probability in the new file.
     """
 
     id: str
+    nth: int
     column: str
     old: float
     new: float
 
 
 @dataclass(frozen=True)
-class Trait:
-    """Property of input cells that rows which differ have more often than other rows.
+class Exchange:
+    """Probability columns of the old file that fit other ones of the new file.
 
     Attributes:
-        column: Name of the column.
-        what: The property, such as ``"is missing"``.
-        share: Share of the rows that differ which have it.
-        others: Share of the other rows which have it.
+        columns: For each column of the old file that fits another, the name of that one.
+        differing: Number of rows that still differ if the columns are exchanged.
     """
 
-    column: str
-    what: str
-    share: float
-    others: float
+    columns: dict[str, str]
+    differing: int
 
 
 @dataclass(frozen=True)
@@ -77,28 +85,48 @@ class Comparison:
         rows: Number of rows with an id of both files.
         only_old: Ids that only the old file has, in its order. The second row of an id is another id than the first.
         only_new: Ids that only the new file has, in its order.
-        differing: Number of rows in which a probability differs by more than the tolerance.
-        other_class: Number of rows in which another class is the most probable.
+        spellings: How ids that only one file has differ from those that only the other has.
+        repeated_old: Ids that the old file has more than once.
+        repeated_new: Ids that the new file has more than once.
+        uneven: Ids that both files have, one of them in more rows.
+        scored_only_old: Ids of both files with a probability that only the old file has.
+        scored_only_new: Ids of both files with a probability that only the new file has.
+        unscored: Number of rows of both files with a probability in one file only.
+        differing: Number of the other rows in which a probability differs by more than the tolerance.
+        other_class: Number of these rows in which another class is the most probable.
         median: Median of the largest difference of each row that differs; 0 if none does.
-        largest: Largest difference of all rows. Infinite if only one of the files has a probability.
+        largest: Largest difference of all rows.
+        exchanged: Classes that are exchanged, which is why rows differ; None if they are not.
         worst: The rows that differ most, the first most of all.
         traits: What the rows that differ have in common, the clearest first.
+        search: Why there are no traits, as a sentence; empty if there are, or no row differs.
+        unscored_traits: What the rows with a probability in one file only have in common.
     """
 
     rows: int
     only_old: list[str]
     only_new: list[str]
+    spellings: list[Spelling]
+    repeated_old: Repeats
+    repeated_new: Repeats
+    uneven: Uneven | None
+    scored_only_old: list[str]
+    scored_only_new: list[str]
+    unscored: int
     differing: int
     other_class: int
     median: float
     largest: float
+    exchanged: Exchange | None
     worst: list[RowDifference]
     traits: list[Trait]
+    search: str
+    unscored_traits: list[Trait]
 
     @property
     def is_same(self) -> bool:
         """Whether both files have the same ids, and no row differs."""
-        return not (self.differing or self.only_old or self.only_new)
+        return not (self.differing or self.only_old or self.only_new or self.unscored)
 
 
 def compare(
@@ -128,53 +156,52 @@ def compare(
         traits: Largest number of traits to return.
 
     Raises:
-        UsageError: The files have no probability columns, or other ones.
-        MissingColumnsError: A file has no id column.
+        UsageError: The files have no probability columns, or other ones, the id column must be given, or the tolerance
+            is not a number from 0.
+        MissingColumnsError: A file or ``data`` has no id column.
         DataError: A file cannot be read, or a probability is not a number.
     """
-    import pandas as pd
-
+    if not tolerance >= 0:
+        raise UsageError(f"the tolerance is {tolerance:g}", fix="give a number from 0, such as 1e-5")
     sources = [TableSource.open(path) for path in (old, new)]
     looked_at = [TableSource.open(data, dialect=dialect)] if data else sources
-    id_field = id_field or sources[1].columns[0]
-    names = _probability_columns(*sources)
+    id_field, names = compared_columns(sources[0], sources[1], id_field)
+    if data:
+        looked_at[0].require({id_field: "bsm compare as the id"})
     ids, probabilities = zip(*(_read(source, id_field, names) for source in sources), strict=True)
-    joined = _join(*ids)
+    joined = join(*ids)
     both = joined.dropna()
     rows = [both[side].to_numpy(np.int64) for side in ("old", "new")]
     a, b = (values[at] for values, at in zip(probabilities, rows, strict=True))
-    off = _differences(a, b)
+    only_a, only_b = ((np.isnan(y) & ~np.isnan(x)).any(axis=1) for x, y in ((a, b), (b, a)))
+    scored = ~(only_a | only_b)
+    off = np.nan_to_num(np.abs(a - b)) * scored[:, None]
     differs = off.max(axis=1) > tolerance
-    order = np.argsort(-off.max(axis=1), kind="stable")[:worst]
-    most = len(names) - 1 - off.round(6)[:, ::-1].argmax(axis=1)  # of two classes, whose differences are equal: 1
+    only_old = _ids(joined[joined["new"].isna()].sort_values("old"))
+    only_new = _ids(joined[joined["old"].isna()].sort_values("new"))
+    found, search = _traits(looked_at, id_field, both.index[scored], differs[scored])
+    of_unscored, other_search = _traits(looked_at, id_field, both.index, ~scored)
     return Comparison(
         rows=len(both),
-        only_old=_ids(joined[joined["new"].isna()].sort_values("old")),
-        only_new=_ids(joined[joined["old"].isna()].sort_values("new")),
+        only_old=only_old,
+        only_new=only_new,
+        spellings=spelled_otherwise(only_old, only_new),
+        repeated_old=repeats_of(joined["old"].dropna().index),
+        repeated_new=repeats_of(joined["new"].dropna().index),
+        uneven=uneven_ids(joined),
+        scored_only_old=_ids(both[only_a]),
+        scored_only_new=_ids(both[only_b]),
+        unscored=int((~scored).sum()),
         differing=int(differs.sum()),
-        other_class=int((np.nan_to_num(a).argmax(axis=1) != np.nan_to_num(b).argmax(axis=1)).sum()),
+        other_class=int((_most_probable(a) != _most_probable(b))[scored].sum()),
         median=float(np.median(off.max(axis=1)[differs])) if differs.any() else 0.0,
         largest=float(off.max(initial=0.0)),
-        worst=[
-            RowDifference(both.index[i][0], names[most[i]], float(a[i, most[i]]), float(b[i, most[i]]))
-            for i in order.tolist()
-            if differs[i]
-        ],
-        traits=_traits(looked_at, id_field, names, pd.Series(differs, index=both.index))[:traits],
+        exchanged=_exchanged(a[scored], b[scored], names, tolerance) if differs.any() else None,
+        worst=[_row(both.index[i], i, names, a, b) for i in _order(off)[:worst] if differs[i]],
+        traits=found[:traits],
+        search=search or ("" if differs.any() else other_search),
+        unscored_traits=of_unscored[:traits],
     )
-
-
-def _probability_columns(old: TableSource, new: TableSource) -> list[str]:
-    found = [[name for name in source.columns if name.startswith(_PREFIX)] for source in (old, new)]
-    if not found[0] or set(found[0]) != set(found[1]):
-        details, fix = [], f"compare prediction files of one model; the names of the columns are {_PREFIX}0 and so on"
-        for source, names in zip((old, new), found, strict=True):
-            hints = source.other_delimiter()
-            details += [f"{source.files[0]}: {', '.join(names) or 'none'}", *hints]
-            if hints:
-                fix = "convert such a file first: bsm convert --csv-delimiter ... FILE plain.csv"
-        raise UsageError("the files do not have the same probability columns", details=details, fix=fix)
-    return found[0]
 
 
 def _read(source: TableSource, id_field: str, names: Sequence[str]) -> tuple[list[str], npt.NDArray[np.float64]]:
@@ -182,13 +209,16 @@ def _read(source: TableSource, id_field: str, names: Sequence[str]) -> tuple[lis
     ids: list[str] = []
     blocks = [np.empty((0, len(names)))]
     for window in _windows(source, id_field, names):
+        start = len(ids)
         ids += _texts(window.column(id_field))
         columns = [Imputer(np.nan).transform(column, _spelling(column)) for column in map(window.column, names)]
         for name, column in zip(names, columns, strict=True):
             if column.bad:
                 row, reason = next(iter(column.bad.items()))
-                where = f"{source.files[0]}: column {name!r}, id {ids[len(ids) - window.num_rows + row]!r}"
-                raise DataError(f"a probability cannot be used: {reason}", where=where)
+                (cell,) = values_at(window.column(name), [row])
+                cell = cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
+                where = f"{source.files[0]}: column {name!r}, row {start + row + 1:,}, id {ids[start + row]!r}"
+                raise DataError(f"a probability cannot be used: {reason}: {short_repr(cell)}", where=where)
         blocks.append(np.stack([column.values for column in columns], axis=1).astype(np.float64))
     return ids, np.concatenate(blocks)
 
@@ -203,7 +233,6 @@ def _spelling(column: pa.ChunkedArray) -> Dialect:
 
 
 def _windows(source: TableSource, id_field: str, names: Sequence[str]) -> Iterator[pa.Table]:
-    source.require({id_field: "--id-field"})
     with closing(source.windows([id_field, *names], rows=1 << 16)) as windows:
         yield from (window.table for window in windows)
 
@@ -214,110 +243,92 @@ def _texts(column: pa.ChunkedArray) -> list[str]:
     return [str(cells[row]) if row in cells else text for row, text in enumerate(texts)] if bad else texts
 
 
-def _keys(ids: Sequence[str]) -> pd.MultiIndex:
-    """Return the id of each row and the number of earlier rows with this id."""
-    import pandas as pd
-
-    frame = pd.DataFrame({"id": pd.Series(ids, dtype=object)})
-    return pd.MultiIndex.from_arrays([frame["id"], frame.groupby("id").cumcount()], names=["id", "nth"])
-
-
-def _join(old: Sequence[str], new: Sequence[str]) -> pd.DataFrame:
-    """Return the number of each row in the two files, NaN where a file lacks it; the index has the keys of the rows."""
-    import pandas as pd
-
-    numbers = [
-        pd.Series(np.arange(len(ids), dtype=float), index=_keys(ids), name=side)
-        for ids, side in ((old, "old"), (new, "new"))
-    ]
-    joined: pd.DataFrame = pd.concat(numbers, axis=1)
-    return joined
-
-
 def _ids(rows: pd.DataFrame) -> list[str]:
     return [key for key, _ in rows.index]
 
 
-def _differences(old: npt.NDArray[np.float64], new: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the absolute differences: 0 where both are NaN, infinite where one is."""
-    off = np.abs(old - new)
-    off[np.isnan(off)] = np.inf
-    off[np.isnan(old) & np.isnan(new)] = 0.0
-    return off
+def _most_probable(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    most: npt.NDArray[np.intp] = np.nan_to_num(values).argmax(axis=1)
+    return most
 
 
-class _TraitCounts:
-    """Counts of what the cells of a column have, in the rows that differ and in the others."""
+def _order(off: npt.NDArray[np.float64]) -> list[int]:
+    """Return the numbers of the rows, the one that differs most first."""
+    return np.argsort(-off.max(axis=1), kind="stable").tolist()  # type: ignore[no-any-return]
 
-    def __init__(self) -> None:
-        self._found: Counter[tuple[str, bool]] = Counter()
-        self._values: Counter[tuple[str, bool]] | None = Counter()
 
-    def add(self, column: pa.ChunkedArray, differs: npt.NDArray[np.bool_]) -> None:
-        """Count some rows."""
-        texts = pa.array([text.encode(errors="replace").decode() for text in _texts(column)], pa.large_string())
-        missing = pc.is_in(texts, value_set=pa.array(PANDAS_MISSING, pa.large_string()))
-        marked = pc.match_substring(texts, "[bom]")
-        found = {
-            "is missing": missing,
-            "has characters beyond ASCII": pc.invert(pc.string_is_ascii(texts)),
-            "has < or &": pc.match_substring_regex(texts, "[<&]"),
-            "has [bom]": marked,
-            "is text without [bom]": pc.invert(pc.or_(marked, missing)),
-        }
-        for what, mask in found.items():
-            for side in (True, False):
-                self._found[what, side] += int(np.count_nonzero(mask.to_numpy(zero_copy_only=False)[differs == side]))
-        if self._values is not None:
-            self._values.update(zip(texts.to_pylist(), differs.tolist(), strict=True))
-            if len(self._values) > 2 * _MOST_VALUES:  # no categories
-                self._values = None
+def _row(
+    key: tuple[str, int], row: int, names: Sequence[str], old: npt.NDArray[np.float64], new: npt.NDArray[np.float64]
+) -> RowDifference:
+    off = np.nan_to_num(np.abs(old[row] - new[row])).round(6)
+    most = len(names) - 1 - int(off[::-1].argmax())  # of two classes, whose differences are equal: 1
+    return RowDifference(key[0], int(key[1]) + 1, names[most], float(old[row, most]), float(new[row, most]))
 
-    def traits(self, column: str, differing: int, others: int) -> Iterator[Trait]:
-        """Return what the rows that differ have more often."""
-        found = self._found
-        if not any(found["has [bom]", side] for side in (True, False)):  # no column of dialogues
-            found = Counter({key: n for key, n in found.items() if "[bom]" not in key[0]})
-        values = {
-            (f"is {text!r}", side): n
-            for (text, side), n in (self._values or {}).items()
-            if 0 < len(text) <= _LONGEST_VALUE
-        }
-        for counts in (found, values):
-            for what in dict.fromkeys(what for what, side in counts if side):
-                trait = Trait(column, what, counts[what, True] / differing, counts.get((what, False), 0) / others)
-                if trait.share - trait.others >= _LEAST_GAP:
-                    yield trait
+
+def _exchanged(
+    old: npt.NDArray[np.float64], new: npt.NDArray[np.float64], names: Sequence[str], tolerance: float
+) -> Exchange | None:
+    """Return which classes are exchanged; None if the files agree best as they are, or not much better otherwise."""
+    if not 2 <= len(names) <= _MOST_CLASSES or len(old) < 2:
+        return None
+    means = np.array([[np.nan_to_num(np.abs(a - b)).mean() for b in new.T] for a in old.T])
+    order = means.argmin(axis=1)
+    here = np.arange(len(names))
+    if len({*order.tolist()}) < len(names) or means[here, order].sum() > _FITS_BETTER * means[here, here].sum():
+        return None
+    off = np.nan_to_num(np.abs(old - new[:, order])).max(axis=1)
+    columns = {names[i]: names[j] for i, j in enumerate(order.tolist()) if i != j}
+    return Exchange(columns, int((off > tolerance).sum()))
 
 
 def _traits(
-    sources: Sequence[TableSource], id_field: str, names: Sequence[str], differs: pd.Series[bool]
-) -> list[Trait]:
-    """Return what the rows that differ have in common, the clearest trait first; nothing if all rows differ or none.
+    sources: Sequence[TableSource], id_field: str, keys: pd.Index[Any], differs: npt.NDArray[np.bool_]
+) -> tuple[list[Trait], str]:
+    """Return what the rows that differ have in common, the clearest trait first; if there are none, also why.
 
     Args:
         sources: Tables with the id. The first that has other columns than the probabilities is looked at.
         id_field: Name of the id column.
-        names: Names of the probability columns.
-        differs: Whether a row differs, by its key.
+        keys: Keys of the rows.
+        differs: Whether each of them differs.
     """
     differing, others = int(differs.sum()), int((~differs).sum())
-    if not differing or not others:
-        return []
+    if not differing:
+        return [], ""
+    if not others:
+        return [], "all rows differ: there are no others to compare them with"
+    if min(differing, others) < LEAST_ROWS:
+        counts = f"{differing:,} row(s) differ, {others:,} do not"
+        return [], f"too few rows to say what those that differ have in common: {counts}; {LEAST_ROWS} are needed"
     for source in sources:
-        if columns := [name for name in source.columns if name not in (id_field, *names)]:
-            break
-    else:
-        return []
+        count = Counter(source.columns)
+        if columns := [n for n in others_than_probabilities(source) if n != id_field and count[n] == 1]:
+            return _traits_of(source, columns, id_field, keys, differs)
+    return [], "give --data TABLE, the input table, to see what the rows that differ have in common"
+
+
+def _traits_of(
+    source: TableSource,
+    columns: Sequence[str],
+    id_field: str,
+    keys: pd.Index[Any],
+    differs: npt.NDArray[np.bool_],
+) -> tuple[list[Trait], str]:
+    """Look at some columns of a table; see :func:`_traits`."""
     ids = [text for table in _windows(source, id_field, []) for text in _texts(table.column(id_field))]
-    rows = differs.index.get_indexer(_keys(ids))  # -1 for a row that one of the prediction files lacks
-    counts = {name: _TraitCounts() for name in columns}
+    rows = keys.get_indexer(keys_of(ids))  # -1 for a row that one of the prediction files lacks
+    sizes = [int((differs[rows[rows >= 0]] == side).sum()) for side in (True, False)]
+    if min(sizes) < LEAST_ROWS:
+        return [], f"{source.files[0]} has too few of the ids to say what the rows that differ have in common"
+    counts = TraitCounts(columns, *sizes)
     start = 0
     for table in _windows(source, id_field, columns):
         found = rows[start : start + table.num_rows]
         start += table.num_rows
         known = pa.array(np.flatnonzero(found >= 0))
         for name in columns:
-            counts[name].add(table.column(name).take(known), differs.to_numpy()[found[found >= 0]])
-    traits = [trait for name in columns for trait in counts[name].traits(name, differing, others)]
-    return sorted(traits, key=lambda trait: trait.others - trait.share)
+            column = table.column(name).take(known)
+            counts.add(name, _texts(column), column, source.dialect, differs[found[found >= 0]])
+    nothing = f"nothing in common was found in {source.files[0]}, column(s) {', '.join(columns)}"
+    traits = counts.traits()
+    return traits, "" if traits else nothing

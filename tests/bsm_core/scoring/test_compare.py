@@ -8,7 +8,11 @@ import pytest
 
 from bsm_core import cli
 from bsm_core.errors import DataError, MissingColumnsError, UsageError
-from bsm_core.scoring.compare import RowDifference, Trait, compare
+from bsm_core.scoring import compare as compare_module
+from bsm_core.scoring.compare import Exchange, RowDifference, compare
+from bsm_core.scoring.comparing.joining import Repeats, Spelling, Uneven
+from bsm_core.scoring.comparing.traits import Trait
+from bsm_core.tables.formats.dialect import Dialect
 
 
 def write(path, ids, class_1, **columns):
@@ -55,13 +59,37 @@ def test_the_tolerance_is_the_largest_difference_that_counts_as_none(tmp_path):
     assert compare(old, new, tolerance=1e-3).is_same
 
 
-def test_an_empty_probability_differs_from_each_number_and_not_from_another(tmp_path):
-    old = write(tmp_path / "old.csv", ["a", "b", "c"], [np.nan, np.nan, 0.5])
-    new = write(tmp_path / "new.csv", ["a", "b", "c"], [0.5, np.nan, np.nan])
+def test_rows_with_a_probability_in_one_file_are_counted_apart_from_differences(tmp_path, capsys):
+    old = write(tmp_path / "old.csv", ["a", "b", "c", "d"], [np.nan, np.nan, 0.5, 0.5])
+    new = write(tmp_path / "new.csv", ["a", "b", "c", "d"], [0.5, np.nan, np.nan, 0.75])
     found = compare(old, new)
-    assert (found.differing, found.largest) == (2, np.inf)
-    assert [row.id for row in found.worst] == ["a", "c"]
-    assert found.worst[0] == RowDifference("a", "prob_class_1", pytest.approx(np.nan, nan_ok=True), 0.5)
+    assert (found.scored_only_old, found.scored_only_new, found.unscored) == (["c"], ["a"], 2)
+    assert (found.differing, found.median, found.largest, found.other_class) == (1, 0.25, 0.25, 1)
+    assert found.worst == [RowDifference("d", 1, "prob_class_1", 0.5, 0.75)]
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    said = capsys.readouterr().out
+    assert "rows with a probability in OLD only: 1 ('c')\nrows with a probability in NEW only: 1 ('a')\n" in said
+    assert not {"nan", "+nan", "inf"} & {*said.split()}
+    assert cli.main(["compare", str(old), str(new), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["largest"] == 0.25
+
+
+def test_a_missing_probability_alone_is_a_difference(tmp_path):
+    old = write(tmp_path / "old.csv", ["a", "b"], [np.nan, 0.5])
+    found = compare(old, write(tmp_path / "new.csv", ["a", "b"], [0.5, 0.5]))
+    assert not found.is_same
+    assert (found.differing, found.worst) == (0, [])
+
+
+def test_what_rows_with_a_probability_in_one_file_have_in_common(tmp_path, capsys):
+    ids = [f"r{i}" for i in range(40)]
+    lacks = [i % 4 == 0 for i in range(40)]
+    amount = ["inf" if lack else "1.5" for lack in lacks]
+    old = write(tmp_path / "old.csv", ids, [np.nan if lack else 0.5 for lack in lacks], amount=amount)
+    new = write(tmp_path / "new.csv", ids, [0.5] * 40)
+    assert compare(old, new).unscored_traits == [Trait("amount", "is 'inf'", 1, 0)]
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    assert "what the rows with a probability in one file only have in common" in capsys.readouterr().out
 
 
 def test_files_without_rows_are_the_same(tmp_path):
@@ -94,23 +122,29 @@ def test_what_the_rows_that_differ_have_in_common(tmp_path):
 
 
 def test_traits_of_another_table_that_has_the_id(tmp_path):
-    old = write(tmp_path / "old.csv", ["a", "b", "c"], [0.1, 0.2, 0.3])
-    new = write(tmp_path / "new.csv", ["c", "b", "a"], [0.9, 0.2, 0.1])
+    ids = [f"r{i}" for i in range(20)]
+    old = write(tmp_path / "old.csv", ids, [0.1] * 20)
+    new = write(tmp_path / "new.csv", ids[::-1], [0.1] * 10 + [0.2] * 10)
     data = tmp_path / "data.parquet"
-    pd.DataFrame({"x": [1.0, None, 2.0], "id": ["b", "c", "a"]}).to_parquet(data)
+    pd.DataFrame({"x": [None] * 10 + [2.0] * 10, "id": ids}).to_parquet(data)
     assert compare(old, new, data=data).traits == [Trait("x", "is missing", 1, 0)]
-    assert compare(old, new).traits == []
+    found = compare(old, new)
+    assert (found.traits, found.search[:18]) == ([], "give --data TABLE,")
 
 
 def test_traits_of_a_table_in_another_dialect(tmp_path, capsys):
-    old = write(tmp_path / "old.csv", ["a", "b"], [0.1, 0.2])
-    new = write(tmp_path / "new.csv", ["a", "b"], [0.9, 0.2])
+    ids = [f"r{i}" for i in range(20)]
+    old = write(tmp_path / "old.csv", ids, [0.1] * 20)
+    new = write(tmp_path / "new.csv", ids, [0.9] * 10 + [0.1] * 10)
     data = tmp_path / "data.csv"
-    data.write_bytes("x;id\nné;a\n;b\n".encode("cp1252"))
+    rows = [f"{'né' if i < 10 else ''};r{i};{i},5" for i in range(20)]
+    data.write_bytes("\n".join(["x;id;y", *rows, ""]).encode("cp1252"))
     flags = ["--data", str(data), "--csv-delimiter", ";", "--csv-encoding", "cp1252", "--json"]
     assert cli.main(["compare", str(old), str(new), *flags]) == 1
     traits = json.loads(capsys.readouterr().out)["traits"]
     assert {"column": "x", "what": "has characters beyond ASCII", "share": 1.0, "others": 0.0} in traits
+    dialect = Dialect(delimiter=";", encoding="cp1252", decimal=",")
+    assert Trait("y", "is 9.5 or less", 1, 0) in compare(old, new, data=data, dialect=dialect).traits
 
 
 def test_a_file_in_another_dialect_is_named_and_can_be_converted(tmp_path):
@@ -135,8 +169,9 @@ def test_a_decimal_comma_and_another_spelling_in_one_column_is_an_error(tmp_path
     frame = pd.DataFrame({"id": ["a", "b"], "prob_class_0": ["0,25", "1.000"], "prob_class_1": ["0,75", "0"]})
     path = tmp_path / f"old.{suffix}"
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
-    with pytest.raises(DataError, match="a probability cannot be used: not a number"):
+    with pytest.raises(DataError, match=r"a probability cannot be used: not a number .*: '1\.000'") as caught:
         compare(path, path)
+    assert "column 'prob_class_0', row 2, id 'b'" in str(caught.value)
 
 
 def test_flags_of_a_table_that_is_not_given(tmp_path, capsys):
@@ -168,28 +203,172 @@ def test_files_that_cannot_be_compared(tmp_path, content, options, error, words)
 
 
 def test_the_command(tmp_path, capsys):
-    old = write(tmp_path / "old.csv", ["a", "b\x1b[31m", "c"], [0.1, 0.2, np.nan], x=["", "1", "2"])
-    new = write(tmp_path / "new.csv", ["a", "b\x1b[31m", "d"], [0.4, 0.2, 0.5])
-    assert cli.main(["compare", str(old), str(new)]) == 1
+    many = [f"r{i}" for i in range(8)]
+    old = write(tmp_path / "old.csv", [*many, "b\x1b[31m", "c"], [0.1] * 4 + [0.2] * 6, x=[""] * 4 + ["1"] * 6)
+    new = write(tmp_path / "new.csv", [*many, "b\x1b[31m", "d"], [0.4] * 4 + [0.2] * 4 + [0.9, 0.5])
+    assert cli.main(["compare", str(old), str(new), "--rows", "2"]) == 1
     said = capsys.readouterr().out
     assert said.splitlines() == [
-        "rows in both files: 2",
+        "rows in both files: 9",
         "rows only in OLD: 1 ('c')",
         "rows only in NEW: 1 ('d')",
-        "rows that differ by more than 1e-05: 1; by 0.3 in the middle; by 0.3 at most",
-        "rows in which another class is the most probable: 0",
+        "rows that differ by more than 1e-05: 5; by 0.3 (median); by 0.7 at most",
+        "rows in which another class is the most probable: 1",
         "",
         "rows that differ most",
-        "  id  column        old       new       difference",
-        "  a   prob_class_1  0.100000  0.400000  +0.300000",
+        "  id         column        old       new       difference",
+        r"  b\x1b[31m  prob_class_1  0.200000  0.900000  +0.700000",
+        "  r0         prob_class_1  0.100000  0.400000  +0.300000",
         "",
-        "what the rows that differ have in common",
-        "  column  cell        of those 1  of the other 1",
-        "  x       is missing  100.0%      0.0%",
+        "too few rows to say what those that differ have in common: 5 row(s) differ, 4 do not; 5 are needed",
     ]
     assert cli.main(["compare", str(old), str(old)]) == 0
     assert "rows that differ by more than 1e-05: 0; by 0 at most" in capsys.readouterr().out
     assert cli.main(["compare", str(old), str(new), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["traits"] == [
-        {"column": "x", "what": "is missing", "share": 1.0, "others": 0.0}
-    ]
+    assert json.loads(capsys.readouterr().out)["only_new"] == ["d"]
+
+
+def predictions(path, header, *rows):
+    path.write_text("\n".join([header, *rows, ""]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "options", "error", "words"),
+    [
+        ("prob_class_0,prob_class_1,id", "0.5,0.5,a", {}, UsageError, "the first column of NEW is a probability"),
+        ("prob_class_0,prob_class_1", "0.5,0.5", {}, UsageError, "the first column of NEW is a probability"),
+        ("id,prob_class_0,prob_class_1", "a,1,0", {"id_field": "prob_class_1"}, UsageError, "--id-field names a prob"),
+        ("Unnamed: 0,id,prob_class_0,prob_class_1", "0,a,1,0", {}, UsageError, "NEW is an index of pandas"),
+        (",id,prob_class_0,prob_class_1", "0,a,1,0", {}, UsageError, "NEW is an index of pandas"),
+        ("key,id,prob_class_0,prob_class_1", "0,a,1,0", {}, MissingColumnsError, "'key', which is the first column of"),
+        ("id,prob_class_0,prob_class_1,prob_class_1", "a,1,0,0", {}, DataError, "occur more than once: 'prob_class_1'"),
+        ("id,id,prob_class_0,prob_class_1", "a,a,1,0", {}, DataError, "occur more than once: 'id'"),
+    ],
+)
+def test_columns_that_cannot_be_joined_on(tmp_path, header, row, options, error, words, capsys):
+    old = write(tmp_path / "old.csv", ["a"], [0.5])
+    new = predictions(tmp_path / "new.csv", header, row)
+    with pytest.raises(error, match=words) as caught:
+        compare(old, new, **options)
+    assert "--csv-header" not in str(caught.value)
+    assert "add the columns to the data" not in str(caught.value)
+    if "id," in header and error is not DataError:
+        assert "--id-field 'id', the only other column that both files have" in str(caught.value)
+        assert compare(old, new, id_field="id").rows == 1
+    flags = ["--id-field", options["id_field"]] if options else []
+    assert cli.main(["compare", str(old), str(new), *flags]) == 2
+    assert words.split("'")[0] in capsys.readouterr().err
+
+
+def test_an_id_column_of_another_name(tmp_path):
+    old = predictions(tmp_path / "old.csv", "review,Age,prob_class_0", "a,1,1")
+    new = predictions(tmp_path / "new.csv", "review_id,prob_class_0", "a,1")
+    with pytest.raises(MissingColumnsError, match="OLD has no column 'review_id', which is the first col") as caught:
+        compare(old, new)
+    assert "rename or add it" in str(caught.value)
+
+
+@pytest.mark.parametrize(("head", "fix"), [("p0,p1", "rename the prob"), ("prob_class_1,x", "add the other column")])
+def test_probability_columns_of_other_names(tmp_path, head, fix):
+    old = write(tmp_path / "old.csv", ["a"], [0.5])
+    new = predictions(tmp_path / "new.csv", f"id,{head}", "a,0.5,0.5")
+    with pytest.raises(UsageError, match="do not have the same probability columns") as caught:
+        compare(old, new)
+    assert fix in caught.value.fix
+    assert "NEW" in caught.value.fix
+    assert ("columns found: 'id', 'p0', 'p1'" in str(caught.value)) == (head == "p0,p1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what", "rows"),
+    [
+        (["11", "7", "B"], ["00011", "007", "B"], "leading zeros (or a trailing .0)", 2),
+        (["11.0", "12.0"], ["00011", "12"], "leading zeros (or a trailing .0)", 2),
+        (["11", "11"], ["011", "11"], "leading zeros (or a trailing .0)", 1),
+        (["a ", "b"], ["a", "b"], "white space around them", 1),
+        (["AB", "x"], ["ab", "y"], "upper and lower case", 1),
+    ],
+)
+def test_ids_that_are_spelled_otherwise(tmp_path, capsys, old, new, what, rows):
+    paths = write(tmp_path / "old.csv", old, [0.1] * len(old)), write(tmp_path / "new.csv", new, [0.1] * len(new))
+    found = compare(*paths)
+    assert found.spellings == [Spelling(what, rows, old[0], new[0])]
+    assert cli.main(["compare", *map(str, paths)]) == 1
+    assert f"{rows} ids differ only in {what}: {old[0]!r} in OLD is {new[0]!r} in NEW" in capsys.readouterr().out
+
+
+def test_ids_that_are_just_others(tmp_path):
+    old = write(tmp_path / "old.csv", ["11.5", "-1", "00"], [0.1] * 3)
+    assert compare(old, write(tmp_path / "new.csv", ["115", "1", "a"], [0.1] * 3)).spellings == []
+
+
+def test_files_without_a_common_id(tmp_path, capsys):
+    old, new = write(tmp_path / "old.csv", ["a"], [0.1]), write(tmp_path / "new.csv", ["b"], [0.1])
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    assert "no id is in both files: with --id-field COLUMN" in capsys.readouterr().out
+
+
+def test_a_table_without_the_id(tmp_path):
+    path = write(tmp_path / "a.csv", ["a"], [0.1])
+    data = predictions(tmp_path / "data.csv", "ID,x", "a,1")
+    with pytest.raises(MissingColumnsError, match="'id', wanted by bsm compare as the id; did you mean 'ID'"):
+        compare(path, path, data=data)
+
+
+def test_repeated_ids_are_counted_and_named(tmp_path, capsys):
+    old = write(tmp_path / "old.csv", ["a", "b", "b", "c"], [0.1, 0.2, 0.3, 0.4])
+    new = write(tmp_path / "new.csv", ["a", "a", "b", "b", "c", "d", "d"], [0.9, 0.1, 0.2, 0.4, 0.4, 0.5, 0.5])
+    found = compare(old, new)
+    assert (found.repeated_old, found.repeated_new) == (Repeats(1, 2, "b"), Repeats(3, 6, "b"))
+    assert found.uneven == Uneven(1, "a", 1, 2)
+    assert [(row.id, row.nth) for row in found.worst] == [("a", 1), ("b", 2)]
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    said = capsys.readouterr().out
+    assert "repeated ids in OLD: 1 in 2 rows, such as 'b'; the rows of one id are joined in file order" in said
+    assert "1, such as 'a' (1 in OLD, 2 in NEW)" in said
+    assert "b (row 2 of this id)" in said
+
+
+def test_exchanged_classes(tmp_path, capsys):
+    old = write(tmp_path / "old.csv", ["a", "b", "c"], [0.1, 0.2, 0.7])
+    new = write(tmp_path / "new.csv", ["a", "b", "c"], [0.9, 0.8, 0.3])
+    assert compare(old, new).exchanged == Exchange({"prob_class_0": "prob_class_1", "prob_class_1": "prob_class_0"}, 0)
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    said = capsys.readouterr().out
+    assert "the classes are exchanged: prob_class_0 of OLD is prob_class_1 of NEW, " in said
+    assert "read so, all rows agree" in said
+
+
+def test_some_of_several_classes_are_exchanged(tmp_path):
+    head = "id,prob_class_0,prob_class_1,prob_class_2"
+    old = predictions(tmp_path / "old.csv", head, "a,0.1,0.2,0.7", "b,0.3,0.3,0.4", "c,0.6,0.1,0.3")
+    new = predictions(tmp_path / "new.csv", head, "a,0.1,0.7,0.2", "b,0.3,0.4,0.3", "c,0.6,0.301,0.099")
+    assert compare(old, new).exchanged == Exchange({"prob_class_1": "prob_class_2", "prob_class_2": "prob_class_1"}, 1)
+
+
+def test_classes_that_are_not_exchanged(tmp_path):
+    old = write(tmp_path / "old.csv", ["a", "b", "c"], [0.1, 0.2, 0.7])
+    assert compare(old, write(tmp_path / "new.csv", ["a", "b", "c"], [0.9, 0.2, 0.7])).exchanged is None
+    assert compare(old, write(tmp_path / "new.csv", ["a", "b", "c"], [0.2, 0.3, 0.8])).exchanged is None
+
+
+def test_every_error_has_status_2(tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "a.csv", ["a"], [0.5])
+    assert cli.main(["compare", str(path), str(tmp_path / "none.csv")]) == 2
+    assert cli.main(["compare", str(path), str(path), "--rows", "-1"]) == 2
+    for tolerance in ("nan", "-1"):
+        assert cli.main(["compare", str(path), str(path), "--tolerance", tolerance]) == 2
+
+    def fail(*arguments, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(compare_module, "compare", fail)
+    assert cli.main(["compare", str(path), str(path)]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_help_says_what_the_status_means(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["compare", "--help"])
+    assert "Exit status: 0 if all rows agree, 1 if a row differs" in capsys.readouterr().out

@@ -98,7 +98,7 @@ class TableSource:
         schemas: Arrow schema of each file. All columns of text files have type ``binary``.
         types: Columns that are read with another type, see :meth:`typed`.
         on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
-        dialect: Dialect of CSV and TSV files, with their delimiter; of Parquet, the spelling of numbers in text.
+        dialect: Dialect of CSV and TSV files, with their delimiter; of the others, the spelling of numbers in text.
     """
 
     format: SourceFormat
@@ -135,7 +135,7 @@ class TableSource:
         files: list[Path] = []
         schemas: list[pa.Schema] = []
         if format == "jsonl":
-            return cls._of_json_lines(path, found, on_bad_line)
+            return cls._of_json_lines(path, found, on_bad_line, dialect.of_json_lines())
         for file in found:
             schema = parquet.read_schema(file) if format == "parquet" else headers.read_schema(file, dialect)
             if schema is None:  # a compressed file whose content is empty
@@ -151,7 +151,9 @@ class TableSource:
         )
 
     @classmethod
-    def _of_json_lines(cls, path: Path, found: Sequence[Path], on_bad_line: Literal["fail", "skip"]) -> TableSource:
+    def _of_json_lines(
+        cls, path: Path, found: Sequence[Path], on_bad_line: Literal["fail", "skip"], dialect: Dialect
+    ) -> TableSource:
         """Open files of JSON lines. Their columns are the keys of all objects."""
         keys = {file: json_lines.read_keys(file, on_bad_line) for file in found}
         files = tuple(file for file in found if keys[file] is not None)
@@ -159,7 +161,8 @@ class TableSource:
             raise_no_data(path, list(found))
         schema = pa.schema([(name, pa.binary()) for file in files for name in keys[file] or ()])
         schema = pa.schema({field.name: field.type for field in schema})
-        return cls("jsonl", files, tuple(schema.names), (schema,) * len(files), on_bad_line=on_bad_line)
+        schemas = (schema,) * len(files)
+        return cls("jsonl", files, tuple(schema.names), schemas, on_bad_line=on_bad_line, dialect=dialect)
 
     @property
     def output_format(self) -> Format:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,8 +12,11 @@ from typing import Any
 
 from bsm_core.errors import ConfigError, UsageError, printable
 
+log = logging.getLogger("bsm")
+
 _NOT_FOR_FILES = {"idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
 """Encodings of Python that are not those of files."""
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _SPACES = " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
 
 
@@ -27,6 +31,7 @@ class Dialect:
         columns: Names of the columns, for files without a header. None: the first row is the header.
         decimal: Decimal point of the numbers of features. None: ``"."``.
         thousands: Character between groups of digits. None: there is none.
+        json: Whether text that is a number in JSON is that number, whatever the other attributes say.
         called: Name of each setting for errors, such as ``{"csv_decimal": "config.csv_decimal"}``. Others are flags.
     """
 
@@ -36,6 +41,7 @@ class Dialect:
     columns: tuple[str, ...] | None = None
     decimal: str | None = None
     thousands: str | None = None
+    json: bool = False
     called: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -83,10 +89,24 @@ class Dialect:
             raise _error([_escape_is_delimiter(self.name_of)])
         return found
 
+    def of_json_lines(self) -> Dialect:
+        """Return the dialect of JSON lines: the spelling of numbers in strings, beside the numbers of JSON.
+
+        A cell does not say whether it was a string or a number. ``1.500`` is a number of JSON, and a string with groups
+        of digits after ``"."`` cannot be told from it, of which a warning is logged.
+        """
+        if self.thousands == ".":
+            log.warning(
+                "%s is '.', which cannot be told from the decimal point of JSON lines: text that is a number "
+                "in JSON is read as such, so that '1.500' is 1.5; write strings without groups, or the table as CSV",
+                self.name_of("csv_thousands"),
+            )
+        return Dialect(decimal=self.decimal, thousands=self.thousands, json=True, called=self.called)
+
     def values(self) -> dict[str, Any]:
         """Return the attributes of this dialect as JSON values, without the names for errors."""
         found = {**vars(self), "columns": self.columns and [*self.columns]}
-        del found["called"]
+        del found["called"], found["json"]
         return found
 
     def name_of(self, setting: str) -> str:
@@ -110,6 +130,8 @@ class Dialect:
             The text; None if it is a number only in another spelling.
         """
         if self.decimal is None and self.thousands is None:
+            return text
+        if self.json and _JSON_NUMBER.fullmatch(text):
             return text
         if not any(character.isdigit() for character in text):
             return text

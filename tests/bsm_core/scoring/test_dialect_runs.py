@@ -44,6 +44,34 @@ def test_another_dialect_has_the_numbers_of_the_plain_one(run, tmp_path, by):
     assert json.loads((run.out / "run.json").read_text())["counts"].get("number:amount", 0) == 0
 
 
+@pytest.mark.parametrize("by", ["flags", "config"])
+def test_strings_of_json_lines_have_the_dialect_and_numbers_have_that_of_json(run, tmp_path, by):
+    rows = toy_rows(6).assign(amount=[1.5, -2.25, 1000.5, 1e-3, 1.5, 7])
+    rows.to_json(run.data / "t.jsonl", orient="records", lines=True)
+    run()
+    plain = probabilities(run.out)
+    texts = ["1,5", "-2,25", "1'000,5", 1e-3, 1.5, "7"]
+    rows.assign(amount=texts).to_json(run.data / "t.jsonl", orient="records", lines=True)
+    settings = {"csv_decimal": ",", "csv_thousands": "'", "csv_encoding": "latin-1", "csv_delimiter": ";"}
+    if by == "config":
+        run(model_dir=write_toy_artifact(tmp_path / "other", **settings), run_record=True, keep_columns="amount")
+    else:
+        run(**settings, run_record=True, keep_columns="amount")
+    pd.testing.assert_frame_equal(probabilities(run.out)[plain.columns], plain)
+    kept = pd.read_csv(run.out / "inference_predictions.csv", dtype=str)["amount"]
+    assert list(kept) == ["1,5", "-2,25", "1'000,5", "0.001", "1.5", "7"]
+    assert json.loads((run.out / "run.json").read_text())["counts"].get("number:amount", 0) == 0
+
+
+def test_groups_after_a_point_cannot_be_told_from_numbers_of_json(run, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    (run.data / "t.jsonl").write_text('{"id": "1", "chat": "a", "amount": "1.500", "channel": "web"}\n')
+    run(csv_decimal=",", csv_thousands=".")
+    assert any("--csv-thousands" in line and "'1.500' is 1.5" in line for line in caplog.messages)
+    run(model_dir=write_toy_artifact(tmp_path / "other", **SPANISH))
+    assert any("config.csv_thousands" in line and "'1.500' is 1.5" in line for line in caplog.messages)
+
+
 def test_a_predictor_reads_numbers_as_the_config_says_and_check_rows_as_they_are_stored(toy_site, tmp_path):
     folder = write_toy_artifact(tmp_path / "model", **SPANISH)
     rows = toy_rows(5).assign(amount=["1.5", "2.25", "", "1000.5", "-3"])

@@ -17,9 +17,8 @@ from bsm_core.errors import DataError, UsageError
 from bsm_core.preprocess.columns import PANDAS_MISSING, text_values
 from bsm_core.preprocess.features import Imputer
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.formats.plain_values import plain_values
+from bsm_core.tables.formats.plain_values import holds_text, plain_values
 from bsm_core.tables.read import TableSource
-from bsm_core.tables.write import holds_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -35,6 +35,7 @@ from bsm_core.scoring.engines.trainer import quiet, trainer
 from bsm_core.scoring.lock import holding
 from bsm_core.scoring.markers import PREDICTIONS, Markers
 from bsm_core.scoring.sink import Sink
+from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.data_files import detect_format, output_format, source_format
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
@@ -77,7 +78,11 @@ def load_dataframe_with_format(file_path: str | Path) -> tuple[pd.DataFrame, str
     format = source.output_format
     if format != "parquet":
         table = pa.table({name: _decoded(table, name, file_path) for name in table.column_names})
-    return table.to_pandas(integer_object_nulls=True), format  # floats would change large ids
+    unions = [field.name for field in table.schema if pa.types.is_union(field.type)]  # of files with different types
+    frame = table.drop_columns(unions).to_pandas(integer_object_nulls=True)  # floats would change large ids
+    for name in unions:
+        frame.insert(table.column_names.index(name), name, cell_values(table.column(name)))
+    return frame, format
 
 
 def save_dataframe_with_format(df: pd.DataFrame, output_path: str | Path, format_str: str) -> Path:

@@ -210,6 +210,13 @@ def test_parquet_keeps_types_and_the_ids_of_a_column_with_nulls(script, tmp_path
     assert pq.read_schema(script.save_dataframe_with_format(got, path, "parquet")).field("id").type == "int64"
 
 
+def test_a_folder_in_which_a_column_has_two_types(script, tmp_path):
+    pq.write_table(pa.table({"id": ["a"], "x": [2**53 + 1], "y": [1]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"id": ["b"], "x": [0.5], "y": [2]}), tmp_path / "b.parquet")
+    frame, _ = script.load_dataframe_with_format(tmp_path)
+    assert frame.to_dict("list") == {"id": ["a", "b"], "x": [2**53 + 1, 0.5], "y": [1, 2]}
+
+
 def test_a_format_that_is_none(script, tmp_path):
     with pytest.raises(DataError, match="not a data file"):
         script.save_dataframe_with_format(pd.DataFrame({"a": [1]}), tmp_path / "a", "json")

@@ -15,10 +15,9 @@ from bsm_core.errors import UsageError
 from bsm_core.preprocess.features import Column
 from bsm_core.preprocess.findings import TOO_LONG
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
-from bsm_core.tables.cell_values import cell_text, cell_values, value_text
-from bsm_core.tables.formats.plain_values import is_wrapped, plain_values
+from bsm_core.tables.cell_values import cell_values, printed, value_text
+from bsm_core.tables.formats.plain_values import holds_text, is_wrapped, parts_of_union, plain_values
 from bsm_core.tables.read import require_columns
-from bsm_core.tables.write import holds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +30,7 @@ PANDAS_MISSING = (
 )
 """Cells that ``pandas.read_csv`` reads as missing (its documentation of ``na_values``)."""
 _PRINTED_TYPES = (
-    *(pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating),
+    *(pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
     *(pa.types.is_date, pa.types.is_timestamp, pa.types.is_time, pa.types.is_duration),
 )
 
@@ -114,30 +113,23 @@ def _python_values(column: Any) -> list[Any]:
         column = plain_values(column)
     if holds_text(column.type):
         return _as_strings(column.cast(pa.large_binary())).to_pylist()  # type: ignore[no-any-return]
-    if pa.types.is_decimal(column.type):
-        return column.cast(pa.large_string()).to_pylist()  # type: ignore[no-any-return]
-    if pa.types.is_nested(column.type) and not pa.types.is_union(column.type):
+    if pa.types.is_union(column.type):
+        values: list[Any] = [None] * len(column)
+        for rows, part in parts_of_union(column):
+            for row, value in zip(rows.tolist(), _python_values(part), strict=True):
+                values[row] = value
+        return values
+    if pa.types.is_nested(column.type):
         none = _NoText(f"a value of type {str(column.type).partition('<')[0]} is not text")
         return [none if valid else None for valid in column.is_valid().to_pylist()]
     if not any(is_type(column.type) for is_type in _PRINTED_TYPES):
         return cell_values(column)
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    encoded = column.dictionary_encode()
-    distinct = [*_printed(encoded.dictionary), None]
-    return [distinct[code] for code in encoded.indices.fill_null(len(distinct) - 1).to_pylist()]
-
-
-def _printed(values: pa.Array) -> list[Any]:
-    """Return the text of each value as pandas prints it; of a value that pandas cannot hold, as Arrow prints it."""
-    try:
-        # Python's float of a float32 has more digits than NumPy's own.
-        objects = values.to_numpy() if pa.types.is_floating(values.type) else values.to_pandas()
-        return ["" if value != value else str(value) for value in objects]
-    except Exception:  # noqa: BLE001 - of many types, as in cell_values; often only for one of the values
-        if len(values) == 1:
-            text = cell_text(values[0])
-            return [_NoText("a date or time that is out of range") if text.startswith("<value out") else text]
-        return [text for row in range(len(values)) for text in _printed(values.slice(row, 1))]
+    texts: list[Any] = printed(column).to_pylist()
+    if pa.types.is_temporal(column.type):
+        none = _NoText("a date or time that is out of range")
+        texts = [none if text is not None and text.startswith("<value out") else text for text in texts]
+    return texts
 
 
 def _as_strings(column: Any) -> Any:

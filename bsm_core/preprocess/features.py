@@ -23,8 +23,7 @@ from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
 from bsm_core.preprocess.findings import COMMA, FEATURE, NO_CATEGORY, Findings, Issue
 from bsm_core.tables.cell_values import cell_values, value_text
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.formats.plain_values import plain_values
-from bsm_core.tables.write import holds_text
+from bsm_core.tables.formats.plain_values import holds_text, parts_of_union, plain_values
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
 """Column of a table: bytes from CSV, any Arrow type from Parquet, Python objects from a mixed pandas column."""
@@ -87,6 +86,8 @@ class Imputer:
             column: The column.
             dialect: Spelling of numbers in text. None: the plain one.
         """
+        if (parts := _parts(column)) is not None:
+            return _joined(len(column), [(rows, self.transform(part, dialect)) for rows, part in parts])
         with np.errstate(over="ignore"):
             values = _numbers(spelled_plainly(column, dialect or Dialect())).astype(np.float32)
         bad, missing = np.isinf(values), np.isnan(values)
@@ -128,6 +129,8 @@ class RiskTable:
         Returns:
             The risks. Cells without a text are bad: bytes that are not UTF-8, times and nested values.
         """
+        if (parts := _parts(column)) is not None:
+            return _joined(len(column), [(rows, self.transform(part, missing)) for rows, part in parts])
         encoded = _cells(column).dictionary_encode()
         of_missing = self._missing if missing is None else self._find(str(missing), self._missing)[0]
         found = [self._find(_text(v), of_missing) for v in encoded.dictionary.to_numpy(zero_copy_only=False)]
@@ -217,6 +220,11 @@ class Features:
 
 def category_texts(column: Column) -> list[str]:
     """Return the text by which a risk table looks up each cell: ``"nan"`` if the cell is missing or has no text."""
+    if (parts := _parts(column)) is not None:
+        found = np.empty(len(column), object)
+        for rows, part in parts:
+            found[rows] = category_texts(part)
+        return [*found]
     encoded = _cells(column).dictionary_encode()
     texts = [_text(value) or "nan" for value in encoded.dictionary.to_numpy(zero_copy_only=False)]
     return [*np.array([*texts, "nan"], dtype=object)[encoded.indices.fill_null(len(texts)).to_numpy()]]
@@ -234,6 +242,27 @@ def category_key(text: str) -> Decimal | str:
         return Decimal(word) if _NUMBER.fullmatch(word) else text
     except InvalidOperation:  # the exponent has about twenty digits or more
         return text
+
+
+def _parts(column: Column) -> list[tuple[npt.NDArray[np.int64], Any]] | None:
+    """Return the values of a union type by type, with their rows; None for another column.
+
+    The files of a table may have different types for a column. Each value counts as in a table of its file alone.
+    """
+    if not isinstance(column, pa.Array | pa.ChunkedArray):
+        return None
+    column = plain_values(column)
+    return [*parts_of_union(column)] if pa.types.is_union(column.type) else None
+
+
+def _joined(count: int, parts: Sequence[tuple[npt.NDArray[np.int64], FeatureColumn]]) -> FeatureColumn:
+    """Return ``count`` rows as one column, from parts of it with their rows."""
+    values, bad = np.empty(count, np.float32), dict[int, str]()
+    for rows, part in parts:
+        values[rows] = part.values
+        bad |= {int(rows[row]): reason for row, reason in part.bad.items()}
+    missing, unseen = sum(part.missing for _, part in parts), sum(part.unseen for _, part in parts)
+    return FeatureColumn(values, dict(sorted(bad.items())), missing, unseen)
 
 
 def values_at(column: Column, rows: Sequence[int]) -> list[Any]:
@@ -288,13 +317,11 @@ def _kind_of(value: Any) -> str:
 def _cells(column: Column) -> Any:
     """Return a column as one Arrow array of booleans, integers, floats or bytes.
 
-    Values of other types become bytes that are not UTF-8, so that they count as unparsable.
+    Values of other types become bytes that are not UTF-8, so that they count as unparsable. A union has :func:`_parts`.
     """
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         return _python_cells(column)
     column = plain_values(column)  # before combine_chunks: dictionaries of chunks may differ
-    if pa.types.is_union(column.type):
-        return _python_cells(cell_values(column))
     if pa.types.is_decimal(column.type) or pa.types.is_date(column.type):
         column = column.cast(pa.large_string())  # the text of a decimal is exact
     if holds_text(column.type):

@@ -30,9 +30,8 @@ from bsm_core.scoring.comparing.joining import (
 from bsm_core.scoring.comparing.prediction_columns import compared_columns, others_than_probabilities
 from bsm_core.scoring.comparing.traits import LEAST_ROWS, Trait, TraitCounts
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.formats.plain_values import plain_values
+from bsm_core.tables.formats.plain_values import holds_text, plain_values
 from bsm_core.tables.read import TableSource
-from bsm_core.tables.write import holds_text
 
 if TYPE_CHECKING:
     import pandas as pd

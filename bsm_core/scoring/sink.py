@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -225,7 +226,8 @@ class Sink:
         self.require_lock()
         with writing(self.folder):
             temporary.unlink(missing_ok=True)  # of an attempt that was killed
-            with TableWriter(temporary, schema, format) as writer:
+            probabilities = dropwhile(lambda name: name != "prob_class_0", schema.names)  # they are the last columns
+            with TableWriter(temporary, schema, format, shortest=tuple(probabilities)) as writer:
                 for table in tables:
                     writer.write(table)
                     signals.check()

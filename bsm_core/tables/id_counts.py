@@ -12,8 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bsm_core.tables.cell_values import cell_values
-from bsm_core.tables.formats.plain_values import plain_values
-from bsm_core.tables.write import holds_text
+from bsm_core.tables.formats.plain_values import holds_text, plain_values
 
 _AT_ONCE = 1 << 22
 """Largest number of hashes in memory (32 MiB)."""

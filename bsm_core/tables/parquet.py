@@ -47,6 +47,8 @@ def _require_years_of_nanoseconds(path: Path, columns: Sequence[str]) -> None:
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, coerce_int96_timestamp_unit="ms") as file:
         for batch in file.iter_batches(columns=columns):
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                if name not in columns:  # for "a.b", Arrow reads b of a struct a too
+                    continue
                 try:
                     for times in _times(column):
                         times.cast(pa.timestamp("ns", times.type.tz))
@@ -59,9 +61,23 @@ def _require_years_of_nanoseconds(path: Path, columns: Sequence[str]) -> None:
                     ) from error
 
 
-def _stored_as_int96(metadata: pq.FileMetaData) -> set[str]:
-    leaves = [metadata.schema.column(number) for number in range(metadata.num_columns)]
-    return {leaf.path.partition(".")[0] for leaf in leaves if leaf.physical_type == "INT96"}
+def _stored_as_int96(file: pq.ParquetFile) -> set[str]:
+    """Return the columns with values that are stored as INT96."""
+    metadata = file.metadata
+    leaves = [metadata.schema.column(number).physical_type == "INT96" for number in range(metadata.num_columns)]
+    found, start = set(), 0
+    for field in file.schema_arrow if any(leaves) else ():  # in the path of a leaf, dots of names are not escaped
+        end = start + _leaves(field.type)
+        if any(leaves[start:end]):
+            found.add(field.name)
+        start = end
+    return found
+
+
+def _leaves(kind: pa.DataType) -> int:
+    """Return the number of columns in which Parquet stores a type."""
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    return sum(_leaves(kind.field(number).type) for number in range(kind.num_fields)) or 1
 
 
 def _times(column: pa.Array) -> Iterator[pa.Array]:
@@ -99,7 +115,7 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
         pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, page_checksum_verification=True) as file,
     ):
         metadata, groups, done = file.metadata, list(range(file.metadata.num_row_groups)), 0
-        if times := _stored_as_int96(metadata) & set(columns):
+        if times := _stored_as_int96(file) & set(columns):
             _require_years_of_nanoseconds(path, sorted(times))
         while groups and done + metadata.row_group(groups[0]).num_rows <= first:
             done += metadata.row_group(groups.pop(0)).num_rows

@@ -229,8 +229,8 @@ class TableSource:
         Close the reader, with ``contextlib.closing``, where it may not be read to its end.
 
         A window may contain rows of several files. A table without rows is one window without rows. A column with
-        different numeric types in Parquet files is promoted to a type for all of them; call :meth:`schema` first for
-        columns that must not change.
+        different types in Parquet files, such as int64 and float64, has a union of them, so that a value keeps its
+        text, unless one of the types is enough for that; call :meth:`schema` first for columns that must have one type.
 
         Args:
             columns: Names of the columns to read, at least one, each once. Other columns are not parsed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -12,22 +12,13 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from bsm_core.errors import DataError
+from bsm_core.tables.cell_values import printed
 from bsm_core.tables.data_files import DELIMITERS, Format, SourceFormat, codec_of
-from bsm_core.tables.formats.plain_values import plain_values
+from bsm_core.tables.formats.plain_values import holds_text, plain_values
 
 # A Parquet row group is written when it has this number of rows, or of bytes in memory.
 _GROUP_ROWS = 1 << 16
 _GROUP_BYTES = 1 << 26
-
-_TEXT_TYPES = (
-    *(pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary),
-    *(pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null),
-)
-
-
-def holds_text(kind: pa.DataType) -> bool:
-    """Return whether the values of an Arrow type are strings, bytes or nulls."""
-    return any(is_type(kind) for is_type in _TEXT_TYPES)
 
 
 def output_schema(schema: pa.Schema, source: SourceFormat, destination: Format) -> pa.Schema:
@@ -54,14 +45,17 @@ def output_schema(schema: pa.Schema, source: SourceFormat, destination: Format) 
 class TableWriter(AbstractContextManager["TableWriter"]):
     """Context manager that writes tables, one after the other, into one file.
 
-    CSV and TSV: a cell is quoted only if necessary, and lines end with ``\\n``. A null is an empty cell, bytes are
-    written unchanged, and a float is the shortest text that reads back as the same number. If the file name ends in
-    ``.gz``, ``.zst``, ..., the file is compressed. Parquet: a row group has about 64 thousand rows.
+    CSV and TSV: a cell is quoted only if necessary, and lines end with ``\\n``. A null and NaN are empty cells, bytes
+    are written unchanged, and other values have the text that a run reads from them
+    (:func:`bsm_core.tables.cell_values.printed`). If the file name ends in ``.gz``, ``.zst``, ..., the file is
+    compressed. Parquet: a row group has about 64 thousand rows.
 
     Args:
         path: File to write. An existing file is overwritten.
         schema: Columns of the file and their types. For columns of the input, :func:`output_schema` returns them.
         format: Format of the file; the file name does not matter.
+        shortest: Columns of floats that are written with the fewest digits that read back as the same number, without
+            ``.0``: the probabilities.
 
     Raises:
         ValueError: There is no such format.
@@ -69,8 +63,9 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         OSError: The file cannot be written. :meth:`write` and :meth:`close` raise this error too.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, format: Format) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, format: Format, shortest: Collection[str] = ()) -> None:
         self._schema = schema
+        self._shortest = frozenset(shortest)
         self._delimiter = DELIMITERS.get(format)
         self._held: list[pa.Table] = []
         self._parquet: pq.ParquetWriter | None = None
@@ -127,7 +122,11 @@ class TableWriter(AbstractContextManager["TableWriter"]):
 
     def _write_lines(self, columns: Sequence[pa.Array]) -> None:
         delimiter = self._delimiter or ""
-        cells = [_quoted(_cells(column), delimiter) for column in columns]
+        names = self._schema.names
+        cells = [
+            _quoted(_cells(column, shortest=name in self._shortest), delimiter)
+            for name, column in zip(names, columns, strict=True)
+        ]
         if len(cells) == 1:  # quote an empty cell: readers ignore empty lines
             cells = [pc.if_else(pc.equal(pc.binary_length(cells[0]), 0), _bytes('""'), cells[0])]
         cells[-1] = pc.binary_join_element_wise(cells[-1], _bytes("\n"), _bytes(""))
@@ -140,9 +139,10 @@ def _check_flat(schema: pa.Schema) -> None:
         in_zone = False
         try:
             column = plain_values(pa.nulls(0, field.type))
-            in_zone = pt.is_timestamp(column.type) and column.type.tz is not None
-            # A time zone is looked up for a value, not for an empty column.
-            _cells(pa.array([0], pa.int64()).cast(column.type) if in_zone else column)
+            in_zone = pt.is_timestamp(column.type) and column.type.tz not in (None, "UTC")
+            if in_zone:  # a time zone is looked up for a value, not for an empty column
+                column = pa.array([0], pa.int64()).cast(column.type)
+            _cells(column, shortest=True)
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             fix = "write parquet, or leave the column out"
             if in_zone:
@@ -154,16 +154,14 @@ def _check_flat(schema: pa.Schema) -> None:
             ) from error
 
 
-def _cells(column: pa.Array) -> pa.Array:
+def _cells(column: pa.Array, *, shortest: bool = False) -> pa.Array:
     """Return the bytes of each cell of a column. The cell of a null is empty.
 
-    A value of an extension type is written as its storage; a UUID in the form with hyphens, a Boolean as a word.
+    A value of an extension type is written as its storage, and a UUID in the form with hyphens.
     """
     column = plain_values(column)
-    if pt.is_timestamp(column.type) and column.type.tz == "UTC":  # Arrow would ask the system's time zones for it
-        column = pc.binary_join_element_wise(column.cast(pa.timestamp(column.type.unit)).cast(pa.string()), "Z", "")
     if not holds_text(column.type):
-        column = column.cast(pa.large_string())
+        column = column.cast(pa.large_string()) if shortest else printed(column)
     return column.cast(pa.large_binary()).fill_null(b"")
 
 

@@ -23,7 +23,7 @@ from support.toy import SITE, toy_rows, write_toy_artifact
 from bsm_core import ArtifactConfig
 from bsm_core.errors import DataError
 from bsm_core.plugins.registry import default_registry
-from bsm_core.preprocess.columns import table_columns
+from bsm_core.preprocess.columns import table_columns, text_values
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.run import main
@@ -145,10 +145,11 @@ def cells_in_csv(name, kind):
     column = PLAIN[name]
     if pa.types.is_temporal(column.type):
         column = column.cast(kind.value_type if pa.types.is_dictionary(kind) else kind)
-    if pa.types.is_floating(column.type) or pa.types.is_temporal(column.type):
-        values = [cell.as_py() or "" for cell in (column[i].cast(pa.string()) for i in range(len(column)))]
-    elif pa.types.is_boolean(column.type):
-        values = [str(value).lower() for value in column.to_pylist()]
+    if pa.types.is_temporal(column.type):  # a date beyond those of Python is no text, and is written as Arrow prints it
+        printed = [cell.as_py() for cell in (column[i].cast(pa.string()) for i in range(len(column)))]
+        values = [text or value for text, value in zip(text_values(column)[0], printed, strict=True)]
+    elif pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
+        values = texts_of(name)
     else:
         values = [
             value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.types as pt
 
 from bsm_core.errors import DataError
+from bsm_core.tables.formats.plain_values import holds_text, plain_values
 
 
 def require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:
@@ -47,7 +50,10 @@ def _type_error(what: str, file: Path) -> DataError:
 
 
 def merged_type(column: str, kinds: Sequence[tuple[Path, Mapping[str, pa.DataType]]], *, convert: bool) -> pa.DataType:
-    """Return a type for a column, from a file of each schema and the types in it."""
+    """Return a type for a column, from a file of each schema and the types in it.
+
+    A value is what its own file says: if no type keeps the text of the values of all files, the type is a union.
+    """
     merged = kinds[0][1][column]
     for file, types in kinds:
         other = types[column]
@@ -57,7 +63,8 @@ def merged_type(column: str, kinds: Sequence[tuple[Path, Mapping[str, pa.DataTyp
             merged = merged if other == merged else _merge(merged, other, convert=convert)
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
-    return merged
+    found = {types[column] for _, types in kinds} if convert else set()
+    return merged if all(_keeps_text(kind, merged) for kind in found) else _union([t[column] for _, t in kinds])
 
 
 def _require_readable(column: str, kind: pa.DataType, file: Path) -> None:
@@ -72,7 +79,7 @@ def _require_readable(column: str, kind: pa.DataType, file: Path) -> None:
 
 
 def _merge(one: pa.DataType, other: pa.DataType, *, convert: bool) -> pa.DataType:
-    """Return a type for the values of both types. Only with ``convert``, it may change how a value is written."""
+    """Return a type for the values of both types. Only with ``convert``, a value may become one of another type."""
     kinds, promote = [one, other], "default"
     values = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
     if all(map(pa.types.is_dictionary, kinds)) and values[0] == values[1]:
@@ -83,14 +90,56 @@ def _merge(one: pa.DataType, other: pa.DataType, *, convert: bool) -> pa.DataTyp
     return pa.unify_schemas(schemas, promote_options=promote).field(0).type
 
 
+def _keeps_text(kind: pa.DataType, other: pa.DataType) -> bool:
+    """Return whether a value has the same text in both types. A null has none."""
+    kind, other = (t.value_type if pt.is_dictionary(t) else t for t in (kind, other))
+    if kind == other or pt.is_null(kind):
+        return True
+    if pt.is_integer(kind) and pt.is_integer(other):
+        signed, other_signed = pt.is_signed_integer(kind), pt.is_signed_integer(other)
+        return bool(signed == other_signed or (other_signed and kind.bit_width < other.bit_width))
+    if pt.is_decimal(kind) and pt.is_decimal(other):
+        return bool(kind.scale == other.scale)
+    return holds_text(kind) and holds_text(other)
+
+
+def _union(kinds: Sequence[pa.DataType]) -> pa.DataType:
+    """Return a union in which each of the types has a member that keeps its text. Its values have plain types."""
+    members: list[pa.DataType] = []
+    for kind in (_plain_type(kind) for kind in kinds if not pt.is_null(kind)):
+        for number, member in enumerate(members):
+            with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
+                merged = _merge(member, kind, convert=True)
+                if _keeps_text(kind, merged) and _keeps_text(member, merged):
+                    members[number] = merged
+                    break
+        else:
+            members.append(kind)
+    return pa.dense_union([pa.field(str(number), member) for number, member in enumerate(members)])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    return plain_values(pa.nulls(0, kind)).type
+
+
+def _as_union(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return a column as one of a union, whose first member that keeps its text has all values."""
+    column = plain_values(column)
+    members = [kind.field(number) for number in range(kind.num_fields)]
+    number = next(number for number, member in enumerate(members) if _keeps_text(column.type, member.type))
+    values = [pa.nulls(0, member.type) for member in members]
+    values[number] = column.cast(members[number].type)
+    codes, places = np.full(len(column), number, np.int8), np.arange(len(column), dtype=np.int32)
+    return pa.UnionArray.from_dense(pa.array(codes), pa.array(places), values, [member.name for member in members])
+
+
 def conform(batch: pa.RecordBatch, schema: pa.Schema, file: Path) -> pa.Table:
     """Return rows of a file as a table whose columns have these types."""
     columns = []
     for wanted, column in zip(schema, batch.columns, strict=True):
         if column.type != wanted.type:
             try:
-                # allow_float_truncate: a large integer may be rounded when its column is promoted to float.
-                column = column.cast(options=pc.CastOptions(wanted.type, allow_float_truncate=True))
+                column = _as_union(column, wanted.type) if pt.is_union(wanted.type) else column.cast(wanted.type)
             except pa.ArrowInvalid as error:
                 what = f"column {wanted.name!r} does not fit {wanted.type}, its type in other files: {error}"
                 raise _type_error(what, file) from error

@@ -1,14 +1,25 @@
-"""Arrow columns of categories, of runs and of extension types as columns of their values."""
+"""Arrow columns of categories, of runs and of extension types as columns of their values; unions type by type."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.types as pt
 
+_TEXT_TYPES = (
+    *(pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary),
+    *(pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null),
+)
 _WRAPPED = (pa.DictionaryType, pa.RunEndEncodedType, pa.BaseExtensionType)
+
+
+def holds_text(kind: pa.DataType) -> bool:
+    """Return whether the values of an Arrow type are strings, bytes or nulls."""
+    return any(is_type(kind) for is_type in _TEXT_TYPES)
 
 
 def is_wrapped(kind: pa.DataType) -> bool:
@@ -27,6 +38,21 @@ def plain_values(column: Any) -> Any:
         return _plain(column)
     chunks = [_plain(chunk) for chunk in column.chunks]
     return pa.chunked_array(chunks) if chunks else pa.chunked_array([_plain(pa.nulls(0, column.type))])
+
+
+def parts_of_union(column: Any) -> Iterator[tuple[npt.NDArray[np.int64], Any]]:
+    """Yield the values of an array or a chunked array of a union, those of one type at a time, with their rows."""
+    start = 0
+    for chunk in filter(len, column.chunks if isinstance(column, pa.ChunkedArray) else [column]):
+        # From the buffers: of a slice, type_codes and offsets are those of the first rows of the whole array.
+        part, buffers = slice(chunk.offset, chunk.offset + len(chunk)), chunk.buffers()
+        codes = np.frombuffer(buffers[1], np.int8)[part]
+        for number, code in enumerate(chunk.type.type_codes):
+            rows = np.flatnonzero(codes == code)
+            if len(rows):
+                places = np.frombuffer(buffers[2], np.int32)[part][rows] if chunk.type.mode == "dense" else rows
+                yield start + rows, _taken(chunk.field(number), pa.array(places))
+        start += len(chunk)
 
 
 def _plain(array: Any) -> Any:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import pickle
+from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -43,6 +45,52 @@ def test_rows_are_named_by_their_ids_or_else_by_their_place_in_the_table(preproc
     preprocessor.keep = ()
     assert [preprocessor(w).names([0]) for w in source.windows(columns, rows=2)] == [[0], [2]]
     assert preprocessor.batch({name: pa.nulls(3) for name in columns}, 3)[0].names([0, 2]) == [0, 2]
+
+
+NUMBERS = {
+    "float beside an integer": (pa.array([12345, 1, None]), pa.array([1.5, 1.0, np.nan])),
+    "categories": (pa.array([12345, 1, None]).dictionary_encode(), pa.array([1.5, 1.0, None]).dictionary_encode()),
+    "widths of floats": (pa.array([0.1, 1.5, None], pa.float32()), pa.array([0.1, 1.5, None])),
+    "decimals": tuple(pa.array([Decimal("1.5"), None]).cast(pa.decimal128(*k)) for k in ((5, 2), (9, 4))),
+    "signs": (pa.array([-1, 2**53 + 1]), pa.array([2**63 + 1, None], pa.uint64())),
+    "a large integer": (pa.array([2**53 + 1, None]), pa.array([0.5, np.inf])),
+    "units of times": tuple(pa.array([1_500, None]).cast(pa.timestamp(unit)) for unit in ("ms", "us", "ns")),
+    "durations": tuple(pa.array([1_500, None]).cast(pa.duration(unit)) for unit in ("ms", "ns")),
+    "dates": (pa.array([1, None], pa.int32()).cast(pa.date32()), pa.array([86_400_000]).cast(pa.date64())),
+    "lists": (pa.array([[1], None]), pa.array([[1.5]])),
+    "bytes": (pa.array([b"ab", b"\xff"]), pa.array(["ab", None]), pa.array([b"abc"], pa.binary(3))),
+}
+
+
+@pytest.mark.parametrize("columns", NUMBERS.values(), ids=NUMBERS)
+@pytest.mark.parametrize("rows", [2, 4096])
+def test_each_row_is_what_its_file_alone_gives_whatever_types_other_files_have(tmp_path, columns, rows):
+    bins = {key: n / 32 for n, key in enumerate(("1", "1.50", "1.5000", "0.1", "12345", str(2**53 + 1), "ab"))}
+    config = ArtifactConfig.from_mapping(
+        {"model_class": "x", "text_name": "text", "tab_field_list": ["number", "category"]}, where="test"
+    )
+
+    def read(path):
+        texts, features, issues, kept = [], [], [], []
+        pipeline = lambda values, times: (texts.extend(values), ([[[1, 2]] for _ in values], []))[1]  # noqa: E731
+        risks = {"category": {"bins": bins, "default_bin": 0.125}}
+        prepare = Preprocessor(config, {"text": pipeline}, {"number": -7.0}, risks, ("id",))
+        for window in TableSource.open(path).windows(["id", "text", "number", "category"], rows=rows):
+            batch = prepare(window)
+            features += batch.features.tolist()
+            found = batch.window.findings.issues
+            issues += [(i.column, i.reason, i.value, batch.window.kept["id"][i.row].as_py()) for i in found]
+            kept += batch.window.kept["id"].to_pylist()
+        return [texts, features, issues, kept]
+
+    alone = [[], [], [], []]
+    for number, column in enumerate(columns):
+        ids = [f"{number}-{row}" for row in range(len(column))]
+        table = pa.table({"id": ids, "text": column, "number": column, "category": column})
+        (tmp_path / str(number)).mkdir()
+        pq.write_table(table, tmp_path / str(number) / "a.parquet")
+        alone = [one + more for one, more in zip(alone, read(tmp_path / str(number)), strict=True)]
+    assert read(tmp_path) == alone
 
 
 def test_findings_name_rows_and_count_cells(preprocessor):

@@ -1,11 +1,13 @@
 import itertools
 import logging
+import math
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bsm_core.errors import DataError, UsageError
+from bsm_core.preprocess.columns import text_values
 from bsm_core.tables.convert import convert
 from bsm_core.tables.data_files import FORMATS
 from bsm_core.tables.read import TableSource
@@ -92,3 +94,23 @@ def test_columns_in_the_names_of_folders_are_named(tmp_path, caplog, monkeypatch
     [message] = [record.getMessage() for record in caplog.records]
     assert message.startswith("column 'Division Name' stands only in the names of folders")
     assert "Division Name=General" in message
+
+
+def test_a_table_as_csv_has_the_texts_that_a_run_reads_from_parquet(tmp_path):
+    table = {
+        "bool": pa.array([True, None]),
+        "float": pa.array([1.0, math.nan]),
+        "small": pa.array([1e-5, 0.1], pa.float32()),
+        "zone": pa.array([0, 1], pa.int64()).cast(pa.timestamp("us", "Europe/Paris")),
+        "ns": pa.array([0, 1], pa.int64()).cast(pa.timestamp("ns")),
+        "date": pa.array([0, None], pa.int32()).cast(pa.date32()),
+        "time": pa.array([0, 1], pa.int64()).cast(pa.time64("us")),
+        "duration": pa.array([1, None], pa.int64()).cast(pa.duration("us")),
+        "decimal": pa.array([1, None]).cast(pa.decimal128(21, 2)),
+        "words": pa.array([True, False]).cast(pa.string()).dictionary_encode(),
+    }
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    convert(tmp_path / "a.parquet", tmp_path / "b.csv")
+    one, other = (next(TableSource.open(tmp_path / name).windows([*table])).table for name in ("a.parquet", "b.csv"))
+    for name in table:
+        assert text_values(one[name]) == text_values(other[name]), name

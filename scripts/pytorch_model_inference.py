@@ -81,7 +81,8 @@ def load_dataframe_with_format(file_path: str | Path) -> tuple[pd.DataFrame, str
     unions = [field.name for field in table.schema if pa.types.is_union(field.type)]  # of files with different types
     frame = table.drop_columns(unions).to_pandas(integer_object_nulls=True)  # floats would change large ids
     for name in unions:
-        frame.insert(table.column_names.index(name), name, cell_values(table.column(name)))
+        values = pd.Series(cell_values(table.column(name)), dtype=object)
+        frame.insert(table.column_names.index(name), name, values)
     return frame, format
 
 

@@ -238,8 +238,9 @@ def _windows(source: TableSource, id_field: str, names: Sequence[str]) -> Iterat
 
 def _texts(column: pa.ChunkedArray) -> list[str]:
     texts, bad = text_values(column)
-    cells = {row: column[row].as_py() for row in bad}
-    return [str(cells[row]) if row in cells else text for row, text in enumerate(texts)] if bad else texts
+    for row, value in zip(bad, values_at(column, list(bad)), strict=True):
+        texts[row] = value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    return texts
 
 
 def _ids(rows: pd.DataFrame) -> list[str]:

@@ -94,11 +94,11 @@ def find_bad_lines(
     while True:
         found = None
         try:
-            for cells in _rows(csv.reader(feed, delimiter=delimiter), longest):
+            for cells in csv_rows(csv.reader(feed, delimiter=delimiter), longest):
                 if cells and (found := fault(cells, feed.row)):
                     break
                 row = feed.next_row()
-                line, start = line + len(row), start + _size(row)
+                line, start = line + len(row), start + byte_size(row)
         except csv.Error as error:
             found = str(error), True
         if found is None:
@@ -108,12 +108,13 @@ def find_bad_lines(
             feed.again(row[1:])
             row = row[:1]
         text = "".join(row)[:_SHOWN].encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
-        stop = start + _size(row)
+        stop = start + byte_size(row)
         yield BadLine(f"{path}, line {line}", reason, text.rstrip("\r\n")[:_SHOWN], start, stop)
         line, start = line + len(row), stop
 
 
-def _rows(reader: Iterator[list[str]], longest: int) -> Iterator[list[str]]:
+def csv_rows(reader: Iterator[list[str]], longest: int) -> Iterator[list[str]]:
+    """Yield the rows of a reader of the csv module, with cells of at most this number of characters."""
     while True:
         with long_cells(longest):
             cells = next(reader, None)
@@ -133,7 +134,8 @@ def long_cells(longest: int) -> Iterator[None]:
             csv.field_size_limit(before)
 
 
-def _size(lines: Iterable[str]) -> int:
+def byte_size(lines: Iterable[str]) -> int:
+    """Return the number of bytes of lines in which bytes that are not UTF-8 are surrogates."""
     return sum(len(line) if line.isascii() else len(line.encode("utf-8", "surrogateescape")) for line in lines)
 
 

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bsm_core.errors import DataError
-from bsm_core.tables.bad_lines import OR_SKIP, BadLine, LeftOut, find_bad_lines, long_cells
+from bsm_core.tables.bad_lines import OR_SKIP, BadLine, LeftOut, byte_size, csv_rows, find_bad_lines
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.headers import first_row, reading
 from bsm_core.tables.formats.plain_text import LikelyEscapes
@@ -107,7 +107,8 @@ def read_batches(
                     # The second pass, which is slower, finds the bad lines. The rows before the first one were yielded.
                     left_out = partial(_bad_lines, path, dialect, schema, wanted, offset)
                 else:
-                    raise _explain(path, dialect, schema, wanted, str(error)) from error
+                    skips = left_out is not None
+                    raise _explain(path, dialect, schema, wanted, str(error), skips=skips) from error
 
 
 def _parse(
@@ -224,30 +225,44 @@ def line_breaks(path: Path, dialect: Dialect, stop: int) -> int:
     return found
 
 
-def _explain(path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schema, reason: str) -> DataError:
-    """Find the first row that cannot be read, and return an error with its line in the file."""
+def _explain(
+    path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schema, reason: str, *, skips: bool
+) -> DataError:
+    """Find the first row that cannot be read, and return an error with its line in the file.
+
+    Args:
+        path, dialect, schema, wanted: See :func:`read_batches`.
+        reason: What pyarrow says.
+        skips: Whether bad lines were left out, so that they are not the reason.
+    """
     width, tail = len(schema), _sentinel_row(dialect, len(schema))
     strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
     begin, lines = _begin(path, dialect), list[str]()
-    line = first = 1 + line_breaks(path, dialect, begin)
-    with TextStream(path, dialect, tail, offset=begin) as stream, long_cells(BLOCK_SIZES[-1]):
-        rows = csv.reader(_recorded(_lines(path, stream), lines), delimiter=dialect.mark)
+    line = 1 + line_breaks(path, dialect, begin)
+
+    def fault(cells: list[str]) -> DataError | None:
+        if cells[-1].endswith(tail.decode()):
+            at = line + sum(cell.count("\n") for cell in cells[:-1])
+            return _error(path, at, "a quote is opened and never closed", cells[-1:], lines, dialect)
+        if len(lines) > 1 and _merged(lines, dialect):
+            what = f"a quote is closed in the middle of a cell: the row would run to line {line + len(lines) - 1}"
+            return _error(path, line, what, cells, lines, dialect)
+        if len(cells) != width:
+            more = "; the line ends with a delimiter" if len(cells) == width + 1 and not cells[-1] else ""
+            what = f"expected {width} cells, found {len(cells)}{more}"
+            return _error(path, line, what, cells, lines, dialect)
+        bad = [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]
+        return _not_utf8(path, line, bad[0], cells[strings[bad[0]]]) if bad else None
+
+    with TextStream(path, dialect, tail, offset=begin) as stream:
+        reader = csv.reader(_recorded(_lines(path, stream), lines), delimiter=dialect.mark)
         try:
-            for cells in rows:
-                if cells and cells[-1].endswith(tail.decode()):
-                    line += sum(cell.count("\n") for cell in cells[:-1])
-                    return _error(path, line, "a quote is opened and never closed", cells[-1:], lines, dialect)
-                if len(lines) > 1 and _merged(lines, dialect):
-                    end = first - 1 + rows.line_num
-                    what = f"a quote is closed in the middle of a cell: the row would run to line {end}"
-                    return _error(path, line, what, cells, lines, dialect)
-                if cells and len(cells) != width:
-                    more = "; the line ends with a delimiter" if len(cells) == width + 1 and not cells[-1] else ""
-                    what = f"expected {width} cells, found {len(cells)}{more}"
-                    return _error(path, line, what, cells, lines, dialect)
-                if cells and (bad := [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]):
-                    return _not_utf8(path, line, bad[0], cells[strings[bad[0]]])
-                line = first + rows.line_num
+            for cells in csv_rows(reader, BLOCK_SIZES[-1]):
+                if byte_size(lines) > BLOCK_SIZES[-1]:
+                    return _too_long(path, line)
+                if cells and not skips and (error := fault(cells)):
+                    return error
+                line += len(lines)
                 lines.clear()
         except csv.Error:
             return _too_long(path, line)

@@ -17,8 +17,7 @@ from bsm_core.preprocess.columns import PANDAS_MISSING
 from bsm_core.preprocess.features import spelled_plainly
 from bsm_core.scoring.comparing.ranges import clearest_range
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.formats.plain_values import plain_values
-from bsm_core.tables.write import holds_text
+from bsm_core.tables.formats.plain_values import holds_text, plain_values
 
 LEAST_ROWS = 5
 """Number of rows that a group needs before a share of it says something."""

@@ -162,7 +162,7 @@ class LikelyEscapes:
     def feed(self, block: bytes) -> None:
         """Look through the next bytes."""
         text = self._rest + block
-        stop = text.rfind(b"\n") + 1
+        stop = 1 + max(text.rfind(b"\n"), text.rfind(b"\r"))
         if stop < 2 or len(text) > 1 << 24:
             stop = len(text)
         # The search for cells takes long: it is for blocks in which a quote seems to be escaped.

@@ -311,6 +311,14 @@ def test_a_row_that_no_block_holds_is_not_advised_to_be_left_out(tmp_path, monke
     assert "close the quote, or remove the row" in str(caught.value)
 
 
+def test_a_row_that_no_block_holds_is_named_and_not_a_line_that_was_left_out(tmp_path, monkeypatch):
+    cell = '"' + "line\n" * 300 + '"'
+    (tmp_path / "t.csv").write_text(f"a,b,c,d\n1,2,3,4\n1,2,3\n{cell},{cell},{cell},{cell}\n")
+    monkeypatch.setattr(text, "BLOCK_SIZES", (1024, 2048))
+    with pytest.raises(DataError, match=r"a row is longer than 2,048 bytes; .*t.csv, line 4\)"):
+        list(TableSource.open(tmp_path / "t.csv", "skip").windows(["a"]))
+
+
 def test_a_file_is_closed_after_the_read_that_another_thread_is_in(tmp_path, monkeypatch):
     """Or the read takes bytes of the next file that is opened, which has the same descriptor."""
     (tmp_path / "a.csv").write_text("id\n1\n")

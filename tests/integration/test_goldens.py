@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from bsm_core import Predictor
+from bsm_core.errors import UsageError
 from bsm_core.scoring import job
 
 GOLDENS = Path(__file__).parents[1] / "data/goldens"
@@ -75,3 +76,12 @@ def test_the_python_api_gives_the_same(tmp_path):
     got = Predictor.from_artifact(GOLDENS / "bimodal_bert/model").predict(rows)
     want = pd.read_parquet(GOLDENS / "bimodal_bert/expected.parquet").iloc[:, 1:]
     assert (got - want).abs().to_numpy().max() < 1e-5
+
+
+def test_a_precision_that_the_model_has_not_is_said_in_the_folder_of_an_earlier_run(tmp_path):
+    out = score("bimodal_cnn", tmp_path).parent
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(UsageError, match="cannot be computed in int8 here"):
+        score("bimodal_cnn", tmp_path, precision="int8")
+    assert "cannot be computed in int8 here" in (out / "_FAILURE").read_text()
+    assert sorted(path.name for path in out.iterdir()) == ["_FAILURE", "inference_predictions.csv"]

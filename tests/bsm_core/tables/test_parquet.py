@@ -258,3 +258,14 @@ def test_wanted_columns_are_not_looked_through_for_each_column_of_the_file(tmp_p
     (rows,) = parquet.read_batches(tmp_path / "a.parquet", Names(names), 10)
     assert rows.batch.schema.names == names
     assert Names.passes < 10
+
+
+def test_a_repeated_field_without_an_annotation_and_without_rows(tmp_path):
+    """As other programs write lists. Its schema is in Thrift's compact protocol; pyarrow writes no such file."""
+    field = b"\x15\x02\x25\x04\x18\x01x\x00"  # int32, repeated, "x"
+    root = b"\x48\x04root\x15\x02\x00"  # one field
+    footer = b"\x15\x02\x19\x2c" + root + field + b"\x16\x00\x19\x0c\x00"  # no row, no row group
+    path = tmp_path / "t.parquet"
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    values = column(TableSource.open(path))
+    assert (len(values), values.type.value_type) == (0, pa.int32())

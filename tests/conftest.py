@@ -9,11 +9,14 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from support.processes import server
 from support.tracing import pytest_collection as pytest_collection
 from support.tracing import pytest_runtest_protocol as pytest_runtest_protocol
 from support.tracing import pytest_runtestloop as pytest_runtestloop
 
+settings.register_profile("bsm", deadline=None)  # a busy machine is no failure
+settings.load_profile("bsm")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bsm-tests-")  # what a trial of backends found is the user's
 

@@ -94,7 +94,7 @@ def rows_of(indices):
 
 
 @by_name
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(indices=st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=9), tokens=st.integers(1, 400))
 def test_a_row_depends_neither_on_its_neighbours_nor_on_the_budget(name, pool, indices, tokens):
     model, alone = pool[name]

@@ -158,7 +158,7 @@ def test_a_column_is_its_rows(tokenizer, rows):
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=400))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_turn_that_is_cut_before_it_is_tokenized_has_the_same_tokens(wordpiece, words, parts):
     turn = "".join(parts) * 3
     for tokenizer in (wordpiece, words):

@@ -19,9 +19,7 @@ def mutated(draw, seeds):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(
-    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_reader_raises_our_errors_alone(tmp_path, name, data):
     content = data.draw(mutated(TARGETS[name][1]) | st.binary(max_size=200))

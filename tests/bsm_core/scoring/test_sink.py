@@ -63,7 +63,7 @@ def test_parts_of_several_ranks_in_any_order_are_committed_in_order(sink, order)
     assert done.counts == {"seen": 3, "number:0": 2, "number:1": 2, "number:2": 2}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_every_row_of_every_part_once_and_in_order(tmp_path_factory, data):
     sizes = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=12))

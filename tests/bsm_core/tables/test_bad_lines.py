@@ -75,7 +75,7 @@ def test_an_id_that_parquet_cannot_hold(tmp_path):
     assert found == [[(1, 3, "bytes that are not UTF-8: column 'id'", r"\xff,b")]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 7), st.integers(0, 6), st.booleans())
 def test_windows_read_again_from_any_place_have_the_same_rows_and_lines(tmp_path_factory, good, rows, first, small):
     path = tmp_path_factory.mktemp("data") / "t.csv"

@@ -207,7 +207,7 @@ def has_merged_rows(content: str) -> bool:
 
 
 @given(cells=st.lists(PIECES, max_size=25), final=st.sampled_from(["", "\n"]), block=st.sampled_from([16, 64, 1 << 20]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 def test_any_text_is_read_as_pythons_reader_reads_it(tmp_path, cells, final, block):
     """Or refused, where a row is ragged, a quote not closed (both show in a row put behind it), or rows are merged."""
     content = "id,x\n" + "".join(cells) + final
@@ -240,7 +240,7 @@ def test_a_cell_that_is_to_be_a_string_and_is_none_is_named_with_its_line_as_it_
 @given(
     cells=st.lists(st.sampled_from([b"", b"a", b"\xc3\xa9", b"\xff", b'"q\n"', b"\xed\xa0\x80", b"\xc3"]), min_size=1)
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_strings_are_the_bytes_or_an_error(tmp_path, block, cells):
     table = source(tmp_path, b"id,x\n" + b"".join(cell + b",\xff\n" for cell in cells))
     bad = [cell for cell in cells if cell in (b"\xff", b"\xed\xa0\x80", b"\xc3")]

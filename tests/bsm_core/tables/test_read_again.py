@@ -40,7 +40,7 @@ def read(source, done=None, rows=4):
 
 
 @pytest.mark.parametrize("format", ["csv", "csv.gz", "parquet"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(sizes=st.lists(st.integers(0, 23), min_size=1, max_size=3), data=st.data())
 def test_the_windows_that_are_left_are_those_of_the_whole_table(tmp_path_factory, format, sizes, data):
     source = write(tmp_path_factory.mktemp("data"), format, sizes)
@@ -73,7 +73,7 @@ def tables(draw, bad):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
 @pytest.mark.parametrize("on_bad_line", ["fail", "skip"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_any_text_read_again_has_the_rows_and_bad_lines_of_the_whole_table(tmp_path_factory, name, on_bad_line, data):
     path = tmp_path_factory.mktemp("data") / name

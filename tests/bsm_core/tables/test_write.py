@@ -81,7 +81,7 @@ def test_the_text_of_every_type(tmp_path, column, expected):
 
 
 @given(values=st.lists(st.floats(width=32, allow_nan=False) | st.floats(allow_nan=False), min_size=1))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_floats_read_back_the_same(tmp_path, values):
     assert [float(cell) for cell in lines(tmp_path, pa.array(values, pa.float64()))] == values
 
@@ -107,7 +107,7 @@ IDS = st.lists(st.binary(max_size=8) | st.sampled_from([b"", b'"', b",", b"\n", 
 
 @pytest.mark.parametrize("format", ["csv", "tsv"])
 @given(ids=IDS, twice=st.booleans(), rows=st.integers(1, 5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 def test_ids_survive_a_round_trip(tmp_path, format, ids, twice, rows):
     column = pa.array(ids, pa.binary())
     table = pa.table({"id": column, "x": column} if twice else {"id": column})

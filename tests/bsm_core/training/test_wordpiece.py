@@ -50,7 +50,7 @@ print(json.dumps(module._vocabulary(json.load(sys.stdin), 200, 1)))
     assert found[0] == found[1] == found[2] == fit().get_vocab()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text(max_size=30), max_size=6), st.integers(6, 90), st.integers(1, 3))
 def test_the_same_texts_give_the_same_bytes_and_no_more_than_was_asked_for(texts, vocab_size, min_frequency):
     tokenizer = fit(texts, vocab_size, min_frequency)

@@ -108,7 +108,7 @@ def test_a_string_that_the_output_cannot_hold_is_a_bad_line(tmp_path, format):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_reading_from_any_place_gives_the_rest(tmp_path_factory, name, data):
     values = data.draw(st.lists(st.none() | st.text(max_size=5) | st.integers() | st.lists(st.integers()), max_size=9))

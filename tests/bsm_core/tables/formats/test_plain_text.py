@@ -32,7 +32,7 @@ CELL = st.text(st.sampled_from(list('ab\\";\n\r\ufeffé')), max_size=6)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.lists(st.tuples(CELL, CELL), max_size=8), block=st.integers(1, 40), data=st.data())
 def test_what_an_escaping_writer_wrote_is_read_from_any_place(tmp_path_factory, name, rows, block, data):
     text = io.StringIO(newline="")

@@ -33,7 +33,7 @@ def of_first_tokens(attend, qkv, lengths, heads):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 @given(lengths=st.lists(st.integers(1, 70), min_size=1, max_size=9), heads=st.sampled_from([1, 2, 4]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_each_chunk_attends_to_itself_alone(dtype, tolerance, lengths, heads):
     lengths = sorted(lengths, reverse=True)
     qkv = torch.randn(sum(lengths), 3 * heads * 8, generator=torch.Generator().manual_seed(1)).to(dtype)

@@ -62,7 +62,7 @@ def eager(model, chunks):
 
 @pytest.mark.parametrize("precision", [where_it_runs(precision) for precision in TOLERANCES])
 @given(lengths=st.lists(st.integers(1, 16), min_size=1, max_size=12), most=st.integers(1, 60))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_it_gives_what_the_model_gives_whatever_is_encoded_at_once(model, precision, lengths, most):
     chunks = chunks_of(lengths)
     got = encoded(model, precision, chunks, most)

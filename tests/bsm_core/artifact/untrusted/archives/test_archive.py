@@ -412,7 +412,7 @@ def test_an_empty_file_is_corrupt(target):
         pass
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(part=st.floats(0, 0.999))
 def test_an_archive_cut_short_anywhere_is_corrupt(tmp_path_factory, part):
     path = archive(tmp_path_factory.mktemp("cut") / "model.tar.gz", member("a", os.urandom(3000)), "b")

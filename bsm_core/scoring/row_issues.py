@@ -256,8 +256,8 @@ class CommitReview:
         Raises:
             TooManyBadRowsError: See :meth:`BadRowLimit.judge`.
         """
-        counts = {MISSING_IDS: self._ids.missing, REPEATED_IDS: self._ids.repeated()}
-        self.id_counts = {key: count for key, count in counts.items() if count}
+        counts = zip((MISSING_IDS, REPEATED_IDS), self._ids.counted(), strict=True)
+        self.id_counts = {key: count for key, count in counts if count}
         if self._file is not None:
             self._file.publish()  # also where the rows are too many: whoever corrects them needs the list
         self._limit.judge(rows)

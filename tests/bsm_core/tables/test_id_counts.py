@@ -20,7 +20,7 @@ def counts(folder, *pieces, **options):
     with closing(IdCounts(folder, **options)) as ids:
         for piece in pieces:
             ids.add(pa.chunked_array([piece]))
-        return ids.missing, ids.repeated()
+        return ids.counted()
 
 
 @pytest.mark.parametrize(

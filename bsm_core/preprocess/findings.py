@@ -18,6 +18,8 @@ READ = "read"
 """Stage of an issue with a cell of a text column that is not text."""
 FEATURE = "feature"
 """Stage of an issue with a cell of a feature."""
+MAGNITUDE = "magnitude"
+"""Stage of a number whose magnitude training never saw, which is no issue."""
 MODEL = "model"
 """Stage of an issue with a row for which the model class fails."""
 NO_CATEGORY = "not a category"
@@ -54,7 +56,11 @@ _ROW_WARNINGS = {
     REPEATED_IDS: "%d row(s) have the id of an earlier row",
     ALTERED_PARTS: "%d part(s) of earlier attempts were torn or altered, and computed again",
 }
-_NOTES = {"missing": "missing values", "unseen": "categories that the risk tables do not have"}
+_NOTES = {
+    "missing": "missing values",
+    "unseen": "categories that the risk tables do not have",
+    MAGNITUDE: "numbers whose magnitude training never saw",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +99,16 @@ class Findings:
 
     Attributes:
         issues: All issues, by row and then by column.
-        seen: Counts that are no issues: ``"missing:<column>"`` and ``"unseen:<column>"``, without zeros.
+        seen: Counts that are no issues: ``"missing:<column>"``, ``"unseen:<column>"`` and ``"magnitude:<column>"``,
+            without zeros.
         bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
+        examples: For each column with numbers whose magnitude training never saw, the first one.
     """
 
     issues: Sequence[Issue] = ()
     seen: Mapping[str, int] = field(default_factory=dict)
     bad_lines: Sequence[tuple[int, BadLine]] = ()
+    examples: Sequence[Issue] = ()
 
     def counts(self) -> Counter[str]:
         """Return the counts of the window, without zeros.
@@ -160,7 +169,7 @@ class IssueWarnings:
         """
         lines = findings.bad_lines[: self._left]
         self._left -= len(lines)
-        issues = [issue for issue in findings.issues if self._is_named(issue)]
+        issues = [issue for issue in (*findings.issues, *findings.examples) if self._is_named(issue)]
         rows = [issue.row for issue in issues]
         texts = [f"{bad.where}: {bad.reason}: {quoted(bad.text)}; the line is left out" for _, bad in lines]
         texts += map(warning_of, issues, rows if names is None or not rows else names(rows))
@@ -169,7 +178,7 @@ class IssueWarnings:
 
     def _is_named(self, issue: Issue) -> bool:
         kind = (issue.column, issue.stage)
-        if self._left <= 0 and kind in self._named:
+        if kind in self._named and (self._left <= 0 or issue.stage == MAGNITUDE):
             return False
         self._left -= 1
         self._named.add(kind)
@@ -187,6 +196,8 @@ def warning_of(issue: Issue, row: Any) -> str:
     reason = printable(issue.reason)
     if issue.stage == MODEL:
         return f"row {row}: {reason}; its probabilities are empty"
+    if issue.stage == MAGNITUDE:
+        return f"row {row}: column {issue.column!r}: {reason}: {issue.value}; it is used as it is"
     if issue.stage == FEATURE:
         done = "has the default bin" if issue.reason.endswith(NO_CATEGORY) else "is taken as missing"
         return f"row {row}: column {issue.column!r}: {reason}: {quoted(issue.value or '')}; the cell {done}"
@@ -250,7 +261,7 @@ def warn_of_counts(counts: Mapping[str, float]) -> None:
 
 
 def note_counts(counts: Mapping[str, float]) -> None:
-    """Log the counts of a run that are no issues: a line each for missing values and for unseen categories."""
+    """Log the counts of a run that are no issues: a line for each kind, such as missing values."""
     for kind, what in _NOTES.items():
         found = {key.partition(":")[2]: count for key, count in counts.items() if key.startswith(f"{kind}:")}
         if found:

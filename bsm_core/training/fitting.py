@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from bsm_core.artifact.feature_tables import MISSING_NUMBER
 from bsm_core.errors import DataError
 from bsm_core.preprocess.features import Column, Imputer, category_key, category_texts
 from bsm_core.tables.formats.dialect import Dialect
@@ -33,6 +34,24 @@ def fit_impute(columns: Mapping[str, Column], names: Iterable[str], dialect: Dia
             fix="add features that are categories to cat_field_list; remove columns that are no features",
         )
     return {name: float(np.nanmedian(c.values)) for name, c in read.items() if not np.isnan(c.values).all()}
+
+
+def fit_magnitudes(
+    columns: Mapping[str, Column],
+    names: Iterable[str],
+    impute: Mapping[str, float],
+    dialect: Dialect | None = None,
+) -> dict[str, float]:
+    """Return the largest absolute value of each numeric feature: the config key ``largest_magnitudes``.
+
+    Args:
+        columns: Columns by name, with at least one row.
+        names: Names of the features.
+        impute: Imputation values, as :func:`fit_impute` returns them.
+        dialect: Spelling of numbers in text. None: the plain one.
+    """
+    imputers = {name: Imputer(impute.get(name, MISSING_NUMBER)) for name in names}
+    return {n: float(np.abs(imputer.transform(columns[n], dialect).values).max()) for n, imputer in imputers.items()}
 
 
 def fit_risk_tables(

@@ -35,7 +35,7 @@ from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
-from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
+from bsm_core.training.fitting import balanced_weights, fit_impute, fit_magnitudes, fit_risk_tables
 from bsm_core.training.loop import LAST, fit
 from bsm_core.training.metrics import History
 from bsm_core.training.text_assets import TextAssets
@@ -90,6 +90,7 @@ class _Prepared:
         )
         self.text = TextAssets(job, rows.columns)
         self.changes: dict[str, Any] = {"multiclass_categories": order, **self.text.config()}
+        self.changes["largest_magnitudes"] = fit_magnitudes(rows.columns, numbers, self.impute, rows.dialect)
         if training.class_weights == "balanced":
             self.changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
         tokenizer = self.text.tokenizer

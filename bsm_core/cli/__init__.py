@@ -36,6 +36,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
 
     parser = argparse.ArgumentParser(prog="bsm", description="Batch inference for text and tabular classifiers.")
     parser.add_argument("--version", action="version", version=f"bsm {__version__}")
+    parser.set_defaults(advice=lambda settings: "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (
         run_command,
@@ -53,19 +54,14 @@ def _parse(argv: Sequence[str] | None) -> Work:
         arguments, unknown = parser.parse_known_args(argv)
         if unknown:  # parse_args would print the usage of bsm itself
             commands.choices[arguments.command].error(f"unrecognized arguments: {' '.join(unknown)}")
-    return partial(_with_advice_of, arguments)
+    return partial(_run, arguments)
 
 
-def _with_advice_of(arguments: argparse.Namespace) -> int | None:
-    """Run a command. Advice in its errors names no flag of another command."""
+def _run(arguments: argparse.Namespace) -> int | None:
+    """Run a command, whose errors name settings as it does."""
     try:
         status: int | None = arguments.handler(arguments)
         return status
     except BSMError as error:
-        if arguments.command == "run":
-            error.fix = error.fix and error.fix.replace("python -m bsm_core.run", "bsm run")
-        else:
-            from bsm_core.tables.bad_lines import OR_SKIP  # here, because it imports NumPy
-
-            error.fix = error.fix and error.fix.replace(OR_SKIP, "").removesuffix(", or choose another --output-dir")
+        error.advice = arguments.advice
         raise

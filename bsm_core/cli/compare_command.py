@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bsm_core.cli.output import say
-from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of
+from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of, give_table_flags
 from bsm_core.errors import BSMError, UsageError, printable
 from bsm_core.runtime.memory import explaining_memory
 
@@ -37,7 +38,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="number of rows to show (10)")
     add_arguments(parser.add_argument_group("how TABLE is written, if it is CSV or TSV"), TABLE_SETTINGS)
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
-    parser.set_defaults(handler=_compare)
+    parser.set_defaults(handler=_compare, advice=_convert_first)
+
+
+def _convert_first(settings: Sequence[Mapping[str, str]]) -> str:
+    """Return advice to convert a file: the command has flags for TABLE alone."""
+    flags = give_table_flags(settings).removeprefix("give ")
+    return f"convert the file first: bsm convert {flags} FILE plain.csv" if flags else ""
 
 
 def _compare(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from bsm_core.cli.output import say
-from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of
+from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of, give_table_flags
 from bsm_core.runtime.durable import writing
 
 
@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a file, or a folder with files of one format")
     parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a file; its extension is the format")
     add_arguments(parser, TABLE_SETTINGS)
-    parser.set_defaults(handler=_convert)
+    parser.set_defaults(handler=_convert, advice=give_table_flags)
 
 
 def _convert(arguments: argparse.Namespace) -> None:

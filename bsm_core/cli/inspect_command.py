@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bsm_core.cli.output import say
+from bsm_core.cli.run_command import set_keys
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
@@ -18,7 +19,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("inspect", help="describe an artifact and list its problems")
     parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="the artifact: a folder or a model.tar.gz")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(handler=_inspect)
+    parser.set_defaults(handler=_inspect, advice=set_keys)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

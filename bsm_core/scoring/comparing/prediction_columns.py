@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from bsm_core.errors import MissingColumnsError, UsageError, nearest
+from bsm_core.tables.formats.dialect import DELIMITER
 from bsm_core.tables.read import TableSource
 
 PREFIX = "prob_class_"
@@ -43,16 +44,15 @@ def _probability_columns(sources: Sequence[TableSource]) -> list[str]:
     old, new = ([name for name in dict.fromkeys(s.columns) if name.startswith(PREFIX)] for s in sources)
     if old and set(old) == set(new):
         return old
-    details, other_delimiter = [], False
+    details, settings = [], list[dict[str, str]]()
     for side, source, names in zip(_SIDES, sources, (old, new), strict=True):
         others = "" if names else f"; columns found: {', '.join(map(repr, source.columns))}"
         hints = source.other_delimiter()
         details += [f"{side}, {source.files[0]}: {', '.join(names) or 'none'}{others}", *hints]
-        other_delimiter |= bool(hints)
-    fix = "convert such a file first: bsm convert --csv-delimiter ... FILE plain.csv"
-    if not other_delimiter:
-        fix = _fix_of_probabilities(old, new)
-    raise UsageError("the files do not have the same probability columns", details=details, fix=fix)
+        settings = [DELIMITER] if hints else settings
+    fix = None if settings else _fix_of_probabilities(old, new)
+    what = "the files do not have the same probability columns"
+    raise UsageError(what, details=details, fix=fix, settings=settings)
 
 
 def _fix_of_probabilities(old: Sequence[str], new: Sequence[str]) -> str:
@@ -83,12 +83,14 @@ def _id_column(sources: Sequence[TableSource], given: str | None) -> str:
             continue
         near = nearest(name, [n for n in others_than_probabilities(source) if n != name])
         meant = [f"did you mean {near!r}?"] if near and near in common else []
+        hints = source.other_delimiter()
         which = f"which {who}" if given is None else f"which {who} as the id"
         raise MissingColumnsError(
             f"{side} has no column {name!r}, {which}",
             where=str(source.files[0]),
-            details=[*meant, _found(source), *source.other_delimiter()],
+            details=[*meant, _found(source), *hints],
             fix=fix,
+            settings=[DELIMITER] if hints else [],
         )
     return name
 

@@ -147,12 +147,13 @@ def test_traits_of_a_table_in_another_dialect(tmp_path, capsys):
     assert Trait("y", "is 9.5 or less", 1, 0) in compare(old, new, data=data, dialect=dialect).traits
 
 
-def test_a_file_in_another_dialect_is_named_and_can_be_converted(tmp_path):
+def test_a_file_in_another_dialect_is_named_and_can_be_converted(tmp_path, capsys):
     old, new = tmp_path / "old.csv", write(tmp_path / "new.csv", ["a", "b"], [0.75, 1e-3])
     old.write_text("id;prob_class_0;prob_class_1\na;0,25;0,75\nb;0,999;1e-3\n")
-    with pytest.raises(UsageError, match=r"seem to be separated by ';'") as caught:
-        compare(old, new)
-    assert "bsm convert --csv-delimiter" in str(caught.value)
+    assert cli.main(["compare", str(old), str(new)]) == 2
+    error = capsys.readouterr().err
+    assert "seem to be separated by ';'" in error
+    assert error.endswith("To fix: convert the file first: bsm convert --csv-delimiter CHARACTER FILE plain.csv\n")
     assert cli.main(["convert", "--csv-delimiter", ";", str(old), str(tmp_path / "plain.csv")]) == 0
     assert compare(tmp_path / "plain.csv", new).is_same
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bsm_core.cli.output import say
+from bsm_core.cli.output import say, say_json
 from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of, give_table_flags
 from bsm_core.errors import BSMError, UsageError, printable
 from bsm_core.runtime.memory import explaining_memory
@@ -79,14 +78,11 @@ def _run(arguments: argparse.Namespace) -> int:
         tolerance=arguments.tolerance,
         worst=arguments.rows,
     )
-    say(_json(found) if arguments.json else "\n".join(_lines(found, arguments.tolerance)))
+    if arguments.json:
+        say_json(asdict(found))
+    else:
+        say("\n".join(_lines(found, arguments.tolerance)))
     return 0 if found.is_same else 1
-
-
-def _json(found: Comparison) -> str:
-    """Return the comparison as JSON, in which null stands for a number that is not finite."""
-    plain = json.loads(json.dumps(asdict(found)), parse_constant=lambda name: None)
-    return json.dumps(plain, indent=2, ensure_ascii=False)
 
 
 def _lines(found: Comparison, tolerance: float) -> list[str]:

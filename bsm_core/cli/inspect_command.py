@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bsm_core.cli.output import say
+from bsm_core.cli.output import say, say_json
 from bsm_core.cli.run_command import set_keys
 
 if TYPE_CHECKING:
@@ -26,7 +25,10 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from bsm_core.artifact import describe
 
     description = describe(arguments.model_dir, try_out=_try_out)
-    say(json.dumps(description.to_dict(), indent=2) if arguments.json else description.to_text())
+    if arguments.json:
+        say_json(description.to_dict())
+    else:
+        say(description.to_text())
     return 1 if description.problems else 0
 
 

@@ -229,6 +229,15 @@ def test_the_command(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["only_new"] == ["d"]
 
 
+def test_json_of_ids_with_characters_that_are_not_printable(tmp_path, capsys):
+    ids = ["a\u00a0b", "\U000e0041", "k\u00ad", "\x1b[31m\x7f", "\u2028", "\\xe9", "é"]
+    old, new = write(tmp_path / "old.csv", ids, [0.5] * 7), write(tmp_path / "new.csv", [], [])
+    assert cli.main(["compare", str(old), str(new), "--json"]) == 1
+    said = capsys.readouterr().out
+    assert said.isascii()
+    assert json.loads(said)["only_old"] == ids
+
+
 def predictions(path, header, *rows):
     path.write_text("\n".join([header, *rows, ""]))
     return path

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bsm_core.cli.output import say, say_json
-from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of, give_table_flags
+from bsm_core.cli.run_command import add_arguments, give_table_flags
 from bsm_core.errors import BSMError, UsageError, printable
 from bsm_core.runtime.memory import explaining_memory
+from bsm_core.tables.formats.dialect import PARSERS, Dialect
 
 if TYPE_CHECKING:
     from bsm_core.scoring.compare import Comparison, RowDifference
@@ -35,7 +36,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--tolerance", type=float, default=1e-5, metavar="D", help="largest difference that counts as none (1e-5)"
     )
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="number of rows to show (10)")
-    add_arguments(parser.add_argument_group("how TABLE is written, if it is CSV or TSV"), TABLE_SETTINGS)
+    add_arguments(parser.add_argument_group("how TABLE is written"), PARSERS)
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.set_defaults(handler=_compare, advice=_convert_first)
 
@@ -64,17 +65,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.rows < 0:
         raise UsageError(f"--rows is {arguments.rows}", fix="give the number of rows to show, from 0")
-    if arguments.data is None and any(getattr(arguments, name) is not None for name in TABLE_SETTINGS):
+    if arguments.data is None and any(getattr(arguments, name) is not None for name in PARSERS):
         raise UsageError(
             "the flags --csv-... say how the TABLE of --data is written, and there is none",
-            fix="convert OLD or NEW first, if it is written so: bsm convert --csv-... OLD plain.csv",
+            fix="give --data TABLE; to compare files that are written so: bsm convert --csv-... OLD plain.csv",
         )
     found = compare(
         arguments.old,
         arguments.new,
         id_field=arguments.id_field,
         data=arguments.data,
-        dialect=dialect_of(arguments),
+        dialect=Dialect.of(vars(arguments)),
         tolerance=arguments.tolerance,
         worst=arguments.rows,
     )
@@ -133,15 +134,16 @@ def _rows_of_one_file(found: Comparison) -> list[str]:
 def _in_common(found: Comparison) -> list[str]:
     """Return lines about the traits of the rows that differ, and of those with a probability in one file only."""
     lines = []
-    for which, traits, rows, others in (
-        ("that differ", found.traits, found.differing, found.rows - found.differing - found.unscored),
-        ("with a probability in one file only", found.unscored_traits, found.unscored, found.rows - found.unscored),
+    for which, traits in (
+        ("that differ", found.traits),
+        ("with a probability in one file only", found.unscored_traits),
     ):
-        if traits:
-            heads = ("column", "cell", f"of those {rows:,}", f"of the other {others:,}")
-            shares = [(_cut(t.column), t.what, f"{t.share:.1%}", f"{t.others:.1%}") for t in traits]
+        if traits.found:
+            heads = ("column", "cell", f"of those {traits.rows:,}", f"of the other {traits.others:,}")
+            shares = [(_cut(t.column), t.what, f"{t.share:.1%}", f"{t.others:.1%}") for t in traits.found]
             lines += ["", f"what the rows {which} have in common", *_table([heads, *shares])]
-    return [*lines, "", found.search] if found.search else lines
+    searches = [traits.search for traits in (found.traits, found.unscored_traits) if traits.search]
+    return [*lines, "", searches[0]] if searches else lines
 
 
 def _id(row: RowDifference) -> str:

@@ -13,7 +13,6 @@ from typing import Any, get_args
 from bsm_core.errors import give_flags
 from bsm_core.scoring import job
 from bsm_core.scoring.settings import Settings, sources
-from bsm_core.tables.formats.dialect import Dialect
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,11 +59,6 @@ def set_keys(settings: Sequence[Mapping[str, str]]) -> str:
     known = [each for each in settings if all(sources()[name].in_artifact for name in each)]
     keys = (" and ".join(f"{name} to {value}" for name, value in each.items()) for each in known)
     return f"set {' or '.join(keys)} in the config" if known else ""
-
-
-def dialect_of(arguments: argparse.Namespace) -> Dialect:
-    """Return the dialect that the flags of :data:`TABLE_SETTINGS` describe."""
-    return Dialect.of({name: getattr(arguments, name) for name in TABLE_SETTINGS})
 
 
 def execute(arguments: argparse.Namespace) -> None:

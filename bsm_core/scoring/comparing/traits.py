@@ -58,6 +58,23 @@ class Trait:
         return self.share - self.others
 
 
+@dataclass(frozen=True)
+class Traits:
+    """Traits of a group of rows.
+
+    Attributes:
+        found: The traits, the clearest first.
+        rows: Number of rows of the group of which the cells were found.
+        others: Number of the other rows of which the cells were found.
+        search: Why there are no traits, as a sentence; empty if there are, or the group has no rows.
+    """
+
+    found: list[Trait]
+    rows: int
+    others: int
+    search: str = ""
+
+
 class TraitCounts:
     """Counts of what the cells of some columns have, in the rows of a group and in the other rows.
 

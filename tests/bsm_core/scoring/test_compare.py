@@ -12,7 +12,6 @@ from bsm_core.scoring import compare as compare_module
 from bsm_core.scoring.compare import Exchange, RowDifference, compare
 from bsm_core.scoring.comparing.joining import Repeats, Spelling, Uneven
 from bsm_core.scoring.comparing.traits import Trait
-from bsm_core.tables.formats.dialect import Dialect
 
 
 def write(path, ids, class_1, **columns):
@@ -87,7 +86,7 @@ def test_what_rows_with_a_probability_in_one_file_have_in_common(tmp_path, capsy
     amount = ["inf" if lack else "1.5" for lack in lacks]
     old = write(tmp_path / "old.csv", ids, [np.nan if lack else 0.5 for lack in lacks], amount=amount)
     new = write(tmp_path / "new.csv", ids, [0.5] * 40)
-    assert compare(old, new).unscored_traits == [Trait("amount", "is 'inf'", 1, 0)]
+    assert compare(old, new).unscored_traits.found == [Trait("amount", "is 'inf'", 1, 0)]
     assert cli.main(["compare", str(old), str(new)]) == 1
     assert "what the rows with a probability in one file only have in common" in capsys.readouterr().out
 
@@ -112,13 +111,13 @@ def test_what_the_rows_that_differ_have_in_common(tmp_path):
     new = write(tmp_path / "new.csv", ids, [0.6 if m else 0.5 for m in missing])
     found = compare(old, new)
     assert found.differing == 25
-    assert [(t.column, t.what, t.share, t.others) for t in found.traits[:3]] == [
+    assert [(t.column, t.what, t.share, t.others) for t in found.traits.found[:3]] == [
         ("amount", "is missing", 1, 0),
         ("chat", "is text without [bom]", 1, 0),
         ("chat", "is 'no marker'", 1, 0),
     ]
-    assert Trait("country", "has characters beyond ASCII", 12 / 25, 0) in found.traits
-    assert not {"page"} & {t.column for t in found.traits}
+    assert Trait("country", "has characters beyond ASCII", 12 / 25, 0) in found.traits.found
+    assert not {"page"} & {t.column for t in found.traits.found}
 
 
 def test_traits_of_another_table_that_has_the_id(tmp_path):
@@ -127,9 +126,9 @@ def test_traits_of_another_table_that_has_the_id(tmp_path):
     new = write(tmp_path / "new.csv", ids[::-1], [0.1] * 10 + [0.2] * 10)
     data = tmp_path / "data.parquet"
     pd.DataFrame({"x": [None] * 10 + [2.0] * 10, "id": ids}).to_parquet(data)
-    assert compare(old, new, data=data).traits == [Trait("x", "is missing", 1, 0)]
+    assert compare(old, new, data=data).traits.found == [Trait("x", "is missing", 1, 0)]
     found = compare(old, new)
-    assert (found.traits, found.search[:18]) == ([], "give --data TABLE,")
+    assert (found.traits.found, found.traits.search[:18]) == ([], "give --data TABLE,")
 
 
 def test_traits_of_a_table_in_another_dialect(tmp_path, capsys):
@@ -141,10 +140,40 @@ def test_traits_of_a_table_in_another_dialect(tmp_path, capsys):
     data.write_bytes("\n".join(["x;id;y", *rows, ""]).encode("cp1252"))
     flags = ["--data", str(data), "--csv-delimiter", ";", "--csv-encoding", "cp1252", "--json"]
     assert cli.main(["compare", str(old), str(new), *flags]) == 1
-    traits = json.loads(capsys.readouterr().out)["traits"]
+    traits = json.loads(capsys.readouterr().out)["traits"]["found"]
     assert {"column": "x", "what": "has characters beyond ASCII", "share": 1.0, "others": 0.0} in traits
-    dialect = Dialect(delimiter=";", encoding="cp1252", decimal=",")
-    assert Trait("y", "is 9.5 or less", 1, 0) in compare(old, new, data=data, dialect=dialect).traits
+    assert cli.main(["compare", str(old), str(new), *flags, "--csv-decimal", ","]) == 1
+    traits = json.loads(capsys.readouterr().out)["traits"]["found"]
+    assert {"column": "y", "what": "is 9.5 or less", "share": 1.0, "others": 0.0} in traits
+
+
+def test_the_sizes_of_groups_are_those_of_the_rows_in_the_table(tmp_path, capsys):
+    ids = [f"r{i}" for i in range(100)]
+    old = write(tmp_path / "old.csv", ids, [0.1] * 100)
+    new = write(tmp_path / "new.csv", ids, [0.1] * 50 + [0.2] * 50)
+    data = tmp_path / "data.csv"
+    pd.DataFrame({"id": ids[44:57], "x": ["a"] * 6 + ["b"] * 7}).to_csv(data, index=False)
+    assert cli.main(["compare", str(old), str(new), "--data", str(data), "--rows", "0"]) == 1
+    said = capsys.readouterr().out
+    assert said.endswith("  column  cell    of those 7  of the other 6\n  x       is 'b'  100.0%      0.0%\n")
+
+
+@pytest.mark.parametrize(
+    ("scored", "words"),
+    [
+        (18, "too few rows to say what those that have a probability in one file only have in common: 2 row(s) have"),
+        (0, "all rows have a probability in one file only: there are no others"),
+        (10, "give --data TABLE, the input table, to see what the rows that have a probability in one file only have"),
+    ],
+)
+def test_sentences_about_rows_with_a_probability_in_one_file_name_them(tmp_path, capsys, scored, words):
+    ids = [f"r{i}" for i in range(20)]
+    old = write(tmp_path / "old.csv", ids, [0.5] * 20)
+    new = write(tmp_path / "new.csv", ids, [0.5 if i < scored else np.nan for i in range(20)])
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    said = capsys.readouterr().out
+    assert f"\n\n{words}" in said
+    assert "differ:" not in said
 
 
 def test_a_file_in_another_dialect_is_named_and_can_be_converted(tmp_path, capsys):
@@ -183,7 +212,7 @@ def test_flags_of_a_table_that_is_not_given(tmp_path, capsys):
 
 def test_nothing_is_in_common_where_all_rows_differ(tmp_path):
     old = write(tmp_path / "old.csv", ["a", "b"], [0.1, 0.2], x=["", ""])
-    assert compare(old, write(tmp_path / "new.csv", ["a", "b"], [0.3, 0.4])).traits == []
+    assert compare(old, write(tmp_path / "new.csv", ["a", "b"], [0.3, 0.4])).traits.found == []
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from bsm_core.cli.output import say, say_json
 from bsm_core.cli.run_command import add_arguments, give_table_flags
-from bsm_core.errors import BSMError, UsageError, printable
+from bsm_core.errors import BSMError, UsageError, printable, quoted
 from bsm_core.runtime.memory import explaining_memory
+from bsm_core.scoring.comparing import TOLERANCE
 from bsm_core.tables.formats.dialect import PARSERS, Dialect
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--id-field", metavar="COLUMN", help="id column (default: the first column of NEW)")
     parser.add_argument("--data", type=Path, metavar="TABLE", help="input table, to find what rows have in common")
     parser.add_argument(
-        "--tolerance", type=float, default=1e-5, metavar="D", help="largest difference that counts as none (1e-5)"
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="D",
+        help=f"largest difference that counts as none ({TOLERANCE})",
     )
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="number of rows to show (10)")
     add_arguments(parser.add_argument_group("how TABLE is written"), PARSERS)
@@ -110,22 +115,26 @@ def _rows_of_one_file(found: Comparison) -> list[str]:
     """Return lines about ids of one file alone, ids that are spelled otherwise, and repeated ids."""
     sides = ("OLD", found.only_old, found.repeated_old), ("NEW", found.only_new, found.repeated_new)
     lines = [f"rows only in {side}: {_some(ids)}" for side, ids, _ in sides if ids]
-    for other in found.spellings:
-        lines += [
-            f"  {other.rows:,} ids differ only in {other.what}: {other.old!r} in OLD is {other.new!r} in NEW",
-            "  to fix: write the ids into both files as they are in the data (pandas reads them so with dtype=str)",
-        ]
+    lines += [
+        f"  {other.rows:,} ids differ only in {other.what}: {quoted(other.old)} in OLD is {quoted(other.new)} in NEW"
+        for other in found.spellings
+    ]
+    if found.spellings:
+        to_fix = "write the ids into both files as they are in the data (pandas reads them so with dtype=str)"
+        lines.append(f"  to fix: {to_fix}")
     if found.only_old and found.only_new and not found.rows and not found.spellings:
-        lines.append("no id is in both files: with --id-field COLUMN, they are joined on another column")
+        others = ", ".join(map(quoted, found.other_columns))
+        instead = f": with --id-field, they are joined on another column, one of {others}" if others else ""
+        lines.append(f"no id is in both files{instead}")
     for side, _, repeated in sides:
         if repeated.ids:
             lines.append(
-                f"repeated ids in {side}: {repeated.ids:,} in {repeated.rows:,} rows, such as {repeated.example!r}; "
-                "the rows of one id are joined in file order"
+                f"repeated ids in {side}: {repeated.ids:,} in {repeated.rows:,} rows, "
+                f"such as {quoted(repeated.example)}; the rows of one id are joined in file order"
             )
     if uneven := found.uneven:
         lines.append(
-            f"ids with more rows in one file than in the other: {uneven.ids:,}, such as {uneven.example!r} "
+            f"ids with more rows in one file than in the other: {uneven.ids:,}, such as {quoted(uneven.example)} "
             f"({uneven.old:,} in OLD, {uneven.new:,} in NEW); which of their rows belong together is not known"
         )
     return lines
@@ -140,7 +149,7 @@ def _in_common(found: Comparison) -> list[str]:
     ):
         if traits.found:
             heads = ("column", "cell", f"of those {traits.rows:,}", f"of the other {traits.others:,}")
-            shares = [(_cut(t.column), t.what, f"{t.share:.1%}", f"{t.others:.1%}") for t in traits.found]
+            shares = [(_cut(t.column) or "''", t.what, f"{t.share:.1%}", f"{t.others:.1%}") for t in traits.found]
             lines += ["", f"what the rows {which} have in common", *_table([heads, *shares])]
     searches = [traits.search for traits in (found.traits, found.unscored_traits) if traits.search]
     return [*lines, "", searches[0]] if searches else lines
@@ -152,7 +161,7 @@ def _id(row: RowDifference) -> str:
 
 def _some(ids: list[str]) -> str:
     more = ", ..." if len(ids) > _MOST_IDS else ""
-    return f"{len(ids):,} ({', '.join(map(repr, ids[:_MOST_IDS]))}{more})"
+    return f"{len(ids):,} ({', '.join(map(quoted, ids[:_MOST_IDS]))}{more})"
 
 
 def _cut(names: str) -> str:

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bsm_core.errors import DataError, UsageError, short_repr
+from bsm_core.errors import DataError, UsageError, quoted, short_repr
 from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Imputer, values_at
+from bsm_core.scoring.comparing import TOLERANCE
 from bsm_core.scoring.comparing.joining import (
     Repeats,
     Spelling,
@@ -28,7 +29,7 @@ from bsm_core.scoring.comparing.joining import (
     spelled_otherwise,
     uneven_ids,
 )
-from bsm_core.scoring.comparing.prediction_columns import compared_columns, others_than_probabilities
+from bsm_core.scoring.comparing.prediction_columns import common_columns, compared_columns, others_than_probabilities
 from bsm_core.scoring.comparing.traits import LEAST_ROWS, TraitCounts, Traits
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import holds_text, plain_values
@@ -37,8 +38,6 @@ from bsm_core.tables.read import TableSource
 if TYPE_CHECKING:
     import pandas as pd
 
-TOLERANCE = 1e-5
-"""Difference up to which two probabilities are the same, which is what bsm promises for all devices and backends."""
 _MOST_CLASSES = 32
 """Largest number of classes for which exchanged ones are looked for, which takes the square of it."""
 _FITS_BETTER = 0.1
@@ -86,6 +85,7 @@ class Comparison:
         only_old: Ids that only the old file has, in its order. The second row of an id is another id than the first.
         only_new: Ids that only the new file has, in its order.
         spellings: How ids that only one file has differ from those that only the other has.
+        other_columns: Columns of both files on which they could be joined in place of the id.
         repeated_old: Ids that the old file has more than once.
         repeated_new: Ids that the new file has more than once.
         uneven: Ids that both files have, one of them in more rows.
@@ -106,6 +106,7 @@ class Comparison:
     only_old: list[str]
     only_new: list[str]
     spellings: list[Spelling]
+    other_columns: list[str]
     repeated_old: Repeats
     repeated_new: Repeats
     uneven: Uneven | None
@@ -182,6 +183,7 @@ def compare(
         only_old=only_old,
         only_new=only_new,
         spellings=spelled_otherwise(only_old, only_new),
+        other_columns=[name for name in common_columns(sources) if name != id_field],
         repeated_old=repeats_of(joined["old"].dropna().index),
         repeated_new=repeats_of(joined["new"].dropna().index),
         uneven=uneven_ids(joined),
@@ -213,9 +215,10 @@ def _read(source: TableSource, id_field: str, names: Sequence[str]) -> tuple[lis
             if column.bad:
                 row, reason = next(iter(column.bad.items()))
                 (cell,) = values_at(window.column(name), [row])
-                cell = cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
-                where = f"{source.files[0]}: column {name!r}, row {start + row + 1:,}, id {ids[start + row]!r}"
-                raise DataError(f"a probability cannot be used: {reason}: {short_repr(cell)}", where=where)
+                text = cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
+                shown = quoted(text[:80]) if isinstance(text, str) else short_repr(text)
+                where = f"{source.files[0]}: column {name!r}, row {start + row + 1:,}, id {quoted(ids[start + row])}"
+                raise DataError(f"a probability cannot be used: {reason}: {shown}", where=where)
         blocks.append(np.stack([column.values for column in columns], axis=1).astype(np.float64))
     return ids, np.concatenate(blocks)
 

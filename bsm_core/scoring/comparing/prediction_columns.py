@@ -40,6 +40,12 @@ def others_than_probabilities(source: TableSource) -> list[str]:
     return [name for name in dict.fromkeys(source.columns) if not name.startswith(PREFIX)]
 
 
+def common_columns(sources: Sequence[TableSource]) -> list[str]:
+    """Return the names of the columns that both files have, without the probabilities and an index of pandas."""
+    old, new = sources
+    return [name for name in others_than_probabilities(old) if name in new.columns and not _INDEX.fullmatch(name)]
+
+
 def _probability_columns(sources: Sequence[TableSource]) -> list[str]:
     old, new = ([name for name in dict.fromkeys(s.columns) if name.startswith(PREFIX)] for s in sources)
     if old and set(old) == set(new):
@@ -65,13 +71,19 @@ def _fix_of_probabilities(old: Sequence[str], new: Sequence[str]) -> str:
     if sorted({*old, *new}) == [f"{PREFIX}0", f"{PREFIX}1"]:
         side = "OLD" if len(old) < len(new) else "NEW"
         return f"add the other column to {side}: of two classes, {PREFIX}0 is 1 - {PREFIX}1"
-    return "compare prediction files of one model, which has one number of classes"
+    extra = [
+        f"{name!r} of {side}"
+        for side, names, others in (("OLD", old, new), ("NEW", new, old))
+        for name in names
+        if name not in others
+    ]
+    return f"rename {', '.join(extra)} if it is no class; else compare files of one model, which has one set of classes"
 
 
 def _id_column(sources: Sequence[TableSource], given: str | None) -> str:
     new = sources[1]
     name, who = (given, "--id-field names") if given is not None else (new.columns[0], "is the first column of NEW")
-    common = [n for n in others_than_probabilities(sources[0]) if n in new.columns and not _INDEX.fullmatch(n)]
+    common = common_columns(sources)
     fix = _fix_of_id(common)
     if name.startswith(PREFIX):
         what = f"--id-field names a probability, {name!r}" if given is not None else _first_is("a probability", name)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bsm_core.errors import quoted
 from bsm_core.preprocess.columns import PANDAS_MISSING
 from bsm_core.preprocess.features import spelled_plainly
 from bsm_core.scoring.comparing.ranges import clearest_range
@@ -109,13 +110,12 @@ class TraitCounts:
 
     def traits(self) -> list[Trait]:
         """Return what the rows of the group have more often, the clearest first."""
-        found = {name: counts.traits(name) for name, counts in self._columns.items()}
+        found = [trait for name, counts in self._columns.items() for trait in counts.traits(name)]
         if together := self._a_number_is_missing():
-            names, trait = together
-            for name in names:
-                found[name] = [other for other in found[name] if other.what != _MISSING]
-            found[""] = [trait]
-        return sorted((trait for traits in found.values() for trait in traits), key=lambda trait: -trait.gap)
+            names, one_of_them = together
+            found = [trait for trait in found if trait.what != _MISSING or trait.column not in names]
+            found.append(one_of_them)
+        return sorted(found, key=lambda trait: -trait.gap)
 
     def _a_number_is_missing(self) -> tuple[list[str], Trait] | None:
         """Return the columns whose missing numbers have one cause, and the trait that a number of them is missing.
@@ -201,7 +201,7 @@ class _ColumnCounts:
         if not any(found["has [bom]", side] for side in (True, False)):  # no column of dialogues
             found = Counter({key: n for key, n in found.items() if "[bom]" not in key[0]})
         values = {
-            (f"is {text!r}", side): n
+            (f"is {quoted(text)}", side): n
             for (text, side), n in (self._values or {}).items()
             if 0 < len(text) <= _LONGEST_VALUE
         }

@@ -10,7 +10,7 @@ from bsm_core import cli
 from bsm_core.errors import DataError, MissingColumnsError, UsageError
 from bsm_core.scoring import compare as compare_module
 from bsm_core.scoring.compare import Exchange, RowDifference, compare
-from bsm_core.scoring.comparing.joining import Repeats, Spelling, Uneven
+from bsm_core.scoring.comparing.joining import Repeats, Spelling, Uneven, spelled_otherwise
 from bsm_core.scoring.comparing.traits import Trait
 
 
@@ -319,6 +319,29 @@ def test_probability_columns_of_other_names(tmp_path, head, fix):
     assert ("columns found: 'id', 'p0', 'p1'" in str(caught.value)) == (head == "p0,p1")
 
 
+def test_a_column_that_only_one_file_has_is_named(tmp_path):
+    old = predictions(tmp_path / "old.csv", "id,prob_class_0,prob_class_1,prob_class_1_calibrated", "a,0,1,1")
+    new = predictions(tmp_path / "new.csv", "id,prob_class_0,prob_class_1", "a,0,1")
+    with pytest.raises(UsageError) as caught:
+        compare(old, new)
+    assert caught.value.fix.startswith("rename 'prob_class_1_calibrated' of OLD if it is no class")
+
+
+def test_bytes_that_are_not_utf8_are_shown_once_escaped(tmp_path, capsys):
+    bad = pa.array([b"\xff"] * 5 + [b"a"] * 5)
+    table = pa.table({"id": bad, "x": bad, "prob_class_0": [0.1] * 10})
+    pq.write_table(table, tmp_path / "old.parquet")
+    pq.write_table(table.set_column(2, "prob_class_0", pa.array([0.2] * 5 + [0.1] * 5)), tmp_path / "new.parquet")
+    assert cli.main(["compare", str(tmp_path / "old.parquet"), str(tmp_path / "new.parquet")]) == 1
+    said = capsys.readouterr().out
+    assert "such as '\\xff'; " in said
+    assert "  is '\\xff' " in said
+    text = predictions(tmp_path / "text.csv", "id,x,prob_class_0")
+    text.write_bytes(b"id,prob_class_0\n\xff,\xe9\n")
+    with pytest.raises(DataError, match=r"not UTF-8: '\\xe9' \(.*, id '\\xff'\)"):
+        compare(text, text)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "what", "rows"),
     [
@@ -327,6 +350,8 @@ def test_probability_columns_of_other_names(tmp_path, head, fix):
         (["11", "11"], ["011", "11"], "leading zeros (or a trailing .0)", 1),
         (["a ", "b"], ["a", "b"], "white space around them", 1),
         (["AB", "x"], ["ab", "y"], "upper and lower case", 1),
+        (["1.23457E+12", "1.2E+12"], ["1234567890123", "1234567890124"], "scientific notation, which rounds them", 1),
+        (["1234567890123", "7"], ["1.234567890123e+12", "8"], "scientific notation, which rounds them", 1),
     ],
 )
 def test_ids_that_are_spelled_otherwise(tmp_path, capsys, old, new, what, rows):
@@ -337,15 +362,28 @@ def test_ids_that_are_spelled_otherwise(tmp_path, capsys, old, new, what, rows):
     assert f"{rows} ids differ only in {what}: {old[0]!r} in OLD is {new[0]!r} in NEW" in capsys.readouterr().out
 
 
+def test_ids_of_any_length_are_looked_at_in_little_time():
+    assert spelled_otherwise(["0" * 200_000 + "x"], ["0" * 200_000 + "y"]) == []
+
+
+@pytest.mark.parametrize(("text", "same"), [("007", "7"), ("000", "0"), ("+07.00", "7"), ("-07", "-7.0")])
+def test_spellings_of_whole_numbers(text, same):
+    assert [found.rows for found in spelled_otherwise([text], [same])] == [1]
+
+
 def test_ids_that_are_just_others(tmp_path):
     old = write(tmp_path / "old.csv", ["11.5", "-1", "00"], [0.1] * 3)
     assert compare(old, write(tmp_path / "new.csv", ["115", "1", "a"], [0.1] * 3)).spellings == []
+    assert spelled_otherwise(["1234567890123"], ["1234567890124"]) == []
 
 
 def test_files_without_a_common_id(tmp_path, capsys):
     old, new = write(tmp_path / "old.csv", ["a"], [0.1]), write(tmp_path / "new.csv", ["b"], [0.1])
     assert cli.main(["compare", str(old), str(new)]) == 1
-    assert "no id is in both files: with --id-field COLUMN" in capsys.readouterr().out
+    assert "no id is in both files\n" in capsys.readouterr().out
+    old, new = write(old, ["a"], [0.1], key=["x"], other=1), write(new, ["b"], [0.1], key=["x"])
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    assert "with --id-field, they are joined on another column, one of 'key'\n" in capsys.readouterr().out
 
 
 def test_a_table_without_the_id(tmp_path):

@@ -69,6 +69,16 @@ def test_a_number_is_missing_in_one_of_several_columns(tmp_path):
     assert trait == Trait(", ".join(f"x{i}" for i in range(8)), "a number is missing", 1, 0)
 
 
+def test_a_column_without_a_name_has_traits_beside_missing_numbers(tmp_path):
+    part = ROWS % 4
+    numbers = {name: np.where(part == i, np.nan, INCOMES) for i, name in enumerate("ab")}
+    traits = traits_of(tmp_path, part < 2, **{"": np.where(part < 2, ROWS + 5000, ROWS)}, **numbers).found
+    assert {(trait.column, trait.what) for trait in traits} == {
+        ("", "is 5000 or more"),
+        ("a, b", "a number is missing"),
+    }
+
+
 def test_numbers_that_are_there_and_others_that_are_missing(tmp_path):
     differs = ROWS[:100] < 40
     traits = traits_of(tmp_path, differs, x=np.where(differs, 1.5, np.nan), y=np.where(differs, np.nan, 2.5)).found

@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("compare", help="compare two prediction files, row by row", epilog=_EXIT_STATUS)
     parser.add_argument("old", type=Path, metavar="OLD", help="a prediction file, of bsm or of another job")
-    parser.add_argument("new", type=Path, metavar="NEW", help="another one, of the same rows")
+    parser.add_argument("new", type=Path, metavar="NEW", help="a prediction file of the same rows")
     parser.add_argument("--id-field", metavar="COLUMN", help="id column (default: the first column of NEW)")
     parser.add_argument("--data", type=Path, metavar="TABLE", help="input table, to find what rows have in common")
     parser.add_argument(

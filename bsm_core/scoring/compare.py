@@ -68,7 +68,7 @@ class Exchange:
     """Probability columns of the old file that fit other ones of the new file.
 
     Attributes:
-        columns: For each column of the old file that fits another, the name of that one.
+        columns: For each column of the old file that fits a column of another name, the name of that column.
         differing: Number of rows that still differ if the columns are exchanged.
     """
 
@@ -145,7 +145,7 @@ def compare(
 
     Args:
         old: A prediction file, of any format.
-        new: Another one. Formats and orders of rows may differ.
+        new: Prediction file of the same rows. Formats and orders of rows may differ.
         id_field: Name of the id column. None: the first column of ``new``.
         data: Table with the id and the columns in which traits are looked for. None: ``old`` if it has such columns,
             else ``new``.

@@ -27,7 +27,7 @@ class Repeats:
     Attributes:
         ids: Number of these ids.
         rows: Number of rows with these ids.
-        example: The one with the most rows; empty if there is none.
+        example: Id with the most rows; empty if no id occurs more than once.
     """
 
     ids: int
@@ -41,7 +41,7 @@ class Uneven:
 
     Attributes:
         ids: Number of these ids.
-        example: The first of them.
+        example: First of these ids.
         old: Number of its rows in the old file.
         new: Number of its rows in the new file.
     """

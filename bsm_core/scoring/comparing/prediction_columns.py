@@ -16,11 +16,11 @@ _INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
 
 
 def compared_columns(old: TableSource, new: TableSource, id_field: str | None) -> tuple[str, list[str]]:
-    """Return the name of the id column, and those of the probability columns.
+    """Return the names of the id column and of the probability columns.
 
     Args:
         old: The old prediction file.
-        new: The new one.
+        new: The new prediction file.
         id_field: Name of the id column. None: the first column of ``new``.
 
     Raises:

@@ -229,7 +229,7 @@ class _ColumnCounts:
 
 
 def is_clear(trait: Trait, sizes: tuple[int, int], least: float = _LEAST_GAP) -> bool:
-    """Whether the shares of a trait differ by more than ``least``, and by more than chance makes them differ.
+    """Return whether the shares of a trait differ by more than ``least``, and by more than chance makes them differ.
 
     Args:
         trait: The trait.

@@ -8,6 +8,7 @@ from functools import partial
 
 from bsm_core.cli.exit_status import Work, exit_status
 from bsm_core.errors import BSMError
+from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.versions import __version__
 
 
@@ -60,7 +61,8 @@ def _parse(argv: Sequence[str] | None) -> Work:
 def _run(arguments: argparse.Namespace) -> int | None:
     """Run a command, whose errors name settings as it does."""
     try:
-        status: int | None = arguments.handler(arguments)
+        with explaining_memory():  # here, so that errors about memory have the advice too
+            status: int | None = arguments.handler(arguments)
         return status
     except BSMError as error:
         error.advice = arguments.advice

@@ -350,6 +350,25 @@ def test_a_signal_is_a_message_and_a_status(toy_artifact, tmp_path, capsys, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("run --job_type testing", ", or give --batch-size LESS or --window-rows LESS or --num-workers LESS"),
+        ("pack a b", ", or set batch_size to LESS or num_workers to LESS in the config"),
+        ("convert a b", ""),
+        ("compare a b", ""),
+    ],
+)
+def test_an_error_about_memory_names_what_the_command_has(monkeypatch, capsys, command, advice):
+    def fail(*_, **__):
+        raise MemoryError
+
+    for name in ("scoring.job.run", "artifact.pack", "tables.convert.convert", "scoring.compare.compare"):
+        monkeypatch.setattr(f"bsm_core.{name}", fail)
+    assert cli.main(command.split()) in (1, 2)
+    assert capsys.readouterr().err.endswith(f"To fix: raise the limit (ulimit -v){advice}\n")
+
+
 @pytest.mark.parametrize("name", ["my model.tar.gz", " model.tar.gz", "my\nmodel.tar.gz", "m\udce9.tar.gz"])
 def test_an_archive_may_have_any_name(toy_artifact, tmp_path, capsys, name):
     assert cli.main(["pack", str(toy_artifact), str(tmp_path / name)]) == 0

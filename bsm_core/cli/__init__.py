@@ -55,10 +55,10 @@ def _parse(argv: Sequence[str] | None) -> Work:
         arguments, unknown = parser.parse_known_args(argv)
         if unknown:  # parse_args would print the usage of bsm itself
             commands.choices[arguments.command].error(f"unrecognized arguments: {' '.join(unknown)}")
-    return partial(_run, arguments)
+    return partial(_with_advice_of, arguments)
 
 
-def _run(arguments: argparse.Namespace) -> int | None:
+def _with_advice_of(arguments: argparse.Namespace) -> int | None:
     """Run a command, whose errors name settings as it does."""
     try:
         with explaining_memory():  # here, so that errors about memory have the advice too

@@ -49,7 +49,7 @@ _ROW_WARNINGS = {
     MODEL_ROWS: "%d row(s) without probabilities",
     LINES: "%d line(s) left out",
     ESCAPES: r"%d quoted cell(s) hold \" and lost the quotes there; if \" stands for a quote, as Spark writes it, give"
-    r" --csv-escape '\', or the key csv_escape",
+    r" --csv-escape '\', or the key csv_escape in the config",
     MISSING_IDS: "%d row(s) have no id",
     REPEATED_IDS: "%d row(s) have the id of an earlier row",
     ALTERED_PARTS: "%d part(s) of earlier attempts were torn or altered, and computed again",
@@ -221,7 +221,7 @@ def advice(counts: Mapping[str, float]) -> list[str]:
             f"the numbers of {where} seem to have a decimal comma: give --csv-decimal , or the key csv_decimal"
         )
     if not_utf8:
-        found.append("cells hold bytes that are not UTF-8: give --csv-encoding, or the key csv_encoding")
+        found.append("cells hold bytes that are not UTF-8: give the encoding of CSV files with --csv-encoding")
     return found
 
 

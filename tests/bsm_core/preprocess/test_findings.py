@@ -120,7 +120,7 @@ def test_a_cell_that_is_no_category_is_taken_as_an_unseen_one(messages):
         r"row 0: column 'a': text that is not UTF-8 is not a category: '\xff'; "
         "the cell has the default bin",
         "column 'a': 1 cell(s) that cannot be used (1 text that is not UTF-8 is not a category)",
-        "cells hold bytes that are not UTF-8: give --csv-encoding, or the key csv_encoding",
+        "cells hold bytes that are not UTF-8: give the encoding of CSV files with --csv-encoding",
     ]
 
 
@@ -132,7 +132,7 @@ def test_one_line_names_the_setting_for_decimal_commas_and_one_for_other_encodin
     assert messages()[0] == "row 0: column 'a': number with a comma: '39,0'; the cell is taken as missing"
     assert messages()[-2:] == [
         "the numbers of 'a' seem to have a decimal comma: give --csv-decimal , or the key csv_decimal",
-        "cells hold bytes that are not UTF-8: give --csv-encoding, or the key csv_encoding",
+        "cells hold bytes that are not UTF-8: give the encoding of CSV files with --csv-encoding",
     ]
     assert sum("--csv" in text for text in messages()) == 2
 

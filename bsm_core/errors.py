@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -58,6 +58,12 @@ def short_repr(value: object, longest: int = 80) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
+def give_flags(settings: Sequence[Mapping[str, str]]) -> str:
+    """Return advice to give flags of ``bsm run``; see the attribute ``settings`` of :class:`BSMError`."""
+    flags = (" ".join(f"--{name.replace('_', '-')} {value}" for name, value in each.items()) for each in settings)
+    return f"give {' or '.join(flags)}" if settings else ""
+
+
 class BSMError(Exception):
     """Base class of all errors that are written for the user to read.
 
@@ -68,21 +74,32 @@ class BSMError(Exception):
         where: File, column, row id or config key in which the problem was found.
         fix: Advice on how to solve the problem.
         details: Further lines, for example one for each missing column.
+        settings: Settings that solve the problem as well, each with its value or a placeholder. One entry has the
+            settings that are needed together, such as ``{"csv_header": "none", "csv_columns": "COLUMNS"}``.
 
     Attributes:
         exit_code: Exit status of a command that ends with this error.
+        advice: Function that returns the settings as advice. A command that has other flags than ``bsm run`` sets it.
     """
 
     exit_code = 1
 
     def __init__(
-        self, what: str, *, where: str | None = None, fix: str | None = None, details: Sequence[str] = ()
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        fix: str | None = None,
+        details: Sequence[str] = (),
+        settings: Sequence[Mapping[str, str]] = (),
     ) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
         self.fix = fix
         self.details = tuple(details)
+        self.settings = tuple(settings)
+        self.advice: Callable[[Sequence[Mapping[str, str]]], str] = give_flags
 
     def __str__(self) -> str:
         lines = [self._headline(), *(f"  {line}" for line in self._more())]
@@ -90,7 +107,8 @@ class BSMError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel between processes, and an exception with keyword arguments does not unpickle by default.
-        return partial(type(self), where=self.where, fix=self.fix, details=self.details), (self.what,)
+        given = {name: getattr(self, name) for name in ("where", "fix", "details", "settings")}
+        return partial(type(self), **given), (self.what,)
 
     def one_line(self) -> str:
         """Return the whole error in one line, as ``_FAILURE`` holds it."""
@@ -100,7 +118,8 @@ class BSMError(Exception):
     def _more(self) -> list[str]:
         more = len(self.details) - _MOST_DETAILS
         left_out = [f"and {more:,} more"] if more > 0 else []
-        return [*self.details[:_MOST_DETAILS], *left_out, *([f"To fix: {self.fix}"] if self.fix else [])]
+        fix = ", or ".join(filter(None, (self.fix, self.advice(self.settings))))
+        return [*self.details[:_MOST_DETAILS], *left_out, *([f"To fix: {fix}"] if fix else [])]
 
     def _headline(self) -> str:
         return f"{self.what} ({self.where})" if self.where else self.what

@@ -27,7 +27,8 @@ _REMOVED = re.compile(
 
 def turns_of(text: str) -> list[str]:
     """Return what stands between a ``[bom]`` and the next ``[eom]``: nothing of a text without such a pair."""
-    return [turn.strip() for turn in _TURN.findall(text) if turn.strip()]
+    # From each [bom] after the last [eom], the pattern would read to the end of the text, which can take minutes.
+    return [turn.strip() for turn in _TURN.findall(text[: text.rfind("[eom]") + 5]) if turn.strip()]
 
 
 def without_symbols(text: str) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 
 from bsm_core.cli.exit_status import Work, exit_status
 from bsm_core.errors import BSMError
+from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.versions import __version__
 
 
@@ -36,6 +37,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
 
     parser = argparse.ArgumentParser(prog="bsm", description="Batch inference for text and tabular classifiers.")
     parser.add_argument("--version", action="version", version=f"bsm {__version__}")
+    parser.set_defaults(advice=lambda settings: "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (
         run_command,
@@ -57,15 +59,11 @@ def _parse(argv: Sequence[str] | None) -> Work:
 
 
 def _with_advice_of(arguments: argparse.Namespace) -> int | None:
-    """Run a command. Advice in its errors names no flag of another command."""
+    """Run a command, whose errors name settings as it does."""
     try:
-        status: int | None = arguments.handler(arguments)
+        with explaining_memory():  # here, so that errors about memory have the advice too
+            status: int | None = arguments.handler(arguments)
         return status
     except BSMError as error:
-        if arguments.command == "run":
-            error.fix = error.fix and error.fix.replace("python -m bsm_core.run", "bsm run")
-        else:
-            from bsm_core.tables.bad_lines import OR_SKIP  # here, because it imports NumPy
-
-            error.fix = error.fix and error.fix.replace(OR_SKIP, "").removesuffix(", or choose another --output-dir")
+        error.advice = arguments.advice
         raise

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bsm_core.cli.output import say
-from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of
-from bsm_core.errors import BSMError, UsageError, printable
+from bsm_core.cli.output import say, say_json
+from bsm_core.cli.run_command import add_arguments, give_table_flags
+from bsm_core.errors import BSMError, UsageError, printable, quoted
 from bsm_core.runtime.memory import explaining_memory
+from bsm_core.scoring.comparing import TOLERANCE
+from bsm_core.tables.formats.dialect import PARSERS, Dialect
 
 if TYPE_CHECKING:
     from bsm_core.scoring.compare import Comparison, RowDifference
@@ -28,16 +30,26 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("compare", help="compare two prediction files, row by row", epilog=_EXIT_STATUS)
     parser.add_argument("old", type=Path, metavar="OLD", help="a prediction file, of bsm or of another job")
-    parser.add_argument("new", type=Path, metavar="NEW", help="another one, of the same rows")
+    parser.add_argument("new", type=Path, metavar="NEW", help="a prediction file of the same rows")
     parser.add_argument("--id-field", metavar="COLUMN", help="id column (default: the first column of NEW)")
     parser.add_argument("--data", type=Path, metavar="TABLE", help="input table, to find what rows have in common")
     parser.add_argument(
-        "--tolerance", type=float, default=1e-5, metavar="D", help="largest difference that counts as none (1e-5)"
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="D",
+        help=f"largest difference that counts as none ({TOLERANCE})",
     )
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="number of rows to show (10)")
-    add_arguments(parser.add_argument_group("how TABLE is written, if it is CSV or TSV"), TABLE_SETTINGS)
+    add_arguments(parser.add_argument_group("how TABLE is written"), PARSERS)
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
-    parser.set_defaults(handler=_compare)
+    parser.set_defaults(handler=_compare, advice=_convert_first)
+
+
+def _convert_first(settings: Sequence[Mapping[str, str]]) -> str:
+    """Return advice to convert a file: the command has flags for TABLE alone."""
+    flags = give_table_flags(settings).removeprefix("give ")
+    return f"convert the file first: bsm convert {flags} FILE plain.csv" if flags else ""
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -58,28 +70,25 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.rows < 0:
         raise UsageError(f"--rows is {arguments.rows}", fix="give the number of rows to show, from 0")
-    if arguments.data is None and any(getattr(arguments, name) is not None for name in TABLE_SETTINGS):
+    if arguments.data is None and any(getattr(arguments, name) is not None for name in PARSERS):
         raise UsageError(
             "the flags --csv-... say how the TABLE of --data is written, and there is none",
-            fix="convert OLD or NEW first, if it is written so: bsm convert --csv-... OLD plain.csv",
+            fix="give --data TABLE; to compare files that are written so: bsm convert --csv-... OLD plain.csv",
         )
     found = compare(
         arguments.old,
         arguments.new,
         id_field=arguments.id_field,
         data=arguments.data,
-        dialect=dialect_of(arguments),
+        dialect=Dialect.of(vars(arguments)),
         tolerance=arguments.tolerance,
         worst=arguments.rows,
     )
-    say(_json(found) if arguments.json else "\n".join(_lines(found, arguments.tolerance)))
+    if arguments.json:
+        say_json(asdict(found))
+    else:
+        say("\n".join(_lines(found, arguments.tolerance)))
     return 0 if found.is_same else 1
-
-
-def _json(found: Comparison) -> str:
-    """Return the comparison as JSON, in which null stands for a number that is not finite."""
-    plain = json.loads(json.dumps(asdict(found)), parse_constant=lambda name: None)
-    return json.dumps(plain, indent=2, ensure_ascii=False)
 
 
 def _lines(found: Comparison, tolerance: float) -> list[str]:
@@ -106,22 +115,26 @@ def _rows_of_one_file(found: Comparison) -> list[str]:
     """Return lines about ids of one file alone, ids that are spelled otherwise, and repeated ids."""
     sides = ("OLD", found.only_old, found.repeated_old), ("NEW", found.only_new, found.repeated_new)
     lines = [f"rows only in {side}: {_some(ids)}" for side, ids, _ in sides if ids]
-    for other in found.spellings:
-        lines += [
-            f"  {other.rows:,} ids differ only in {other.what}: {other.old!r} in OLD is {other.new!r} in NEW",
-            "  to fix: write the ids into both files as they are in the data (pandas reads them so with dtype=str)",
-        ]
+    lines += [
+        f"  {other.rows:,} ids differ only in {other.what}: {quoted(other.old)} in OLD is {quoted(other.new)} in NEW"
+        for other in found.spellings
+    ]
+    if found.spellings:
+        to_fix = "write the ids into both files as they are in the data (pandas reads them so with dtype=str)"
+        lines.append(f"  to fix: {to_fix}")
     if found.only_old and found.only_new and not found.rows and not found.spellings:
-        lines.append("no id is in both files: with --id-field COLUMN, they are joined on another column")
+        others = ", ".join(map(quoted, found.other_columns))
+        instead = f": with --id-field, they are joined on another column, one of {others}" if others else ""
+        lines.append(f"no id is in both files{instead}")
     for side, _, repeated in sides:
         if repeated.ids:
             lines.append(
-                f"repeated ids in {side}: {repeated.ids:,} in {repeated.rows:,} rows, such as {repeated.example!r}; "
-                "the rows of one id are joined in file order"
+                f"repeated ids in {side}: {repeated.ids:,} in {repeated.rows:,} rows, "
+                f"such as {quoted(repeated.example)}; the rows of one id are joined in file order"
             )
     if uneven := found.uneven:
         lines.append(
-            f"ids with more rows in one file than in the other: {uneven.ids:,}, such as {uneven.example!r} "
+            f"ids with more rows in one file than in the other: {uneven.ids:,}, such as {quoted(uneven.example)} "
             f"({uneven.old:,} in OLD, {uneven.new:,} in NEW); which of their rows belong together is not known"
         )
     return lines
@@ -130,15 +143,16 @@ def _rows_of_one_file(found: Comparison) -> list[str]:
 def _in_common(found: Comparison) -> list[str]:
     """Return lines about the traits of the rows that differ, and of those with a probability in one file only."""
     lines = []
-    for which, traits, rows, others in (
-        ("that differ", found.traits, found.differing, found.rows - found.differing - found.unscored),
-        ("with a probability in one file only", found.unscored_traits, found.unscored, found.rows - found.unscored),
+    for which, traits in (
+        ("that differ", found.traits),
+        ("with a probability in one file only", found.unscored_traits),
     ):
-        if traits:
-            heads = ("column", "cell", f"of those {rows:,}", f"of the other {others:,}")
-            shares = [(_cut(t.column), t.what, f"{t.share:.1%}", f"{t.others:.1%}") for t in traits]
+        if traits.found:
+            heads = ("column", "cell", f"of those {traits.rows:,}", f"of the other {traits.others:,}")
+            shares = [(_cut(t.column) or "''", t.what, f"{t.share:.1%}", f"{t.others:.1%}") for t in traits.found]
             lines += ["", f"what the rows {which} have in common", *_table([heads, *shares])]
-    return [*lines, "", found.search] if found.search else lines
+    searches = [traits.search for traits in (found.traits, found.unscored_traits) if traits.search]
+    return [*lines, "", searches[0]] if searches else lines
 
 
 def _id(row: RowDifference) -> str:
@@ -147,7 +161,7 @@ def _id(row: RowDifference) -> str:
 
 def _some(ids: list[str]) -> str:
     more = ", ..." if len(ids) > _MOST_IDS else ""
-    return f"{len(ids):,} ({', '.join(map(repr, ids[:_MOST_IDS]))}{more})"
+    return f"{len(ids):,} ({', '.join(map(quoted, ids[:_MOST_IDS]))}{more})"
 
 
 def _cut(names: str) -> str:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from bsm_core.cli.output import say
-from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, dialect_of
+from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, give_table_flags
 from bsm_core.runtime.durable import writing
+from bsm_core.tables.formats.dialect import Dialect
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -16,12 +17,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a file, or a folder with files of one format")
     parser.add_argument("destination", type=Path, metavar="DESTINATION", help="a file; its extension is the format")
     add_arguments(parser, TABLE_SETTINGS)
-    parser.set_defaults(handler=_convert)
+    parser.set_defaults(handler=_convert, advice=give_table_flags)
 
 
 def _convert(arguments: argparse.Namespace) -> None:
     from bsm_core.tables.convert import convert
 
     with writing(arguments.destination):
-        rows = convert(arguments.source, arguments.destination, dialect=dialect_of(arguments))
+        rows = convert(arguments.source, arguments.destination, dialect=Dialect.of(vars(arguments)))
     say(f"{rows:,} rows: {arguments.destination}")

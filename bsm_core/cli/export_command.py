@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bsm_core.cli.pack_command import add_places, pack_and_say
+from bsm_core.cli.run_command import set_keys
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
@@ -16,7 +17,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("export", help="pack an artifact and add its text encoders as ONNX files")
     add_places(parser)
-    parser.set_defaults(handler=partial(pack_and_say, finish=_finish))
+    parser.set_defaults(handler=partial(pack_and_say, finish=_finish), advice=set_keys)
 
 
 def _finish(artifact: Artifact) -> None:

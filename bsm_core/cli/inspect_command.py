@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bsm_core.cli.output import say
+from bsm_core.cli.output import say, say_json
+from bsm_core.cli.run_command import set_keys
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
@@ -18,14 +18,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("inspect", help="describe an artifact and list its problems")
     parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="the artifact: a folder or a model.tar.gz")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(handler=_inspect)
+    parser.set_defaults(handler=_inspect, advice=set_keys)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from bsm_core.artifact import describe
 
     description = describe(arguments.model_dir, try_out=_try_out)
-    say(json.dumps(description.to_dict(), indent=2) if arguments.json else description.to_text())
+    if arguments.json:
+        say_json(description.to_dict())
+    else:
+        say(description.to_text())
     return 1 if description.problems else 0
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from typing import Any
 
 from bsm_core.errors import printable
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON, in which null stands for a number that is not finite.
+
+    DEL is the only character of ASCII that is not printable and that ``json`` does not escape.
+    """
+    finite = json.loads(json.dumps(value), parse_constant=lambda name: None)
+    say(json.dumps(finite, indent=2).replace("\x7f", "\\u007f"))
 
 
 def say(text: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bsm_core.cli.output import say
+from bsm_core.cli.run_command import set_keys
 from bsm_core.errors import BSMError, HookFailedError
 from bsm_core.runtime.durable import writing
 
@@ -33,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     checks = parser.add_mutually_exclusive_group()
     checks.add_argument("--data", type=Path, metavar="TABLE", help="store its first rows for the self-check")
     checks.add_argument("--no-self-check", action="store_true", help="keep the check rows without scoring them")
-    parser.set_defaults(handler=_pack)
+    parser.set_defaults(handler=_pack, advice=set_keys)
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:

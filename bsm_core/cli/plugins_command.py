@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from pathlib import Path
 
-from bsm_core.cli.output import say
+from bsm_core.cli.output import say, say_json
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,7 +44,7 @@ def _plugins(arguments: argparse.Namespace) -> None:
 
         say(errors_text(registry, {"step": TextStep, "model_class": ModelBase}))
     elif arguments.json:
-        say(json.dumps(listing(registry), indent=2))
+        say_json(listing(registry))
     else:
         say(listing_text(registry))
 
@@ -65,5 +64,8 @@ def _check_plugin(arguments: argparse.Namespace) -> int:
 
     with contextlib.redirect_stdout(sys.stderr):  # the output of plugins must not mix with the report
         report = check_plugin(arguments.name, on_fail=None)
-    say(json.dumps(report.to_dict(), indent=2) if arguments.json else report.to_text())
+    if arguments.json:
+        say_json(report.to_dict())
+    else:
+        say(report.to_text())
     return 0 if report.ok else 1

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
+from bsm_core.errors import give_flags
 from bsm_core.scoring import job
 from bsm_core.scoring.settings import Settings, sources
-from bsm_core.tables.formats.dialect import Dialect
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("run", help="score a table (the same as python -m bsm_core.run)")
     add_arguments(parser)
-    parser.set_defaults(handler=execute)
+    parser.set_defaults(handler=execute, advice=give_flags)
 
 
 TABLE_SETTINGS = ("csv_delimiter", "csv_escape", "csv_encoding", "csv_header", "csv_columns")
@@ -49,9 +49,16 @@ def add_arguments(parser: argparse._ActionsContainer, names: Collection[str] | N
         parser.add_argument(source.flag, required=field.is_required(), **options)
 
 
-def dialect_of(arguments: argparse.Namespace) -> Dialect:
-    """Return the dialect that the flags of :data:`TABLE_SETTINGS` describe."""
-    return Dialect.of({name: getattr(arguments, name) for name in TABLE_SETTINGS})
+def give_table_flags(settings: Sequence[Mapping[str, str]]) -> str:
+    """Return advice to give flags of :data:`TABLE_SETTINGS`; see :class:`~bsm_core.errors.BSMError`."""
+    return give_flags([each for each in settings if each.keys() <= {*TABLE_SETTINGS}])
+
+
+def set_keys(settings: Sequence[Mapping[str, str]]) -> str:
+    """Return advice to set keys of the artifact's config; see :class:`~bsm_core.errors.BSMError`."""
+    known = [each for each in settings if all(sources()[name].in_artifact for name in each)]
+    keys = (" and ".join(f"{name} to {value}" for name, value in each.items()) for each in known)
+    return f"set {' or '.join(keys)} in the config" if known else ""
 
 
 def execute(arguments: argparse.Namespace) -> None:

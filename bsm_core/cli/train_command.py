@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bsm_core.cli.run_command import set_keys
 from bsm_core.errors import UsageError
 from bsm_core.runtime.memory import require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once
@@ -23,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="set a config key, to JSON or text; repeatable"
     )
-    parser.set_defaults(handler=_train)
+    parser.set_defaults(handler=_train, advice=set_keys)
 
 
 def _train(arguments: argparse.Namespace) -> None:

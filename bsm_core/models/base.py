@@ -29,7 +29,7 @@ from bsm_core.runtime.validation import validated
 
 _ROWS_NAMED = 10
 """Largest number of rows that an error names."""
-_LEAVE_EMPTY = "--on-bad-row null leaves the probabilities of such rows empty"
+_LEAVE_EMPTY = {"on_bad_row": "null"}
 
 
 class ModelBase(pl.LightningModule):
@@ -122,7 +122,7 @@ class ModelBase(pl.LightningModule):
             bad = [row for row, _ in islice(bad_rows(self._probabilities, batch), _ROWS_NAMED + 1)]
             if bad and len(bad) < batch.rows and bad != list(range(_ROWS_NAMED + 1)):  # else most likely all rows
                 error.details = (*error.details, *_rows_named(batch, bad))
-                error.fix = f"{error.fix}; {_LEAVE_EMPTY}"
+                error.settings = (_LEAVE_EMPTY,)
             raise
 
     @contextmanager
@@ -159,15 +159,15 @@ class ModelBase(pl.LightningModule):
             raise self._failure(
                 f"returned {NOT_FINITE} for {len(bad)} of {batch.rows} rows",
                 details=_rows_named(batch, bad),
-                fix="look for very large numbers in these rows, and for weights that are NaN or infinite;"
-                f" {_LEAVE_EMPTY}",
+                fix="look for very large numbers in these rows, and for weights that are NaN or infinite",
+                settings=[_LEAVE_EMPTY],
             )
 
-    def _failure(self, what: str, *, fix: str, details: Sequence[str] = ()) -> ModelFailedError:
+    def _failure(self, what: str, **advice: Any) -> ModelFailedError:
         cls, component = type(self), self.component
         name = component.name if component else cls.__name__
         where = f"{component.target} of {component.provider}" if component else f"{cls.__module__}:{cls.__qualname__}"
-        return ModelFailedError(f"model class {name!r} {what}", where=where, details=details, fix=fix)
+        return ModelFailedError(f"model class {name!r} {what}", where=where, **advice)
 
     def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
         """Load pretrained weights into one module of the model, before training.

@@ -171,7 +171,8 @@ def _micro_batches(
             if stop - start == 1:
                 raise DeviceOutOfMemoryError(
                     f"the accelerator's memory is too small for one chunk of {tokens} tokens: {error}",
-                    fix="lower max_sen_len, free memory of the device, or score on the CPU with --device cpu",
+                    fix="lower max_sen_len, or free memory of the device",
+                    settings=[{"device": "cpu"}],
                 ) from error
             budget.tokens = tokens  # the size that failed, which may be less than the budget
             budget.halve()

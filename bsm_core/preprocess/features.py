@@ -31,7 +31,7 @@ Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
 _MISSING_WORDS = frozenset({"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "none", "nat", r"\n"})
 """Text of missing numbers, in lower case. Hive, MySQL and PostgreSQL write a backslash and an N for null."""
 _BOOLEANS = {"true": 1.0, "false": 0.0}
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?")  # of text in lower case
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?")  # of text in lower case
 # The common spellings of numbers, which Arrow parses a column at a time. Their length is limited so that no match
 # overflows float64.
 _PLAIN_NUMBER = r"^-?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,2})?$"

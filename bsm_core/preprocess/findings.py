@@ -51,7 +51,7 @@ _ROW_WARNINGS = {
     MODEL_ROWS: "%d row(s) without probabilities",
     LINES: "%d line(s) left out",
     ESCAPES: r"%d quoted cell(s) hold \" and lost the quotes there; if \" stands for a quote, as Spark writes it, give"
-    r" --csv-escape '\'",
+    r" --csv-escape '\', or the key csv_escape in the config",
     MISSING_IDS: "%d row(s) have no id",
     REPEATED_IDS: "%d row(s) have the id of an earlier row",
     ALTERED_PARTS: "%d part(s) of earlier attempts were torn or altered, and computed again",

@@ -117,7 +117,8 @@ def explaining_memory() -> Iterator[None]:
         raise MemoryLimitError(
             f"memory ran out: {type(reason).__name__}{': ' if what else ''}{what}",
             details=[words] if (words := usage or limit_in_words()) else [],
-            fix="raise the limit (ulimit -v), or lower --batch-size, --window-rows or --num-workers",
+            fix="raise the limit (ulimit -v)",
+            settings=[{name: "LESS"} for name in ("batch_size", "window_rows", "num_workers")],
         ) from error
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bsm_core.errors import DataError, UsageError, short_repr
+from bsm_core.errors import DataError, UsageError, quoted, short_repr
 from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Imputer, values_at
+from bsm_core.scoring.comparing import TOLERANCE
 from bsm_core.scoring.comparing.joining import (
     Repeats,
     Spelling,
@@ -27,8 +29,8 @@ from bsm_core.scoring.comparing.joining import (
     spelled_otherwise,
     uneven_ids,
 )
-from bsm_core.scoring.comparing.prediction_columns import compared_columns, others_than_probabilities
-from bsm_core.scoring.comparing.traits import LEAST_ROWS, Trait, TraitCounts
+from bsm_core.scoring.comparing.prediction_columns import common_columns, compared_columns, others_than_probabilities
+from bsm_core.scoring.comparing.traits import LEAST_ROWS, TraitCounts, Traits
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import holds_text, plain_values
 from bsm_core.tables.read import TableSource
@@ -36,8 +38,6 @@ from bsm_core.tables.read import TableSource
 if TYPE_CHECKING:
     import pandas as pd
 
-TOLERANCE = 1e-5
-"""Difference up to which two probabilities are the same, which is what bsm promises for all devices and backends."""
 _MOST_CLASSES = 32
 """Largest number of classes for which exchanged ones are looked for, which takes the square of it."""
 _FITS_BETTER = 0.1
@@ -68,7 +68,7 @@ class Exchange:
     """Probability columns of the old file that fit other ones of the new file.
 
     Attributes:
-        columns: For each column of the old file that fits another, the name of that one.
+        columns: For each column of the old file that fits a column of another name, the name of that column.
         differing: Number of rows that still differ if the columns are exchanged.
     """
 
@@ -85,6 +85,7 @@ class Comparison:
         only_old: Ids that only the old file has, in its order. The second row of an id is another id than the first.
         only_new: Ids that only the new file has, in its order.
         spellings: How ids that only one file has differ from those that only the other has.
+        other_columns: Columns of both files on which they could be joined in place of the id.
         repeated_old: Ids that the old file has more than once.
         repeated_new: Ids that the new file has more than once.
         uneven: Ids that both files have, one of them in more rows.
@@ -97,8 +98,7 @@ class Comparison:
         largest: Largest difference of all rows.
         exchanged: Classes that are exchanged, which is why rows differ; None if they are not.
         worst: The rows that differ most, the first most of all.
-        traits: What the rows that differ have in common, the clearest first.
-        search: Why there are no traits, as a sentence; empty if there are, or no row differs.
+        traits: What the rows that differ have in common.
         unscored_traits: What the rows with a probability in one file only have in common.
     """
 
@@ -106,6 +106,7 @@ class Comparison:
     only_old: list[str]
     only_new: list[str]
     spellings: list[Spelling]
+    other_columns: list[str]
     repeated_old: Repeats
     repeated_new: Repeats
     uneven: Uneven | None
@@ -118,9 +119,8 @@ class Comparison:
     largest: float
     exchanged: Exchange | None
     worst: list[RowDifference]
-    traits: list[Trait]
-    search: str
-    unscored_traits: list[Trait]
+    traits: Traits
+    unscored_traits: Traits
 
     @property
     def is_same(self) -> bool:
@@ -145,7 +145,7 @@ def compare(
 
     Args:
         old: A prediction file, of any format.
-        new: Another one. Formats and orders of rows may differ.
+        new: Prediction file of the same rows. Formats and orders of rows may differ.
         id_field: Name of the id column. None: the first column of ``new``.
         data: Table with the id and the columns in which traits are looked for. None: ``old`` if it has such columns,
             else ``new``.
@@ -178,13 +178,12 @@ def compare(
     differs = off.max(axis=1) > tolerance
     only_old = _ids(joined[joined["new"].isna()].sort_values("old"))
     only_new = _ids(joined[joined["old"].isna()].sort_values("new"))
-    found, search = _traits(looked_at, id_field, both.index[scored], differs[scored])
-    of_unscored, other_search = _traits(looked_at, id_field, both.index, ~scored)
     return Comparison(
         rows=len(both),
         only_old=only_old,
         only_new=only_new,
         spellings=spelled_otherwise(only_old, only_new),
+        other_columns=[name for name in common_columns(sources) if name != id_field],
         repeated_old=repeats_of(joined["old"].dropna().index),
         repeated_new=repeats_of(joined["new"].dropna().index),
         uneven=uneven_ids(joined),
@@ -197,9 +196,10 @@ def compare(
         largest=float(off.max(initial=0.0)),
         exchanged=_exchanged(a[scored], b[scored], names, tolerance) if differs.any() else None,
         worst=[_row(both.index[i], i, names, a, b) for i in _order(off)[:worst] if differs[i]],
-        traits=found[:traits],
-        search=search or ("" if differs.any() else other_search),
-        unscored_traits=of_unscored[:traits],
+        traits=_traits(looked_at, id_field, both.index[scored], differs[scored], "differ", traits),
+        unscored_traits=_traits(
+            looked_at, id_field, both.index, ~scored, "have a probability in one file only", traits
+        ),
     )
 
 
@@ -215,9 +215,10 @@ def _read(source: TableSource, id_field: str, names: Sequence[str]) -> tuple[lis
             if column.bad:
                 row, reason = next(iter(column.bad.items()))
                 (cell,) = values_at(window.column(name), [row])
-                cell = cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
-                where = f"{source.files[0]}: column {name!r}, row {start + row + 1:,}, id {ids[start + row]!r}"
-                raise DataError(f"a probability cannot be used: {reason}: {short_repr(cell)}", where=where)
+                text = cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
+                shown = quoted(text[:80]) if isinstance(text, str) else short_repr(text)
+                where = f"{source.files[0]}: column {name!r}, row {start + row + 1:,}, id {quoted(ids[start + row])}"
+                raise DataError(f"a probability cannot be used: {reason}: {shown}", where=where)
         blocks.append(np.stack([column.values for column in columns], axis=1).astype(np.float64))
     return ids, np.concatenate(blocks)
 
@@ -282,29 +283,37 @@ def _exchanged(
 
 
 def _traits(
-    sources: Sequence[TableSource], id_field: str, keys: pd.Index[Any], differs: npt.NDArray[np.bool_]
-) -> tuple[list[Trait], str]:
-    """Return what the rows that differ have in common, the clearest trait first; if there are none, also why.
+    sources: Sequence[TableSource],
+    id_field: str,
+    keys: pd.Index[Any],
+    members: npt.NDArray[np.bool_],
+    verb: str,
+    most: int,
+) -> Traits:
+    """Return what the rows of a group have in common.
 
     Args:
         sources: Tables with the id. The first that has other columns than the probabilities is looked at.
         id_field: Name of the id column.
         keys: Keys of the rows.
-        differs: Whether each of them differs.
+        members: Whether each of them is in the group.
+        verb: What the rows of the group do, such as ``"differ"``, for sentences.
+        most: Largest number of traits.
     """
-    differing, others = int(differs.sum()), int((~differs).sum())
-    if not differing:
-        return [], ""
+    rows, others = int(members.sum()), int((~members).sum())
+    nothing = partial(Traits, [], rows, others)
+    if not rows:
+        return nothing()
     if not others:
-        return [], "all rows differ: there are no others to compare them with"
-    if min(differing, others) < LEAST_ROWS:
-        counts = f"{differing:,} row(s) differ, {others:,} do not"
-        return [], f"too few rows to say what those that differ have in common: {counts}; {LEAST_ROWS} are needed"
+        return nothing(f"all rows {verb}: there are no others to compare them with")
+    if min(rows, others) < LEAST_ROWS:
+        counts = f"{rows:,} row(s) {verb}, {others:,} do not"
+        return nothing(f"too few rows to say what those that {verb} have in common: {counts}; {LEAST_ROWS} are needed")
     for source in sources:
         count = Counter(source.columns)
         if columns := [n for n in others_than_probabilities(source) if n != id_field and count[n] == 1]:
-            return _traits_of(source, columns, id_field, keys, differs)
-    return [], "give --data TABLE, the input table, to see what the rows that differ have in common"
+            return _traits_of(source, columns, id_field, keys, members, verb, most)
+    return nothing(f"give --data TABLE, the input table, to see what the rows that {verb} have in common")
 
 
 def _traits_of(
@@ -312,15 +321,18 @@ def _traits_of(
     columns: Sequence[str],
     id_field: str,
     keys: pd.Index[Any],
-    differs: npt.NDArray[np.bool_],
-) -> tuple[list[Trait], str]:
+    members: npt.NDArray[np.bool_],
+    verb: str,
+    most: int,
+) -> Traits:
     """Look at some columns of a table; see :func:`_traits`."""
     ids = [text for table in _windows(source, id_field, []) for text in _texts(table.column(id_field))]
     rows = keys.get_indexer(keys_of(ids))  # -1 for a row that one of the prediction files lacks
-    sizes = [int((differs[rows[rows >= 0]] == side).sum()) for side in (True, False)]
-    if min(sizes) < LEAST_ROWS:
-        return [], f"{source.files[0]} has too few of the ids to say what the rows that differ have in common"
-    counts = TraitCounts(columns, *sizes)
+    inside, outside = (int((members[rows[rows >= 0]] == side).sum()) for side in (True, False))
+    if min(inside, outside) < LEAST_ROWS:
+        few = f"{source.files[0]} has too few of the ids to say what the rows that {verb} have in common"
+        return Traits([], inside, outside, few)
+    counts = TraitCounts(columns, inside, outside)
     start = 0
     for table in _windows(source, id_field, columns):
         found = rows[start : start + table.num_rows]
@@ -328,7 +340,7 @@ def _traits_of(
         known = pa.array(np.flatnonzero(found >= 0))
         for name in columns:
             column = table.column(name).take(known)
-            counts.add(name, _texts(column), column, source.dialect, differs[found[found >= 0]])
+            counts.add(name, _texts(column), column, source.dialect, members[found[found >= 0]])
     nothing = f"nothing in common was found in {source.files[0]}, column(s) {', '.join(columns)}"
-    traits = counts.traits()
-    return traits, "" if traits else nothing
+    traits = counts.traits()[:most]
+    return Traits(traits, inside, outside, "" if traits else nothing)

@@ -206,7 +206,8 @@ def _in_use(path: Path, owner: dict[str, Any]) -> OutputInUseError:
     return OutputInUseError(
         f"another run writes into this folder: process {process} on host {host}, started {started}",
         where=str(path.parent.parent),
-        fix="wait for it or end it, or choose another --output-dir",
+        fix="wait for it or end it",
+        settings=[{"output_dir": "ANOTHER"}],
     )
 
 

@@ -103,7 +103,9 @@ class WorkFolder:
         """
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
             what = "the work folder is a link or a file, and a run would remove what is in it"
-            raise UsageError(what, where=str(self.path), fix="remove the link or file, or choose another --output-dir")
+            raise UsageError(
+                what, where=str(self.path), fix="remove the link or file", settings=[{"output_dir": "ANOTHER"}]
+            )
 
     def plan(self) -> dict[str, Any] | None:
         """Return the plan of the run whose parts are here; None if there is none, or it cannot be read."""

@@ -354,4 +354,4 @@ def _readable(found: Sequence[Problem], origins: Mapping[str, str]) -> UsageErro
     if any(where.startswith("config.") for where in problems):
         fix = "correct these keys in the config and pack the artifact again, or set the flags instead"
         return ConfigError("the artifact's config holds settings that cannot be used", details=details, fix=fix)
-    return UsageError("settings that cannot be used", details=details, fix="see python -m bsm_core.run --help")
+    return UsageError("settings that cannot be used", details=details, fix="see bsm run --help")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-OR_SKIP = ", or leave out such lines with --on-bad-line skip"
-"""Advice in errors about lines, for ``bsm run`` alone."""
+SKIP = {"on_bad_line": "skip"}
+"""Setting that errors about lines name; see :class:`~bsm_core.errors.BSMError`."""
 _field_size_limit = threading.Lock()
 _SHOWN = 200
 """Characters of a line that are kept."""

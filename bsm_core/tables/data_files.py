@@ -212,7 +212,7 @@ def _format_of_content(path: Path) -> SourceFormat:
     if text.startswith(b"{"):
         return "jsonl"
     if kind := kind_of(head):
-        raise DataError(f"the file is {kind.what}", where=str(path), fix=kind.fix)
+        raise DataError(f"the file is {kind.what}", where=str(path), fix=kind.fix, settings=kind.settings)
     if not is_text(head):
         raise DataError("the file is no text, and not Parquet", where=str(path), fix=f"the extensions are {_READABLE}")
     line = text.splitlines()[0] if text else b""

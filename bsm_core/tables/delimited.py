@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from bsm_core.errors import DataError
-from bsm_core.tables.bad_lines import OR_SKIP, BadLine, LeftOut, byte_size, csv_rows, find_bad_lines
+from bsm_core.tables.bad_lines import SKIP, BadLine, LeftOut, byte_size, csv_rows, find_bad_lines
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.headers import first_row, reading
 from bsm_core.tables.formats.plain_text import LikelyEscapes
@@ -289,19 +289,18 @@ def _not_utf8(path: Path, line: int, column: str, cell: str) -> DataError:
 
 def _too_long(path: Path, line: int) -> DataError:
     what = f"a row is longer than {BLOCK_SIZES[-1]:,} bytes; is a quote not closed?"
-    fix = "close the quote, or remove the row: --on-bad-line skip does not leave out rows of this length"
+    fix = "close the quote, or remove the row, which is too long to be left out as a bad line"
     return DataError(what, where=f"{path}, line {line}", fix=fix)
 
 
 def _error(path: Path, line: int, what: str, cells: list[str], lines: Sequence[str], dialect: Dialect) -> DataError:
     text = "  ".join(cells).encode(errors="surrogateescape").decode(errors="replace")
-    escape = r"""; if \" stands for a quote in the file, as Spark writes it, give --csv-escape '\'"""
     escaped = dialect.escape is None and any('\\"' in text for text in lines)
+    escape = [r"the row has \", which Spark writes for a quote in a cell"] if escaped else []
     return DataError(
         what,
         where=f"{path}, line {line}",
-        details=[f"the row begins with {text[:80]!r}"] if cells else [],
-        fix="put a cell with the delimiter, a quote or a line break into quotes, and double the quotes in it"
-        + OR_SKIP
-        + (escape if escaped else ""),
+        details=[*([f"the row begins with {text[:80]!r}"] if cells else []), *escape],
+        fix="put a cell with the delimiter, a quote or a line break into quotes, and double the quotes in it",
+        settings=[*([{"csv_escape": r"'\'"}] if escaped else []), SKIP],
     )

@@ -29,7 +29,7 @@ from bsm_core.tables.data_files import (
 )
 from bsm_core.tables.formats import headers, json_lines
 from bsm_core.tables.formats.column_types import conform, delimiter_in, merged_type, require_same_columns
-from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.dialect import DELIMITER, NO_HEADER, Dialect
 from bsm_core.tables.lent_streams import Reader
 
 
@@ -171,8 +171,10 @@ class TableSource:
 
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that the table has some columns, each once. See :func:`require_columns`."""
-        hints = [*self.other_delimiter(), *self._partitions(wanted), *self._no_header(wanted)]
-        require_columns(self.columns, wanted, where=str(self.files[0]), hints=hints)
+        delimiter, header = self.other_delimiter(), self._no_header(wanted)
+        hints = [*delimiter, *self._partitions(wanted), *header]
+        settings = [DELIMITER] if delimiter else [NO_HEADER] if header else []
+        require_columns(self.columns, wanted, where=str(self.files[0]), hints=hints, settings=settings)
 
     def _partitions(self, wanted: Iterable[str]) -> list[str]:
         """Return a hint for each missing column that names of folders hold, such as ``year=2024``."""
@@ -187,15 +189,14 @@ class TableSource:
         found = delimiter_in(self.columns)
         if self.format in ("parquet", "jsonl") or not found:
             return []
-        what = f"the columns seem to be separated by {found}: a .csv file needs ',', a .tsv file needs tabs"
-        return [f"{what}, or give --csv-delimiter"]
+        return [f"the columns seem to be separated by {found}: a .csv file needs ',', a .tsv file needs tabs"]
 
     def _no_header(self, wanted: Iterable[str]) -> list[str]:
         """Return a hint if no column of a text file is wanted: its first row may be data."""
         if self.format not in DELIMITERS or self.dialect.columns or len(self.columns) < 2:
             return []
         found = {name.lower() for name in self.columns}.intersection(name.lower() for name in wanted)
-        return [] if found else ["if the first row is data and no header, give --csv-header none and --csv-columns"]
+        return [] if found else ["the first row may be data and no header"]
 
     def schema(self, columns: Sequence[str]) -> pa.Schema:
         """Return the types of columns that are written to the output unchanged: the id and the other kept columns.
@@ -311,7 +312,12 @@ class TableSource:
 
 
 def require_columns(
-    names: Sequence[Any], wanted: Mapping[str, str], *, where: str | None = None, hints: Sequence[str] = ()
+    names: Sequence[Any],
+    wanted: Mapping[str, str],
+    *,
+    where: str | None = None,
+    hints: Sequence[str] = (),
+    settings: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Check that a table has some columns, each once.
 
@@ -320,6 +326,7 @@ def require_columns(
         wanted: Names of the columns to check, each with the config key or setting that names it.
         where: File of the table, for errors.
         hints: Further lines for the error about missing columns.
+        settings: Settings that may solve it.
 
     Raises:
         MissingColumnsError: Columns are missing; the error lists all of them.
@@ -335,6 +342,7 @@ def require_columns(
             where=where,
             details=[*lines, f"columns found: {', '.join(map(repr, names))}", *hints],
             fix="add the columns to the data, or correct the names",
+            settings=settings,
         )
     if repeated := [name for name in wanted if count[name] > 1]:
         raise DataError(

@@ -350,6 +350,25 @@ def test_a_signal_is_a_message_and_a_status(toy_artifact, tmp_path, capsys, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("run --job_type testing", ", or give --batch-size LESS or --window-rows LESS or --num-workers LESS"),
+        ("pack a b", ", or set batch_size to LESS or num_workers to LESS in the config"),
+        ("convert a b", ""),
+        ("compare a b", ""),
+    ],
+)
+def test_an_error_about_memory_names_what_the_command_has(monkeypatch, capsys, command, advice):
+    def fail(*_, **__):
+        raise MemoryError
+
+    for name in ("scoring.job.run", "artifact.pack", "tables.convert.convert", "scoring.compare.compare"):
+        monkeypatch.setattr(f"bsm_core.{name}", fail)
+    assert cli.main(command.split()) in (1, 2)
+    assert capsys.readouterr().err.endswith(f"To fix: raise the limit (ulimit -v){advice}\n")
+
+
 @pytest.mark.parametrize("name", ["my model.tar.gz", " model.tar.gz", "my\nmodel.tar.gz", "m\udce9.tar.gz"])
 def test_an_archive_may_have_any_name(toy_artifact, tmp_path, capsys, name):
     assert cli.main(["pack", str(toy_artifact), str(tmp_path / name)]) == 0
@@ -389,6 +408,28 @@ def test_convert_a_file_of_another_dialect(tmp_path):
         (["convert", "{0}/a.csv", "{0}/b.jsonl"], 1, ["DataError: a table cannot be written as .jsonl", ".pq"]),
         (["convert", "{0}/a.csv", "{0}/b.ndjson.gz"], 1, ["DataError: a table cannot be written as .ndjson.gz"]),
         (["convert", "{0}/bad.csv", "{0}/b.tsv"], 1, ["bad.csv, line 2", "double the quotes in it\n"]),
+        (["convert", "{0}/wide.csv", "{0}/b.tsv"], 1, ["save the file as UTF-8, or give --csv-encoding utf-16\n"]),
+        (
+            ["compare", "{0}/wide.csv", "{0}/a.csv"],
+            2,
+            ["or convert the file first: bsm convert --csv-encoding utf-16 FILE plain.csv\n"],
+        ),
+        (
+            ["pack", "{0}/model", "{0}/packed", "--data", "{0}/wide.csv"],
+            1,
+            ["save the file as UTF-8, or set csv_encoding to utf-16 in the config\n"],
+        ),
+        (
+            ["pack", "{0}/model", "{0}/packed", "--data", "{0}/semicolons.csv"],
+            1,
+            ["a .tsv file needs tabs\n", "names, or set csv_delimiter to CHARACTER in the config\n"],
+        ),
+        (
+            ["pack", "{0}/model", "{0}/packed", "--data", "{0}/rows.csv"],
+            1,
+            ["may be data and no header\n", "set csv_header to none and csv_columns to COLUMNS in the config\n"],
+        ),
+        (["pack", "{0}/model", "{0}/packed", "--data", "{0}/bad.csv"], 1, ["double the quotes in it\n"]),
         (["convert", "{0}/bad.jsonl", "{0}/b.tsv"], 1, ["bad.jsonl, line 1", "write one JSON object on each line\n"]),
         (["convert", "{0}/none.parquet", "{0}/b.tsv"], 1, ["DataError: the file has no columns", "none.parquet"]),
         (["clean", "{0}/no"], 2, ["UsageError: there is no such folder"]),
@@ -408,7 +449,10 @@ def test_convert_a_file_of_another_dialect(tmp_path):
 )
 def test_an_error_is_a_message_and_a_status(toy_artifact, tmp_path, capsys, arguments, code, words):
     (tmp_path / "a.csv").write_text("id\n1\n")
-    (tmp_path / "bad.csv").write_text("id,x\n1\n")
+    (tmp_path / "bad.csv").write_text("id,amount,channel,chat\n1\n")
+    (tmp_path / "wide.csv").write_text("id,x\n1,2\n", encoding="utf-16")
+    (tmp_path / "semicolons.csv").write_text("id;x\n1;2\n")
+    (tmp_path / "rows.csv").write_text("1,2\n3,4\n")
     (tmp_path / "bad.jsonl").write_text("1\n")
     pq.write_table(pa.table({}), tmp_path / "none.parquet")
     (tmp_path / "linked").mkdir()

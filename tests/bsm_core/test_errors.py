@@ -14,6 +14,16 @@ ALL = sorted(
 )
 
 
+def test_settings_are_said_after_the_fix_as_flags_or_as_the_command_has_them():
+    error = BSMError("x", fix="do it", settings=[{"csv_header": "none", "csv_columns": "COLUMNS"}, {"on_row": "skip"}])
+    flags = "x\n  To fix: do it, or give --csv-header none --csv-columns COLUMNS or --on-row skip"
+    assert str(error) == str(pickle.loads(pickle.dumps(error))) == flags
+    error.advice = lambda settings: "x".join(settings[0])
+    assert str(error) == "x\n  To fix: do it, or csv_headerxcsv_columns"
+    assert str(BSMError("x", settings=[{"a": "1"}])) == "x\n  To fix: give --a 1"
+    assert str(BSMError("x")) == "x"
+
+
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_every_error_says_all_and_pickles(kind):
     error = kind("no such thing", where="config.key", fix="name another", details=["it is a", "it is b"])

@@ -23,6 +23,7 @@ from bsm_plugins_text.tokenizer import BertTokenizeProcessor
         ("[bom] one [bom] two [eom] three [eom]", ["one [bom] two"]),
         ("[bom] \n [eom]", []),
         ("before [eom] [bom] one [eom]", ["one"]),
+        pytest.param("[bom] one [eom]" + "[bom]" * 200_000, ["one"], id="many without an end"),
     ],
 )
 def test_only_what_stands_between_a_pair_of_markers_is_a_turn(text, turns):

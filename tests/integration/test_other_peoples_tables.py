@@ -214,7 +214,7 @@ ERRORS: dict[str, tuple[Write, tuple[str, ...]]] = {
     ),
     "quantylab/rltrader#53, no header": (
         text("a.csv", "".join(LINES[1:])),
-        ("if the first row is data and no header, give --csv-header none",),
+        ("may be data and no header", "give --csv-header none --csv-columns COLUMNS"),
     ),
     "databricks/spark-csv, parts without a header": (
         halves("part-00000", "part-00001", header=False),

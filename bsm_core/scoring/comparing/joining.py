@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-_NUMBER = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?")
+_NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.0*)?")
+_SCIENTIFIC = re.compile(r"[+-]?[0-9](?:\.[0-9]{1,20})?[eE]\+?[0-9]{1,2}")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Repeats:
     Attributes:
         ids: Number of these ids.
         rows: Number of rows with these ids.
-        example: The one with the most rows; empty if there is none.
+        example: Id with the most rows; empty if no id occurs more than once.
     """
 
     ids: int
@@ -37,7 +41,7 @@ class Uneven:
 
     Attributes:
         ids: Number of these ids.
-        example: The first of them.
+        example: First of these ids.
         old: Number of its rows in the old file.
         new: Number of its rows in the new file.
     """
@@ -67,7 +71,7 @@ class Spelling:
 
 def _as_number(text: str) -> str:
     found = _NUMBER.fullmatch(text)
-    return f"{found[1].strip('+')}{found[2]}" if found else text
+    return f"{found[1].strip('+')}{found[2].lstrip('0') or '0'}" if found else text
 
 
 _SPELLINGS: dict[str, Callable[[str], str]] = {
@@ -121,11 +125,27 @@ def uneven_ids(joined: pd.DataFrame) -> Uneven | None:
 
 def spelled_otherwise(only_old: Sequence[str], only_new: Sequence[str]) -> list[Spelling]:
     """Return how the ids that only one of the files has differ from those that only the other has."""
-    found = []
-    for what, plain in _SPELLINGS.items():
-        partners = {plain(text): text for text in reversed(only_new)}
-        both = Counter(map(plain, only_old)) & Counter(map(plain, only_new))
-        if both:
-            example = next(text for text in only_old if plain(text) in both)
-            found.append(Spelling(what, both.total(), example, partners[plain(example)]))
-    return found
+    found = [_spelling(what, plain, only_old, only_new) for what, plain in _SPELLINGS.items()]
+    rounded_old, rounded_new = ([text for text in ids if _SCIENTIFIC.fullmatch(text)] for ids in (only_old, only_new))
+    if rounded := [*rounded_old, *rounded_new]:
+        digits = max(len(text.upper().partition("E")[0].partition(".")[2]) for text in rounded)
+        for old, new in ((rounded_old, only_new), (only_old, rounded_new)):
+            found.append(
+                _spelling("scientific notation, which rounds them", partial(_rounded, digits=digits), old, new)
+            )
+    return [spelling for spelling in found if spelling]
+
+
+def _rounded(text: str, digits: int) -> str:
+    """Return a whole number in scientific notation with some digits after the point, and another text as it is."""
+    return f"{Decimal(text):.{digits}e}" if _SCIENTIFIC.fullmatch(text) or _WHOLE.fullmatch(text) else text
+
+
+def _spelling(what: str, plain: Callable[[str], str], old: Sequence[str], new: Sequence[str]) -> Spelling | None:
+    """Return the ids that are equal once a function has removed a difference of spelling; None if there are none."""
+    both = Counter(map(plain, old)) & Counter(map(plain, new))
+    if not both:
+        return None
+    partners = {plain(text): text for text in reversed(new)}
+    example = next(text for text in old if plain(text) in both)
+    return Spelling(what, both.total(), example, partners[plain(example)])

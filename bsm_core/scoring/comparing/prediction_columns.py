@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from bsm_core.errors import MissingColumnsError, UsageError, nearest
+from bsm_core.tables.formats.dialect import DELIMITER
 from bsm_core.tables.read import TableSource
 
 PREFIX = "prob_class_"
@@ -15,11 +16,11 @@ _INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
 
 
 def compared_columns(old: TableSource, new: TableSource, id_field: str | None) -> tuple[str, list[str]]:
-    """Return the name of the id column, and those of the probability columns.
+    """Return the names of the id column and of the probability columns.
 
     Args:
         old: The old prediction file.
-        new: The new one.
+        new: The new prediction file.
         id_field: Name of the id column. None: the first column of ``new``.
 
     Raises:
@@ -39,20 +40,25 @@ def others_than_probabilities(source: TableSource) -> list[str]:
     return [name for name in dict.fromkeys(source.columns) if not name.startswith(PREFIX)]
 
 
+def common_columns(sources: Sequence[TableSource]) -> list[str]:
+    """Return the names of the columns that both files have, without the probabilities and an index of pandas."""
+    old, new = sources
+    return [name for name in others_than_probabilities(old) if name in new.columns and not _INDEX.fullmatch(name)]
+
+
 def _probability_columns(sources: Sequence[TableSource]) -> list[str]:
     old, new = ([name for name in dict.fromkeys(s.columns) if name.startswith(PREFIX)] for s in sources)
     if old and set(old) == set(new):
         return old
-    details, other_delimiter = [], False
+    details, settings = [], list[dict[str, str]]()
     for side, source, names in zip(_SIDES, sources, (old, new), strict=True):
         others = "" if names else f"; columns found: {', '.join(map(repr, source.columns))}"
         hints = source.other_delimiter()
         details += [f"{side}, {source.files[0]}: {', '.join(names) or 'none'}{others}", *hints]
-        other_delimiter |= bool(hints)
-    fix = "convert such a file first: bsm convert --csv-delimiter ... FILE plain.csv"
-    if not other_delimiter:
-        fix = _fix_of_probabilities(old, new)
-    raise UsageError("the files do not have the same probability columns", details=details, fix=fix)
+        settings = [DELIMITER] if hints else settings
+    fix = None if settings else _fix_of_probabilities(old, new)
+    what = "the files do not have the same probability columns"
+    raise UsageError(what, details=details, fix=fix, settings=settings)
 
 
 def _fix_of_probabilities(old: Sequence[str], new: Sequence[str]) -> str:
@@ -65,13 +71,19 @@ def _fix_of_probabilities(old: Sequence[str], new: Sequence[str]) -> str:
     if sorted({*old, *new}) == [f"{PREFIX}0", f"{PREFIX}1"]:
         side = "OLD" if len(old) < len(new) else "NEW"
         return f"add the other column to {side}: of two classes, {PREFIX}0 is 1 - {PREFIX}1"
-    return "compare prediction files of one model, which has one number of classes"
+    extra = [
+        f"{name!r} of {side}"
+        for side, names, others in (("OLD", old, new), ("NEW", new, old))
+        for name in names
+        if name not in others
+    ]
+    return f"rename {', '.join(extra)} if it is no class; else compare files of one model, which has one set of classes"
 
 
 def _id_column(sources: Sequence[TableSource], given: str | None) -> str:
     new = sources[1]
     name, who = (given, "--id-field names") if given is not None else (new.columns[0], "is the first column of NEW")
-    common = [n for n in others_than_probabilities(sources[0]) if n in new.columns and not _INDEX.fullmatch(n)]
+    common = common_columns(sources)
     fix = _fix_of_id(common)
     if name.startswith(PREFIX):
         what = f"--id-field names a probability, {name!r}" if given is not None else _first_is("a probability", name)
@@ -83,12 +95,14 @@ def _id_column(sources: Sequence[TableSource], given: str | None) -> str:
             continue
         near = nearest(name, [n for n in others_than_probabilities(source) if n != name])
         meant = [f"did you mean {near!r}?"] if near and near in common else []
+        hints = source.other_delimiter()
         which = f"which {who}" if given is None else f"which {who} as the id"
         raise MissingColumnsError(
             f"{side} has no column {name!r}, {which}",
             where=str(source.files[0]),
-            details=[*meant, _found(source), *source.other_delimiter()],
+            details=[*meant, _found(source), *hints],
             fix=fix,
+            settings=[DELIMITER] if hints else [],
         )
     return name
 

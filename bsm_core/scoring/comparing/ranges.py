@@ -37,7 +37,7 @@ def clearest_range(sample: npt.NDArray[np.float64], others: npt.NDArray[np.float
 
     Args:
         sample: Numbers of some rows; NaN for a row without one, which is in no range.
-        others: Those of the other rows.
+        others: Numbers of the other rows, in the same form.
 
     Returns:
         The range, or None if chance may be the cause of the difference.

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bsm_core.errors import quoted
 from bsm_core.preprocess.columns import PANDAS_MISSING
 from bsm_core.preprocess.features import spelled_plainly
 from bsm_core.scoring.comparing.ranges import clearest_range
@@ -58,6 +59,23 @@ class Trait:
         return self.share - self.others
 
 
+@dataclass(frozen=True)
+class Traits:
+    """Traits of a group of rows.
+
+    Attributes:
+        found: The traits, the clearest first.
+        rows: Number of rows of the group of which the cells were found.
+        others: Number of the other rows of which the cells were found.
+        search: Why there are no traits, as a sentence; empty if there are, or the group has no rows.
+    """
+
+    found: list[Trait]
+    rows: int
+    others: int
+    search: str = ""
+
+
 class TraitCounts:
     """Counts of what the cells of some columns have, in the rows of a group and in the other rows.
 
@@ -92,13 +110,12 @@ class TraitCounts:
 
     def traits(self) -> list[Trait]:
         """Return what the rows of the group have more often, the clearest first."""
-        found = {name: counts.traits(name) for name, counts in self._columns.items()}
+        found = [trait for name, counts in self._columns.items() for trait in counts.traits(name)]
         if together := self._a_number_is_missing():
-            names, trait = together
-            for name in names:
-                found[name] = [other for other in found[name] if other.what != _MISSING]
-            found[""] = [trait]
-        return sorted((trait for traits in found.values() for trait in traits), key=lambda trait: -trait.gap)
+            names, one_of_them = together
+            found = [trait for trait in found if trait.what != _MISSING or trait.column not in names]
+            found.append(one_of_them)
+        return sorted(found, key=lambda trait: -trait.gap)
 
     def _a_number_is_missing(self) -> tuple[list[str], Trait] | None:
         """Return the columns whose missing numbers have one cause, and the trait that a number of them is missing.
@@ -184,7 +201,7 @@ class _ColumnCounts:
         if not any(found["has [bom]", side] for side in (True, False)):  # no column of dialogues
             found = Counter({key: n for key, n in found.items() if "[bom]" not in key[0]})
         values = {
-            (f"is {text!r}", side): n
+            (f"is {quoted(text)}", side): n
             for (text, side), n in (self._values or {}).items()
             if 0 < len(text) <= _LONGEST_VALUE
         }
@@ -212,7 +229,7 @@ class _ColumnCounts:
 
 
 def is_clear(trait: Trait, sizes: tuple[int, int], least: float = _LEAST_GAP) -> bool:
-    """Whether the shares of a trait differ by more than ``least``, and by more than chance makes them differ.
+    """Return whether the shares of a trait differ by more than ``least``, and by more than chance makes them differ.
 
     Args:
         trait: The trait.

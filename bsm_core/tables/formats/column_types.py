@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from bsm_core.errors import DataError
+from bsm_core.tables.formats.dialect import NO_HEADER
 from bsm_core.tables.formats.plain_values import holds_text, plain_values
 
 
@@ -20,16 +21,17 @@ def require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: p
     one, other = Counter(expected.names), Counter(schema.names)
     if one != other:
         changes = {"lacks": one - other, "adds": other - one}
-        fix = "give all files of the table the same columns"
+        fix, settings = "give all files of the table the same columns", list[dict[str, str]]()
         if pa.types.is_binary(schema.types[0]) and (found := _other_delimiters({first: expected, file: schema})):
             fix = f"write all files with one delimiter: the columns of {found}"
         elif 2 * (one & other).total() < len(one) and pa.types.is_binary(schema.types[0]):  # of text files
-            fix += "; if the files have no header, give --csv-header none and --csv-columns"
+            settings = [NO_HEADER]
         raise DataError(
             f"the columns differ from those of {first}",
             where=str(file),
             details=[f"{what}: {', '.join(map(repr, names))}" for what, names in changes.items() if names],
             fix=fix,
+            settings=settings,
         )
 
 

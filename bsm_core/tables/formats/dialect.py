@@ -14,6 +14,9 @@ from bsm_core.errors import ConfigError, UsageError, printable
 
 log = logging.getLogger("bsm")
 
+DELIMITER = {"csv_delimiter": "CHARACTER"}
+NO_HEADER = {"csv_header": "none", "csv_columns": "COLUMNS"}
+"""Settings that errors name; see :class:`BSMError`."""
 _NOT_FOR_FILES = {"idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
 """Encodings of Python that are not those of files."""
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -242,7 +245,7 @@ def _escape_is_delimiter(name_of: Callable[[str], str]) -> str:
 def _error(problems: list[str]) -> ConfigError | UsageError:
     what = "settings of CSV files that cannot be used"
     if any("config." in problem for problem in problems):
-        fix = "correct these keys in the config and pack the artifact again, or set the flags instead"
+        fix = "correct these keys in the config and pack the artifact again; a run may set the flags instead"
         return ConfigError(what, details=problems, fix=fix)
     return UsageError(what, details=problems, fix="correct these flags")
 

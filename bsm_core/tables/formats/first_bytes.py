@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +29,12 @@ class FileKind(NamedTuple):
     Attributes:
         what: What the file is, such as ``"a zip archive"``.
         fix: What its owner can do.
+        settings: Settings with which it can be read; see :class:`~bsm_core.errors.BSMError`.
     """
 
     what: str
     fix: str
+    settings: Sequence[Mapping[str, str]] = ()
 
 
 _NAMED = "name the file with {} at the end"
@@ -108,8 +111,7 @@ def wide_text(head: bytes) -> FileKind | None:
         name, without = str(match.lastgroup).replace("_", "-"), " without a byte order mark"
     if name is None:
         return None
-    fix = f"give --csv-encoding {name}, or save the file as UTF-8"
-    return FileKind(f"text in {name[:6].upper()}{without}", fix)
+    return FileKind(f"text in {name[:6].upper()}{without}", "save the file as UTF-8", [{"csv_encoding": name}])
 
 
 def misnamed(path: Path) -> FileKind | None:
@@ -134,7 +136,7 @@ def misnamed(path: Path) -> FileKind | None:
         return kind or FileKind(f"not packed with {CODECS[outer]}", f"name the file without {outer}")
     if kind is None and (wide := wide_text(head)):
         if outer in _JSON_LINES_SUFFIXES:
-            return FileKind(wide.what, "save the file as UTF-8")
+            return wide._replace(settings=())
         return wide if outer in ("", *_TEXTS) else _TEXT
     if outer not in _TEXTS:  # as text, it may be anything
         right = outer in _PARQUETS and kind == _PARQUET

@@ -42,7 +42,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _of_kind(path: Path, kind: FileKind) -> DataError:
-    return DataError(f"cannot be read: the file is {kind.what}", where=str(path), fix=kind.fix)
+    return DataError(f"cannot be read: the file is {kind.what}", where=str(path), fix=kind.fix, settings=kind.settings)
 
 
 def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
@@ -63,7 +63,7 @@ def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
         raise DataError(
             f"the first line says that {delimiter!r} separates the cells, and not {dialect.mark!r}",
             where=f"{path}, line 1",
-            fix="write all files with one delimiter, and give --csv-delimiter if no line should say it",
+            fix="write all files with one delimiter, which the first line of each of them says, or of none",
         )
     with reading(path), TextStream(path, dialect, offset=begin) as stream:
         rows = csv.reader(_header_lines(path, stream), delimiter=dialect.mark, strict=True)
@@ -79,7 +79,8 @@ def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
             raise DataError(
                 f"the header cannot be read: {reason}",
                 where=f"{path}, line 1",
-                fix="save the file as UTF-8, or give --csv-encoding",
+                fix="save the file as UTF-8",
+                settings=[{"csv_encoding": "NAME"}],
             ) from error
     if dialect.columns is not None and header:
         header = _named_columns(path, dialect, dialect.columns, header)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from bsm_core.errors import DataError, quoted
-from bsm_core.tables.bad_lines import OR_SKIP, BadLine
+from bsm_core.tables.bad_lines import SKIP, BadLine
 from bsm_core.tables.delimited import BLOCK_SIZES, FileRows, line_breaks
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.first_bytes import wide_text
@@ -137,7 +137,7 @@ def _rows(
             before = line_breaks(path, Dialect(), offset) if before < 0 else before
             bad = BadLine(f"{path}, line {before + count}", cells, _shown(content), start, at)
             if too_long or on_bad_line == "fail":
-                raise _error(bad, "" if too_long else OR_SKIP)
+                raise _error(bad, [] if too_long else [SKIP])
             yield bad, at, stream.fraction()
 
 
@@ -221,11 +221,12 @@ def _shown(content: bytes) -> str:
     return content[: 4 * _SHOWN].decode(errors="backslashreplace").rstrip("\r\n")[:_SHOWN]
 
 
-def _error(bad: BadLine, other_fix: str) -> DataError:
+def _error(bad: BadLine, settings: Sequence[Mapping[str, str]]) -> DataError:
     pandas = ", as pandas does with to_json(orient='records', lines=True)" if bad.text.startswith("[") else ""
     return DataError(
         f"the line cannot be read: {bad.reason}",
         where=bad.where,
         details=[f"the line begins with {quoted(bad.text[:80])}"],
-        fix=(_AS_UTF_8 if bad.reason == _NOT_UTF_8 else f"write one JSON object on each line{pandas}") + other_fix,
+        fix=_AS_UTF_8 if bad.reason == _NOT_UTF_8 else f"write one JSON object on each line{pandas}",
+        settings=settings,
     )

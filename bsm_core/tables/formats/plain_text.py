@@ -77,7 +77,8 @@ class PlainText:
         return DataError(
             what,
             where=f"{self._path}, line {line}",
-            fix="give the encoding of the file with --csv-encoding, or save the file as UTF-8",
+            fix="save the file as UTF-8",
+            settings=[{"csv_encoding": "NAME"}],
         )
 
 

@@ -10,9 +10,8 @@ from bsm_core import cli
 from bsm_core.errors import DataError, MissingColumnsError, UsageError
 from bsm_core.scoring import compare as compare_module
 from bsm_core.scoring.compare import Exchange, RowDifference, compare
-from bsm_core.scoring.comparing.joining import Repeats, Spelling, Uneven
+from bsm_core.scoring.comparing.joining import Repeats, Spelling, Uneven, spelled_otherwise
 from bsm_core.scoring.comparing.traits import Trait
-from bsm_core.tables.formats.dialect import Dialect
 
 
 def write(path, ids, class_1, **columns):
@@ -87,7 +86,7 @@ def test_what_rows_with_a_probability_in_one_file_have_in_common(tmp_path, capsy
     amount = ["inf" if lack else "1.5" for lack in lacks]
     old = write(tmp_path / "old.csv", ids, [np.nan if lack else 0.5 for lack in lacks], amount=amount)
     new = write(tmp_path / "new.csv", ids, [0.5] * 40)
-    assert compare(old, new).unscored_traits == [Trait("amount", "is 'inf'", 1, 0)]
+    assert compare(old, new).unscored_traits.found == [Trait("amount", "is 'inf'", 1, 0)]
     assert cli.main(["compare", str(old), str(new)]) == 1
     assert "what the rows with a probability in one file only have in common" in capsys.readouterr().out
 
@@ -112,13 +111,13 @@ def test_what_the_rows_that_differ_have_in_common(tmp_path):
     new = write(tmp_path / "new.csv", ids, [0.6 if m else 0.5 for m in missing])
     found = compare(old, new)
     assert found.differing == 25
-    assert [(t.column, t.what, t.share, t.others) for t in found.traits[:3]] == [
+    assert [(t.column, t.what, t.share, t.others) for t in found.traits.found[:3]] == [
         ("amount", "is missing", 1, 0),
         ("chat", "is text without [bom]", 1, 0),
         ("chat", "is 'no marker'", 1, 0),
     ]
-    assert Trait("country", "has characters beyond ASCII", 12 / 25, 0) in found.traits
-    assert not {"page"} & {t.column for t in found.traits}
+    assert Trait("country", "has characters beyond ASCII", 12 / 25, 0) in found.traits.found
+    assert not {"page"} & {t.column for t in found.traits.found}
 
 
 def test_traits_of_another_table_that_has_the_id(tmp_path):
@@ -127,9 +126,9 @@ def test_traits_of_another_table_that_has_the_id(tmp_path):
     new = write(tmp_path / "new.csv", ids[::-1], [0.1] * 10 + [0.2] * 10)
     data = tmp_path / "data.parquet"
     pd.DataFrame({"x": [None] * 10 + [2.0] * 10, "id": ids}).to_parquet(data)
-    assert compare(old, new, data=data).traits == [Trait("x", "is missing", 1, 0)]
+    assert compare(old, new, data=data).traits.found == [Trait("x", "is missing", 1, 0)]
     found = compare(old, new)
-    assert (found.traits, found.search[:18]) == ([], "give --data TABLE,")
+    assert (found.traits.found, found.traits.search[:18]) == ([], "give --data TABLE,")
 
 
 def test_traits_of_a_table_in_another_dialect(tmp_path, capsys):
@@ -141,18 +140,49 @@ def test_traits_of_a_table_in_another_dialect(tmp_path, capsys):
     data.write_bytes("\n".join(["x;id;y", *rows, ""]).encode("cp1252"))
     flags = ["--data", str(data), "--csv-delimiter", ";", "--csv-encoding", "cp1252", "--json"]
     assert cli.main(["compare", str(old), str(new), *flags]) == 1
-    traits = json.loads(capsys.readouterr().out)["traits"]
+    traits = json.loads(capsys.readouterr().out)["traits"]["found"]
     assert {"column": "x", "what": "has characters beyond ASCII", "share": 1.0, "others": 0.0} in traits
-    dialect = Dialect(delimiter=";", encoding="cp1252", decimal=",")
-    assert Trait("y", "is 9.5 or less", 1, 0) in compare(old, new, data=data, dialect=dialect).traits
+    assert cli.main(["compare", str(old), str(new), *flags, "--csv-decimal", ","]) == 1
+    traits = json.loads(capsys.readouterr().out)["traits"]["found"]
+    assert {"column": "y", "what": "is 9.5 or less", "share": 1.0, "others": 0.0} in traits
 
 
-def test_a_file_in_another_dialect_is_named_and_can_be_converted(tmp_path):
+def test_the_sizes_of_groups_are_those_of_the_rows_in_the_table(tmp_path, capsys):
+    ids = [f"r{i}" for i in range(100)]
+    old = write(tmp_path / "old.csv", ids, [0.1] * 100)
+    new = write(tmp_path / "new.csv", ids, [0.1] * 50 + [0.2] * 50)
+    data = tmp_path / "data.csv"
+    pd.DataFrame({"id": ids[44:57], "x": ["a"] * 6 + ["b"] * 7}).to_csv(data, index=False)
+    assert cli.main(["compare", str(old), str(new), "--data", str(data), "--rows", "0"]) == 1
+    said = capsys.readouterr().out
+    assert said.endswith("  column  cell    of those 7  of the other 6\n  x       is 'b'  100.0%      0.0%\n")
+
+
+@pytest.mark.parametrize(
+    ("scored", "words"),
+    [
+        (18, "too few rows to say what those that have a probability in one file only have in common: 2 row(s) have"),
+        (0, "all rows have a probability in one file only: there are no others"),
+        (10, "give --data TABLE, the input table, to see what the rows that have a probability in one file only have"),
+    ],
+)
+def test_sentences_about_rows_with_a_probability_in_one_file_name_them(tmp_path, capsys, scored, words):
+    ids = [f"r{i}" for i in range(20)]
+    old = write(tmp_path / "old.csv", ids, [0.5] * 20)
+    new = write(tmp_path / "new.csv", ids, [0.5 if i < scored else np.nan for i in range(20)])
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    said = capsys.readouterr().out
+    assert f"\n\n{words}" in said
+    assert "differ:" not in said
+
+
+def test_a_file_in_another_dialect_is_named_and_can_be_converted(tmp_path, capsys):
     old, new = tmp_path / "old.csv", write(tmp_path / "new.csv", ["a", "b"], [0.75, 1e-3])
     old.write_text("id;prob_class_0;prob_class_1\na;0,25;0,75\nb;0,999;1e-3\n")
-    with pytest.raises(UsageError, match=r"seem to be separated by ';'") as caught:
-        compare(old, new)
-    assert "bsm convert --csv-delimiter" in str(caught.value)
+    assert cli.main(["compare", str(old), str(new)]) == 2
+    error = capsys.readouterr().err
+    assert "seem to be separated by ';'" in error
+    assert error.endswith("To fix: convert the file first: bsm convert --csv-delimiter CHARACTER FILE plain.csv\n")
     assert cli.main(["convert", "--csv-delimiter", ";", str(old), str(tmp_path / "plain.csv")]) == 0
     assert compare(tmp_path / "plain.csv", new).is_same
 
@@ -182,7 +212,7 @@ def test_flags_of_a_table_that_is_not_given(tmp_path, capsys):
 
 def test_nothing_is_in_common_where_all_rows_differ(tmp_path):
     old = write(tmp_path / "old.csv", ["a", "b"], [0.1, 0.2], x=["", ""])
-    assert compare(old, write(tmp_path / "new.csv", ["a", "b"], [0.3, 0.4])).traits == []
+    assert compare(old, write(tmp_path / "new.csv", ["a", "b"], [0.3, 0.4])).traits.found == []
 
 
 @pytest.mark.parametrize(
@@ -226,6 +256,15 @@ def test_the_command(tmp_path, capsys):
     assert "rows that differ by more than 1e-05: 0; by 0 at most" in capsys.readouterr().out
     assert cli.main(["compare", str(old), str(new), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["only_new"] == ["d"]
+
+
+def test_json_of_ids_with_characters_that_are_not_printable(tmp_path, capsys):
+    ids = ["a\u00a0b", "\U000e0041", "k\u00ad", "\x1b[31m\x7f", "\u2028", "\\xe9", "é"]
+    old, new = write(tmp_path / "old.csv", ids, [0.5] * 7), write(tmp_path / "new.csv", [], [])
+    assert cli.main(["compare", str(old), str(new), "--json"]) == 1
+    said = capsys.readouterr().out
+    assert said.isascii()
+    assert json.loads(said)["only_old"] == ids
 
 
 def predictions(path, header, *rows):
@@ -280,6 +319,29 @@ def test_probability_columns_of_other_names(tmp_path, head, fix):
     assert ("columns found: 'id', 'p0', 'p1'" in str(caught.value)) == (head == "p0,p1")
 
 
+def test_a_column_that_only_one_file_has_is_named(tmp_path):
+    old = predictions(tmp_path / "old.csv", "id,prob_class_0,prob_class_1,prob_class_1_calibrated", "a,0,1,1")
+    new = predictions(tmp_path / "new.csv", "id,prob_class_0,prob_class_1", "a,0,1")
+    with pytest.raises(UsageError) as caught:
+        compare(old, new)
+    assert caught.value.fix.startswith("rename 'prob_class_1_calibrated' of OLD if it is no class")
+
+
+def test_bytes_that_are_not_utf8_are_shown_once_escaped(tmp_path, capsys):
+    bad = pa.array([b"\xff"] * 5 + [b"a"] * 5)
+    table = pa.table({"id": bad, "x": bad, "prob_class_0": [0.1] * 10})
+    pq.write_table(table, tmp_path / "old.parquet")
+    pq.write_table(table.set_column(2, "prob_class_0", pa.array([0.2] * 5 + [0.1] * 5)), tmp_path / "new.parquet")
+    assert cli.main(["compare", str(tmp_path / "old.parquet"), str(tmp_path / "new.parquet")]) == 1
+    said = capsys.readouterr().out
+    assert "such as '\\xff'; " in said
+    assert "  is '\\xff' " in said
+    text = predictions(tmp_path / "text.csv", "id,x,prob_class_0")
+    text.write_bytes(b"id,prob_class_0\n\xff,\xe9\n")
+    with pytest.raises(DataError, match=r"not UTF-8: '\\xe9' \(.*, id '\\xff'\)"):
+        compare(text, text)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "what", "rows"),
     [
@@ -288,6 +350,8 @@ def test_probability_columns_of_other_names(tmp_path, head, fix):
         (["11", "11"], ["011", "11"], "leading zeros (or a trailing .0)", 1),
         (["a ", "b"], ["a", "b"], "white space around them", 1),
         (["AB", "x"], ["ab", "y"], "upper and lower case", 1),
+        (["1.23457E+12", "1.2E+12"], ["1234567890123", "1234567890124"], "scientific notation, which rounds them", 1),
+        (["1234567890123", "7"], ["1.234567890123e+12", "8"], "scientific notation, which rounds them", 1),
     ],
 )
 def test_ids_that_are_spelled_otherwise(tmp_path, capsys, old, new, what, rows):
@@ -298,15 +362,28 @@ def test_ids_that_are_spelled_otherwise(tmp_path, capsys, old, new, what, rows):
     assert f"{rows} ids differ only in {what}: {old[0]!r} in OLD is {new[0]!r} in NEW" in capsys.readouterr().out
 
 
+def test_ids_of_any_length_are_looked_at_in_little_time():
+    assert spelled_otherwise(["0" * 200_000 + "x"], ["0" * 200_000 + "y"]) == []
+
+
+@pytest.mark.parametrize(("text", "same"), [("007", "7"), ("000", "0"), ("+07.00", "7"), ("-07", "-7.0")])
+def test_spellings_of_whole_numbers(text, same):
+    assert [found.rows for found in spelled_otherwise([text], [same])] == [1]
+
+
 def test_ids_that_are_just_others(tmp_path):
     old = write(tmp_path / "old.csv", ["11.5", "-1", "00"], [0.1] * 3)
     assert compare(old, write(tmp_path / "new.csv", ["115", "1", "a"], [0.1] * 3)).spellings == []
+    assert spelled_otherwise(["1234567890123"], ["1234567890124"]) == []
 
 
 def test_files_without_a_common_id(tmp_path, capsys):
     old, new = write(tmp_path / "old.csv", ["a"], [0.1]), write(tmp_path / "new.csv", ["b"], [0.1])
     assert cli.main(["compare", str(old), str(new)]) == 1
-    assert "no id is in both files: with --id-field COLUMN" in capsys.readouterr().out
+    assert "no id is in both files\n" in capsys.readouterr().out
+    old, new = write(old, ["a"], [0.1], key=["x"], other=1), write(new, ["b"], [0.1], key=["x"])
+    assert cli.main(["compare", str(old), str(new)]) == 1
+    assert "with --id-field, they are joined on another column, one of 'key'\n" in capsys.readouterr().out
 
 
 def test_a_table_without_the_id(tmp_path):

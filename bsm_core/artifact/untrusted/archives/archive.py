@@ -86,7 +86,7 @@ def _check_sha256(archive: Path) -> None:
     if not beside.is_file():
         return
     text = os.fsdecode(beside.read_bytes()[:4096])
-    match = re.fullmatch(r"\s*([0-9a-fA-F]{64})(?:\s+\*?(\S.*?))?\s*", text, re.DOTALL)  # a name may have spaces
+    match = re.fullmatch(r"([0-9a-fA-F]{64})(?:\s+\*?(\S.*))?", text.strip(), re.DOTALL)  # a name may have spaces
     if match is None or (match[2] and Path(match[2]).name != archive.name.strip()):
         raise CorruptArtifactError(
             f"{beside.name} is not the SHA-256 of {archive.name}",

@@ -73,7 +73,7 @@ def test_a_file_whose_content_is_not_what_its_name_says(tmp_path, name, content,
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 def test_the_encoding_that_is_advised_reads_the_text(encoding):
     kind = wide_text(TEXT.decode().encode(encoding))
-    assert f"--csv-encoding {encoding}," in kind.fix
+    assert kind.settings == [{"csv_encoding": encoding}]
     assert wide_text(TEXT) is None
 
 

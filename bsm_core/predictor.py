@@ -215,7 +215,7 @@ class Predictor:
         findings = findings.with_failed_rows(batch.failed)
         if on_issue is None:
             IssueWarnings().add(findings)
-            warn_of_counts(findings.counts())
+            warn_of_counts(findings.counts(), len(data))
         else:
             for issue in findings.issues:
                 on_issue(issue)

@@ -28,7 +28,7 @@ from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.run import main
 from bsm_core.scoring.engines.callbacks import with_probabilities
-from bsm_core.scoring.row_issues import CommitReview, RowIssuesFile, issues_table
+from bsm_core.scoring.row_issues import BadRowLimit, CommitReview, RowIssuesFile, issues_table
 from bsm_core.scoring.sink import Part, Sink
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.id_counts import IdCounts
@@ -101,7 +101,7 @@ def scored(data, folder, format, rows, *roles, keep=("id",)):
             sink.write_part(Part(info.index, info.last, info.end, table, info.findings.counts(), issues))
             features += batch.features.tolist()
         file = RowIssuesFile(place, kept.field(0), source.format, folder)
-        with CommitReview(file, "100%", IdCounts(sink.work.path)) as review:
+        with CommitReview(file, BadRowLimit("100%", source.format), IdCounts(sink.work.path)) as review:
             committed = sink.commit(schema, format, review)
     except DataError as error:
         raise AssertionError(f"an error after the first row: {error}") from error

@@ -115,7 +115,7 @@ class PartWriter(Callback):
         part = Part(info.index, info.last, info.end, table, counts, issues)
         self._written = self._thread.submit(self.sink.write_part, part)
         self._memory.give_back()
-        self.limit.add(counts, issues)
+        self.limit.add(counts, len(table), issues)
 
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Wait for the last part."""

@@ -165,9 +165,9 @@ class _RankRun:
             num_workers=self.num_workers,
             pin_memory=plan.accelerator == "gpu",
         )
-        limit = BadRowLimit(settings.max_bad_rows)
+        limit = BadRowLimit(settings.max_bad_rows, self.source.format)
         for record in self.job.done.values():
-            limit.add(record.counts)
+            limit.add(record.counts, record.rows)
         writer = PartWriter(self.job.sink, predictor, self.times, limit)
         rank_0 = [Progress(sum(record.rows for record in self.job.done.values()))]
         callbacks = [self.before, writer, *([] if self.rank else rank_0)]
@@ -191,7 +191,7 @@ class _RankRun:
             committed = sink.commit(self.schema, self.job.format, review)
         if self.job.altered:
             committed.counts[ALTERED_PARTS] = self.job.altered
-        warn_of_counts(committed.counts)
+        warn_of_counts(committed.counts, committed.rows, self.source.format)
         note_counts(committed.counts)
         if settings.profile:
             figures = table(self.times, committed.rows, helped=self.num_workers > 0)
@@ -211,7 +211,8 @@ class _RankRun:
         if settings.row_issues is not None:
             id_column = self.schema.field(0)
             file = RowIssuesFile(settings.row_issues, id_column, self.source.format, settings.output_dir)
-        return CommitReview(file, settings.max_bad_rows, IdCounts(self.job.sink.work.path))
+        limit = BadRowLimit(settings.max_bad_rows, self.source.format)
+        return CommitReview(file, limit, IdCounts(self.job.sink.work.path))
 
     def _require_unchanged(self) -> None:
         require_unchanged(self.job.plan, self.job.source, self.job.settings.data_dir)

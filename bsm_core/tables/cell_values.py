@@ -51,8 +51,8 @@ def value_text(value: object) -> str:
 def printed(column: pa.Array) -> pa.Array:
     """Return the text of each number, boolean, date, time or duration, such as ``1.0`` and ``True``.
 
-    The text of a value that pandas cannot hold is the one that Arrow prints. A null, NaN, and a date or time that Arrow
-    cannot print either have none: these are null.
+    If pandas cannot hold a value, its text is the one that Arrow prints. The result is null for a null, for NaN, and
+    for a date or time that Arrow cannot print either.
 
     Args:
         column: The values.

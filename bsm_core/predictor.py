@@ -118,14 +118,18 @@ class Predictor:
             predictor.choose_backends(precision, backend, rows)
         return predictor
 
-    def choose_backends(self, precision: str, backend: str, rows: CheckRows | None) -> ChosenBackends:
+    def choose_backends(
+        self, precision: str, backend: str, rows: CheckRows | None, earlier: Mapping[str, str] | None = None
+    ) -> ChosenBackends:
         """Choose the backend of the text encoders. The model must be on its device.
 
         See :func:`bsm_core.backends.choose.choose_backends`.
         """
         sample = None if rows is None else self.check_batch(rows.rows)
         fp16 = bool(self.preprocessor.config.as_mapping().get("fp16"))
-        return choose_backends(self.model, precision=precision, backend=backend, sample=sample, fp16=fp16)
+        return choose_backends(
+            self.model, precision=precision, backend=backend, sample=sample, fp16=fp16, earlier=earlier
+        )
 
     @classmethod
     def open(cls, folder: Path, *, registry: Registry | None = None) -> Predictor:
@@ -215,7 +219,7 @@ class Predictor:
         findings = findings.with_failed_rows(batch.failed)
         if on_issue is None:
             IssueWarnings().add(findings)
-            warn_of_counts(findings.counts())
+            warn_of_counts(findings.counts(), len(data))
         else:
             for issue in findings.issues:
                 on_issue(issue)

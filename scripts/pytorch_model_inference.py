@@ -122,7 +122,8 @@ def create_dataloader(bsm_dataset: BSMDataset, config: Mapping[str, Any]) -> Dat
     """Return a loader of the dataset as one ragged batch. The model splits it by its token budget, ``batch_size``."""
     batch, findings = bsm_dataset.to_batch()
     IssueWarnings().add(findings)
-    warn_of_counts(findings.counts())
+    source = bsm_dataset.source
+    warn_of_counts(findings.counts(), len(bsm_dataset), source.format if source else None)
     return DataLoader([batch], batch_size=None, shuffle=False)  # type: ignore[arg-type]
 
 

@@ -46,7 +46,13 @@ class ChosenBackends:
 
 
 def choose_backends(
-    model: ModelBase, *, precision: str = AUTO, backend: str = AUTO, sample: Batch | None = None, fp16: bool = False
+    model: ModelBase,
+    *,
+    precision: str = AUTO,
+    backend: str = AUTO,
+    sample: Batch | None = None,
+    fp16: bool = False,
+    earlier: Mapping[str, str] | None = None,
 ) -> ChosenBackends:
     """Set the backend of every encoder of a model.
 
@@ -57,6 +63,7 @@ def choose_backends(
         backend: Name of a backend that each encoder must have, or ``"auto"``.
         sample: A few rows, to calibrate int8 and to compare the probabilities in a lower precision with fp32.
         fp16: Value of ``fp16`` in the artifact's config.
+        earlier: Name of the backend that ``"auto"`` chose before, by the encoder's name; chosen again if it is exact.
 
     Raises:
         UsageError: The precision is unknown, or the processor cannot compute it. Or an encoder has no backend of that
@@ -76,18 +83,19 @@ def choose_backends(
         lower = Precision.FP16 if fp16 else Precision.BF16
     else:
         lower = Precision.FP32
-    chosen = _set_backends(model, encoders, Precision.FP32, backend if lower == Precision.FP32 else AUTO, sample)
+    set_backends = partial(_set_backends, model, encoders, earlier=earlier or {}, sample=sample)
+    chosen = set_backends(Precision.FP32, backend if lower == Precision.FP32 else AUTO)
     if not encoders and (lower != Precision.FP32 or backend not in (AUTO, EAGER)):
         log.warning("the model has no text encoder, so --precision and --backend change nothing: it stays in fp32")
     if lower == Precision.FP32 or not encoders:
         return ChosenBackends(Precision.FP32, chosen)
     if sample is None:
-        chosen = _set_backends(model, encoders, lower, backend, sample)
+        chosen = set_backends(lower, backend)
         log.info("the artifact has no check rows, so it is not known how much %s changes probabilities", lower)
         return ChosenBackends(lower, chosen)
     exactly = _probabilities(model, sample)
     try:
-        chosen = _set_backends(model, encoders, lower, backend, sample)
+        chosen = set_backends(lower, backend)
         changes = (_probabilities(model, sample) - exactly).abs()
     # UsageError: the processor cannot compute the precision. The others: usually numbers that overflow in it.
     except (UsageError, ModelFailedError, torch.OutOfMemoryError) as error:
@@ -98,7 +106,7 @@ def choose_backends(
     largest = float(changes.max())
     if precision == AUTO and not largest <= TOLERANCES[lower]:
         log.warning("%s changes the probabilities of the check rows by up to %.3g: using fp32", lower, largest)
-        return ChosenBackends(Precision.FP32, _set_backends(model, encoders, Precision.FP32, backend, sample))
+        return ChosenBackends(Precision.FP32, set_backends(Precision.FP32, backend))
     log.info(
         "%s changes the probabilities of the %d check rows by at most %.3g, %.3g on average",
         lower, sample.rows, largest, float(changes.mean()),
@@ -134,11 +142,16 @@ def _probabilities(model: ModelBase, sample: Batch) -> Tensor:
 
 
 def _set_backends(
-    model: ModelBase, encoders: Mapping[str, Encoder], precision: Precision, backend: str, sample: Batch | None
+    model: ModelBase,
+    encoders: Mapping[str, Encoder],
+    precision: Precision,
+    backend: str,
+    earlier: Mapping[str, str],
+    sample: Batch | None,
 ) -> dict[str, str]:
     texts = _texts(model, encoders, sample) if precision == Precision.INT8 and sample is not None else {}
     for name, encoder in encoders.items():
-        encoder.backend = _backend(name, encoder, precision, backend, texts.get(name))
+        encoder.backend = _backend(name, encoder, precision, backend, earlier.get(name), texts.get(name))
     return {name: encoder.backend.name for name, encoder in encoders.items()}
 
 
@@ -161,7 +174,9 @@ def _texts(model: ModelBase, encoders: Mapping[str, Encoder], sample: Batch) -> 
     return {name: TextBatch.from_rows(rows).to(model.device) for name, rows in received.items()}
 
 
-def _backend(name: str, encoder: Encoder, precision: Precision, asked: str, text: TextBatch | None) -> Backend:
+def _backend(
+    name: str, encoder: Encoder, precision: Precision, asked: str, earlier: str | None, text: TextBatch | None
+) -> Backend:
     by_name = asked not in (AUTO, EAGER)
     if precision not in (Precision.FP32, Precision.INT8):
         check_precision(name, encoder, precision)
@@ -180,7 +195,7 @@ def _backend(name: str, encoder: Encoder, precision: Precision, asked: str, text
     backends = [backend for backend in built if backend]
     eager = None if precision == Precision.INT8 else Backend(EAGER, precision)
     if eager and not by_name:
-        return _fastest(name, encoder, eager, backends) if backends else eager
+        return _fastest(name, encoder, eager, backends, earlier) if backends else eager
     if not backends:
         raise _unavailable(name, precision, asked, text)
     if eager and not exact(name, encoder, eager, backends, by_name=True):
@@ -243,18 +258,24 @@ def _exported(name: str, encoder: Encoder, asked: str, precision: str, sample: T
     return build(encoder, precision)
 
 
-def _fastest(name: str, encoder: Encoder, eager: Backend, backends: list[Backend]) -> Backend:
-    """Return the fastest exact backend; an earlier trial on this machine spares the measurement, while it holds."""
+def _fastest(name: str, encoder: Encoder, eager: Backend, backends: list[Backend], earlier: str | None) -> Backend:
+    """Return the earlier backend if it is exact here, else the fastest exact one.
+
+    The result of an earlier trial on this machine spares the measurement, while it holds.
+    """
     results, key = trial_results.read(), trial_results.key(encoder, [*backends, eager])
     known = results.get(key)
-    fastest = known.fastest if known and known.holds() else None
-    if fastest == EAGER:
+    names = [earlier] if earlier else []
+    if known and known.holds():
+        names.append(known.fastest)
+    if names[:1] == [EAGER]:
         return eager
     candidates = {backend.name: backend for backend in (eager, *exact(name, encoder, eager, backends))}
     if len(candidates) == 1:
         return eager
-    if fastest not in candidates:
-        result = trial_results.result_of(measured(name, encoder, list(candidates.values())), known)
-        trial_results.write({**results, key: result})
-        fastest = result.fastest
-    return candidates[fastest]
+    for found in names:
+        if found in candidates:
+            return candidates[found]
+    result = trial_results.result_of(measured(name, encoder, list(candidates.values())), known)
+    trial_results.write({**results, key: result})
+    return candidates[result.fastest]

@@ -61,15 +61,18 @@ class TrialResult:
 
 
 def is_close(times: Times) -> bool:
-    """Return whether the fastest backend may be another: its lead is not larger than the spreads."""
-    if len(times) < 2:  # a backend failed
-        return True
-    first, second = sorted(times.values())[:2]
-    return second[0] - first[0] <= max(first[1] - first[0], second[1] - second[0])
+    """Return whether more than one backend may be the fastest."""
+    return len(times) < 2 or len(_leaders(times)) > 1  # of one, because the others failed
+
+
+def _leaders(times: Times) -> list[str]:
+    """Return the backends that may be the fastest: the lead of the fastest over them is not larger than a spread."""
+    first, second = min(times.values(), default=(0.0, 0.0))
+    return [name for name, own in times.items() if own[0] - first <= max(second - first, own[1] - own[0])]
 
 
 def result_of(times: Times, earlier: TrialResult | None) -> TrialResult:
-    """Return the result of a trial and of an earlier one. Where it is close, the earlier choice stays.
+    """Return the result of a trial and of an earlier one. The earlier choice stays as long as it may be the fastest.
 
     Args:
         times: Times of the backends that did not fail.
@@ -79,7 +82,7 @@ def result_of(times: Times, earlier: TrialResult | None) -> TrialResult:
     if earlier and not earlier.is_old():
         trials += earlier.trials
         times = {name: _two_shortest(own, earlier.times.get(name, ())) for name, own in times.items()}
-    if earlier and earlier.fastest in times and is_close(times):
+    if earlier and earlier.fastest in _leaders(times):
         return TrialResult(earlier.fastest, times, trials=trials)
     return TrialResult(min(times, key=times.__getitem__, default=EAGER), times, trials=trials)
 

@@ -125,11 +125,13 @@ def _python_values(column: Any) -> list[Any]:
     if not any(is_type(column.type) for is_type in _PRINTED_TYPES):
         return cell_values(column)
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    texts: list[Any] = printed(column).to_pylist()
+    texts = printed(column)
+    values = texts.to_pylist()
     if pa.types.is_temporal(column.type):
         none = _NoText("a date or time that is out of range")
-        texts = [none if text is not None and text.startswith("<value out") else text for text in texts]
-    return texts
+        for row in np.flatnonzero(pc.and_(column.is_valid(), texts.is_null())):
+            values[row] = none
+    return values
 
 
 def _as_strings(column: Any) -> Any:

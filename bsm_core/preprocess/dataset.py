@@ -181,6 +181,7 @@ class BSMDataset:
         self.columns = dict(columns)
         self.rows = rows
         self.config = config
+        self.source = source
         self._preprocessor = Preprocessor(config, {}, {}, {}, source=source)
 
     def __len__(self) -> int:

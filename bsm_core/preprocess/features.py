@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
-from bsm_core.preprocess.findings import COMMA, FEATURE, NO_CATEGORY, Findings, Issue
-from bsm_core.tables.cell_values import cell_values, value_text
+from bsm_core.preprocess.findings import COMMA, DECIMAL_COMMA, FEATURE, NO_CATEGORY, Findings, Issue
+from bsm_core.tables.cell_values import cell_values, printed, value_text
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import holds_text, parts_of_union, plain_values
 
@@ -92,9 +92,8 @@ class Imputer:
             values = _numbers(spelled_plainly(column, dialect or Dialect())).astype(np.float32)
         bad, missing = np.isinf(values), np.isnan(values)
         values[bad | missing] = self.value
-        return FeatureColumn(
-            values, _reasons(column, bad, partial(_why_no_number, dialect=dialect)), int(missing.sum())
-        )
+        why = partial(_why_no_number, dialect=dialect)
+        return FeatureColumn(values, _reasons(column, bad, why), int(missing.sum()))
 
 
 class RiskTable:
@@ -280,13 +279,14 @@ def _reasons(column: Column, bad: npt.NDArray[np.bool_], why: Callable[[Any], st
 def _why_no_number(value: Any, dialect: Dialect | None = None) -> str:
     """Return why a value is not a finite number of float32."""
     text = _text(value) if isinstance(value, bytes | str | int | float | Decimal | np.number) else None
-    if isinstance(value, bytes) and text is None:
-        return "bytes that are not UTF-8"
     if text is None:
-        return f"{_kind_of(value)} is not a number"
+        return "bytes that are not UTF-8" if isinstance(value, bytes) else f"{_kind_of(value)} is not a number"
     comma_is_unknown = dialect is None or (dialect.decimal is None and dialect.thousands != ",")
-    if comma_is_unknown and _DECIMAL_COMMA.fullmatch(text.strip()):
-        return COMMA
+    if comma_is_unknown and "," in text:
+        if Dialect(thousands=",").plain_number(text) not in (None, text):  # 1,234 may be either
+            return COMMA
+        if _DECIMAL_COMMA.fullmatch(text.strip()):
+            return DECIMAL_COMMA
     if dialect is not None and isinstance(value, bytes | str):
         plain = dialect.plain_number(text)
         if plain is None:
@@ -317,13 +317,14 @@ def _kind_of(value: Any) -> str:
 def _cells(column: Column) -> Any:
     """Return a column as one Arrow array of booleans, integers, floats or bytes.
 
-    Values of other types become bytes that are not UTF-8, so that they count as unparsable. A union has :func:`_parts`.
+    A decimal becomes its text, which is exact, and so does a date. A date without a text, and values of other types,
+    become bytes that are not UTF-8, so that they count as unparsable. A union has :func:`_parts`.
     """
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         return _python_cells(column)
     column = plain_values(column)  # before combine_chunks: dictionaries of chunks may differ
     if pa.types.is_decimal(column.type) or pa.types.is_date(column.type):
-        column = column.cast(pa.large_string())  # the text of a decimal is exact
+        column = pc.if_else(column.is_valid(), pc.coalesce(printed(column).cast(pa.large_binary()), _UNREADABLE), None)
     if holds_text(column.type):
         column = column.cast(pa.large_binary())
     elif not any(is_type(column.type) for is_type in _NUMBER_TYPES):

@@ -11,6 +11,7 @@ from typing import Any
 from bsm_core.errors import printable, quoted
 from bsm_core.tables.bad_lines import BadLine
 from bsm_core.tables.cell_values import value_text
+from bsm_core.tables.data_files import DELIMITERS, SourceFormat
 
 log = logging.getLogger("bsm")
 
@@ -24,8 +25,10 @@ MODEL = "model"
 """Stage of an issue with a row for which the model class fails."""
 NO_CATEGORY = "not a category"
 """End of the reasons why a cell of a feature with a risk table cannot be looked up."""
+DECIMAL_COMMA = "number with a decimal comma"
+"""Reason why a cell such as ``39,5`` is no number: its decimal point is a comma."""
 COMMA = "number with a comma"
-"""Reason why a cell is no number if its decimal point seems to be a comma."""
+"""Reason why a cell such as ``1,234`` is no number: its comma is a decimal point or stands between groups of digits."""
 TOO_LONG = "text longer than"
 """Beginning of the reason why a text is cut."""
 BAD_ROWS = "bad_rows"
@@ -42,6 +45,8 @@ ALTERED_PARTS = "parts:altered"
 """Count of the parts of earlier attempts that were torn or altered, and were computed again."""
 
 _VALUE_CHARS, _REASON_CHARS, _COLUMNS_NAMED = 200, 500, 5
+_SHARE_OF_COMMAS = 0.25
+"""Least share of numbers with a comma, among the cells of a column that are not missing, of which advice is given."""
 _WARNINGS = {
     "text": "column %r: %d text(s) taken as empty or cut",
     "number": "column %r: %d cell(s) that cannot be used",
@@ -167,7 +172,7 @@ class IssueWarnings:
             names: Function from the positions of rows to their ids; bytes if the table is CSV or TSV. None: rows are
                 named by their positions.
         """
-        lines = findings.bad_lines[: self._left]
+        lines = findings.bad_lines[: max(0, self._left)]  # below 0 after issues of many columns
         self._left -= len(lines)
         issues = [issue for issue in (*findings.issues, *findings.examples) if self._is_named(issue)]
         rows = [issue.row for issue in issues]
@@ -211,32 +216,43 @@ def id_text(value: Any) -> str:
     return quoted(text) if isinstance(text, str) else repr(text)
 
 
-def advice(counts: Mapping[str, float]) -> list[str]:
+def advice(counts: Mapping[str, float], rows: int, source: SourceFormat | None) -> list[str]:
     """Return advice on settings that read the cells with issues, if these have one cause.
 
     Args:
-        counts: Counts with the keys ``"reason:..."`` of :meth:`Findings.counts`.
+        counts: Counts of the rows, see :meth:`Findings.counts`.
+        rows: Number of rows.
+        source: Format of the files that hold the rows; None if no files do.
     """
-    of_column, commas, found = Counter[str](), Counter[str](), list[str]()
-    not_utf8 = 0.0
+    decimal, either, found = Counter[str](), Counter[str](), list[str]()
+    not_utf8 = False
     for key, count in counts.items():
         if key.startswith("reason:"):
-            _, stage, kind, column = key.split(":", 3)
-            if stage == FEATURE:
-                of_column[column] += int(count)
-                commas[column] += int(count) if kind == COMMA else 0
-            not_utf8 += count if "not UTF-8" in kind else 0
-    if columns := [repr(column) for column, count in of_column.items() if 2 * commas[column] > count]:
-        where = f"{', '.join(columns[:_COLUMNS_NAMED])}{', ...' if columns[_COLUMNS_NAMED:] else ''}"
-        found.append(
-            f"the numbers of {where} seem to have a decimal comma: give --csv-decimal , or the key csv_decimal"
-        )
-    if not_utf8:
-        found.append("cells hold bytes that are not UTF-8: give the encoding of CSV files with --csv-encoding")
+            _, _, kind, column = key.split(":", 3)
+            decimal[column] += int(count) if kind == DECIMAL_COMMA else 0
+            either[column] += int(count) if kind == COMMA else 0
+            not_utf8 |= "not UTF-8" in kind
+    decimals, others = list[str](), list[str]()
+    for column, count in (decimal + either).items():
+        if count >= _SHARE_OF_COMMAS * (rows - counts.get(f"missing:{column}", 0)):
+            (decimals if decimal[column] > either[column] else others).append(column)
+    if decimals:
+        what = "seem to have a decimal comma: give --csv-decimal ',', or the key csv_decimal in the config"
+        found.append(f"the numbers of {_columns(decimals)} {what}")
+    if others:
+        what = "have commas: give --csv-thousands ',' if '1,234' is 1234, or --csv-decimal ',' if it is 1.234"
+        found.append(f"the numbers of {_columns(others)} {what}; or the key csv_thousands or csv_decimal in the config")
+    if not_utf8 and source in DELIMITERS:
+        what = "give the encoding of the files with --csv-encoding, or the key csv_encoding in the config"
+        found.append(f"cells hold bytes that are not UTF-8: {what}")
     return found
 
 
-def warn_of_counts(counts: Mapping[str, float]) -> None:
+def _columns(names: Sequence[str]) -> str:
+    return f"{', '.join(map(repr, names[:_COLUMNS_NAMED]))}{', ...' if names[_COLUMNS_NAMED:] else ''}"
+
+
+def warn_of_counts(counts: Mapping[str, float], rows: int, source: SourceFormat | None = None) -> None:
     """Log the counts of a run.
 
     There is a warning for each column with issues and for each observer that failed.
@@ -244,6 +260,8 @@ def warn_of_counts(counts: Mapping[str, float]) -> None:
     Args:
         counts: Counts of a run, see :meth:`Findings.counts`, with :data:`MISSING_IDS`, :data:`REPEATED_IDS`,
             :data:`ALTERED_PARTS` and ``"hook:<observer>"``. Other keys are counts of plugins and are not logged.
+        rows: Number of rows.
+        source: Format of the files that hold the rows; None if no files do.
     """
     reasons: dict[str, list[str]] = {}
     for key, count in counts.items():
@@ -256,7 +274,7 @@ def warn_of_counts(counts: Mapping[str, float]) -> None:
             log.warning(_ROW_WARNINGS[key] + "%s", count, _listed(reasons.get(key)))
         elif kind in _WARNINGS:
             log.warning(_WARNINGS[kind] + "%s", name, count, _listed(reasons.get(key)))
-    for text in advice(counts):
+    for text in advice(counts, rows, source):
         log.warning("%s", printable(text))
 
 

@@ -64,12 +64,12 @@ def run(settings: Settings, lock: Lock) -> Committed:
         sink.require_lock()
         with writing(settings.output_dir):  # with --resume require, they are still there
             Markers(settings.output_dir).clear()
-        number = len(sink.work.attempts()) + 1 if done else 1
+        attempts = sink.work.attempts() if done else []
         log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
         earlier = sum(record.rows for record in done.values())
         if done:
             log.info("%s rows are done by an earlier attempt: going on from there", f"{earlier:,}")
-        job = Job(settings, artifact, source, format, plan, done, found.altered, number, began, lock)
+        job = Job(settings, artifact, source, format, plan, done, found.altered, attempts, began, lock)
         committed, used = ranks.run(job, devices)
     seconds = time.time() - began
     rows = committed.rows - earlier

@@ -140,52 +140,50 @@ class BadRowLimit:
 
     Args:
         limit: Value of ``--max-bad-rows``: a number of rows, or a share such as ``"5%"``.
+        source: Format of the data.
     """
 
-    def __init__(self, limit: int | str) -> None:
-        self._limit = limit
+    def __init__(self, limit: int | str, source: SourceFormat) -> None:
+        self._limit, self._source = limit, source
         self._bad = Counter[str | None]()  # by column; None: of all rows
-        self._lines = 0
-        self._reasons = Counter[str]()
+        self._rows = 0
+        self._counts = Counter[str]()
         self._first: list[str] = []
 
-    def add(self, counts: Mapping[str, float], issues: pa.Table | None = None) -> None:
+    def add(self, counts: Mapping[str, float], rows: int, issues: pa.Table | None = None) -> None:
         """Count the issues of a window.
 
         Args:
             counts: Counts of the window, see :meth:`bsm_core.preprocess.findings.Findings.counts`.
+            rows: Number of rows of the window.
             issues: Issues of the window, for the error to name some.
 
         Raises:
             TooManyBadRowsError: The limit is a number of rows, and more rows have an issue.
         """
+        self._rows += rows
         for key, count in counts.items():
-            if key.startswith("reason:"):
-                self._reasons[key] += int(count)
-            elif key == BAD_ROWS:
+            if key == BAD_ROWS:
                 self._bad[None] += int(count)
-            elif key == LINES:
-                self._lines += int(count)
             elif key.startswith(("text:", "number:")):
                 self._bad[key.partition(":")[2]] += int(count)
+            elif key == LINES or key.startswith(("reason:", "missing:")):
+                self._counts[key] += int(count)
         if issues is not None and len(self._first) < _ROWS_NAMED:
             first = issues.slice(0, _ROWS_NAMED - len(self._first))
             self._first += [_named(*issue) for issue in zip(*map(cell_values, first.columns), strict=True)]
         if isinstance(self._limit, int) and self._bad[None] > self._limit:
             raise self._error(f"{self._bad[None]:,} rows have an issue", "")
 
-    def judge(self, rows: int) -> None:
-        """Check the share of rows with an issue.
-
-        Args:
-            rows: Number of rows of the whole table.
+    def judge(self) -> None:
+        """Check the share of rows with an issue, of all windows of a table.
 
         Raises:
             TooManyBadRowsError: The limit is a share, and it is exceeded.
         """
         if isinstance(self._limit, int):
             return
-        rows += self._lines  # which would have been rows
+        rows = self._rows + self._counts[LINES]  # which would have been rows
         most = Fraction(self._limit.removesuffix("%")) * rows / 100  # exact, as no float is
         for column, bad in sorted(self._bad.items(), key=lambda item: item[0] is not None):
             if bad > most:
@@ -194,13 +192,14 @@ class BadRowLimit:
 
     def _error(self, what: str, of: str) -> TooManyBadRowsError:
         details = []
-        for key, count in sorted(self._reasons.items(), key=lambda item: -item[1])[:_ROWS_NAMED]:
+        reasons = [(key, count) for key, count in self._counts.items() if key.startswith("reason:")]
+        for key, count in sorted(reasons, key=lambda item: -item[1])[:_ROWS_NAMED]:
             _, stage, kind, column = key.split(":", 3)
             where = f"column {column!r}, " if column else ""
             details.append(f"{where}{stage}: {kind}: {count:,}")
         return TooManyBadRowsError(
             f"{what}, and --max-bad-rows allows {self._limit}{of}",
-            details=[*details, *self._first, *advice(self._reasons)],
+            details=[*details, *self._first, *advice(self._counts, self._rows, self._source)],
             fix="correct these rows; or allow more with --max-bad-rows, and list them with --row-issues FILE",
         )
 
@@ -212,15 +211,15 @@ class CommitReview:
 
     Args:
         file: The row-issues file; None: it is not asked for.
-        limit: Value of ``--max-bad-rows``.
+        limit: Limit of bad rows, to which no window was added.
         ids: Counts of ids.
 
     Attributes:
         id_counts: Counts of missing and repeated ids, without zeros; complete after :meth:`end`.
     """
 
-    def __init__(self, file: RowIssuesFile | None, limit: int | str, ids: IdCounts) -> None:
-        self._file, self._limit, self._ids = file, BadRowLimit(limit), ids
+    def __init__(self, file: RowIssuesFile | None, limit: BadRowLimit, ids: IdCounts) -> None:
+        self._file, self._limit, self._ids = file, limit, ids
         self.id_counts: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -243,15 +242,12 @@ class CommitReview:
             TooManyBadRowsError: See :meth:`BadRowLimit.add`.
         """
         self._ids.add(table.column(0))
-        self._limit.add(counts, issues)
+        self._limit.add(counts, len(table), issues)
         if issues is not None and self._file is not None:
             self._file.write(issues)
 
-    def end(self, rows: int) -> None:
+    def end(self) -> None:
         """Publish the row-issues file, and judge the whole table.
-
-        Args:
-            rows: Number of rows.
 
         Raises:
             TooManyBadRowsError: See :meth:`BadRowLimit.judge`.
@@ -260,7 +256,7 @@ class CommitReview:
         self.id_counts = {key: count for key, count in counts if count}
         if self._file is not None:
             self._file.publish()  # also where the rows are too many: whoever corrects them needs the list
-        self._limit.judge(rows)
+        self._limit.judge()
 
 
 def _named(row: int | None, name: Any, column: str | None, stage: str, reason: str, value: str | None) -> str:

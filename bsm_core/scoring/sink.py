@@ -246,7 +246,7 @@ class Sink:
             yield table
         if review is not None:
             self.require_lock()
-            review.end(sum(record.rows for record in records))
+            review.end()
 
     def _in_order(self) -> list[PartRecord]:
         """Return the records of all windows, in order."""

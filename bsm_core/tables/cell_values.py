@@ -1,6 +1,7 @@
 """Cells of Arrow columns as Python values, and text of values of any type.
 
-A value has one text, whether a run reads it from Parquet as text or writes it to CSV: that of ``str`` in pandas.
+A value has one text, whether a run reads it from Parquet as text or writes it to CSV: that of ``str`` in pandas. A date
+or time that no calendar or clock has, such as the 25th hour, has no text.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from bsm_core.tables.formats.plain_values import holds_text
+
+_OUT_OF_RANGE = "<value out of range"
+"""Beginning of what Arrow prints for a date or time that it cannot print."""
 
 
 def cell_values(cells: Iterable[pa.Scalar]) -> list[Any]:
@@ -47,7 +51,8 @@ def value_text(value: object) -> str:
 def printed(column: pa.Array) -> pa.Array:
     """Return the text of each number, boolean, date, time or duration, such as ``1.0`` and ``True``.
 
-    A null and NaN have none. The text of a value that pandas cannot hold is the one that Arrow prints.
+    If pandas cannot hold a value, its text is the one that Arrow prints. The result is null for a null, for NaN, and
+    for a date or time that Arrow cannot print either.
 
     Args:
         column: The values.
@@ -62,7 +67,8 @@ def printed(column: pa.Array) -> pa.Array:
     if any(is_type(column.type) for is_type in (pt.is_timestamp, pt.is_time, pt.is_duration)):
         encoded = column.dictionary_encode()
         return pa.array(_printed_by_pandas(encoded.dictionary), pa.large_string()).take(encoded.indices)
-    return column.cast(pa.large_string())
+    texts = column.cast(pa.large_string())
+    return pc.if_else(pc.starts_with(texts, _OUT_OF_RANGE), None, texts) if pt.is_date(column.type) else texts
 
 
 def _printed_floats(column: pa.Array) -> pa.Array:
@@ -88,12 +94,13 @@ def _string(text: str) -> pa.Scalar:
     return pa.scalar(text, pa.large_string())
 
 
-def _printed_by_pandas(values: pa.Array) -> list[str]:
+def _printed_by_pandas(values: pa.Array) -> list[str | None]:
     try:
         return [str(value) for value in values.to_pandas()]
     except Exception:  # noqa: BLE001 - of many types, as in _value; often only for one of the values
         if len(values) == 1:
-            return [cell_text(values[0])]
+            text = cell_text(values[0])
+            return [None if text.startswith(_OUT_OF_RANGE) else text]
         return [text for row in range(len(values)) for text in _printed_by_pandas(values.slice(row, 1))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,6 +16,8 @@ from bsm_core.errors import DataError
 from bsm_core.tables.cell_values import printed
 from bsm_core.tables.data_files import DELIMITERS, Format, SourceFormat, codec_of
 from bsm_core.tables.formats.plain_values import holds_text, plain_values
+
+log = logging.getLogger("bsm")
 
 # A Parquet row group is written when it has this number of rows, or of bytes in memory.
 _GROUP_ROWS = 1 << 16
@@ -47,8 +50,9 @@ class TableWriter(AbstractContextManager["TableWriter"]):
 
     CSV and TSV: a cell is quoted only if necessary, and lines end with ``\\n``. A null and NaN are empty cells, bytes
     are written unchanged, and other values have the text that a run reads from them
-    (:func:`bsm_core.tables.cell_values.printed`). If the file name ends in ``.gz``, ``.zst``, ..., the file is
-    compressed. Parquet: a row group has about 64 thousand rows.
+    (:func:`bsm_core.tables.cell_values.printed`). Of a date or time that has no text, the number in memory is written,
+    with a warning. If the file name ends in ``.gz``, ``.zst``, ..., the file is compressed. Parquet: a row group has
+    about 64 thousand rows.
 
     Args:
         path: File to write. An existing file is overwritten.
@@ -67,6 +71,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         self._schema = schema
         self._shortest = frozenset(shortest)
         self._delimiter = DELIMITERS.get(format)
+        self._as_numbers = set[str]()  # columns of which a warning was logged
         self._held: list[pa.Table] = []
         self._parquet: pq.ParquetWriter | None = None
         if self._delimiter:
@@ -117,21 +122,31 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         self._held.clear()
 
     def _write_header(self, delimiter: str) -> None:
-        names = _quoted(_cells(pa.array(self._schema.names, pa.string())), delimiter).to_pylist()
+        names = _quoted(pa.array(self._schema.names, pa.large_binary()), delimiter).to_pylist()
         self._file.write(b'""\n' if names == [b""] else delimiter.encode().join(names) + b"\n")
 
     def _write_lines(self, columns: Sequence[pa.Array]) -> None:
         delimiter = self._delimiter or ""
-        names = self._schema.names
-        cells = [
-            _quoted(_cells(column, shortest=name in self._shortest), delimiter)
-            for name, column in zip(names, columns, strict=True)
-        ]
+        named = zip(self._schema.names, columns, strict=True)
+        cells = [_quoted(self._texts(name, column), delimiter) for name, column in named]
         if len(cells) == 1:  # quote an empty cell: readers ignore empty lines
             cells = [pc.if_else(pc.equal(pc.binary_length(cells[0]), 0), _bytes('""'), cells[0])]
         cells[-1] = pc.binary_join_element_wise(cells[-1], _bytes("\n"), _bytes(""))
         lines = pc.binary_join_element_wise(*cells, _bytes(delimiter))
         self._file.write(pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), _bytes(""))[0].as_buffer())
+
+    def _texts(self, name: str, column: pa.Array) -> pa.Array:
+        column = plain_values(column)
+        cells = _cells(column, shortest=name in self._shortest)
+        if pt.is_temporal(column.type) and cells.null_count > column.null_count:
+            numbers = column.view(pa.int32() if column.type.bit_width == 32 else pa.int64()).cast(pa.large_string())
+            if name not in self._as_numbers:
+                self._as_numbers.add(name)
+                row = pc.index(pc.and_(cells.is_null(), column.is_valid()), True).as_py()
+                what = "column %r: a date or time that is out of range has no text: its number is written, such as %s"
+                log.warning(what, name, numbers[row])
+            cells = pc.coalesce(cells, numbers.cast(pa.large_binary()))
+        return cells.fill_null(b"")
 
 
 def _check_flat(schema: pa.Schema) -> None:
@@ -155,14 +170,14 @@ def _check_flat(schema: pa.Schema) -> None:
 
 
 def _cells(column: pa.Array, *, shortest: bool = False) -> pa.Array:
-    """Return the bytes of each cell of a column. The cell of a null is empty.
+    """Return the bytes of each cell of a column. A null, and a value that has no text, are null.
 
     A value of an extension type is written as its storage, and a UUID in the form with hyphens.
     """
     column = plain_values(column)
     if not holds_text(column.type):
         column = column.cast(pa.large_string()) if shortest else printed(column)
-    return column.cast(pa.large_binary()).fill_null(b"")
+    return column.cast(pa.large_binary())
 
 
 def _quoted(cells: pa.Array, delimiter: str) -> pa.Array:

@@ -20,6 +20,7 @@ from bsm_core.errors import DataError
 from bsm_core.models.batch import Batch
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.features import Column, category_key, category_texts
+from bsm_core.tables.data_files import SourceFormat
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 
@@ -44,12 +45,14 @@ class Rows:
         taken: Positions of the rows in the table from which they were taken, int64 ``[rows]``; None: these rows are the
             table.
         dialect: Spelling of numbers in text.
+        source: Format of the files that hold the rows; None if no files do.
     """
 
     columns: dict[str, Column]
     labels: Tensor
     taken: Tensor | None = None
     dialect: Dialect = field(default_factory=Dialect)
+    source: SourceFormat | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

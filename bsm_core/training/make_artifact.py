@@ -33,6 +33,7 @@ from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
+from bsm_core.tables.data_files import SourceFormat
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_magnitudes, fit_risk_tables
@@ -185,28 +186,30 @@ def _checkpointed(work: Path) -> bool:
     return (work / LAST).exists()
 
 
-def _read(job: TrainingJob, data: Any, called: str) -> tuple[dict[str, Column], Dialect]:
-    """Return the columns of a table, the label among them, and the spelling of the numbers in their text."""
+def _read(job: TrainingJob, data: Any, called: str) -> tuple[dict[str, Column], Dialect, SourceFormat | None]:
+    """Return the columns of a table, the label among them, the spelling of numbers in their text, and its format."""
     config, label = job.artifact, job.training.label_name
     wanted = {label: "config.label_name"} | Preprocessor(config, {}, {}, {}).wanted
     columns, source = read_columns(data, wanted, called, Dialect.of_config(config.as_mapping()))
     preprocess = Preprocessor(config, {}, {}, {}, source=source)
-    return {**preprocess.as_read(columns), label: columns[label]}, preprocess.dialect
+    return {**preprocess.as_read(columns), label: columns[label]}, preprocess.dialect, source.format if source else None
 
 
 def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
     """Return the training rows, the validation rows and the label of each class."""
     label, artifact = job.training.label_name, job.artifact
-    columns, dialect = _read(job, data, _called(data, "data"))
+    columns, dialect, source = _read(job, data, _called(data, "data"))
     order = class_order(columns[label], label, artifact.num_classes, job.training.multiclass_categories)
 
-    rows = Rows(columns, class_indices(columns[label], label, order, _called(data, "data")), dialect=dialect)
+    labels = class_indices(columns[label], label, order, _called(data, "data"))
+    rows = Rows(columns, labels, dialect=dialect, source=source)
     if validation is None:
         rows, held_out = rows.split(job.training.validation_fraction, job.training.seed)
     else:
         called = _called(validation, "validation")
-        columns, dialect = _read(job, validation, called)
-        held_out = Rows(columns, class_indices(columns[label], label, order, called), dialect=dialect)
+        columns, dialect, source = _read(job, validation, called)
+        labels = class_indices(columns[label], label, order, called)
+        held_out = Rows(columns, labels, dialect=dialect, source=source)
     if held_out and job.training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
         raise DataError(
             "AUROC cannot be computed to choose the best epoch: some classes have no validation rows",
@@ -224,7 +227,7 @@ def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
     batch, findings = preprocess.batch(rows.columns, len(rows), dialect=rows.dialect)
     numbers = rows.numbers()
     IssueWarnings().add(findings, lambda found: [numbers[row] for row in found])
-    warn_of_counts(findings.counts())
+    warn_of_counts(findings.counts(), len(rows), rows.source)
     return replace(batch, labels=rows.labels)
 
 

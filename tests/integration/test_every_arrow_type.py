@@ -23,12 +23,12 @@ from support.toy import SITE, toy_rows, write_toy_artifact
 from bsm_core import ArtifactConfig
 from bsm_core.errors import DataError
 from bsm_core.plugins.registry import default_registry
-from bsm_core.preprocess.columns import table_columns, text_values
+from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.run import main
 from bsm_core.scoring.engines.callbacks import with_probabilities
-from bsm_core.scoring.row_issues import CommitReview, RowIssuesFile, issues_table
+from bsm_core.scoring.row_issues import BadRowLimit, CommitReview, RowIssuesFile, issues_table
 from bsm_core.scoring.sink import Part, Sink
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.id_counts import IdCounts
@@ -101,7 +101,7 @@ def scored(data, folder, format, rows, *roles, keep=("id",)):
             sink.write_part(Part(info.index, info.last, info.end, table, info.findings.counts(), issues))
             features += batch.features.tolist()
         file = RowIssuesFile(place, kept.field(0), source.format, folder)
-        with CommitReview(file, "100%", IdCounts(sink.work.path)) as review:
+        with CommitReview(file, BadRowLimit("100%", source.format), IdCounts(sink.work.path)) as review:
             committed = sink.commit(schema, format, review)
     except DataError as error:
         raise AssertionError(f"an error after the first row: {error}") from error
@@ -145,9 +145,11 @@ def cells_in_csv(name, kind):
     column = PLAIN[name]
     if pa.types.is_temporal(column.type):
         column = column.cast(kind.value_type if pa.types.is_dictionary(kind) else kind)
-    if pa.types.is_temporal(column.type):  # a date beyond those of Python is no text, and is written as Arrow prints it
-        printed = [cell.as_py() for cell in (column[i].cast(pa.string()) for i in range(len(column)))]
-        values = [text or value for text, value in zip(text_values(column)[0], printed, strict=True)]
+    if pa.types.is_temporal(column.type) and name.rpartition(": ")[2].startswith("time zone"):
+        values = texts_of(f"time zone {column.type.tz!a}")
+    elif pa.types.is_temporal(column.type):
+        numbers = column.view(pa.int32() if column.type.bit_width == 32 else pa.int64()).to_pylist()
+        values = [number is not None and text_of_time(number, column.type) for number in numbers]
     elif pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
         values = texts_of(name)
     else:
@@ -283,6 +285,24 @@ def texts_of(name):
 
 def seconds(n, unit):
     return {"s": f":0{n}", "ms": f":00.{n * 1000:06}", "us": f":00.{n:06}", "ns": f":00.{n:09}"}[unit]
+
+
+def text_of_time(number, kind):
+    """The text of a date or time without a zone, by arithmetic; a value that no calendar or clock has is its number."""
+    if pa.types.is_date(kind):
+        day = number if kind == pa.date32() else number // 86_400_000
+        return str(np.datetime64(day, "D")) if -(10**7) < day < 10**7 else str(number)
+    size = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+    second, fraction = divmod(number, size)
+    days, second = divmod(second, 86_400)
+    nanoseconds = fraction * 10**9 // size
+    digits = f".{nanoseconds:09}" if nanoseconds % 1000 else f".{nanoseconds // 1000:06}" if nanoseconds else ""
+    clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}{digits}"
+    if pa.types.is_time(kind):
+        return str(number) if days else clock
+    if pa.types.is_duration(kind):
+        return f"{days} days {'+' * (days < 0)}{clock}"
+    return f"{np.datetime64(days, 'D')} {clock}"
 
 
 def text_of(value):

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -45,6 +45,7 @@ class BeforeFirstWindow(Callback):
         settings: Settings of the run.
         rows: Check rows of the artifact to score.
         begin: Function of the chosen backends. Rank 0 calls it, before any rank scores a window.
+        earlier: Backends of an earlier attempt, see :func:`bsm_core.backends.choose.choose_backends`.
 
     Attributes:
         chosen: Chosen backends and precision; None before :meth:`on_predict_start`.
@@ -57,10 +58,12 @@ class BeforeFirstWindow(Callback):
         settings: Settings,
         rows: CheckRows | None,
         begin: Callable[[ChosenBackends | None], None],
+        earlier: Mapping[str, str],
     ) -> None:
         self.chosen: ChosenBackends | None = None
         self.difference: float | None = None
         self._predictor, self._settings, self._rows, self._begin = predictor, settings, rows, begin
+        self._earlier = earlier
 
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Set up the model, which is on its device now; no window has been scored."""
@@ -70,7 +73,8 @@ class BeforeFirstWindow(Callback):
         # trial of its own, the ranks could choose different backends and round differently.
         if not trainer.is_global_zero:
             trainer.strategy.barrier("backends")
-        self.chosen = self._predictor.choose_backends(self._settings.precision, self._settings.backend, self._rows)
+        asked = self._settings.precision, self._settings.backend
+        self.chosen = self._predictor.choose_backends(*asked, self._rows, self._earlier)
         if self._rows is not None and self._settings.self_check:
             self.difference = check(self._predictor, self._rows)
         if trainer.is_global_zero:
@@ -115,7 +119,7 @@ class PartWriter(Callback):
         part = Part(info.index, info.last, info.end, table, counts, issues)
         self._written = self._thread.submit(self.sink.write_part, part)
         self._memory.give_back()
-        self.limit.add(counts, issues)
+        self.limit.add(counts, len(table), issues)
 
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Wait for the last part."""

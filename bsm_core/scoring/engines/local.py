@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -65,7 +65,7 @@ class Job:
         plan: What makes two runs the same run, from :func:`bsm_core.scoring.plan.plan_of`.
         done: Parts that earlier attempts have finished, by window.
         altered: Number of parts that are computed again, because their checksums are wrong.
-        attempt: Number of this attempt, from 1.
+        earlier: Attempts that made these parts.
         began: Start of the run, in seconds as ``time.time()`` returns them.
         lock: Lock of the output folder.
     """
@@ -77,9 +77,14 @@ class Job:
     plan: Mapping[str, Any]
     done: Mapping[int, PartRecord]
     altered: int
-    attempt: int
+    earlier: Sequence[Attempt]
     began: float
     lock: Lock
+
+    @property
+    def attempt(self) -> int:
+        """Number of this attempt, from 1."""
+        return len(self.earlier) + 1
 
     @property
     def sink(self) -> Sink:
@@ -149,7 +154,8 @@ class _RankRun:
         if rank == 0 and settings.row_issues is not None:
             RowIssuesFile.check(settings.row_issues, kept.field(0), source.format, settings.output_dir)
         self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
-        self.before = BeforeFirstWindow(self.predictor, settings, check_rows, self._begin_attempt)
+        backends = self._earlier_backends()
+        self.before = BeforeFirstWindow(self.predictor, settings, check_rows, self._begin_attempt, backends)
         self.times = Times()
 
     def predict(self) -> None:
@@ -165,9 +171,9 @@ class _RankRun:
             num_workers=self.num_workers,
             pin_memory=plan.accelerator == "gpu",
         )
-        limit = BadRowLimit(settings.max_bad_rows)
+        limit = BadRowLimit(settings.max_bad_rows, self.source.format)
         for record in self.job.done.values():
-            limit.add(record.counts)
+            limit.add(record.counts, record.rows)
         writer = PartWriter(self.job.sink, predictor, self.times, limit)
         rank_0 = [Progress(sum(record.rows for record in self.job.done.values()))]
         callbacks = [self.before, writer, *([] if self.rank else rank_0)]
@@ -191,7 +197,7 @@ class _RankRun:
             committed = sink.commit(self.schema, self.job.format, review)
         if self.job.altered:
             committed.counts[ALTERED_PARTS] = self.job.altered
-        warn_of_counts(committed.counts)
+        warn_of_counts(committed.counts, committed.rows, self.source.format)
         note_counts(committed.counts)
         if settings.profile:
             figures = table(self.times, committed.rows, helped=self.num_workers > 0)
@@ -211,7 +217,8 @@ class _RankRun:
         if settings.row_issues is not None:
             id_column = self.schema.field(0)
             file = RowIssuesFile(settings.row_issues, id_column, self.source.format, settings.output_dir)
-        return CommitReview(file, settings.max_bad_rows, IdCounts(self.job.sink.work.path))
+        limit = BadRowLimit(settings.max_bad_rows, self.source.format)
+        return CommitReview(file, limit, IdCounts(self.job.sink.work.path))
 
     def _require_unchanged(self) -> None:
         require_unchanged(self.job.plan, self.job.source, self.job.settings.data_dir)
@@ -221,6 +228,15 @@ class _RankRun:
                 where=str(self.job.settings.model_dir),
                 fix="run again when nothing writes to the artifact any more; the run begins anew then",
             )
+
+    def _earlier_backends(self) -> Mapping[str, str]:
+        """Return the backend of each encoder in the last attempt on this host and these devices.
+
+        Another trial may find another backend, and each rounds in its own way.
+        """
+        here = socket.gethostname(), str(self.plan)
+        used = [attempt.encoders for attempt in self.job.earlier if (attempt.host, attempt.device) == here]
+        return used[-1]["backends"] if used and used[-1] else {}
 
     def _begin_attempt(self, chosen: ChosenBackends | None) -> None:
         """Prepare the work folder and record the attempt; no part has been written, and nothing else can be wrong."""

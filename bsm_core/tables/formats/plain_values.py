@@ -23,14 +23,18 @@ def holds_text(kind: pa.DataType) -> bool:
 
 
 def is_wrapped(kind: pa.DataType) -> bool:
-    """Return whether a type is one of categories, of runs or an extension type."""
+    """Return whether a type holds its values in another array: categories, runs, and extension types."""
     return isinstance(kind, _WRAPPED)
 
 
 def plain_values(column: Any) -> Any:
-    """Return an array or a chunked array whose type holds its values themselves; one of such a type is unchanged.
+    """Return a column of categories, of runs or of an extension type as a column of its values.
 
-    The value of an extension type is its storage. That of a UUID is its text with hyphens, that of ``bool8`` a Boolean.
+    The value of an extension type is its storage; but a UUID becomes its text with hyphens, and ``bool8`` a Boolean. A
+    column of another type is returned unchanged.
+
+    Args:
+        column: An array or a chunked array.
     """
     if not is_wrapped(column.type):
         return column
@@ -41,7 +45,11 @@ def plain_values(column: Any) -> Any:
 
 
 def parts_of_union(column: Any) -> Iterator[tuple[npt.NDArray[np.int64], Any]]:
-    """Yield the values of an array or a chunked array of a union, those of one type at a time, with their rows."""
+    """Yield the values of a union type by type: the rows that have the type, in order, and their values.
+
+    Args:
+        column: An array or a chunked array.
+    """
     start = 0
     for chunk in filter(len, column.chunks if isinstance(column, pa.ChunkedArray) else [column]):
         # From the buffers: of a slice, type_codes and offsets are those of the first rows of the whole array.

@@ -112,6 +112,28 @@ def test_a_trial_has_no_chunk_that_is_longer_than_the_encoder_takes(seconds, att
     assert trial._chunks(two.second).length(0) > 20
 
 
+def test_the_backend_of_an_earlier_attempt_runs_again_whatever_is_faster_now(seconds, caplog):
+    assert choose_backends(model(quick=0), earlier={"first": "eager", "second": "quick"}).backends == {
+        "first": "eager",
+        "second": "quick",
+    }
+    seconds.eager = 0.5
+    both = dict.fromkeys(("first", "second"), "quick")
+    assert choose_backends(model(quick=0), earlier=both).backends == both
+    assert seconds.tried == []
+    assert set(choose_backends(model(quick=0), backend="eager", earlier=both).backends.values()) == {"eager"}
+    assert choose_backends(model(quick=0, slow=0), backend="slow", earlier=both).backends["first"] == "slow"
+
+
+@pytest.mark.parametrize("quick", [None, 1e-3], ids=["unavailable", "not exact"])
+def test_a_backend_of_an_earlier_attempt_that_cannot_run_here_gives_way_to_the_fastest(seconds, quick):
+    both = dict.fromkeys(("first", "second"), "quick")
+    for _ in range(2):  # of two processes, the second reads the outcome of the first
+        chosen = choose_backends(model(quick=quick, other=0, slow=0), earlier=both)
+        assert set(chosen.backends.values()) == {"eager"}
+        assert seconds.tried == ["eager", "other", "slow"] * trial._LEAST
+
+
 def test_what_is_not_exact_does_not_run(seconds, caplog):
     wrong = model(quick=1e-3)
     with caplog.at_level(logging.WARNING, logger="bsm"):

@@ -23,7 +23,9 @@ def test_a_lead_within_the_spread_of_one_of_two_is_close():
     assert is_close(CLOSE)
     assert is_close({"eager": (1.0, 1.0), "quick": (1.0, 1.0)})
     assert is_close({"eager": (1.0, 1.0)})  # the other one failed
-    assert not is_close(CLEAR | {"slow": (9.0, 19.0)})
+    assert not is_close(CLEAR | {"slow": (9.0, 16.0)})
+    assert is_close(CLEAR | {"slow": (9.0, 19.0)})
+    assert is_close({"a": (1.0, 1.01), "b": (1.05, 1.06), "c": (1.06, 1.5)})
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,8 @@ def test_the_earlier_choice_stays_where_the_result_is_close():
     assert result_of(CLOSE, None).fastest == "quick"
     earlier = TrialResult("eager", {"eager": (2.0, 2.5), "quick": (2.1, 2.6)}, NOW - 2 * HOUR)
     assert result_of({"eager": (2.0, 2.6), "quick": (1.9, 2.7)}, earlier).fastest == "eager"
+    third = {"eager": (2.0, 2.1), "quick": (1.0, 1.2), "other": (1.1, 1.2)}
+    assert result_of(third, TrialResult("eager", third, NOW - 2 * HOUR)).fastest == "quick"
     assert result_of(CLOSE, TrialResult("gone", {"gone": (1.0, 1.0)}, NOW - 2 * HOUR)).fastest == "quick"
 
 

@@ -158,6 +158,14 @@ def test_times_that_python_cannot_hold_are_issues(kind):
     assert not any("\x1b" in issue.value for issue in found.issues)
 
 
+@pytest.mark.parametrize("kind", [pa.date32(), pa.date64()], ids=str)
+def test_a_date_without_a_text_is_no_category(kind):
+    column = odd_times(kind)
+    assert category_texts(column)[1:] == ["nan", "nan"]
+    found = RiskTable({"<value out of range: 2147483647>": 1.0, "2147483647": 1.0}, 0.5).transform(column)
+    assert (found.values.tolist(), [*found.bad], found.missing, found.unseen) == ([0.5] * 3, [1], 1, 1)
+
+
 def test_numbers_of_python_objects():
     missing = [None, math.nan, pd.NA, pd.NaT, Decimal("nan")]
     numbers = ["3.5", 2, True, Decimal("1.5"), np.float32(0.1), b"7", np.str_("8")]

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from bsm_core.preprocess.features import Features, RiskTable
-from bsm_core.preprocess.findings import Findings, Issue, IssueWarnings, note_counts, warn_of_counts
+from bsm_core.preprocess.findings import Findings, Issue, IssueWarnings, advice, note_counts, warn_of_counts
 from bsm_core.tables.bad_lines import BadLine
 
 FINDINGS = Findings(
@@ -82,7 +82,7 @@ def test_a_row_that_fails_comes_after_the_issues_of_its_cells(messages):
     counts = findings.counts()
     assert (counts["model:rows"], counts["reason:model:NaN:"], counts["bad_rows"]) == (2, 2, 3)
     IssueWarnings().add(Findings(findings.issues[1:2]))
-    warn_of_counts({"model:rows": 2, "reason:model:NaN:": 2})
+    warn_of_counts({"model:rows": 2, "reason:model:NaN:": 2}, 2)
     assert messages() == [
         "row 1: NaN (largest: 1e30); its probabilities are empty",
         "2 row(s) without probabilities (2 NaN)",
@@ -99,8 +99,8 @@ def test_long_values_are_cut_and_any_value_can_be_stored():
 
 
 def test_counts_of_plugins_are_not_logged(messages):
-    warn_of_counts(FINDINGS.counts() | {"number:a:b": 1, "reason:feature:infinite:a:b": 1, "hook:drift": 4})
-    warn_of_counts({"plugin:drift:seen": 9, "bad_rows": 2})
+    warn_of_counts(FINDINGS.counts() | {"number:a:b": 1, "reason:feature:infinite:a:b": 1, "hook:drift": 4}, 3)
+    warn_of_counts({"plugin:drift:seen": 9, "bad_rows": 2}, 3)
     note_counts(FINDINGS.counts())
     assert messages() == [
         "column 'chat': 2 text(s) taken as empty or cut (1 ValueError, 1 not text)",
@@ -115,26 +115,79 @@ def test_counts_of_plugins_are_not_logged(messages):
 def test_a_cell_that_is_no_category_is_taken_as_an_unseen_one(messages):
     _, found = Features(["a"], {}, {"a": RiskTable({"nan": 0.2}, 0.5)}).transform({"a": [b"\xff"]}, 1)
     IssueWarnings().add(found)
-    warn_of_counts(found.counts())
+    warn_of_counts(found.counts(), 1, "csv")
     assert messages() == [
         r"row 0: column 'a': text that is not UTF-8 is not a category: '\xff'; "
         "the cell has the default bin",
         "column 'a': 1 cell(s) that cannot be used (1 text that is not UTF-8 is not a category)",
-        "cells hold bytes that are not UTF-8: give the encoding of CSV files with --csv-encoding",
+        NOT_UTF8,
     ]
+
+
+NOT_UTF8 = (
+    "cells hold bytes that are not UTF-8: give the encoding of the files with --csv-encoding, or the key csv_encoding"
+    " in the config"
+)
+
+
+def found_in(cells, **columns):
+    return Features(["a", *columns], {}, {}).transform({"a": cells, **columns}, len(cells))[1]
 
 
 def test_one_line_names_the_setting_for_decimal_commas_and_one_for_other_encodings(messages):
-    columns = {"a": [b"39,0", b"-1.234,5", b"x"], "b": [b"1,5", b"y", b"z"], "c": [b"\xe9", b"\xe9", b"1"]}
-    _, found = Features([*columns], {}, {}).transform(columns, 3)
+    columns = {"b": [b"1,5", b"y", b"z", b"1", b"2"], "c": [b"\xe9", b"\xe9", b"1", b"1", b"1"]}
+    found = found_in([b"39,0", b"-1.234,5", b"x", b"1,250", b"39"], **columns)
     IssueWarnings().add(found)
-    warn_of_counts(found.counts())
-    assert messages()[0] == "row 0: column 'a': number with a comma: '39,0'; the cell is taken as missing"
+    warn_of_counts(found.counts(), 5, "csv")
+    assert messages()[0] == "row 0: column 'a': number with a decimal comma: '39,0'; the cell is taken as missing"
     assert messages()[-2:] == [
-        "the numbers of 'a' seem to have a decimal comma: give --csv-decimal , or the key csv_decimal",
-        "cells hold bytes that are not UTF-8: give the encoding of CSV files with --csv-encoding",
+        "the numbers of 'a' seem to have a decimal comma: give --csv-decimal ',', or the key csv_decimal in the config",
+        NOT_UTF8,
     ]
     assert sum("--csv" in text for text in messages()) == 2
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [b"1,234", b"12,500", b"999", b"87,250"],
+        ["-1,234", "1,234,567", "1,234.50", "12,34,567"],
+        [b"1,234", b"1,250", b"1,5", b"+3,125"],
+    ],
+)
+def test_numbers_that_may_have_groups_of_digits_get_no_advice_that_changes_them(cells):
+    """With ``--csv-decimal ,`` alone, 1,234 would be 1.234 without an issue."""
+    found = found_in(cells)
+    assert "number with a comma" in {issue.reason for issue in found.issues}
+    assert advice(found.counts(), len(cells), "csv") == [
+        "the numbers of 'a' have commas: give --csv-thousands ',' if '1,234' is 1234, or --csv-decimal ',' if it is"
+        " 1.234; or the key csv_thousands or csv_decimal in the config"
+    ]
+
+
+@pytest.mark.parametrize(("commas", "others", "missing", "given"), [(2, 998, 0, 0), (2, 3, 995, 1), (250, 750, 0, 1)])
+def test_advice_is_given_of_a_quarter_of_the_cells_that_are_not_missing(commas, others, missing, given):
+    found = found_in([b"1,5"] * commas + [b"15"] * others + [b""] * missing)
+    assert len(advice(found.counts(), 1000, "csv")) == given
+
+
+def test_a_setting_of_csv_files_is_advised_for_csv_files_alone():
+    counts = found_in([b"\xe9", b"1,5"]).counts()
+    assert {source: NOT_UTF8 in advice(counts, 2, source) for source in ("csv", "tsv", "jsonl", "parquet", None)} == {
+        "csv": True,
+        "tsv": True,
+        "jsonl": False,
+        "parquet": False,
+        None: False,
+    }
+    assert all("csv_decimal" in advice(counts, 2, source)[0] for source in ("csv", "parquet", None))
+
+
+def test_lines_are_limited_after_issues_of_many_columns(messages):
+    warnings = IssueWarnings(limit=3)
+    warnings.add(Findings([Issue.of(0, f"c{i}", "feature", "not a number", "x") for i in range(5)]))
+    warnings.add(Findings(bad_lines=[(0, BadLine("a.csv, line 2", "bytes", "x", 0, 9))] * 9))
+    assert len(messages()) == 5
 
 
 def test_bytes_and_control_characters_are_shown_escaped_once(messages):

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from contextlib import ExitStack
 import pytest
 from support.toy import SITE, toy_rows
 
+from bsm_core.backends.choose import ChosenBackends
 from bsm_core.cli import main
 from bsm_core.errors import (
     ArtifactError,
@@ -27,6 +29,7 @@ from bsm_core.errors import (
     UsageError,
 )
 from bsm_core.plugins.hooks import Hooks
+from bsm_core.predictor import Predictor
 from bsm_core.scoring import job
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.callbacks import PartWriter
@@ -113,6 +116,25 @@ def test_the_same_command_writes_the_bytes_of_an_undisturbed_run(stopped, data, 
     record = json.loads((data.out / "run.json").read_text())
     assert record["rows"] == sum(attempt["rows"] for attempt in record["attempts"]) == 23
     assert len(record["attempts"]) == (2 if done else 1)
+
+
+def test_a_run_that_resumes_has_the_backends_of_the_attempt_before_on_the_same_host_and_devices(
+    stopped, data, monkeypatch
+):
+    given, names = [], iter(("quick", "eager", "other"))
+
+    def choose(self, precision, backend, rows, earlier):
+        given.append(earlier)
+        return ChosenBackends("fp32", {"text": next(names)})
+
+    monkeypatch.setattr(Predictor, "choose_backends", choose)
+    host = socket.gethostname()
+    stopped(2)
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    stopped(4)
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    assert data(window_rows=3, device="cpu").rows == 23
+    assert given == [{}, {}, {"text": "quick"}]
 
 
 def test_what_is_not_in_the_plan_may_change(stopped, data, monkeypatch):

@@ -268,20 +268,21 @@ def test_a_column_in_which_more_than_half_of_all_cells_are_bad_fails_by_default(
     ("percent", "bad", "rows"), [("29%", 29, 100), ("0.7%", 7, 1000), ("57%", 57, 100), ("58%", 58, 100)]
 )
 def test_a_share_is_exact(percent, bad, rows):
-    limit = BadRowLimit(percent)
-    limit.add({"bad_rows": bad})
-    limit.judge(rows)
-    limit.add({"bad_rows": 1})
+    limit = BadRowLimit(percent, "csv")
+    limit.add({"bad_rows": bad}, rows)
+    limit.judge()
+    limit.add({"bad_rows": 1}, 0)
     with pytest.raises(TooManyBadRowsError):
-        limit.judge(rows)
+        limit.judge()
 
 
 def test_each_column_is_judged_on_its_own():
-    limit = BadRowLimit("10%")
-    limit.add({"bad_rows": 10, "text:a": 10, "number:a": 1}, pa.table({name: [] for name in COLUMNS}))
+    limit = BadRowLimit("10%", "csv")
+    limit.add({"bad_rows": 10, "text:a": 10, "number:a": 1}, 100, pa.table({name: [] for name in COLUMNS}))
     with pytest.raises(TooManyBadRowsError, match="11 of 100 rows have an issue in column 'a'"):
-        limit.judge(100)
-    limit.judge(110)
+        limit.judge()
+    limit.add({}, 10)
+    limit.judge()
 
 
 def test_no_bad_row_is_allowed(run):
@@ -407,8 +408,8 @@ def test_a_text_beyond_the_limit_is_cut_and_an_issue(ask, run, caplog):
 
 
 def test_an_error_for_too_many_rows_names_the_setting_that_reads_them():
-    limit = BadRowLimit(0)
-    counts = {"number:a": 2, "bad_rows": 2, "reason:feature:number with a comma:a": 2}
+    limit = BadRowLimit(0, "csv")
+    counts = {"number:a": 2, "bad_rows": 2, "reason:feature:number with a decimal comma:a": 2, "missing:a": 5}
     with pytest.raises(TooManyBadRowsError) as caught:
-        limit.add(counts)
-    assert "give --csv-decimal ," in caught.value.details[-1]
+        limit.add(counts, 9)
+    assert "give --csv-decimal ','" in caught.value.details[-1]

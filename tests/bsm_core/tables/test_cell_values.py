@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from support.odd_times import ODD, odd_times
 
-from bsm_core.tables.cell_values import cell_text, cell_values
+from bsm_core.tables.cell_values import cell_text, cell_values, printed
 
 
 @pytest.mark.parametrize("kind", ODD, ids=str)
@@ -15,6 +15,13 @@ def test_a_value_that_python_cannot_hold_is_its_text(kind):
         assert values[2] is None
         assert isinstance(values[1], str)
         assert "\x1b" not in values[1]
+
+
+def test_a_date_or_time_that_is_out_of_range_has_no_text():
+    for kind in (pa.date32(), pa.date64(), pa.timestamp("ms", "UTC"), pa.time64("us")):
+        texts = printed(odd_times(kind))
+        assert texts.is_null().to_pylist() == [False, True, True]
+    assert printed(odd_times(pa.duration("s"))).null_count == 1
 
 
 def test_a_time_in_an_unknown_zone_is_printed_in_utc():

@@ -114,3 +114,27 @@ def test_a_table_as_csv_has_the_texts_that_a_run_reads_from_parquet(tmp_path):
     one, other = (next(TableSource.open(tmp_path / name).windows([*table])).table for name in ("a.parquet", "b.csv"))
     for name in table:
         assert text_values(one[name]) == text_values(other[name]), name
+
+
+def test_a_date_or_time_without_a_text_is_its_number_in_csv_with_a_warning(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    numbers = {
+        pa.date32(): [0, -(2**31), 2**31 - 1, None],
+        pa.time32("ms"): [86_399_999, 86_400_000, -1, None],
+        pa.timestamp("us", "UTC"): [0, 10**18, -(2**62), None],
+        pa.timestamp("us", "Europe/Paris"): [0, 10**18, -(2**62), None],
+    }
+    widths = {kind: pa.int32() if kind.bit_width == 32 else pa.int64() for kind in numbers}
+    table = {str(kind): pa.array(values, widths[kind]).view(kind) for kind, values in numbers.items()}
+    pq.write_table(pa.table({**table, "of": table["date32[day]"].dictionary_encode()}), tmp_path / "a.parquet")
+    convert(tmp_path / "a.parquet", tmp_path / "b.csv", rows=1)
+    one, other = (TableSource.open(tmp_path / name).windows([*table, "of"]) for name in ("a.parquet", "b.csv"))
+    one, other = next(one).table, next(other).table
+    for name, values in [*zip(table, numbers.values(), strict=True), ("of", numbers[pa.date32()])]:
+        texts, issues = text_values(one[name])
+        assert (texts[1:], [*issues]) == (["", "", ""], [1, 2])
+        assert text_values(other[name])[0] == [texts[0], str(values[1]), str(values[2]), ""]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 5
+    what = "a date or time that is out of range has no text: its number is written, such as -2147483648"
+    assert said[0] == f"column 'date32[day]': {what}"

@@ -11,9 +11,9 @@ from bsm_core.scoring.engines.callbacks import BeforeFirstWindow
 @pytest.mark.parametrize(("rank", "expected"), [(0, ["choose", "eager", "barrier"]), (1, ["barrier", "choose"])])
 def test_rank_0_chooses_the_backends_before_the_others_do(rank, expected):
     order = []
-    predictor = SimpleNamespace(choose_backends=lambda precision, backend, rows: order.append("choose") or "eager")
+    predictor = SimpleNamespace(choose_backends=lambda *asked: order.append("choose") or "eager")
     strategy = SimpleNamespace(barrier=lambda name: order.append("barrier"))
-    before = BeforeFirstWindow(predictor, Settings(job_type="inference"), rows=None, begin=order.append)
+    before = BeforeFirstWindow(predictor, Settings(job_type="inference"), rows=None, begin=order.append, earlier={})
     before.on_predict_start(SimpleNamespace(is_global_zero=rank == 0, strategy=strategy), None)
     assert order == expected
     assert (before.chosen, before.difference) == ("eager", None)

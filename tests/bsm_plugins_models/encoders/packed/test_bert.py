@@ -136,7 +136,7 @@ def test_without_the_private_operators_a_model_scores_the_same(monkeypatch, tmp_
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     classifier = make(Bert)
     batch = make_batch(9)
-    monkeypatch.setattr(choose, "_fastest", lambda name, encoder, eager, backends: backends[0])
+    monkeypatch.setattr(choose, "_fastest", lambda name, encoder, eager, backends, earlier: backends[0])
     assert choose_backends(classifier).backends == {"bert": "tuned"}
     with torch.inference_mode():
         tuned = classifier.predict_step(batch)

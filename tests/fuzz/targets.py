@@ -24,7 +24,6 @@ from bsm_core.artifact import unpacked
 from bsm_core.artifact.config import json_config
 from bsm_core.artifact.files import read_json_object
 from bsm_core.artifact.load import check_config
-from bsm_core.artifact.untrusted.archives.layout import is_kept
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
 from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_file
 from bsm_core.artifact.untrusted.torch_files import load_torch
@@ -63,7 +62,7 @@ def read_archive(data: bytes, folder: Path) -> object:
     """Extract an archive; bytes without the mark of gzip are packed first, so that a fuzzer can change members."""
     path = folder / "model.tar.gz"
     path.write_bytes(data if data.startswith(b"\x1f\x8b") else gzip.compress(data, 0))
-    with unpacked(path, wanted=is_kept) as found:
+    with unpacked(path, keep=True) as found:
         return sorted(found.rglob("*"))
 
 
@@ -150,11 +149,12 @@ def _saved(value: object) -> bytes:
 
 _toy_tokenizer = cache(toy_tokenizer)
 CONFIG = {b'"model_class"': b'"bimodal_bert"', b'"text_name"': b'"text"', b'"num_classes"': b"2"}
+ARTIFACT = dict.fromkeys(("hyperparameters.json", "model_artifacts.pth", "model.pth", "folder/b.txt"), b"{}")
 TABLE = {"a": {"bins": {"x": 0.5, 1: np.float64(2)}, "default_bin": 0.1}, "b": [1, (2, None), {3}]}
 TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "pickle": (read_pickle, [pickle.dumps(TABLE, protocol) for protocol in range(2, 6)]),
     "torch": (read_torch, [_saved({"config": TABLE}), _saved({"w": torch.arange(6.0).reshape(2, 3)})]),
-    "archive": (read_archive, [archive := _tar({"a.txt": b"text", "folder/b.json": b"{}"}), gzip.compress(archive)]),
+    "archive": (read_archive, [archive := _tar(ARTIFACT), gzip.compress(archive)]),
     "tokenizer": (read_tokenizer, [json.dumps({"model": {"type": "WordPiece", "vocab": {"a": 0}}}).encode()]),
     "config": (
         read_config,

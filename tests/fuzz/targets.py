@@ -59,9 +59,9 @@ def read_torch(data: bytes, folder: Path) -> object:
 
 
 def read_archive(data: bytes, folder: Path) -> object:
-    """Extract an archive; bytes without the mark of gzip are packed first, so that a fuzzer can change members."""
+    """Extract an archive. Bytes without the mark of gzip are packed first, so that a fuzzer can change members."""
     path = folder / "model.tar.gz"
-    path.write_bytes(data if data.startswith(b"\x1f\x8b") else gzip.compress(data, 0))
+    path.write_bytes(data if data.startswith(b"\x1f\x8b") else gzip.compress(_with_checksums(data), 0))
     with unpacked(path, keep=True) as found:
         return sorted(found.rglob("*"))
 
@@ -141,6 +141,16 @@ def _tar(files: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
+def _with_checksums(archive: bytes) -> bytes:
+    """Correct the checksum of each header of a tar archive: a change of any other byte makes it wrong."""
+    content = bytearray(archive)
+    for start in range(0, len(content) - tarfile.BLOCKSIZE + 1, tarfile.BLOCKSIZE):
+        if content[start + 257 : start + 262] == b"ustar":
+            content[start + 148 : start + 156] = b" " * 8
+            content[start + 148 : start + 156] = b"%06o\0 " % sum(content[start : start + tarfile.BLOCKSIZE])
+    return bytes(content)
+
+
 def _saved(value: object) -> bytes:
     content = io.BytesIO()
     torch.save(value, content)
@@ -149,7 +159,7 @@ def _saved(value: object) -> bytes:
 
 _toy_tokenizer = cache(toy_tokenizer)
 CONFIG = {b'"model_class"': b'"bimodal_bert"', b'"text_name"': b'"text"', b'"num_classes"': b"2"}
-ARTIFACT = dict.fromkeys(("hyperparameters.json", "model_artifacts.pth", "model.pth", "folder/b.txt"), b"{}")
+ARTIFACT = {"hyperparameters.json": b"", "model_artifacts.pth": b"", "model.pth": b"", "folder/a.txt": b"text"}
 TABLE = {"a": {"bins": {"x": 0.5, 1: np.float64(2)}, "default_bin": 0.1}, "b": [1, (2, None), {3}]}
 TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "pickle": (read_pickle, [pickle.dumps(TABLE, protocol) for protocol in range(2, 6)]),

@@ -40,7 +40,6 @@ from bsm_core.artifact.load import Artifact
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_asset, find_inside
 from bsm_core.artifact.provenance_file import PROVENANCE, write_provenance
 from bsm_core.artifact.untrusted.archives.archive import unpacked
-from bsm_core.artifact.untrusted.archives.layout import is_kept
 from bsm_core.errors import TokenizerError, UsageError
 from bsm_core.plugins.registry import default_registry
 from bsm_core.runtime.versions import __version__
@@ -146,7 +145,8 @@ def pack(
 
     Args:
         source: An artifact: a folder or an archive. Each of its files is read once. Files that bsm does not read are
-            kept, except hidden ones, and ``code/`` and ``logs/`` of an archive.
+            kept, except hidden ones, and ``code/`` and ``logs/`` of an archive. A file of an archive that cannot be
+            kept is left out, with a warning.
         destination: A new folder; or a new archive whose name ends in ``.tar.gz``, with a ``.sha256`` file beside it.
         safe_only: Leave out the pickled twins ``model.pth``, ``risk_table_map.pkl`` and ``impute_dict.pkl``.
         prefer: Which of two twins is kept, the safe file or the pickled one, where the source has both. None: they
@@ -168,7 +168,7 @@ def pack(
     to_archive = destination.name.endswith(".tar.gz")
     if destination.exists() and (to_archive or not destination.is_dir() or any(destination.iterdir())):
         raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
-    with unpacked(source, wanted=is_kept) as folder:
+    with unpacked(source, keep=True) as folder:
         require_artifact(folder)  # before the copy, so that the error names this folder
         destination.parent.mkdir(parents=True, exist_ok=True)
         # On the destination's file system, so that the result is moved into place in one step.

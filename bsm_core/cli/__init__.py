@@ -21,6 +21,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_status(partial(_parse, argv))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Parser that prints its own usage where a flag is unknown; those of its commands are of the same class."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+
 def _parse(argv: Sequence[str] | None) -> Work:
     # Imported here, where signals are handled: until then, the first process of a container ignores SIGTERM.
     from bsm_core.cli import (
@@ -35,7 +47,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         train_command,
     )
 
-    parser = argparse.ArgumentParser(prog="bsm", description="Batch inference for text and tabular classifiers.")
+    parser = _Parser(prog="bsm", description="Batch inference for text and tabular classifiers.")
     parser.add_argument("--version", action="version", version=f"bsm {__version__}")
     parser.set_defaults(advice=lambda settings: "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -52,9 +64,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
     ):
         command.add(commands)
     with run_command.usage_errors(argv):
-        arguments, unknown = parser.parse_known_args(argv)
-        if unknown:  # parse_args would print the usage of bsm itself
-            commands.choices[arguments.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+        arguments = parser.parse_args(argv)
     return partial(_with_advice_of, arguments)
 
 

@@ -97,14 +97,26 @@ def test_wrong_usage(arguments):
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("command", ["run --job_type testing", "convert a b", "clean a", "compare a b"])
-def test_an_unknown_flag_prints_the_usage_of_its_command(command, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ("run --job_type testing --no-such-flag", "bsm run"),
+        ("convert a b --no-such-flag", "bsm convert"),
+        ("clean --no-such-flag a", "bsm clean"),
+        ("compare a b --no-such-flag", "bsm compare"),
+        ("plugins --no-such-flag", "bsm plugins"),
+        ("plugins check x --no-such-flag", "bsm plugins check"),
+        ("plugins --no-such-flag check x", "bsm plugins"),
+        ("--no-such-flag run --job_type testing", "bsm"),
+    ],
+)
+def test_an_unknown_flag_prints_the_usage_of_its_command(arguments, command, capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.main([*command.split(), "--no-such-flag"])
+        cli.main(arguments.split())
     assert caught.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"usage: bsm {command.split()[0]} ")
-    assert f"bsm {command.split()[0]}: error: unrecognized arguments: --no-such-flag" in error
+    assert error.startswith(f"usage: {command} [-h]")
+    assert f"\n{command}: error: unrecognized arguments: --no-such-flag" in error
 
 
 # bsm run

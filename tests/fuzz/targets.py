@@ -24,7 +24,6 @@ from bsm_core.artifact import unpacked
 from bsm_core.artifact.config import json_config
 from bsm_core.artifact.files import read_json_object
 from bsm_core.artifact.load import check_config
-from bsm_core.artifact.untrusted.archives.layout import is_kept
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
 from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_file
 from bsm_core.artifact.untrusted.torch_files import load_torch
@@ -60,10 +59,10 @@ def read_torch(data: bytes, folder: Path) -> object:
 
 
 def read_archive(data: bytes, folder: Path) -> object:
-    """Extract an archive; bytes without the mark of gzip are packed first, so that a fuzzer can change members."""
+    """Extract an archive. Bytes without the mark of gzip are packed first, so that a fuzzer can change members."""
     path = folder / "model.tar.gz"
-    path.write_bytes(data if data.startswith(b"\x1f\x8b") else gzip.compress(data, 0))
-    with unpacked(path, wanted=is_kept) as found:
+    path.write_bytes(data if data.startswith(b"\x1f\x8b") else gzip.compress(_with_checksums(data), 0))
+    with unpacked(path, keep=True) as found:
         return sorted(found.rglob("*"))
 
 
@@ -142,6 +141,16 @@ def _tar(files: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
+def _with_checksums(archive: bytes) -> bytes:
+    """Correct the checksum of each header of a tar archive: a change of any other byte makes it wrong."""
+    content = bytearray(archive)
+    for start in range(0, len(content) - tarfile.BLOCKSIZE + 1, tarfile.BLOCKSIZE):
+        if content[start + 257 : start + 262] == b"ustar":
+            content[start + 148 : start + 156] = b" " * 8
+            content[start + 148 : start + 156] = b"%06o\0 " % sum(content[start : start + tarfile.BLOCKSIZE])
+    return bytes(content)
+
+
 def _saved(value: object) -> bytes:
     content = io.BytesIO()
     torch.save(value, content)
@@ -150,11 +159,12 @@ def _saved(value: object) -> bytes:
 
 _toy_tokenizer = cache(toy_tokenizer)
 CONFIG = {b'"model_class"': b'"bimodal_bert"', b'"text_name"': b'"text"', b'"num_classes"': b"2"}
+ARTIFACT = {"hyperparameters.json": b"", "model_artifacts.pth": b"", "model.pth": b"", "folder/a.txt": b"text"}
 TABLE = {"a": {"bins": {"x": 0.5, 1: np.float64(2)}, "default_bin": 0.1}, "b": [1, (2, None), {3}]}
 TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "pickle": (read_pickle, [pickle.dumps(TABLE, protocol) for protocol in range(2, 6)]),
     "torch": (read_torch, [_saved({"config": TABLE}), _saved({"w": torch.arange(6.0).reshape(2, 3)})]),
-    "archive": (read_archive, [archive := _tar({"a.txt": b"text", "folder/b.json": b"{}"}), gzip.compress(archive)]),
+    "archive": (read_archive, [archive := _tar(ARTIFACT), gzip.compress(archive)]),
     "tokenizer": (read_tokenizer, [json.dumps({"model": {"type": "WordPiece", "vocab": {"a": 0}}}).encode()]),
     "config": (
         read_config,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
-from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,8 +158,8 @@ def fit_weights(
     plain = _fit("", weights, expected, optional, groups)
     fit = plain
     if not plain.fits:
-        required = expected.keys() - {*optional}
-        fits = [_fit(prefix, weights, expected, optional, groups) for prefix in _prefixes(weights, required, groups)]
+        prefixes = _prefixes(weights, expected, optional, groups)
+        fits = [_fit(prefix, weights, expected, optional, groups) for prefix in prefixes]
         fits = [other for other in fits if other.fits]
         scored = [other for other in fits if not _NOT_OF_THE_MODEL.search(other.prefix)] or fits
         if len(scored) > 1:
@@ -241,24 +239,29 @@ def _is_of_training(key: str) -> bool:
     return bool(_NOT_OF_THE_MODEL.search(key)) or key.rpartition(".")[2] in _NUMBERS_OF_TRAINING
 
 
-def _prefixes(weights: Mapping[str, Tensor], names: Collection[str], tied: Iterable[Collection[str]]) -> list[str]:
-    """Return what the names in a state dict may begin with: each place where the longest of the model's names follows.
+def _prefixes(
+    weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size], optional: Collection[str], tied: list[set[str]]
+) -> list[str]:
+    """Return what the names in a state dict may begin with: each place where all that the model needs follows.
 
-    Only prefixes of as many names as the model has count, and the few with the most names, because each takes time.
-
-    Args:
-        weights: The state dict.
-        names: Names that the state dict must have.
-        tied: Groups of names of which the state dict may have only one.
+    Checking a prefix ends at the first name that does not follow, so many prefixes take no time. Only a few are
+    returned, those outside of the training first, because fitting each takes time. No other one could fit: two prefixes
+    outside of the training leave each other's weights over.
     """
-    longest = max(sorted(names), key=len, default="")
-    ends = (longest, *_other_names(longest)) if longest else ()
-    found = dict.fromkeys(key.removesuffix(end) for end in ends for key in weights if key.endswith(f".{end}"))
-    free = sum(bool(_BUFFER_OF_POSITIONS.search(name)) for name in names) + sum(map(len, tied))
-    keys = sorted(weights)
-    counts = {start: bisect_left(keys, f"{start}{chr(sys.maxunicode)}") - bisect_left(keys, start) for start in found}
-    enough = [start for start in found if counts[start] >= len(names) - free]
-    return sorted(enough, key=counts.__getitem__, reverse=True)[:_MOST_PREFIXES]
+    needed = [name for name in expected if not (name in optional or _BUFFER_OF_POSITIONS.search(name))]
+    needed.sort(key=len, reverse=True)
+    ways = {}
+    for name in needed:
+        same = {name}.union(*(group for group in tied if name in group)) & expected.keys()
+        ways[name] = [(key, expected[other]) for other in same for key in (other, *_other_names(other))]
+
+    def is_held(name: str, prefix: str) -> bool:
+        return any((value := weights.get(prefix + key)) is not None and value.shape == s for key, s in ways[name])
+
+    ends = [f".{key}" for key, _ in ways[needed[0]]] if needed else []
+    found = dict.fromkeys(key[: 1 - len(end)] for key in weights for end in ends if key.endswith(end))
+    whole = [prefix for prefix in found if all(is_held(name, prefix) for name in needed)]
+    return sorted(whole, key=lambda prefix: bool(_NOT_OF_THE_MODEL.search(prefix)))[:_MOST_PREFIXES]
 
 
 def _mismatch(fit: _Fit, weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> WeightsMismatchError:

@@ -213,6 +213,21 @@ def test_packing_keeps_other_files_of_a_folder_and_of_an_archive(tmp_path, aroun
     assert (of_archive / "labels.csv").read_text() == "labels.csv"
 
 
+@pytest.mark.parametrize("around", ["", "model/"])
+def test_whatever_can_be_opened_can_be_packed(tmp_path, caplog, around):
+    source = write_artifact(tmp_path / "old")
+    (source / "extras").mkdir()
+    (source / "extras/latest").symlink_to("/etc/passwd")
+    (source / "extras/a\nb").touch()
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
+        tar.add(source, around or ".")
+    packed = pack(tmp_path / "model.tar.gz", tmp_path / "new")
+    same(Artifact.load(source), Artifact.load(packed))
+    assert "extras" not in names(packed)
+    [message] = [message for message in caplog.messages if "left out" in message]
+    assert "2 file(s) that bsm does not read" in message
+
+
 def test_the_same_source_gives_the_same_bytes(tmp_path):
     source = write_artifact(tmp_path / "old")
     one = pack(source, tmp_path / "one.tar.gz")

@@ -8,14 +8,14 @@ import re
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bsm_core.artifact.files import refuse_pointers, sha256
 from bsm_core.artifact.temporary import temporary_folder
 from bsm_core.artifact.untrusted.archives.extraction import PACK, Extraction, Limits, LongHeadersError, unsafe
-from bsm_core.artifact.untrusted.archives.layout import archive_in, artifact_in, home, is_wanted
+from bsm_core.artifact.untrusted.archives.layout import archive_in, artifact_in
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 
 LIMITS = Limits()
@@ -26,9 +26,7 @@ _KINDS = {b"PK\3\4": "a zip file", b"BZh": "compressed with bzip2", b"\xfd7zXZ":
 
 
 @contextmanager
-def unpacked(
-    path: Path, limits: Limits = LIMITS, wanted: Callable[[Sequence[str]], bool] = is_wanted
-) -> Iterator[Path]:
+def unpacked(path: Path, limits: Limits = LIMITS, *, keep: bool = False) -> Iterator[Path]:
     """Provide a folder with the artifact's files. An archive is extracted into a temporary folder, removed at the end.
 
     The artifact may lie in one folder of ``path``, or of the archive. Members that are not read are not extracted.
@@ -37,7 +35,8 @@ def unpacked(
         path: A folder with the files, a folder with ``model.tar.gz`` (whose content is used then), or an archive:
             ``.tar.gz``, ``.tgz`` or ``.tar``. It may be read-only.
         limits: Limits on the content of an archive.
-        wanted: Whether a member is extracted, by its path split at the slashes.
+        keep: Extract the files of the artifact's folder that are not read as well, if it is whole. Files for which
+            this cannot be done are left out, with a warning.
 
     Yields:
         The folder of the artifact's files.
@@ -58,8 +57,8 @@ def unpacked(
             "there is no artifact", where=str(path), fix="give the path of its folder or of its model.tar.gz"
         )
     with temporary_folder() as folder:
-        extraction = _extract(archive, folder, limits, wanted)
-        inner = folder.joinpath(*home(extraction.files))
+        extraction = _extract(archive, folder, limits, keep)
+        inner = extraction.home
         try:
             yield inner
         except BSMError as error:
@@ -103,16 +102,16 @@ def _check_sha256(archive: Path) -> None:
         )
 
 
-def _extract(archive: Path, folder: Path, limits: Limits, wanted: Callable[[Sequence[str]], bool]) -> Extraction:
+def _extract(archive: Path, folder: Path, limits: Limits, keep: bool) -> Extraction:
     where = str(archive)
-    extraction = Extraction(folder, limits, where, wanted)
+    extraction = Extraction(folder, limits, where)
     try:
         refuse_pointers(archive.parent, [archive])
         _check_sha256(archive)
         with archive.open("rb") as raw:
             extraction.run(raw)
-            if extraction.links:
-                extraction.run(raw)
+            if keep:
+                extraction.keep(raw)
         return extraction
     except ArtifactError:
         raise

@@ -6,21 +6,33 @@ are still in use.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import logging
 import os
 import re
 import shutil
 import tarfile
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from bsm_core.artifact.untrusted.archives.layout import is_beside, is_sign, looks_like_an_artifact
+from bsm_core.artifact.files import REQUIRED, find
+from bsm_core.artifact.untrusted.archives.layout import (
+    home,
+    is_beside,
+    is_kept,
+    is_sign,
+    is_wanted,
+    looks_like_an_artifact,
+)
 from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
 from bsm_core.errors import MissingArtifactFilesError, UnsafeArtifactError, short_repr
+
+log = logging.getLogger("bsm")
 
 _BLOCK = 1 << 20
 _MARK_AT, _MARK = 257, b"ustar"
@@ -28,6 +40,9 @@ _MARK_AT, _MARK = 257, b"ustar"
 _NAMED = 5
 PACK = "`tar -C FOLDER -czf model.tar.gz .`"
 """Command that packs an artifact."""
+_AGAIN = "pack the folder of the artifact again: `bsm pack FOLDER model.tar.gz`"
+_RENAME = "rename the file, and pack the files again"
+_SLASHES = f"pack the files again, with '/' in the names of the members and no backslash: {PACK}"
 _MOST_PAX_WORK = 1_000_000_000
 """Squares of the sizes of extended headers in bytes, added up: the largest one has 31,000 bytes."""
 
@@ -40,7 +55,7 @@ class Limits:
         members: Number of files and folders that are extracted.
         skipped: Number of further members.
         size: Bytes of all members, and of all files that are extracted: a hard link is a file of its own.
-        ratio: Extracted bytes for each compressed byte; checked after the first ``free`` bytes.
+        ratio: Extracted bytes for each byte of the archive; checked after the first ``free`` bytes.
         free: Extracted bytes below which the ratio is not checked.
         header: Bytes of one member's header, including its extensions.
         name: Characters of a member's name.
@@ -101,13 +116,6 @@ class _Metered(io.RawIOBase):
             raise unsafe("the archive", f"holds more than {self._limits.size:,} bytes", self._where)
         return data
 
-    def check_extracted(self, extracted: int) -> None:
-        """Check the number of extracted bytes, with copies, alone and against the compressed bytes that were read."""
-        if extracted > self._limits.size:
-            raise unsafe("the archive", f"holds more than {self._limits.size:,} bytes", self._where)
-        if extracted > self._limits.free and extracted > self._limits.ratio * self._packed.taken:
-            raise unsafe("the archive", f"is compressed more than {self._limits.ratio} times", self._where)
-
 
 class LongHeadersError(Exception):
     """The extended headers of an archive are too long."""
@@ -140,33 +148,78 @@ class _StrictTar(tarfile.TarFile):
 
 
 class Extraction:
-    """Extraction of the members of one archive that are wanted into a new folder.
+    """Extraction of members of one archive into a new folder.
 
     Args:
         folder: The folder.
         limits: Limits on the content.
         where: The archive, for errors.
-        wanted: Whether a file is wanted, by its path split at the slashes.
 
     Attributes:
         files: Files that were extracted, by their path in the archive.
-        links: For each member that was passed over and that hard links need, the files that must get its content.
     """
 
-    def __init__(self, folder: Path, limits: Limits, where: str, wanted: Callable[[Sequence[str]], bool]) -> None:
+    def __init__(self, folder: Path, limits: Limits, where: str) -> None:
         self.files: dict[tuple[str, ...], Path] = {}
-        self.links: dict[tuple[str, ...], list[Path]] = {}
-        self._folder, self._limits, self._where, self._wanted = folder, limits, where, wanted
+        self._folder, self._limits, self._where = folder, limits, where
+        self._links: dict[tuple[str, ...], list[Path]] = {}  # to members that were passed over, by the member
         self._spelling: dict[str, str] = {}  # by folded name, which is equal for names that some file system confuses
         self._claimed: set[str] = set()
         self._passed_over: list[str] = []
         self._backslashed: list[str] = []
-        self._skipped = self._extracted = 0
+        self._skipped = self._extracted = self._packed = 0
+        self._holds_more = False
+
+    @property
+    def home(self) -> Path:
+        """Folder of the artifact."""
+        return self._folder.joinpath(*home(self.files))
 
     def run(self, archive: BinaryIO) -> None:
-        """Extract what is wanted of the bytes of an archive; call it again if there are :attr:`links` afterwards."""
-        again, self.links = self.links, {}
-        filling = bool(again)
+        """Extract the members that are read."""
+        for tar, member, parts in self._members(archive):
+            if is_wanted(parts) and not member.isdir():
+                self._take(tar, member, parts)
+            else:
+                self._skip(member, parts)
+        if not self._links:
+            return
+        for tar, member, parts in self._members(archive):
+            if parts in self._links:
+                self._fill(tar, member, self._links.pop(parts))
+        if self._links:
+            target = "/".join(next(iter(self._links)))
+            raise unsafe(short_repr(target), "is what a link leads to, and is not in the archive", self._where)
+
+    def keep(self, archive: BinaryIO) -> None:
+        """Extract the other files in the folder of an artifact that :meth:`run` found whole.
+
+        Nothing about these files is an error: a warning says which of them are left out.
+        """
+        if not (self._holds_more and all(find(self.home, names) for names in REQUIRED)):
+            return
+        top, left_out = home(self.files), 0
+        problems: dict[str, None] = {}
+        for tar, member, parts in self._members(archive):
+            if member.isdir() or not is_kept(parts, top):
+                continue
+            try:
+                self._check_extracted(self._extracted + member.size)  # before a part of it is written
+                self._take(tar, member, parts)
+                if self._links:
+                    self._links.clear()
+                    raise unsafe(short_repr(member.name), "is a link to a file that is not kept", self._where)
+            except UnsafeArtifactError as error:
+                left_out += 1
+                if len(problems) < _NAMED:
+                    problems[error.what] = None
+        if left_out:
+            named = "; ".join(problems)
+            log.warning("%s: %d file(s) that bsm does not read are left out: %s", self._where, left_out, named)
+
+    def _members(self, archive: BinaryIO) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, tuple[str, ...]]]:
+        """Read an archive from its beginning to its end; provide each member with its path, split at the slashes."""
+        self._packed = archive.seek(0, os.SEEK_END)
         is_plain = _is_plain(archive)
         packed = _Packed(archive, self._where)
         plain = packed if is_plain else gzip.GzipFile(fileobj=packed, mode="rb")
@@ -176,23 +229,15 @@ class Extraction:
                 parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
                 if not (member.issparse() or 0 <= member.size <= self._limits.size):
                     raise unsafe(short_repr(member.name), f"claims {member.size:,} bytes", self._where)
-                if filling and parts in again:
-                    self._fill(tar, stream, member, again.pop(parts))
-                elif not filling and self._wanted(parts) and not member.isdir():
-                    self._take(tar, stream, member, parts)
-                else:
-                    self._skip(member, parts)
+                yield tar, member, parts
                 _pass_over(tar)
             _to_the_end(tar)
-        if again:
-            target = "/".join(next(iter(again)))
-            raise unsafe(short_repr(target), "is what a link leads to, and is not in the archive", self._where)
 
     def explain(self, error: MissingArtifactFilesError) -> None:
         """Add to an error about missing files which members of the archive look like them."""
         if self._backslashed:
             error.details = (*error.details, *(f"the archive has {short_repr(name)}" for name in self._backslashed))
-            error.fix = f"pack the files again, with '/' in the names of the members and no backslash: {PACK}"
+            error.fix = _SLASHES
         elif elsewhere := [name for name in self._passed_over if is_sign(name)][:_NAMED]:
             error.details = (*error.details, *(f"the archive has {name}" for name in elsewhere))
             error.fix = f"pack the files themselves: {PACK}; check that training finished"
@@ -200,35 +245,41 @@ class Extraction:
             error.details = (*error.details, foreign[0])
             error.fix = f"{foreign[1]}; then pack the folder with all files"
 
-    def _take(self, tar: tarfile.TarFile, stream: _Metered, member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
+    def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
         self._check_path(member.name, parts)
         name = short_repr(member.name)
         is_link = member.type == tarfile.LNKTYPE
         if not (is_link or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)) or member.issparse():
             problem = "is neither a plain file nor a folder"
             raise unsafe(name, problem, self._where, "pack the files with `tar --dereference --hard-dereference`")
-        if not is_link:
-            self.files[parts] = self._claim(member.name, parts)
-            self._write(tar, stream, member, [self.files[parts]])
-            return
         target = tuple(part for part in member.linkname.split("/") if part not in ("", "."))
-        self._check_path(member.linkname, target)
-        if target == parts:
-            raise unsafe(name, "is a link to itself", self._where)
-        path = self.files[parts] = self._claim(member.name, parts)
-        if target in self.files:
-            self._copy(stream, self.files[target], path)
+        if is_link:
+            self._check_path(member.linkname, target)
+            if target == parts:
+                raise unsafe(name, "is a link to itself", self._where)
+        try:
+            path = self.files[parts] = self._claim(member.name, parts)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise unsafe(name, "has a name that is too long for the file system", self._where, _RENAME) from error
+        source = self.files.get(target)
+        if not is_link:
+            self._write(tar, member, [path])
+        elif source and source.exists():  # a link may lead to a link whose content is not there yet
+            self._copy(source, path)
         else:
-            self.links.setdefault(target, []).append(path)
+            self._links.setdefault(target, []).append(path)
 
-    def _fill(self, tar: tarfile.TarFile, stream: _Metered, member: tarfile.TarInfo, paths: list[Path]) -> None:
+    def _fill(self, tar: tarfile.TarFile, member: tarfile.TarInfo, paths: list[Path]) -> None:
         if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
             raise unsafe(short_repr(member.name), "is what a link leads to, and no plain file", self._where)
-        self._write(tar, stream, member, paths)
+        self._write(tar, member, paths)
 
     def _skip(self, member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
         if not is_beside(parts):
             self._check_path(member.name, parts, strict=False)
+        self._holds_more = self._holds_more or (is_kept(parts, ()) and not member.isdir())
         self._skipped += 1
         if self._skipped > self._limits.skipped:
             raise unsafe("the archive", f"holds more than {self._limits.skipped:,} members", self._where)
@@ -246,7 +297,8 @@ class Extraction:
         if name.startswith("/") or ".." in parts:
             raise unsafe(short_repr(name), "would be written outside the artifact's folder", self._where)
         if strict and ("\\" in name or re.match("[A-Za-z]:", name) or not name.isprintable()):
-            raise unsafe(short_repr(name), "has a name that is not the same on every system", self._where)
+            advice = _SLASHES if "\\" in name else _RENAME
+            raise unsafe(short_repr(name), "has a name that is not the same on every system", self._where, advice)
 
     def _claim(self, member: str, parts: tuple[str, ...]) -> Path:
         """Make the folders of a file and return its path; raise if another member has it, or is a file in its way."""
@@ -256,9 +308,9 @@ class Extraction:
             name = "/".join(parts[:depth])
             is_file = depth == len(parts)
             key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-            known, path = self._spelling.setdefault(key, name), self._folder / name
-            if len(self._spelling) > self._limits.members:
+            if key not in self._spelling and len(self._spelling) >= self._limits.members:
                 raise unsafe("the archive", f"holds more than {self._limits.members:,} members", self._where)
+            known, path = self._spelling.setdefault(key, name), self._folder / name
             if known != name or key in self._claimed or (is_file and path.exists()):
                 raise unsafe(short_repr(member), f"has the same place as {short_repr(known)}", self._where)
             if is_file:
@@ -267,7 +319,7 @@ class Extraction:
                 path.mkdir(mode=0o700, exist_ok=True)
         return self._folder.joinpath(*parts)
 
-    def _write(self, tar: tarfile.TarFile, stream: _Metered, member: tarfile.TarInfo, paths: Sequence[Path]) -> None:
+    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, paths: Sequence[Path]) -> None:
         source = tar.extractfile(member)
         if source is None:
             raise unsafe(short_repr(member.name), "is not a plain file", self._where)
@@ -275,19 +327,26 @@ class Extraction:
         # O_EXCL: the file must be new, so that no link is followed.
         with os.fdopen(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
             while data := source.read(_BLOCK):
-                self._count(stream, len(data))
+                self._count(len(data))
                 target.write(data)
         for other in others:
-            self._copy(stream, first, other)
+            self._copy(first, other)
 
-    def _copy(self, stream: _Metered, source: Path, target: Path) -> None:
+    def _copy(self, source: Path, target: Path) -> None:
         """Copy a file to the place of a link that leads to it; a copy counts as the file does."""
-        self._count(stream, source.stat().st_size)
+        self._count(source.stat().st_size)
         shutil.copyfile(source, target)
 
-    def _count(self, stream: _Metered, size: int) -> None:
+    def _count(self, size: int) -> None:
         self._extracted += size
-        stream.check_extracted(self._extracted)
+        self._check_extracted(self._extracted)
+
+    def _check_extracted(self, size: int) -> None:
+        """Check a number of extracted bytes, with copies, alone and against the size of the archive."""
+        if size > self._limits.size:
+            raise unsafe("the archive", f"holds more than {self._limits.size:,} bytes", self._where)
+        if size > self._limits.free and size > self._limits.ratio * self._packed:
+            raise unsafe("the archive", f"is compressed more than {self._limits.ratio} times", self._where)
 
 
 def _is_plain(archive: BinaryIO) -> bool:
@@ -322,10 +381,10 @@ def _to_the_end(tar: tarfile.TarFile) -> None:
             raise tarfile.ReadError("there is data after the end of the archive")
 
 
-def unsafe(member: str, problem: str, where: str, advice: str | None = None) -> UnsafeArtifactError:
+def unsafe(member: str, problem: str, where: str, advice: str = _AGAIN) -> UnsafeArtifactError:
     """Return the error for a member of an archive."""
     return UnsafeArtifactError(
         f"{member} {problem}",
         where=where,
-        fix=f"nothing was loaded; {advice or 'pack the artifact again with `bsm pack`'}, from a source that you trust",
+        fix=f"nothing was loaded; {advice}, from a source that you trust",
     )

@@ -38,9 +38,16 @@ def is_wanted(parts: Sequence[str]) -> bool:
     return is_read("/".join(parts)) or (len(parts) > 1 and parts[0] not in _NEVER and is_read("/".join(parts[1:])))
 
 
-def is_kept(parts: Sequence[str]) -> bool:
-    """Return whether a member of an archive is packed: what is read, and all other files as those of a folder are."""
-    return is_wanted(parts) or not (is_beside(parts) or any(part.startswith(".") for part in parts if part != ".."))
+def is_kept(parts: Sequence[str], top: Sequence[str]) -> bool:
+    """Return whether a member of an archive is not read, and packed all the same, as other files of an artifact are.
+
+    Args:
+        parts: Path of the member, split at the slashes.
+        top: Path of the artifact's folder.
+    """
+    inner = parts[len(top) :]
+    left_out = any(part.startswith(".") for part in inner) or any(part in _NEVER for part in inner[:1])
+    return tuple(parts[: len(top)]) == tuple(top) and not (left_out or is_wanted(parts))
 
 
 def is_beside(parts: Sequence[str]) -> bool:

@@ -156,6 +156,16 @@ def test_a_prefix_is_found_among_many(prefix):
     assert fit_weights(many | under(prefix), SHAPES) == WEIGHTS
 
 
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("shape", [(2,), None])
+def test_a_prefix_is_found_among_larger_modules_of_the_training(shape, last):
+    many = {}
+    for number in range(20):
+        like = {name: value if shape is None else torch.ones(shape) for name, value in WEIGHTS.items()}
+        many |= under(f"loss.{number}.", like | {"extra": torch.ones(1)})
+    assert fit_weights(many | under("model.") if last else under("model.") | many, SHAPES) == WEIGHTS
+
+
 # What belongs to the training
 
 
@@ -264,6 +274,8 @@ def test_one_name_of_tied_weights_is_enough(tmp_path):
     assert fit_weights(weights, shapes, tied=[[*shapes]]).keys() == weights.keys()
     with pytest.raises(WeightsMismatchError):
         fit_weights(weights, shapes)
+    for name in shapes:  # the longest name may be the one that is not there
+        assert fit_weights({f"model.{name}": weights[min(weights)]}, shapes, tied=[[*shapes]]).keys() == {name}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

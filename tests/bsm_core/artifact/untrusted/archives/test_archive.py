@@ -10,8 +10,10 @@ import stat
 import subprocess
 import sys
 import tarfile
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -21,15 +23,21 @@ from bsm_core.artifact.files import require_artifact
 from bsm_core.artifact.untrusted.archives import archive as archives
 from bsm_core.artifact.untrusted.archives.archive import LIMITS
 from bsm_core.artifact.untrusted.archives.extraction import Limits
-from bsm_core.artifact.untrusted.archives.layout import is_kept
+from bsm_core.artifact.untrusted.archives.layout import is_kept, is_wanted
 from bsm_core.errors import ArtifactError, CorruptArtifactError, MissingArtifactFilesError, UnsafeArtifactError
 
 Member = tuple[tarfile.TarInfo, bytes]
 
 
-def unpacked(path: Path, limits: Limits = LIMITS) -> AbstractContextManager[Path]:
-    """Extract every file that ``bsm pack`` keeps."""
-    return archives.unpacked(path, limits, wanted=is_kept)
+@contextmanager
+def unpacked(path: Path, limits: Limits = LIMITS) -> Iterator[Path]:
+    """Extract every file as one that is read, but hidden ones, so that short names will do."""
+    module = "bsm_core.artifact.untrusted.archives.extraction"
+    with (
+        mock.patch(f"{module}.is_wanted", lambda parts: is_wanted(parts) or is_kept(parts, ())),
+        archives.unpacked(path, limits) as folder,
+    ):
+        yield folder
 
 
 def member(name: str, data: bytes = b"x", kind: bytes = tarfile.REGTYPE, **attributes: object) -> Member:
@@ -677,6 +685,115 @@ def test_names_with_backslashes_are_named(target, folder):
         require_artifact(unpacked_folder)
     assert any("model\\\\model.pth" in line for line in caught.value.details)
     assert "no backslash" in caught.value.fix
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_names_with_backslashes_are_named_where_they_match_a_pattern_too(target, keep):
+    archive(target, *("model\\" + name.replace("/", "\\") for name in ARTIFACT))
+    with pytest.raises(UnsafeArtifactError, match="tokenizer") as caught, archives.unpacked(target, keep=keep):
+        pass
+    assert "no backslash: `tar -C FOLDER" in caught.value.fix
+
+
+# What is kept beside what is read
+
+
+def kept(path: Path, limits: Limits = LIMITS) -> set[str]:
+    """Names of the files that are extracted of a whole artifact because they are kept."""
+    with archives.unpacked(path, limits, keep=True) as folder:
+        assert {*ARTIFACT} <= {*names(folder)}
+        return {*names(folder)} - {*ARTIFACT}
+
+
+OTHERS = ("README.md", "eval/code/table.txt", "code2/x")
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("around", ["", "./", "model/"])
+def test_other_files_of_the_artifacts_folder_are_kept(target, caplog, around, last):
+    others = [f"{around}{name}" for name in (*OTHERS, "code/x.py", "logs/x", ".hidden", "eval/.DS_Store")]
+    own = [f"{around}{name}" for name in ARTIFACT]
+    beside = ["LICENSE", "other/x"] if around == "model/" else []
+    archive(target, *(own + others if last else others + own), *beside)
+    assert kept(target) == {*OTHERS}
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        (linked("extras/latest", "README.md"), "neither a plain file nor a folder"),
+        (linked("extras/passwd", "/etc/passwd", tarfile.LNKTYPE), "outside the artifact's folder"),
+        (linked("extras/nowhere", "nowhere", tarfile.LNKTYPE), "not kept"),
+        (linked("extras/code", "code/x", tarfile.LNKTYPE), "not kept"),
+        (member("extras/device", b"", tarfile.CHRTYPE), "neither a plain file nor a folder"),
+        (member("extras/sparse", b"", pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": "9"}), "neither a"),
+        ("notes/a\nb.txt", "not the same on every system"),
+        ("notes\\a.txt", "not the same on every system"),
+        ("C:/x", "not the same on every system"),
+        ("ü" * 300, "too long for the file system"),
+        ("readme.MD", "has the same place as"),
+        ("MODEL.pth", "has the same place as"),
+        ("tokenizer", "has the same place as"),
+        ("model.pth/x", "has the same place as"),
+        (member("zeros", bytes(2_000_000)), "compressed more than 50 times"),
+    ],
+)
+def test_a_file_that_cannot_be_kept_is_left_out_with_a_warning(target, caplog, other, problem, last):
+    around = ["README.md", "code/x", other] if last else [other, "README.md", "code/x"]
+    archive(target, *(around if last else ()), *ARTIFACT, *(() if last else around))
+    limits = Limits(ratio=50, free=100_000)
+    assert found(target, limits) == sorted(ARTIFACT)
+    left = kept(target, limits)
+    assert left == ({"readme.MD"} if "readme.MD" in left else {"README.md"})
+    [message] = caplog.messages
+    assert f"{target}: 1 file(s) that bsm does not read are left out: " in message
+    assert problem in message
+    assert message.isprintable()
+
+
+def test_files_that_are_kept_do_not_use_up_the_number_of_members(target, caplog):
+    archive(target, *(f"samples/{number}" for number in range(50)), *ARTIFACT)
+    assert kept(target, Limits(members=11)) == {f"samples/{number}" for number in range(5)}
+    assert caplog.messages[0].endswith(
+        "45 file(s) that bsm does not read are left out: the archive holds more than 11 members"
+    )
+
+
+def test_a_link_to_a_file_that_is_kept_counts_as_a_copy(target, caplog):
+    links = [linked(f"big{number}", "big", tarfile.LNKTYPE) for number in range(50)]
+    archive(target, member("big", os.urandom(300_000)), *links, linked("more", "big0", tarfile.LNKTYPE), *ARTIFACT)
+    assert kept(target, Limits(size=1_000_000)) == {"big", "big0", "big1"}
+    [message] = caplog.messages
+    assert message.endswith(
+        "49 file(s) that bsm does not read are left out: the archive holds more than 1,000,000 bytes"
+    )
+
+
+def test_hard_links_to_files_that_are_kept_are_kept(target, caplog):
+    saved = member("checkpoints/last.ckpt", b"weights")
+    links = [linked(name, "checkpoints/last.ckpt", tarfile.LNKTYPE) for name in ("model.pth", "best.ckpt")]
+    archive(target, saved, *(name for name in ARTIFACT if name != "model.pth"), *links)
+    assert kept(target) == {"checkpoints/last.ckpt", "best.ckpt"}
+    with archives.unpacked(target, keep=True) as folder:
+        assert {(folder / name).read_bytes() for name in ("model.pth", "best.ckpt")} == {b"weights"}
+    assert caplog.text == ""
+    with pytest.raises(UnsafeArtifactError, match="holds more than"):
+        found(target, Limits(size=4))
+
+
+def test_nothing_is_kept_where_the_artifact_is_not_whole(target):
+    archive(target, *ARTIFACT[1:], "README.md")
+    with archives.unpacked(target, keep=True) as folder:
+        assert names(folder) == sorted(ARTIFACT[1:])
+
+
+def test_the_ratio_of_an_archive_that_is_read_twice_is_that_of_the_whole(target):
+    """The first pass extracts what takes up the most, and the second one begins with a small file."""
+    link = linked("tokenizer/config.json", "blobs/1", tarfile.LNKTYPE)
+    archive(target, member("blobs/1", b"{}"), *ARTIFACT[:2], link, member("model.pth", os.urandom(3_000_000)))
+    assert len(found(target, Limits(ratio=2, free=1_000))) == 4
 
 
 def test_weights_in_another_form_are_named_in_an_archive(target):

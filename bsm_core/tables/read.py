@@ -25,7 +25,6 @@ from bsm_core.tables.data_files import (
     discover,
     output_format,
     raise_no_data,
-    source_format,
 )
 from bsm_core.tables.formats import headers, json_lines
 from bsm_core.tables.formats.column_types import conform, delimiter_in, merged_type, require_same_columns
@@ -125,8 +124,8 @@ class TableSource:
             MixedFormatsError: There are data files of two formats.
             DataError: The columns of two files differ, or a file cannot be read.
         """
-        found = discover(path)
-        format, dialect = source_format(found[0]), dialect or Dialect()
+        dialect = dialect or Dialect()
+        format, found = discover(path, dialect.delimiter)
         if format in DELIMITERS:
             declared = None if dialect.delimiter else headers.delimiter_of(found[0], dialect)
             dialect = dialect.with_delimiter(declared or DELIMITERS[format])

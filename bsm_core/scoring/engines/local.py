@@ -125,7 +125,7 @@ class _RankRun:
         settings, source = job.settings, job.source
         keep = _kept_columns(settings, source)
         if rank == 0:
-            warn_of_passed_over(settings.data_dir)
+            warn_of_passed_over(settings.data_dir, source.files)
             warn_of_no_marker(settings.data_dir)
         # In a lower precision, or on a GPU, check rows show how far the probabilities move.
         lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")

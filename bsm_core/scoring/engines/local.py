@@ -276,7 +276,7 @@ def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, 
     workers = loader_workers(plan, cores())
     if not workers or not predictor.preprocessor.pipelines:
         return 0
-    with closing(source.windows(predictor.preprocessor.keep, rows=settings.window_rows)) as windows:
+    with closing(source.windows(predictor.preprocessor.keep[:1], rows=settings.window_rows)) as windows:
         return 0 if next(windows).last else workers  # a process takes seconds to start
 
 

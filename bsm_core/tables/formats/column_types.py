@@ -1,4 +1,4 @@
-"""One type for each column of several files."""
+"""The columns of a table: that they are there, in every file, and one type for each column of several files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,48 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from bsm_core.errors import DataError
+from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables.formats.plain_values import holds_text, plain_values
+
+
+def require_columns(
+    names: Sequence[Any], wanted: Mapping[str, str], *, where: str | None = None, hints: Sequence[str] = ()
+) -> None:
+    """Check that a table has some columns, each once.
+
+    Args:
+        names: Names of the table's columns. Names that are not ``str`` are never wanted.
+        wanted: Names of the columns to check, each with the config key or setting that names it.
+        where: File of the table, for errors.
+        hints: Further lines for the error about missing columns.
+
+    Raises:
+        MissingColumnsError: Columns are missing; the error lists all of them.
+        DataError: A wanted column occurs more than once.
+    """
+    count = Counter(names)
+    if missing := [name for name in wanted if not count[name]]:
+        near = {name: nearest(name, [other for other in names if isinstance(other, str)]) for name in missing}
+        meant = {name: f"; did you mean {other!r}?" if other else "" for name, other in near.items()}
+        lines = [f"{name!r}, wanted by {wanted[name]}{meant[name]}" for name in missing]
+        raise MissingColumnsError(
+            f"{len(missing)} column(s) are missing from the data",
+            where=where,
+            details=[*lines, f"columns found: {', '.join(map(repr, names))}", *hints],
+            fix="add the columns to the data, or correct the names",
+        )
+    if repeated := [name for name in wanted if count[name] > 1]:
+        raise DataError(
+            f"columns that occur more than once: {', '.join(map(repr, repeated))}",
+            where=where,
+            fix="rename or remove the other columns of the same name",
+        )
 
 
 def require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:

@@ -230,6 +230,37 @@ def test_times_as_int96_that_arrow_would_change(tmp_path, kind, wrap, far):
         assert [len(window.table) for window in source.windows(["id", "times"])] == [3]
 
 
+def put_int96(path, times):
+    columns = {"id": range(len(times)), "t": pa.array(times, pa.timestamp("us"))}
+    pq.write_table(pa.table(columns), path, use_deprecated_int96_timestamps=True, row_group_size=2)
+
+
+def test_times_as_int96_of_all_files_are_checked_before_the_first_window(tmp_path):
+    put_int96(tmp_path / "a.parquet", [NEAR] * 6)
+    put_int96(tmp_path / "b.parquet", [NEAR, FAR])
+    with pytest.raises(DataError, match="'t' has times outside") as caught:
+        TableSource.open(tmp_path).windows(["id", "t"], rows=2)
+    assert caught.value.where == str(tmp_path / "b.parquet")
+
+
+def test_times_as_int96_are_checked_once_and_not_in_row_groups_that_are_done(tmp_path, monkeypatch):
+    put_int96(tmp_path / "a.parquet", [NEAR] * 6)
+    source, read = TableSource.open(tmp_path), []
+    done = {window.index: window.end for window in source.windows(["t"], rows=2) if window.index < 2}
+    iter_batches = pq.ParquetFile.iter_batches
+
+    def spied(*args, **options):
+        for batch in iter_batches(*args, **options):
+            read.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", spied)
+    checked = source.with_checked(["t"], done)
+    assert read == [2]
+    assert [window.index for window in checked.windows(["t"], rows=2, done=done)] == [2]
+    assert read == [2, 2]
+
+
 def test_times_as_int96_in_columns_with_dots_in_their_names(tmp_path):
     near, far = (
         pa.array([{"c": time, "d": 1}], pa.struct({"c": pa.timestamp("us"), "d": pa.int64()})) for time in (NEAR, FAR)

@@ -269,9 +269,8 @@ class TableSource:
 
         Raises:
             MissingColumnsError: A column is missing.
-            DataError: A file is damaged, a row has too many or too few cells, the types of a column in two files cannot
-                be combined, or a cell of a ``string`` column is not UTF-8. Before the first window: see
-                :meth:`with_checked`.
+            DataError: A file is damaged, a row has too many or too few cells, or a cell of a ``string`` column is not
+                UTF-8. Before the first window: see :meth:`with_checked`.
         """
         if rows < 1 or not columns or len(set(columns)) < len(columns):
             raise ValueError("windows need at least one row and at least one column, and each column once")

@@ -15,6 +15,8 @@ import pyarrow.types as pt
 from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables.formats.plain_values import holds_text, plain_values
 
+_NOT_VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+
 
 def require_columns(
     names: Sequence[Any], wanted: Mapping[str, str], *, where: str | None = None, hints: Sequence[str] = ()
@@ -87,19 +89,20 @@ def _type_error(what: str, file: Path) -> DataError:
 def merged_type(column: str, kinds: Sequence[tuple[Path, Mapping[str, pa.DataType]]], *, convert: bool) -> pa.DataType:
     """Return a type for a column, from a file of each schema and the types in it.
 
-    A value is what its own file says: if no type keeps the text of the values of all files, the type is a union.
+    With ``convert``, a value is what its own file says: if no type keeps the text of the values of all files, the type
+    is a union. Without, such types are an error.
     """
-    merged = kinds[0][1][column]
-    for file, types in kinds:
-        other = types[column]
-        if isinstance(other, pa.BaseExtensionType) or pa.types.is_nested(other):
-            _require_readable(column, other, file)
+    found = [types[column] for _, types in kinds]
+    merged = found[0]
+    for (file, _), kind in zip(kinds, found, strict=True):
+        if isinstance(kind, pa.BaseExtensionType) or pa.types.is_nested(kind):
+            _require_readable(column, kind, file)
         try:
-            merged = merged if other == merged else _merge(merged, other, convert=convert)
+            merged = merged if kind == merged else _merge(merged, kind, convert=convert)
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-            raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
-    found = {types[column] for _, types in kinds} if convert else set()
-    return merged if all(_keeps_text(kind, merged) for kind in found) else _union([t[column] for _, t in kinds])
+            if not convert:
+                raise _type_error(f"column {column!r} has type {kind}, but {merged} in earlier files", file) from error
+    return _union(found) if convert and not all(_keeps_text(kind, merged) for kind in set(found)) else merged
 
 
 def _require_readable(column: str, kind: pa.DataType, file: Path) -> None:
@@ -119,8 +122,8 @@ def _merge(one: pa.DataType, other: pa.DataType, *, convert: bool) -> pa.DataTyp
     values = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
     if all(map(pa.types.is_dictionary, kinds)) and values[0] == values[1]:
         promote = "permissive"  # the types differ only in the width of their indices
-    elif convert and pa.null() not in kinds:
-        kinds, promote = values, "permissive"
+    elif convert and pa.null() not in kinds:  # Arrow merges views with nothing
+        kinds, promote = [_NOT_VIEWS.get(kind, kind) for kind in values], "permissive"
     schemas = [pa.schema([("column", kind)]) for kind in kinds]
     return pa.unify_schemas(schemas, promote_options=promote).field(0).type
 

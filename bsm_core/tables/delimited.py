@@ -12,7 +12,6 @@ pyarrow parses the files. This module adds four things:
 from __future__ import annotations
 
 import csv
-import io
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,13 +31,12 @@ from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.headers import first_row, reading
 from bsm_core.tables.formats.plain_text import LikelyEscapes
 from bsm_core.tables.formats.plain_text import line_breaks as breaks_in
-from bsm_core.tables.formats.text_stream import TextStream
+from bsm_core.tables.formats.text_stream import SKIP_BYTES, TextStream, text_lines
 from bsm_core.tables.quotes import Quotes
 from bsm_core.tables.row_ends import RowEnds
 
 # In bytes. A row must fit into one block. If a row is longer than a block, the file is reopened with the next size.
 BLOCK_SIZES = (1 << 20, 1 << 24, 1 << 26)
-_SKIP_BYTES = 1 << 20
 _SENTINEL = b"bsm-end-of-table"
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # the characters that the error handler "surrogateescape" makes
 
@@ -121,7 +119,7 @@ def _parse(
     bad_lines: Callable[[threading.Event], Iterator[BadLine]] | None = None,
 ) -> Iterator[FileRows]:
     names = schema.names if offset or dialect.columns else None
-    begin = offset or _begin(path, dialect)
+    begin = offset or first_row(path, dialect)[0]
     read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False, column_names=names)
     parse_options = pacsv.ParseOptions(delimiter=dialect.mark, newlines_in_values=True)
     convert_options = pacsv.ConvertOptions(include_columns=wanted.names, column_types=wanted)
@@ -164,11 +162,6 @@ def _rows_of(
     return FileRows(batch, share, positions, escapes.take(ends), bad_lines)
 
 
-def _begin(path: Path, dialect: Dialect) -> int:
-    """Return the position of a file's first row."""
-    return first_row(path, dialect)[0]
-
-
 def _sentinel(dialect: Dialect) -> bytes:
     """Return the content of each cell of the sentinel row, in which the delimiter does not occur."""
     return _SENTINEL.replace(dialect.mark.encode(), b"_")
@@ -180,11 +173,8 @@ def _sentinel_row(dialect: Dialect, width: int) -> bytes:
 
 
 def _lines(path: Path, stream: TextStream) -> Iterator[str]:
-    # surrogateescape: with a strict decoder, a byte that is not UTF-8 would hide the error that is searched for.
-    text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape", newline="")
-    number, longest = 0, BLOCK_SIZES[-1]
-    while line := text.readline(longest + 1):
-        number += 1
+    longest = BLOCK_SIZES[-1]
+    for number, line in enumerate(iter(partial(text_lines(stream).readline, longest + 1), ""), 1):
         if len(line) > longest:
             raise _too_long(path, number)
         yield line
@@ -207,7 +197,7 @@ def _bad_lines(
         bad = [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]
         return (f"bytes that are not UTF-8: column {bad[0]!r}", False) if bad else None
 
-    begin = offset or _begin(path, dialect)
+    begin = offset or first_row(path, dialect)[0]
     line = 1 + line_breaks(path, dialect, begin)
     with TextStream(path, dialect, tail, offset=begin) as stream:
         lines = takewhile(lambda _: not given_up.is_set(), _lines(path, stream))
@@ -219,7 +209,7 @@ def line_breaks(path: Path, dialect: Dialect, stop: int) -> int:
     """Return the number of line breaks before a position."""
     found, after_cr = 0, False
     with TextStream(path, dialect) as stream:
-        while stop and (block := stream.read(min(stop, _SKIP_BYTES))):
+        while stop and (block := stream.read(min(stop, SKIP_BYTES))):
             found += breaks_in(block, after_cr)
             after_cr, stop = block.endswith(b"\r"), stop - len(block)
     return found
@@ -237,7 +227,7 @@ def _explain(
     """
     width, tail = len(schema), _sentinel_row(dialect, len(schema))
     strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
-    begin, lines = _begin(path, dialect), list[str]()
+    begin, lines = first_row(path, dialect)[0], list[str]()
     line = 1 + line_breaks(path, dialect, begin)
 
     def fault(cells: list[str]) -> DataError | None:

@@ -41,7 +41,7 @@ class Position(NamedTuple):
 
     Attributes:
         file: Number of the file, from 0; the number of files at the end of the table.
-        offset: Place in the file: a byte (after decompression) of CSV and TSV, a row of Parquet.
+        offset: Place in the file: a byte (after decompression) of a text file, a row of Parquet.
     """
 
     file: int
@@ -101,7 +101,7 @@ class TableSource:
         schemas: Arrow schema of each file. All columns of text files have type ``binary``.
         types: Columns that are read with another type, see :meth:`typed`.
         checked: Columns that were checked, see :meth:`with_checked`.
-        on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
+        on_bad_line: Whether a line of a text file that cannot be read as a row is an error or is left out.
         dialect: Dialect of CSV and TSV files, with their delimiter; of the others, the spelling of numbers in text.
     """
 
@@ -122,7 +122,7 @@ class TableSource:
 
         Args:
             path: A data file or a folder.
-            on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
+            on_bad_line: Whether a line of a text file that cannot be read as a row is an error or is left out.
             dialect: Dialect of CSV and TSV files. None: plain CSV or TSV in UTF-8, with a header.
 
         Raises:
@@ -133,7 +133,7 @@ class TableSource:
         dialect = dialect or Dialect()
         format, found = discover(path, dialect.delimiter)
         if format in DELIMITERS:
-            declared = None if dialect.delimiter else headers.delimiter_of(found[0], dialect)
+            declared = None if dialect.delimiter else headers.first_row(found[0], dialect)[1]
             dialect = dialect.with_delimiter(declared or DELIMITERS[format])
         elif format == "parquet":  # its text may be from CSV
             dialect = Dialect(decimal=dialect.decimal, thousands=dialect.thousands)

@@ -16,8 +16,8 @@ from bsm_core.preprocess.features import Column
 from bsm_core.preprocess.findings import TOO_LONG
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.tables.cell_values import cell_values, printed, value_text
+from bsm_core.tables.formats.column_types import require_columns
 from bsm_core.tables.formats.plain_values import holds_text, is_wrapped, parts_of_union, plain_values
-from bsm_core.tables.read import require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -106,6 +106,7 @@ class WindowLoader:
         pin_memory: bool = False,
     ) -> None:
         columns = list(dict.fromkeys([*preprocess.keep, *preprocess.wanted]))
+        source = source.with_checked(columns, done)  # once, and not in each worker
         self._loader: DataLoader[Any] = DataLoader(
             _WindowBatches(source, preprocess, columns, rows, rank, world, done or {}),
             batch_size=None,

@@ -198,7 +198,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 def _inputs(data: Path, model: Path) -> Iterator[Path]:
     with suppress(BSMError):  # the run says what is wrong with the data
-        yield from discover(data)
+        yield from discover(data)[1]
     for folder, _, names in os.walk(model):
         yield from (Path(folder, name) for name in names)
     yield model

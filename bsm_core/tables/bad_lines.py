@@ -15,8 +15,8 @@ import numpy.typing as npt
 SKIP = {"on_bad_line": "skip"}
 """Setting that errors about lines name; see :class:`~bsm_core.errors.BSMError`."""
 _field_size_limit = threading.Lock()
-_SHOWN = 200
-"""Characters of a line that are kept."""
+SHOWN = 200
+"""Characters of a line that cannot be read that are kept."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def find_bad_lines(
         if in_quotes:
             feed.again(row[1:])
             row = row[:1]
-        text = "".join(row)[:_SHOWN].encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
+        text = "".join(row)[:SHOWN].encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
         stop = start + byte_size(row)
-        yield BadLine(f"{path}, line {line}", reason, text.rstrip("\r\n")[:_SHOWN], start, stop)
+        yield BadLine(f"{path}, line {line}", reason, text.rstrip("\r\n")[:SHOWN], start, stop)
         line, start = line + len(row), stop
 
 

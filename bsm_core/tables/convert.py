@@ -37,7 +37,7 @@ def convert(
         OSError: The destination cannot be written.
     """
     table = TableSource.open(source, dialect=dialect)
-    warn_of_passed_over(source)
+    warn_of_passed_over(source, table.files)
     warn_of_no_marker(source)
     _warn_of_partitions(source, table)
     if not table.columns:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
@@ -25,16 +27,15 @@ _FORMAT_OF_SUFFIX: dict[str, Format] = {
 }
 _SOURCE_OF_SUFFIX: dict[str, SourceFormat] = {**_FORMAT_OF_SUFFIX, ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_PART = re.compile(
-    rf"part-[^.]*|[0-9]{{6}}_[0-9]+(?:_copy_[0-9]+)?|[^.]*(?:[0-9]{{3}}|[0-9]{{4}}_part_[0-9]{{2}}|{_UUID})"
-)
-"""Name of a file that another program writes without an extension.
+_PART = re.compile(r"part-[^.]*|[0-9]{6}_[0-9]+(?:_copy_[0-9]+)?")
+"""Name, before the extension of its compression, of a file that Spark, Hadoop or Hive writes without an extension."""
+_EXPORT = re.compile(rf"[^.]*(?:[0-9]{{3}}|[0-9]{{4}}_part_[0-9]{{2}}|{_UUID})")
+"""Name of such a file of BigQuery or Redshift (a number at the end), of a slice of Redshift, of Athena or Firehose.
 
-They are: Spark and Hadoop, Hive, BigQuery and Redshift (a number at the end), slices of Redshift, Athena and Firehose.
+Files of other kinds, such as ``NOTES2024``, may have such names too.
 """
-_PACKED_PART = re.compile(r"part-.*|[0-9]{6}_[0-9]+(?:_copy_[0-9]+)?")
-"""Name of a part, before the extension of its compression."""
-_PARQUET = b"PAR1"
+_PACKED_PART = re.compile(rf"part-.*|{_PART.pattern}")
+"""Name of a part, before the extension of a compression that cannot be read."""
 
 # A data file with one of these compressions is an error: if it were ignored, its rows would be lost.
 _UNREADABLE = {
@@ -77,14 +78,7 @@ def source_format(path: Path) -> SourceFormat:
         DataError: It is not a data file, or has a compression that cannot be read.
         OSError: The file cannot be read.
     """
-    found = _format_of(path)
-    if found is None and not path.suffix:
-        found = _format_of_content(path)
-    if found is None:
-        hint = misnamed(path)
-        what = f"not a data file: it seems to be {hint.what}" if hint else "not a data file"
-        raise DataError(what, where=str(path), fix=hint.fix if hint else f"the extensions are {_READABLE}")
-    return found
+    return _format_of(path) or "csv"
 
 
 def output_format(format: SourceFormat) -> Format:
@@ -92,33 +86,41 @@ def output_format(format: SourceFormat) -> Format:
     return "csv" if format == "jsonl" else format
 
 
-def discover(path: Path) -> tuple[Path, ...]:
-    """Return the files that together are one table.
+def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tuple[Path, ...]]:
+    """Return the files that together are one table, and their format.
 
     Three groups of files are ignored: empty files; files and folders whose names begin with ``_`` or ``.``, such as
-    markers; and files with other extensions, which :func:`warn_of_passed_over` lists.
+    markers; and files whose names are not those of data files, which :func:`warn_of_passed_over` lists.
 
     Args:
         path: A data file, or a folder, which is searched with all its sub-folders.
+        delimiter: The character between two cells, if a setting names it.
 
     Returns:
-        Files of one format, in path order.
+        The format, and the files in path order.
 
     Raises:
         NoInferenceDataError: There is no data file, or all data files are empty.
         MixedFormatsError: There are data files of two formats.
         DataError: A file or folder cannot be read.
     """
-    if not path.exists():
-        raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path of the data")
+    by_format: dict[SourceFormat, list[Path]] = {}
     try:
+        if not path.exists():
+            raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path of the data")
         require_plain_above(path)
-        files = [path] if path.is_file() else [f for f in sorted(walk(path)) if _format_of(f)]
-        by_format: dict[SourceFormat, list[Path]] = {}
-        for file in files:
+        files = [path] if path.is_file() else _data_files(path)
+        filled = [file for file in files if file.stat().st_size]
+        text = next((format for format in map(_format_of_name, filled) if format in DELIMITERS), None)
+        if text is None and delimiter:
+            text = "tsv" if delimiter == DELIMITERS["tsv"] else "csv"
+        for file in filled:
             str(file).encode()  # Arrow expects file names in UTF-8
-            if file.stat().st_size:
-                by_format.setdefault(source_format(file), []).append(file)
+            format = _format_of(file)
+            if format in DELIMITERS and not _format_of_name(file):
+                format = text = text or format  # of all parts, because a cell of text may hold tabs or commas
+            if format:
+                by_format.setdefault(format, []).append(file)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or path)) from error
     except UnicodeEncodeError as error:
@@ -132,19 +134,36 @@ def discover(path: Path) -> tuple[Path, ...]:
             details=[f"{name}: {_some(found)}" for name, found in by_format.items()],
             fix="leave the files of one format in the folder",
         )
-    (found,) = by_format.values()
-    return tuple(found)
+    ((format, found),) = by_format.items()
+    return format, tuple(found)
 
 
-def warn_of_passed_over(path: Path) -> None:
-    """Log a warning with the files that :func:`discover` ignores because of their extension.
+def _data_files(folder: Path) -> list[Path]:
+    """Return the data files in a folder, in path order, by their names.
 
-    Such files may contain rows.
+    Files that only may be exports of other programs are among them where no other file is one.
+    """
+    found = sorted(walk(folder))
+    sure = [file for file in found if _is_sure(file)]
+    return sure if any(file.stat().st_size for file in sure) else [f for f in found if _is_sure(f) or _is_export(f)]
+
+
+def warn_of_passed_over(path: Path, files: Sequence[Path]) -> None:
+    """Log a warning with the files in a folder that :func:`discover` ignores because of their names.
+
+    Such files may contain rows. Log also which files are read because of their content.
+
+    Args:
+        path: The folder, or a file.
+        files: The files that are read.
     """
     if path.is_file():
         return
-    if files := [f for f in sorted(walk(path)) if not _format_of(f) and f.is_file() and f.stat().st_size]:
-        log.warning("files that are not data files were ignored: %s; the extensions are %s", _some(files), _READABLE)
+    read = set(files)
+    if others := [f for f in sorted(walk(path)) if f not in read and not _is_sure(f) and _has_content(f)]:
+        log.warning("files that are not data files were ignored: %s; the extensions are %s", _some(others), _READABLE)
+    if by_content := [file for file in files if not _format_of_name(file)]:
+        log.info("files without an extension are read because of their names or content: %s", _some(by_content))
 
 
 def raise_no_data(path: Path, empty: list[Path]) -> NoReturn:
@@ -169,23 +188,56 @@ def raise_no_data(path: Path, empty: list[Path]) -> NoReturn:
 
 
 def _format_of(path: Path) -> SourceFormat | None:
+    """Return the format of a data file, or None if only its content could tell it and there is none."""
+    found = _format_of_name(path)
+    if found is None and path.suffix and not (_PART.fullmatch(_stem(path)) or _EXPORT.fullmatch(_stem(path))):
+        hint = misnamed(path)
+        what = f"not a data file: it seems to be {hint.what}" if hint else "not a data file"
+        raise DataError(what, where=str(path), fix=hint.fix if hint else f"the extensions are {_READABLE}")
+    return found or _format_of_content(path)
+
+
+def _is_sure(path: Path) -> bool:
+    """Return whether a file is a data file, from its name."""
+    return bool(_format_of_name(path) or _PART.fullmatch(_stem(path)))
+
+
+def _is_export(path: Path) -> bool:
+    """Return whether a file without an extension may be a data file, from its name or because it is Parquet."""
+    return bool(_EXPORT.fullmatch(_stem(path))) or (
+        not path.suffix and path.is_file() and _is_parquet(_head(path, None))
+    )
+
+
+def _has_content(path: Path) -> bool:
+    with suppress(OSError):  # a link that leads nowhere
+        return path.is_file() and path.stat().st_size > 0
+    return False
+
+
+def _stem(path: Path) -> str:
+    """Return the name of a file without the extension of its compression."""
+    return path.name.removesuffix(path.suffix) if path.suffix.lower() in CODECS else path.name
+
+
+def _format_of_name(path: Path) -> SourceFormat | None:
     outer, inner = path.suffix.lower(), Path(path.stem).suffix.lower()
     if outer in _SOURCE_OF_SUFFIX:
         return _SOURCE_OF_SUFFIX[outer]
-    if _PART.fullmatch(path.name.removesuffix(path.suffix) if outer in CODECS else path.name):
-        return _format_of_content(path)
-    if not outer and path.is_file() and _head(path, None).startswith(_PARQUET):
-        return "parquet"
     if path.name.startswith("part-") and ".json" in (outer, inner if outer in CODECS else ""):  # Spark's JSON lines
         return "jsonl"
     format = _SOURCE_OF_SUFFIX.get(inner)
     packed = format == "parquet" and outer in {*CODECS, *_UNREADABLE}
-    if packed and path.is_file() and _head(path, None).startswith(_PARQUET):  # pandas: "df.parquet.gzip"
+    if packed and path.is_file() and _is_parquet(_head(path, None)):  # pandas: "df.parquet.gzip"
         return "parquet"
     if packed or (outer in _UNREADABLE and (format or _PACKED_PART.fullmatch(path.stem))):
         what = f"a {format or 'data'} file packed as {outer} cannot be read"
         raise DataError(what, where=str(path), fix=f"unpack it; the extensions are {_READABLE}")
     return format if outer in CODECS else None
+
+
+def _is_parquet(head: bytes) -> bool:
+    return head.startswith(b"PAR1") and not is_text(head)  # the header of a text may begin like this
 
 
 def _head(path: Path, codec: str | None) -> bytes:
@@ -203,12 +255,14 @@ def _head(path: Path, codec: str | None) -> bytes:
         ) from error
 
 
-def _format_of_content(path: Path) -> SourceFormat:
-    """Return the format of a file whose name does not say it."""
+def _format_of_content(path: Path) -> SourceFormat | None:
+    """Return the format of a file whose name does not say it, or None if the file has no content."""
     head = _head(path, codec_of(path))
-    if head.startswith(_PARQUET) and not is_text(head):
-        return "parquet"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text and len(head) < HEAD_BYTES:
+        return None
+    if _is_parquet(head):
+        return "parquet"
     if text.startswith(b"{"):
         return "jsonl"
     if kind := kind_of(head):

@@ -12,7 +12,6 @@ pyarrow parses the files. This module adds four things:
 from __future__ import annotations
 
 import csv
-import io
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,14 +31,14 @@ from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.headers import first_row, reading
 from bsm_core.tables.formats.plain_text import LikelyEscapes
 from bsm_core.tables.formats.plain_text import line_breaks as breaks_in
-from bsm_core.tables.formats.text_stream import TextStream
+from bsm_core.tables.formats.text_stream import SKIP_BYTES, TextStream, text_lines
 from bsm_core.tables.quotes import Quotes
 from bsm_core.tables.row_ends import RowEnds
 
 # In bytes. A row must fit into one block. If a row is longer than a block, the file is reopened with the next size.
 BLOCK_SIZES = (1 << 20, 1 << 24, 1 << 26)
-_SKIP_BYTES = 1 << 20
 _SENTINEL = b"bsm-end-of-table"
+_OPEN = "a quote is opened and never closed"
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # the characters that the error handler "surrogateescape" makes
 
 
@@ -121,7 +120,7 @@ def _parse(
     bad_lines: Callable[[threading.Event], Iterator[BadLine]] | None = None,
 ) -> Iterator[FileRows]:
     names = schema.names if offset or dialect.columns else None
-    begin = offset or _begin(path, dialect)
+    begin = offset or first_row(path, dialect)[0]
     read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False, column_names=names)
     parse_options = pacsv.ParseOptions(delimiter=dialect.mark, newlines_in_values=True)
     convert_options = pacsv.ConvertOptions(include_columns=wanted.names, column_types=wanted)
@@ -164,11 +163,6 @@ def _rows_of(
     return FileRows(batch, share, positions, escapes.take(ends), bad_lines)
 
 
-def _begin(path: Path, dialect: Dialect) -> int:
-    """Return the position of a file's first row."""
-    return first_row(path, dialect)[0]
-
-
 def _sentinel(dialect: Dialect) -> bytes:
     """Return the content of each cell of the sentinel row, in which the delimiter does not occur."""
     return _SENTINEL.replace(dialect.mark.encode(), b"_")
@@ -180,46 +174,53 @@ def _sentinel_row(dialect: Dialect, width: int) -> bytes:
 
 
 def _lines(path: Path, stream: TextStream) -> Iterator[str]:
-    # surrogateescape: with a strict decoder, a byte that is not UTF-8 would hide the error that is searched for.
-    text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape", newline="")
-    number, longest = 0, BLOCK_SIZES[-1]
-    while line := text.readline(longest + 1):
-        number += 1
+    longest = BLOCK_SIZES[-1]
+    for number, line in enumerate(iter(partial(text_lines(stream).readline, longest + 1), ""), 1):
         if len(line) > longest:
             raise _too_long(path, number)
         yield line
+
+
+class _RowCheck:
+    """Check of the rows that the csv module reads, up to the sentinel row."""
+
+    def __init__(self, dialect: Dialect, schema: pa.Schema, wanted: pa.Schema) -> None:
+        self._dialect, self._width = dialect, len(schema)
+        self._tail = _sentinel_row(dialect, len(schema)).decode()
+        self._strings = {f.name: schema.get_field_index(f.name) for f in wanted if pa.types.is_string(f.type)}
+
+    def fault(self, cells: list[str], lines: list[str]) -> tuple[str, bool] | None:
+        """Return the reason why a row cannot be read, and whether its quotes are the reason; None for a sound row."""
+        if cells[-1].endswith(self._tail):
+            return _OPEN, True
+        if len(lines) > 1 and _merged(lines, self._dialect):
+            return "a quote is closed in the middle of a cell of a later line", True
+        if len(cells) != self._width:
+            return f"wrong number of cells: expected {self._width}, found {len(cells)}", False
+        bad = next(self.not_utf8(cells), None)
+        return (f"bytes that are not UTF-8: column {bad[0]!r}", False) if bad else None
+
+    def not_utf8(self, cells: list[str]) -> Iterator[tuple[str, str]]:
+        """Yield the column and the cell of each text of a row that is not UTF-8."""
+        return ((name, cells[at]) for name, at in self._strings.items() if _NOT_UTF8.search(cells[at]))
 
 
 def _bad_lines(
     path: Path, dialect: Dialect, schema: pa.Schema, wanted: pa.Schema, offset: int, given_up: threading.Event
 ) -> Iterator[BadLine]:
     """Find the lines from a position on that cannot be read as rows, until the search is given up."""
-    width, tail = len(schema), _sentinel_row(dialect, len(schema))
-    strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
-
-    def fault(cells: list[str], lines: list[str]) -> tuple[str, bool] | None:
-        if cells[-1].endswith(tail.decode()):
-            return "a quote is opened and never closed", True
-        if len(lines) > 1 and _merged(lines, dialect):
-            return "a quote is closed in the middle of a cell of a later line", True
-        if len(cells) != width:
-            return f"wrong number of cells: expected {width}, found {len(cells)}", False
-        bad = [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]
-        return (f"bytes that are not UTF-8: column {bad[0]!r}", False) if bad else None
-
-    begin = offset or _begin(path, dialect)
+    begin, fault = offset or first_row(path, dialect)[0], _RowCheck(dialect, schema, wanted).fault
     line = 1 + line_breaks(path, dialect, begin)
-    with TextStream(path, dialect, tail, offset=begin) as stream:
+    with TextStream(path, dialect, _sentinel_row(dialect, len(schema)), offset=begin) as stream:
         lines = takewhile(lambda _: not given_up.is_set(), _lines(path, stream))
-        delimiter, longest = dialect.mark, BLOCK_SIZES[-1]
-        yield from find_bad_lines(lines, fault, delimiter, str(path), longest, line, begin)
+        yield from find_bad_lines(lines, fault, dialect.mark, str(path), BLOCK_SIZES[-1], line, begin)
 
 
 def line_breaks(path: Path, dialect: Dialect, stop: int) -> int:
     """Return the number of line breaks before a position."""
     found, after_cr = 0, False
     with TextStream(path, dialect) as stream:
-        while stop and (block := stream.read(min(stop, _SKIP_BYTES))):
+        while stop and (block := stream.read(min(stop, SKIP_BYTES))):
             found += breaks_in(block, after_cr)
             after_cr, stop = block.endswith(b"\r"), stop - len(block)
     return found
@@ -235,33 +236,26 @@ def _explain(
         reason: What pyarrow says.
         skips: Whether bad lines were left out, so that they are not the reason.
     """
-    width, tail = len(schema), _sentinel_row(dialect, len(schema))
-    strings = {field.name: schema.get_field_index(field.name) for field in wanted if pa.types.is_string(field.type)}
-    begin, lines = _begin(path, dialect), list[str]()
+    begin, check, lines = first_row(path, dialect)[0], _RowCheck(dialect, schema, wanted), list[str]()
     line = 1 + line_breaks(path, dialect, begin)
-
-    def fault(cells: list[str]) -> DataError | None:
-        if cells[-1].endswith(tail.decode()):
-            at = line + sum(cell.count("\n") for cell in cells[:-1])
-            return _error(path, at, "a quote is opened and never closed", cells[-1:], lines, dialect)
-        if len(lines) > 1 and _merged(lines, dialect):
-            what = f"a quote is closed in the middle of a cell: the row would run to line {line + len(lines) - 1}"
-            return _error(path, line, what, cells, lines, dialect)
-        if len(cells) != width:
-            more = "; the line ends with a delimiter" if len(cells) == width + 1 and not cells[-1] else ""
-            what = f"expected {width} cells, found {len(cells)}{more}"
-            return _error(path, line, what, cells, lines, dialect)
-        bad = [name for name, at in strings.items() if _NOT_UTF8.search(cells[at])]
-        return _not_utf8(path, line, bad[0], cells[strings[bad[0]]]) if bad else None
-
-    with TextStream(path, dialect, tail, offset=begin) as stream:
+    with TextStream(path, dialect, _sentinel_row(dialect, len(schema)), offset=begin) as stream:
         reader = csv.reader(_recorded(_lines(path, stream), lines), delimiter=dialect.mark)
         try:
             for cells in csv_rows(reader, BLOCK_SIZES[-1]):
                 if byte_size(lines) > BLOCK_SIZES[-1]:
                     return _too_long(path, line)
-                if cells and not skips and (error := fault(cells)):
-                    return error
+                if cells and not skips and (found := check.fault(cells, lines)):
+                    what, in_quotes = found
+                    if what == _OPEN:
+                        line += sum(cell.count("\n") for cell in cells[:-1])
+                        cells = cells[-1:]
+                    elif in_quotes:
+                        what += f": the row would run to line {line + len(lines) - 1}"
+                    elif len(cells) == len(schema):
+                        return _not_utf8(path, line, *next(check.not_utf8(cells)))
+                    elif len(cells) == len(schema) + 1 and not cells[-1]:
+                        what += "; the line ends with a delimiter"
+                    return _error(path, line, what, cells, lines, dialect)
                 line += len(lines)
                 lines.clear()
         except csv.Error:

@@ -13,7 +13,7 @@ import io
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -25,14 +25,9 @@ _lent: WeakSet[io.RawIOBase] = WeakSet()
 _readers: set[Reader[Any]] = set()
 
 
-@contextmanager
-def read_by_arrow() -> Iterator[None]:
-    """Mark that this thread, which may be one of Arrow's, reads a stream."""
-    _thread.reads = True
-    try:
-        yield
-    finally:
-        _thread.reads = False
+def mark_thread_of_arrow() -> None:
+    """Mark for good that this thread is one of Arrow's, which reads lent streams and runs no other Python code."""
+    _thread.is_of_arrow = True
 
 
 def lend(stream: io.RawIOBase) -> None:
@@ -62,8 +57,12 @@ class Reader(Iterator[T]):
             raise
 
     def close(self) -> None:
-        """End the generator; while this thread fills a buffer of Arrow's, do nothing: it is closed at the end."""
-        if getattr(_thread, "reads", False):
+        """End the generator.
+
+        In a thread of Arrow's, where only the garbage collector calls this, do nothing: the reader stays referenced,
+        and is closed when the process ends.
+        """
+        if getattr(_thread, "is_of_arrow", False):
             return
         _readers.discard(self)
         self._generator.close()

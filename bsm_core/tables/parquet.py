@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -34,20 +34,32 @@ def read_schema(path: Path) -> pa.Schema:
     return pa.schema([(field.name, field.type) for field in fields if not _UNNAMED_INDEX.fullmatch(field.name)])
 
 
-def _require_years_of_nanoseconds(path: Path, columns: Sequence[str]) -> None:
+def nanosecond_columns(schema: pa.Schema, columns: Collection[str]) -> list[str]:
+    """Return those of some columns that hold times in nanoseconds, which may be stored as INT96."""
+    wanted = set(columns)
+    return [field.name for field in schema if field.name in wanted and _has_nanoseconds(field.type)]
+
+
+def require_years_of_nanoseconds(path: Path, columns: Collection[str], first: int = 0) -> None:
     """Check the times that are stored as INT96. Arrow reads a time outside of the years 1677 to 2262 as another one.
 
     Args:
         path: The file.
-        columns: Columns that hold such times, maybe within lists or structs.
+        columns: Columns to check, from :func:`nanosecond_columns`.
+        first: Number of rows to leave out, see :func:`read_batches`.
 
     Raises:
-        DataError: A time is outside of these years.
+        DataError: A time is outside of these years, or the file cannot be read.
     """
-    with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, coerce_int96_timestamp_unit="ms") as file:
-        for batch in file.iter_batches(columns=columns):
+    with (
+        reading(path),
+        pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, coerce_int96_timestamp_unit="ms") as file,
+    ):
+        wanted = _stored_as_int96(file).intersection(columns)
+        groups, _ = _row_groups(file, first)
+        for batch in file.iter_batches(columns=sorted(wanted), row_groups=groups) if wanted and groups else ():
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                if name not in columns:  # for "a.b", Arrow reads b of a struct a too
+                if name not in wanted:  # for "a.b", Arrow reads b of a struct a too
                     continue
                 try:
                     for times in _times(column):
@@ -59,6 +71,20 @@ def _require_years_of_nanoseconds(path: Path, columns: Sequence[str]) -> None:
                         fix="write the times in microseconds: for Spark, set spark.sql.parquet.outputTimestampType to "
                         "TIMESTAMP_MICROS",
                     ) from error
+
+
+def _has_nanoseconds(kind: pa.DataType) -> bool:
+    """Return whether a type is the one of times in INT96, or holds it."""
+    inner = (kind.field(number).type for number in range(kind.num_fields))
+    return bool(pa.types.is_timestamp(kind) and kind.unit == "ns") or any(map(_has_nanoseconds, inner))
+
+
+def _row_groups(file: pq.ParquetFile, first: int) -> tuple[list[int], int]:
+    """Return the row groups that hold rows from a number on, and the number of rows before these groups."""
+    groups, before = list(range(file.metadata.num_row_groups)), 0
+    while groups and before + file.metadata.row_group(groups[0]).num_rows <= first:
+        before += file.metadata.row_group(groups.pop(0)).num_rows
+    return groups, before
 
 
 def _stored_as_int96(file: pq.ParquetFile) -> set[str]:
@@ -99,7 +125,7 @@ def _has_nested_categories(kind: pa.DataType) -> bool:
 
 
 def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) -> Iterator[FileRows]:
-    """Read the rows of a Parquet file.
+    """Read the rows of a Parquet file, whose times :func:`require_years_of_nanoseconds` has checked.
 
     Args:
         path: The file.
@@ -108,17 +134,13 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
         first: Number of rows to leave out. Row groups that hold only such rows are not read.
 
     Raises:
-        DataError: The file is damaged, or a time that is stored as INT96 cannot be read.
+        DataError: The file is damaged.
     """
     with (
         reading(path),
         pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, page_checksum_verification=True) as file,
     ):
-        metadata, groups, done = file.metadata, list(range(file.metadata.num_row_groups)), 0
-        if times := _stored_as_int96(file) & set(columns):
-            _require_years_of_nanoseconds(path, sorted(times))
-        while groups and done + metadata.row_group(groups[0]).num_rows <= first:
-            done += metadata.row_group(groups.pop(0)).num_rows
+        groups, done = _row_groups(file, first)
         # Arrow reads categories in a list or struct only within one row group.
         read = set(columns)
         nested = any(_has_nested_categories(field.type) for field in file.schema_arrow if field.name in read)
@@ -132,4 +154,4 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
                 place = {name: i for i, name in enumerate(batch.schema.names)}  # select() looks for each name anew
                 batch = batch.select([place[name] for name in columns])
                 ends = np.arange(done - len(batch), done) + 1
-                yield FileRows(batch, done / max(1, metadata.num_rows), ends, np.zeros(len(ends), np.int64))
+                yield FileRows(batch, done / max(1, file.metadata.num_rows), ends, np.zeros(len(ends), np.int64))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables import delimited, parquet
 from bsm_core.tables.bad_lines import BadLine
 from bsm_core.tables.data_files import (
@@ -25,10 +23,15 @@ from bsm_core.tables.data_files import (
     discover,
     output_format,
     raise_no_data,
-    source_format,
 )
 from bsm_core.tables.formats import headers, json_lines
-from bsm_core.tables.formats.column_types import conform, delimiter_in, merged_type, require_same_columns
+from bsm_core.tables.formats.column_types import (
+    conform,
+    delimiter_in,
+    merged_type,
+    require_columns,
+    require_same_columns,
+)
 from bsm_core.tables.formats.dialect import DELIMITER, NO_HEADER, Dialect
 from bsm_core.tables.lent_streams import Reader
 
@@ -38,7 +41,7 @@ class Position(NamedTuple):
 
     Attributes:
         file: Number of the file, from 0; the number of files at the end of the table.
-        offset: Place in the file: a byte (after decompression) of CSV and TSV, a row of Parquet.
+        offset: Place in the file: a byte (after decompression) of a text file, a row of Parquet.
     """
 
     file: int
@@ -97,7 +100,8 @@ class TableSource:
         columns: Names of the columns, in the order of the first file.
         schemas: Arrow schema of each file. All columns of text files have type ``binary``.
         types: Columns that are read with another type, see :meth:`typed`.
-        on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
+        checked: Columns that were checked, see :meth:`with_checked`.
+        on_bad_line: Whether a line of a text file that cannot be read as a row is an error or is left out.
         dialect: Dialect of CSV and TSV files, with their delimiter; of the others, the spelling of numbers in text.
     """
 
@@ -106,6 +110,7 @@ class TableSource:
     columns: tuple[str, ...]
     schemas: tuple[pa.Schema, ...] = field(repr=False)
     types: pa.Schema = field(default=pa.schema([]), repr=False)
+    checked: frozenset[str] = field(default=frozenset(), repr=False)
     on_bad_line: Literal["fail", "skip"] = "fail"
     dialect: Dialect = field(default_factory=Dialect)
 
@@ -117,7 +122,7 @@ class TableSource:
 
         Args:
             path: A data file or a folder.
-            on_bad_line: Whether a line of CSV or TSV that cannot be read as a row is an error or is left out.
+            on_bad_line: Whether a line of a text file that cannot be read as a row is an error or is left out.
             dialect: Dialect of CSV and TSV files. None: plain CSV or TSV in UTF-8, with a header.
 
         Raises:
@@ -125,10 +130,10 @@ class TableSource:
             MixedFormatsError: There are data files of two formats.
             DataError: The columns of two files differ, or a file cannot be read.
         """
-        found = discover(path)
-        format, dialect = source_format(found[0]), dialect or Dialect()
+        dialect = dialect or Dialect()
+        format, found = discover(path, dialect.delimiter)
         if format in DELIMITERS:
-            declared = None if dialect.delimiter else headers.delimiter_of(found[0], dialect)
+            declared = None if dialect.delimiter else headers.first_row(found[0], dialect)[1]
             dialect = dialect.with_delimiter(declared or DELIMITERS[format])
         elif format == "parquet":  # its text may be from CSV
             dialect = Dialect(decimal=dialect.decimal, thousands=dialect.thousands)
@@ -222,6 +227,29 @@ class TableSource:
         """
         return dataclasses.replace(self, types=schema)
 
+    def with_checked(self, columns: Iterable[str], done: Mapping[int, Position | None] | None = None) -> TableSource:
+        """Check the times of columns that Parquet may store in a form in which not all of them can be read.
+
+        Args:
+            columns: Names of columns.
+            done: Windows to leave out, see :meth:`windows`.
+
+        Returns:
+            This table. :meth:`windows` does not check these columns again, in this process or in another.
+
+        Raises:
+            DataError: A time cannot be read, or a file is damaged.
+        """
+        new = set(columns) - self.checked
+        if self.format == "parquet" and new:
+            (start, first), found = _first_left(done or {})[1], dict[int, list[str]]()
+            for number, schema in enumerate(self.schemas):
+                if id(schema) not in found:  # files with equal schemas share one object
+                    found[id(schema)] = parquet.nanosecond_columns(schema, new)
+                if number >= start and (names := found[id(schema)]):
+                    parquet.require_years_of_nanoseconds(self.files[number], names, first if number == start else 0)
+        return dataclasses.replace(self, checked=self.checked | new)
+
     def windows(
         self, columns: Sequence[str], *, rows: int = 4096, done: Mapping[int, Position | None] | None = None
     ) -> Reader[Window]:
@@ -242,22 +270,19 @@ class TableSource:
 
         Raises:
             MissingColumnsError: A column is missing.
-            DataError: A file is damaged, a row has too many or too few cells, the types of a column in two files cannot
-                be combined, or a cell of a ``string`` column is not UTF-8.
+            DataError: A file is damaged, a row has too many or too few cells, or a cell of a ``string`` column is not
+                UTF-8. Before the first window: see :meth:`with_checked`.
         """
         if rows < 1 or not columns or len(set(columns)) < len(columns):
             raise ValueError("windows need at least one row and at least one column, and each column once")
-        schema = self._schema(columns, convert=True)
-        return Reader(self._windows(columns, schema, rows, done or {}))
+        schema, done = self._schema(columns, convert=True), done or {}
+        return Reader(self.with_checked(columns, done)._windows(columns, schema, rows, done))
 
     def _windows(
         self, columns: Sequence[str], schema: pa.Schema, rows: int, done: Mapping[int, Position | None]
     ) -> Generator[Window, None, None]:
-        index, start = 0, Position(0, 0)
+        index, start = _first_left(done)
         while start.file < len(self.files):
-            if (known := done.get(index)) is not None:
-                index, start = index + 1, known
-                continue
             pieces = self._pieces(columns, schema, rows, start)
             with closing(pieces), closing(_cut(pieces, schema, rows, index, len(self.files))) as cut:
                 for window in cut:
@@ -267,6 +292,7 @@ class TableSource:
                     if window.last:
                         return
                     if (known := done.get(index)) is not None and not self._goes_on(window, known):
+                        index, start = _first_left(done, index)
                         break
 
     def _goes_on(self, window: Window, end: Position) -> bool:
@@ -311,45 +337,12 @@ class TableSource:
             before += sizes[number]
 
 
-def require_columns(
-    names: Sequence[Any],
-    wanted: Mapping[str, str],
-    *,
-    where: str | None = None,
-    hints: Sequence[str] = (),
-    settings: Sequence[Mapping[str, str]] = (),
-) -> None:
-    """Check that a table has some columns, each once.
-
-    Args:
-        names: Names of the table's columns. Names that are not ``str`` are never wanted.
-        wanted: Names of the columns to check, each with the config key or setting that names it.
-        where: File of the table, for errors.
-        hints: Further lines for the error about missing columns.
-        settings: Settings that may solve it.
-
-    Raises:
-        MissingColumnsError: Columns are missing; the error lists all of them.
-        DataError: A wanted column occurs more than once.
-    """
-    count = Counter(names)
-    if missing := [name for name in wanted if not count[name]]:
-        near = {name: nearest(name, [other for other in names if isinstance(other, str)]) for name in missing}
-        meant = {name: f"; did you mean {other!r}?" if other else "" for name, other in near.items()}
-        lines = [f"{name!r}, wanted by {wanted[name]}{meant[name]}" for name in missing]
-        raise MissingColumnsError(
-            f"{len(missing)} column(s) are missing from the data",
-            where=where,
-            details=[*lines, f"columns found: {', '.join(map(repr, names))}", *hints],
-            fix="add the columns to the data, or correct the names",
-            settings=settings,
-        )
-    if repeated := [name for name in wanted if count[name] > 1]:
-        raise DataError(
-            f"columns that occur more than once: {', '.join(map(repr, repeated))}",
-            where=where,
-            fix="rename or remove the other columns of the same name",
-        )
+def _first_left(done: Mapping[int, Position | None], index: int = 0) -> tuple[int, Position]:
+    """Return the first window from a number on whose end is not known, and where it begins; 0 begins the table."""
+    start = Position(0, 0)
+    while (end := done.get(index)) is not None:
+        index, start = index + 1, end
+    return index, start
 
 
 def _cut(

@@ -48,18 +48,18 @@ def output_schema(schema: pa.Schema, source: SourceFormat, destination: Format) 
 class TableWriter(AbstractContextManager["TableWriter"]):
     """Context manager that writes tables, one after the other, into one file.
 
-    CSV and TSV: a cell is quoted only if necessary, and lines end with ``\\n``. A null and NaN are empty cells, bytes
-    are written unchanged, and other values have the text that a run reads from them
-    (:func:`bsm_core.tables.cell_values.printed`). Of a date or time that has no text, the number in memory is written,
-    with a warning. If the file name ends in ``.gz``, ``.zst``, ..., the file is compressed. Parquet: a row group has
-    about 64 thousand rows.
+    CSV and TSV: a cell is quoted only if necessary, and lines end with ``\\n``. A null is an empty cell, and so is NaN
+    unless its column is one of ``shortest``. Bytes are written unchanged, and other values have the text that a run
+    reads from them (:func:`bsm_core.tables.cell_values.printed`). Of a date or time that has no text, the number in
+    memory is written, with a warning. If the file name ends in ``.gz``, ``.zst``, ..., the file is compressed. Parquet:
+    a row group has about 64 thousand rows.
 
     Args:
         path: File to write. An existing file is overwritten.
         schema: Columns of the file and their types. For columns of the input, :func:`output_schema` returns them.
         format: Format of the file; the file name does not matter.
         shortest: Columns of floats that are written with the fewest digits that read back as the same number, without
-            ``.0``: the probabilities.
+            ``.0``, and NaN as ``nan``: the probabilities.
 
     Raises:
         ValueError: There is no such format.

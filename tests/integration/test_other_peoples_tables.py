@@ -194,7 +194,7 @@ ERRORS: dict[str, tuple[Write, tuple[str, ...]]] = {
     ),
     "pandas-dev/pandas#14124, pandas-dev/pandas#9295, trailing delimiters": (
         text("a.csv", LINES[0] + "".join(LINES[1:]).replace("\n", ",\n")),
-        ("line 2", "expected 5 cells, found 6; the line ends with a delimiter"),
+        ("line 2", "wrong number of cells: expected 5, found 6; the line ends with a delimiter"),
     ),
     "pandas-dev/pandas#21862, escaped quote and comma": (
         text("a.csv", CSV.replace("hello", '"2\\" seam, blue"', 1)),

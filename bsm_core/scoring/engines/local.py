@@ -130,7 +130,7 @@ class _RankRun:
         settings, source = job.settings, job.source
         keep = _kept_columns(settings, source)
         if rank == 0:
-            warn_of_passed_over(settings.data_dir)
+            warn_of_passed_over(settings.data_dir, source.files)
             warn_of_no_marker(settings.data_dir)
         # In a lower precision, or on a GPU, check rows show how far the probabilities move.
         lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
@@ -292,7 +292,7 @@ def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, 
     workers = loader_workers(plan, cores())
     if not workers or not predictor.preprocessor.pipelines:
         return 0
-    with closing(source.windows(predictor.preprocessor.keep, rows=settings.window_rows)) as windows:
+    with closing(source.windows(predictor.preprocessor.keep[:1], rows=settings.window_rows)) as windows:
         return 0 if next(windows).last else workers  # a process takes seconds to start
 
 

@@ -1,4 +1,4 @@
-"""One type for each column of several files."""
+"""The columns of a table: that they are there, in every file, and one type for each column of several files."""
 
 from __future__ import annotations
 
@@ -6,14 +6,58 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from bsm_core.errors import DataError
+from bsm_core.errors import DataError, MissingColumnsError, nearest
 from bsm_core.tables.formats.dialect import NO_HEADER
 from bsm_core.tables.formats.plain_values import holds_text, plain_values
+
+_NOT_VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+
+
+def require_columns(
+    names: Sequence[Any],
+    wanted: Mapping[str, str],
+    *,
+    where: str | None = None,
+    hints: Sequence[str] = (),
+    settings: Sequence[Mapping[str, str]] = (),
+) -> None:
+    """Check that a table has some columns, each once.
+
+    Args:
+        names: Names of the table's columns. Names that are not ``str`` are never wanted.
+        wanted: Names of the columns to check, each with the config key or setting that names it.
+        where: File of the table, for errors.
+        hints: Further lines for the error about missing columns.
+        settings: Settings that may solve it.
+
+    Raises:
+        MissingColumnsError: Columns are missing; the error lists all of them.
+        DataError: A wanted column occurs more than once.
+    """
+    count = Counter(names)
+    if missing := [name for name in wanted if not count[name]]:
+        near = {name: nearest(name, [other for other in names if isinstance(other, str)]) for name in missing}
+        meant = {name: f"; did you mean {other!r}?" if other else "" for name, other in near.items()}
+        lines = [f"{name!r}, wanted by {wanted[name]}{meant[name]}" for name in missing]
+        raise MissingColumnsError(
+            f"{len(missing)} column(s) are missing from the data",
+            where=where,
+            details=[*lines, f"columns found: {', '.join(map(repr, names))}", *hints],
+            fix="add the columns to the data, or correct the names",
+            settings=settings,
+        )
+    if repeated := [name for name in wanted if count[name] > 1]:
+        raise DataError(
+            f"columns that occur more than once: {', '.join(map(repr, repeated))}",
+            where=where,
+            fix="rename or remove the other columns of the same name",
+        )
 
 
 def require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:
@@ -54,19 +98,20 @@ def _type_error(what: str, file: Path) -> DataError:
 def merged_type(column: str, kinds: Sequence[tuple[Path, Mapping[str, pa.DataType]]], *, convert: bool) -> pa.DataType:
     """Return a type for a column, from a file of each schema and the types in it.
 
-    A value is what its own file says: if no type keeps the text of the values of all files, the type is a union.
+    With ``convert``, a value is what its own file says: if no type keeps the text of the values of all files, the type
+    is a union. Without, such types are an error.
     """
-    merged = kinds[0][1][column]
-    for file, types in kinds:
-        other = types[column]
-        if isinstance(other, pa.BaseExtensionType) or pa.types.is_nested(other):
-            _require_readable(column, other, file)
+    found = [types[column] for _, types in kinds]
+    merged = found[0]
+    for (file, _), kind in zip(kinds, found, strict=True):
+        if isinstance(kind, pa.BaseExtensionType) or pa.types.is_nested(kind):
+            _require_readable(column, kind, file)
         try:
-            merged = merged if other == merged else _merge(merged, other, convert=convert)
+            merged = merged if kind == merged else _merge(merged, kind, convert=convert)
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-            raise _type_error(f"column {column!r} has type {other}, but {merged} in earlier files", file) from error
-    found = {types[column] for _, types in kinds} if convert else set()
-    return merged if all(_keeps_text(kind, merged) for kind in found) else _union([t[column] for _, t in kinds])
+            if not convert:
+                raise _type_error(f"column {column!r} has type {kind}, but {merged} in earlier files", file) from error
+    return _union(found) if convert and not all(_keeps_text(kind, merged) for kind in set(found)) else merged
 
 
 def _require_readable(column: str, kind: pa.DataType, file: Path) -> None:
@@ -86,8 +131,8 @@ def _merge(one: pa.DataType, other: pa.DataType, *, convert: bool) -> pa.DataTyp
     values = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
     if all(map(pa.types.is_dictionary, kinds)) and values[0] == values[1]:
         promote = "permissive"  # the types differ only in the width of their indices
-    elif convert and pa.null() not in kinds:
-        kinds, promote = values, "permissive"
+    elif convert and pa.null() not in kinds:  # Arrow merges views with nothing
+        kinds, promote = [_NOT_VIEWS.get(kind, kind) for kind in values], "permissive"
     schemas = [pa.schema([("column", kind)]) for kind in kinds]
     return pa.unify_schemas(schemas, promote_options=promote).field(0).type
 

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from bsm_core.errors import DataError
@@ -34,18 +33,24 @@ def walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        _require_plain(here, folders)
+        _require_no_log(here, folders)
+        _require_finished(here, folders)
         folders[:] = sorted(name for name in folders if _visible(name))
         yield from (Path(here, name) for name in names if _visible(name))
 
 
 def require_plain_above(path: Path) -> None:
-    """Check that a folder is no part of a table with a log: a partition such as ``year=2024``, or its data folder."""
+    """Check that a folder is no part of a table with a log, or of one that a job is still writing.
+
+    Such a part is a partition, such as ``year=2024``; in a table with a log also its data folder.
+    """
     here = path.resolve()
     while path.is_dir() and ("=" in here.name or here.name == "data"):
-        here = here.parent
-        with suppress(OSError):  # a folder above that cannot be listed
-            _require_plain(str(here), [other.name for other in here.iterdir() if other.is_dir()])
+        is_partition, here = "=" in here.name, here.parent
+        _, names, _ = next(os.walk(here), ("", [], []))  # nothing if the folder cannot be listed
+        _require_no_log(str(here), names)
+        if is_partition:
+            _require_finished(str(here), names)
 
 
 def warn_of_no_marker(path: Path) -> None:
@@ -68,10 +73,16 @@ def warn_of_no_marker(path: Path) -> None:
 
 
 def _is_marked(folder: Path, top: Path) -> bool:
-    """Return whether a marker stands in a folder or above: up to ``top``, or to the table that it is a partition of."""
+    """Return whether a marker stands in a folder or above: up to ``top``, or to the table that it is a partition of.
+
+    A folder above ``top`` that cannot be listed may hold the marker.
+    """
     here = folder
     while True:
-        if any(file.name == "_SUCCESS" or file.name.startswith("_committed_") for file in here.iterdir()):
+        try:
+            if any(file.name == "_SUCCESS" or file.name.startswith("_committed_") for file in here.iterdir()):
+                return True
+        except OSError:
             return True
         if here == here.parent or (here == top and "=" not in here.name):
             return False
@@ -87,14 +98,18 @@ def _kind_of(folder: str, names: Collection[str]) -> str | None:
     return "Iceberg" if iceberg else None
 
 
-def _require_plain(here: str, names: Collection[str]) -> None:
-    """Check the names of the folders in a folder."""
+def _require_no_log(here: str, names: Collection[str]) -> None:
+    """Check by the names of the folders in a folder that it is no table with a log."""
     if kind := _kind_of(here, names):
         raise DataError(
             f"the folder is a {kind} table, in which a log says which of the files are its rows",
             where=here,
             fix="write the table as plain Parquet files, and give the folder of these",
         )
+
+
+def _require_finished(here: str, names: Collection[str]) -> None:
+    """Check by the names of the folders in a folder that no job is writing into it."""
     if at_work := sorted(filter(_AT_WORK.fullmatch, names)):
         raise DataError(
             f"a job of Spark, Hadoop or Hive is still writing into the folder, or has failed: it has {at_work[0]!r}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ import pyarrow as pa
 from bsm_core.errors import DataError
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.first_bytes import FileKind, misnamed
-from bsm_core.tables.formats.text_stream import TextStream
+from bsm_core.tables.formats.text_stream import TextStream, text_lines
 
 _LONGEST_HEADER, MOST_COLUMNS = 1 << 24, 100_000
 """Limits on the characters before the first row, and on columns: a small compressed file can hold any number."""
@@ -63,7 +62,8 @@ def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
         raise DataError(
             f"the first line says that {delimiter!r} separates the cells, and not {dialect.mark!r}",
             where=f"{path}, line 1",
-            fix="write all files with one delimiter, which the first line of each of them says, or of none",
+            fix="remove the line, or write all files with one delimiter",
+            settings=[{"csv_delimiter": repr(delimiter)}],
         )
     with reading(path), TextStream(path, dialect, offset=begin) as stream:
         rows = csv.reader(_header_lines(path, stream), delimiter=dialect.mark, strict=True)
@@ -104,9 +104,7 @@ def _named_columns(path: Path, dialect: Dialect, names: Sequence[str], first: Se
 
 
 def _header_lines(path: Path, stream: TextStream) -> Iterator[str]:
-    # surrogateescape: with a strict decoder, a byte that is not UTF-8 would hide the error that is searched for.
-    text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape", newline="")
-    left = _LONGEST_HEADER
+    text, left = text_lines(stream), _LONGEST_HEADER
     while line := text.readline(left + 1):
         left -= len(line)
         if left < 0:
@@ -115,20 +113,14 @@ def _header_lines(path: Path, stream: TextStream) -> Iterator[str]:
         yield line
 
 
-def delimiter_of(path: Path, dialect: Dialect) -> str | None:
-    """Return the delimiter that the first line of a file declares, as ``sep=;`` does for Excel; None if it has none.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    return first_row(path, dialect)[1]
-
-
 def first_row(path: Path, dialect: Dialect) -> tuple[int, str | None]:
     """Return the position of a file's first row, and the delimiter that a line before it declares, if there is one.
 
     Before the first row can stand a byte order mark, the line ``sep=;`` of Excel, and the line ``#TYPE ...`` of
     PowerShell.
+
+    Raises:
+        DataError: The file cannot be read.
     """
     with reading(path), TextStream(path, dialect) as stream:
         head = stream.read(_LONGEST_DECLARATION)

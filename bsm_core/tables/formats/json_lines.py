@@ -15,15 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from bsm_core.errors import DataError, quoted
-from bsm_core.tables.bad_lines import SKIP, BadLine
+from bsm_core.tables.bad_lines import SHOWN, SKIP, BadLine
 from bsm_core.tables.delimited import BLOCK_SIZES, FileRows, line_breaks
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.first_bytes import wide_text
 from bsm_core.tables.formats.headers import MOST_COLUMNS, reading
 from bsm_core.tables.formats.text_stream import TextStream
 
-_SHOWN = 200
-"""Characters of a line that are kept of a line that cannot be read."""
 _NOT_UTF_8, _AS_UTF_8 = "bytes that are not UTF-8", "save the file as UTF-8"
 
 
@@ -218,7 +216,7 @@ def _batch(
 
 
 def _shown(content: bytes) -> str:
-    return content[: 4 * _SHOWN].decode(errors="backslashreplace").rstrip("\r\n")[:_SHOWN]
+    return content[: 4 * SHOWN].decode(errors="backslashreplace").rstrip("\r\n")[:SHOWN]
 
 
 def _error(bad: BadLine, settings: Sequence[Mapping[str, str]]) -> DataError:

@@ -14,14 +14,15 @@ from bsm_core.tables.bad_lines import LeftOut
 from bsm_core.tables.data_files import codec_of
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_text import LikelyEscapes, PlainText
-from bsm_core.tables.lent_streams import lend, read_by_arrow
+from bsm_core.tables.lent_streams import lend, mark_thread_of_arrow
 from bsm_core.tables.quotes import Quotes
 from bsm_core.tables.row_ends import RowEnds
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_SKIP_BYTES = 1 << 20
+SKIP_BYTES = 1 << 20
+"""Number of bytes that are read at once to get to a place."""
 
 
 class TextStream(io.RawIOBase):
@@ -62,7 +63,7 @@ class TextStream(io.RawIOBase):
         if dialect.translated:
             self._file = PlainText(self._file, dialect, dialect.mark, str(path))
         if self._file is not self._raw:
-            while offset and (skipped := len(self._file.read(min(offset, _SKIP_BYTES)))):
+            while offset and (skipped := len(self._file.read(min(offset, SKIP_BYTES)))):
                 offset -= skipped
         else:
             self._raw.seek(offset)
@@ -81,8 +82,10 @@ class TextStream(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read the next bytes into a buffer, and return their number."""
+        if self._scans:
+            mark_thread_of_arrow()
         view, data = memoryview(buffer), b""
-        with self._reading, read_by_arrow():
+        with self._reading:
             try:
                 if self.error is None:
                     data = self._scanned(len(view), *self._scans) if self._scans else self._next(len(view))
@@ -129,3 +132,11 @@ class TextStream(io.RawIOBase):
         with self._reading:
             self._file.close()
             super().close()
+
+
+def text_lines(stream: TextStream) -> io.TextIOWrapper:
+    """Return the text of a stream, in which bytes that are not UTF-8 are surrogates, with its line breaks as they are.
+
+    A strict decoder would raise an error for such a byte before the error that is searched for.
+    """
+    return io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape", newline="")

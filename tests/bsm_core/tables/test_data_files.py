@@ -19,7 +19,7 @@ def put(folder: Path, *names: str, content: str = "id\n1\n") -> None:
 
 
 def found(folder: Path) -> list[str]:
-    return [file.relative_to(folder).as_posix() for file in discover(folder)]
+    return [file.relative_to(folder).as_posix() for file in discover(folder)[1]]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_markers_and_empty_files_are_passed_over(tmp_path):
 
 def test_a_file_named_outright_is_taken_whatever_its_name(tmp_path):
     put(tmp_path, "_a.csv", "b.csv")
-    assert discover(tmp_path / "_a.csv") == (tmp_path / "_a.csv",)
+    assert discover(tmp_path / "_a.csv") == ("csv", (tmp_path / "_a.csv",))
 
 
 def test_linked_folders_are_read_once(tmp_path):
@@ -131,7 +131,7 @@ def test_a_part_packed_in_an_unread_way_is_not_passed_over(tmp_path, name):
 def test_what_may_hold_rows_and_is_passed_over_is_named(tmp_path, caplog, monkeypatch, name):
     monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
     put(tmp_path, "a.csv", name)
-    warn_of_passed_over(tmp_path)
+    warn_of_passed_over(tmp_path, discover(tmp_path)[1])
     assert caplog.messages[0].startswith(
         f"files that are not data files were ignored: {tmp_path / name}; the extensions are .csv, "
     )
@@ -142,9 +142,9 @@ def test_what_holds_no_rows_is_passed_over_without_a_word(tmp_path, caplog, monk
     put(tmp_path, "a.csv", "b.csv.gz", "_SUCCESS", ".b.json", "_c/d.json")
     put(tmp_path, "empty.json", content="")
     (tmp_path / "link.json").symlink_to(tmp_path / "nowhere")
-    warn_of_passed_over(tmp_path)
+    warn_of_passed_over(tmp_path, discover(tmp_path)[1])
     put(tmp_path, "notes.txt")
-    warn_of_passed_over(tmp_path / "a.csv")
+    warn_of_passed_over(tmp_path / "a.csv", [tmp_path / "a.csv"])
     assert not caplog.messages
 
 
@@ -229,6 +229,61 @@ def test_other_names_without_an_extension_are_passed_over_unless_they_are_named_
     put(tmp_path, "a.csv", "README", "reviews_manifest")
     assert found(tmp_path) == ["a.csv"]
     assert source_format(tmp_path / "README") == "csv"
+
+
+@pytest.mark.parametrize("name", ["NOTES2024", "backup_20240101", "orders-000000000001"])
+def test_a_name_that_may_be_that_of_an_export_is_passed_over_beside_other_data(tmp_path, caplog, monkeypatch, name):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    put(tmp_path, "a.csv", name)
+    (tmp_path / "run_123").write_bytes(b"\0\1\2")
+    (tmp_path / "old").write_bytes(parquet())
+    assert found(tmp_path) == ["a.csv"]
+    warn_of_passed_over(tmp_path, discover(tmp_path)[1])
+    others = ", ".join(str(tmp_path / other) for other in sorted([name, "old", "run_123"]))
+    assert f"ignored: {others}; " in caplog.messages[0]
+    for other in ("a.csv", "run_123", "old"):
+        (tmp_path / other).unlink()
+    put(tmp_path, "empty.csv", content="")
+    assert found(tmp_path) == [name]
+
+
+def test_what_is_read_because_of_its_content_is_named(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    caplog.set_level(logging.INFO, "bsm")
+    put(tmp_path, "part-00000", "b.csv")
+    warn_of_passed_over(tmp_path, discover(tmp_path)[1])
+    assert [line.partition(": ")[2] for line in caplog.messages] == [f"{tmp_path}/part-00000"]
+
+
+@pytest.mark.parametrize("content", [b"id\ttext\n1\ta\n", b'{"id": 1}\n', parquet()])
+@pytest.mark.parametrize("empty", [b"", b"\n \n", b"\xef\xbb\xbf"])
+def test_a_part_that_holds_nothing_has_the_format_of_the_others(tmp_path, content, empty):
+    packed = not content.startswith(b"PAR1")
+    (tmp_path / "part-00000.gz").write_bytes(gzip.compress(empty, mtime=0))
+    name = "part-00001.gz" if packed else "part-00001"
+    (tmp_path / name).write_bytes(gzip.compress(content, mtime=0) if packed else content)
+    assert found(tmp_path) == [name]
+    (tmp_path / name).unlink()
+    with pytest.raises(NoInferenceDataError, match="every data file is empty"):
+        discover(tmp_path)
+
+
+@pytest.mark.parametrize(("delimiter", "format"), [("\t", "tsv"), (",", "csv"), (";", "csv"), (None, "csv")])
+def test_the_parts_of_a_table_have_one_format(tmp_path, delimiter, format):
+    put(tmp_path, "part-00000", content="1\thello, you, there\n2\tx\n")
+    put(tmp_path, "part-00001", content="3\thi\n")
+    assert discover(tmp_path, delimiter) == (format, (tmp_path / "part-00000", tmp_path / "part-00001"))
+    put(tmp_path, "a.tsv", content="4\ta\n")
+    assert discover(tmp_path)[0] == "tsv"
+
+
+def test_a_header_that_begins_as_parquet_does(tmp_path):
+    put(tmp_path, "part-00000", content="PAR1,x\n1,2\n")
+    put(tmp_path, "README", content="PAR1\n")
+    assert found(tmp_path) == ["part-00000"]
+    (tmp_path / "part-00000").unlink()
+    with pytest.raises(NoInferenceDataError, match="no data file"):
+        discover(tmp_path)
 
 
 def test_the_files_of_a_folder_without_data_are_said_to_be_what_they_are(tmp_path):

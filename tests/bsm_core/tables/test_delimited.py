@@ -119,7 +119,7 @@ def test_a_ragged_row_is_named_by_its_line(tmp_path, found):
     bad = b",".join([b"bad\xff", b"2", b"3"][:found])
     error = failure(tmp_path, b'id,x\n1,"a\n\nb"\n\n' + bad + b"\n2,b\n", "id")
     assert error.where.endswith("data.csv, line 6")
-    assert error.what == f"expected 2 cells, found {found}"
+    assert error.what == f"wrong number of cells: expected 2, found {found}"
     assert "bad\N{REPLACEMENT CHARACTER}" in error.details[0]
 
 
@@ -160,7 +160,7 @@ def test_two_lone_quotes_do_not_merge_the_rows_between(tmp_path, name, delimiter
     content = gzip.compress(content) if name.endswith("gz") else content
     error = failure(tmp_path, content, *columns, name=name)
     assert error.where.endswith("line 4")
-    assert error.what == "a quote is closed in the middle of a cell: the row would run to line 6"
+    assert error.what == "a quote is closed in the middle of a cell of a later line: the row would run to line 6"
     assert "lone" in error.details[0]
     assert "double the quotes" in error.fix
 
@@ -218,7 +218,7 @@ def test_any_text_is_read_as_pythons_reader_reads_it(tmp_path, cells, final, blo
         if good:
             assert [[cell.decode() for cell in row] for row in rows(table, "id", "x")] == expected[1:]
         else:
-            with pytest.raises(DataError, match=r"expected 2 cells|never closed|middle of a cell"):
+            with pytest.raises(DataError, match=r"wrong number of cells|never closed|middle of a cell"):
                 rows(table, "id")
 
 

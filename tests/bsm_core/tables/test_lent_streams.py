@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from contextlib import closing
+
+import pytest
 from support.plugins import run_python
 
 from bsm_core.tables.formats import text_stream
@@ -59,31 +62,42 @@ def test_a_reader_that_is_still_referenced_is_closed_before_the_wait(tmp_path):
     assert run_python(code).split() == ["1", "lent"]
 
 
-def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_stream(tmp_path):
-    (tmp_path / "t.csv").write_text("a,b\n" + f"1,{'x' * 90}\n" * 200_000)
+@pytest.mark.parametrize("bad_lines", [False, True])
+def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_stream(tmp_path, bad_lines):
+    """Before each bad line is left out, the thread reads another stream, which searches for the next bad line."""
+    lines = ["2" if bad_lines and not row % 500 else f"1,{'x' * 90}" for row in range(200_000)]
+    (tmp_path / "t.csv").write_text("a,b\n" + "\n".join(lines) + "\n")
     code = f"""
         import faulthandler, gc, threading
+        from contextlib import closing
         from pathlib import Path
-        from bsm_core.tables.formats.text_stream import TextStream
+        from bsm_core.tables.bad_lines import LeftOut
         from bsm_core.tables.read import TableSource
 
         faulthandler.dump_traceback_later(30, exit=True)
         gc.disable()
-        dropped, collected, of_file = threading.Event(), threading.Event(), TextStream._next
+        dropped, collected, keep = threading.Event(), threading.Event(), LeftOut.keep
 
-        def read(stream, size):
+        def keep_and_collect(left_out, block):
+            kept = keep(left_out, block)
             if threading.current_thread() is not threading.main_thread() and started:
                 dropped.wait()
                 gc.collect()
                 collected.set()
-            return of_file(stream, size)
+            return kept
 
         class Cycle:
             pass
 
-        started, cycle, TextStream._next = [], Cycle(), read
-        cycle.itself, cycle.windows = cycle, TableSource.open(Path({str(tmp_path / "t.csv")!r})).windows(["a"])
-        next(cycle.windows)
+        def windows():  # closes its reader where it is collected itself
+            source = TableSource.open(Path({str(tmp_path / "t.csv")!r}), {"skip" if bad_lines else "fail"!r})
+            with closing(source.windows(["a"])) as reader:
+                yield from reader
+
+        started, cycle, LeftOut.keep = [], Cycle(), keep_and_collect
+        cycle.itself, cycle.windows = cycle, windows()
+        for _ in range(3):
+            next(cycle.windows)
         started.append(True)
         while not any(thread.name.startswith("Dummy") for thread in threading.enumerate()):
             next(cycle.windows)
@@ -92,3 +106,12 @@ def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_str
         print("collected" if collected.wait(20) else "waits for itself")
     """
     assert run_python(code).split() == ["collected"]
+
+
+def test_a_reader_is_closed_in_a_thread_that_has_read_a_header_and_json_lines(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"a": 1}\n' * 9)
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * 9)
+    list(TableSource.open(tmp_path / "t.jsonl").windows(["a"]))
+    with closing(TableSource.open(tmp_path / "t.csv").windows(["a"], rows=2)) as windows:
+        next(windows)
+    assert next(windows, None) is None

@@ -60,6 +60,10 @@ def decimals(text, *kind):
         (decimals("1.50", 5, 2), decimals("2.00", 9, 2), pa.decimal128(9, 2)),
         (pa.array(["a"]), pa.array(["b"], pa.large_string()), pa.large_string()),
         (pa.array(["a"]).dictionary_encode(), pa.array(["b"]), pa.string()),
+        (pa.array(["a"]), pa.array(["b"], pa.string_view()), pa.large_string()),
+        (pa.array(["a"], pa.large_string()), pa.array(["b"], pa.string_view()), pa.large_string()),
+        (pa.array(["a"]).dictionary_encode(), pa.array(["b"], pa.string_view()), pa.large_string()),
+        (pa.array([b"a"]), pa.array([b"b"], pa.binary_view()), pa.large_binary()),
     ],
 )
 def test_types_are_promoted_if_no_text_changes_but_not_those_of_an_id(tmp_path, one, other, merged):
@@ -86,6 +90,10 @@ def test_types_are_promoted_if_no_text_changes_but_not_those_of_an_id(tmp_path, 
         (pa.array([10**12], pa.timestamp("s")), pa.array([1], pa.timestamp("ns"))),
         (pa.array([1], pa.duration("s")), pa.array([1], pa.duration("us"))),
         (pa.array([[1], None]), pa.array([[1.0]])),
+        (pa.array([1]), pa.array(["1"])),
+        (pa.array([1]), pa.array(["1"], pa.string_view())),
+        (pa.array([True]), pa.array([1])),
+        (pa.array([b"1"]), pa.array([[1]])),
     ],
 )
 def test_types_that_write_a_value_otherwise_stand_in_a_union(tmp_path, one, other):
@@ -128,16 +136,6 @@ def test_categoricals_of_another_width_are_of_one_type(tmp_path):
     table = TableSource.open(tmp_path)
     assert pa.types.is_dictionary(table.schema(["x"]).field("x").type)
     assert column(table).to_pylist() == ["a", "b", *values]
-
-
-def test_types_without_anything_in_common_name_file_and_column(tmp_path):
-    put(tmp_path / "a.parquet", id=[1], x=[1])
-    put(tmp_path / "b.parquet", id=[1], x=["1"])
-    table = TableSource.open(tmp_path)
-    assert column(table, "id").to_pylist() == [1, 1]
-    with pytest.raises(DataError, match="column 'x' has type string, but int64") as caught:
-        table.windows(["id", "x"])
-    assert caught.value.where.endswith("b.parquet")
 
 
 def test_names_with_dots_and_nested_columns(tmp_path):
@@ -228,6 +226,37 @@ def test_times_as_int96_that_arrow_would_change(tmp_path, kind, wrap, far):
             list(source.windows(["id", "times"]))
     else:
         assert [len(window.table) for window in source.windows(["id", "times"])] == [3]
+
+
+def put_int96(path, times):
+    columns = {"id": range(len(times)), "t": pa.array(times, pa.timestamp("us"))}
+    pq.write_table(pa.table(columns), path, use_deprecated_int96_timestamps=True, row_group_size=2)
+
+
+def test_times_as_int96_of_all_files_are_checked_before_the_first_window(tmp_path):
+    put_int96(tmp_path / "a.parquet", [NEAR] * 6)
+    put_int96(tmp_path / "b.parquet", [NEAR, FAR])
+    with pytest.raises(DataError, match="'t' has times outside") as caught:
+        TableSource.open(tmp_path).windows(["id", "t"], rows=2)
+    assert caught.value.where == str(tmp_path / "b.parquet")
+
+
+def test_times_as_int96_are_checked_once_and_not_in_row_groups_that_are_done(tmp_path, monkeypatch):
+    put_int96(tmp_path / "a.parquet", [NEAR] * 6)
+    source, read = TableSource.open(tmp_path), []
+    done = {window.index: window.end for window in source.windows(["t"], rows=2) if window.index < 2}
+    iter_batches = pq.ParquetFile.iter_batches
+
+    def spied(*args, **options):
+        for batch in iter_batches(*args, **options):
+            read.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", spied)
+    checked = source.with_checked(["t"], done)
+    assert read == [2]
+    assert [window.index for window in checked.windows(["t"], rows=2, done=done)] == [2]
+    assert read == [2, 2]
 
 
 def test_times_as_int96_in_columns_with_dots_in_their_names(tmp_path):

@@ -1,4 +1,6 @@
 import logging
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ def put(folder: Path, *names: str) -> None:
 
 
 def found(folder: Path) -> list[str]:
-    return [file.relative_to(folder).as_posix() for file in discover(folder)]
+    return [file.relative_to(folder).as_posix() for file in discover(folder)[1]]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def test_a_table_with_a_log_of_its_files_is_named(tmp_path, name, kind):
     with pytest.raises(DataError, match=f"the folder is a {kind} table") as caught:
         discover(tmp_path)
     assert caught.value.where == str(folder)
-    assert discover(folder / "a.parquet") == (folder / "a.parquet",)
+    assert discover(folder / "a.parquet")[1] == (folder / "a.parquet",)
 
 
 @pytest.mark.parametrize("folder", ["data", "data/month=1", "month=1/day=2"])
@@ -60,6 +62,13 @@ def test_the_folder_of_a_job_that_has_not_finished(tmp_path, name, folder):
         discover(tmp_path / "day=2")
 
 
+@pytest.mark.parametrize("name", ["_temporary", ".hive-staging_hive_2024-05-15"])
+def test_a_job_beside_a_folder_named_data_is_none_of_its_business(tmp_path, name):
+    put(tmp_path, "data/a.csv")
+    (tmp_path / name).mkdir()
+    assert found(tmp_path / "data") == ["a.csv"]
+
+
 @pytest.mark.parametrize(
     ("marker", "data", "given", "warned"),
     [
@@ -79,3 +88,20 @@ def test_parts_without_the_marker_of_their_job(tmp_path, caplog, monkeypatch, ma
     put(tmp_path, marker, data)
     warn_of_no_marker(tmp_path / given)
     assert ["there is no _SUCCESS" in line for line in caplog.messages] == [True] * warned
+
+
+def test_a_folder_above_that_cannot_be_listed_may_hold_the_marker(tmp_path, caplog, monkeypatch):
+    """The superuser, who may run the tests, lists every folder, so that no mode of the folder would do."""
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    put(tmp_path, "table/year=2024/part-00000.csv")
+
+    def refuse(path, of):
+        if str(path) == str(tmp_path / "table"):
+            raise PermissionError(13, "Permission denied", path)
+        return of(path)
+
+    monkeypatch.setattr("os.scandir", partial(refuse, of=os.scandir))
+    monkeypatch.setattr("os.listdir", partial(refuse, of=os.listdir))
+    assert found(tmp_path / "table/year=2024") == ["part-00000.csv"]
+    warn_of_no_marker(tmp_path / "table/year=2024")
+    assert not caplog.messages

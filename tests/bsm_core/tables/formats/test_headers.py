@@ -61,6 +61,14 @@ def test_the_line_of_excel_that_says_the_delimiter(tmp_path, mark, first):
         TableSource.open(tmp_path)
 
 
+def test_advice_about_a_line_that_contradicts_the_delimiter_is_not_to_give_the_same_again(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"sep=;\nid;x\n1;2\n")
+    with pytest.raises(DataError, match=r"give --csv-delimiter ';'; otherwise remove the line"):
+        TableSource.open(tmp_path, dialect=Dialect(delimiter=","))
+    (tmp_path / "b.csv").write_bytes(b"id;x\n1;2\n")
+    assert TableSource.open(tmp_path, dialect=Dialect(delimiter=";")).columns == ("id", "x")
+
+
 def test_the_line_of_powershell_is_no_header(tmp_path):
     table = source(tmp_path, b"#TYPE Selected.System.IO.DirectoryInfo\r\nid,x\r\n1,2\r\n")
     assert table.columns == ("id", "x")

@@ -76,7 +76,7 @@ def test_the_error_of_an_escaped_quote_before_a_comma_names_the_flag(tmp_path):
     ("row", "escape"), [(b"1,hi\\, there", None), (b'1,"a\\b",c', None), (b'1,"a \\"b\\" c",d', "\\")]
 )
 def test_the_flag_is_not_named_where_it_cannot_help(tmp_path, row, escape):
-    with pytest.raises(DataError, match="expected 2 cells, found 3") as caught:
+    with pytest.raises(DataError, match="expected 2, found 3") as caught:
         cells(opened(tmp_path / "a.csv", b"id,x\n" + row + b"\n", escape=escape))
     assert "--csv-escape" not in str(caught.value)
 

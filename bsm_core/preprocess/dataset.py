@@ -13,8 +13,7 @@ from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.models.batch import Batch, TextBatch
 from bsm_core.preprocess.columns import as_pandas_reads, text_values
 from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable, values_at
-from bsm_core.preprocess.findings import ESCAPES, MAGNITUDE, READ, Findings, Issue, in_order
-from bsm_core.preprocess.magnitudes import Magnitudes
+from bsm_core.preprocess.findings import ESCAPES, READ, Findings, Issue, in_order
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.profile import FEATURES, Times
@@ -91,8 +90,7 @@ class Preprocessor:
         self.keep = tuple(keep)
         self.max_cell_mb = max_cell_mb
         imputers = {} if config.compat == "original" else self.imputers
-        self._features = Features(config.tab_field_list, imputers, self.risk_tables)
-        self._magnitudes = Magnitudes(config.tab_field_list, config.largest_magnitudes)
+        self._features = Features(config.tab_field_list, imputers, self.risk_tables, config.largest_magnitudes)
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -143,10 +141,8 @@ class Preprocessor:
             matrix, found = self._features.transform(columns, rows, dialect or self.dialect)
         named = {(issue.row, issue.column) for issue in issues}  # a cell of a text and a feature has one issue
         issues += [issue for issue in found.issues if (issue.row, issue.column) not in named]
-        unseen = self._magnitudes.unseen(matrix)
-        seen |= {**found.seen, **{f"{MAGNITUDE}:{name}": count for name, (count, _) in unseen.items()}}
         batch = Batch(rows, texts, torch.from_numpy(matrix), feature_names=self._features.names)
-        return batch, Findings(in_order(issues), seen, examples=[first for _, first in unseen.values()])
+        return batch, replace(found, issues=in_order(issues), seen={**seen, **found.seen})
 
     def __call__(self, window: Window, times: Times | None = None) -> Batch:
         """Return the batch of a window, with its :class:`WindowInfo`.

@@ -6,12 +6,12 @@ of a value does not depend on the format: text in a CSV cell and a typed value i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import IntEnum
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
-from bsm_core.preprocess.findings import COMMA, DECIMAL_COMMA, FEATURE, NO_CATEGORY, Findings, Issue
+from bsm_core.preprocess.cell_reasons import NUMBER, text_of, why_no_category, why_no_number
+from bsm_core.preprocess.findings import FEATURE, MAGNITUDE, Findings, Issue
+from bsm_core.preprocess.magnitudes import Magnitudes
 from bsm_core.tables.cell_values import cell_values, printed, value_text
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import holds_text, parts_of_union, plain_values
@@ -31,14 +33,11 @@ Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[object]
 _MISSING_WORDS = frozenset({"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "none", "nat", r"\n"})
 """Text of missing numbers, in lower case. Hive, MySQL and PostgreSQL write a backslash and an N for null."""
 _BOOLEANS = {"true": 1.0, "false": 0.0}
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?")  # of text in lower case
 # The common spellings of numbers, which Arrow parses a column at a time. Their length is limited so that no match
 # overflows float64.
 _PLAIN_NUMBER = r"^-?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,2})?$"
-_DECIMAL_COMMA = re.compile(r"[+-]?[0-9][0-9.'\u2019 \u00a0\u202f]*,[0-9]+")
 
 _NUMBER_TYPES: tuple[Callable[[Any], bool], ...] = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
-_LARGEST = float(np.finfo(np.float32).max)
 _UNREADABLE = pa.scalar(b"\xff", pa.large_binary())
 
 
@@ -51,12 +50,14 @@ class FeatureColumn:
         bad: Rows whose cells were unparsable or infinite, in order, each with the reason. Missing cells are not bad.
         missing: Number of missing cells.
         unseen: Number of categories that the risk table does not have.
+        filled: Whether each value stands for a missing or bad number, bool ``[rows]``; None for categories.
     """
 
     values: npt.NDArray[np.float32]
     bad: dict[int, str]
     missing: int
     unseen: int = 0
+    filled: npt.NDArray[np.bool_] | None = None
 
 
 class _Lookup(IntEnum):
@@ -91,9 +92,10 @@ class Imputer:
         with np.errstate(over="ignore"):
             values = _numbers(spelled_plainly(column, dialect or Dialect())).astype(np.float32)
         bad, missing = np.isinf(values), np.isnan(values)
-        values[bad | missing] = self.value
-        why = partial(_why_no_number, dialect=dialect)
-        return FeatureColumn(values, _reasons(column, bad, why), int(missing.sum()))
+        filled = bad | missing
+        values[filled] = self.value
+        why = partial(why_no_number, dialect=dialect)
+        return FeatureColumn(values, _reasons(column, bad, why), int(missing.sum()), filled=filled)
 
 
 class RiskTable:
@@ -132,12 +134,12 @@ class RiskTable:
             return _joined(len(column), [(rows, self.transform(part, missing)) for rows, part in parts])
         encoded = _cells(column).dictionary_encode()
         of_missing = self._missing if missing is None else self._find(str(missing), self._missing)[0]
-        found = [self._find(_text(v), of_missing) for v in encoded.dictionary.to_numpy(zero_copy_only=False)]
+        found = [self._find(text_of(v), of_missing) for v in encoded.dictionary.to_numpy(zero_copy_only=False)]
         codes = encoded.indices.fill_null(len(found)).to_numpy()
         risks, lookups = zip(*found, (of_missing, _Lookup.MISSING), strict=True)
         values, lookup = np.array(risks, np.float32)[codes], np.array(lookups, np.int8)[codes]
         count = np.bincount(lookup, minlength=len(_Lookup)).tolist()
-        bad = _reasons(column, lookup == _Lookup.BAD, _why_no_category) if count[_Lookup.BAD] else {}
+        bad = _reasons(column, lookup == _Lookup.BAD, why_no_category) if count[_Lookup.BAD] else {}
         return FeatureColumn(values, bad, count[_Lookup.MISSING], count[_Lookup.UNSEEN])
 
     def _find(self, text: str | None, of_missing: float) -> tuple[float, _Lookup]:
@@ -168,6 +170,7 @@ class Features:
         imputers: Imputer by feature. The imputation value of other features is :data:`MISSING_NUMBER`.
         risk_tables: Risk table by feature. If a feature has an imputer too, missing cells are imputed before the
             lookup.
+        largest: Largest absolute value of a number in training, by feature; see :class:`Magnitudes`.
 
     Both mappings are read at each call of :meth:`transform`.
 
@@ -177,11 +180,15 @@ class Features:
     """
 
     def __init__(
-        self, names: Sequence[str], imputers: Mapping[str, Imputer], risk_tables: Mapping[str, RiskTable]
+        self,
+        names: Sequence[str],
+        imputers: Mapping[str, Imputer],
+        risk_tables: Mapping[str, RiskTable],
+        largest: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.names = tuple(names)
         self.columns = tuple(dict.fromkeys(names))
-        self._imputers, self._risk_tables = imputers, risk_tables
+        self._imputers, self._risk_tables, self._magnitudes = imputers, risk_tables, Magnitudes(largest)
 
     def transform(
         self, columns: Mapping[str, Column], rows: int, dialect: Dialect | None = None
@@ -202,13 +209,17 @@ class Features:
         if self.names:
             np.stack([made[name].values for name in self.names], axis=1, out=values)
         issues: list[Issue] = []
+        examples: list[Issue] = []
         seen: dict[str, int] = {}
         for name, column in made.items():
             cells = zip(column.bad.items(), values_at(columns[name], list(column.bad)), strict=True)
             issues += [Issue.of(row, name, FEATURE, reason, value) for (row, reason), value in cells]
             found = {f"missing:{name}": column.missing, f"unseen:{name}": column.unseen}
+            if column.filled is not None and len(far := self._magnitudes.unseen(name, column.values, column.filled)):
+                found[f"{MAGNITUDE}:{name}"] = len(far)
+                examples.append(self._magnitudes.example(name, int(far[0]), column.values))
             seen |= {key: count for key, count in found.items() if count}
-        return values, Findings(issues, seen)
+        return values, Findings(issues, seen, examples=tuple(examples))
 
     def _column(self, name: str, column: Column, dialect: Dialect | None) -> FeatureColumn:
         imputer = self._imputers.get(name)
@@ -225,7 +236,7 @@ def category_texts(column: Column) -> list[str]:
             found[rows] = category_texts(part)
         return [*found]
     encoded = _cells(column).dictionary_encode()
-    texts = [_text(value) or "nan" for value in encoded.dictionary.to_numpy(zero_copy_only=False)]
+    texts = [text_of(value) or "nan" for value in encoded.dictionary.to_numpy(zero_copy_only=False)]
     return [*np.array([*texts, "nan"], dtype=object)[encoded.indices.fill_null(len(texts)).to_numpy()]]
 
 
@@ -238,7 +249,7 @@ def category_key(text: str) -> Decimal | str:
     if word in _BOOLEANS or word == "nan":
         return word
     try:
-        return Decimal(word) if _NUMBER.fullmatch(word) else text
+        return Decimal(word) if NUMBER.fullmatch(word) else text
     except InvalidOperation:  # the exponent has about twenty digits or more
         return text
 
@@ -256,12 +267,12 @@ def _parts(column: Column) -> list[tuple[npt.NDArray[np.int64], Any]] | None:
 
 def _joined(count: int, parts: Sequence[tuple[npt.NDArray[np.int64], FeatureColumn]]) -> FeatureColumn:
     """Return ``count`` rows as one column, from parts of it with their rows."""
-    values, bad = np.empty(count, np.float32), dict[int, str]()
+    values, bad, filled = np.empty(count, np.float32), dict[int, str](), np.ones(count, bool)
     for rows, part in parts:
-        values[rows] = part.values
+        values[rows], filled[rows] = part.values, True if part.filled is None else part.filled
         bad |= {int(rows[row]): reason for row, reason in part.bad.items()}
     missing, unseen = sum(part.missing for _, part in parts), sum(part.unseen for _, part in parts)
-    return FeatureColumn(values, dict(sorted(bad.items())), missing, unseen)
+    return FeatureColumn(values, dict(sorted(bad.items())), missing, unseen, filled)
 
 
 def values_at(column: Column, rows: Sequence[int]) -> list[Any]:
@@ -274,44 +285,6 @@ def _reasons(column: Column, bad: npt.NDArray[np.bool_], why: Callable[[Any], st
     """Return the reason of each bad cell, by row."""
     rows = np.flatnonzero(bad).tolist()
     return dict(zip(rows, map(why, values_at(column, rows)), strict=True))
-
-
-def _why_no_number(value: Any, dialect: Dialect | None = None) -> str:
-    """Return why a value is not a finite number of float32."""
-    text = _text(value) if isinstance(value, bytes | str | int | float | Decimal | np.number) else None
-    if text is None:
-        return "bytes that are not UTF-8" if isinstance(value, bytes) else f"{_kind_of(value)} is not a number"
-    comma_is_unknown = dialect is None or (dialect.decimal is None and dialect.thousands != ",")
-    if comma_is_unknown and "," in text:
-        if Dialect(thousands=",").plain_number(text) not in (None, text):  # 1,234 may be either
-            return COMMA
-        if _DECIMAL_COMMA.fullmatch(text.strip()):
-            return DECIMAL_COMMA
-    if dialect is not None and isinstance(value, bytes | str):
-        plain = dialect.plain_number(text)
-        if plain is None:
-            return f"not a number (the decimal point is {dialect.decimal or '.'!r})"
-        text = plain
-    word = text.strip().lower()
-    if word.lstrip("+-") in ("inf", "infinity"):
-        return "infinite"
-    is_beyond = _NUMBER.fullmatch(word) and abs(float(word)) > _LARGEST
-    return "beyond the range of float32" if is_beyond else "not a number"
-
-
-def _why_no_category(value: Any) -> str:
-    """Return why a value is not a category."""
-    return f"{_kind_of(value)} is {NO_CATEGORY}"
-
-
-def _kind_of(value: Any) -> str:
-    """Return what a value without a text is."""
-    if isinstance(value, bytes):
-        return "text that is not UTF-8"
-    if isinstance(value, str):  # from a column of mixed Python objects, or the text of a time
-        is_text = value == value.encode(errors="replace").decode()
-        return "a value that Python cannot hold" if is_text else "half of a surrogate pair"
-    return f"a value of type {type(value).__name__}"
 
 
 def _cells(column: Column) -> Any:
@@ -372,14 +345,14 @@ def spelled_plainly(column: Column, dialect: Dialect) -> Column:
 
 
 def _plain(value: bytes | str, dialect: Dialect) -> bytes:
-    text = _text(value)
+    text = text_of(value)
     plain = None if text is None else dialect.plain_number(text)
     return ("-" if plain is None else plain).encode("utf-8", "surrogatepass")
 
 
 def _number(cell: bytes) -> float:
     """Return the number in a cell that :data:`_PLAIN_NUMBER` does not match."""
-    text = _text(cell)
+    text = text_of(cell)
     if text is None:
         return np.inf
     word = text.strip().lower()
@@ -387,14 +360,4 @@ def _number(cell: bytes) -> float:
         return np.nan
     if word in _BOOLEANS:
         return _BOOLEANS[word]
-    return float(word) if _NUMBER.fullmatch(word) else np.inf
-
-
-def _text(value: Any) -> str | None:
-    """Return the text of a cell, as pandas writes it to CSV, or None for bytes that are not UTF-8."""
-    if not isinstance(value, bytes):
-        return value_text(value)
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return None
+    return float(word) if NUMBER.fullmatch(word) else np.inf

@@ -27,6 +27,8 @@ NO_CATEGORY = "not a category"
 """End of the reasons why a cell of a feature with a risk table cannot be looked up."""
 DECIMAL_COMMA = "number with a decimal comma"
 """Reason why a cell such as ``39,5`` is no number: its decimal point is a comma."""
+DECIMAL_COMMA_AND_GROUPS = "number with a decimal comma and groups of digits"
+"""Reason why a cell such as ``1.234,50`` is no number."""
 COMMA = "number with a comma"
 """Reason why a cell such as ``1,234`` is no number: its comma is a decimal point or stands between groups of digits."""
 TOO_LONG = "text longer than"
@@ -45,8 +47,15 @@ ALTERED_PARTS = "parts:altered"
 """Count of the parts of earlier attempts that were torn or altered, and were computed again."""
 
 _VALUE_CHARS, _REASON_CHARS, _COLUMNS_NAMED = 200, 500, 5
-_SHARE_OF_COMMAS = 0.25
-"""Least share of numbers with a comma, among the cells of a column that are not missing, of which advice is given."""
+_SHARE_OF_DECIMALS, _SHARE_OF_COMMAS = 0.05, 0.25
+"""Least shares of numbers with a comma, among the cells of a column that are not missing, of which advice is given."""
+_COMMA_ADVICE = {
+    DECIMAL_COMMA: "seem to have a decimal comma: give --csv-decimal ',', or the key csv_decimal in the config",
+    DECIMAL_COMMA_AND_GROUPS: "seem to have a decimal comma and groups of digits: give --csv-decimal ',' and"
+    " --csv-thousands '.', or what stands between the groups; or the keys csv_decimal and csv_thousands in the config",
+    COMMA: "have commas: give --csv-thousands ',' if '1,234' is 1234, or --csv-decimal ',' if it is 1.234; or the key"
+    " csv_thousands or csv_decimal in the config",
+}
 _WARNINGS = {
     "text": "column %r: %d text(s) taken as empty or cut",
     "number": "column %r: %d cell(s) that cannot be used",
@@ -224,24 +233,23 @@ def advice(counts: Mapping[str, float], rows: int, source: SourceFormat | None) 
         rows: Number of rows.
         source: Format of the files that hold the rows; None if no files do.
     """
-    decimal, either, found = Counter[str](), Counter[str](), list[str]()
-    not_utf8 = False
+    kinds: dict[str, Counter[str]] = {DECIMAL_COMMA: Counter(), DECIMAL_COMMA_AND_GROUPS: Counter(), COMMA: Counter()}
+    found, not_utf8 = list[str](), False
     for key, count in counts.items():
         if key.startswith("reason:"):
             _, _, kind, column = key.split(":", 3)
-            decimal[column] += int(count) if kind == DECIMAL_COMMA else 0
-            either[column] += int(count) if kind == COMMA else 0
+            if kind in kinds:
+                kinds[kind][column] += int(count)
             not_utf8 |= "not UTF-8" in kind
-    decimals, others = list[str](), list[str]()
-    for column, count in (decimal + either).items():
-        if count >= _SHARE_OF_COMMAS * (rows - counts.get(f"missing:{column}", 0)):
-            (decimals if decimal[column] > either[column] else others).append(column)
-    if decimals:
-        what = "seem to have a decimal comma: give --csv-decimal ',', or the key csv_decimal in the config"
-        found.append(f"the numbers of {_columns(decimals)} {what}")
-    if others:
-        what = "have commas: give --csv-thousands ',' if '1,234' is 1234, or --csv-decimal ',' if it is 1.234"
-        found.append(f"the numbers of {_columns(others)} {what}; or the key csv_thousands or csv_decimal in the config")
+    columns: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for column in dict.fromkeys(name for named in kinds.values() for name in named):
+        cells = rows - counts.get(f"missing:{column}", 0)
+        decimal, groups, either = (named[column] for named in kinds.values())
+        if decimal + groups > either and decimal + groups + either >= _SHARE_OF_DECIMALS * cells:
+            columns[DECIMAL_COMMA_AND_GROUPS if groups else DECIMAL_COMMA].append(column)
+        elif decimal + groups + either >= _SHARE_OF_COMMAS * cells:
+            columns[COMMA].append(column)
+    found += [f"the numbers of {_columns(named)} {_COMMA_ADVICE[kind]}" for kind, named in columns.items() if named]
     if not_utf8 and source in DELIMITERS:
         what = "give the encoding of the files with --csv-encoding, or the key csv_encoding in the config"
         found.append(f"cells hold bytes that are not UTF-8: {what}")

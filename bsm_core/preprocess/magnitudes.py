@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -10,33 +10,34 @@ import numpy.typing as npt
 from bsm_core.preprocess.findings import MAGNITUDE, Issue
 
 _TIMES = 10
+_MOST = float(np.finfo(np.float32).max)
 
 
 class Magnitudes:
     """Search for numbers more than ten times as large as any of training.
 
     Args:
-        names: Names of the features, in order.
         largest: Largest absolute value in training by feature. Other features have no limit.
     """
 
-    def __init__(self, names: Sequence[str], largest: Mapping[str, float]) -> None:
-        self._names, self._largest = tuple(names), largest
-        self._limits = np.array([_TIMES * largest.get(name, np.inf) for name in names], np.float64)
-        self._is_limited = bool(np.isfinite(self._limits).any())
+    def __init__(self, largest: Mapping[str, float]) -> None:
+        self._largest = dict(largest)
+        self._limits = {name: np.float32(min(_TIMES * value, _MOST)) for name, value in largest.items()}
 
-    def unseen(self, values: npt.NDArray[np.float32]) -> dict[str, tuple[int, Issue]]:
-        """Return for each feature with such numbers how many there are, and the first one.
+    def unseen(
+        self, name: str, values: npt.NDArray[np.float32], filled: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.int64]:
+        """Return the rows with such numbers, in order.
 
         Args:
-            values: Finite features, float32 ``[rows, features]``.
+            name: Name of the feature.
+            values: Its values, finite, float32 ``[rows]``.
+            filled: Whether each value stands for a missing or bad number, bool ``[rows]``.
         """
-        if not self._is_limited or not len(values):
-            return {}
-        found = {}
-        for column in np.flatnonzero(np.abs(values).max(axis=0) > self._limits).tolist():
-            name, rows = self._names[column], np.flatnonzero(np.abs(values[:, column]) > self._limits[column])
-            reason = f"a number more than {_TIMES} times the largest of training, {self._largest[name]:g}"
-            first = Issue.of(int(rows[0]), name, MAGNITUDE, reason, float(values[rows[0], column]))
-            found[name] = len(rows), first
-        return found
+        limit = self._limits.get(name)
+        return np.empty(0, np.int64) if limit is None else np.flatnonzero((np.abs(values) > limit) & ~filled)
+
+    def example(self, name: str, row: int, values: npt.NDArray[np.float32]) -> Issue:
+        """Return a row of :meth:`unseen` with its number and the reason."""
+        reason = f"a number more than {_TIMES} times the largest of training, {self._largest[name]:g}"
+        return Issue.of(row, name, MAGNITUDE, reason, values[row])

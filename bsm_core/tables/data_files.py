@@ -139,13 +139,17 @@ def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tu
 
 
 def _data_files(folder: Path) -> list[Path]:
-    """Return the data files in a folder, in path order, by their names.
+    """Return the data files in a folder, in path order, by their names and their content.
 
-    Files that only may be exports of other programs are among them where no other file is one.
+    Text files that only may be exports of other programs are among them where no other file is data, or where they
+    begin with the line with which another one begins.
     """
     found = sorted(walk(folder))
-    sure = [file for file in found if _is_sure(file)]
-    return sure if any(file.stat().st_size for file in sure) else [f for f in found if _is_sure(f) or _is_export(f)]
+    exports = {file for file in found if not _is_sure(file) and _is_export(file)}
+    if exports:
+        first = next((line for line in map(_first_line, filter(_is_sure, found)) if line), None)
+        exports = {file for file in exports if first is None or _first_line(file) in (b"PAR1", first)}
+    return [file for file in found if file in exports or _is_sure(file)]
 
 
 def warn_of_passed_over(path: Path, files: Sequence[Path]) -> None:
@@ -209,6 +213,18 @@ def _is_export(path: Path) -> bool:
     )
 
 
+def _first_line(path: Path) -> bytes:
+    """Return the first line of CSV or TSV that holds anything, or a sign of another format."""
+    if not _has_content(path):
+        return b""
+    if _format_of_name(path) == "parquet":
+        return b"PAR1"
+    head = _head(path, codec_of(path)).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if _is_parquet(head):
+        return b"PAR1"
+    return b"{" if head.startswith(b"{") else head.partition(b"\n")[0].rstrip()
+
+
 def _has_content(path: Path) -> bool:
     with suppress(OSError):  # a link that leads nowhere
         return path.is_file() and path.stat().st_size > 0
@@ -247,7 +263,9 @@ def _head(path: Path, codec: str | None) -> bytes:
     try:
         with pa.input_stream(str(path), compression=codec) as file:
             return bytes(file.read(HEAD_BYTES))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # otherwise, one of the decompression
+            raise
         kind = misnamed(path)
         what = f"cannot be read: the file is {kind.what}" if kind else "cannot be read"
         raise DataError(

@@ -93,10 +93,9 @@ def _content(ids: pa.Array) -> tuple[_Lengths, _Bytes]:
     ids = plain_values(ids)
     if pa.types.is_temporal(ids.type):  # not its text: the zone may be unknown to this system
         ids = ids.view(pa.binary(ids.type.bit_width // 8))
-    ids = ids.drop_null() if ids.null_count else ids
-    offset_type = _OFFSETS.get(ids.type)
-    if offset_type is None:
-        ids, offset_type = _as_text(ids).cast(pa.large_binary()), np.int64
+    if ids.type not in _OFFSETS:
+        ids = _as_text(ids).cast(pa.large_binary())
+    ids, offset_type = ids.drop_null() if ids.null_count else ids, _OFFSETS[ids.type]
     _, offsets, data = ids.buffers()
     starts = np.frombuffer(offsets, offset_type)[ids.offset :][: len(ids) + 1] if len(ids) else np.zeros(1, np.int64)
     content = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]] if starts[0] < starts[-1] else np.empty(0, np.uint8)
@@ -108,7 +107,8 @@ def _as_text(ids: pa.Array) -> pa.Array:
     try:
         return ids if holds_text(ids.type) else ids.cast(pa.large_string())
     except pa.ArrowException:  # lists and structs
-        return pa.array([repr(value).encode() for value in cell_values(ids)], pa.large_binary())
+        texts = [None if value is None else repr(value).encode() for value in cell_values(ids)]
+        return pa.array(texts, pa.large_binary())
 
 
 def _hashes(lengths: _Lengths, content: _Bytes) -> _Hashes:

@@ -20,14 +20,8 @@ from weakref import WeakSet
 T = TypeVar("T")
 
 _MOST_S = 5.0
-_thread = threading.local()
 _lent: WeakSet[io.RawIOBase] = WeakSet()
 _readers: set[Reader[Any]] = set()
-
-
-def mark_thread_of_arrow() -> None:
-    """Mark for good that this thread is one of Arrow's, which reads lent streams and runs no other Python code."""
-    _thread.is_of_arrow = True
 
 
 def lend(stream: io.RawIOBase) -> None:
@@ -59,13 +53,19 @@ class Reader(Iterator[T]):
     def close(self) -> None:
         """End the generator.
 
-        In a thread of Arrow's, where only the garbage collector calls this, do nothing: the reader stays referenced,
-        and is closed when the process ends.
+        In a thread that Python did not start, such as Arrow's, where only the garbage collector calls this, do nothing:
+        the reader stays referenced, and is closed when the process ends.
         """
-        if getattr(_thread, "is_of_arrow", False):
+        if not _is_thread_of_python():
             return
         _readers.discard(self)
         self._generator.close()
+
+
+def _is_thread_of_python() -> bool:
+    """Return whether Python started this thread; of others, ``threading`` knows nothing, or only a dummy."""
+    this = threading.get_ident()
+    return any(each.ident == this and not each.name.startswith("Dummy-") for each in threading.enumerate())
 
 
 @atexit.register

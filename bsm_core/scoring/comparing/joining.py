@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.0*)?")
-_SCIENTIFIC = re.compile(r"[+-]?[0-9](?:\.[0-9]{1,20})?[eE]\+?[0-9]{1,2}")
+_SCIENTIFIC = re.compile(r"[+-]?[0-9]\.[0-9]{1,20}[eE]\+[0-9]{1,2}")  # as pandas and spreadsheets write it
 _WHOLE = re.compile(r"[+-]?[0-9]{1,100}")
 
 
@@ -129,7 +129,8 @@ def spelled_otherwise(only_old: Sequence[str], only_new: Sequence[str]) -> list[
     rounded_old, rounded_new = ([text for text in ids if _SCIENTIFIC.fullmatch(text)] for ids in (only_old, only_new))
     if rounded := [*rounded_old, *rounded_new]:
         digits = max(len(text.upper().partition("E")[0].partition(".")[2]) for text in rounded)
-        for old, new in ((rounded_old, only_new), (only_old, rounded_new)):
+        whole = [text for text in only_old if not _SCIENTIFIC.fullmatch(text)]
+        for old, new in ((rounded_old, only_new), (whole, rounded_new)):
             found.append(
                 _spelling("scientific notation, which rounds them", partial(_rounded, digits=digits), old, new)
             )

@@ -14,7 +14,7 @@ from bsm_core.tables.bad_lines import LeftOut
 from bsm_core.tables.data_files import codec_of
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_text import LikelyEscapes, PlainText
-from bsm_core.tables.lent_streams import lend, mark_thread_of_arrow
+from bsm_core.tables.lent_streams import lend
 from bsm_core.tables.quotes import Quotes
 from bsm_core.tables.row_ends import RowEnds
 
@@ -82,8 +82,6 @@ class TextStream(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read the next bytes into a buffer, and return their number."""
-        if self._scans:
-            mark_thread_of_arrow()
         view, data = memoryview(buffer), b""
         with self._reading:
             try:

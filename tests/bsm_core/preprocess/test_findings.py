@@ -4,9 +4,10 @@ import logging
 
 import pytest
 
-from bsm_core.preprocess.features import Features, RiskTable
+from bsm_core.preprocess.features import Features, Imputer, RiskTable
 from bsm_core.preprocess.findings import Findings, Issue, IssueWarnings, advice, note_counts, warn_of_counts
 from bsm_core.tables.bad_lines import BadLine
+from bsm_core.tables.formats.dialect import Dialect
 
 FINDINGS = Findings(
     [
@@ -135,8 +136,8 @@ def found_in(cells, **columns):
 
 
 def test_one_line_names_the_setting_for_decimal_commas_and_one_for_other_encodings(messages):
-    columns = {"b": [b"1,5", b"y", b"z", b"1", b"2"], "c": [b"\xe9", b"\xe9", b"1", b"1", b"1"]}
-    found = found_in([b"39,0", b"-1.234,5", b"x", b"1,250", b"39"], **columns)
+    columns = {"b": [b"1,234", b"y", b"z", b"1", b"2"], "c": [b"\xe9", b"\xe9", b"1", b"1", b"1"]}
+    found = found_in([b"39,0", b"-1234,5", b"x", b"1,250", b"39"], **columns)
     IssueWarnings().add(found)
     warn_of_counts(found.counts(), 5, "csv")
     assert messages()[0] == "row 0: column 'a': number with a decimal comma: '39,0'; the cell is taken as missing"
@@ -165,10 +166,22 @@ def test_numbers_that_may_have_groups_of_digits_get_no_advice_that_changes_them(
     ]
 
 
-@pytest.mark.parametrize(("commas", "others", "missing", "given"), [(2, 998, 0, 0), (2, 3, 995, 1), (250, 750, 0, 1)])
-def test_advice_is_given_of_a_quarter_of_the_cells_that_are_not_missing(commas, others, missing, given):
-    found = found_in([b"1,5"] * commas + [b"15"] * others + [b""] * missing)
+@pytest.mark.parametrize(
+    ("cell", "commas", "others", "given"),
+    [(b"1,5", 49, 951, 0), (b"1,5", 50, 950, 1), (b"1,5", 2, 3, 1), (b"1,234", 249, 751, 0), (b"1,234", 250, 750, 1)],
+)
+def test_advice_is_given_of_a_share_of_the_cells_that_are_not_missing(cell, commas, others, given):
+    found = found_in([cell] * commas + [b"15"] * others + [b""] * (1000 - commas - others))
     assert len(advice(found.counts(), 1000, "csv")) == given
+
+
+@pytest.mark.parametrize("group", [".", " ", "'", "\u202f"])
+def test_advice_on_groups_of_digits_beside_a_decimal_comma_reads_the_column(group):
+    cells = [cell.replace(".", group).encode() for cell in ("1.234,50", "2.500,00", "1.234", "12,5")]
+    (text,) = advice(found_in(cells).counts(), 4, "csv")
+    assert "give --csv-decimal ',' and --csv-thousands '.', or what stands between the groups" in text
+    read = Imputer(-1.0).transform(cells, Dialect(decimal=",", thousands=group))
+    assert (read.values.tolist(), read.bad) == ([1234.5, 2500.0, 1234.0, 12.5], {})
 
 
 def test_a_setting_of_csv_files_is_advised_for_csv_files_alone():

@@ -10,45 +10,54 @@ import pytest
 from support.toy import toy_rows
 
 from bsm_core import Predictor
-from bsm_core.preprocess.findings import Findings, IssueWarnings
-from bsm_core.preprocess.magnitudes import Magnitudes
+from bsm_core.preprocess.features import Features, Imputer
+from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.training import train
 
+AMOUNTS = {"amount": 2.0}
 
-def matrix(*rows):
-    return np.array(rows, np.float32)
+
+def found(cells, largest=AMOUNTS, impute=-1.0):
+    return Features(["amount"], {"amount": Imputer(impute)}, {}, largest).transform({"amount": cells}, len(cells))[1]
 
 
 def test_numbers_more_than_ten_times_the_largest_of_training_are_counted_and_the_first_is_named():
-    magnitudes = Magnitudes(["a", "risk", "b"], {"a": 2.0, "b": 0.0})
-    values = matrix([20.0, 1e9, 0.0], [-20.5, 0.0, 0.0], [1e30, 0.0, 1e-3])
-    found = magnitudes.unseen(values)
-    assert {name: (count, first.row, first.value) for name, (count, first) in found.items()} == {
-        "a": (2, 1, "-20.5"),
-        "b": (1, 2, "0.0010000000474974513"),
-    }
-    assert found["a"][1].reason == "a number more than 10 times the largest of training, 2"
+    findings = found(["20", "-20.5", "1e30", "1"])
+    assert findings.counts() == {"magnitude:amount": 2}
+    (first,) = findings.examples
+    assert (first.row, first.value) == (1, "-20.5")
+    assert first.reason == "a number more than 10 times the largest of training, 2"
 
 
-@pytest.mark.parametrize("largest", [{}, {"other": 1.0}, {"a": 1e38}], ids=str)
+def test_what_replaces_a_missing_or_bad_number_does_not_count():
+    findings = found(["", "x", "inf", None, "0.5"], {"amount": 0.05}, impute=-1.0)
+    assert [(example.row, example.value) for example in findings.examples] == []
+    assert "magnitude:amount" not in findings.counts()
+    mixed = pa.UnionArray.from_sparse(pa.array([0, 1, 1], pa.int8()), [pa.array([None, 1, 1]), pa.array(["", "", "9"])])
+    assert [example.row for example in found(mixed, {"amount": 0.05}).examples] == [2]
+
+
+@pytest.mark.parametrize("largest", [{}, {"other": 1.0}, {"amount": 1e38}], ids=str)
 def test_without_a_limit_no_number_is_named(largest):
-    assert Magnitudes(["a"], largest).unseen(matrix([3.4e38], [-3.4e38])) == {}
+    assert found(["3.4e38", "-3.4e38"], largest).examples == ()
 
 
-def test_no_rows_and_no_features():
-    assert Magnitudes(["a"], {"a": 1.0}).unseen(np.empty((0, 1), np.float32)) == {}
-    assert Magnitudes([], {}).unseen(np.empty((3, 0), np.float32)) == {}
+def test_the_limit_is_a_number_of_the_precision_of_features():
+    assert found(["7.0"], {"amount": float(np.float32(0.7))}).examples == ()
+
+
+def test_no_rows():
+    assert found([]).examples == ()
 
 
 def test_one_number_of_each_column_is_named(caplog):
     warnings = IssueWarnings(limit=10)
-    first = Magnitudes(["a"], {"a": 2.0}).unseen(matrix([1e30]))["a"][1]
+    findings = found(["1e30"])
     with caplog.at_level(logging.WARNING, "bsm"):
         for _ in range(3):
-            warnings.add(Findings(examples=[first]), lambda rows: [b"x-1" for _ in rows])
+            warnings.add(findings, lambda rows: [b"x-1" for _ in rows])
     reason = "a number more than 10 times the largest of training, 2"
-    assert caplog.messages == [f"row 'x-1': column 'a': {reason}: 1.0000000150474662e+30; it is used as it is"]
-    assert Findings(examples=[first]).counts() == {}
+    assert caplog.messages == [f"row 'x-1': column 'amount': {reason}: 1e+30; it is used as it is"]
 
 
 @pytest.mark.parametrize("devices", [1, 2])

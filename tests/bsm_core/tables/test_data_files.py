@@ -232,19 +232,39 @@ def test_other_names_without_an_extension_are_passed_over_unless_they_are_named_
 
 
 @pytest.mark.parametrize("name", ["NOTES2024", "backup_20240101", "orders-000000000001"])
-def test_a_name_that_may_be_that_of_an_export_is_passed_over_beside_other_data(tmp_path, caplog, monkeypatch, name):
+def test_a_text_with_the_name_of_an_export_is_read_beside_other_data_if_it_begins_alike(
+    tmp_path, caplog, monkeypatch, name
+):
     monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
-    put(tmp_path, "a.csv", name)
+    put(tmp_path, "a.csv")
+    put(tmp_path, name, content="Notes, of 2024\n")
     (tmp_path / "run_123").write_bytes(b"\0\1\2")
-    (tmp_path / "old").write_bytes(parquet())
     assert found(tmp_path) == ["a.csv"]
     warn_of_passed_over(tmp_path, discover(tmp_path)[1])
-    others = ", ".join(str(tmp_path / other) for other in sorted([name, "old", "run_123"]))
+    others = ", ".join(str(tmp_path / other) for other in sorted([name, "run_123"]))
     assert f"ignored: {others}; " in caplog.messages[0]
-    for other in ("a.csv", "run_123", "old"):
+    put(tmp_path, name, content="\ufeff" + (tmp_path / "a.csv").read_text().replace("\n", "\r\n"))
+    assert found(tmp_path) == sorted([name, "a.csv"])
+    for other in ("a.csv", "run_123"):
         (tmp_path / other).unlink()
-    put(tmp_path, "empty.csv", content="")
-    assert found(tmp_path) == [name]
+    put(tmp_path, "empty.csv", content="\n \n")
+    assert name in found(tmp_path)
+
+
+def test_json_lines_with_the_name_of_an_export_are_read_beside_others(tmp_path):
+    put(tmp_path, "a.jsonl", content='{"id": 1}\n')
+    put(tmp_path, "b001", content=' {"id": 2, "x": 3}\n')
+    assert found(tmp_path) == ["a.jsonl", "b001"]
+
+
+def test_parquet_of_any_name_without_an_extension_is_data(tmp_path):
+    insert = "20240101_010101_00001_abcde_0a1b2c3d-0000-1111-2222-0a1b2c3d4e5f"
+    for name in ("part-00000-x.snappy.parquet", insert, "other"):
+        (tmp_path / name).write_bytes(parquet())
+    assert found(tmp_path) == sorted([insert, "other", "part-00000-x.snappy.parquet"])
+    put(tmp_path, "a.csv")
+    with pytest.raises(MixedFormatsError):
+        discover(tmp_path)
 
 
 def test_what_is_read_because_of_its_content_is_named(tmp_path, caplog, monkeypatch):

@@ -62,8 +62,9 @@ def test_a_reader_that_is_still_referenced_is_closed_before_the_wait(tmp_path):
     assert run_python(code).split() == ["1", "lent"]
 
 
+@pytest.mark.parametrize("place", ["readinto", "keep"])
 @pytest.mark.parametrize("bad_lines", [False, True])
-def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_stream(tmp_path, bad_lines):
+def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_stream(tmp_path, bad_lines, place):
     """Before each bad line is left out, the thread reads another stream, which searches for the next bad line."""
     lines = ["2" if bad_lines and not row % 500 else f"1,{'x' * 90}" for row in range(200_000)]
     (tmp_path / "t.csv").write_text("a,b\n" + "\n".join(lines) + "\n")
@@ -72,19 +73,22 @@ def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_str
         from contextlib import closing
         from pathlib import Path
         from bsm_core.tables.bad_lines import LeftOut
+        from bsm_core.tables.formats.text_stream import TextStream
         from bsm_core.tables.read import TableSource
 
         faulthandler.dump_traceback_later(30, exit=True)
         gc.disable()
-        dropped, collected, keep = threading.Event(), threading.Event(), LeftOut.keep
+        dropped, collected = threading.Event(), threading.Event()
+        place = {"LeftOut" if place == "keep" else "TextStream"}
+        read = place.{place}
 
-        def keep_and_collect(left_out, block):
-            kept = keep(left_out, block)
-            if threading.current_thread() is not threading.main_thread() and started:
+        def read_and_collect(self, block):
+            kept = read(self, block) if {place == "keep"} else None
+            if threading.get_ident() != threading.main_thread().ident and started:
                 dropped.wait()
                 gc.collect()
                 collected.set()
-            return kept
+            return kept if {place == "keep"} else read(self, block)
 
         class Cycle:
             pass
@@ -94,13 +98,11 @@ def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_str
             with closing(source.windows(["a"])) as reader:
                 yield from reader
 
-        started, cycle, LeftOut.keep = [], Cycle(), keep_and_collect
+        started, cycle, place.{place} = [], Cycle(), read_and_collect
         cycle.itself, cycle.windows = cycle, windows()
         for _ in range(3):
             next(cycle.windows)
         started.append(True)
-        while not any(thread.name.startswith("Dummy") for thread in threading.enumerate()):
-            next(cycle.windows)
         del cycle
         dropped.set()
         print("collected" if collected.wait(20) else "waits for itself")

@@ -338,8 +338,8 @@ class Extraction:
         shutil.copyfile(source, target)
 
     def _count(self, size: int) -> None:
+        self._check_extracted(self._extracted + size)  # what does not fit is not written, and does not count
         self._extracted += size
-        self._check_extracted(self._extracted)
 
     def _check_extracted(self, size: int) -> None:
         """Check a number of extracted bytes, with copies, alone and against the size of the archive."""

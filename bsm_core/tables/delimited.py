@@ -182,16 +182,20 @@ def _lines(path: Path, stream: TextStream) -> Iterator[str]:
 
 
 class _RowCheck:
-    """Check of the rows that the csv module reads, up to the sentinel row."""
+    """Check of the rows that the csv module reads, up to the sentinel row.
+
+    Attributes:
+        tail: The sentinel row, with which a cell ends whose quote is not closed.
+    """
 
     def __init__(self, dialect: Dialect, schema: pa.Schema, wanted: pa.Schema) -> None:
         self._dialect, self._width = dialect, len(schema)
-        self._tail = _sentinel_row(dialect, len(schema)).decode()
+        self.tail = _sentinel_row(dialect, len(schema)).decode()
         self._strings = {f.name: schema.get_field_index(f.name) for f in wanted if pa.types.is_string(f.type)}
 
     def fault(self, cells: list[str], lines: list[str]) -> tuple[str, bool] | None:
         """Return the reason why a row cannot be read, and whether its quotes are the reason; None for a sound row."""
-        if cells[-1].endswith(self._tail):
+        if cells[-1].endswith(self.tail):
             return _OPEN, True
         if len(lines) > 1 and _merged(lines, self._dialect):
             return "a quote is closed in the middle of a cell of a later line", True
@@ -248,7 +252,7 @@ def _explain(
                     what, in_quotes = found
                     if what == _OPEN:
                         line += sum(cell.count("\n") for cell in cells[:-1])
-                        cells = cells[-1:]
+                        cells = [cells[-1].removesuffix(check.tail)]
                     elif in_quotes:
                         what += f": the row would run to line {line + len(lines) - 1}"
                     elif len(cells) == len(schema):
@@ -294,7 +298,7 @@ def _error(path: Path, line: int, what: str, cells: list[str], lines: Sequence[s
     return DataError(
         what,
         where=f"{path}, line {line}",
-        details=[*([f"the row begins with {text[:80]!r}"] if cells else []), *escape],
+        details=[*([f"the row begins with {text[:80]!r}"] if text else []), *escape],
         fix="put a cell with the delimiter, a quote or a line break into quotes, and double the quotes in it",
         settings=[*([{"csv_escape": r"'\'"}] if escaped else []), SKIP],
     )

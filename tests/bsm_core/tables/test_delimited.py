@@ -145,6 +145,14 @@ def test_an_unclosed_quote_is_never_taken_for_a_cell(tmp_path, content, line, co
     error = failure(tmp_path, content, *columns)
     assert error.where.endswith(f"line {line}")
     assert "never closed" in error.what
+    assert "bsm-end" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("rest", "shown"), [(b'"2\n', (r"the row begins with '2\n'",)), (b'"2', ("the row begins with '2'",)), (b'"', ())]
+)
+def test_what_stands_after_an_unclosed_quote_is_shown_up_to_the_end_of_the_file(tmp_path, rest, shown):
+    assert failure(tmp_path, b"id,x\n1," + rest, "id").details == shown
 
 
 def test_an_unclosed_quote_before_many_rows(tmp_path, small_blocks):

@@ -40,7 +40,8 @@ _MARK_AT, _MARK = 257, b"ustar"
 _NAMED = 5
 PACK = "`tar -C FOLDER -czf model.tar.gz .`"
 """Command that packs an artifact."""
-_AGAIN = "pack the folder of the artifact again: `bsm pack FOLDER model.tar.gz`"
+_AGAIN = "pack the folder that training saved, not an archive: `bsm pack FOLDER model.tar.gz`"
+_DEREFERENCE = "pack the files themselves: `tar --dereference --hard-dereference -C FOLDER -czf model.tar.gz .`"
 _RENAME = "rename the file, and pack the files again"
 _SLASHES = f"pack the files again, with '/' in the names of the members and no backslash: {PACK}"
 _MOST_PAX_WORK = 1_000_000_000
@@ -250,8 +251,7 @@ class Extraction:
         name = short_repr(member.name)
         is_link = member.type == tarfile.LNKTYPE
         if not (is_link or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)) or member.issparse():
-            problem = "is neither a plain file nor a folder"
-            raise unsafe(name, problem, self._where, "pack the files with `tar --dereference --hard-dereference`")
+            raise unsafe(name, "is neither a plain file nor a folder", self._where, _DEREFERENCE)
         target = tuple(part for part in member.linkname.split("/") if part not in ("", "."))
         if is_link:
             self._check_path(member.linkname, target)
@@ -273,7 +273,8 @@ class Extraction:
 
     def _fill(self, tar: tarfile.TarFile, member: tarfile.TarInfo, paths: list[Path]) -> None:
         if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
-            raise unsafe(short_repr(member.name), "is what a link leads to, and no plain file", self._where)
+            problem = "is what a link leads to, and no plain file"
+            raise unsafe(short_repr(member.name), problem, self._where, _DEREFERENCE)
         self._write(tar, member, paths)
 
     def _skip(self, member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
@@ -338,8 +339,8 @@ class Extraction:
         shutil.copyfile(source, target)
 
     def _count(self, size: int) -> None:
+        self._check_extracted(self._extracted + size)  # what does not fit is not written, and does not count
         self._extracted += size
-        self._check_extracted(self._extracted)
 
     def _check_extracted(self, size: int) -> None:
         """Check a number of extracted bytes, with copies, alone and against the size of the archive."""

@@ -612,6 +612,24 @@ def test_a_symbolic_link_to_weights_says_how_to_pack_the_file(target):
     assert "tar --dereference --hard-dereference" in caught.value.fix
 
 
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_hard_link_to_a_link_that_is_not_read_says_how_to_pack_the_file(target, kind):
+    between = linked("checkpoints/best.ckpt", "checkpoints/last.ckpt", kind)
+    weights = linked("model.pth", "checkpoints/best.ckpt", tarfile.LNKTYPE)
+    archive(target, *ARTIFACT[:2], "checkpoints/last.ckpt", between, weights)
+    problem = r"'checkpoints/best\.ckpt' is what a link leads to, and no plain file"
+    with pytest.raises(UnsafeArtifactError, match=problem) as caught, archives.unpacked(target):
+        pass
+    assert "tar --dereference --hard-dereference" in caught.value.fix
+
+
+def test_the_advice_to_pack_again_is_to_pack_no_archive(target):
+    """The reader may be someone who packs an archive: a folder is what has to be packed."""
+    with pytest.raises(UnsafeArtifactError) as caught, archives.unpacked(archive(target, *ARTIFACT, "../x")):
+        pass
+    assert "the folder that training saved, not an archive: `bsm pack FOLDER model.tar.gz`" in caught.value.fix
+
+
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "d/" * 21 + "x", "x" * 1_001, "../code/x"])
 def test_a_hostile_name_beside_the_artifact_is_refused(target, name):
     with pytest.raises(UnsafeArtifactError), archives.unpacked(archive(target, *ARTIFACT, name)):
@@ -763,8 +781,9 @@ def test_files_that_are_kept_do_not_use_up_the_number_of_members(target, caplog)
 
 def test_a_link_to_a_file_that_is_kept_counts_as_a_copy(target, caplog):
     links = [linked(f"big{number}", "big", tarfile.LNKTYPE) for number in range(50)]
-    archive(target, member("big", os.urandom(300_000)), *links, linked("more", "big0", tarfile.LNKTYPE), *ARTIFACT)
-    assert kept(target, Limits(size=1_000_000)) == {"big", "big0", "big1"}
+    links.append(linked("more", "big0", tarfile.LNKTYPE))
+    archive(target, member("big", os.urandom(300_000)), *links, member("small", b"1"), *ARTIFACT)
+    assert kept(target, Limits(size=1_000_000)) == {"big", "big0", "big1", "small"}
     [message] = caplog.messages
     assert message.endswith(
         "49 file(s) that bsm does not read are left out: the archive holds more than 1,000,000 bytes"

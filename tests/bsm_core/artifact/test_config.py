@@ -40,6 +40,7 @@ DEFAULTS = {
     "secondary_text_processing_steps": [StepSpec(name) for name in MINIMAL],
     "tab_field_list": [],
     "cat_field_list": [],
+    "largest_magnitudes": {},
     "is_binary": True,
     "num_classes": 2,
     "max_sen_len": 512,

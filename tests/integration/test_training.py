@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
 from transformers import BertConfig, BertModel
 
 from bsm_core import Predictor, Registry, cli
+from bsm_core.training import train
 from bsm_core.training.wordpiece import fit_wordpiece
 
 REVIEWS = Path(__file__).parents[2] / "examples/reviews/reviews.csv"
@@ -177,3 +179,13 @@ def test_two_fields_start_from_two_pretrained_encoders_with_their_own_tokenizers
         assert (tmp_path / f"model/{prefix}_text_encoder/config.json").exists()
     assert not (tmp_path / "model/tokenizer").exists()
     assert str(tmp_path) not in (tmp_path / "model/hyperparameters.json").read_text()
+
+
+def test_training_records_the_largest_magnitudes(tmp_path):
+    rows = pd.DataFrame({"id": range(40), "a": [-3.5, *[1.0] * 39], "empty": [None] * 40, "label": [0, 1] * 20})
+    config = {"model_class": "tabular", "tab_field_list": ["a", "empty"], "hidden_common_dim": 4, "label_name": "label"}
+    train({**config, "max_epochs": 1, "validation_fraction": 0}, rows, tmp_path / "model")
+    predictor, issues = Predictor.from_artifact(tmp_path / "model"), []
+    assert predictor.preprocessor.config.largest_magnitudes == {"a": 3.5, "empty": 1.0}
+    assert len(predictor.predict(pa.table({"a": [1e9, 1.0], "empty": [5.0, None]}), on_issue=issues.append)) == 2
+    assert issues == []

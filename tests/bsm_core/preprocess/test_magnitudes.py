@@ -4,15 +4,12 @@ import json
 import logging
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 from support.toy import toy_rows
 
-from bsm_core import Predictor
 from bsm_core.preprocess.features import Features, Imputer
 from bsm_core.preprocess.findings import IssueWarnings
-from bsm_core.training import train
 
 AMOUNTS = {"amount": 2.0}
 
@@ -75,21 +72,3 @@ def test_a_run_says_which_magnitudes_training_never_saw(run, caplog, devices):
             "row '011': column 'amount': a number more than 10 times the largest of training, 12: 121.0" in caplog.text
         )
         assert "numbers whose magnitude training never saw: 'amount' 2" in caplog.text
-
-
-def test_training_records_the_largest_magnitudes(tmp_path):
-    rows = pd.DataFrame({"id": range(40), "a": [-3.5, *[1.0] * 39], "empty": [None] * 40, "label": [0, 1] * 20})
-    config = {
-        "model_class": "tabular",
-        "tab_field_list": ["a", "empty"],
-        "label_name": "label",
-        "max_epochs": 1,
-        "hidden_common_dim": 4,
-    }
-    train({**config, "hidden_common_dim": 4, "validation_fraction": 0}, rows, tmp_path / "model")
-    predictor = Predictor.from_artifact(tmp_path / "model")
-    assert predictor.preprocessor.config.largest_magnitudes == {"a": 3.5, "empty": 1.0}
-    issues = []
-    table = pa.table({"a": [1e9, 1.0], "empty": [5.0, None]})
-    assert len(predictor.predict(table, on_issue=issues.append)) == 2
-    assert issues == []

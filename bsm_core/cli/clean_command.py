@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from bsm_core.cli.output import say
-from bsm_core.scoring import job
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,6 +16,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _clean(arguments: argparse.Namespace) -> None:
+    from bsm_core.scoring import job
+
     rows = job.clean(arguments.output)
     if rows is None:
         say(f"there is no work folder in {arguments.output}")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bsm_core.errors import give_flags
-from bsm_core.scoring import job
 from bsm_core.scoring.settings import Settings, sources
 
 
@@ -63,6 +62,8 @@ def set_keys(settings: Sequence[Mapping[str, str]]) -> str:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Run the job that the arguments describe."""
+    from bsm_core.scoring import job  # here, because the help of all commands needs the flags alone
+
     job.run({name: getattr(arguments, name) for name in sources()}, os.environ)
 
 
@@ -81,6 +82,8 @@ def usage_errors(argv: Sequence[str] | None) -> Iterator[None]:
         with suppress(SystemExit):
             known, _ = parser.parse_known_args(argv)
             if end.code == 2 and known.job_type is not None:
+                from bsm_core.scoring import job
+
                 job.refuse(vars(known), "wrong usage: the command line could not be read")
         raise
 

@@ -29,7 +29,6 @@ from bsm_core.errors import ConfigError, DataError, UsageError, nearest
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.validation import Problem, check_values
-from bsm_core.tables.data_files import detect_format
 from bsm_core.tables.formats import dialect as csv
 
 _BATCH_SIZE = "BATCH_SIZE"
@@ -102,6 +101,8 @@ def _parse_limit(value: Any) -> Any:
 def _parse_table_name(value: Any) -> Any:
     try:
         if value is not None:
+            from bsm_core.tables.data_files import detect_format  # here, because the help needs no table
+
             detect_format(value)
     except DataError as error:
         raise ValueError("should end in .csv, .tsv or .parquet") from error

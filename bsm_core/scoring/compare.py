@@ -196,9 +196,9 @@ def compare(
         largest=float(off.max(initial=0.0)),
         exchanged=_exchanged(a[scored], b[scored], names, tolerance) if differs.any() else None,
         worst=[_row(both.index[i], i, names, a, b) for i in _order(off)[:worst] if differs[i]],
-        traits=_traits(looked_at, id_field, both.index[scored], differs[scored], "differ", traits),
+        traits=_traits(looked_at, _Group(id_field, both.index[scored], differs[scored], "differ"), traits),
         unscored_traits=_traits(
-            looked_at, id_field, both.index, ~scored, "have a probability in one file only", traits
+            looked_at, _Group(id_field, both.index, ~scored, "have a probability in one file only"), traits
         ),
     )
 
@@ -282,24 +282,32 @@ def _exchanged(
     return Exchange(columns, int((off > tolerance).sum()))
 
 
-def _traits(
-    sources: Sequence[TableSource],
-    id_field: str,
-    keys: pd.Index[Any],
-    members: npt.NDArray[np.bool_],
-    verb: str,
-    most: int,
-) -> Traits:
+@dataclass(frozen=True)
+class _Group:
+    """Group of the rows that were compared.
+
+    Attributes:
+        id_field: Name of the id column.
+        keys: Keys of all rows.
+        members: Whether each of them is in the group, bool ``[rows]``.
+        verb: What the rows of the group do, such as ``"differ"``, for sentences.
+    """
+
+    id_field: str
+    keys: pd.Index[Any]
+    members: npt.NDArray[np.bool_]
+    verb: str
+
+
+def _traits(sources: Sequence[TableSource], group: _Group, most: int) -> Traits:
     """Return what the rows of a group have in common.
 
     Args:
         sources: Tables with the id. The first that has other columns than the probabilities is looked at.
-        id_field: Name of the id column.
-        keys: Keys of the rows.
-        members: Whether each of them is in the group.
-        verb: What the rows of the group do, such as ``"differ"``, for sentences.
+        group: The group.
         most: Largest number of traits.
     """
+    members, verb = group.members, group.verb
     rows, others = int(members.sum()), int((~members).sum())
     nothing = partial(Traits, [], rows, others)
     if not rows:
@@ -311,26 +319,19 @@ def _traits(
         return nothing(f"too few rows to say what those that {verb} have in common: {counts}; {LEAST_ROWS} are needed")
     for source in sources:
         count = Counter(source.columns)
-        if columns := [n for n in others_than_probabilities(source) if n != id_field and count[n] == 1]:
-            return _traits_of(source, columns, id_field, keys, members, verb, most)
+        if columns := [n for n in others_than_probabilities(source) if n != group.id_field and count[n] == 1]:
+            return _traits_of(source, columns, group, most)
     return nothing(f"give --data TABLE, the input table, to see what the rows that {verb} have in common")
 
 
-def _traits_of(
-    source: TableSource,
-    columns: Sequence[str],
-    id_field: str,
-    keys: pd.Index[Any],
-    members: npt.NDArray[np.bool_],
-    verb: str,
-    most: int,
-) -> Traits:
+def _traits_of(source: TableSource, columns: Sequence[str], group: _Group, most: int) -> Traits:
     """Look at some columns of a table; see :func:`_traits`."""
+    id_field, members = group.id_field, group.members
     ids = [text for table in _windows(source, id_field, []) for text in _texts(table.column(id_field))]
-    rows = keys.get_indexer(keys_of(ids))  # -1 for a row that one of the prediction files lacks
+    rows = group.keys.get_indexer(keys_of(ids))  # -1 for a row that one of the prediction files lacks
     inside, outside = (int((members[rows[rows >= 0]] == side).sum()) for side in (True, False))
     if min(inside, outside) < LEAST_ROWS:
-        few = f"{source.files[0]} has too few of the ids to say what the rows that {verb} have in common"
+        few = f"{source.files[0]} has too few of the ids to say what the rows that {group.verb} have in common"
         return Traits([], inside, outside, few)
     counts = TraitCounts(columns, inside, outside)
     start = 0

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "reviews"
 WATCHED = (
     ("plan: hashes of artifact and plugins", "bsm_core.scoring.attempt", "plan_of"),
-    ("finding where rows end", "bsm_core.tables.row_ends", "RowEnds.feed"),
+    ("finding where rows end", "bsm_core.tables.formats.row_ends", "RowEnds.feed"),
     ("beginning: finding parts, writing the plan", "bsm_core.scoring.sink", "Sink.find"),
     ("beginning: finding parts, writing the plan", "bsm_core.scoring.sink", "Sink.begin"),
     ("waiting for a part to be on the disk", "bsm_core.scoring.engines.callbacks", "PartWriter._wait"),

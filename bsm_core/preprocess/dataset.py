@@ -20,7 +20,8 @@ from bsm_core.runtime.profile import FEATURES, Times
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.data_files import DELIMITERS
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.read import Position, TableSource, Window
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.windows import Position, Window
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class WindowInfo:
     """Data of a window that its batch carries from the table to the output.
 
     Attributes:
-        index, start, last, fraction, end: See :class:`bsm_core.tables.read.Window`.
+        index, start, last, fraction, end: See :class:`bsm_core.tables.windows.Window`.
         kept: The id column and the other kept columns, unchanged.
         findings: Faults of the window's rows.
         times: Time that reading and preparing the window took.
@@ -49,6 +50,12 @@ class WindowInfo:
             return [self.start + row for row in rows]
         ids = cell_values(self.kept.column(0).take(pa.array(rows, pa.int64())))
         return [value.decode(errors="backslashreplace") if isinstance(value, bytes) else value for value in ids]
+
+
+def wanted_columns(config: ArtifactConfig) -> dict[str, str]:
+    """Return the columns that a model needs, each with the config key that names it."""
+    wanted = {text.column: f"config.{text.key}" for text in config.text_fields}
+    return {**dict.fromkeys(config.tab_field_list, "config.tab_field_list"), **wanted}
 
 
 class Preprocessor:
@@ -94,9 +101,8 @@ class Preprocessor:
 
     @property
     def wanted(self) -> dict[str, str]:
-        """Columns that the model needs, each with the config key that names it."""
-        wanted = {text.column: f"config.{text.key}" for text in self.config.text_fields}
-        return {**dict.fromkeys(self.config.tab_field_list, "config.tab_field_list"), **wanted}
+        """See :func:`wanted_columns`."""
+        return wanted_columns(self.config)
 
     def as_read(self, columns: Mapping[str, Column]) -> Mapping[str, Column]:
         """Return columns of the source; with ``compat: original``, cells that its scripts read as missing are null."""

@@ -6,7 +6,7 @@ import multiprocessing
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -17,10 +17,13 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.models.batch import Batch
 from bsm_core.preprocess.dataset import Preprocessor
+from bsm_core.runtime.handout import Address, Handout, received
 from bsm_core.runtime.processes import end_with_parent, how_it_ended, without_interrupts
 from bsm_core.runtime.profile import READING, WAITING, Times
 from bsm_core.runtime.signals import check
-from bsm_core.tables.read import Position, TableSource, Window
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.splits import work_of
+from bsm_core.tables.windows import Position, Split, Window
 
 
 class _Parcel:
@@ -39,15 +42,14 @@ class _Parcel:
 
 @dataclass(eq=False)
 class _WindowBatches(IterableDataset[Any]):
-    """Batches of the windows of one rank, shared out among the loader's workers."""
+    """Batches of windows: of those that a handout gives to this process or, without it, of all that are not done."""
 
     source: TableSource
     preprocess: Callable[[Window, Times], Batch] | bytes
     columns: Sequence[str]
     rows: int
-    rank: int
-    world: int
     done: Mapping[int, Position | None]
+    address: Address | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker that fails while it unpickles its dataset dies without an error message. The preprocessor imports
@@ -56,35 +58,49 @@ class _WindowBatches(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Batch | _Parcel | BSMError]:
         worker = get_worker_info()
-        workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         try:
             preprocess = pickle.loads(self.preprocess) if isinstance(self.preprocess, bytes) else self.preprocess
             times = Times()
-            with closing(self.source.windows(self.columns, rows=self.rows, done=self.done)) as windows:
+            with closing(self._windows()) as windows:
                 while True:
                     with times.of(READING):
                         window = next(windows, None)
                     if window is None:
                         return
-                    if window.index % (self.world * workers) == self.rank + number * self.world:
-                        batch = preprocess(window, times)
-                        yield _Parcel(batch) if worker else batch
-                        times = Times()
+                    batch = preprocess(window, times)
+                    yield _Parcel(batch) if worker else batch
+                    times = Times()
         except BSMError as error:
             # Yielded, and raised by WindowLoader: an error raised in a worker loses its type and its message.
             yield error
 
+    def work(self, consumers: int) -> Generator[Split | Window, None, None]:
+        """Yield the work of the processes that share the table."""
+        return work_of(self.source, self.columns, rows=self.rows, done=self.done, consumers=consumers)
+
+    def _windows(self) -> Generator[Window, None, None]:
+        if self.address is None:
+            with closing(self.source.windows(self.columns, rows=self.rows, done=self.done)) as windows:
+                yield from windows
+            return
+        for work in received(self.address):
+            if isinstance(work, Window):
+                yield work
+                continue
+            with closing(self.source.windows_of(work, self.columns, rows=self.rows)) as windows:
+                yield from windows
+
 
 class WindowLoader:
-    """Iterable over the batches of a table, one for each window.
+    """Iterable over the batches of a table, one for each window, in any order.
 
     Args:
         source: The table.
         preprocess: The preprocessor that turns a window into a batch.
         rows: Number of rows of a window.
-        rank: Rank of this process. Its windows are those whose index is ``rank`` modulo ``world``.
-        world: Number of ranks.
         done: Windows to leave out, see :meth:`bsm_core.tables.read.TableSource.windows`.
+        address: Where this process and others ask for work, made by :func:`bsm_core.tables.splits.work_of`. None: it
+            has all windows of the table.
         num_workers: Number of processes that prepare windows; 0 prepares them in this process.
         pin_memory: Whether batches are put into page-locked memory, for faster copies to a GPU.
 
@@ -99,16 +115,15 @@ class WindowLoader:
         preprocess: Preprocessor,
         *,
         rows: int = 4096,
-        rank: int = 0,
-        world: int = 1,
         done: Mapping[int, Position | None] | None = None,
+        address: Address | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         columns = list(dict.fromkeys([*preprocess.keep, *preprocess.wanted]))
-        source = source.with_checked(columns, done)  # once, and not in each worker
+        self._batches = _WindowBatches(source, preprocess, columns, rows, done or {}, address)
         self._loader: DataLoader[Any] = DataLoader(
-            _WindowBatches(source, preprocess, columns, rows, rank, world, done or {}),
+            self._batches,
             batch_size=None,
             num_workers=num_workers,
             pin_memory=pin_memory,
@@ -118,6 +133,18 @@ class WindowLoader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
+        workers, batches = self._loader.num_workers, self._batches
+        if not workers or batches.address is not None:
+            yield from self._iterate()
+            return
+        with Handout(batches.work(workers), ahead=workers) as handout:
+            batches.address = handout.address
+            try:
+                yield from self._iterate()
+            finally:
+                batches.address = None
+
+    def _iterate(self) -> Iterator[Batch]:
         items: Iterator[Any] | None = None
         workers: list[BaseProcess] = []
         try:

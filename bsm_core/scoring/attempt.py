@@ -19,7 +19,7 @@ from bsm_core.runtime.durable import writing
 from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
-from bsm_core.scoring.engines.local import Job
+from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.lock import Lock
 from bsm_core.scoring.markers import Markers
 from bsm_core.scoring.plan import inputs_of

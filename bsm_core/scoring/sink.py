@@ -28,7 +28,7 @@ from bsm_core.scoring.markers import PREDICTIONS
 from bsm_core.scoring.plan import differences
 from bsm_core.scoring.row_issues import CommitReview
 from bsm_core.tables.data_files import FORMATS, Format
-from bsm_core.tables.read import Position
+from bsm_core.tables.windows import Position
 from bsm_core.tables.write import TableWriter
 
 log = logging.getLogger("bsm")
@@ -42,7 +42,7 @@ class Part:
     """Output of one window.
 
     Attributes:
-        window, last, end: Index, ``last`` and ``end`` of the :class:`bsm_core.tables.read.Window`.
+        window, last, end: Index, ``last`` and ``end`` of the :class:`bsm_core.tables.windows.Window`.
         table: The kept columns and the probabilities.
         counts: Numbers for the run record, which the commit sums over all parts.
         issues: What was wrong with rows of the window; None if nothing was.

@@ -4,9 +4,9 @@ pyarrow parses the files. This module adds four things:
 
 - A sentinel row at the end of the stream. pyarrow reads an unclosed quote as one cell that contains all following rows.
   With such a quote, the sentinel row does not arrive as a row.
-- A search for stray quotes that merge rows, see :mod:`bsm_core.tables.quotes`. pyarrow does not report them.
+- A search for stray quotes that merge rows, see :mod:`bsm_core.tables.formats.quotes`. pyarrow does not report them.
 - A second pass over a file that pyarrow refuses, with the ``csv`` module, which knows the line number of the error.
-- The byte at which each row ends, so that reading can begin at any row, see :mod:`bsm_core.tables.row_ends`.
+- The byte at which each row ends, so that reading can begin at any row, see :mod:`bsm_core.tables.formats.row_ends`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.headers import first_row, reading
 from bsm_core.tables.formats.plain_text import LikelyEscapes
 from bsm_core.tables.formats.plain_text import line_breaks as breaks_in
+from bsm_core.tables.formats.quotes import Quotes
+from bsm_core.tables.formats.row_ends import RowEnds
 from bsm_core.tables.formats.text_stream import SKIP_BYTES, TextStream, text_lines
-from bsm_core.tables.quotes import Quotes
-from bsm_core.tables.row_ends import RowEnds
 
 # In bytes. A row must fit into one block. If a row is longer than a block, the file is reopened with the next size.
 BLOCK_SIZES = (1 << 20, 1 << 24, 1 << 26)
@@ -68,6 +68,7 @@ def read_batches(
     wanted: pa.Schema,
     offset: int = 0,
     on_bad_line: Literal["fail", "skip"] = "fail",
+    stop: int | None = None,
 ) -> Iterator[FileRows]:
     """Read the rows of a text file.
 
@@ -78,6 +79,7 @@ def read_batches(
         wanted: Columns to read, as ``binary`` or ``string``; other columns are not converted.
         offset: Position at which a row begins, in the decompressed bytes. At 0, the header is read too.
         on_bad_line: Whether a line that cannot be read as a row is an error or is left out.
+        stop: Position at which a row ends, after which nothing is read, of a file that is read as it is. None: all.
 
     Raises:
         DataError: A row has too many or too few cells or is too long; a quote is not closed, or is closed in the middle
@@ -88,7 +90,7 @@ def read_batches(
         while True:
             skip, skip_lines = given, given_lines  # what was yielded before the file was reopened
             try:
-                for rows in _parse(path, dialect, schema, wanted, sizes[0], offset, left_out):
+                for rows in _parse(path, dialect, schema, wanted, sizes[0], (offset, stop), left_out):
                     fresh = rows.batch.slice(skip)
                     old = len(rows.batch) - len(fresh)
                     skip -= old
@@ -116,9 +118,10 @@ def _parse(
     schema: pa.Schema,
     wanted: pa.Schema,
     block_size: int,
-    offset: int,
+    place: tuple[int, int | None],
     bad_lines: Callable[[threading.Event], Iterator[BadLine]] | None = None,
 ) -> Iterator[FileRows]:
+    offset, stop = place
     names = schema.names if offset or dialect.columns else None
     begin = offset or first_row(path, dialect)[0]
     read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False, column_names=names)
@@ -130,7 +133,7 @@ def _parse(
     given_up = threading.Event()
     left_out = LeftOut(bad_lines(given_up) if bad_lines else (), begin)
     held, share = None, 0.0
-    with TextStream(path, dialect, _sentinel_row(dialect, len(schema)), scans, begin, left_out) as stream:
+    with TextStream(path, dialect, _sentinel_row(dialect, len(schema)), scans, begin, left_out, stop) as stream:
         try:
             with pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader:
                 try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +79,23 @@ def _has_nanoseconds(kind: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(kind) and kind.unit == "ns") or any(map(_has_nanoseconds, inner))
 
 
-def _row_groups(file: pq.ParquetFile, first: int) -> tuple[list[int], int]:
-    """Return the row groups that hold rows from a number on, and the number of rows before these groups."""
-    groups, before = list(range(file.metadata.num_row_groups)), 0
-    while groups and before + file.metadata.row_group(groups[0]).num_rows <= first:
-        before += file.metadata.row_group(groups.pop(0)).num_rows
-    return groups, before
+def row_group_sizes(path: Path) -> list[int]:
+    """Return the number of rows of each row group of a Parquet file.
+
+    Raises:
+        DataError: The file is not a Parquet file.
+    """
+    with reading(path):
+        metadata = pq.read_metadata(path)
+    return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
+
+def _row_groups(file: pq.ParquetFile, first: int, stop: int | None = None) -> tuple[list[int], int]:
+    """Return the row groups that hold rows from one number on to another, and the number of rows before them."""
+    sizes = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+    begins = list(accumulate(sizes, initial=0))
+    groups = [n for n, size in enumerate(sizes) if begins[n] + size > first and (stop is None or begins[n] < stop)]
+    return groups, begins[groups[0]] if groups else begins[-1]
 
 
 def _stored_as_int96(file: pq.ParquetFile) -> set[str]:
@@ -124,7 +135,9 @@ def _has_nested_categories(kind: pa.DataType) -> bool:
     return any(pa.types.is_dictionary(other) or _has_nested_categories(other) for other in inner)
 
 
-def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) -> Iterator[FileRows]:
+def read_batches(
+    path: Path, columns: Sequence[str], rows: int, first: int = 0, stop: int | None = None
+) -> Iterator[FileRows]:
     """Read the rows of a Parquet file, whose times :func:`require_years_of_nanoseconds` has checked.
 
     Args:
@@ -132,6 +145,7 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
         columns: Columns to read; other columns are not decoded.
         rows: Maximum number of rows of a record batch.
         first: Number of rows to leave out. Row groups that hold only such rows are not read.
+        stop: Number of rows after which nothing is read. None: all.
 
     Raises:
         DataError: The file is damaged.
@@ -140,7 +154,7 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
         reading(path),
         pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, page_checksum_verification=True) as file,
     ):
-        groups, done = _row_groups(file, first)
+        groups, done = _row_groups(file, first, stop)
         # Arrow reads categories in a list or struct only within one row group.
         read = set(columns)
         nested = any(_has_nested_categories(field.type) for field in file.schema_arrow if field.name in read)
@@ -149,9 +163,9 @@ def read_batches(path: Path, columns: Sequence[str], rows: int, first: int = 0) 
             for some in ([[group] for group in groups] if nested else [groups])
         ):
             begin, done = done, done + len(batch)
-            if done > first:
-                batch = batch.slice(max(0, first - begin))
+            ends = np.arange(max(first, begin), done if stop is None else min(stop, done)) + 1
+            if len(ends):
+                batch = batch.slice(int(ends[0]) - 1 - begin, len(ends))
                 place = {name: i for i, name in enumerate(batch.schema.names)}  # select() looks for each name anew
                 batch = batch.select([place[name] for name in columns])
-                ends = np.arange(done - len(batch), done) + 1
                 yield FileRows(batch, done / max(1, file.metadata.num_rows), ends, np.zeros(len(ends), np.int64))

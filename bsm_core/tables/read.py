@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from bsm_core.errors import DataError
 from bsm_core.tables import delimited, parquet
-from bsm_core.tables.bad_lines import BadLine
 from bsm_core.tables.data_files import (
     DELIMITERS,
     Format,
@@ -34,60 +33,7 @@ from bsm_core.tables.formats.column_types import (
 )
 from bsm_core.tables.formats.dialect import DELIMITER, NO_HEADER, Dialect
 from bsm_core.tables.lent_streams import Reader
-
-
-class Position(NamedTuple):
-    """Place between two rows of a table.
-
-    Attributes:
-        file: Number of the file, from 0; the number of files at the end of the table.
-        offset: Place in the file: a byte (after decompression) of a text file, a row of Parquet.
-    """
-
-    file: int
-    offset: int
-
-
-@dataclass(frozen=True)
-class Window:
-    """Consecutive rows of a table.
-
-    Attributes:
-        index: Number of the window, from 0.
-        start: Position of the first row in the whole table, from 0.
-        table: The requested columns, in the requested order. They may be slices of larger buffers.
-        last: Whether this is the last window of the table.
-        fraction: Share of the input that was read up to this window, 0 to 1, never decreasing; for progress bars.
-        end: Where the next window begins; None if it is unknown.
-        bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
-        escapes: Number of cells in which a backslash seems to escape a quote.
-    """
-
-    index: int
-    start: int
-    table: pa.Table
-    last: bool
-    fraction: float
-    end: Position | None = None
-    bad_lines: Sequence[tuple[int, BadLine]] = ()
-    escapes: int = 0
-
-
-class _Piece(NamedTuple):
-    """Some rows of a file.
-
-    Attributes:
-        table: The rows.
-        fraction: See :class:`Window`.
-        ends: For each row, int64 ``[rows, 3]``: the position after it, which is the number of the file and the offset
-            (-1 where it is unknown), and the number of its cells in which a backslash seems to escape a quote.
-        bad_lines: Lines that were left out, each with the number of these rows that come before it.
-    """
-
-    table: pa.Table
-    fraction: float
-    ends: npt.NDArray[np.int64]
-    bad_lines: Sequence[tuple[int, BadLine]] = ()
+from bsm_core.tables.windows import Piece, Position, Split, Window, cut, first_left
 
 
 @dataclass(frozen=True)
@@ -242,7 +188,7 @@ class TableSource:
         """
         new = set(columns) - self.checked
         if self.format == "parquet" and new:
-            (start, first), found = _first_left(done or {})[1], dict[int, list[str]]()
+            (start, first), found = first_left(done or {})[1], dict[int, list[str]]()
             for number, schema in enumerate(self.schemas):
                 if id(schema) not in found:  # files with equal schemas share one object
                     found[id(schema)] = parquet.nanosecond_columns(schema, new)
@@ -281,19 +227,46 @@ class TableSource:
     def _windows(
         self, columns: Sequence[str], schema: pa.Schema, rows: int, done: Mapping[int, Position | None]
     ) -> Generator[Window, None, None]:
-        index, start = _first_left(done)
+        index, start = first_left(done)
         while start.file < len(self.files):
             pieces = self._pieces(columns, schema, rows, start)
-            with closing(pieces), closing(_cut(pieces, schema, rows, index, len(self.files))) as cut:
-                for window in cut:
+            with closing(pieces), closing(cut(pieces, schema, rows, index, len(self.files))) as windows:
+                for window in windows:
                     if window.index not in done:
                         yield window
                     index = window.index + 1
                     if window.last:
                         return
                     if (known := done.get(index)) is not None and not self._goes_on(window, known):
-                        index, start = _first_left(done, index)
+                        index, start = first_left(done, index)
                         break
+
+    def windows_of(self, split: Split, columns: Sequence[str], *, rows: int = 4096) -> Reader[Window]:
+        """Read the windows of a split, and nothing else of the table.
+
+        Args:
+            split: The split, from :func:`bsm_core.tables.splits.splits_of`.
+            columns, rows: See :meth:`windows`.
+
+        Raises:
+            DataError: See :meth:`windows`; or the file was changed since the split was found.
+        """
+        return Reader(self._windows_of(split, self._schema(columns, convert=True), rows))
+
+    def _windows_of(self, split: Split, schema: pa.Schema, rows: int) -> Generator[Window, None, None]:
+        found, following = 0, split.first + split.windows
+        pieces = self._pieces(schema.names, schema, rows, split.start, split.end)
+        with closing(pieces), closing(cut(pieces, schema, rows, split.first, len(self.files))) as windows:
+            for window in windows:
+                found += len(window.table)
+                if not window.last:
+                    yield window
+        missing = split.windows * rows - found
+        if window.index != following - 1 or (missing and not split.last):
+            what = f"{split.windows * rows:,} rows were found here before, and {found:,} now"
+            where, fix = str(self.files[split.start.file]), "look whether the file changes while it is read"
+            raise DataError(what, where=where, fix=fix)
+        yield dataclasses.replace(window, last=split.last, end=split.end)
 
     def _goes_on(self, window: Window, end: Position) -> bool:
         """Return whether to read on through the next window, which is done and has this end, and not begin after it.
@@ -315,68 +288,23 @@ class TableSource:
         return pa.schema([(name, given.get(name) or merged_type(name, found, convert=convert)) for name in columns])
 
     def _pieces(
-        self, columns: Sequence[str], schema: pa.Schema, rows: int, start: Position
-    ) -> Generator[_Piece, None, None]:
+        self, columns: Sequence[str], schema: pa.Schema, rows: int, start: Position, end: Position | None = None
+    ) -> Generator[Piece, None, None]:
         sizes = [file.stat().st_size for file in self.files]
         before, total = sum(sizes[: start.file]), sum(sizes)
-        for number in range(start.file, len(self.files)):
+        for number in range(start.file, min(len(self.files), end.file + 1) if end else len(self.files)):
             file, offset = self.files[number], start.offset if number == start.file else 0
+            stop = end.offset if end and number == end.file else None
             if self.format == "parquet":
-                batches = parquet.read_batches(file, columns, rows, offset)
+                batches = parquet.read_batches(file, columns, rows, offset, stop)
             elif self.format == "jsonl":
                 batches = json_lines.read_batches(file, schema, rows, offset, self.on_bad_line)
             else:
-                batches = delimited.read_batches(
-                    file, self.dialect, self.schemas[number], schema, offset, self.on_bad_line
-                )
+                own = self.schemas[number]
+                batches = delimited.read_batches(file, self.dialect, own, schema, offset, self.on_bad_line, stop)
             for batch, share, offsets, escapes, bad_lines in batches:
                 none = np.zeros_like(offsets)
                 ends = np.stack([none + number, offsets, escapes], axis=1)
                 fraction = (before + share * sizes[number]) / total
-                yield _Piece(conform(batch, schema, file), fraction, ends, bad_lines)
+                yield Piece(conform(batch, schema, file), fraction, ends, bad_lines)
             before += sizes[number]
-
-
-def _first_left(done: Mapping[int, Position | None], index: int = 0) -> tuple[int, Position]:
-    """Return the first window from a number on whose end is not known, and where it begins; 0 begins the table."""
-    start = Position(0, 0)
-    while (end := done.get(index)) is not None:
-        index, start = index + 1, end
-    return index, start
-
-
-def _cut(
-    pieces: Iterator[_Piece], schema: pa.Schema, rows: int, index: int, files: int
-) -> Generator[Window, None, None]:
-    """Cut pieces into windows, of which the first has the number ``index``."""
-    nothing = _Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 3), np.int64))
-    held, count = [nothing], 0
-    for piece in pieces:
-        held.append(piece)
-        count += len(piece.table)
-        if count <= rows:  # a full window is held back until another row arrives: it may be the last one
-            continue
-        table, _, ends, bad_lines = _joined(held)
-        while len(table) > rows:
-            file, offset, _ = ends[rows - 1].tolist()
-            end = Position(file, offset) if offset >= 0 else None
-            # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
-            here = [(at, bad) for at, bad in bad_lines if at < rows]
-            escapes = int(ends[:rows, 2].sum())
-            yield Window(index, index * rows, table.slice(0, rows), False, piece.fraction, end, here, escapes)
-            table, ends = table.slice(rows), ends[rows:]
-            bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
-            index += 1
-        held, count = [_Piece(table, 0.0, ends, bad_lines)], len(table)
-    table, _, ends, bad_lines = _joined(held)
-    yield Window(index, index * rows, table, True, 1.0, Position(files, 0), bad_lines, int(ends[:, 2].sum()))
-
-
-def _joined(pieces: Sequence[_Piece]) -> _Piece:
-    """Return consecutive pieces as one."""
-    bad_lines, before = list[tuple[int, BadLine]](), 0
-    for piece in pieces:
-        bad_lines += [(before + at, bad) for at, bad in piece.bad_lines]
-        before += len(piece.table)
-    table = pa.concat_tables([piece.table for piece in pieces])
-    return _Piece(table, 0.0, np.concatenate([piece.ends for piece in pieces]), bad_lines)

@@ -1,8 +1,9 @@
 """Local engine: one process for each device, each running Lightning's Trainer.
 
-A process scores its windows in three phases: prepare, predict, finish. Of ``n`` processes, the process of rank ``r``
-(Lightning's word for its number, counted from 0) scores the windows whose index is ``r`` modulo ``n`` and writes their
-parts. When all parts are written, rank 0 alone combines them into the prediction file and writes the markers.
+A process scores its windows in three phases: prepare, predict, finish. A process alone reads the whole table. Of
+several processes, each asks for work when it has none, scores the windows that it is given and writes their parts. When
+all parts are written, rank 0 (the first process; a rank is Lightning's number of one) combines them into the prediction
+file and writes the markers.
 """
 
 from __future__ import annotations
@@ -12,17 +13,16 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from bsm_core.artifact import Artifact
 from bsm_core.backends.choose import ChosenBackends
-from bsm_core.errors import ArtifactError, DataError, MissingColumnsError
+from bsm_core.errors import ArtifactError, DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
@@ -30,75 +30,36 @@ from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.runtime import signals
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.durable import writing
+from bsm_core.runtime.handout import Address
 from bsm_core.runtime.log import Lines
 from bsm_core.runtime.profile import COMMIT, TOTAL, Times, table
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, PartWriter, Progress
 from bsm_core.scoring.engines.devices import DevicePlan, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
-from bsm_core.scoring.lock import Lock
-from bsm_core.scoring.manifest import Attempt, PartRecord, WorkFolder
+from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.manifest import Attempt, WorkFolder
 from bsm_core.scoring.markers import Markers
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.scoring.provenance import components_of, record_of, require_same
 from bsm_core.scoring.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.scoring.settings import Settings
-from bsm_core.scoring.sink import Sink
-from bsm_core.tables.data_files import Format, warn_of_passed_over
+from bsm_core.tables.data_files import warn_of_passed_over
 from bsm_core.tables.formats.folders import warn_of_no_marker
 from bsm_core.tables.id_counts import IdCounts
-from bsm_core.tables.read import Position, TableSource
-from bsm_core.tables.write import output_schema
+from bsm_core.tables.read import TableSource
 
 log = logging.getLogger("bsm")
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run, as all its processes see it.
-
-    Attributes:
-        settings: Settings, the artifact's included.
-        artifact: The artifact.
-        source: The input table, as it was when the run began.
-        format: Format of the predictions.
-        plan: What makes two runs the same run, from :func:`bsm_core.scoring.plan.plan_of`.
-        done: Parts that earlier attempts have finished, by window.
-        altered: Number of parts that are computed again, because their checksums are wrong.
-        earlier: Attempts that made these parts.
-        began: Start of the run, in seconds as ``time.time()`` returns them.
-        lock: Lock of the output folder.
-    """
-
-    settings: Settings
-    artifact: Artifact
-    source: TableSource
-    format: Format
-    plan: Mapping[str, Any]
-    done: Mapping[int, PartRecord]
-    altered: int
-    earlier: Sequence[Attempt]
-    began: float
-    lock: Lock
-
-    @property
-    def attempt(self) -> int:
-        """Number of this attempt, from 1."""
-        return len(self.earlier) + 1
-
-    @property
-    def sink(self) -> Sink:
-        """The sink of this attempt."""
-        return Sink(self.settings.output_dir, self.attempt, self.lock)
-
-
-def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
+def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = None) -> Committed | None:
     """Score the windows of one process; on rank 0, also write the prediction file and the markers.
 
     Args:
         job: The job.
         plan: Devices of the job.
         rank: Number of this process, which uses the plan's device of that number.
+        address: Where this process asks for work. None: it has no other process to share the work with.
 
     Returns:
         The prediction file and counts, on rank 0; None on the others.
@@ -106,7 +67,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0) -> Committed | None:
     Raises:
         BSMError: The data, the artifact, a plugin or a device is at fault.
     """
-    run = _RankRun(job, plan, rank)
+    run = _RankRun(job, plan, rank, address)
     run.predict()
     return None if rank else run.finish()
 
@@ -115,7 +76,7 @@ class _RankRun:
     """Run of one process: prepared when it is made, then :meth:`predict` and, on rank 0, :meth:`finish`.
 
     Attributes:
-        job, plan, rank: See :func:`score`.
+        job, plan, rank, address: See :func:`score`.
         predictor: The artifact's model and preprocessing, checked.
         source: The input table.
         schema: Columns and types of the predictions.
@@ -124,11 +85,10 @@ class _RankRun:
         times: Times of this process; with ``--profile``, of all processes after :meth:`predict`.
     """
 
-    def __init__(self, job: Job, plan: DevicePlan, rank: int) -> None:
+    def __init__(self, job: Job, plan: DevicePlan, rank: int, address: Address | None) -> None:
         """Build the predictor, and check that the data fits it."""
-        self.job, self.plan, self.rank = job, plan, rank
-        settings, source = job.settings, job.source
-        keep = _kept_columns(settings, source)
+        self.job, self.plan, self.rank, self.address = job, plan, rank, address
+        settings, source, keep = job.settings, job.source, job.keep
         if rank == 0:
             warn_of_passed_over(settings.data_dir, source.files)
             warn_of_no_marker(settings.data_dir)
@@ -148,8 +108,8 @@ class _RankRun:
         elif settings.strict:
             require_same(job.artifact, self.predictor)
         _check_columns(self.predictor, source, keep)
-        kept = output_schema(source.schema(list(keep)), source.format, job.format)
-        self.source = source.typed(kept)
+        self.source = job.table
+        kept = self.source.schema(list(keep))
         self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
         if rank == 0 and settings.row_issues is not None:
             RowIssuesFile.check(settings.row_issues, kept.field(0), source.format, settings.output_dir)
@@ -165,9 +125,8 @@ class _RankRun:
             self.source,
             predictor.preprocessor,
             rows=settings.window_rows,
-            rank=self.rank,
-            world=plan.count,
-            done={window: record.end and Position(*record.end) for window, record in self.job.done.items()},
+            done=self.job.positions,
+            address=self.address,
             num_workers=self.num_workers,
             pin_memory=plan.accelerator == "gpu",
         )
@@ -294,23 +253,6 @@ def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, 
         return 0
     with closing(source.windows(predictor.preprocessor.keep[:1], rows=settings.window_rows)) as windows:
         return 0 if next(windows).last else workers  # a process takes seconds to start
-
-
-def _kept_columns(settings: Settings, source: TableSource) -> dict[str, str]:
-    """Return the id column and the columns of ``--keep-columns``, each with the setting that asks for it.
-
-    Raises:
-        MissingColumnsError: No id column is set.
-    """
-    if not settings.id_field:
-        raise MissingColumnsError(
-            "ID_FIELD is not set: which column holds the id?",
-            details=[f"the data has: {', '.join(source.columns)}"],
-            fix="set it to one of them, or give --id-field",
-        )
-    others = source.columns if settings.keep_columns == ("all",) else settings.keep_columns
-    kept = dict.fromkeys([settings.id_field, *others], "--keep-columns")
-    return kept | {settings.id_field: "--id-field (ID_FIELD)"}
 
 
 def _check_columns(predictor: Predictor, source: TableSource, keep: Mapping[str, str]) -> None:

@@ -20,13 +20,15 @@ from typing import Any
 
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.plugins.hookspecs import Committed
+from bsm_core.runtime.handout import Address, Handout
 from bsm_core.runtime.log import Lines, configure
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
 from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts
 from bsm_core.runtime.signals import at_once, interruptible
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.engines.local import Job, score
+from bsm_core.scoring.engines.local import score
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError, share_cores
+from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.sink import RUN_AGAIN
 
 log = logging.getLogger("bsm")
@@ -44,7 +46,8 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     """
     if plan.count > 1:
         try:
-            committed = _launch(job, plan)
+            with Handout(job.work(plan.count), ahead=plan.count) as handout:
+                committed = _launch(job, plan, handout.address)
             if committed.windows < plan.count:
                 idle = "%d window(s) for %d processes: some processes had no rows; set a smaller --window-rows"
                 log.info(idle, committed.windows, plan.count)
@@ -131,7 +134,7 @@ class _WatchedRank:
         return _RankFailure(error, terminated=_terminated(code))
 
 
-def _launch(job: Job, plan: DevicePlan) -> Committed:
+def _launch(job: Job, plan: DevicePlan, address: Address) -> Committed:
     """Start one process for each device, wait for all of them, and end them all when one fails."""
     # Spawn, not fork: a forked child cannot use CUDA, and may wait for locks of threads that it does not have.
     context = multiprocessing.get_context("spawn")
@@ -140,7 +143,7 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
     try:
         for rank in range(plan.count):
             receiver, sender = context.Pipe(duplex=False)
-            content = pickle.dumps((_main, (job, plan, rank, port)))
+            content = pickle.dumps((_main, (job, plan, rank, address, port)))
             process = context.Process(target=call_pickled, args=(content, sender), name=f"bsm-rank-{rank}")
             ranks.append(_WatchedRank(_name(rank, plan.count), process, receiver))  # a signal may end the next lines
             with without_interrupts():
@@ -193,7 +196,7 @@ def _name(rank: int, world: int) -> str:
     return f"process {rank + 1} of {world} (rank {rank})"
 
 
-def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) -> None:
+def _main(job: Job, plan: DevicePlan, rank: int, address: Address, port: int, pipe: Connection) -> None:
     """Main function of the process of one rank: send the result of :func:`score`, or a :class:`_RankFailure`."""
     configure()
     os.environ |= {
@@ -207,7 +210,7 @@ def _main(job: Job, plan: DevicePlan, rank: int, port: int, pipe: Connection) ->
     try:
         # Lightning answers SIGTERM with a broadcast that the other ranks do not expect, and waits for ever.
         with interruptible(), at_once(), explaining_memory():
-            pipe.send(score(job, plan, rank))
+            pipe.send(score(job, plan, rank, address))
     except BSMError as error:
         pipe.send(_RankFailure(error, consequence=isinstance(error, DistributedUnavailableError)))
         raise SystemExit(1) from error

@@ -14,9 +14,9 @@ from bsm_core.tables.bad_lines import LeftOut
 from bsm_core.tables.data_files import codec_of
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_text import LikelyEscapes, PlainText
+from bsm_core.tables.formats.quotes import Quotes
+from bsm_core.tables.formats.row_ends import RowEnds
 from bsm_core.tables.lent_streams import lend
-from bsm_core.tables.quotes import Quotes
-from bsm_core.tables.row_ends import RowEnds
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -36,6 +36,7 @@ class TextStream(io.RawIOBase):
             that are read.
         offset: Position of the first byte.
         left_out: Lines of the file that are left out.
+        stop: Position after the last byte, of a file that is neither compressed nor translated. None: that of its end.
 
     If there are scans, pyarrow reads the stream, and drops two things that can be part of a cell:
 
@@ -56,6 +57,7 @@ class TextStream(io.RawIOBase):
         scans: tuple[Quotes, RowEnds, LikelyEscapes] | None = None,
         offset: int = 0,
         left_out: LeftOut | None = None,
+        stop: int | None = None,
     ) -> None:
         self._raw = self._file = pa.OSFile(str(path))
         if codec := codec_of(path):
@@ -70,6 +72,7 @@ class TextStream(io.RawIOBase):
         self._tail = io.BytesIO(tail)
         self._scans = scans
         self._left_out = left_out
+        self._stop = stop
         self._head = BOM_UTF8 if scans else b""  # the bytes with which the next block begins
         self._reading = threading.Lock()
         self.share = 0.0
@@ -113,6 +116,8 @@ class TextStream(io.RawIOBase):
 
     def _of_file(self, size: int) -> bytes:
         """Return this number of bytes of the file; fewer only at its end."""
+        if self._stop is not None:
+            size = max(0, min(size, self._stop - self._raw.tell()))
         if self._left_out is None:
             return self._file.read(size)  # type: ignore[no-any-return]
         data = b""

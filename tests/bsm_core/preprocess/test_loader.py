@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import multiprocessing
 import signal
 from contextlib import suppress
@@ -17,28 +18,44 @@ from bsm_core.plugins.registry import Registry
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.preprocess.steps import StepContext
+from bsm_core.runtime.handout import Handout
 from bsm_core.runtime.signals import interruptible
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.splits import work_of
 
 
 def indices(loader):
     return [(b.window.index, b.window.kept["id"].to_pylist()) for b in loader]
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_ranks_share_the_windows_out(preprocessor, tmp_path, world):
+def test_processes_share_the_windows_out(preprocessor, tmp_path):
     source = write(tmp_path / "t.csv", *(f"{i},x,1,web" for i in range(11)))
-    shares = [indices(WindowLoader(source, preprocessor, rows=2, rank=r, world=world)) for r in range(world)]
-    assert [[i for i, _ in share] for share in shares] == [list(range(r, 6, world)) for r in range(world)]
-    ids = [i for _, kept in sorted(w for share in shares for w in share) for i in kept]
-    assert ids == [str(i).encode() for i in range(11)]
+    columns = [*preprocessor.keep, *preprocessor.wanted]
+    with Handout(work_of(source, columns, rows=2, done={}, consumers=2), 0) as handout:
+        loaders = [iter(WindowLoader(source, preprocessor, rows=2, address=handout.address)) for _ in range(2)]
+        taken = [next(loaders[turn]) for turn in (0, 1, 0, 0, 1, 0)]
+        assert [next(loader, None) for loader in loaders] == [None, None]
+    assert [batch.window.index for batch in taken] == list(range(6))
+    assert [i for _, kept in indices(taken) for i in kept] == [str(i).encode() for i in range(11)]
 
 
-def test_workers_share_them_further_and_look_steps_up_by_name(preprocessor, tmp_path):
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_workers_share_them_out_and_look_steps_up_by_name(preprocessor, tmp_path, name):
     source = write(tmp_path / "t.csv", *(f"{i},x{i},1,web" for i in range(11)))
-    alone = WindowLoader(source, preprocessor, rows=2, rank=1, world=2)
-    helped = WindowLoader(source, preprocessor, rows=2, rank=1, world=2, num_workers=2)
+    if name != "t.csv":
+        (tmp_path / name).write_bytes(gzip.compress((tmp_path / "t.csv").read_bytes()))
+        source = TableSource.open(tmp_path / name)
+    alone = WindowLoader(source, preprocessor, rows=2)
+    helped = WindowLoader(source, preprocessor, rows=2, num_workers=2)
     assert sorted(indices(helped)) == indices(alone)
     assert {i: decoded(b) for b in helped for i in [b.window.index]} == {b.window.index: decoded(b) for b in alone}
+
+
+def test_windows_that_are_done_are_left_out_by_workers_too(preprocessor, tmp_path):
+    source = write(tmp_path / "t.csv", *(f"{i},x{i},1,web" for i in range(11)))
+    done = {0: None, 3: None}
+    helped = WindowLoader(source, preprocessor, rows=2, done=done, num_workers=2)
+    assert sorted(index for index, _ in indices(helped)) == [1, 2, 4, 5]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

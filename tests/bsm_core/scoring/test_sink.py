@@ -13,7 +13,7 @@ from support.plugins import run_python
 
 from bsm_core.errors import EngineError, NothingToResumeError, SinkError
 from bsm_core.scoring.sink import Part, Sink
-from bsm_core.tables.read import Position
+from bsm_core.tables.windows import Position
 
 SCHEMA = pa.schema([("id", pa.string()), ("prob_class_0", pa.float64())])
 HEADER = "id,prob_class_0\n"

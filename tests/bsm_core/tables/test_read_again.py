@@ -6,33 +6,15 @@ import dataclasses
 import gzip
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tables import csv_files, write
 
 from bsm_core.tables import delimited
-from bsm_core.tables.read import Position, TableSource
-
-
-def cells(count, first=0):
-    texts = [f'text {i}\n"quoted", {"x" * (i % 7)}' for i in range(first, first + count)]
-    return pa.table({"id": [f"{i}" for i in range(first, first + count)], "text": texts})
-
-
-def write(folder, format, sizes):
-    for number, size in enumerate(sizes):
-        table = cells(size, sum(sizes[:number]))
-        path = folder / f"{number}.{format}"
-        if format == "parquet":
-            pq.write_table(table, path, row_group_size=5)
-        else:
-            pacsv.write_csv(table, path.with_suffix(""), pacsv.WriteOptions(include_header=True))
-            content = path.with_suffix("").read_bytes()
-            path.with_suffix("").unlink()
-            path.write_bytes(gzip.compress(content) if format.endswith("gz") else content)
-    return TableSource.open(folder)
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.windows import Position
 
 
 def read(source, done=None, rows=4):
@@ -55,29 +37,13 @@ def test_the_windows_that_are_left_are_those_of_the_whole_table(tmp_path_factory
         assert (window.start, window.last, window.end) == (whole[index].start, whole[index].last, whole[index].end)
 
 
-CELLS = st.text(st.sampled_from(list('ab,"\r\n\ufeffé')), max_size=8)
-BAD_LINES = st.sampled_from(["bad", "1,2,3", '"a', 'x,"b', '"b\nc"d,e', "\ufeffbad"])
-
-
-@st.composite
-def tables(draw, bad):
-    """The bytes of a CSV file, with lines that cannot be read as rows if ``bad``."""
-    quoted = CELLS.map(lambda text: '"' + text.replace('"', '""') + '"')
-    plain = CELLS.map(lambda text: text.translate(dict.fromkeys(map(ord, '",\r\n'))) or "c")
-    row = st.tuples(plain | quoted, plain | quoted).map(",".join)
-    lines = ["id,text", *draw(st.lists(row | BAD_LINES if bad else row, max_size=30))]
-    breaks = st.sampled_from(["\n", "\r\n", "\r", "\n\n"])
-    text = draw(st.sampled_from(["", "\ufeff"])) + "".join(line + draw(breaks) for line in lines)
-    return (text if draw(st.booleans()) else text.rstrip("\r\n")).encode()
-
-
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
 @pytest.mark.parametrize("on_bad_line", ["fail", "skip"])
 @settings(max_examples=40)
 @given(st.data())
 def test_any_text_read_again_has_the_rows_and_bad_lines_of_the_whole_table(tmp_path_factory, name, on_bad_line, data):
     path = tmp_path_factory.mktemp("data") / name
-    content = data.draw(tables(bad=on_bad_line == "skip"))
+    content = data.draw(csv_files(bad=on_bad_line == "skip"))
     path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     source, rows = TableSource.open(path, on_bad_line), data.draw(st.integers(1, 5))
     with pytest.MonkeyPatch.context() as patch:
@@ -96,9 +62,9 @@ def openings(source, done, monkeypatch):
     found = []
     batches = delimited.read_batches
 
-    def recorded(path, dialect, schema, wanted, offset, on_bad_line):
+    def recorded(path, dialect, schema, wanted, offset, *more):
         found.append((path.name, offset))
-        return batches(path, dialect, schema, wanted, offset, on_bad_line)
+        return batches(path, dialect, schema, wanted, offset, *more)
 
     monkeypatch.setattr(delimited, "read_batches", recorded)
     return read(source, done), found

@@ -54,6 +54,10 @@ class RowEnds:
         self._at += end - 1
         self._rest = text[end - 1 :]
 
+    def found(self) -> npt.NDArray[np.int64]:
+        """Return the position after each row whose end has been found, int64 ``[rows]``, and forget these rows."""
+        return self.take(sum(map(len, self._found)))
+
     def take(self, rows: int) -> npt.NDArray[np.int64]:
         """Return the position after each of the next rows, and forget these rows.
 

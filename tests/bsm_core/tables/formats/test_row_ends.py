@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bsm_core.tables.row_ends import RowEnds
+from bsm_core.tables.formats.row_ends import RowEnds
 
 CHARACTERS = st.sampled_from(list('ab",\n\r é'))
 

@@ -1,6 +1,6 @@
 import pytest
 
-from bsm_core.tables.quotes import Quotes
+from bsm_core.tables.formats.quotes import Quotes
 
 SOUND = [
     "id,x\n1,2\n",

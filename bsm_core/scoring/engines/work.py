@@ -1,0 +1,96 @@
+"""A run as all its processes see it, and the work that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bsm_core.artifact import Artifact
+from bsm_core.errors import MissingColumnsError
+from bsm_core.preprocess.dataset import wanted_columns
+from bsm_core.scoring.lock import Lock
+from bsm_core.scoring.manifest import Attempt, PartRecord
+from bsm_core.scoring.settings import Settings
+from bsm_core.scoring.sink import Sink
+from bsm_core.tables.data_files import Format
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.splits import work_of
+from bsm_core.tables.windows import Position, Split, Window
+from bsm_core.tables.write import output_schema
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, as all its processes see it.
+
+    Attributes:
+        settings: Settings, the artifact's included.
+        artifact: The artifact.
+        source: The input table, as it was when the run began.
+        format: Format of the predictions.
+        plan: What makes two runs the same run, from :func:`bsm_core.scoring.plan.plan_of`.
+        done: Parts that earlier attempts have finished, by window.
+        altered: Number of parts that are computed again, because their checksums are wrong.
+        earlier: Attempts that made these parts.
+        began: Start of the run, in seconds as ``time.time()`` returns them.
+        lock: Lock of the output folder.
+    """
+
+    settings: Settings
+    artifact: Artifact
+    source: TableSource
+    format: Format
+    plan: Mapping[str, Any]
+    done: Mapping[int, PartRecord]
+    altered: int
+    earlier: Sequence[Attempt]
+    began: float
+    lock: Lock
+
+    @property
+    def attempt(self) -> int:
+        """Number of this attempt, from 1."""
+        return len(self.earlier) + 1
+
+    @property
+    def sink(self) -> Sink:
+        """The sink of this attempt."""
+        return Sink(self.settings.output_dir, self.attempt, self.lock)
+
+    @property
+    def keep(self) -> dict[str, str]:
+        """The id column and the columns of ``--keep-columns``, each with the setting that asks for it.
+
+        Raises:
+            MissingColumnsError: No id column is set.
+        """
+        if not self.settings.id_field:
+            raise MissingColumnsError(
+                "ID_FIELD is not set: which column holds the id?",
+                details=[f"the data has: {', '.join(self.source.columns)}"],
+                fix="set it to one of them, or give --id-field",
+            )
+        others = self.source.columns if self.settings.keep_columns == ("all",) else self.settings.keep_columns
+        kept = dict.fromkeys([self.settings.id_field, *others], "--keep-columns")
+        return kept | {self.settings.id_field: "--id-field (ID_FIELD)"}
+
+    @property
+    def table(self) -> TableSource:
+        """The input table, whose kept columns have the types of the output.
+
+        Raises:
+            DataError: A kept column cannot be written.
+        """
+        return self.source.typed(output_schema(self.source.schema(list(self.keep)), self.source.format, self.format))
+
+    @property
+    def positions(self) -> dict[int, Position | None]:
+        """Windows that are done, each with the place where it ends, if that is known."""
+        return {window: record.end and Position(*record.end) for window, record in self.done.items()}
+
+    def work(self, consumers: int) -> Generator[Split | Window, None, None]:
+        """Yield what is left to do, see :func:`bsm_core.tables.splits.work_of`."""
+        columns = list(dict.fromkeys([*self.keep, *wanted_columns(self.artifact.config)]))
+        rows = self.settings.window_rows
+        yield from work_of(self.table, columns, rows=rows, done=self.positions, consumers=consumers)

@@ -1,0 +1,143 @@
+"""The shapes in which a table is read: positions, windows and splits, and cutting rows into windows."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bsm_core.tables.bad_lines import BadLine
+
+
+class Position(NamedTuple):
+    """Place between two rows of a table.
+
+    Attributes:
+        file: Number of the file, from 0; the number of files at the end of the table.
+        offset: Place in the file: a byte (after decompression) of a text file, a row of Parquet.
+    """
+
+    file: int
+    offset: int
+
+
+BEGIN = Position(0, 0)
+"""Where a table begins."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Consecutive rows of a table.
+
+    Attributes:
+        index: Number of the window, from 0.
+        start: Position of the first row in the whole table, from 0.
+        table: The requested columns, in the requested order. They may be slices of larger buffers.
+        last: Whether this is the last window of the table.
+        fraction: Share of the input that was read up to this window, 0 to 1, never decreasing; for progress bars.
+        end: Where the next window begins; None if it is unknown.
+        bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
+        escapes: Number of cells in which a backslash seems to escape a quote.
+    """
+
+    index: int
+    start: int
+    table: pa.Table
+    last: bool
+    fraction: float
+    end: Position | None = None
+    bad_lines: Sequence[tuple[int, BadLine]] = ()
+    escapes: int = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields for a pickle, the rows as bytes: a pickled slice would hold all of the larger buffer."""
+        content, table = pa.BufferOutputStream(), self.table.unify_dictionaries()
+        with pa.ipc.new_stream(content, table.schema) as writer:
+            writer.write_table(table)
+        return {**vars(self), "table": content.getvalue().to_pybytes()}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, table=pa.ipc.open_stream(state["table"]).read_all())
+
+
+@dataclass(frozen=True)
+class Split:
+    """Consecutive windows that can be read without the rest of the table.
+
+    Attributes:
+        first: Number of the first window.
+        windows: Number of windows, at least one.
+        start: Where the first window begins.
+        end: Where the last window ends, which is where the next one begins.
+        last: Whether the last window is the last one of the table.
+    """
+
+    first: int
+    windows: int
+    start: Position
+    end: Position
+    last: bool
+
+
+class Piece(NamedTuple):
+    """Some rows of a file.
+
+    Attributes:
+        table: The rows.
+        fraction: See :class:`Window`.
+        ends: For each row, int64 ``[rows, 3]``: the position after it, which is the number of the file and the offset
+            (-1 where it is unknown), and the number of its cells in which a backslash seems to escape a quote.
+        bad_lines: Lines that were left out, each with the number of these rows that come before it.
+    """
+
+    table: pa.Table
+    fraction: float
+    ends: npt.NDArray[np.int64]
+    bad_lines: Sequence[tuple[int, BadLine]] = ()
+
+
+def first_left(done: Mapping[int, Position | None], index: int = 0) -> tuple[int, Position]:
+    """Return the first window from a number on whose end is not known, and where it begins; 0 begins the table."""
+    start = BEGIN
+    while (end := done.get(index)) is not None:
+        index, start = index + 1, end
+    return index, start
+
+
+def cut(pieces: Iterator[Piece], schema: pa.Schema, rows: int, index: int, files: int) -> Generator[Window, None, None]:
+    """Cut pieces into windows, of which the first has the number ``index``."""
+    nothing = Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 3), np.int64))
+    held, count = [nothing], 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece.table)
+        if count <= rows:  # a full window is held back until another row arrives: it may be the last one
+            continue
+        table, _, ends, bad_lines = _joined(held)
+        while len(table) > rows:
+            file, offset, _ = ends[rows - 1].tolist()
+            end = Position(file, offset) if offset >= 0 else None
+            # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
+            here = [(at, bad) for at, bad in bad_lines if at < rows]
+            escapes = int(ends[:rows, 2].sum())
+            yield Window(index, index * rows, table.slice(0, rows), False, piece.fraction, end, here, escapes)
+            table, ends = table.slice(rows), ends[rows:]
+            bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
+            index += 1
+        held, count = [Piece(table, 0.0, ends, bad_lines)], len(table)
+    table, _, ends, bad_lines = _joined(held)
+    yield Window(index, index * rows, table, True, 1.0, Position(files, 0), bad_lines, int(ends[:, 2].sum()))
+
+
+def _joined(pieces: Sequence[Piece]) -> Piece:
+    """Return consecutive pieces as one."""
+    bad_lines, before = list[tuple[int, BadLine]](), 0
+    for piece in pieces:
+        bad_lines += [(before + at, bad) for at, bad in piece.bad_lines]
+        before += len(piece.table)
+    table = pa.concat_tables([piece.table for piece in pieces])
+    return Piece(table, 0.0, np.concatenate([piece.ends for piece in pieces]), bad_lines)

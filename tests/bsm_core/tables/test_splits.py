@@ -1,0 +1,169 @@
+"""Splits: parts of a table that processes read by themselves."""
+
+from __future__ import annotations
+
+import pickle
+from contextlib import closing
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.tables import cells, csv_files, write
+
+from bsm_core.errors import DataError
+from bsm_core.tables import splits
+from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.splits import can_split, row_ends, splits_of, work_of
+from bsm_core.tables.windows import BEGIN, Position, Split, Window
+
+COLUMNS = ["id", "text"]
+
+
+def whole_table(source, rows=4):
+    return {window.index: window for window in source.windows(COLUMNS, rows=rows)}
+
+
+def same(one, other):
+    assert one.table.equals(other.table)
+    for name in ("index", "start", "last", "end", "escapes"):
+        assert getattr(one, name) == getattr(other, name), name
+
+
+def read_all(source, found, rows):
+    return [window for split in found for window in source.windows_of(split, COLUMNS, rows=rows)]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(splits, "_BLOCK_BYTES", 64)
+    monkeypatch.setattr(splits, "_GROUP_ROWS", 7)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_the_windows_of_the_splits_are_those_of_the_table(tmp_path_factory, format):
+    @settings(max_examples=30)
+    @given(sizes=st.lists(st.integers(0, 23), min_size=1, max_size=4), data=st.data())
+    def check(sizes, data):
+        source, rows = write(tmp_path_factory.mktemp("data"), format, sizes), data.draw(st.integers(1, 9))
+        whole = whole_table(source, rows)
+        done = data.draw(st.sets(st.sampled_from(sorted(whole))))
+        unknown = data.draw(st.sets(st.sampled_from(sorted(done)))) if done else set()
+        found = list(splits_of(source, rows, {i: None if i in unknown else whole[i].end for i in done}))
+        windows = read_all(source, found, rows)
+        assert [window.index for window in windows] == sorted(set(whole) - done)
+        for window in windows:
+            same(window, whole[window.index])
+
+    check()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_any_text_is_split_where_its_windows_begin(tmp_path_factory):
+    @settings(max_examples=150)
+    @given(content=csv_files(bad=False), rows=st.integers(1, 5))
+    def check(content, rows):
+        path = tmp_path_factory.mktemp("data") / "a.csv"
+        path.write_bytes(content)
+        source = TableSource.open(path)
+        whole = whole_table(source, rows)
+        for window in read_all(source, splits_of(source, rows), rows):
+            same(window, whole.pop(window.index))
+        assert not whole
+
+    check()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_split_is_read_alone(tmp_path):
+    source = write(tmp_path, "csv", [400])
+    whole, found = whole_table(source), list(splits_of(source, 4))
+    split = found[len(found) // 2]
+    content = bytearray(source.files[0].read_bytes())
+    content[: split.start.offset] = b"?" * split.start.offset
+    content[split.end.offset :] = b'"' * (len(content) - split.end.offset)
+    source.files[0].write_bytes(content)
+    assert split.windows < 5
+    for window in source.windows_of(split, COLUMNS, rows=4):
+        same(window, whole[window.index])
+
+
+def test_a_split_of_parquet_is_read_without_the_other_row_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(splits, "_GROUP_ROWS", 100)
+    path = tmp_path / "a.parquet"
+    pq.write_table(cells(1000), path, row_group_size=100, compression="none")
+    source = TableSource.open(path)
+    metadata, content = pq.read_metadata(path), bytearray(path.read_bytes())
+    begin, end = (metadata.row_group(number).column(0).dictionary_page_offset for number in (5, 6))
+    footer = len(content) - 8 - metadata.serialized_size
+    content[4:begin] = bytes(begin - 4)
+    content[end:footer] = bytes(footer - end)
+    path.write_bytes(content)
+    [split] = [split for split in splits_of(source, 100) if split.first == 5]
+    [window] = source.windows_of(split, COLUMNS, rows=100)
+    assert window.table["id"].to_pylist() == [str(i) for i in range(500, 600)]
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("format", ["csv", "csv.gz", "parquet"])
+@pytest.mark.parametrize("consumers", [1, 2, 5])
+def test_the_work_ends_with_single_windows(tmp_path, monkeypatch, format, consumers):
+    monkeypatch.setattr(splits, "_BLOCK_BYTES", 400)
+    source = write(tmp_path, format, [90, 33])
+    whole = whole_table(source)
+    with closing(work_of(source, COLUMNS, rows=4, done={}, consumers=consumers)) as work:
+        items = list(work)
+    windows = []
+    for item in items:
+        windows += [item] if isinstance(item, Window) else source.windows_of(item, COLUMNS, rows=4)
+    assert [window.index for window in windows] == sorted(whole)
+    for window in windows:
+        same(window, whole[window.index])
+    large = [at for at, item in enumerate(items) if isinstance(item, Split) and item.windows > 1]
+    handed_on = [at for at, item in enumerate(items) if isinstance(item, Window)]
+    assert max(large, default=-1) < min(handed_on, default=len(items))
+    assert not large if format == "csv.gz" else large
+
+
+@pytest.mark.parametrize(("now", "found"), [(b"1,x\n", 1), (b"1,x\n1,x\n1,xxxxx\n", 3), (b"1,\n" * 9, 8)])
+def test_a_file_that_was_changed_since_it_was_scanned_is_named(tmp_path, now, found):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"id,text\n" + b"1,x\n" * 7)
+    source = TableSource.open(path)
+    split = Split(0, 2, BEGIN, Position(0, 8 + 6 * 4), last=False)
+    assert len(read_all(source, [split], 3)) == 2
+    path.write_bytes(b"id,text\n" + now)
+    with pytest.raises(DataError, match=rf"6 rows were found here before, and {found} now .*a\.csv"):
+        read_all(source, [split], 3)
+
+
+def test_text_that_is_not_read_as_it_is_cannot_be_split(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\n1,x\n")
+    assert can_split(TableSource.open(path))
+    assert not can_split(TableSource.open(path, on_bad_line="skip"))
+    assert not can_split(TableSource.open(path, dialect=Dialect(encoding="latin-1")))
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "x"}\n')
+    assert not can_split(TableSource.open(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("row", ["2,y", "2,y\n", "2,y\r", "2,y\r\n", "2,y\n\n", '2,"y"', '2,"y"\r', '2,"y\n"'])
+def test_the_last_row_may_have_no_line_break(tmp_path, row):
+    (tmp_path / "a.csv").write_bytes(b"id,text\n1,x\n" + row.encode())
+    (tmp_path / "b.csv").write_bytes(b"id,text\n3,z\n")
+    source = TableSource.open(tmp_path)
+    ends = [int(at) for block in row_ends(source.files[0], source.dialect) for at in block]
+    assert ends == [window.end.offset for window in source.windows(COLUMNS, rows=1)][:2]
+    windows = read_all(source, splits_of(source, 1), 1)
+    assert [window.table["id"].to_pylist() for window in windows] == [[b"1"], [b"2"], [b"3"]]
+
+
+def test_a_pickled_window_holds_its_own_rows_alone(tmp_path):
+    table = pa.table({"id": [b"x" * 100] * 10_000, "kind": pa.array(["a", "b"] * 5_000).dictionary_encode()})
+    window = Window(3, 12, table.slice(8, 2), False, 0.5)
+    content = pickle.dumps(window)
+    assert len(content) < 3_000
+    same(pickle.loads(content), window)

@@ -149,7 +149,7 @@ def _parse(
         except pa.ArrowInvalid as error:
             raise stream.error or error from None
     rest = held.slice(0, len(held) - 1)
-    yield _rows_of(rest, 1.0, row_ends, escapes, left_out, last=True)
+    yield _rows_of(rest, stream.share, row_ends, escapes, left_out, last=True)
 
 
 def _rows_of(

@@ -230,7 +230,7 @@ class TableSource:
         index, start = first_left(done)
         while start.file < len(self.files):
             pieces = self._pieces(columns, schema, rows, start)
-            with closing(pieces), closing(cut(pieces, schema, rows, index, len(self.files))) as windows:
+            with closing(pieces), closing(cut(pieces, schema, rows, index, Position(len(self.files), 0))) as windows:
                 for window in windows:
                     if window.index not in done:
                         yield window
@@ -254,19 +254,19 @@ class TableSource:
         return Reader(self._windows_of(split, self._schema(columns, convert=True), rows))
 
     def _windows_of(self, split: Split, schema: pa.Schema, rows: int) -> Generator[Window, None, None]:
-        found, following = 0, split.first + split.windows
+        found, final = 0, split.first + split.windows - 1
         pieces = self._pieces(schema.names, schema, rows, split.start, split.end)
-        with closing(pieces), closing(cut(pieces, schema, rows, split.first, len(self.files))) as windows:
+        windows = cut(pieces, schema, rows, split.first, split.end, last=split.last)
+        with closing(pieces), closing(windows):
             for window in windows:
                 found += len(window.table)
-                if not window.last:
+                if window.index < final:
                     yield window
-        missing = split.windows * rows - found
-        if window.index != following - 1 or (missing and not split.last):
+        if window.index != final or not (split.last or len(window.table) == rows):
             what = f"{split.windows * rows:,} rows were found here before, and {found:,} now"
             where, fix = str(self.files[split.start.file]), "look whether the file changes while it is read"
             raise DataError(what, where=where, fix=fix)
-        yield dataclasses.replace(window, last=split.last, end=split.end)
+        yield window
 
     def _goes_on(self, window: Window, end: Position) -> bool:
         """Return whether to read on through the next window, which is done and has this end, and not begin after it.

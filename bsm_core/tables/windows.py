@@ -108,11 +108,23 @@ def first_left(done: Mapping[int, Position | None], index: int = 0) -> tuple[int
     return index, start
 
 
-def cut(pieces: Iterator[Piece], schema: pa.Schema, rows: int, index: int, files: int) -> Generator[Window, None, None]:
-    """Cut pieces into windows, of which the first has the number ``index``."""
+def cut(
+    pieces: Iterator[Piece], schema: pa.Schema, rows: int, index: int, end: Position, *, last: bool = True
+) -> Generator[Window, None, None]:
+    """Cut pieces into windows of ``rows`` rows.
+
+    Args:
+        pieces: The rows.
+        schema: Their columns.
+        rows: Number of rows of each window but the last one.
+        index: Number of the first window.
+        end: Where the last window ends.
+        last: Whether the last window is the last one of the table.
+    """
     nothing = Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 3), np.int64))
-    held, count = [nothing], 0
+    held, count, fraction = [nothing], 0, 0.0
     for piece in pieces:
+        fraction = piece.fraction
         held.append(piece)
         count += len(piece.table)
         if count <= rows:  # a full window is held back until another row arrives: it may be the last one
@@ -120,17 +132,18 @@ def cut(pieces: Iterator[Piece], schema: pa.Schema, rows: int, index: int, files
         table, _, ends, bad_lines = _joined(held)
         while len(table) > rows:
             file, offset, _ = ends[rows - 1].tolist()
-            end = Position(file, offset) if offset >= 0 else None
+            place = Position(file, offset) if offset >= 0 else None
             # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
             here = [(at, bad) for at, bad in bad_lines if at < rows]
             escapes = int(ends[:rows, 2].sum())
-            yield Window(index, index * rows, table.slice(0, rows), False, piece.fraction, end, here, escapes)
+            yield Window(index, index * rows, table.slice(0, rows), False, fraction, place, here, escapes)
             table, ends = table.slice(rows), ends[rows:]
             bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
             index += 1
         held, count = [Piece(table, 0.0, ends, bad_lines)], len(table)
     table, _, ends, bad_lines = _joined(held)
-    yield Window(index, index * rows, table, True, 1.0, Position(files, 0), bad_lines, int(ends[:, 2].sum()))
+    fraction, escapes = 1.0 if last else fraction, int(ends[:, 2].sum())
+    yield Window(index, index * rows, table, last, fraction, end, bad_lines, escapes)
 
 
 def _joined(pieces: Sequence[Piece]) -> Piece:

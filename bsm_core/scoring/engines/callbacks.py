@@ -157,8 +157,8 @@ class Progress(Callback):
 
     The number of rows of a CSV file is unknown until all of it is read. So the total is estimated from the share of the
     input that has been read. When all of a small file is read before its first windows are scored, there is no such
-    estimate, and only the rows are counted. With several processes, rank 0 reports for all: each takes every n-th
-    window, so all are about equally far.
+    estimate, and only the rows are counted. With several processes, rank 0 reports for all: windows are handed out in
+    order, so all are about equally far.
 
     Args:
         done: Number of rows that earlier attempts have scored.

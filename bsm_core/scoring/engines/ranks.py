@@ -46,8 +46,7 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     """
     if plan.count > 1:
         try:
-            with Handout(job.work(plan.count), ahead=plan.count) as handout:
-                committed = _launch(job, plan, handout.address)
+            committed = _launch(job, plan)
             if committed.windows < plan.count:
                 idle = "%d window(s) for %d processes: some processes had no rows; set a smaller --window-rows"
                 log.info(idle, committed.windows, plan.count)
@@ -134,26 +133,28 @@ class _WatchedRank:
         return _RankFailure(error, terminated=_terminated(code))
 
 
-def _launch(job: Job, plan: DevicePlan, address: Address) -> Committed:
-    """Start one process for each device, wait for all of them, and end them all when one fails."""
+def _launch(job: Job, plan: DevicePlan) -> Committed:
+    """Start one process for each device, give them work, wait for all of them, and end them all when one fails."""
     # Spawn, not fork: a forked child cannot use CUDA, and may wait for locks of threads that it does not have.
     context = multiprocessing.get_context("spawn")
     port = _free_port()
     ranks: list[_WatchedRank] = []
-    try:
-        for rank in range(plan.count):
-            receiver, sender = context.Pipe(duplex=False)
-            content = pickle.dumps((_main, (job, plan, rank, address, port)))
-            process = context.Process(target=call_pickled, args=(content, sender), name=f"bsm-rank-{rank}")
-            ranks.append(_WatchedRank(_name(rank, plan.count), process, receiver))  # a signal may end the next lines
-            with without_interrupts():
-                process.start()
-            sender.close()
-        return _watch(ranks)
-    finally:
-        for process in (watched.process for watched in ranks if watched.process.pid is not None):
-            process.kill()  # not terminate(): Lightning answers SIGTERM with a broadcast to ranks that may be gone
-            process.join()
+    with Handout(job.work(plan.count), ahead=plan.count) as handout:
+        try:
+            for rank in range(plan.count):
+                receiver, sender = context.Pipe(duplex=False)
+                content = pickle.dumps((_main, (job, plan, rank, handout.address, port)))
+                process = context.Process(target=call_pickled, args=(content, sender), name=f"bsm-rank-{rank}")
+                # Before the process starts: a signal may end the next lines.
+                ranks.append(_WatchedRank(_name(rank, plan.count), process, receiver))
+                with without_interrupts():
+                    process.start()
+                sender.close()
+            return _watch(ranks)
+        finally:
+            for process in (watched.process for watched in ranks if watched.process.pid is not None):
+                process.kill()  # not terminate(): Lightning answers SIGTERM with a broadcast to ranks that may be gone
+                process.join()
 
 
 def _watch(ranks: list[_WatchedRank]) -> Committed:

@@ -78,6 +78,15 @@ def test_any_text_is_split_where_its_windows_begin(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_the_share_that_is_read_grows_with_the_splits(tmp_path, format):
+    source = write(tmp_path, format, [90, 0, 33, 0])
+    shares = [window.fraction for window in read_all(source, splits_of(source, 4), 4)]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-2] < shares[-1] == 1
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_a_split_is_read_alone(tmp_path):
     source = write(tmp_path, "csv", [400])
     whole, found = whole_table(source), list(splits_of(source, 4))

@@ -42,6 +42,13 @@ class FakeProcess:
         return self.code if self.looks >= self.seen_at else None
 
 
+class FakeJob:
+    """A job without work."""
+
+    def work(self, consumers):
+        yield from ()
+
+
 def watch(*pairs):
     """Watch ranks, each a word (or ...) and a process."""
     watched = []
@@ -141,7 +148,7 @@ def test_a_rank_is_started_so_that_it_never_sees_ctrl_c(monkeypatch):
 
     monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start)
     with pytest.raises(RuntimeError, match="SIGINT"):
-        ranks._launch(None, DevicePlan("cpu", (0, 1)))
+        ranks._launch(FakeJob(), DevicePlan("cpu", (0, 1)))
 
 
 @pytest.mark.parametrize("at", ["before", "after"])
@@ -159,7 +166,7 @@ def test_a_signal_while_a_rank_is_started_leaves_no_process(monkeypatch, at):
 
     monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start)
     with pytest.raises(Interrupted):
-        ranks._launch(None, DevicePlan("cpu", (0, 1)))
+        ranks._launch(FakeJob(), DevicePlan("cpu", (0, 1)))
     assert [process.pid and process.exitcode for process in started] == [-9, None if at == "before" else -9]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -24,6 +25,9 @@ from bsm_core.runtime.signals import check
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.splits import work_of
 from bsm_core.tables.windows import Position, Split, Window
+
+Work: TypeAlias = Address | Generator[Split | Window, None, None]
+"""Work of a process that does not have the whole table."""
 
 
 class _Parcel:
@@ -42,14 +46,14 @@ class _Parcel:
 
 @dataclass(eq=False)
 class _WindowBatches(IterableDataset[Any]):
-    """Batches of windows: of those that a handout gives to this process or, without it, of all that are not done."""
+    """Batches of windows: of those that are given to this process or, without that, of all that are not done."""
 
     source: TableSource
     preprocess: Callable[[Window, Times], Batch] | bytes
     columns: Sequence[str]
     rows: int
     done: Mapping[int, Position | None]
-    address: Address | None = None
+    work: Work | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker that fails while it unpickles its dataset dies without an error message. The preprocessor imports
@@ -74,20 +78,16 @@ class _WindowBatches(IterableDataset[Any]):
             # Yielded, and raised by WindowLoader: an error raised in a worker loses its type and its message.
             yield error
 
-    def work(self, consumers: int) -> Generator[Split | Window, None, None]:
-        """Yield the work of the processes that share the table."""
-        return work_of(self.source, self.columns, rows=self.rows, done=self.done, consumers=consumers)
-
     def _windows(self) -> Generator[Window, None, None]:
-        if self.address is None:
+        if self.work is None:
             with closing(self.source.windows(self.columns, rows=self.rows, done=self.done)) as windows:
                 yield from windows
             return
-        for work in received(self.address):
-            if isinstance(work, Window):
-                yield work
+        for item in received(self.work) if isinstance(self.work, Address) else self.work:
+            if isinstance(item, Window):
+                yield item
                 continue
-            with closing(self.source.windows_of(work, self.columns, rows=self.rows)) as windows:
+            with closing(self.source.windows_of(item, self.columns, rows=self.rows)) as windows:
                 yield from windows
 
 
@@ -99,8 +99,8 @@ class WindowLoader:
         preprocess: The preprocessor that turns a window into a batch.
         rows: Number of rows of a window.
         done: Windows to leave out, see :meth:`bsm_core.tables.read.TableSource.windows`.
-        address: Where this process and others ask for work, made by :func:`bsm_core.tables.splits.work_of`. None: it
-            has all windows of the table.
+        work: What is given to this process: the address of a handout, or a generator, of what
+            :func:`bsm_core.tables.splits.work_of` yields. None: all windows of the table.
         num_workers: Number of processes that prepare windows; 0 prepares them in this process.
         pin_memory: Whether batches are put into page-locked memory, for faster copies to a GPU.
 
@@ -116,12 +116,12 @@ class WindowLoader:
         *,
         rows: int = 4096,
         done: Mapping[int, Position | None] | None = None,
-        address: Address | None = None,
+        work: Work | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         columns = list(dict.fromkeys([*preprocess.keep, *preprocess.wanted]))
-        self._batches = _WindowBatches(source, preprocess, columns, rows, done or {}, address)
+        self._batches = _WindowBatches(source, preprocess, columns, rows, done or {}, work)
         self._loader: DataLoader[Any] = DataLoader(
             self._batches,
             batch_size=None,
@@ -130,19 +130,19 @@ class WindowLoader:
             # Spawn, not fork: a forked child of a process with threads of Arrow and torch can hang.
             multiprocessing_context="spawn" if num_workers else None,
             worker_init_fn=_end_with_loader if num_workers else None,
+            in_order=False,  # a worker may wait for work that comes only when that of the others is done
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        workers, batches = self._loader.num_workers, self._batches
-        if not workers or batches.address is not None:
+        workers, batches, work = self._loader.num_workers, self._batches, self._batches.work
+        if not workers or isinstance(work, Address):
             yield from self._iterate()
             return
-        with Handout(batches.work(workers), ahead=workers) as handout:
-            batches.address = handout.address
-            try:
-                yield from self._iterate()
-            finally:
-                batches.address = None
+        if work is None:
+            work = work_of(batches.source, batches.columns, rows=batches.rows, done=batches.done, consumers=workers)
+        with Handout(work, ahead=workers) as handout:
+            self._batches = self._loader.dataset = replace(batches, work=handout.address)
+            yield from self._iterate()
 
     def _iterate(self) -> Iterator[Batch]:
         items: Iterator[Any] | None = None
@@ -191,6 +191,18 @@ class WindowLoader:
                 fix="if memory, shared memory (/dev/shm) or process ids ran out, set --num-workers 0",
             ) from error
         return items, [child for child in multiprocessing.active_children() if child not in others]
+
+
+class OnDemandLoader(WindowLoader):
+    """Loader that prepares a batch only when it is asked for.
+
+    Lightning fetches one batch ahead of a loader whose length it does not know. Where work is given only when that
+    before it is done, it would wait for ever.
+    """
+
+    def __len__(self) -> int:
+        """Return a number that no table reaches."""
+        return sys.maxsize
 
 
 def _end_with_loader(worker: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import torch
 
@@ -17,7 +18,7 @@ from bsm_core.plugins.registry import default_registry
 from bsm_core.preprocess.findings import MODEL_ROWS
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.versions import __version__
-from bsm_core.scoring.engines import ranks
+from bsm_core.scoring.engines import ranks, ray_cluster
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.lock import Lock
@@ -49,28 +50,11 @@ def run(settings: Settings, lock: Lock) -> Committed:
     with unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)
-        devices = plan_devices(settings, torch.cuda.device_count())
-        if devices.warning:
-            log.warning("%s", devices.warning)
         source = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
-        names = artifact.names(default_registry())  # an unknown name is an error when the model is built
-        components = [found for found in names.found.values() if isinstance(found, Component)]
-        format = settings.output_format or source.output_format
-        plan = plan_of(settings, artifact, components, source, format, devices)
-        sink = Sink(settings.output_dir, lock=lock)
-        fail = settings.on_bad_row == "fail"  # an earlier attempt may have left probabilities empty
-        found = sink.find(plan, settings.resume, lambda record: not (fail and record.counts.get(MODEL_ROWS)))
-        done = found.done
-        sink.require_lock()
-        with writing(settings.output_dir):  # with --resume require, they are still there
-            Markers(settings.output_dir).clear()
-        attempts = sink.work.attempts() if done else []
-        log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
-        earlier = sum(record.rows for record in done.values())
-        if done:
-            log.info("%s rows are done by an earlier attempt: going on from there", f"{earlier:,}")
-        job = Job(settings, artifact, source, format, plan, done, found.altered, attempts, began, lock)
-        committed, used = ranks.run(job, devices)
+        with _engine(settings) as (score, devices):
+            job = _job(settings, artifact, source, devices, lock, began)
+            committed, used = score(job, devices)
+    earlier = job.rows_done
     seconds = time.time() - began
     rows = committed.rows - earlier
     log.info(
@@ -81,6 +65,46 @@ def run(settings: Settings, lock: Lock) -> Committed:
         log.info("%s rows with those of earlier attempts", f"{committed.rows:,}")
     log.info("predictions: %s", committed.path)
     return committed
+
+
+Engine: TypeAlias = Callable[[Job, DevicePlan], tuple[Committed, DevicePlan]]
+
+
+@contextmanager
+def _engine(settings: Settings) -> Iterator[tuple[Engine, DevicePlan]]:
+    """Provide the function that scores a job, and the devices of the run."""
+    if settings.engine == "ray":
+        with ray_cluster.connected(settings) as devices:
+            from bsm_core.scoring.engines import ray_driver
+
+            yield ray_driver.run, devices
+        return
+    devices = plan_devices(settings, torch.cuda.device_count())
+    if devices.warning:
+        log.warning("%s", devices.warning)
+    yield ranks.run, devices
+
+
+def _job(
+    settings: Settings, artifact: Artifact, source: TableSource, devices: DevicePlan, lock: Lock, began: float
+) -> Job:
+    """Find what is done, remove the markers of an earlier run, and return the job."""
+    names = artifact.names(default_registry())  # an unknown name is an error when the model is built
+    components = [found for found in names.found.values() if isinstance(found, Component)]
+    format = settings.output_format or source.output_format
+    plan = plan_of(settings, artifact, components, source, format, devices)
+    sink = Sink(settings.output_dir, lock=lock)
+    fail = settings.on_bad_row == "fail"  # an earlier attempt may have left probabilities empty
+    found = sink.find(plan, settings.resume, lambda record: not (fail and record.counts.get(MODEL_ROWS)))
+    sink.require_lock()
+    with writing(settings.output_dir):  # with --resume require, they are still there
+        Markers(settings.output_dir).clear()
+    attempts = sink.work.attempts() if found.done else []
+    log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
+    job = Job(settings, artifact, source, format, plan, found.done, found.altered, attempts, began, lock)
+    if found.done:
+        log.info("%s rows are done by an earlier attempt: going on from there", f"{job.rows_done:,}")
+    return job
 
 
 def plan_of(

@@ -137,14 +137,14 @@ class WorkFolder:
         """Return the attempts that have begun to score windows."""
         return _lines(self.path / _ATTEMPTS, Attempt)
 
-    def add(self, line: PartRecord | Attempt) -> None:
-        """Append a line, and wait until it is on the disk.
+    def add(self, *lines: PartRecord | Attempt) -> None:
+        """Append lines, all of one kind, and wait until they are on the disk.
 
         Raises:
             OSError: The file cannot be written.
         """
-        name = _MANIFEST if isinstance(line, PartRecord) else _ATTEMPTS
-        durable.append(self.path / name, _text_of(line))
+        name = _MANIFEST if isinstance(lines[0], PartRecord) else _ATTEMPTS
+        durable.append(self.path / name, "\n".join(map(_text_of, lines)))
 
     def keep(self, records: Iterable[PartRecord]) -> None:
         """Rewrite the lines of both files, so that a torn last line does not spoil the next one.

@@ -24,7 +24,7 @@ from bsm_core.tables.data_files import SourceFormat, detect_format
 from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.write import TableWriter, output_schema
 
-_ROWS_NAMED = 10
+ROWS_NAMED = 10
 """Largest number of issues that an error names."""
 
 
@@ -169,8 +169,8 @@ class BadRowLimit:
                 self._bad[key.partition(":")[2]] += int(count)
             elif key == LINES or key.startswith(("reason:", "missing:")):
                 self._counts[key] += int(count)
-        if issues is not None and len(self._first) < _ROWS_NAMED:
-            first = issues.slice(0, _ROWS_NAMED - len(self._first))
+        if issues is not None and len(self._first) < ROWS_NAMED:
+            first = issues.slice(0, ROWS_NAMED - len(self._first))
             self._first += [_named(*issue) for issue in zip(*map(cell_values, first.columns), strict=True)]
         if isinstance(self._limit, int) and self._bad[None] > self._limit:
             raise self._error(f"{self._bad[None]:,} rows have an issue", "")
@@ -193,7 +193,7 @@ class BadRowLimit:
     def _error(self, what: str, of: str) -> TooManyBadRowsError:
         details = []
         reasons = [(key, count) for key, count in self._counts.items() if key.startswith("reason:")]
-        for key, count in sorted(reasons, key=lambda item: -item[1])[:_ROWS_NAMED]:
+        for key, count in sorted(reasons, key=lambda item: -item[1])[:ROWS_NAMED]:
             _, stage, kind, column = key.split(":", 3)
             where = f"column {column!r}, " if column else ""
             details.append(f"{where}{stage}: {kind}: {count:,}")

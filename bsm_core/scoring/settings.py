@@ -166,6 +166,19 @@ class Settings(BaseModel):
         BeforeValidator(_lower),
         Source("--accelerator", "accelerator; cpu takes precedence over --device", "ACCELERATOR", True),
     ] = "auto"
+    engine: Annotated[
+        Literal["local", "ray"],
+        BeforeValidator(_lower),
+        Source("--engine", "local: processes of this machine; ray: actors of a cluster", "ENGINE"),
+    ] = "local"
+    ray_address: Annotated[
+        str | None,
+        Source("--ray-address", "cluster of Ray (default: this machine alone)", "RAY_ADDRESS", metavar="ADDRESS"),
+    ] = None
+    num_actors: Annotated[
+        PositiveInt | None,
+        Source("--num-actors", "number of actors (default: one for each GPU of the cluster, one on CPUs)", metavar="N"),
+    ] = None
     batch_size: Annotated[
         PositiveInt,
         # A token budget: so many chunks of max_sen_len tokens. Shorter chunks share the budget in larger numbers.

@@ -26,7 +26,7 @@ from bsm_core.scoring.lock import Lock
 from bsm_core.scoring.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.markers import PREDICTIONS
 from bsm_core.scoring.plan import differences
-from bsm_core.scoring.row_issues import CommitReview
+from bsm_core.scoring.row_issues import ROWS_NAMED, CommitReview
 from bsm_core.tables.data_files import FORMATS, Format
 from bsm_core.tables.windows import Position
 from bsm_core.tables.write import TableWriter
@@ -46,6 +46,7 @@ class Part:
         table: The kept columns and the probabilities.
         counts: Numbers for the run record, which the commit sums over all parts.
         issues: What was wrong with rows of the window; None if nothing was.
+        fraction: Share of the input that was read up to the window, 0 to 1.
     """
 
     window: int
@@ -54,6 +55,48 @@ class Part:
     table: pa.Table
     counts: Mapping[str, float]
     issues: pa.Table | None = None
+    fraction: float = 0.0
+
+    def packed(self, attempt: int) -> PackedPart:
+        """Return the part as the bytes of its file, and its record.
+
+        Args:
+            attempt: Number of the attempt that computed it.
+        """
+        content = pa.BufferOutputStream()
+        for table in filter(lambda table: table is not None, (self.table, self.issues)):
+            with pa.ipc.new_stream(content, table.schema) as writer:
+                writer.write_table(table.unify_dictionaries())
+        data = content.getvalue()
+        record = PartRecord(
+            window=self.window,
+            rows=self.table.num_rows,
+            last=self.last,
+            end=self.end,
+            bytes=data.size,
+            sha256=hashlib.sha256(data).hexdigest(),
+            counts=dict(self.counts),
+            attempt=attempt,
+        )
+        examples = None if self.issues is None else self.issues.take([*range(min(ROWS_NAMED, len(self.issues)))])
+        return PackedPart(record, data, self.fraction, examples)
+
+
+@dataclass(frozen=True)
+class PackedPart:
+    """A part on its way to the disk.
+
+    Attributes:
+        record: Its line of the manifest.
+        data: Content of its file.
+        fraction: See :class:`Part`.
+        examples: The first issues of the window.
+    """
+
+    record: PartRecord
+    data: pa.Buffer
+    fraction: float = 0.0
+    examples: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -154,36 +197,24 @@ class Sink:
                 self.work.begin(plan)
 
     def write_part(self, part: Part) -> None:
-        """Write the part of a window, and wait until it and its line in the manifest are on the disk.
+        """Write the part of a window. See :meth:`write_parts`."""
+        self.write_parts([part.packed(self.attempt)])
+
+    def write_parts(self, parts: Sequence[PackedPart]) -> None:
+        """Write parts, and wait until they and their lines in the manifest are on the disk.
 
         Raises:
-            SinkError: The part cannot be written, or the lock is lost.
+            SinkError: A part cannot be written, or the lock is lost.
         """
         self.require_lock()
-        content = pa.BufferOutputStream()
-        for table in filter(lambda table: table is not None, (part.table, part.issues)):
-            with pa.ipc.new_stream(content, table.schema) as writer:
-                writer.write_table(table.unify_dictionaries())
-        data = memoryview(content.getvalue())
-        path = self.work.part(part.window)
         with writing(self.folder):
-            with durable.create(path) as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            durable.flush(path.parent)
-            self.work.add(
-                PartRecord(
-                    window=part.window,
-                    rows=part.table.num_rows,
-                    last=part.last,
-                    end=part.end,
-                    bytes=len(data),
-                    sha256=hashlib.sha256(data).hexdigest(),
-                    counts=dict(part.counts),
-                    attempt=self.attempt,
-                )
-            )
+            for part in parts:
+                with durable.create(self.work.part(part.record.window)) as file:
+                    file.write(memoryview(part.data))
+                    file.flush()
+                    os.fsync(file.fileno())
+            durable.flush(self.work.part(0).parent)
+            self.work.add(*(part.record for part in parts))
 
     def commit(self, schema: pa.Schema, format: Format, review: CommitReview | None = None) -> Committed:
         """Write all parts, in order, to the prediction file.

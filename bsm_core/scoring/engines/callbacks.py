@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,9 @@ ISSUES_NAMED = 20
 """Number of issues that a process names in its log; others are only counted."""
 
 
+Begin: TypeAlias = Callable[[ChosenBackends | None, float | None], None]
+
+
 class BeforeFirstWindow(Callback):
     """Chooses the backends of the text encoders, scores the artifact's check rows with them, and begins the attempt.
 
@@ -44,7 +48,8 @@ class BeforeFirstWindow(Callback):
         predictor: The model and preprocessing.
         settings: Settings of the run.
         rows: Check rows of the artifact to score.
-        begin: Function of the chosen backends. Rank 0 calls it, before any rank scores a window.
+        begin: Function of the chosen backends, and of the largest difference of a check row's probability from the
+            stored one, which is None if none was scored. Rank 0 calls it, before any rank scores a window.
         earlier: Backends of an earlier attempt, see :func:`bsm_core.backends.choose.choose_backends`.
 
     Attributes:
@@ -57,7 +62,7 @@ class BeforeFirstWindow(Callback):
         predictor: Predictor,
         settings: Settings,
         rows: CheckRows | None,
-        begin: Callable[[ChosenBackends | None], None],
+        begin: Begin,
         earlier: Mapping[str, str],
     ) -> None:
         self.chosen: ChosenBackends | None = None
@@ -78,23 +83,23 @@ class BeforeFirstWindow(Callback):
         if self._rows is not None and self._settings.self_check:
             self.difference = check(self._predictor, self._rows)
         if trainer.is_global_zero:
-            self._begin(self.chosen)
+            self._begin(self.chosen, self.difference)
             trainer.strategy.barrier("backends")
 
 
-class PartWriter(Callback):
-    """Writes the kept columns and probabilities of each window as a part, and calls the plugins' window hooks.
+class PartMaker(Callback):
+    """Makes a part of the kept columns and probabilities of each window, and calls the plugins' window hooks.
 
-    A thread writes the part, and waits until it is on the disk, while the next window is scored.
+    Args:
+        predictor: The model and preprocessing.
+        times: Where the times of each window are added.
+        deliver: Function that takes each part.
     """
 
-    def __init__(self, sink: Sink, predictor: Predictor, times: Times, limit: BadRowLimit) -> None:
-        self.sink = sink
+    def __init__(self, predictor: Predictor, times: Times, deliver: Callable[[Part], None]) -> None:
         self.predictor = predictor
-        self._thread = ThreadPoolExecutor(1, "bsm-part")
-        self._written: Future[None] | None = None
         self.times = times
-        self.limit = limit
+        self.deliver = deliver
         self._warnings = IssueWarnings(ISSUES_NAMED)
         self._memory = FreeMemory()
 
@@ -107,7 +112,7 @@ class PartWriter(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Write one part. The index of its window comes with the batch: ``batch_idx`` counts the windows of a rank."""
+        """Make a part. The index of its window comes with the batch: ``batch_idx`` counts the windows of a process."""
         info: WindowInfo = batch.window
         findings = info.findings.with_failed_rows(batch.failed)
         self._warnings.add(findings, info.names)
@@ -115,20 +120,44 @@ class PartWriter(Callback):
         issues = issues_table(info.kept, info.start, findings)
         counts = {**findings.counts(), **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
-        self._wait()
-        part = Part(info.index, info.last, info.end, table, counts, issues)
-        self._written = self._thread.submit(self.sink.write_part, part)
+        self.deliver(Part(info.index, info.last, info.end, table, counts, issues, info.fraction))
         self._memory.give_back()
-        self.limit.add(counts, len(table), issues)
 
-    def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Wait for the last part."""
+
+class PartWriter:
+    """Context manager that writes parts in a thread, each while the next window is scored, and counts their bad rows.
+
+    At the end of the block, all parts are on the disk. An error that ends the block is reported, whatever comes of the
+    part that the thread then writes.
+
+    Args:
+        sink: Where the parts are written.
+        limit: Limit of bad rows.
+    """
+
+    def __init__(self, sink: Sink, limit: BadRowLimit) -> None:
+        self._sink, self._limit = sink, limit
+        self._thread = ThreadPoolExecutor(1, "bsm-part")
+        self._written: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self._wait()
+
+    def add(self, part: Part) -> None:
+        """Begin to write a part, after the one before it is on the disk.
+
+        Raises:
+            SinkError: The part before it could not be written.
+            TooManyBadRowsError: See :meth:`bsm_core.scoring.row_issues.BadRowLimit.add`.
+        """
         self._wait()
-        self._thread.shutdown()
-
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Let the thread finish the part that it writes; the exception is reported, whatever comes of the part."""
-        self._thread.shutdown()
+        self._written = self._thread.submit(self._sink.write_part, part)
+        self._limit.add(part.counts, len(part.table), part.issues)
 
     def _wait(self) -> None:
         if self._written is not None:
@@ -152,13 +181,12 @@ def with_probabilities(kept: pa.Table, probabilities: Tensor, failed: Sequence[i
     return kept
 
 
-class Progress(Callback):
-    """Callback that reports rows, rows per second and the remaining time after each window.
+class Progress:
+    """Report of the rows, the rows per second and the remaining time: a bar on a terminal, else a line now and then.
 
     The number of rows of a CSV file is unknown until all of it is read. So the total is estimated from the share of the
     input that has been read. When all of a small file is read before its first windows are scored, there is no such
-    estimate, and only the rows are counted. With several processes, rank 0 reports for all: windows are handed out in
-    order, so all are about equally far.
+    estimate, and only the rows are counted.
 
     Args:
         done: Number of rows that earlier attempts have scored.
@@ -166,15 +194,53 @@ class Progress(Callback):
 
     def __init__(self, done: int = 0) -> None:
         self._done = done
-        self._start: int | None = None  # position of the first row of this attempt
         self._bar: tqdm[Any] | None = None
         self._began = self._reported = time.monotonic()
 
-    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+    def start(self) -> None:
         """Start the clock, and the bar if there is a terminal."""
         self._began = self._reported = time.monotonic()
         if sys.stderr.isatty():
             self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", initial=self._done, **_size_of_bar())
+
+    def report(self, rows: int, share: float, start: int) -> None:
+        """Report the rows up to a window.
+
+        Args:
+            rows: Number of rows so far, those of earlier attempts included.
+            share: Share of the input that they are, 0 to 1; 0 if unknown.
+            start: Number of rows at the start of this attempt.
+        """
+        if self._bar is not None:
+            if share:
+                self._bar.total = round(rows / share)
+            self._bar.update(rows - self._bar.n)
+        elif time.monotonic() - self._reported >= SECONDS_BETWEEN_LINES:
+            self._reported = time.monotonic()
+            log.info("%s", progress_line(rows, share, self._reported - self._began, start))
+
+    def close(self) -> None:
+        """Close the bar, so that what follows begins on a new line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class WindowProgress(Callback):
+    """Reports the progress after each window of this process.
+
+    With several processes, rank 0 reports for all: windows are handed out in order, so all are about equally far.
+
+    Args:
+        progress: The report.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._start: int | None = None  # position of the first row of this attempt
+
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start the report."""
+        self._progress.start()
 
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
@@ -182,24 +248,16 @@ class Progress(Callback):
         """Report the rows up to the end of this window."""
         info: WindowInfo = batch.window
         self._start = info.start if self._start is None else self._start
-        rows = info.start + batch.rows
         share = info.fraction if info.fraction < 1 or info.last else 0.0
-        if self._bar is not None:
-            if share:
-                self._bar.total = round(rows / share)
-            self._bar.update(rows - self._bar.n)
-        elif time.monotonic() - self._reported >= SECONDS_BETWEEN_LINES:
-            self._reported = time.monotonic()
-            log.info("%s", progress_line(rows, share, self._reported - self._began, self._start))
+        self._progress.report(info.start + batch.rows, share, self._start)
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
-        """Close the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        """Close the report."""
+        self._progress.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Close the bar, so that the error message begins on a new line."""
-        self.on_predict_end(trainer, pl_module)
+        """Close the report, so that the error message begins on a new line."""
+        self._progress.close()
 
 
 def _size_of_bar() -> dict[str, Any]:

@@ -16,11 +16,13 @@ class DevicePlan:
         accelerator: ``"cpu"`` or ``"gpu"``, as Lightning names them.
         ids: GPU ids; on the CPU, ``0, 1, …``, one for each process.
         warning: Message for the user if the settings cannot be met in full; else None.
+        cores: Number of cores of each actor of Ray; 0 if the processes are none.
     """
 
     accelerator: str
     ids: tuple[int, ...]
     warning: str | None = None
+    cores: int = 0
 
     @property
     def count(self) -> int:
@@ -28,6 +30,8 @@ class DevicePlan:
         return len(self.ids)
 
     def __str__(self) -> str:
+        if self.cores:
+            return f"{self.count} Ray actor(s) on {self.accelerator.upper()}"
         return f"{self.count} CPU process(es)" if self.accelerator == "cpu" else f"GPU {list(self.ids)}"
 
     def single(self, warning: str) -> DevicePlan:

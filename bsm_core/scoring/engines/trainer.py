@@ -97,7 +97,7 @@ class Clock(Profiler):
         "BeforeFirstWindow.on_predict_start": SELF_CHECK,
         "batch_to_device": MOVING,
         "predict_step": MODEL,
-        "PartWriter.on_predict_batch_end": WRITING,
+        "PartMaker.on_predict_batch_end": WRITING,
     }
 
     def __init__(self, times: Times) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from bsm_core.artifact import Artifact
+from bsm_core.backends.choose import ChosenBackends
 from bsm_core.errors import MissingColumnsError
 from bsm_core.preprocess.dataset import wanted_columns
+from bsm_core.runtime.durable import writing
+from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.lock import Lock
 from bsm_core.scoring.manifest import Attempt, PartRecord
 from bsm_core.scoring.settings import Settings
 from bsm_core.scoring.sink import Sink
 from bsm_core.tables.data_files import Format
+from bsm_core.tables.lent_streams import Reader
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.splits import work_of
 from bsm_core.tables.windows import Position, Split, Window
@@ -89,8 +96,49 @@ class Job:
         """Windows that are done, each with the place where it ends, if that is known."""
         return {window: record.end and Position(*record.end) for window, record in self.done.items()}
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read."""
+        return list(dict.fromkeys([*self.keep, *wanted_columns(self.artifact.config)]))
+
     def work(self, consumers: int) -> Generator[Split | Window, None, None]:
         """Yield what is left to do, see :func:`bsm_core.tables.splits.work_of`."""
-        columns = list(dict.fromkeys([*self.keep, *wanted_columns(self.artifact.config)]))
         rows = self.settings.window_rows
-        yield from work_of(self.table, columns, rows=rows, done=self.positions, consumers=consumers)
+        yield from work_of(self.table, self.columns, rows=rows, done=self.positions, consumers=consumers)
+
+    def windows_of(self, split: Split) -> Reader[Window]:
+        """Read the windows of a split."""
+        return self.table.windows_of(split, self.columns, rows=self.settings.window_rows)
+
+    @property
+    def rows_done(self) -> int:
+        """Number of rows of the parts that earlier attempts have finished."""
+        return sum(record.rows for record in self.done.values())
+
+    def earlier_backends(self, plan: DevicePlan) -> Mapping[str, str]:
+        """Return the backend of each encoder in the last attempt on this host and these devices.
+
+        Another trial may find another backend, and each rounds in its own way.
+        """
+        here = socket.gethostname(), str(plan)
+        used = [attempt.encoders for attempt in self.earlier if (attempt.host, attempt.device) == here]
+        return used[-1]["backends"] if used and used[-1] else {}
+
+    def begin(self, chosen: ChosenBackends | None, plan: DevicePlan) -> None:
+        """Prepare the work folder and record the attempt; no part has been written, and nothing else can be wrong.
+
+        Args:
+            chosen: Backends and precision of the text encoders.
+            plan: Devices of the job.
+        """
+        attempt = Attempt(
+            attempt=self.attempt,
+            host=socket.gethostname(),
+            process=os.getpid(),
+            began=datetime.fromtimestamp(self.began, UTC).isoformat(timespec="seconds"),
+            device=str(plan),
+            encoders=None if chosen is None else asdict(chosen),
+        )
+        self.sink.begin(self.plan, self.done)
+        with writing(self.settings.output_dir):
+            self.sink.work.add(attempt)

@@ -32,7 +32,7 @@ def test_processes_share_the_windows_out(preprocessor, tmp_path):
     source = write(tmp_path / "t.csv", *(f"{i},x,1,web" for i in range(11)))
     columns = [*preprocessor.keep, *preprocessor.wanted]
     with Handout(work_of(source, columns, rows=2, done={}, consumers=2), 0) as handout:
-        loaders = [iter(WindowLoader(source, preprocessor, rows=2, address=handout.address)) for _ in range(2)]
+        loaders = [iter(WindowLoader(source, preprocessor, rows=2, work=handout.address)) for _ in range(2)]
         taken = [next(loaders[turn]) for turn in (0, 1, 0, 0, 1, 0)]
         assert [next(loader, None) for loader in loaders] == [None, None]
     assert [batch.window.index for batch in taken] == list(range(6))

@@ -41,7 +41,7 @@ from bsm_core.errors import (
 )
 from bsm_core.preprocess.loader import WindowLoader
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.engines.local import _loader_workers
+from bsm_core.scoring.engines.scorer import _loader_workers
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import add_check
 
@@ -221,8 +221,8 @@ def test_on_a_gpu_several_windows_are_prepared_by_workers(run, monkeypatch, flag
         started.append(num_workers)
         return WindowLoader(source, preprocessor, num_workers=0, **options)
 
-    monkeypatch.setattr("bsm_core.scoring.engines.local.loader_workers", lambda plan, cores: 3)
-    monkeypatch.setattr("bsm_core.scoring.engines.local.WindowLoader", loader)
+    monkeypatch.setattr("bsm_core.scoring.engines.scorer.loader_workers", lambda plan, cores: 3)
+    monkeypatch.setattr("bsm_core.scoring.engines.scorer.WindowLoader", loader)
     toy_rows().to_csv(run.data / "t.csv", index=False)
     assert run(**flags).rows == 23
     assert started == [used]
@@ -514,7 +514,7 @@ def test_an_output_folder_that_cannot_be_made(run, tmp_path):
 
 def test_a_bug_leaves_a_failure_too(run, monkeypatch):
     toy_rows(2).to_csv(run.data / "t.csv", index=False)
-    monkeypatch.setattr("bsm_core.scoring.engines.local.Predictor.load", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("bsm_core.scoring.engines.scorer.Predictor.load", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run()
     assert (run.out / "_FAILURE").read_text() == "ZeroDivisionError: division by zero\n"

@@ -17,7 +17,7 @@ from bsm_core.backends.choose import ChosenBackends
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.profile import Times
-from bsm_core.scoring.engines import local
+from bsm_core.scoring.engines import finish
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.manifest import Attempt, PartRecord, WorkFolder
 from bsm_core.scoring.provenance import record_of
@@ -38,8 +38,8 @@ def record(monkeypatch, tmp_path):
         record_of(component("model_class", "net", "acme_net:Net", "acme", "2.0"), "net", given={}, used={"lr": 1}),
         record_of(component("step", "shout", "acme_steps:Shout", "acme", "2.0"), "acme/shout", "chat"),
     ]
-    monkeypatch.setattr(local, "components_of", lambda predictor: components)
-    monkeypatch.setattr(local.time, "time", lambda: 11.23456)
+    monkeypatch.setattr(finish, "components_of", lambda predictor: components)
+    monkeypatch.setattr(finish.time, "time", lambda: 11.23456)
     work = WorkFolder(tmp_path)
     work.path.mkdir()
     for number, encoders in ((1, None), (2, {"precision": "fp32"})):
@@ -53,10 +53,11 @@ def record(monkeypatch, tmp_path):
         job=job,
         plan=DevicePlan("gpu", (0,)),
         predictor=SimpleNamespace(hooks=Hooks(Registry([]))),
-        before=SimpleNamespace(difference=2.5e-08, chosen=ChosenBackends("fp32", {"text": "tuned"})),
+        difference=2.5e-08,
+        chosen=ChosenBackends("fp32", {"text": "tuned"}),
         times=Times(),
     )
-    return local.run_record(run, Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})))
+    return finish.run_record(run, Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})))
 
 
 def test_it_is_json(record):

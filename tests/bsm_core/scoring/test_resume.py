@@ -32,7 +32,7 @@ from bsm_core.plugins.hooks import Hooks
 from bsm_core.predictor import Predictor
 from bsm_core.scoring import job
 from bsm_core.scoring.engines import ranks
-from bsm_core.scoring.engines.callbacks import PartWriter
+from bsm_core.scoring.engines.callbacks import PartMaker
 from bsm_core.scoring.lock import holding
 from bsm_core.scoring.manifest import WorkFolder
 from bsm_core.scoring.sink import Sink
@@ -88,13 +88,13 @@ def listing(folder):
 
 def scored(monkeypatch):
     windows = []
-    end = PartWriter.on_predict_batch_end
+    end = PartMaker.on_predict_batch_end
 
     def record(self, trainer, module, outputs, batch, *rest):
         windows.append(batch.window.index)
         end(self, trainer, module, outputs, batch, *rest)
 
-    monkeypatch.setattr(PartWriter, "on_predict_batch_end", record)
+    monkeypatch.setattr(PartMaker, "on_predict_batch_end", record)
     return windows
 
 

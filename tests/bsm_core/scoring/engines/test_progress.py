@@ -14,7 +14,7 @@ import pytest
 
 from bsm_core.models.batch import Batch
 from bsm_core.scoring.engines import callbacks
-from bsm_core.scoring.engines.callbacks import SECONDS_BETWEEN_LINES, Progress, progress_line
+from bsm_core.scoring.engines.callbacks import SECONDS_BETWEEN_LINES, Progress, WindowProgress, progress_line
 
 
 class Stream(io.StringIO):
@@ -68,7 +68,7 @@ def report(callback, *windows):
 
 def test_a_line_now_and_then(stand_on, lines, clock):
     stderr = stand_on(terminal=False)
-    callback = Progress()
+    callback = WindowProgress(Progress())
     clock.seconds += 1000  # loading the model is no part of the rate
     callback.on_predict_start(None, None)
     for step in range(7):
@@ -85,7 +85,7 @@ def test_a_line_now_and_then(stand_on, lines, clock):
 
 def test_a_resumed_run_reckons_with_the_rows_of_its_own_attempt(stand_on, lines, clock):
     stand_on(terminal=False)
-    callback = Progress(9000)
+    callback = WindowProgress(Progress(9000))
     callback.on_predict_start(None, None)
     clock.seconds += SECONDS_BETWEEN_LINES
     report(callback, window(9000, 100, 0.91))
@@ -99,7 +99,7 @@ def test_a_resumed_run_reckons_with_the_rows_of_its_own_attempt(stand_on, lines,
 
 def test_no_time_is_left_to_tell_once_all_is_read(stand_on, lines, clock):
     stand_on(terminal=False)
-    callback = Progress()
+    callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     clock.seconds += SECONDS_BETWEEN_LINES
     report(callback, window(0, 100, 1.0))
@@ -108,7 +108,7 @@ def test_no_time_is_left_to_tell_once_all_is_read(stand_on, lines, clock):
 
 def test_a_short_run_logs_nothing(stand_on, lines, clock):
     stand_on(terminal=False)
-    callback = Progress()
+    callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     report(callback, window(0, 10, 0.5), window(10, 10, 1.0))
     callback.on_predict_end(None, None)
@@ -135,7 +135,7 @@ def test_the_line(rows, fraction, seconds, line):
 
 def test_a_bar_whose_total_is_estimated_from_the_share_that_was_read(stand_on, lines):
     terminal = stand_on(terminal=True)
-    callback = Progress()
+    callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     report(callback, window(0, 100, 0.25))
     assert (callback._bar.n, callback._bar.total) == (100, 400)
@@ -152,7 +152,7 @@ def test_a_bar_whose_total_is_estimated_from_the_share_that_was_read(stand_on, l
 def test_all_read_is_not_all_done(stand_on):
     """A small file is read as one block, and its windows are cut from that."""
     terminal = stand_on(terminal=True)
-    callback = Progress()
+    callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     report(callback, window(0, 100, 1.0), window(100, 100, 1.0))
     assert (callback._bar.n, callback._bar.total) == (200, None)
@@ -164,7 +164,7 @@ def test_all_read_is_not_all_done(stand_on):
 
 def test_a_total_that_was_estimated_stands_until_the_end_shows_the_true_one(stand_on):
     stand_on(terminal=True)
-    callback = Progress()
+    callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     report(callback, window(0, 100, 0.25), window(100, 100, 1.0))
     assert (callback._bar.n, callback._bar.total) == (200, 400)
@@ -179,7 +179,7 @@ def test_a_terminal_that_does_not_know_its_size(monkeypatch):
     shown = b""
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
-        callback = Progress()
+        callback = WindowProgress(Progress())
         callback.on_predict_start(None, None)
         report(callback, window(0, 100, 1.0, last=True))
         callback.on_predict_end(None, None)
@@ -191,7 +191,7 @@ def test_a_terminal_that_does_not_know_its_size(monkeypatch):
 
 def test_the_first_of_several_ranks_reports_for_all(stand_on):
     stand_on(terminal=True)
-    callback = Progress()
+    callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     report(callback, window(0, 10, 0.1), window(40, 10, 0.5))
     assert (callback._bar.n, callback._bar.total) == (50, 100)
@@ -200,7 +200,7 @@ def test_the_first_of_several_ranks_reports_for_all(stand_on):
 
 def test_an_error_stands_on_a_line_of_its_own(stand_on):
     terminal = stand_on(terminal=True)
-    callback = Progress()
+    callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     report(callback, window(0, 10, 0.5))
     callback.on_exception(None, None, RuntimeError())
@@ -214,7 +214,7 @@ def test_an_error_stands_on_a_line_of_its_own(stand_on):
 @pytest.mark.parametrize("tty", [True, False])
 def test_an_empty_table(stand_on, clock, tty, fraction):
     stream = stand_on(tty)
-    callback = Progress()
+    callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     clock.seconds += SECONDS_BETWEEN_LINES
     report(callback, window(0, 0, fraction, last=True))
@@ -224,5 +224,5 @@ def test_an_empty_table(stand_on, clock, tty, fraction):
 
 def test_the_end_of_a_run_that_never_began(stand_on):
     terminal = stand_on(terminal=True)
-    Progress().on_exception(None, None, RuntimeError())
+    WindowProgress(Progress()).on_exception(None, None, RuntimeError())
     assert terminal.getvalue() == ""

@@ -1,0 +1,104 @@
+"""The end of a run: the parts become the prediction file, the hooks are called, and the markers are written."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from bsm_core.plugins.hookspecs import Committed
+from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
+from bsm_core.runtime import signals
+from bsm_core.runtime.durable import writing
+from bsm_core.runtime.log import Lines
+from bsm_core.runtime.profile import COMMIT, TOTAL, table
+from bsm_core.runtime.versions import installed
+from bsm_core.scoring.engines.scorer import Scorer
+from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.manifest import WorkFolder
+from bsm_core.scoring.markers import Markers
+from bsm_core.scoring.provenance import components_of, record_of
+from bsm_core.scoring.row_issues import BadRowLimit, CommitReview, RowIssuesFile
+from bsm_core.tables.id_counts import IdCounts
+
+log = logging.getLogger("bsm")
+
+
+def finish(scorer: Scorer) -> Committed:
+    """Combine the parts into the prediction file, call the hooks, and write the run record and the markers.
+
+    Args:
+        scorer: The first process, when all parts are written.
+
+    Raises:
+        BSMError: A part is missing, a file was changed during the run, there are too many bad rows, a guard refuses
+            the predictions, or the output folder cannot be written.
+    """
+    job, hooks = scorer.job, scorer.predictor.hooks
+    settings, sink = job.settings, job.sink
+    scorer.require_unchanged()
+    sink.require_lock()  # before the row-issues file is opened
+    with scorer.times.of(TOTAL), scorer.times.of(COMMIT), _review(scorer) as review:
+        committed = sink.commit(scorer.schema, job.format, review)
+    if job.altered:
+        committed.counts[ALTERED_PARTS] = job.altered
+    warn_of_counts(committed.counts, committed.rows, scorer.source.format)
+    note_counts(committed.counts)
+    if settings.profile:
+        figures = table(scorer.times, committed.rows, helped=scorer.num_workers > 0)
+        log.info("where the time went, start-up left out:\n%s", Lines(figures))
+    record = run_record(scorer, committed)
+    hooks.committed(committed, record)
+    for key, count in hooks.take_failures().items():
+        record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
+    signals.check()
+    sink.require_lock()
+    with writing(settings.output_dir):
+        Markers(settings.output_dir).succeed(record if settings.run_record else None)
+    return committed
+
+
+def _review(scorer: Scorer) -> CommitReview:
+    job, file = scorer.job, None
+    if job.settings.row_issues is not None:
+        id_column = scorer.schema.field(0)
+        file = RowIssuesFile(job.settings.row_issues, id_column, scorer.source.format, job.settings.output_dir)
+    limit = BadRowLimit(job.settings.max_bad_rows, scorer.source.format)
+    return CommitReview(file, limit, IdCounts(job.sink.work.path))
+
+
+def run_record(scorer: Scorer, committed: Committed) -> dict[str, Any]:
+    """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
+    job: Job = scorer.job
+    settings = job.settings.model_dump(mode="json")
+    hooks = scorer.predictor.hooks
+    components = [*components_of(scorer.predictor), *(record_of(c, c.name) for c in hooks.components)]
+    largest, chosen = scorer.difference, scorer.chosen
+    return {
+        "settings": settings,
+        "device": {"asked": settings["device"], "used": str(scorer.plan)},
+        "components": [component.model_dump() for component in components],
+        "artifact": dict(job.plan["artifact"]),
+        "self_check": None if largest is None else {"largest_difference": largest},
+        "encoders": None if chosen is None else asdict(chosen),
+        "versions": installed(),
+        "attempts": _attempts(job.sink.work),
+        "rows": committed.rows,
+        "windows": committed.windows,
+        "counts": dict(committed.counts),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - job.began, 3),
+        "output": committed.path.name,
+        "profile": {what: round(value, 6) for what, value in scorer.times.items()} if settings["profile"] else None,
+    }
+
+
+def _attempts(work: WorkFolder) -> list[dict[str, Any]]:
+    """Return what is known of each attempt, with the number of rows whose parts it computed."""
+    rows: Counter[int] = Counter()
+    for record in work.records().values():
+        rows[record.attempt] += record.rows
+    return [{**asdict(attempt), "rows": rows[attempt.attempt]} for attempt in work.attempts()]

@@ -1,0 +1,213 @@
+"""An actor of Ray that scores windows: its methods are called by the driver, in threads, and it returns parts.
+
+This module does not import Ray; :mod:`bsm_core.scoring.engines.ray_driver` makes an actor of the class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import queue
+import socket
+import tarfile
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from bsm_core.artifact import Artifact
+from bsm_core.artifact.temporary import temporary_folder
+from bsm_core.backends.choose import ChosenBackends
+from bsm_core.errors import BSMError, DataError
+from bsm_core.runtime.profile import Times
+from bsm_core.scoring.engines.devices import DevicePlan
+from bsm_core.scoring.engines.scorer import Scorer
+from bsm_core.scoring.engines.trainer import share_cores
+from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.plan import require_unchanged
+from bsm_core.scoring.sink import PackedPart, Part
+from bsm_core.tables.windows import Split, Window
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Answer of an actor.
+
+    Attributes:
+        value: What the method returns, if there is no error.
+        error: Error of the run.
+        lines: Log lines since the last answer, each with its level.
+    """
+
+    value: Any = None
+    error: BSMError | None = None
+    lines: tuple[tuple[int, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Readiness:
+    """State of an actor before its first window.
+
+    Attributes:
+        chosen: Chosen backends and precision.
+        difference: Largest difference of a check row's probability from the stored one; None if none was scored.
+    """
+
+    chosen: ChosenBackends | None
+    difference: float | None
+
+
+class WindowActor:
+    """Actor that has its own copy of the artifact and scores what it is given.
+
+    Each method returns an :class:`Answer`, so that an error keeps its type and its words.
+
+    Args:
+        job: The job. Its artifact is that of the driver, and is replaced.
+        plan: Device of the actor.
+        archive: Files of the artifact, as :func:`archive_of` returns them.
+    """
+
+    def __init__(self, job: Job, plan: DevicePlan, archive: bytes) -> None:
+        self._job, self._plan, self._archive = job, plan, archive
+        self._stack = ExitStack()
+        self._items: queue.Queue[Split | Window | None] = queue.Queue()
+        self._parts: dict[int, PackedPart] = {}
+        self._change = threading.Condition()
+        self._ready: Readiness | None = None
+        self._scorer: Scorer | None = None
+        self._run: Future[None] | None = None
+        self._log = _Lines()
+        logger = logging.getLogger("bsm")
+        logger.addHandler(self._log)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+    def start(self, earlier: Mapping[str, str]) -> Answer:
+        """Open the artifact, build the predictor, and check all that can be checked before the first window.
+
+        Args:
+            earlier: Backends that the run has used already, see
+                :func:`bsm_core.backends.choose.choose_backends`.
+
+        Returns:
+            The answer, with a :class:`Readiness`.
+        """
+        try:
+            self._require_data()
+            share_cores(1)
+            artifact = Artifact.load(self._stack.enter_context(_extracted(self._archive)))
+            self._scorer = Scorer(dataclasses.replace(self._job, artifact=artifact), self._plan, first=False)
+        except BSMError as error:
+            return self._answer(error=error)
+        with self._change:
+            self._run = ThreadPoolExecutor(1, "bsm-scorer").submit(self._predict, self._scorer, earlier)
+            self._change.notify_all()
+        self._run.add_done_callback(lambda _: self._notify())
+        with self._change:
+            self._change.wait_for(lambda: self._ready or self._ended)
+        return self._answer(self._ready)
+
+    def score(self, item: Split | Window) -> Answer:
+        """Score the windows of a split, or one window.
+
+        Returns:
+            The answer, with a list of :class:`bsm_core.scoring.sink.PackedPart`.
+        """
+        numbers = [item.index] if isinstance(item, Window) else range(item.first, item.first + item.windows)
+        with self._change:
+            self._change.wait_for(lambda: self._run is not None)
+            self._items.put(item)
+            self._change.wait_for(lambda: self._ended or all(number in self._parts for number in numbers))
+            found = [self._parts.pop(number) for number in numbers if number in self._parts]
+        return self._answer(found)
+
+    def finish(self) -> Answer:
+        """End the run of this actor; return its times, as the answer's value."""
+        self._items.put(None)
+        if self._run is not None:
+            self._run.exception()
+        self._stack.close()
+        return self._answer(self._scorer.times if self._scorer else Times())
+
+    def _predict(self, scorer: Scorer, earlier: Mapping[str, str]) -> None:
+        scorer.predict(self._deliver, self._begin, work=self._work(), earlier=earlier)
+
+    def _work(self) -> Generator[Split | Window, None, None]:
+        while (item := self._items.get()) is not None:
+            yield item
+
+    def _deliver(self, part: Part) -> None:
+        packed = part.packed(self._job.attempt)
+        with self._change:
+            self._parts[part.window] = packed
+            self._change.notify_all()
+
+    def _begin(self, chosen: ChosenBackends | None, difference: float | None) -> None:
+        with self._change:
+            self._ready = Readiness(chosen, difference)
+            self._change.notify_all()
+
+    def _notify(self) -> None:
+        with self._change:
+            self._change.notify_all()
+
+    @property
+    def _ended(self) -> bool:
+        return self._run is not None and self._run.done()
+
+    def _answer(self, value: Any = None, error: BSMError | None = None) -> Answer:
+        if error is None and self._run is not None and self._run.done() and (raised := self._run.exception()):
+            if not isinstance(raised, BSMError):
+                raise raised  # Ray brings it to the driver with its traceback
+            error = raised
+        return Answer(value, error, self._log.taken())
+
+    def _require_data(self) -> None:
+        """Check that this host sees the data files as the driver does.
+
+        Raises:
+            DataError: It does not.
+        """
+        try:
+            require_unchanged(self._job.plan, self._job.source, self._job.settings.data_dir)
+        except DataError as error:
+            fix = "put the data where all hosts of the cluster see it: on a shared disk, or in an object store"
+            raise DataError(f"{error.what}, on host {socket.gethostname()}", where=error.where, fix=fix) from error
+
+
+class _Lines(logging.Handler):
+    """Handler that keeps log lines until they are taken."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._kept: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self._kept.put((record.levelno, record.getMessage()))
+
+    def taken(self) -> tuple[tuple[int, str], ...]:
+        """Return the lines that were kept, and forget them."""
+        return tuple(self._kept.get() for _ in range(self._kept.qsize()))
+
+
+def archive_of(artifact: Artifact) -> bytes:
+    """Return the files of an artifact in one piece, to send them to another host."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name in artifact.hashes:
+            archive.add(artifact.folder / name, arcname=name)
+    return content.getvalue()
+
+
+@contextmanager
+def _extracted(archive: bytes) -> Iterator[Path]:
+    """Provide a temporary folder with the files of :func:`archive_of`."""
+    with temporary_folder() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(folder, filter="data")
+        yield folder

@@ -1,0 +1,299 @@
+"""Ray engine: actors score windows, and this process hands them out and writes the parts that come back.
+
+The driver owns the output. It gives each actor two pieces of work at a time, so that an actor never waits, and writes
+what has come back together. An actor that dies is replaced. What it had is given again, window by window and each to an
+actor that has nothing else, so that a window that kills its actor is told from the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayActorError, RayTaskError
+
+from bsm_core.errors import EngineError
+from bsm_core.plugins.hookspecs import Committed
+from bsm_core.preprocess.findings import Findings
+from bsm_core.runtime import signals
+from bsm_core.runtime.log import Lines
+from bsm_core.runtime.profile import Times
+from bsm_core.scoring.engines.callbacks import Progress, with_probabilities
+from bsm_core.scoring.engines.devices import DevicePlan
+from bsm_core.scoring.engines.finish import finish
+from bsm_core.scoring.engines.ray_actor import Answer, Readiness, WindowActor, archive_of
+from bsm_core.scoring.engines.scorer import Scorer
+from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.row_issues import BadRowLimit, issues_table
+from bsm_core.scoring.sink import PackedPart, Part
+from bsm_core.tables.windows import Split, Window
+
+log = logging.getLogger("bsm")
+
+IN_FLIGHT = 2
+"""Number of pieces of work that an actor has at once."""
+MOST_DEATHS = 3
+"""Number of actors that a window may kill."""
+_ADVICE = "most often memory has run out: lower --batch-size or --window-rows, or start fewer actors"
+_SIGNAL_S = 0.5
+"""Seconds between two looks for a signal: Python's handlers do not run while Ray waits."""
+
+
+def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
+    """Score a job with actors, in the cluster to which this process is connected.
+
+    Returns:
+        The prediction file with its counts, and the devices that were used.
+
+    Raises:
+        BSMError: The data, the artifact, a plugin or a device is at fault, or actors die again and again.
+    """
+    scorer = Scorer(job, plan)
+    driver = Driver(job, plan, len(scorer.predictor.probability_names))
+    driver.score()
+    scorer.chosen, scorer.difference = driver.readiness.chosen, driver.readiness.difference
+    scorer.times.add(driver.times)
+    return finish(scorer), plan
+
+
+@dataclasses.dataclass
+class _Piece:
+    """Work that is given to an actor.
+
+    Attributes:
+        item: Splits or a window; None: the actor opens the artifact.
+        deaths: Number of actors that have died with it.
+    """
+
+    item: Split | Window | None
+    deaths: int = 0
+
+
+@dataclasses.dataclass(eq=False)
+class _Worker:
+    """An actor, as its driver sees it.
+
+    Attributes:
+        name: Name in messages.
+        actor: Handle of the actor.
+        busy: What it has not answered yet, by the reference of the answer.
+    """
+
+    name: str
+    actor: Any
+    busy: dict[Any, _Piece] = dataclasses.field(default_factory=dict)
+
+    def start(self, earlier: Mapping[str, str]) -> None:
+        """Let the actor open the artifact."""
+        self.busy[self.actor.start.remote(earlier)] = _Piece(None)
+
+    def give(self, piece: _Piece) -> None:
+        """Give the actor some work."""
+        self.busy[self.actor.score.remote(piece.item)] = piece
+
+    @property
+    def pieces(self) -> list[_Piece]:
+        """The work that it has."""
+        return [piece for piece in self.busy.values() if piece.item is not None]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the actor takes no further work now."""
+        return len(self.pieces) >= IN_FLIGHT or any(piece.deaths for piece in self.pieces)
+
+
+class Driver:
+    """Loop that hands out work to actors and writes what they return.
+
+    Args:
+        job: The job.
+        plan: Devices of the actors.
+        classes: Number of classes.
+        kind: Class of the actors.
+
+    Attributes:
+        readiness: What the first actor has chosen and found before its first window.
+        times: Times of all actors.
+    """
+
+    def __init__(self, job: Job, plan: DevicePlan, classes: int, kind: type[Any] = WindowActor) -> None:
+        self._job, self._plan, self._classes = job, plan, classes
+        options = {"num_cpus": plan.cores, "num_gpus": int(plan.accelerator == "gpu")}
+        self._kind = ray.remote(kind).options(**options, max_concurrency=IN_FLIGHT + 1)
+        self._archive = ray.put(archive_of(job.artifact))
+        self._workers: list[_Worker] = []
+        self._again: deque[_Piece] = deque()
+        self._failed_starts = 0
+        self._earlier: Mapping[str, str] = job.earlier_backends(plan)
+        self._rows, self._rows_before = job.rows_done, job.rows_done
+        self._limit = BadRowLimit(job.settings.max_bad_rows, job.source.format)
+        self._progress = Progress(job.rows_done)
+        self.readiness = Readiness(None, None)
+        self.times = Times()
+
+    def score(self) -> None:
+        """Score the windows that are left, and write their parts."""
+        for record in self._job.done.values():
+            self._limit.add(record.counts, record.rows)
+        self._start_first()
+        with closing(self._job.work(self._plan.count)) as work:
+            self._workers += [self._new(number) for number in range(1, self._plan.count)]
+            self._progress.start()
+            try:
+                while self._hand_out(work):
+                    parts = self._collect()
+                    self._hand_out(work)
+                    self._keep(parts)
+            finally:
+                self._progress.close()
+        for answer in ray.get([worker.actor.finish.remote() for worker in self._workers]):
+            self._say("actor", answer)
+            self.times.add(answer.value)
+
+    def _start_first(self) -> None:
+        """Start one actor, whose backends the others use too, and begin the attempt."""
+        self._workers.append(self._new(0))
+        while self._workers[0].busy:
+            self._collect()
+        chosen = self.readiness.chosen
+        self._earlier = self._earlier if chosen is None else chosen.backends
+        self._job.begin(chosen, self._plan)
+
+    def _new(self, number: int) -> _Worker:
+        job = dataclasses.replace(self._job, done={})
+        actor = self._kind.remote(job, DevicePlan(self._plan.accelerator, (0,)), self._archive)
+        worker = _Worker(f"actor {number + 1} of {self._plan.count}", actor)
+        worker.start(self._earlier)
+        return worker
+
+    def _hand_out(self, work: Iterator[Split | Window]) -> bool:
+        """Give work to the actors that take some, and return whether any has some."""
+        for worker in sorted(self._workers, key=lambda worker: len(worker.pieces)):
+            if self._again and not worker.pieces:
+                worker.give(self._again.popleft())
+            while not worker.is_full and (item := next(work, None)) is not None:
+                worker.give(_Piece(item))
+        return any(worker.pieces for worker in self._workers)
+
+    def _collect(self) -> list[PackedPart]:
+        """Wait until an actor has answered, and return the parts of all answers that are there."""
+        asked = {reference: worker for worker in self._workers for reference in worker.busy}
+        ready: list[Any] = []
+        while not ready:
+            ready, _ = ray.wait([*asked], num_returns=1, timeout=_SIGNAL_S)
+            signals.check()
+        ready, _ = ray.wait([*asked], num_returns=len(asked), timeout=0)
+        parts: list[PackedPart] = []
+        for reference in ready:
+            worker = asked[reference]
+            if worker not in self._workers:  # replaced just now
+                continue
+            try:
+                answer: Answer = ray.get(reference)
+            except RayTaskError as error:
+                log.error("%s failed:\n%s", worker.name, Lines(str(error)))
+                raise EngineError(f"{worker.name} failed", fix="see the traceback in the log above") from error
+            except RayActorError as error:
+                parts += self._replace(worker, error)
+                continue
+            piece = worker.busy.pop(reference)
+            self._say(worker.name + _windows_of(piece), answer)
+            if piece.item is None:
+                self.readiness, self._failed_starts = answer.value, 0
+            else:
+                parts += answer.value
+        return parts
+
+    def _say(self, who: str, answer: Answer) -> None:
+        """Log the lines of an answer, and raise its error."""
+        for level, line in answer.lines:
+            log.log(level, "%s: %s", who, Lines(line))
+        if answer.error is not None:
+            raise answer.error
+
+    def _keep(self, parts: Sequence[PackedPart]) -> None:
+        """Write parts, and count their bad rows."""
+        if not parts:
+            return
+        self._job.sink.write_parts(parts)
+        for part in parts:
+            self._limit.add(part.record.counts, part.record.rows, part.examples)
+        self._rows += sum(part.record.rows for part in parts)
+        newest = max(parts, key=lambda part: part.record.window)
+        read = newest.record.window * self._job.settings.window_rows + newest.record.rows
+        self._progress.report(self._rows, min(1.0, self._rows * newest.fraction / max(1, read)), self._rows_before)
+
+    def _replace(self, worker: _Worker, error: RayActorError) -> list[PackedPart]:
+        """Start an actor in the place of one that died, and set its work aside for actors that have nothing else.
+
+        Returns:
+            Parts without probabilities of windows that were given up.
+        """
+        number = self._workers.index(worker)
+        reason = next(iter(str(error).splitlines()), "")
+        log.warning("%s died: %s: a new one takes its place", worker.name + _windows_of(*worker.pieces), reason)
+        if not worker.pieces:
+            self._failed_starts += 1
+            if self._failed_starts >= MOST_DEATHS:
+                what, fix = f"{worker.name} died again and again while it started", _ADVICE
+                raise EngineError(what, details=str(error).splitlines()[:8], fix=fix) from error
+        given_up: list[PackedPart] = []
+        for piece in worker.pieces:
+            for item in self._single(piece.item):
+                if piece.deaths + 1 < MOST_DEATHS:
+                    self._again.append(_Piece(item, piece.deaths + 1))
+                else:
+                    given_up.append(self._given_up(item, error))
+        self._workers[number] = self._new(number)
+        return given_up
+
+    def _single(self, item: Split | Window | None) -> list[Split | Window]:
+        """Return the windows of an item as items of their own."""
+        if not isinstance(item, Split) or item.windows == 1:
+            return [item] if item is not None else []
+        found, start = list[Split | Window](), item.start
+        with closing(self._job.windows_of(item)) as windows:
+            for window in windows:
+                if window.end is None:
+                    found.append(window)
+                    continue
+                found.append(Split(window.index, 1, start, window.end, window.last))
+                start = window.end
+        return found
+
+    def _given_up(self, item: Split | Window, error: RayActorError) -> PackedPart:
+        """Return the part of a window that kills its actors: rows without probabilities.
+
+        Raises:
+            EngineError: ``--on-bad-row`` is ``fail``.
+        """
+        [window] = [item] if isinstance(item, Window) else self._job.windows_of(item)
+        rows = window.table.num_rows
+        if self._job.settings.on_bad_row == "fail":
+            place = f"rows {window.start:,} to {window.start + rows - 1:,}"
+            what = f"{MOST_DEATHS} actors died with window {window.index}, {place}"
+            settings = [{"on_bad_row": "null"}]
+            raise EngineError(what, details=str(error).splitlines()[:8], fix=_ADVICE, settings=settings) from error
+        kept = window.table.select(list(self._job.keep))
+        reasons = dict.fromkeys(range(rows), "the actor died that scored the row")
+        findings = Findings(bad_lines=window.bad_lines).with_failed_rows(reasons)
+        table = with_probabilities(kept, torch.full((rows, self._classes), torch.nan, dtype=torch.float64), range(rows))
+        issues = issues_table(kept, window.start, findings)
+        part = Part(window.index, window.last, window.end, table, findings.counts(), issues, window.fraction)
+        return part.packed(self._job.attempt)
+
+
+def _windows_of(*pieces: _Piece) -> str:
+    """Return words for the windows of some work, such as ``, window 3`` or ``, windows 3 to 7``."""
+    items = [piece.item for piece in pieces if piece.item is not None]
+    first = [item.index if isinstance(item, Window) else item.first for item in items]
+    last = [item.index if isinstance(item, Window) else item.first + item.windows - 1 for item in items]
+    if not items:
+        return ""
+    return f", window {first[0]}" if first == last else f", windows {min(first)} to {max(last)}"

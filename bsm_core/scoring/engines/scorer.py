@@ -1,0 +1,175 @@
+"""One process that scores windows: its predictor, checked against the data, and Lightning's Trainer around it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+
+import pyarrow as pa
+from lightning.pytorch.callbacks import Callback
+
+from bsm_core.backends.choose import ChosenBackends
+from bsm_core.errors import ArtifactError, DataError
+from bsm_core.predictor import Predictor
+from bsm_core.preprocess.loader import OnDemandLoader, WindowLoader, Work
+from bsm_core.runtime.cpus import cores
+from bsm_core.runtime.profile import TOTAL, Times
+from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, Begin, PartMaker
+from bsm_core.scoring.engines.devices import DevicePlan, loader_workers
+from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
+from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.plan import require_unchanged
+from bsm_core.scoring.provenance import require_same
+from bsm_core.scoring.row_issues import RowIssuesFile
+from bsm_core.scoring.settings import Settings
+from bsm_core.scoring.sink import Part
+from bsm_core.tables.data_files import warn_of_passed_over
+from bsm_core.tables.formats.folders import warn_of_no_marker
+from bsm_core.tables.read import TableSource
+
+log = logging.getLogger("bsm")
+
+
+class Scorer:
+    """Predictor of one process of a run, checked against the data.
+
+    Args:
+        job: The job.
+        plan: Devices of the job.
+        first: Whether this is the first process, which alone checks what all processes have in common.
+
+    Attributes:
+        job, plan: See above.
+        predictor: The artifact's model and preprocessing, checked.
+        source: The input table.
+        schema: Columns and types of the predictions.
+        num_workers: Number of loader workers.
+        chosen: Chosen backends and precision; None before :meth:`predict`.
+        difference: Largest difference of a check row's probability from the stored one; None if none was scored.
+        times: Times of this process; with ``--profile``, of all processes after :meth:`wait_for_others`.
+
+    Raises:
+        BSMError: The data, the artifact or a plugin is at fault.
+    """
+
+    def __init__(self, job: Job, plan: DevicePlan, *, first: bool = True) -> None:
+        self.job, self.plan = job, plan
+        settings, source, keep = job.settings, job.source, job.keep
+        if first:
+            warn_of_passed_over(settings.data_dir, source.files)
+            warn_of_no_marker(settings.data_dir)
+        self.predictor = Predictor.load(
+            job.artifact,
+            batch_size=settings.batch_size,
+            on_bad_row=settings.on_bad_row,
+            keep=list(keep),
+            max_cell_mb=settings.max_cell_mb,
+            source=source,
+        )
+        if not first:
+            self.predictor.hooks.take_failures()  # they fail in every process alike: the first alone counts them
+        elif settings.strict:
+            require_same(job.artifact, self.predictor)
+        _check_columns(self.predictor, source, keep)
+        self.source = job.table
+        kept = self.source.schema(list(keep))
+        self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
+        if first and settings.row_issues is not None:
+            RowIssuesFile.check(settings.row_issues, kept.field(0), source.format, settings.output_dir)
+        self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
+        self.chosen: ChosenBackends | None = None
+        self.difference: float | None = None
+        self.times = Times()
+
+    def predict(
+        self,
+        deliver: Callable[[Part], None],
+        begin: Begin,
+        *,
+        work: Work | None = None,
+        earlier: Mapping[str, str],
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        """Score the windows of this process.
+
+        Args:
+            deliver: Function that takes the part of each window.
+            begin, earlier: See :class:`bsm_core.scoring.engines.callbacks.BeforeFirstWindow`.
+            work: See :class:`bsm_core.preprocess.loader.WindowLoader`.
+            callbacks: Further callbacks of the Trainer.
+
+        Raises:
+            BSMError: The data, the artifact, a plugin or a device is at fault.
+        """
+        predictor, plan, settings = self.predictor, self.plan, self.job.settings
+        kind = OnDemandLoader if isinstance(work, Generator) else WindowLoader
+        loader = kind(
+            self.source,
+            predictor.preprocessor,
+            rows=settings.window_rows,
+            done=self.job.positions,
+            work=work,
+            num_workers=self.num_workers,
+            pin_memory=plan.accelerator == "gpu",
+        )
+        # In a lower precision, or on a GPU, check rows show how far the probabilities move.
+        lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
+        check_rows = self.job.artifact.check_rows if settings.self_check or lower_precision else None
+        before = BeforeFirstWindow(predictor, settings, check_rows, begin, earlier)
+        maker = PartMaker(predictor, self.times, deliver)
+        try:
+            with quiet(), threads_for(predictor), self.times.of(TOTAL):
+                clock = Clock(self.times) if settings.profile else None
+                runner = trainer(plan, [before, maker, *callbacks], clock)
+                runner.predict(predictor.model, loader, return_predictions=False)
+        except DataError:
+            self.require_unchanged()  # explains what is odd in a file that was changed while it was read
+            raise
+        self.chosen, self.difference = before.chosen, before.difference
+        self._barrier = runner.strategy.barrier
+
+    def wait_for_others(self) -> None:
+        """Wait until all processes have come here; with ``--profile``, add up their times."""
+        self._barrier("parts")
+        if self.job.settings.profile:
+            self.times = of_all_ranks(self.times, self.plan.count)
+
+    def require_unchanged(self) -> None:
+        """Check that the input and the artifact are those with which the run began.
+
+        Raises:
+            DataError, ArtifactError: A file was changed.
+        """
+        require_unchanged(self.job.plan, self.job.source, self.job.settings.data_dir)
+        if changed := self.job.artifact.hashes.changed():
+            raise ArtifactError(
+                f"{', '.join(changed)} was changed during the run",
+                where=str(self.job.settings.model_dir),
+                fix="run again when nothing writes to the artifact any more; the run begins anew then",
+            )
+
+
+def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, source: TableSource) -> int:
+    """Return ``--num-workers`` if set; else a number for the devices, 0 without text fields or for a single window."""
+    if settings.num_workers is not None:
+        return settings.num_workers
+    workers = loader_workers(plan, cores())
+    if not workers or not predictor.preprocessor.pipelines:
+        return 0
+    with closing(source.windows(predictor.preprocessor.keep[:1], rows=settings.window_rows)) as windows:
+        return 0 if next(windows).last else workers  # a process takes seconds to start
+
+
+def _check_columns(predictor: Predictor, source: TableSource, keep: Mapping[str, str]) -> None:
+    """Check that the data has the columns that are needed, and that none is named like a prediction column."""
+    needed = dict(keep)
+    for name, key in predictor.preprocessor.wanted.items():
+        needed[name] = f"{needed[name]} and {key}" if name in needed else key
+    source.require(needed)
+    taken = set(keep) & set(predictor.probability_names)
+    if taken:
+        raise DataError(
+            f"the data has a column with the name of a prediction column: {', '.join(sorted(taken))}",
+            fix="rename it, or leave it out of --keep-columns",
+        )

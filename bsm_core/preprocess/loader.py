@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeAlias
 
@@ -141,8 +141,11 @@ class WindowLoader:
         if work is None:
             work = work_of(batches.source, batches.columns, rows=batches.rows, done=batches.done, consumers=workers)
         with Handout(work, ahead=workers) as handout:
-            self._batches = self._loader.dataset = replace(batches, work=handout.address)
-            yield from self._iterate()
+            batches.work = handout.address  # for the workers that are started
+            try:
+                yield from self._iterate()
+            finally:
+                batches.work = None
 
     def _iterate(self) -> Iterator[Batch]:
         items: Iterator[Any] | None = None

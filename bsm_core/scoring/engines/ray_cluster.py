@@ -18,6 +18,8 @@ from bsm_core.scoring.settings import Settings
 
 log = logging.getLogger("bsm")
 
+_REACH = "look whether the cluster runs (ray status); one with token authentication needs the variable RAY_AUTH_TOKEN"
+
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[DevicePlan]:
@@ -35,6 +37,9 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
     """
     if find_spec("ray") is None:
         raise UsageError("--engine ray needs Ray", fix="pip install 'bsm-core[ray]'")
+    if not isinstance(settings.device, str) or settings.devices:
+        fix = "give --num-actors N; each actor has one device, and --device cpu or --device gpu says which"
+        raise UsageError("--engine ray takes no number or list of devices", fix=fix)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
@@ -45,7 +50,7 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, namespace="bsm", **here)
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         where = address or "this machine"
-        fix = "look whether the cluster runs: ray status" if address else "see the log of Ray under /tmp/ray"
+        fix = _REACH if address else "see the log of Ray under /tmp/ray"
         raise EngineError(f"Ray cannot be used: {error}", where=where, fix=fix) from error
     finally:
         for number, handler in handlers.items():  # Ray sets handlers of its own
@@ -59,9 +64,6 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
 
 def _plan(settings: Settings, cpus: int, gpus: int) -> DevicePlan:
     """Return the devices of the actors: GPUs of the cluster, or its cores, shared evenly by the actors."""
-    if not isinstance(settings.device, str) or settings.devices:
-        fix = "give --num-actors N; each actor has one device, and --device cpu or --device gpu says which"
-        raise UsageError("--engine ray takes no number or list of devices", fix=fix)
     one = plan_devices(settings, gpus)
     count = settings.num_actors or (gpus if one.accelerator == "gpu" else 1)
     if one.warning:

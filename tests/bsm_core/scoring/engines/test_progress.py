@@ -138,9 +138,9 @@ def test_a_bar_whose_total_is_estimated_from_the_share_that_was_read(stand_on, l
     callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     report(callback, window(0, 100, 0.25))
-    assert (callback._bar.n, callback._bar.total) == (100, 400)
+    assert (callback._progress._bar.n, callback._progress._bar.total) == (100, 400)
     report(callback, window(100, 100, 0.4), window(200, 50, 1.0, last=True))
-    assert (callback._bar.n, callback._bar.total) == (250, 250)
+    assert (callback._progress._bar.n, callback._progress._bar.total) == (250, 250)
     callback.on_predict_end(None, None)
     last = re.split(r"[\r\n]", terminal.getvalue().rstrip())[-1]
     assert last.startswith("scoring: 100%")
@@ -155,11 +155,11 @@ def test_all_read_is_not_all_done(stand_on):
     callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     report(callback, window(0, 100, 1.0), window(100, 100, 1.0))
-    assert (callback._bar.n, callback._bar.total) == (200, None)
+    assert (callback._progress._bar.n, callback._progress._bar.total) == (200, None)
     assert "%" not in terminal.getvalue()
     report(callback, window(200, 50, 1.0, last=True))
     callback.on_predict_end(None, None)
-    assert (callback._bar.n, callback._bar.total) == (250, 250)
+    assert (callback._progress._bar.n, callback._progress._bar.total) == (250, 250)
 
 
 def test_a_total_that_was_estimated_stands_until_the_end_shows_the_true_one(stand_on):
@@ -167,9 +167,9 @@ def test_a_total_that_was_estimated_stands_until_the_end_shows_the_true_one(stan
     callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     report(callback, window(0, 100, 0.25), window(100, 100, 1.0))
-    assert (callback._bar.n, callback._bar.total) == (200, 400)
+    assert (callback._progress._bar.n, callback._progress._bar.total) == (200, 400)
     report(callback, window(200, 100, 1.0), window(300, 80, 1.0, last=True))
-    assert (callback._bar.n, callback._bar.total) == (380, 380)
+    assert (callback._progress._bar.n, callback._progress._bar.total) == (380, 380)
     callback.on_predict_end(None, None)
 
 
@@ -194,7 +194,7 @@ def test_the_first_of_several_ranks_reports_for_all(stand_on):
     callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
     report(callback, window(0, 10, 0.1), window(40, 10, 0.5))
-    assert (callback._bar.n, callback._bar.total) == (50, 100)
+    assert (callback._progress._bar.n, callback._progress._bar.total) == (50, 100)
     callback.on_predict_end(None, None)
 
 

@@ -41,6 +41,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         convert_command,
         export_command,
         inspect_command,
+        merge_command,
         pack_command,
         plugins_command,
         run_command,
@@ -60,6 +61,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         export_command,
         convert_command,
         compare_command,
+        merge_command,
         clean_command,
     ):
         command.add(commands)

@@ -29,7 +29,7 @@ class WindowInfo:
     """Data of a window that its batch carries from the table to the output.
 
     Attributes:
-        index, start, last, fraction, end: See :class:`bsm_core.tables.windows.Window`.
+        index, start, last, fraction, end, files: See :class:`bsm_core.tables.windows.Window`.
         kept: The id column and the other kept columns, unchanged.
         findings: Faults of the window's rows.
         times: Time that reading and preparing the window took.
@@ -43,6 +43,7 @@ class WindowInfo:
     findings: Findings
     times: Times = field(default_factory=Times)
     end: Position | None = None
+    files: Sequence[tuple[int, int]] = ()
 
     def names(self, rows: Sequence[int]) -> list[Any]:
         """Return the names of rows for errors: ids or, if no column is kept, positions in the whole table."""
@@ -163,7 +164,8 @@ class Preprocessor:
         seen = {**findings.seen, **({ESCAPES: window.escapes} if window.escapes else {})}
         findings = replace(findings, bad_lines=window.bad_lines, seen=seen)
         kept = table.select(self.keep)
-        info = WindowInfo(window.index, window.start, window.last, window.fraction, kept, findings, times, window.end)
+        places = window.index, window.start, window.last, window.fraction
+        info = WindowInfo(*places, kept, findings, times, window.end, window.files)
         return replace(batch, window=info)
 
 

@@ -23,6 +23,7 @@ from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.lock import Lock
 from bsm_core.scoring.markers import Markers
+from bsm_core.scoring.merge import job_of
 from bsm_core.scoring.plan import inputs_of
 from bsm_core.scoring.provenance import source_hash
 from bsm_core.scoring.settings import Settings
@@ -50,9 +51,9 @@ def run(settings: Settings, lock: Lock) -> Committed:
     with unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)
-        source = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
+        whole = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
         with _engine(settings) as (score, devices):
-            job = _job(settings, artifact, source, devices, lock, began)
+            job = _job(settings, artifact, whole, devices, lock, began)
             committed, used = score(job, devices)
     earlier = job.rows_done
     seconds = time.time() - began
@@ -86,22 +87,26 @@ def _engine(settings: Settings) -> Iterator[tuple[Engine, DevicePlan]]:
 
 
 def _job(
-    settings: Settings, artifact: Artifact, source: TableSource, devices: DevicePlan, lock: Lock, began: float
+    settings: Settings, artifact: Artifact, whole: TableSource, devices: DevicePlan, lock: Lock, began: float
 ) -> Job:
     """Find what is done, remove the markers of an earlier run, and return the job."""
     names = artifact.names(default_registry())  # an unknown name is an error when the model is built
     components = [found for found in names.found.values() if isinstance(found, Component)]
-    format = settings.output_format or source.output_format
+    format, source, shard = settings.output_format or whole.output_format, whole, settings.shard
+    keep = whole.columns if settings.keep_columns == ("all",) else (settings.id_field or "", *settings.keep_columns)
+    if shard and not shard.divided:
+        source = whole.share(shard.number, shard.hosts, keep)
     plan = plan_of(settings, artifact, components, source, format, devices)
-    sink = Sink(settings.output_dir, lock=lock)
+    sink = Sink(settings.output_dir, lock=lock, shard=shard)
     fail = settings.on_bad_row == "fail"  # an earlier attempt may have left probabilities empty
     found = sink.find(plan, settings.resume, lambda record: not (fail and record.counts.get(MODEL_ROWS)))
     sink.require_lock()
     with writing(settings.output_dir):  # with --resume require, they are still there
-        Markers(settings.output_dir).clear()
+        Markers(settings.output_dir, shard).clear()
     attempts = sink.work.attempts() if found.done else []
     log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
-    job = Job(settings, artifact, source, format, plan, found.done, found.altered, attempts, began, lock)
+    digest = job_of(plan, {} if shard and shard.divided else inputs_of(whole, settings.data_dir))
+    job = Job(settings, artifact, source, format, plan, found.done, found.altered, attempts, began, lock, digest)
     if found.done:
         log.info("%s rows are done by an earlier attempt: going on from there", f"{job.rows_done:,}")
     return job
@@ -138,6 +143,7 @@ def plan_of(
         "inputs": inputs_of(source, settings.data_dir),
         "components": named,
         "settings": {
+            "shard": settings.shard and str(settings.shard),
             "id_field": settings.id_field,
             "keep_columns": list(settings.keep_columns),
             "output_format": format,

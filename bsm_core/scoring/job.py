@@ -19,8 +19,9 @@ from bsm_core.runtime.memory import explaining_memory, require_memory_for_librar
 from bsm_core.runtime.signals import at_once, cause_of, last_words
 from bsm_core.scoring.lock import Lock, holding
 from bsm_core.scoring.manifest import WorkFolder
-from bsm_core.scoring.markers import MARKERS, PREDICTIONS, SUCCESS, Markers
+from bsm_core.scoring.markers import PREDICTIONS, SUCCESS, Markers, named
 from bsm_core.scoring.settings import Settings
+from bsm_core.scoring.shard import Shard
 from bsm_core.tables.data_files import FORMATS, discover
 
 log = logging.getLogger("bsm")
@@ -46,14 +47,18 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
     """
     try:
-        settings = Settings.resolve(flags, env)
+        settings = Settings.resolve(flags, env).with_shard()
         check_paths(settings)
     except UsageError as error:
         refuse(flags, error.one_line())
         raise
-    work = WorkFolder(settings.output_dir)
+    work = WorkFolder(settings.output_dir, settings.shard)
     if settings.resume == "require" and not work.path.exists():
-        why = "the run in this folder has succeeded" if (work.output / SUCCESS).exists() else "no run has begun here"
+        why = (
+            "the run in this folder has succeeded"
+            if (work.output / named(SUCCESS, settings.shard)).exists()
+            else "no run has begun here"
+        )
         what, fix = f"--resume require: there is nothing to resume: {why}", "leave --resume out to begin anew"
         raise NothingToResumeError(what, where=str(work.output), fix=fix)
     with holding(work.lock) as lock:
@@ -61,7 +66,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
 
 
 def _run(settings: Settings, work: WorkFolder, lock: Lock) -> Committed:
-    markers = Markers(settings.output_dir)
+    markers = Markers(settings.output_dir, settings.shard)
 
     def fail(error: BaseException) -> None:
         if lock.is_lost():  # a marker would speak for another run
@@ -121,7 +126,7 @@ def refuse(places: Mapping[str, Any], reason: str) -> None:
     with suppress(BSMError, OSError, ValueError):  # nothing can be said in that folder
         if output.is_dir() and not any(_is_inside(output, folder) for folder in (data, model)):
             WorkFolder(output).check_is_plain_folder()
-            check_no_input_is_replaced(output, data, model, [])
+            check_no_input_is_replaced(_written(output, None), data, model, [])
             with holding(WorkFolder(output).lock):
                 Markers(output).fail(reason)
 
@@ -142,21 +147,22 @@ def check_paths(settings: Settings) -> None:
         raise UsageError("the output folder is inside the data folder", where=str(output), fix=fix)
     if _is_inside(output, model):
         raise UsageError("the output folder is inside the artifact", where=str(output), fix=fix)
-    work = WorkFolder(output)
+    work = WorkFolder(output, settings.shard)
     work.check_is_plain_folder()
     for path in (data, model):
         if path.resolve().is_relative_to(work.path.resolve()):
             raise UsageError("the run would remove its input with the work folder", where=str(path), fix=fix)
     if settings.row_issues is not None:
         check_row_issues_path(settings.row_issues, settings)
-    check_no_input_is_replaced(output, data, model, [settings.row_issues] if settings.row_issues else [])
+    written = _written(output, settings.shard)
+    check_no_input_is_replaced(written, data, model, [settings.row_issues] if settings.row_issues else [])
 
 
-def check_no_input_is_replaced(output: Path, data: Path, model: Path, others: Sequence[Path]) -> None:
+def check_no_input_is_replaced(output: Sequence[Path], data: Path, model: Path, others: Sequence[Path]) -> None:
     """Check that no input is one of the files that a run replaces or removes.
 
     Args:
-        output: The output folder.
+        output: The files that a run replaces or removes in its output folder.
         data: File or folder of the data.
         model: The artifact.
         others: Files that the run writes elsewhere.
@@ -164,7 +170,7 @@ def check_no_input_is_replaced(output: Path, data: Path, model: Path, others: Se
     Raises:
         UsageError: An input is one of them.
     """
-    replaced = {identity: path for path in [*_written(output), *others] if (identity := _identity(path))}
+    replaced = {identity: path for path in [*output, *others] if (identity := _identity(path))}
     for path in _inputs(data, model) if replaced else ():
         if (identity := _identity(path)) in replaced:
             written = replaced[identity]
@@ -180,16 +186,17 @@ def check_row_issues_path(row_issues: Path, settings: Settings) -> None:
         UsageError: It is one of them, or lies in the data folder, the artifact or the work folder.
     """
     place, fix = row_issues.resolve(), "choose another --row-issues"
-    if place in (file.resolve() for file in _written(settings.output_dir)):
+    if place in (file.resolve() for file in _written(settings.output_dir, settings.shard)):
         raise UsageError("the row issues would replace a file that the run writes", where=str(row_issues), fix=fix)
-    for folder in (settings.data_dir, settings.model_dir, WorkFolder(settings.output_dir).path):
+    for folder in (settings.data_dir, settings.model_dir, WorkFolder(settings.output_dir, settings.shard).path):
         if not folder.is_file() and place.is_relative_to(folder.resolve()):
             raise UsageError("the row issues cannot be written to this folder", where=str(folder), fix=fix)
 
 
-def _written(output: Path) -> list[Path]:
+def _written(output: Path, shard: Shard | None) -> list[Path]:
     """Return the files that a run replaces or removes in its output folder."""
-    return [output / name for name in (*(f"{PREDICTIONS}.{format}" for format in FORMATS), *MARKERS)]
+    tables = [output / f"{PREDICTIONS}{shard.name if shard else ''}.{format}" for format in FORMATS]
+    return [*tables, *Markers(output, shard).paths, output / SUCCESS]
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
@@ -213,7 +220,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def clean(output: Path) -> int | None:
-    """Remove the work folder of a run that did not end well, and from ``_FAILURE`` that the run can go on.
+    """Remove the work folders of runs that did not end well, and from ``_FAILURE`` that the run can go on.
 
     Args:
         output: The output folder.
@@ -228,12 +235,11 @@ def clean(output: Path) -> int | None:
     """
     if not output.is_dir():
         raise UsageError("there is no such folder", where=str(output), fix="give the output folder of a run")
-    work = WorkFolder(output)
-    work.check_is_plain_folder()
-    if not work.path.exists():
-        return None
-    with holding(work.lock), writing(output):
-        rows = work.rows_done()
-        work.remove()
-        Markers(output).retract(_GO_ON)
-    return rows
+    removed: list[int] = []
+    for work in WorkFolder.all_of(output):
+        work.check_is_plain_folder()
+        with holding(work.lock), writing(output):
+            removed.append(work.rows_done())
+            work.remove()
+            Markers(output, work.shard).retract(_GO_ON)
+    return sum(removed) if removed else None

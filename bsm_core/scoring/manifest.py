@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bsm_core.errors import UsageError
 from bsm_core.runtime import durable
+from bsm_core.scoring.shard import Shard
 
 WORK = ".bsm"
+_OF_SHARD = re.compile(re.escape(WORK) + r"(-[0-9]{5})?")
 _PLAN, _MANIFEST, _ATTEMPTS, _PARTS, _LOCK = "plan.json", "manifest.jsonl", "attempts.jsonl", "parts", "lock"
 
 
@@ -36,6 +39,7 @@ class PartRecord:
         sha256: SHA-256 of the file, in hexadecimal.
         counts: Counts of the window, by name.
         attempt: Number of the attempt that computed the part, from 1.
+        files: Number of rows from each file, as pairs of the number of the file and that of the rows.
     """
 
     window: int
@@ -46,6 +50,7 @@ class PartRecord:
     sha256: str
     counts: Mapping[str, float]
     attempt: int
+    files: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,23 @@ class WorkFolder:
 
     Args:
         output: The output folder.
+        shard: Share of this host; None if the job has no others.
     """
 
     output: Path
+    shard: Shard | None = None
+
+    @classmethod
+    def all_of(cls, output: Path) -> list[WorkFolder]:
+        """Return the work folders in an output folder, those of all hosts."""
+        found = [path for path in sorted(output.glob(f"{WORK}*")) if _OF_SHARD.fullmatch(path.name)]
+        shards = [int(path.name.partition("-")[2]) if path.name != WORK else None for path in found]
+        return [cls(output, None if index is None else Shard(index, index + 1)) for index in shards]
 
     @property
     def path(self) -> Path:
         """The work folder itself."""
-        return self.output / WORK
+        return self.output / f"{WORK}{self.shard.mark if self.shard else ''}"
 
     @property
     def lock(self) -> Path:

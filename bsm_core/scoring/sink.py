@@ -27,6 +27,7 @@ from bsm_core.scoring.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.markers import PREDICTIONS
 from bsm_core.scoring.plan import differences
 from bsm_core.scoring.row_issues import ROWS_NAMED, CommitReview
+from bsm_core.scoring.shard import Shard
 from bsm_core.tables.data_files import FORMATS, Format
 from bsm_core.tables.windows import Position
 from bsm_core.tables.write import TableWriter
@@ -42,7 +43,7 @@ class Part:
     """Output of one window.
 
     Attributes:
-        window, last, end: Index, ``last`` and ``end`` of the :class:`bsm_core.tables.windows.Window`.
+        window, last, end, files: Index, ``last``, ``end`` and ``files`` of the :class:`bsm_core.tables.windows.Window`.
         table: The kept columns and the probabilities.
         counts: Numbers for the run record, which the commit sums over all parts.
         issues: What was wrong with rows of the window; None if nothing was.
@@ -56,6 +57,7 @@ class Part:
     counts: Mapping[str, float]
     issues: pa.Table | None = None
     fraction: float = 0.0
+    files: Sequence[tuple[int, int]] = ()
 
     def packed(self, attempt: int) -> PackedPart:
         """Return the part as the bytes of its file, and its record.
@@ -77,6 +79,7 @@ class Part:
             sha256=hashlib.sha256(data).hexdigest(),
             counts=dict(self.counts),
             attempt=attempt,
+            files=tuple(self.files),
         )
         examples = None if self.issues is None else self.issues.take([*range(min(ROWS_NAMED, len(self.issues)))])
         return PackedPart(record, data, self.fraction, examples)
@@ -120,16 +123,18 @@ class Sink:
         folder: The output folder, which exists and whose lock is held.
         attempt: Number of this attempt of the run, from 1.
         lock: Lock of the folder, which is compared before each step that would harm another run; None: no check.
+        shard: Share of this host; None if the job has no others.
     """
 
     folder: Path
     attempt: int = 1
     lock: Lock | None = None
+    shard: Shard | None = None
 
     @property
     def work(self) -> WorkFolder:
         """The work folder."""
-        return WorkFolder(self.folder)
+        return WorkFolder(self.folder, self.shard)
 
     def require_lock(self) -> None:
         """Check that the run still holds the lock of the folder.
@@ -252,7 +257,8 @@ class Sink:
         Raises:
             SinkError: The file cannot be written, or the lock is lost.
         """
-        path = self.folder / f"{PREDICTIONS}.{format}"
+        name = PREDICTIONS + (self.shard.name if self.shard else "")
+        path = self.folder / f"{name}.{format}"
         temporary = self.work.path / path.name
         self.require_lock()
         with writing(self.folder):
@@ -265,7 +271,7 @@ class Sink:
             self.require_lock()
             durable.replace(temporary, path)
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
-                (self.folder / f"{PREDICTIONS}.{other}").unlink(missing_ok=True)
+                (self.folder / f"{name}.{other}").unlink(missing_ok=True)
         return path
 
     def _reviewed(self, records: Sequence[PartRecord], review: CommitReview | None) -> Iterator[pa.Table]:

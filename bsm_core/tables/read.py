@@ -49,6 +49,7 @@ class TableSource:
         checked: Columns that were checked, see :meth:`with_checked`.
         on_bad_line: Whether a line of a text file that cannot be read as a row is an error or is left out.
         dialect: Dialect of CSV and TSV files, with their delimiter; of the others, the spelling of numbers in text.
+        rowless: Whether the rows are those of another, see :meth:`share`.
     """
 
     format: SourceFormat
@@ -59,6 +60,7 @@ class TableSource:
     checked: frozenset[str] = field(default=frozenset(), repr=False)
     on_bad_line: Literal["fail", "skip"] = "fail"
     dialect: Dialect = field(default_factory=Dialect)
+    rowless: bool = False
 
     @classmethod
     def open(
@@ -173,6 +175,19 @@ class TableSource:
         """
         return dataclasses.replace(self, types=schema)
 
+    def share(self, number: int, of: int, keep: Iterable[str] = ()) -> TableSource:
+        """Return this table with every ``of``-th file, beginning with ``number``, from 0; without rows if none is left.
+
+        Args:
+            number, of: Number of the share, and of all shares.
+            keep: Columns that have the same type in all shares.
+        """
+        types = self.schema([name for name in keep if name in self.columns])
+        files, schemas = self.files[number::of], self.schemas[number::of]
+        rowless = not files
+        files, schemas = files or self.files[:1], schemas or self.schemas[:1]
+        return dataclasses.replace(self, files=files, schemas=schemas, types=types, rowless=rowless)
+
     def with_checked(self, columns: Iterable[str], done: Mapping[int, Position | None] | None = None) -> TableSource:
         """Check the times of columns that Parquet may store in a form in which not all of them can be read.
 
@@ -228,6 +243,9 @@ class TableSource:
         self, columns: Sequence[str], schema: pa.Schema, rows: int, done: Mapping[int, Position | None]
     ) -> Generator[Window, None, None]:
         index, start = first_left(done)
+        if self.rowless and not done:
+            yield from cut(iter(()), schema, rows, 0, Position(len(self.files), 0))
+            return
         while start.file < len(self.files):
             pieces = self._pieces(columns, schema, rows, start)
             with closing(pieces), closing(cut(pieces, schema, rows, index, Position(len(self.files), 0))) as windows:

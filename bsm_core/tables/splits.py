@@ -50,8 +50,8 @@ class _Found(NamedTuple):
 
 def can_split(source: TableSource) -> bool:
     """Return whether windows can be found without reading the rows: in Parquet, and in text that is read as it is."""
-    if source.format == "parquet":
-        return True
+    if source.rowless or source.format == "parquet":
+        return not source.rowless
     as_it_is = source.format in DELIMITERS and not source.dialect.translated and source.on_bad_line == "fail"
     return as_it_is and not any(map(codec_of, source.files))
 

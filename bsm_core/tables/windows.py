@@ -42,6 +42,7 @@ class Window:
         end: Where the next window begins; None if it is unknown.
         bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
         escapes: Number of cells in which a backslash seems to escape a quote.
+        files: Number of rows from each file, as pairs of the number of the file and that of the rows.
     """
 
     index: int
@@ -52,6 +53,7 @@ class Window:
     end: Position | None = None
     bad_lines: Sequence[tuple[int, BadLine]] = ()
     escapes: int = 0
+    files: Sequence[tuple[int, int]] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields for a pickle, the rows as bytes: a pickled slice would hold all of the larger buffer."""
@@ -136,14 +138,20 @@ def cut(
             # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
             here = [(at, bad) for at, bad in bad_lines if at < rows]
             escapes = int(ends[:rows, 2].sum())
-            yield Window(index, index * rows, table.slice(0, rows), False, fraction, place, here, escapes)
+            files = _rows_of_files(ends[:rows])
+            yield Window(index, index * rows, table.slice(0, rows), False, fraction, place, here, escapes, files)
             table, ends = table.slice(rows), ends[rows:]
             bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
             index += 1
         held, count = [Piece(table, 0.0, ends, bad_lines)], len(table)
     table, _, ends, bad_lines = _joined(held)
     fraction, escapes = 1.0 if last else fraction, int(ends[:, 2].sum())
-    yield Window(index, index * rows, table, last, fraction, end, bad_lines, escapes)
+    yield Window(index, index * rows, table, last, fraction, end, bad_lines, escapes, _rows_of_files(ends))
+
+
+def _rows_of_files(ends: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+    files, counts = np.unique(ends[:, 0], return_counts=True)
+    return tuple(zip(files.tolist(), counts.tolist(), strict=True))
 
 
 def _joined(pieces: Sequence[Piece]) -> Piece:

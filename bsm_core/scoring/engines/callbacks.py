@@ -120,7 +120,7 @@ class PartMaker(Callback):
         issues = issues_table(info.kept, info.start, findings)
         counts = {**findings.counts(), **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
-        self.deliver(Part(info.index, info.last, info.end, table, counts, issues, info.fraction))
+        self.deliver(Part(info.index, info.last, info.end, table, counts, issues, info.fraction, info.files))
         self._memory.give_back()
 
 

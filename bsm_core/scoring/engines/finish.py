@@ -20,6 +20,7 @@ from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.manifest import WorkFolder
 from bsm_core.scoring.markers import Markers
+from bsm_core.scoring.merge import DoneShard, mark_job
 from bsm_core.scoring.provenance import components_of, record_of
 from bsm_core.scoring.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.tables.id_counts import IdCounts
@@ -57,7 +58,15 @@ def finish(scorer: Scorer) -> Committed:
     signals.check()
     sink.require_lock()
     with writing(settings.output_dir):
-        Markers(settings.output_dir).succeed(record if settings.run_record else None)
+        markers, kept = Markers(settings.output_dir, settings.shard), record if settings.run_record else None
+        if settings.shard is None:
+            markers.succeed(kept)
+            return committed
+        records = list(sink.work.records().values())
+        done = DoneShard.of(settings.shard, job.digest, committed.path, records, len(scorer.source.files))
+        markers.succeed(kept, done.text())
+        if mark_job(settings.output_dir, done):
+            log.info("all %d shards are done: bsm merge %s", settings.shard.hosts, settings.output_dir)
     return committed
 
 

@@ -285,7 +285,8 @@ class Driver:
         findings = Findings(bad_lines=window.bad_lines).with_failed_rows(reasons)
         table = with_probabilities(kept, torch.full((rows, self._classes), torch.nan, dtype=torch.float64), range(rows))
         issues = issues_table(kept, window.start, findings)
-        part = Part(window.index, window.last, window.end, table, findings.counts(), issues, window.fraction)
+        counts = findings.counts()
+        part = Part(window.index, window.last, window.end, table, counts, issues, window.fraction, window.files)
         return part.packed(self._job.attempt)
 
 

@@ -42,6 +42,7 @@ class Job:
         earlier: Attempts that made these parts.
         began: Start of the run, in seconds as ``time.time()`` returns them.
         lock: Lock of the output folder.
+        digest: What this run has in common with the other shards of its job.
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class Job:
     earlier: Sequence[Attempt]
     began: float
     lock: Lock
+    digest: str
 
     @property
     def attempt(self) -> int:
@@ -63,7 +65,7 @@ class Job:
     @property
     def sink(self) -> Sink:
         """The sink of this attempt."""
-        return Sink(self.settings.output_dir, self.attempt, self.lock)
+        return Sink(self.settings.output_dir, self.attempt, self.lock, self.settings.shard)
 
     @property
     def keep(self) -> dict[str, str]:

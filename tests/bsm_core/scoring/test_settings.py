@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bsm_core import Settings
 from bsm_core.errors import ConfigError, UsageError
 from bsm_core.scoring.settings import sources
+from bsm_core.scoring.shard import Shard
 
 FLAGS = {"job_type": "inference"}
 
@@ -25,6 +26,7 @@ LAYERS = {
     "engine": [("Ray", "ray"), ("ray", "ray"), None, "local"],
     "ray_address": [("a:6379", "a:6379"), ("auto", "auto"), None, None],
     "num_actors": [("2", 2), None, None, None],
+    "shard": [("0/3", Shard(0, 3)), ("2/3", Shard(2, 3)), None, None],
     "accelerator": [("cpu", "cpu"), ("gpu", "gpu"), ("cpu", "cpu"), "auto"],
     "precision": [("bf16", "bf16"), ("int8", "int8"), None, "auto"],
     "backend": [("Eager", "eager"), None, None, "auto"],

@@ -1,0 +1,23 @@
+"""``bsm merge``: one prediction file of the shards that several hosts have scored."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bsm_core.cli.output import say
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of ``bsm``."""
+    parser = commands.add_parser("merge", help="make one prediction file of the shards of a job")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="the output folder of the shards")
+    parser.add_argument("--output-format", choices=["csv", "tsv", "parquet"], help="default: the format of the shards")
+    parser.set_defaults(handler=_merge)
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    from bsm_core.scoring.merge import merge
+
+    path, rows = merge(arguments.output, arguments.output_format)
+    say(f"{rows:,} rows of all shards: {path}")

@@ -22,11 +22,11 @@ class Address(NamedTuple):
     """Where a process asks for items.
 
     Attributes:
-        name: Name of a socket.
+        name: Name of a socket of this machine, or a host and a port.
         key: Secret that the process must know.
     """
 
-    name: str
+    name: str | tuple[str, int]
     key: bytes
 
 
@@ -37,21 +37,26 @@ class Handout:
         items: The items, which must be picklable and not None. An error that it raises is raised in the process that
             asks; the others find that nothing is left.
         ahead: Number of items that are made before they are asked for.
+        host: Name under which other hosts reach this one. None: only processes of this machine ask.
 
     Attributes:
         address: The address for :func:`received`.
     """
 
-    def __init__(self, items: Generator[Any, None, None], ahead: int) -> None:
+    def __init__(self, items: Generator[Any, None, None], ahead: int, host: str | None = None) -> None:
         self._items, self._ahead = items, ahead
         self._made = deque[Future[Any]]()
         self._lock, self._closed = threading.Lock(), False
         self._maker = ThreadPoolExecutor(1, "bsm-handout")
-        # A name without a file on Linux, so that a process that is killed leaves none.
-        name = f"\0bsm-{os.getpid()}-{secrets.token_hex(8)}" if sys.platform == "linux" else None
         key = secrets.token_bytes(32)
-        self._listener = connection.Listener(name, "AF_UNIX", backlog=64, authkey=key)
-        self.address = Address(name or str(self._listener.address), key)
+        if host is None:
+            # A name without a file on Linux, so that a process that is killed leaves none.
+            name = f"\0bsm-{os.getpid()}-{secrets.token_hex(8)}" if sys.platform == "linux" else None
+            self._listener = connection.Listener(name, "AF_UNIX", backlog=64, authkey=key)
+            self.address = Address(name or str(self._listener.address), key)
+        else:
+            self._listener = connection.Listener(("", 0), "AF_INET", backlog=64, authkey=key)
+            self.address = Address((host, self._listener.address[1]), key)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, name="bsm-handout-accept", daemon=True).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from bsm_core.preprocess.findings import MODEL_ROWS
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks, ray_cluster
-from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
+from bsm_core.scoring.engines.devices import DevicePlan, plan_devices, plan_world
 from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.engines.world import World
 from bsm_core.scoring.lock import Lock
 from bsm_core.scoring.markers import Markers
 from bsm_core.scoring.merge import job_of
@@ -80,7 +82,8 @@ def _engine(settings: Settings) -> Iterator[tuple[Engine, DevicePlan]]:
 
             yield ray_driver.run, devices
         return
-    devices = plan_devices(settings, torch.cuda.device_count())
+    world, gpus = World.of(os.environ), torch.cuda.device_count()
+    devices = plan_world(settings, world, gpus) if world else plan_devices(settings, gpus)
     if devices.warning:
         log.warning("%s", devices.warning)
     yield ranks.run, devices

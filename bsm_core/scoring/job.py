@@ -17,6 +17,7 @@ from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once, cause_of, last_words
+from bsm_core.scoring.engines.world import World
 from bsm_core.scoring.lock import Lock, holding
 from bsm_core.scoring.manifest import WorkFolder
 from bsm_core.scoring.markers import PREDICTIONS, SUCCESS, Markers, named
@@ -46,6 +47,9 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         SinkError: The output cannot be written. No marker was written if the folder was removed or another run took it.
         BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
     """
+    world = World.of(env)
+    if world and world.rank and flags.get("engine") != "ray":
+        return _follow(Settings.resolve(flags, env), world)
     try:
         settings = Settings.resolve(flags, env).with_shard()
         check_paths(settings)
@@ -63,6 +67,15 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         raise NothingToResumeError(what, where=str(work.output), fix=fix)
     with holding(work.lock) as lock:
         return _run(settings, work, lock)
+
+
+def _follow(settings: Settings, world: World) -> Committed:
+    """Score windows for the first process of a world, which holds the output folder."""
+    with explaining_memory():
+        require_memory_for_libraries()
+        with at_once(), starting():
+            from bsm_core.scoring.engines import ranks
+        return ranks.follow(settings.model_dir, world)
 
 
 def _run(settings: Settings, work: WorkFolder, lock: Lock) -> Committed:

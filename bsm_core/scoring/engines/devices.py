@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from bsm_core.errors import UsageError
+from bsm_core.scoring.engines.world import World
 from bsm_core.scoring.settings import Settings
 
 
@@ -17,19 +19,28 @@ class DevicePlan:
         ids: GPU ids; on the CPU, ``0, 1, …``, one for each process.
         warning: Message for the user if the settings cannot be met in full; else None.
         cores: Number of cores of each actor of Ray; 0 if the processes are none.
+        world: World of this process, if another program has started the processes.
     """
 
     accelerator: str
     ids: tuple[int, ...]
     warning: str | None = None
     cores: int = 0
+    world: World | None = None
 
     @property
     def count(self) -> int:
         """Number of processes."""
         return len(self.ids)
 
+    @property
+    def count_here(self) -> int:
+        """Number of processes of this machine."""
+        return self.world.local_size if self.world else self.count
+
     def __str__(self) -> str:
+        if self.world:
+            return f"{self.count} processes of {self.world.launcher} on {self.accelerator.upper()}"
         if self.cores:
             return f"{self.count} Ray actor(s) on {self.accelerator.upper()}"
         return f"{self.count} CPU process(es)" if self.accelerator == "cpu" else f"GPU {list(self.ids)}"
@@ -63,6 +74,25 @@ def plan_devices(settings: Settings, gpus: int) -> DevicePlan:
     return dataclasses.replace(used, warning=f"{_asked(settings)} asked for, {gpus} GPU(s) there: using {used}")
 
 
+def plan_world(settings: Settings, world: World, gpus: int) -> DevicePlan:
+    """Return the plan of a run in a world of processes that another program has started, each with one device.
+
+    Args:
+        settings: Settings, of which those of devices matter.
+        world: The world.
+        gpus: Number of GPUs that this process sees.
+
+    Raises:
+        UsageError: The settings ask for another number of processes.
+    """
+    asked = settings.devices or (settings.device if isinstance(settings.device, int) else world.size)
+    if asked != world.size:
+        what = f"{asked} device(s) contradict the {world.size} processes that {world.launcher} has started"
+        raise UsageError(what, fix=f"leave --devices and --device out, or start {asked} processes")
+    one = plan_devices(settings.model_copy(update={"devices": None}), gpus)
+    return DevicePlan(one.accelerator, tuple(range(world.size)), one.warning, world=world)
+
+
 def loader_workers(plan: DevicePlan, cores: int) -> int:
     """Return the default number of loader workers for each device.
 
@@ -73,7 +103,7 @@ def loader_workers(plan: DevicePlan, cores: int) -> int:
         plan: The devices.
         cores: Number of cores that all processes share.
     """
-    return max(1, min(4, cores // plan.count - 1)) if plan.accelerator == "gpu" else 0
+    return max(1, min(4, cores // plan.count_here - 1)) if plan.accelerator == "gpu" else 0
 
 
 def _asked(settings: Settings) -> str:

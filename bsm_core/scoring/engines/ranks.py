@@ -6,6 +6,7 @@ message, its result or its error, and has ended. The first failure ends all of t
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import multiprocessing
 import os
@@ -16,8 +17,10 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
+from bsm_core.artifact import Artifact, unpacked
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.handout import Address, Handout
@@ -29,6 +32,7 @@ from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.local import score
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError, share_cores
 from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.engines.world import World, connected, host_of_leader, shared
 from bsm_core.scoring.sink import RUN_AGAIN
 
 log = logging.getLogger("bsm")
@@ -44,6 +48,8 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     Raises:
         BSMError: The error of the process that failed first.
     """
+    if plan.world:
+        return _lead(job, plan, plan.world), plan
     if plan.count > 1:
         try:
             committed = _launch(job, plan)
@@ -59,6 +65,41 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     if alone is None:
         raise EngineError("the process committed no predictions", fix=RUN_AGAIN)
     return alone, plan
+
+
+def _lead(job: Job, plan: DevicePlan, world: World) -> Committed:
+    """Score a job as the first process of a world, and give the others their work."""
+    share_cores(world.local_size)
+    with connected(world), Handout(job.work(world.size), world.size, host_of_leader(world)) as handout:
+        shared((job, plan, handout.address))
+        committed = score(job, plan, 0, handout.address)
+        shared(committed)
+    if committed is None:
+        raise EngineError("the process committed no predictions", fix=RUN_AGAIN)
+    return committed
+
+
+def follow(model_dir: Path, world: World) -> Committed:
+    """Score windows as one of the other processes of a world; return what the first one has committed.
+
+    Args:
+        model_dir: The artifact, which each process opens for itself.
+        world: The world.
+
+    Raises:
+        BSMError: The data, the artifact, a plugin or a device is at fault; or the first process has ended.
+    """
+    share_cores(world.local_size)
+    with unpacked(model_dir) as folder, connected(world):
+        try:
+            job, plan, address = shared()
+            job = dataclasses.replace(job, artifact=Artifact.load(folder))
+            score(job, dataclasses.replace(plan, world=world), world.rank, address)
+            committed: Committed = shared()
+        except RuntimeError as error:  # torch.distributed raises it when the other end of a connection is gone
+            what = f"process {world.rank + 1} of {world.size} lost the first one: {error}"
+            raise EngineError(what, fix="see the log of the first process") from error
+    return committed
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from bsm_core.predictor import Predictor
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.profile import MODEL, MOVING, SELF_CHECK, WRITING, Times
 from bsm_core.scoring.engines.devices import DevicePlan
+from bsm_core.scoring.engines.world import World
 
 _IRRELEVANT_WARNINGS = (
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # a matter between Lightning and torch
@@ -43,6 +44,44 @@ class _DDP(DDPStrategy):
             self.barrier("connected")  # NCCL connects only when the first message is sent
         except (RuntimeError, ValueError, OSError) as error:  # torch.distributed raises these, depending on its backend
             raise DistributedUnavailableError(f"the processes could not be connected: {error}") from error
+
+
+class _Given(LightningEnvironment):
+    """Environment of a process that another program has started.
+
+    Where a process sees only its own GPU, as with SLURM, each process is a node of its own for Lightning.
+    """
+
+    creates_processes_externally = True
+
+    def __init__(self, world: World, gpus: int | None) -> None:
+        super().__init__()
+        alone = gpus is not None and gpus < world.local_size
+        self._world, self._local_rank = world, 0 if alone else world.local_rank
+        self.processes = 1 if alone else world.local_size
+        self.nodes = world.size // self.processes
+
+    def local_rank(self) -> int:
+        """Return the number of this process on its node."""
+        return self._local_rank
+
+    def node_rank(self) -> int:
+        """Return the number of the node."""
+        return self._world.rank // self.processes
+
+    def global_rank(self) -> int:
+        """Return the number of this process."""
+        return self._world.rank
+
+    def world_size(self) -> int:
+        """Return the number of processes."""
+        return self._world.size
+
+    def set_global_rank(self, rank: int) -> None:
+        """Do nothing: the number is given."""
+
+    def set_world_size(self, size: int) -> None:
+        """Do nothing: the number is given."""
 
 
 def share_cores(processes: int) -> None:
@@ -129,11 +168,20 @@ def of_all_ranks(times: Times, ranks: int) -> Times:
 
 def trainer(plan: DevicePlan, callbacks: list[Callback], profiler: Clock | None = None) -> Trainer:
     """Return a Trainer that predicts on the devices of a plan, without logging and without checkpoints."""
+    devices: int | list[int] = plan.count if plan.accelerator == "cpu" else list(plan.ids)
+    environment, nodes = (
+        LightningEnvironment(),
+        1,
+    )  # ignores the variables of a cluster: bsm starts its processes itself
+    if plan.world:
+        environment = given = _Given(plan.world, torch.cuda.device_count() if plan.accelerator == "gpu" else None)
+        devices, nodes = given.processes, given.nodes
     return Trainer(
         accelerator=plan.accelerator,
-        devices=plan.count if plan.accelerator == "cpu" else list(plan.ids),
+        devices=devices,
+        num_nodes=nodes,
         strategy=_DDP() if plan.count > 1 else "auto",
-        plugins=[LightningEnvironment()],  # ignores the variables of a cluster: bsm starts its processes itself
+        plugins=[environment],
         callbacks=callbacks,
         profiler=profiler,
         benchmark=plan.accelerator == "gpu",

@@ -32,16 +32,16 @@ EXAMPLE = ROOT / "examples" / "reviews"
 WATCHED = (
     ("plan: hashes of artifact and plugins", "bsm_core.scoring.attempt", "plan_of"),
     ("finding where rows end", "bsm_core.tables.formats.row_ends", "RowEnds.feed"),
-    ("beginning: finding parts, writing the plan", "bsm_core.scoring.sink", "Sink.find"),
-    ("beginning: finding parts, writing the plan", "bsm_core.scoring.sink", "Sink.begin"),
+    ("beginning: finding parts, writing the plan", "bsm_core.scoring.output.sink", "Sink.find"),
+    ("beginning: finding parts, writing the plan", "bsm_core.scoring.output.sink", "Sink.begin"),
     ("waiting for a part to be on the disk", "bsm_core.scoring.engines.callbacks", "PartWriter._wait"),
-    ("parts at the commit: reading, checksums", "bsm_core.scoring.sink", "Sink._read"),
-    ("predictions: flush and rename", "bsm_core.scoring.sink", "durable.replace"),
+    ("parts at the commit: reading, checksums", "bsm_core.scoring.output.sink", "Sink._read"),
+    ("predictions: flush and rename", "bsm_core.scoring.output.sink", "durable.replace"),
     ("inputs and artifact: unchanged?", "bsm_core.scoring.engines.local", "_RankRun._require_unchanged"),
-    ("markers: write, flush, rename", "bsm_core.scoring.markers", "Markers.succeed"),
-    ("markers: write, flush, rename", "bsm_core.scoring.markers", "Markers.clear"),
+    ("markers: write, flush, rename", "bsm_core.scoring.output.markers", "Markers.succeed"),
+    ("markers: write, flush, rename", "bsm_core.scoring.output.markers", "Markers.clear"),
 )
-MEANWHILE = ("writing parts, in a thread", "bsm_core.scoring.sink", "Sink.write_part")
+MEANWHILE = ("writing parts, in a thread", "bsm_core.scoring.output.sink", "Sink.write_part")
 
 CODE = """
 import functools, importlib, json, sys, threading, time

@@ -80,7 +80,7 @@ WATCHED = (
     ("  check rows", "bsm_core.scoring.engines.callbacks", "check"),
     ("  windows: prepared", "bsm_core.preprocess.dataset", "Preprocessor.batch"),
     ("  windows: model", "bsm_core.models.base", "ModelBase.predict_step"),
-    ("commit", "bsm_core.scoring.sink", "Sink.commit"),
+    ("commit", "bsm_core.scoring.output.sink", "Sink.commit"),
     ("run record", "bsm_core.scoring.engines.local", "run_record"),
 )
 """Functions that are timed: label, module, and name in the module; an indented label is included in the one above."""

@@ -32,9 +32,9 @@ from bsm_core.scoring import job
 from bsm_core.scoring.engines.callbacks import with_probabilities
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
 from bsm_core.scoring.engines.trainer import quiet, trainer
-from bsm_core.scoring.lock import holding
-from bsm_core.scoring.markers import PREDICTIONS, Markers
-from bsm_core.scoring.sink import Sink
+from bsm_core.scoring.output.lock import holding
+from bsm_core.scoring.output.markers import PREDICTIONS, Markers
+from bsm_core.scoring.output.sink import Sink
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.data_files import detect_format, output_format, source_format
 from bsm_core.tables.formats.dialect import Dialect

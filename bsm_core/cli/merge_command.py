@@ -17,7 +17,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> None:
-    from bsm_core.scoring.merge import merge
+    from bsm_core.scoring.output.merge import merge
 
     path, rows = merge(arguments.output, arguments.output_format)
     say(f"{rows:,} rows of all shards: {path}")

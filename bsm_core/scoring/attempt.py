@@ -23,13 +23,13 @@ from bsm_core.scoring.engines import ranks, ray_cluster
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices, plan_world
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.engines.world import World
-from bsm_core.scoring.lock import Lock
-from bsm_core.scoring.markers import Markers
-from bsm_core.scoring.merge import job_of
+from bsm_core.scoring.output.lock import Lock
+from bsm_core.scoring.output.markers import Markers
+from bsm_core.scoring.output.merge import job_of
+from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.plan import inputs_of
 from bsm_core.scoring.provenance import source_hash
 from bsm_core.scoring.settings import Settings
-from bsm_core.scoring.sink import Sink
 from bsm_core.tables.data_files import Format
 from bsm_core.tables.read import TableSource
 
@@ -44,7 +44,7 @@ def run(settings: Settings, lock: Lock) -> Committed:
         lock: Lock of the output folder.
 
     Raises:
-        NothingToResumeError: See :meth:`bsm_core.scoring.sink.Sink.find`.
+        NothingToResumeError: See :meth:`bsm_core.scoring.output.sink.Sink.find`.
         BSMError: The data, the artifact, a plugin, a device or the output folder is at fault.
     """
     began = time.time()

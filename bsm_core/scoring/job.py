@@ -18,11 +18,11 @@ from bsm_core.runtime.durable import writing
 from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once, cause_of, last_words
 from bsm_core.scoring.engines.world import World
-from bsm_core.scoring.lock import Lock, holding
-from bsm_core.scoring.manifest import WorkFolder
-from bsm_core.scoring.markers import PREDICTIONS, SUCCESS, Markers, named
+from bsm_core.scoring.output.lock import Lock, holding
+from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.scoring.output.markers import PREDICTIONS, SUCCESS, Markers, named
+from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.settings import Settings
-from bsm_core.scoring.shard import Shard
 from bsm_core.tables.data_files import FORMATS, discover
 
 log = logging.getLogger("bsm")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bsm_core.errors import DataError
+from bsm_core.tables.formats.folders import root_of
 from bsm_core.tables.read import TableSource
 
 _SHOWN = 80
@@ -19,13 +20,13 @@ def inputs_of(source: TableSource, folder: Path) -> dict[str, list[int]]:
     Raises:
         DataError: A file is gone.
     """
-    found = {}
+    found, root = {}, root_of(folder)
     for file in source.files:
         try:
             status = file.stat()
         except OSError as error:
             raise DataError(f"the file is gone: {error.strerror}", where=str(file)) from error
-        name = file.name if file == folder else file.relative_to(folder).as_posix()
+        name = file.relative_to(root).as_posix()
         found[name] = [status.st_size, status.st_mtime_ns]
     return found
 
@@ -39,7 +40,7 @@ def require_unchanged(plan: Mapping[str, Any], source: TableSource, folder: Path
     for name, pair in _changed(plan["inputs"], inputs_of(source, folder)):
         raise DataError(
             f"the file was changed while it was read: {_file_change(*pair)}",
-            where=str(folder if folder.is_file() else folder / name),
+            where=str(root_of(folder) / name),
             fix="run again when nothing writes to the file any more; the run begins anew then",
         )
 

@@ -29,8 +29,8 @@ from bsm_core.errors import ConfigError, DataError, UsageError, nearest
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.validation import Problem, check_values
-from bsm_core.scoring.shard import Shard, of_container
-from bsm_core.scoring.shard import parse as parse_shard
+from bsm_core.scoring.output.shard import Shard, of_container
+from bsm_core.scoring.output.shard import parse as parse_shard
 from bsm_core.tables.formats import dialect as csv
 
 _BATCH_SIZE = "BATCH_SIZE"

@@ -39,7 +39,6 @@ def convert(
     table = TableSource.open(source, dialect=dialect)
     warn_of_passed_over(source, table.files)
     warn_of_no_marker(source)
-    _warn_of_partitions(source, table)
     if not table.columns:
         raise DataError("the file has no columns", where=str(table.files[0]), fix="look how the file was written")
     if destination.resolve() in {file.resolve() for file in table.files}:
@@ -61,12 +60,3 @@ def convert(
     finally:
         partial.unlink(missing_ok=True)
     return count
-
-
-def _warn_of_partitions(source: Path, table: TableSource) -> None:
-    """Log a warning with the columns that stand only in the names of folders, such as ``year=2024``."""
-    folders = {part for file in table.files for part in file.relative_to(source.parent).parts[:-1] if "=" in part}
-    found = {part.partition("=")[0]: part for part in sorted(folders, reverse=True)}
-    for name in sorted(found.keys() - set(table.columns)):
-        what = "column %r stands only in the names of folders, which are not read, such as %r: it is left out"
-        log.warning(what, name, found[name])

@@ -11,7 +11,7 @@ from typing import Literal, NoReturn, get_args
 
 from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
 from bsm_core.tables.formats.first_bytes import CODECS, HEAD_BYTES, is_text, kind_of, misnamed
-from bsm_core.tables.formats.folders import require_plain_above, walk
+from bsm_core.tables.formats.folders import is_pattern, require_plain_above, visible_files
 
 log = logging.getLogger("bsm")
 
@@ -93,7 +93,7 @@ def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tu
     markers; and files whose names are not those of data files, which :func:`warn_of_passed_over` lists.
 
     Args:
-        path: A data file, or a folder, which is searched with all its sub-folders.
+        path: A data file, or a folder, which is searched with all its sub-folders, or a pattern of files or folders.
         delimiter: The character between two cells, if a setting names it.
 
     Returns:
@@ -106,7 +106,7 @@ def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tu
     """
     by_format: dict[SourceFormat, list[Path]] = {}
     try:
-        if not path.exists():
+        if not path.exists() and not is_pattern(path):
             raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path of the data")
         require_plain_above(path)
         files = [path] if path.is_file() else _data_files(path)
@@ -138,13 +138,13 @@ def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tu
     return format, tuple(found)
 
 
-def _data_files(folder: Path) -> list[Path]:
-    """Return the data files in a folder, in path order, by their names and their content.
+def _data_files(path: Path) -> list[Path]:
+    """Return the data files in a folder or of a pattern, in path order, by their names and their content.
 
     Text files that only may be exports of other programs are among them where no other file is data, or where they
     begin with the line with which another one begins.
     """
-    found = sorted(walk(folder))
+    found = visible_files(path)
     exports = {file for file in found if not _is_sure(file) and _is_export(file)}
     if exports:
         first = next((line for line in map(_first_line, filter(_is_sure, found)) if line), None)
@@ -164,7 +164,7 @@ def warn_of_passed_over(path: Path, files: Sequence[Path]) -> None:
     if path.is_file():
         return
     read = set(files)
-    if others := [f for f in sorted(walk(path)) if f not in read and not _is_sure(f) and _has_content(f)]:
+    if others := [f for f in visible_files(path) if f not in read and not _is_sure(f) and _has_content(f)]:
         log.warning("files that are not data files were ignored: %s; the extensions are %s", _some(others), _READABLE)
     if by_content := [file for file in files if not _format_of_name(file)]:
         log.info("files without an extension are read because of their names or content: %s", _some(by_content))
@@ -181,8 +181,9 @@ def raise_no_data(path: Path, empty: list[Path]) -> NoReturn:
         what, details = "no data: every data file is empty", [f"empty: {_some(empty)}"]
         fix = "write data; a table without rows still needs its header"
     else:
-        found = sorted(walk(path))
-        what, details = "no data file in the folder", [f"found: {_some(found) or 'nothing'}"]
+        found = visible_files(path)
+        what = "no data file matches the pattern" if is_pattern(path) else "no data file in the folder"
+        details = [f"found: {_some(found) or 'nothing'}"]
         fix = f"put a data file into the folder; the extensions are {_READABLE}"
         if not found and (path / "_SUCCESS").exists():
             details = ["found: only _SUCCESS: the job that wrote the folder has finished, and wrote no row"]

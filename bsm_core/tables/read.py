@@ -32,6 +32,8 @@ from bsm_core.tables.formats.column_types import (
     require_same_columns,
 )
 from bsm_core.tables.formats.dialect import DELIMITER, NO_HEADER, Dialect
+from bsm_core.tables.formats.folders import root_of
+from bsm_core.tables.formats.partitions import partitions_of, with_partitions
 from bsm_core.tables.lent_streams import Reader
 from bsm_core.tables.windows import Piece, Position, Split, Window, cut, first_left
 
@@ -43,13 +45,14 @@ class TableSource:
     Attributes:
         format: Format of all files.
         files: The files, without empty ones.
-        columns: Names of the columns, in the order of the first file.
+        columns: Names of the columns, in the order of the first file; those in the names of folders are the last.
         schemas: Arrow schema of each file. All columns of text files have type ``binary``.
         types: Columns that are read with another type, see :meth:`typed`.
         checked: Columns that were checked, see :meth:`with_checked`.
         on_bad_line: Whether a line of a text file that cannot be read as a row is an error or is left out.
         dialect: Dialect of CSV and TSV files, with their delimiter; of the others, the spelling of numbers in text.
         rowless: Whether the rows are those of another, see :meth:`share`.
+        partitions: For each file, the values of the columns that stand in the names of folders.
     """
 
     format: SourceFormat
@@ -61,6 +64,7 @@ class TableSource:
     on_bad_line: Literal["fail", "skip"] = "fail"
     dialect: Dialect = field(default_factory=Dialect)
     rowless: bool = False
+    partitions: tuple[Mapping[str, str | None], ...] = field(default=(), repr=False)
 
     @classmethod
     def open(
@@ -99,9 +103,8 @@ class TableSource:
             require_same_columns(files[0], schemas[0], file, schemas[-1])
         if not files:
             raise_no_data(path, list(found))
-        return cls(
-            format, tuple(files), tuple(schemas[0].names), tuple(schemas), on_bad_line=on_bad_line, dialect=dialect
-        )
+        table = cls(format, tuple(files), (), tuple(schemas), on_bad_line=on_bad_line, dialect=dialect)
+        return table._with_partitions(path)
 
     @classmethod
     def _of_json_lines(
@@ -115,7 +118,12 @@ class TableSource:
         schema = pa.schema([(name, pa.binary()) for file in files for name in keys[file] or ()])
         schema = pa.schema({field.name: field.type for field in schema})
         schemas = (schema,) * len(files)
-        return cls("jsonl", files, tuple(schema.names), schemas, on_bad_line=on_bad_line, dialect=dialect)
+        return cls("jsonl", files, (), schemas, on_bad_line=on_bad_line, dialect=dialect)._with_partitions(path)
+
+    def _with_partitions(self, path: Path) -> TableSource:
+        own = tuple(self.schemas[0].names)
+        partitions = partitions_of(self.files, root_of(path), own)
+        return dataclasses.replace(self, columns=(*own, *partitions[0]), partitions=partitions)
 
     @property
     def output_format(self) -> Format:
@@ -125,17 +133,9 @@ class TableSource:
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that the table has some columns, each once. See :func:`require_columns`."""
         delimiter, header = self.other_delimiter(), self._no_header(wanted)
-        hints = [*delimiter, *self._partitions(wanted), *header]
+        hints = [*delimiter, *header]
         settings = [DELIMITER] if delimiter else [NO_HEADER] if header else []
         require_columns(self.columns, wanted, where=str(self.files[0]), hints=hints, settings=settings)
-
-    def _partitions(self, wanted: Iterable[str]) -> list[str]:
-        """Return a hint for each missing column that names of folders hold, such as ``year=2024``."""
-        missing = set(wanted) - set(self.columns)
-        folders = {part for file in self.files for part in file.parts if "=" in part} if missing else set()
-        found = {part.partition("=")[0]: part for part in sorted(folders, reverse=True)}
-        what = "stands only in the names of folders, which are not read, such as"
-        return [f"{name!r} {what} {found[name]!r}" for name in wanted if name in missing & found.keys()]
 
     def other_delimiter(self) -> list[str]:
         """Return a hint if the single column of the header looks like several columns with another delimiter."""
@@ -183,10 +183,12 @@ class TableSource:
             keep: Columns that have the same type in all shares.
         """
         types = self.schema([name for name in keep if name in self.columns])
-        files, schemas = self.files[number::of], self.schemas[number::of]
-        rowless = not files
-        files, schemas = files or self.files[:1], schemas or self.schemas[:1]
-        return dataclasses.replace(self, files=files, schemas=schemas, types=types, rowless=rowless)
+        rowless = number >= len(self.files)
+        part = slice(number, None, of) if not rowless else slice(1)
+        files, schemas, partitions = self.files[part], self.schemas[part], self.partitions[part]
+        return dataclasses.replace(
+            self, files=files, schemas=schemas, partitions=partitions, types=types, rowless=rowless
+        )
 
     def with_checked(self, columns: Iterable[str], done: Mapping[int, Position | None] | None = None) -> TableSource:
         """Check the times of columns that Parquet may store in a form in which not all of them can be read.
@@ -237,17 +239,17 @@ class TableSource:
         if rows < 1 or not columns or len(set(columns)) < len(columns):
             raise ValueError("windows need at least one row and at least one column, and each column once")
         schema, done = self._schema(columns, convert=True), done or {}
-        return Reader(self.with_checked(columns, done)._windows(columns, schema, rows, done))
+        return Reader(self.with_checked(columns, done)._windows(schema, rows, done))
 
     def _windows(
-        self, columns: Sequence[str], schema: pa.Schema, rows: int, done: Mapping[int, Position | None]
+        self, schema: pa.Schema, rows: int, done: Mapping[int, Position | None]
     ) -> Generator[Window, None, None]:
         index, start = first_left(done)
         if self.rowless and not done:
             yield from cut(iter(()), schema, rows, 0, Position(len(self.files), 0))
             return
         while start.file < len(self.files):
-            pieces = self._pieces(columns, schema, rows, start)
+            pieces = self._pieces(schema, rows, start)
             with closing(pieces), closing(cut(pieces, schema, rows, index, Position(len(self.files), 0))) as windows:
                 for window in windows:
                     if window.index not in done:
@@ -273,7 +275,7 @@ class TableSource:
 
     def _windows_of(self, split: Split, schema: pa.Schema, rows: int) -> Generator[Window, None, None]:
         found, final = 0, split.first + split.windows - 1
-        pieces = self._pieces(schema.names, schema, rows, split.start, split.end)
+        pieces = self._pieces(schema, rows, split.start, split.end)
         windows = cut(pieces, schema, rows, split.first, split.end, last=split.last)
         with closing(pieces), closing(windows):
             for window in windows:
@@ -303,26 +305,31 @@ class TableSource:
             if id(schema) not in kinds:
                 kinds[id(schema)] = file, dict(zip(schema.names, schema.types, strict=True))
         found = list(kinds.values())
+        text = pa.string() if self.format == "parquet" else pa.binary()
+        given = {**dict.fromkeys(self.partitions[0], text), **given}
         return pa.schema([(name, given.get(name) or merged_type(name, found, convert=convert)) for name in columns])
 
     def _pieces(
-        self, columns: Sequence[str], schema: pa.Schema, rows: int, start: Position, end: Position | None = None
+        self, schema: pa.Schema, rows: int, start: Position, end: Position | None = None
     ) -> Generator[Piece, None, None]:
+        others = [field for field in schema if field.name not in self.partitions[0]]
+        own = pa.schema(others or [(self.columns[0], self.schemas[0].types[0])])  # the number of rows is needed
         sizes = [file.stat().st_size for file in self.files]
         before, total = sum(sizes[: start.file]), sum(sizes)
         for number in range(start.file, min(len(self.files), end.file + 1) if end else len(self.files)):
             file, offset = self.files[number], start.offset if number == start.file else 0
             stop = end.offset if end and number == end.file else None
             if self.format == "parquet":
-                batches = parquet.read_batches(file, columns, rows, offset, stop)
+                batches = parquet.read_batches(file, own.names, rows, offset, stop)
             elif self.format == "jsonl":
-                batches = json_lines.read_batches(file, schema, rows, offset, self.on_bad_line)
+                batches = json_lines.read_batches(file, own, rows, offset, self.on_bad_line)
             else:
-                own = self.schemas[number]
-                batches = delimited.read_batches(file, self.dialect, own, schema, offset, self.on_bad_line, stop)
+                all_of_file = self.schemas[number]
+                batches = delimited.read_batches(file, self.dialect, all_of_file, own, offset, self.on_bad_line, stop)
             for batch, share, offsets, escapes, bad_lines in batches:
                 none = np.zeros_like(offsets)
                 ends = np.stack([none + number, offsets, escapes], axis=1)
                 fraction = (before + share * sizes[number]) / total
-                yield Piece(conform(batch, schema, file), fraction, ends, bad_lines)
+                table = with_partitions(conform(batch, own, file), schema, self.partitions[number])
+                yield Piece(table, fraction, ends, bad_lines)
             before += sizes[number]

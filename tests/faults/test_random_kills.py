@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from faults.harness import ALL
 
-from bsm_core.scoring.manifest import WorkFolder
+from bsm_core.scoring.output.manifest import WorkFolder
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "reviews"
 ROWS, KILLS, WINDOW = (20_000, 50, 200) if ALL else (2_000, 3, 50)

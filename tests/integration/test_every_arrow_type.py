@@ -28,8 +28,8 @@ from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.run import main
 from bsm_core.scoring.engines.callbacks import with_probabilities
-from bsm_core.scoring.row_issues import BadRowLimit, CommitReview, RowIssuesFile, issues_table
-from bsm_core.scoring.sink import Part, Sink
+from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile, issues_table
+from bsm_core.scoring.output.sink import Part, Sink
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.read import TableSource

@@ -220,10 +220,6 @@ ERRORS: dict[str, tuple[Write, tuple[str, ...]]] = {
         halves("part-00000", "part-00001", header=False),
         ("the columns differ", "--csv-header none"),
     ),
-    "pandas-dev/pandas, to_parquet(partition_cols=...)": (
-        lambda folder: ROWS.to_parquet(folder / "t", partition_cols=["channel"]),
-        ("'channel' stands only in the names of folders",),
-    ),
     "pandas-dev/pandas, to_json(orient='records')": (
         lambda folder: ROWS.to_json(folder / "a.jsonl", orient="records"),
         ("a.jsonl, line 1", "lines=True"),

@@ -26,10 +26,10 @@ from bsm_core.preprocess.dataset import WindowInfo
 from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import Times
-from bsm_core.scoring.row_issues import BadRowLimit, issues_table
+from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
+from bsm_core.scoring.output.sink import Part, Sink
 from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
-from bsm_core.scoring.sink import Part, Sink
 
 log = logging.getLogger("bsm")
 
@@ -153,7 +153,7 @@ class PartWriter:
 
         Raises:
             SinkError: The part before it could not be written.
-            TooManyBadRowsError: See :meth:`bsm_core.scoring.row_issues.BadRowLimit.add`.
+            TooManyBadRowsError: See :meth:`bsm_core.scoring.output.row_issues.BadRowLimit.add`.
         """
         self._wait()
         self._written = self._thread.submit(self._sink.write_part, part)

@@ -18,11 +18,11 @@ from bsm_core.runtime.profile import COMMIT, TOTAL, table
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
-from bsm_core.scoring.manifest import WorkFolder
-from bsm_core.scoring.markers import Markers
-from bsm_core.scoring.merge import DoneShard, mark_job
+from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.scoring.output.markers import Markers
+from bsm_core.scoring.output.merge import DoneShard, mark_job
+from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.scoring.provenance import components_of, record_of
-from bsm_core.scoring.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.tables.id_counts import IdCounts
 
 log = logging.getLogger("bsm")

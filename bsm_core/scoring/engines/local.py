@@ -14,7 +14,7 @@ from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.finish import finish
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
-from bsm_core.scoring.row_issues import BadRowLimit
+from bsm_core.scoring.output.row_issues import BadRowLimit
 
 
 def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = None) -> Committed | None:

@@ -33,7 +33,7 @@ from bsm_core.scoring.engines.local import score
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError, share_cores
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.engines.world import World, connected, host_of_leader, shared
-from bsm_core.scoring.sink import RUN_AGAIN
+from bsm_core.scoring.output.sink import RUN_AGAIN
 
 log = logging.getLogger("bsm")
 

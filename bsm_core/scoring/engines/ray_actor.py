@@ -27,8 +27,8 @@ from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.trainer import share_cores
 from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.output.sink import PackedPart, Part
 from bsm_core.scoring.plan import require_unchanged
-from bsm_core.scoring.sink import PackedPart, Part
 from bsm_core.tables.windows import Split, Window
 
 
@@ -115,7 +115,7 @@ class WindowActor:
         """Score the windows of a split, or one window.
 
         Returns:
-            The answer, with a list of :class:`bsm_core.scoring.sink.PackedPart`.
+            The answer, with a list of :class:`bsm_core.scoring.output.sink.PackedPart`.
         """
         numbers = [item.index] if isinstance(item, Window) else range(item.first, item.first + item.windows)
         with self._change:

@@ -30,8 +30,8 @@ from bsm_core.scoring.engines.finish import finish
 from bsm_core.scoring.engines.ray_actor import Answer, Readiness, WindowActor, archive_of
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
-from bsm_core.scoring.row_issues import BadRowLimit, issues_table
-from bsm_core.scoring.sink import PackedPart, Part
+from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
+from bsm_core.scoring.output.sink import PackedPart, Part
 from bsm_core.tables.windows import Split, Window
 
 log = logging.getLogger("bsm")

@@ -19,11 +19,11 @@ from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, Begin, PartMak
 from bsm_core.scoring.engines.devices import DevicePlan, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
 from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.output.row_issues import RowIssuesFile
+from bsm_core.scoring.output.sink import Part
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.scoring.provenance import require_same
-from bsm_core.scoring.row_issues import RowIssuesFile
 from bsm_core.scoring.settings import Settings
-from bsm_core.scoring.sink import Part
 from bsm_core.tables.data_files import warn_of_passed_over
 from bsm_core.tables.formats.folders import warn_of_no_marker
 from bsm_core.tables.read import TableSource

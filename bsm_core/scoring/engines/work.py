@@ -15,10 +15,10 @@ from bsm_core.errors import MissingColumnsError
 from bsm_core.preprocess.dataset import wanted_columns
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.lock import Lock
-from bsm_core.scoring.manifest import Attempt, PartRecord
+from bsm_core.scoring.output.lock import Lock
+from bsm_core.scoring.output.manifest import Attempt, PartRecord
+from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.settings import Settings
-from bsm_core.scoring.sink import Sink
 from bsm_core.tables.data_files import Format
 from bsm_core.tables.lent_streams import Reader
 from bsm_core.tables.read import TableSource

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import re
 from collections.abc import Collection, Iterator
+from itertools import takewhile
 from pathlib import Path
 
 from bsm_core.errors import DataError
@@ -39,6 +41,39 @@ def walk(folder: Path) -> Iterator[Path]:
         yield from (Path(here, name) for name in names if _visible(name))
 
 
+def is_pattern(path: Path) -> bool:
+    """Return whether a path is a pattern such as ``dt=2026-01-*/*.parquet``, and not the name of a file or folder."""
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def root_of(path: Path) -> Path:
+    """Return a folder or, of a pattern, the folders before the first wildcard; of a file, its folder."""
+    if is_pattern(path):
+        return Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
+    return path if path.is_dir() else path.parent
+
+
+def visible_files(path: Path) -> list[Path]:
+    """Return the visible files in a folder and its sub-folders, or those that match a pattern, in path order.
+
+    ``**`` stands for any number of folders. A folder that matches stands for its files.
+
+    Raises:
+        DataError, OSError: See :func:`walk`.
+    """
+    if not is_pattern(path):
+        return sorted(walk(path))
+    root, pattern = root_of(path), path.parts[len(root_of(path).parts) :]
+    found = list(root.glob(str(Path(*pattern))))
+    for folder in {folder.parent for folder in found} | {root_of(path)}:
+        require_plain_above(folder)
+        _, names, _ = next(os.walk(folder), ("", [], []))
+        _require_no_log(str(folder), names)
+        _require_finished(str(folder), names)
+    files = {file for file in found if file.is_file() and _visible(file.name)}
+    return sorted(files.union(*(walk(folder) for folder in found if folder.is_dir() and _visible(folder.name))))
+
+
 def require_plain_above(path: Path) -> None:
     """Check that a folder is no part of a table with a log, or of one that a job is still writing.
 
@@ -58,10 +93,10 @@ def warn_of_no_marker(path: Path) -> None:
 
     Copies of a folder often lack the marker, so this is no error.
     """
-    top = path.resolve()
-    if not top.is_dir():
+    if path.is_file():
         return
-    folders = sorted({file.parent for file in walk(top) if _PART_OF_JOB.match(file.name)})
+    top = root_of(path).resolve()
+    folders = sorted({file.parent.resolve() for file in visible_files(path) if _PART_OF_JOB.match(file.name)})
     if unmarked := [folder for folder in folders if not _is_marked(folder, top)]:
         more = f" and {len(unmarked) - 1} more folder(s)" if len(unmarked) > 1 else ""
         log.warning(

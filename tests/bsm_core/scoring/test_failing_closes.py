@@ -10,7 +10,7 @@ import pytest
 
 from bsm_core.errors import SinkError
 from bsm_core.runtime import durable
-from bsm_core.scoring.manifest import WorkFolder
+from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.tables import write
 
 

@@ -341,7 +341,9 @@ def test_a_ragged_row_says_where_and_leaves_no_output(run):
 def test_a_byte_that_no_parquet_text_holds_is_found_before_its_window_is_scored(run, monkeypatch):
     rows = "".join(f"{i:03},hi,1,web\n" for i in range(9))
     (run.data / "t.csv").write_bytes(b"id,chat,amount,channel\n" + rows.encode().replace(b"001", b"00\xff"))
-    monkeypatch.setattr("bsm_core.scoring.sink.Sink.write_part", lambda *a, **k: pytest.fail("a part was written"))
+    monkeypatch.setattr(
+        "bsm_core.scoring.output.sink.Sink.write_part", lambda *a, **k: pytest.fail("a part was written")
+    )
     error = failed(run, DataError, env={**ENV, "OUTPUT_FORMAT": "parquet"}, window_rows=3)
     assert error.where == f"{run.data / 't.csv'}, line 3, column 'id'"
     assert "00\\xff" in error.what
@@ -558,7 +560,9 @@ def changed(run):
 
 @pytest.mark.parametrize("flags", [{}, {"num_workers": 1}, {"device": "cpu", "devices": "2"}], ids=str)
 def test_an_artifact_that_gives_other_numbers_scores_no_window(run, changed, monkeypatch, flags):
-    monkeypatch.setattr("bsm_core.scoring.sink.Sink.write_part", lambda *a, **k: pytest.fail("a part was written"))
+    monkeypatch.setattr(
+        "bsm_core.scoring.output.sink.Sink.write_part", lambda *a, **k: pytest.fail("a part was written")
+    )
     error = failed(run, SelfCheckError, window_rows=3, **flags)
     assert "off by " in error.what
     assert "features differ: 'amount'" in str(error)

@@ -19,9 +19,9 @@ from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.profile import Times
 from bsm_core.scoring.engines import finish
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.manifest import Attempt, PartRecord, WorkFolder
+from bsm_core.scoring.output.manifest import Attempt, PartRecord, WorkFolder
+from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.provenance import record_of
-from bsm_core.scoring.sink import Sink
 
 SETTINGS = {
     "job_type": "inference",

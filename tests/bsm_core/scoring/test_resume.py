@@ -33,9 +33,9 @@ from bsm_core.predictor import Predictor
 from bsm_core.scoring import job
 from bsm_core.scoring.engines import ranks
 from bsm_core.scoring.engines.callbacks import PartMaker
-from bsm_core.scoring.lock import holding
-from bsm_core.scoring.manifest import WorkFolder
-from bsm_core.scoring.sink import Sink
+from bsm_core.scoring.output.lock import holding
+from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.scoring.output.sink import Sink
 
 
 class Stopped(BaseException):
@@ -485,7 +485,7 @@ def test_a_run_that_lost_its_folder_touches_nothing_in_it(data, taken_before, ow
 
 KILLED = """
 import os, signal
-from bsm_core.scoring.sink import Sink
+from bsm_core.scoring.output.sink import Sink
 write = Sink.write_part
 
 def kill(self, part):

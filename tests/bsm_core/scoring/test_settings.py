@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from bsm_core import Settings
 from bsm_core.errors import ConfigError, UsageError
+from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.settings import sources
-from bsm_core.scoring.shard import Shard
 
 FLAGS = {"job_type": "inference"}
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bsm_core.errors import DataError, MissingColumnsError, MixedFormatsError, NoInferenceDataError
+from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
 from bsm_core.tables.data_files import detect_format, discover, source_format, warn_of_passed_over
 from bsm_core.tables.read import TableSource
 
@@ -217,12 +217,6 @@ def test_parts_of_other_formats_are_named(tmp_path, content, what):
     with pytest.raises(DataError, match=f"the file is {what}") as caught:
         discover(tmp_path)
     assert caught.value.where == str(tmp_path / "part-00000")
-
-
-def test_a_column_that_stands_only_in_names_of_folders_is_said_to(tmp_path):
-    put(tmp_path, "country=DE/a.csv", "country=FR/a.csv")
-    with pytest.raises(MissingColumnsError, match=r"stands only in the names of folders.*'country=DE'"):
-        TableSource.open(tmp_path).require({"country": "config.tab_field_list"})
 
 
 def test_other_names_without_an_extension_are_passed_over_unless_they_are_named_outright(tmp_path):

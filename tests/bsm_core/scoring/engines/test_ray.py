@@ -19,7 +19,7 @@ from support.toy import SITE, toy_rows
 
 from bsm_core.errors import DataError, EngineError, UsageError
 from bsm_core.scoring.engines import ray_cluster
-from bsm_core.scoring.manifest import WorkFolder
+from bsm_core.scoring.output.manifest import WorkFolder
 
 # Not imported here: the first import reads the variables that the fixture `address` sets.
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")

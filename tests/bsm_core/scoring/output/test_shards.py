@@ -10,10 +10,10 @@ from support.toy import toy_rows
 
 from bsm_core.cli import main
 from bsm_core.errors import BSMError, ConfigError, DataError, UsageError
-from bsm_core.scoring import shard as shards
-from bsm_core.scoring.manifest import WorkFolder
-from bsm_core.scoring.merge import merge
-from bsm_core.scoring.shard import Shard, of_container
+from bsm_core.scoring.output import shard as shards
+from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.scoring.output.merge import merge
+from bsm_core.scoring.output.shard import Shard, of_container
 
 
 def listing(folder):

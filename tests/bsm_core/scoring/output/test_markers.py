@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsm_core.scoring.markers import Markers
+from bsm_core.scoring.output.markers import Markers
 
 
 def listing(folder):

@@ -16,7 +16,7 @@ from support.toy import toy_rows
 
 from bsm_core.errors import DataError, ModelFailedError, SinkError, TooManyBadRowsError, UsageError
 from bsm_core.preprocess.findings import Findings, Issue
-from bsm_core.scoring.row_issues import BadRowLimit, RowIssuesFile, issues_table
+from bsm_core.scoring.output.row_issues import BadRowLimit, RowIssuesFile, issues_table
 
 COLUMNS = ["row", "id", "column", "stage", "reason", "value"]
 two = {"device": "cpu", "devices": 2}

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from bsm_core.errors import UsageError
 from bsm_core.runtime import durable
-from bsm_core.scoring.shard import Shard
+from bsm_core.scoring.output.shard import Shard
 
 WORK = ".bsm"
 _OF_SHARD = re.compile(re.escape(WORK) + r"(-[0-9]{5})?")

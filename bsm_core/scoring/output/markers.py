@@ -17,7 +17,7 @@ from typing import Any
 
 from bsm_core.errors import printable
 from bsm_core.runtime import durable
-from bsm_core.scoring.shard import Shard
+from bsm_core.scoring.output.shard import Shard
 
 log = logging.getLogger("bsm")
 

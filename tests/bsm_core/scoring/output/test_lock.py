@@ -10,13 +10,13 @@ import time
 import pytest
 
 from bsm_core.errors import OutputInUseError, SinkError
-from bsm_core.scoring import lock as module
-from bsm_core.scoring.lock import holding
+from bsm_core.scoring.output import lock as module
+from bsm_core.scoring.output.lock import holding
 
 HOLD = """
 import sys
 from pathlib import Path
-from bsm_core.scoring.lock import holding
+from bsm_core.scoring.output.lock import holding
 with holding(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -15,10 +15,10 @@ import pyarrow as pa
 from bsm_core.errors import DataError, UsageError
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
-from bsm_core.scoring.lock import holding
-from bsm_core.scoring.manifest import PartRecord, WorkFolder
-from bsm_core.scoring.markers import FAILURE, PREDICTIONS, SUCCESS, Markers, named
-from bsm_core.scoring.shard import Shard
+from bsm_core.scoring.output.lock import holding
+from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
+from bsm_core.scoring.output.markers import FAILURE, PREDICTIONS, SUCCESS, Markers, named
+from bsm_core.scoring.output.shard import Shard
 from bsm_core.tables.data_files import Format, detect_format
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Window

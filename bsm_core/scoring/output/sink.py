@@ -22,12 +22,12 @@ from bsm_core.errors import EngineError, NothingToResumeError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime import durable, signals
 from bsm_core.runtime.durable import writing
-from bsm_core.scoring.lock import Lock
-from bsm_core.scoring.manifest import PartRecord, WorkFolder
-from bsm_core.scoring.markers import PREDICTIONS
+from bsm_core.scoring.output.lock import Lock
+from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
+from bsm_core.scoring.output.markers import PREDICTIONS
+from bsm_core.scoring.output.row_issues import ROWS_NAMED, CommitReview
+from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.plan import differences
-from bsm_core.scoring.row_issues import ROWS_NAMED, CommitReview
-from bsm_core.scoring.shard import Shard
 from bsm_core.tables.data_files import FORMATS, Format
 from bsm_core.tables.windows import Position
 from bsm_core.tables.write import TableWriter

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.plugins import run_python
 
 from bsm_core.errors import EngineError, NothingToResumeError, SinkError
-from bsm_core.scoring.sink import Part, Sink
+from bsm_core.scoring.output.sink import Part, Sink
 from bsm_core.tables.windows import Position
 
 SCHEMA = pa.schema([("id", pa.string()), ("prob_class_0", pa.float64())])
@@ -240,7 +240,7 @@ FULL = """
     from pathlib import Path
     import pyarrow as pa
     from bsm_core.errors import SinkError
-    from bsm_core.scoring.sink import Part, Sink
+    from bsm_core.scoring.output.sink import Part, Sink
 
     def limit(size):  # what a full disk does, for files of one process
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

@@ -1,0 +1,124 @@
+"""Tables as they lie in lakes: partitions in the names of folders, and patterns."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bsm_core.errors import DataError, NoInferenceDataError
+from bsm_core.tables.read import TableSource
+from bsm_core.tables.splits import splits_of
+
+
+def put(folder, *names):
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("parquet"):
+            pq.write_table(pa.table({"id": [f"{number}a", f"{number}b"], "n": [number, number + 1]}), path)
+        elif name.endswith("jsonl"):
+            path.write_text(f'{{"id": "{number}a", "n": {number}}}\n{{"id": "{number}b", "n": {number + 1}}}\n')
+        else:
+            content = f"id,n\n{number}a,{number}\n{number}b,{number + 1}\n".encode()
+            path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+
+
+def text(value):
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def rows(path, *columns, size=3):
+    """The rows of a table, read as one and by its splits."""
+    source = TableSource.open(path)
+    names = list(columns) or list(source.columns)
+    tables = [window.table for window in source.windows(names, rows=size)]
+    found = [tuple(map(text, row.values())) for table in tables for row in table.to_pylist()]
+    if source.format in ("csv", "parquet") and not str(source.files[0]).endswith("gz"):
+        again = [w.table for split in splits_of(source, size) for w in source.windows_of(split, names, rows=size)]
+        assert pa.concat_tables(again).equals(pa.concat_tables(tables))
+    return found
+
+
+@pytest.mark.parametrize("extension", ["csv", "csv.gz", "jsonl", "parquet"])
+def test_partitions_are_columns(tmp_path, extension):
+    put(tmp_path, *(f"dt=2026-01-3{day}/channel={c}/part-0.{extension}" for day in (0, 1) for c in ("web", "a%2Fb")))
+    source = TableSource.open(tmp_path)
+    assert source.columns == ("id", "n", "dt", "channel")
+    assert source.schema(["dt"]).field(0).type == (pa.string() if extension == "parquet" else pa.binary())
+    assert rows(tmp_path, "channel", "id", "dt")[:5] == [
+        ("a/b", "1a", "2026-01-30"),
+        ("a/b", "1b", "2026-01-30"),
+        ("web", "0a", "2026-01-30"),
+        ("web", "0b", "2026-01-30"),
+        ("a/b", "3a", "2026-01-31"),
+    ]
+    assert rows(tmp_path, "dt") == [("2026-01-30",)] * 4 + [("2026-01-31",)] * 4
+
+
+def test_a_missing_value_is_null_and_a_column_of_the_files_is_theirs(tmp_path):
+    put(tmp_path, "n=7/dt=__HIVE_DEFAULT_PARTITION__/a.csv", "n=8/dt=x=y/b.csv")
+    assert TableSource.open(tmp_path).columns == ("id", "n", "dt")
+    assert rows(tmp_path, "n", "dt") == [("0", None), ("1", None), ("1", "x=y"), ("2", "x=y")]
+
+
+def test_a_partition_that_is_named_outright_keeps_its_column(tmp_path):
+    put(tmp_path, "t/dt=1/a.csv", "t/dt=2/b.csv")
+    assert rows(tmp_path / "t/dt=2", "dt") == [("2",)] * 2
+    assert rows(tmp_path / "t/dt=2/b.csv", "dt") == [("2",)] * 2
+
+
+def test_partitions_differ_is_an_error_that_names_both(tmp_path):
+    put(tmp_path, "dt=1/a.csv", "day=2/b.csv")
+    with pytest.raises(DataError, match="other partition columns") as caught:
+        TableSource.open(tmp_path)
+    assert list(caught.value.details) == [f"{tmp_path}/day=2: 'day'", f"{tmp_path}/dt=1: 'dt'"]
+
+
+def test_leftovers_of_spark_are_passed_over(tmp_path):
+    put(tmp_path, "dt=1/part-0.parquet", "_metadata", "_common_metadata", "dt=1/.part-0.parquet.crc", "_SUCCESS")
+    assert rows(tmp_path) == [("0a", 0, "1"), ("0b", 1, "1")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ids"),
+    [
+        ("dt=2026-01-3*", "0a 0b 1a 1b"),
+        ("dt=2026-0[12]-*/*.csv", "0a 0b 1a 1b 2a 2b"),
+        ("**/part-1.csv", "1a 1b"),
+        ("*/part-?.csv", "0a 0b 1a 1b 2a 2b"),
+    ],
+)
+def test_a_pattern_names_files_and_folders(tmp_path, pattern, ids):
+    put(tmp_path, "dt=2026-01-30/part-0.csv", "dt=2026-01-31/part-1.csv", "dt=2026-02-01/part-2.csv")
+    put(tmp_path, "dt=2026-01-31/_other.csv")
+    assert " ".join(row[0] for row in rows(tmp_path / pattern)) == ids
+    assert TableSource.open(tmp_path / pattern).columns[-1] == "dt"
+
+
+def test_a_pattern_without_files_is_an_error(tmp_path):
+    put(tmp_path, "a.csv")
+    with pytest.raises(NoInferenceDataError, match="no data file matches the pattern"):
+        TableSource.open(tmp_path / "*.parquet")
+
+
+def test_a_name_with_wildcards_is_a_name(tmp_path):
+    put(tmp_path, "a[1].csv", "a1.csv")
+    assert rows(tmp_path / "a[1].csv") == [("0a", "0"), ("0b", "1")]
+
+
+def test_a_table_with_a_log_is_refused_by_a_pattern_too(tmp_path):
+    put(tmp_path, "t/part-0.parquet", "t/_delta_log/0.json")
+    with pytest.raises(DataError, match="Delta"):
+        TableSource.open(tmp_path / "t/*.parquet")
+
+
+def test_shares_of_a_table_keep_its_partitions(tmp_path):
+    put(tmp_path, "dt=1/a.csv", "dt=2/b.csv", "dt=3/c.csv")
+    share = TableSource.open(tmp_path).share(1, 2, ["dt"])
+    [window] = share.windows(["dt", "id"])
+    assert window.table.to_pydict() == {"dt": [b"2", b"2"], "id": [b"1a", b"1b"]}
+    assert [Path(file).name for file in share.files] == ["b.csv"]

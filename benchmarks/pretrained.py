@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from speed.minilm import minilm
 
 from bsm_core import Predictor, train
-from bsm_core.cli.train_command import key_and_value
+from bsm_core.cli.commands.train_command import key_and_value
 from bsm_core.runtime.log import configure
 
 TEXT = "Review Text"

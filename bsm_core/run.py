@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> Work:
     # Imported here, where signals are handled: until then, the first process of a container ignores SIGTERM.
-    from bsm_core.cli.run_command import add_arguments, execute, usage_errors
+    from bsm_core.cli.commands.run_command import add_arguments, execute, usage_errors
 
     parser = argparse.ArgumentParser(
         prog="python -m bsm_core.run",

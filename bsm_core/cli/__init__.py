@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(argv: Sequence[str] | None) -> Work:
     # Imported here, where signals are handled: until then, the first process of a container ignores SIGTERM.
-    from bsm_core.cli import (
+    from bsm_core.cli.commands import (
         clean_command,
         compare_command,
         convert_command,

@@ -18,7 +18,7 @@ from support.toy import CONFIG, SITE, toy_rows
 from bsm_core import __version__, cli
 from bsm_core.artifact import unpacked
 from bsm_core.artifact.check_rows import read_check_rows
-from bsm_core.cli import run_command
+from bsm_core.cli.commands import run_command
 from bsm_core.plugins.registry import default_registry
 from bsm_core.scoring.self_check import add_check
 

@@ -6,8 +6,8 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bsm_core.cli.pack_command import add_places, pack_and_say
-from bsm_core.cli.run_command import set_keys
+from bsm_core.cli.commands.pack_command import add_places, pack_and_say
+from bsm_core.cli.commands.run_command import set_keys
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bsm_core.cli.commands.run_command import TABLE_SETTINGS, add_arguments, give_table_flags
 from bsm_core.cli.output import say
-from bsm_core.cli.run_command import TABLE_SETTINGS, add_arguments, give_table_flags
 from bsm_core.runtime.durable import writing
 from bsm_core.tables.formats.dialect import Dialect
 

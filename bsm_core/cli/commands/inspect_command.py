@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.cli.output import say, say_json
-from bsm_core.cli.run_command import set_keys
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact

@@ -10,8 +10,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.cli.output import say
-from bsm_core.cli.run_command import set_keys
 from bsm_core.errors import BSMError, HookFailedError
 from bsm_core.runtime.durable import writing
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bsm_core.cli.run_command import set_keys
+from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.errors import UsageError
 from bsm_core.runtime.memory import require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once

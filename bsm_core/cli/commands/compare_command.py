@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
 from bsm_core.cli.output import say, say_json
-from bsm_core.cli.run_command import add_arguments, give_table_flags
 from bsm_core.errors import BSMError, UsageError, printable, quoted
 from bsm_core.runtime.memory import explaining_memory
 from bsm_core.scoring.comparing import TOLERANCE

@@ -57,18 +57,18 @@ _COMMA_ADVICE = {
     " csv_thousands or csv_decimal in the config",
 }
 _WARNINGS = {
-    "text": "column %r: %d text(s) taken as empty or cut",
-    "number": "column %r: %d cell(s) that cannot be used",
-    "hook": "observer %r failed %d time(s)",
+    "text": "column %r: {:,.0f} text(s) taken as empty or cut",
+    "number": "column %r: {:,.0f} cell(s) that cannot be used",
+    "hook": "observer %r failed {:,.0f} time(s)",
 }
 _ROW_WARNINGS = {
-    MODEL_ROWS: "%d row(s) without probabilities",
-    LINES: "%d line(s) left out",
-    ESCAPES: r"%d quoted cell(s) hold \" and lost the quotes there; if \" stands for a quote, as Spark writes it, give"
-    r" --csv-escape '\', or the key csv_escape in the config",
-    MISSING_IDS: "%d row(s) have no id",
-    REPEATED_IDS: "%d row(s) have the id of an earlier row",
-    ALTERED_PARTS: "%d part(s) of earlier attempts were torn or altered, and computed again",
+    MODEL_ROWS: "{:,.0f} row(s) without probabilities",
+    LINES: "{:,.0f} line(s) left out",
+    ESCAPES: r"{:,.0f} quoted cell(s) hold \" and lost the quotes there; if \" stands for a quote, as Spark writes it,"
+    r" give --csv-escape '\', or the key csv_escape in the config",
+    MISSING_IDS: "{:,.0f} row(s) have no id",
+    REPEATED_IDS: "{:,.0f} row(s) have the id of an earlier row",
+    ALTERED_PARTS: "{:,.0f} part(s) of earlier attempts were torn or altered, and computed again",
 }
 _NOTES = {
     "missing": "missing values",
@@ -279,9 +279,9 @@ def warn_of_counts(counts: Mapping[str, float], rows: int, source: SourceFormat 
     for key, count in counts.items():
         kind, _, name = key.partition(":")
         if key in _ROW_WARNINGS:
-            log.warning(_ROW_WARNINGS[key] + "%s", count, _listed(reasons.get(key)))
+            log.warning(_ROW_WARNINGS[key].format(count) + "%s", _listed(reasons.get(key)))
         elif kind in _WARNINGS:
-            log.warning(_WARNINGS[kind] + "%s", name, count, _listed(reasons.get(key)))
+            log.warning(_WARNINGS[kind].format(count) + "%s", name, _listed(reasons.get(key)))
     for text in advice(counts, rows, source):
         log.warning("%s", printable(text))
 

@@ -185,7 +185,7 @@ def class_indices(column: Column, name: str, order: Sequence[Any], called: str =
     if bad := (labels < 0).nonzero().flatten().tolist():
         rows = [f"row {i + 1}: {'no label' if category_key(texts[i]) == _MISSING else repr(texts[i])}" for i in bad]
         raise DataError(
-            f"{len(bad)} row(s) have no label, or a label that is not one of the classes",
+            f"{len(bad):,} row(s) have no label, or a label that is not one of the classes",
             where=f"{called}, column {name!r}",
             details=[*_first(rows), f"classes: {', '.join(map(repr, order))}"],
             fix="correct these rows or remove them; the first row of the table is row 1",

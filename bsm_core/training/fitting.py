@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER
 from bsm_core.errors import DataError
-from bsm_core.preprocess.features import Column, Imputer, category_key, category_texts
+from bsm_core.preprocess.features import Column, FeatureColumn, Imputer, category_key, category_texts
+from bsm_core.preprocess.findings import FEATURE, advice, kind_of
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.data import Rows
 
@@ -28,12 +30,25 @@ def fit_impute(columns: Mapping[str, Column], names: Iterable[str], dialect: Dia
     """
     read = {name: Imputer(np.nan).transform(columns[name], dialect) for name in names}
     if texts := [name for name, column in read.items() if column.bad and np.isnan(column.values).all()]:
+        fix = "add features that are categories to cat_field_list; remove columns that are no features"
+        spelled = _advice(read, texts)
         raise DataError(
             f"features that have values, but no number: {', '.join(map(repr, texts))}",
             where="config.tab_field_list",
-            fix="add features that are categories to cat_field_list; remove columns that are no features",
+            details=spelled,
+            fix=f"say how the numbers are spelled, or {fix}" if spelled else fix,
         )
     return {name: float(np.nanmedian(c.values)) for name, c in read.items() if not np.isnan(c.values).all()}
+
+
+def _advice(read: Mapping[str, FeatureColumn], names: Iterable[str]) -> list[str]:
+    """Return advice on the spelling of numbers, for columns of which no cell is a number."""
+    counts, rows = Counter[str](), 0
+    for name in names:
+        column, rows = read[name], len(read[name].values)
+        counts[f"missing:{name}"] = rows - len(column.bad)
+        counts.update(f"reason:{FEATURE}:{kind_of(reason)}:{name}" for reason in column.bad.values())
+    return advice(counts, rows, None)
 
 
 def fit_magnitudes(

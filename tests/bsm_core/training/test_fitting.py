@@ -104,3 +104,13 @@ def test_features_of_texts_alone_are_refused_all_at_once():
 def test_balanced_weights_are_inverse_to_how_often_a_class_occurs():
     assert balanced_weights(torch.tensor([0, 0, 0, 1]), 2) == [4 / 6, 2.0]
     assert balanced_weights(torch.tensor([0, 2]), 3) == [2 / 3, 1.0, 2 / 3]
+
+
+@pytest.mark.parametrize(
+    ("cell", "key"), [("1,50", "csv_decimal"), ("1.234,50", "csv_thousands"), ("1,234", "csv_thousands")]
+)
+def test_numbers_of_another_spelling_are_no_categories(cell, key):
+    with pytest.raises(DataError, match="say how the numbers are spelled") as caught:
+        fit_impute({"price": [cell, "", cell]}, ["price"])
+    [advice] = caught.value.details
+    assert key in advice

@@ -254,6 +254,10 @@ class SinkError(BSMError, OSError):
     """Output that could not be written."""
 
 
+class StorageError(BSMError, OSError):
+    """An object store does not answer, or refuses access."""
+
+
 class OutputInUseError(BSMError, RuntimeError):
     """Output folder into which another run writes."""
 

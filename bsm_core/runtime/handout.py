@@ -14,6 +14,8 @@ from multiprocessing import AuthenticationError, connection
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+_CLOSE_S = 2.0
+"""Seconds in which the generator should end."""
 _END = None
 """Answer to a request when nothing is left."""
 
@@ -69,8 +71,12 @@ class Handout:
         with suppress(OSError):  # ends the thread that waits for processes
             connection.Client(self.address.name, authkey=self.address.key).close()
         self._listener.close()
-        self._maker.shutdown(cancel_futures=True)
-        self._items.close()
+        for item in self._made:
+            item.cancel()
+        closing = self._maker.submit(self._items.close)  # in the thread that runs it
+        self._maker.shutdown(wait=False)
+        with suppress(TimeoutError):  # it may wait for work itself, for which nobody asks any more
+            closing.result(_CLOSE_S)
 
     def _next(self) -> Any:
         """Return the next item, the error of the generator, or ``_END``."""

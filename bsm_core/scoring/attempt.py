@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -13,22 +13,19 @@ import torch
 
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.pretrained_files import allow_downloads
-from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.plugins.registry import default_registry
 from bsm_core.preprocess.findings import MODEL_ROWS
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks, ray_cluster
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices, plan_world
-from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.engines.work import Job, components_of_run
 from bsm_core.scoring.engines.world import World
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.markers import Markers
 from bsm_core.scoring.output.merge import job_of
 from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.plan import inputs_of
-from bsm_core.scoring.provenance import source_hash
 from bsm_core.scoring.settings import Settings
 from bsm_core.tables.data_files import Format
 from bsm_core.tables.read import TableSource
@@ -93,13 +90,11 @@ def _job(
     settings: Settings, artifact: Artifact, whole: TableSource, devices: DevicePlan, lock: Lock, began: float
 ) -> Job:
     """Find what is done, remove the markers of an earlier run, and return the job."""
-    names = artifact.names(default_registry())  # an unknown name is an error when the model is built
-    components = [found for found in names.found.values() if isinstance(found, Component)]
     format, source, shard = settings.output_format or whole.output_format, whole, settings.shard
     keep = whole.columns if settings.keep_columns == ("all",) else (settings.id_field or "", *settings.keep_columns)
     if shard and not shard.divided:
         source = whole.share(shard.number, shard.hosts, keep)
-    plan = plan_of(settings, artifact, components, source, format, devices)
+    plan = plan_of(settings, artifact, source, format, devices)
     sink = Sink(settings.output_dir, lock=lock, shard=shard)
     fail = settings.on_bad_row == "fail"  # an earlier attempt may have left probabilities empty
     found = sink.find(plan, settings.resume, lambda record: not (fail and record.counts.get(MODEL_ROWS)))
@@ -118,7 +113,6 @@ def _job(
 def plan_of(
     settings: Settings,
     artifact: Artifact,
-    components: Iterable[Component],
     source: TableSource,
     format: Format,
     devices: DevicePlan,
@@ -133,18 +127,16 @@ def plan_of(
     Args:
         settings: Settings, the artifact's included.
         artifact: The artifact. All its files are hashed.
-        components: Components of the model class and of the text steps.
         source: The input table.
         format: Format of the predictions.
         devices: Devices of the run; on a GPU, the precision ``auto`` is another one than on the CPU.
     """
-    named = {f"{c.kind} {c.name}": [*c.origin.split(":", 1), source_hash(c)] for c in components}
     automatic = "fp32" if devices.accelerator == "cpu" else "auto on a GPU"
     return {
         "bsm": __version__,
         "artifact": dict(artifact.hashes),
         "inputs": inputs_of(source, settings.data_dir),
-        "components": named,
+        "components": components_of_run(artifact),
         "settings": {
             "shard": settings.shard and str(settings.shard),
             "id_field": settings.id_field,

@@ -1,7 +1,6 @@
 """Objects of an object store, as paths: ``s3://bucket/prefix/key`` and whatever else obstore offers.
 
-An :class:`ObjectPath` answers the questions that code asks a ``pathlib.Path``. obstore is imported when the first one is
-answered.
+An :class:`ObjectPath` answers the questions that code asks a ``pathlib.Path``. obstore is imported with the first one.
 """
 
 from __future__ import annotations
@@ -204,7 +203,7 @@ def answering(path: object) -> Iterator[None]:
         yield
     except (FileNotFoundError, errors.NotFoundError) as error:
         raise FileNotFoundError(2, "there is no such object", str(path)) from error
-    except errors.PreconditionError as error:
+    except errors.PreconditionError:
         raise ObjectChangedError(
             "the object was changed while it was read",
             where=str(path),

@@ -169,3 +169,5 @@ def read_batches(
                 place = {name: i for i, name in enumerate(batch.schema.names)}  # select() looks for each name anew
                 batch = batch.select([place[name] for name in columns])
                 yield FileRows(batch, done / max(1, file.metadata.num_rows), ends, np.zeros(len(ends), np.int64))
+            if stop is not None and done >= stop:  # the rest of a row group is another split's
+                return

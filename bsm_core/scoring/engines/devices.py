@@ -18,13 +18,15 @@ class DevicePlan:
         accelerator: ``"cpu"`` or ``"gpu"``, as Lightning names them.
         ids: GPU ids; on the CPU, ``0, 1, …``, one for each process.
         warning: Message for the user if the settings cannot be met in full; else None.
-        cores: Number of cores of each actor of Ray; 0 if the processes are none.
+        actors: Whether the processes are actors of Ray.
+        cores: Number of cores of each actor.
         world: World of this process, if another program has started the processes.
     """
 
     accelerator: str
     ids: tuple[int, ...]
     warning: str | None = None
+    actors: bool = False
     cores: int = 0
     world: World | None = None
 
@@ -41,7 +43,7 @@ class DevicePlan:
     def __str__(self) -> str:
         if self.world:
             return f"{self.count} processes of {self.world.launcher} on {self.accelerator.upper()}"
-        if self.cores:
+        if self.actors:
             return f"{self.count} Ray actor(s) on {self.accelerator.upper()}"
         return f"{self.count} CPU process(es)" if self.accelerator == "cpu" else f"GPU {list(self.ids)}"
 

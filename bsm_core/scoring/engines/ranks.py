@@ -31,7 +31,7 @@ from bsm_core.runtime.signals import at_once, interruptible
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.local import score
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError, share_cores
-from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.engines.work import Job, require_same_code
 from bsm_core.scoring.engines.world import World, connected, host_of_leader, shared
 from bsm_core.scoring.output.sink import RUN_AGAIN
 
@@ -94,6 +94,7 @@ def follow(model_dir: Path, world: World) -> Committed:
         try:
             job, plan, address = shared()
             job = dataclasses.replace(job, artifact=Artifact.load(folder))
+            require_same_code(job)
             score(job, dataclasses.replace(plan, world=world), world.rank, address)
             committed: Committed = shared()
         except RuntimeError as error:  # torch.distributed raises it when the other end of a connection is gone

@@ -12,22 +12,25 @@ import queue
 import socket
 import tarfile
 import threading
+import traceback
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.temporary import temporary_folder
 from bsm_core.backends.choose import ChosenBackends
-from bsm_core.errors import BSMError, DataError
+from bsm_core.errors import BSMError, DataError, EngineError
+from bsm_core.runtime.log import Lines
+from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.profile import Times
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.trainer import share_cores
-from bsm_core.scoring.engines.work import Job
-from bsm_core.scoring.output.sink import PackedPart, Part
+from bsm_core.scoring.engines.work import Job, require_same_code
+from bsm_core.scoring.output.sink import RUN_AGAIN, PackedPart, Part
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.tables.windows import Split, Window
 
@@ -96,16 +99,8 @@ class WindowActor:
         Returns:
             The answer, with a :class:`Readiness`.
         """
-        try:
-            self._require_data()
-            share_cores(1)
-            artifact = Artifact.load(self._stack.enter_context(_extracted(self._archive)))
-            self._scorer = Scorer(dataclasses.replace(self._job, artifact=artifact), self._plan, first=False)
-        except BSMError as error:
-            return self._answer(error=error)
         with self._change:
-            self._run = ThreadPoolExecutor(1, "bsm-scorer").submit(self._predict, self._scorer, earlier)
-            self._change.notify_all()
+            self._run = ThreadPoolExecutor(1, "bsm-scorer").submit(self._score_all, earlier)
         self._run.add_done_callback(lambda _: self._notify())
         with self._change:
             self._change.wait_for(lambda: self._ready or self._ended)
@@ -118,11 +113,12 @@ class WindowActor:
             The answer, with a list of :class:`bsm_core.scoring.output.sink.PackedPart`.
         """
         numbers = [item.index] if isinstance(item, Window) else range(item.first, item.first + item.windows)
+        self._items.put(item)
         with self._change:
-            self._change.wait_for(lambda: self._run is not None)
-            self._items.put(item)
             self._change.wait_for(lambda: self._ended or all(number in self._parts for number in numbers))
             found = [self._parts.pop(number) for number in numbers if number in self._parts]
+        if len(found) < len(numbers) and not self._failure:
+            return self._answer(error=EngineError("the actor ended before it had scored its windows", fix=RUN_AGAIN))
         return self._answer(found)
 
     def finish(self) -> Answer:
@@ -133,8 +129,17 @@ class WindowActor:
         self._stack.close()
         return self._answer(self._scorer.times if self._scorer else Times())
 
-    def _predict(self, scorer: Scorer, earlier: Mapping[str, str]) -> None:
-        scorer.predict(self._deliver, self._begin, work=self._work(), earlier=earlier)
+    def _score_all(self, earlier: Mapping[str, str]) -> None:
+        """Open the artifact and score what is given, until the run ends."""
+        with explaining_memory():
+            require_seen(self._job)
+            share_cores(1)
+            folder = self._stack.enter_context(_extracted(self._archive))
+            self._archive = b""
+            job = dataclasses.replace(self._job, artifact=Artifact.load(folder))
+            require_same_code(job)
+            self._scorer = Scorer(job, self._plan, first=False)
+            self._scorer.predict(self._deliver, self._begin, work=self._work(), earlier=earlier)
 
     def _work(self) -> Generator[Split | Window, None, None]:
         while (item := self._items.get()) is not None:
@@ -159,24 +164,32 @@ class WindowActor:
     def _ended(self) -> bool:
         return self._run is not None and self._run.done()
 
+    @property
+    def _failure(self) -> BSMError | None:
+        """What ended the run of this actor."""
+        raised = self._run.exception() if self._run is not None and self._run.done() else None
+        if raised is None or isinstance(raised, BSMError):
+            return raised
+        logging.getLogger("bsm").error("%s", Lines("".join(traceback.format_exception(raised))))
+        what = f"the actor failed: {type(raised).__name__}: {raised}"
+        return EngineError(what, fix="see the traceback in the log above")
+
     def _answer(self, value: Any = None, error: BSMError | None = None) -> Answer:
-        if error is None and self._run is not None and self._run.done() and (raised := self._run.exception()):
-            if not isinstance(raised, BSMError):
-                raise raised  # Ray brings it to the driver with its traceback
-            error = raised
-        return Answer(value, error, self._log.taken())
+        failure = error or self._failure
+        return Answer(value, failure, self._log.taken())
 
-    def _require_data(self) -> None:
-        """Check that this host sees the data files as the driver does.
 
-        Raises:
-            DataError: It does not.
-        """
-        try:
-            require_unchanged(self._job.plan, self._job.source, self._job.settings.data_dir)
-        except DataError as error:
-            fix = "put the data where all hosts of the cluster see it: on a shared disk, or in an object store"
-            raise DataError(f"{error.what}, on host {socket.gethostname()}", where=error.where, fix=fix) from error
+def require_seen(job: Job) -> None:
+    """Check that this host sees the data files as the driver does.
+
+    Raises:
+        DataError: It does not.
+    """
+    try:
+        require_unchanged(job.plan, job.source, job.settings.data_dir)
+    except DataError as error:
+        fix = "put the data where all hosts of the cluster see it: on a shared disk, or in an object store"
+        raise DataError(f"{error.what}, on host {socket.gethostname()}", where=error.where, fix=fix) from error
 
 
 class _Lines(logging.Handler):
@@ -184,15 +197,17 @@ class _Lines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self._kept: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        self._kept: list[tuple[int, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
-        self._kept.put((record.levelno, record.getMessage()))
+        self._kept.append((record.levelno, record.getMessage()))
 
     def taken(self) -> tuple[tuple[int, str], ...]:
         """Return the lines that were kept, and forget them."""
-        return tuple(self._kept.get() for _ in range(self._kept.qsize()))
+        with self.lock or nullcontext():
+            kept, self._kept = self._kept, []
+        return tuple(kept)
 
 
 def archive_of(artifact: Artifact) -> bytes:

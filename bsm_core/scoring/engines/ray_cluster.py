@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -56,22 +56,35 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
         for number, handler in handlers.items():  # Ray sets handlers of its own
             signal.signal(number, handler)
     try:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        yield _plan(settings, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+        hosts = [host["Resources"] for host in ray.nodes() if host["Alive"]]  # type: ignore[no-untyped-call]
+        yield plan_actors(settings, [(int(host.get("CPU", 0)), int(host.get("GPU", 0))) for host in hosts])
     finally:
         ray.shutdown()
 
 
-def _plan(settings: Settings, cpus: int, gpus: int) -> DevicePlan:
-    """Return the devices of the actors: GPUs of the cluster, or its cores, shared evenly by the actors."""
-    one = plan_devices(settings, gpus)
-    count = settings.num_actors or (gpus if one.accelerator == "gpu" else 1)
+def plan_actors(settings: Settings, hosts: Sequence[tuple[int, int]]) -> DevicePlan:
+    """Return the devices of the actors: a GPU for each, or cores. The actors of a host share its cores evenly.
+
+    Args:
+        settings: See :func:`connected`.
+        hosts: Number of cores and of GPUs of each host.
+
+    Raises:
+        EngineError: The hosts have no room for so many actors.
+    """
+    one = plan_devices(settings, sum(gpus for _, gpus in hosts))
     if one.warning:
         log.warning("%s", one.warning)
-    room = gpus if one.accelerator == "gpu" else cpus
+    if one.accelerator == "gpu":
+        with_gpus = [(cores, gpus) for cores, gpus in hosts if gpus]
+        room, each = sum(gpus for _, gpus in with_gpus), min(cores // gpus for cores, gpus in with_gpus)
+        count = settings.num_actors or room
+    else:
+        room, count = sum(cores for cores, _ in hosts), settings.num_actors or 1
+        sizes = range(max((cores for cores, _ in hosts), default=0), 0, -1)
+        each = next((size for size in sizes if sum(cores // size for cores, _ in hosts) >= count), 0)
     if count > room:
-        what = (
-            f"{count} actors do not fit: the cluster has {room} {'GPU(s)' if one.accelerator == 'gpu' else 'core(s)'}"
-        )
-        raise EngineError(what, fix=f"set --num-actors {max(1, room)} or less, or let more machines join the cluster")
-    return DevicePlan(one.accelerator, tuple(range(count)), cores=max(1, cpus // count))
+        what = "GPU(s)" if one.accelerator == "gpu" else "core(s)"
+        fix = f"set --num-actors {max(1, room)} or less, or let more machines join the cluster"
+        raise EngineError(f"{count} actors do not fit: the cluster has {room} {what}", fix=fix)
+    return DevicePlan(one.accelerator, tuple(range(count)), cores=each, actors=True)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError
 
-from bsm_core.errors import EngineError
+from bsm_core.errors import BSMError, DataError, EngineError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import Findings
 from bsm_core.runtime import signals
@@ -56,7 +56,11 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     """
     scorer = Scorer(job, plan)
     driver = Driver(job, plan, len(scorer.predictor.probability_names))
-    driver.score()
+    try:
+        driver.score()
+    except DataError:
+        scorer.require_unchanged()  # explains what is odd in a file that was changed while it was read
+        raise
     scorer.chosen, scorer.difference = driver.readiness.chosen, driver.readiness.difference
     scorer.times.add(driver.times)
     return finish(scorer), plan
@@ -67,7 +71,7 @@ class _Piece:
     """Work that is given to an actor.
 
     Attributes:
-        item: Splits or a window; None: the actor opens the artifact.
+        item: A split or a window; None: the actor opens the artifact, or ends.
         deaths: Number of actors that have died with it.
     """
 
@@ -83,10 +87,12 @@ class _Worker:
         name: Name in messages.
         actor: Handle of the actor.
         busy: What it has not answered yet, by the reference of the answer.
+        ready: Whether it has opened the artifact.
     """
 
     name: str
     actor: Any
+    ready: bool = False
     busy: dict[Any, _Piece] = dataclasses.field(default_factory=dict)
 
     def start(self, earlier: Mapping[str, str]) -> None:
@@ -105,7 +111,7 @@ class _Worker:
     @property
     def is_full(self) -> bool:
         """Whether the actor takes no further work now."""
-        return len(self.pieces) >= IN_FLIGHT or any(piece.deaths for piece in self.pieces)
+        return not self.ready or len(self.pieces) >= IN_FLIGHT or any(piece.deaths for piece in self.pieces)
 
 
 class Driver:
@@ -118,7 +124,7 @@ class Driver:
         kind: Class of the actors.
 
     Attributes:
-        readiness: What the first actor has chosen and found before its first window.
+        readiness: What the first actor has chosen, and the largest difference that an actor has found.
         times: Times of all actors.
     """
 
@@ -129,7 +135,8 @@ class Driver:
         self._archive = ray.put(archive_of(job.artifact))
         self._workers: list[_Worker] = []
         self._again: deque[_Piece] = deque()
-        self._failed_starts = 0
+        self._failed_starts = Counter[int]()
+        self._failure: BSMError | None = None
         self._earlier: Mapping[str, str] = job.earlier_backends(plan)
         self._rows, self._rows_before = job.rows_done, job.rows_done
         self._limit = BadRowLimit(job.settings.max_bad_rows, job.source.format)
@@ -150,17 +157,27 @@ class Driver:
                     parts = self._collect()
                     self._hand_out(work)
                     self._keep(parts)
+                    self._raise_failure()
             finally:
                 self._progress.close()
-        for answer in ray.get([worker.actor.finish.remote() for worker in self._workers]):
-            self._say("actor", answer)
-            self.times.add(answer.value)
+        self._finish()
+
+    def _finish(self) -> None:
+        """End the runs of the actors, and add up their times."""
+        for worker in self._workers:
+            worker.busy.clear()
+            if worker.ready:
+                worker.busy[worker.actor.finish.remote()] = _Piece(None)
+        while any(worker.busy for worker in self._workers):
+            self._collect(ending=True)
+            self._raise_failure()
 
     def _start_first(self) -> None:
         """Start one actor, whose backends the others use too, and begin the attempt."""
         self._workers.append(self._new(0))
-        while self._workers[0].busy:
+        while not self._workers[0].ready:
             self._collect()
+            self._raise_failure()
         chosen = self.readiness.chosen
         self._earlier = self._earlier if chosen is None else chosen.backends
         self._job.begin(chosen, self._plan)
@@ -175,14 +192,18 @@ class Driver:
     def _hand_out(self, work: Iterator[Split | Window]) -> bool:
         """Give work to the actors that take some, and return whether any has some."""
         for worker in sorted(self._workers, key=lambda worker: len(worker.pieces)):
-            if self._again and not worker.pieces:
+            if self._again and worker.ready and not worker.pieces:
                 worker.give(self._again.popleft())
             while not worker.is_full and (item := next(work, None)) is not None:
                 worker.give(_Piece(item))
-        return any(worker.pieces for worker in self._workers)
+        return bool(self._again) or any(worker.pieces for worker in self._workers)
 
-    def _collect(self) -> list[PackedPart]:
-        """Wait until an actor has answered, and return the parts of all answers that are there."""
+    def _collect(self, *, ending: bool = False) -> list[PackedPart]:
+        """Wait until an actor has answered, and return the parts of all answers that are there.
+
+        Args:
+            ending: Whether the actors end, so that one that dies is not replaced.
+        """
         asked = {reference: worker for worker in self._workers for reference in worker.busy}
         ready: list[Any] = []
         while not ready:
@@ -192,30 +213,44 @@ class Driver:
         parts: list[PackedPart] = []
         for reference in ready:
             worker = asked[reference]
-            if worker not in self._workers:  # replaced just now
+            if reference not in worker.busy or worker not in self._workers:  # replaced just now
                 continue
             try:
                 answer: Answer = ray.get(reference)
-            except RayTaskError as error:
-                log.error("%s failed:\n%s", worker.name, Lines(str(error)))
-                raise EngineError(f"{worker.name} failed", fix="see the traceback in the log above") from error
-            except RayActorError as error:
-                parts += self._replace(worker, error)
+            except RayError as error:
+                if ending:
+                    log.warning("%s died when all was done: its times are not known", worker.name)
+                    worker.busy.clear()
+                else:
+                    parts += self._replace(worker, error)
                 continue
             piece = worker.busy.pop(reference)
-            self._say(worker.name + _windows_of(piece), answer)
-            if piece.item is None:
-                self.readiness, self._failed_starts = answer.value, 0
-            else:
-                parts += answer.value
+            self._hear(worker.name + _in_words(piece), answer)
+            if piece.item is not None:
+                parts += answer.value or []
+            elif ending:
+                self.times.add(answer.value)
+            elif answer.error is None:
+                self._begin(worker, answer.value)
         return parts
 
-    def _say(self, who: str, answer: Answer) -> None:
-        """Log the lines of an answer, and raise its error."""
+    def _begin(self, worker: _Worker, readiness: Readiness) -> None:
+        """Note that an actor has opened the artifact."""
+        worker.ready = True
+        self._failed_starts[self._workers.index(worker)] = 0
+        differences = [each.difference for each in (self.readiness, readiness) if each.difference is not None]
+        chosen = self.readiness.chosen or readiness.chosen
+        self.readiness = Readiness(chosen, max(differences, default=None))
+
+    def _hear(self, who: str, answer: Answer) -> None:
+        """Log the lines of an answer, and keep its error until the parts of others are written."""
         for level, line in answer.lines:
             log.log(level, "%s: %s", who, Lines(line))
-        if answer.error is not None:
-            raise answer.error
+        self._failure = self._failure or answer.error
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _keep(self, parts: Sequence[PackedPart]) -> None:
         """Write parts, and count their bad rows."""
@@ -229,7 +264,7 @@ class Driver:
         read = newest.record.window * self._job.settings.window_rows + newest.record.rows
         self._progress.report(self._rows, min(1.0, self._rows * newest.fraction / max(1, read)), self._rows_before)
 
-    def _replace(self, worker: _Worker, error: RayActorError) -> list[PackedPart]:
+    def _replace(self, worker: _Worker, error: RayError) -> list[PackedPart]:
         """Start an actor in the place of one that died, and set its work aside for actors that have nothing else.
 
         Returns:
@@ -237,10 +272,11 @@ class Driver:
         """
         number = self._workers.index(worker)
         reason = next(iter(str(error).splitlines()), "")
-        log.warning("%s died: %s: a new one takes its place", worker.name + _windows_of(*worker.pieces), reason)
-        if not worker.pieces:
-            self._failed_starts += 1
-            if self._failed_starts >= MOST_DEATHS:
+        log.warning("%s died: %s: a new one takes its place", worker.name + _in_words(*worker.pieces), reason)
+        ray.kill(worker.actor)  # it may still hold its device
+        if not worker.ready:
+            self._failed_starts[number] += 1
+            if self._failed_starts[number] >= MOST_DEATHS:
                 what, fix = f"{worker.name} died again and again while it started", _ADVICE
                 raise EngineError(what, details=str(error).splitlines()[:8], fix=fix) from error
         given_up: list[PackedPart] = []
@@ -267,7 +303,7 @@ class Driver:
                 start = window.end
         return found
 
-    def _given_up(self, item: Split | Window, error: RayActorError) -> PackedPart:
+    def _given_up(self, item: Split | Window, error: RayError) -> PackedPart:
         """Return the part of a window that kills its actors: rows without probabilities.
 
         Raises:
@@ -290,7 +326,7 @@ class Driver:
         return part.packed(self._job.attempt)
 
 
-def _windows_of(*pieces: _Piece) -> str:
+def _in_words(*pieces: _Piece) -> str:
     """Return words for the windows of some work, such as ``, window 3`` or ``, windows 3 to 7``."""
     items = [piece.item for piece in pieces if piece.item is not None]
     first = [item.index if isinstance(item, Window) else item.first for item in items]

@@ -11,13 +11,18 @@ from typing import Any
 
 from bsm_core.artifact import Artifact
 from bsm_core.backends.choose import ChosenBackends
-from bsm_core.errors import MissingColumnsError
+from bsm_core.errors import EngineError, MissingColumnsError
+from bsm_core.plugins.discovery import Component
+from bsm_core.plugins.registry import default_registry
 from bsm_core.preprocess.dataset import wanted_columns
 from bsm_core.runtime.durable import writing
+from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.manifest import Attempt, PartRecord
 from bsm_core.scoring.output.sink import Sink
+from bsm_core.scoring.plan import differences
+from bsm_core.scoring.provenance import source_hash
 from bsm_core.scoring.settings import Settings
 from bsm_core.tables.data_files import Format
 from bsm_core.tables.lent_streams import Reader
@@ -144,3 +149,22 @@ class Job:
         self.sink.begin(self.plan, self.done)
         with writing(self.settings.output_dir):
             self.sink.work.add(attempt)
+
+
+def components_of_run(artifact: Artifact) -> dict[str, list[str | None]]:
+    """Return package, version and hash of the code of each component that an artifact names, by kind and name."""
+    names = artifact.names(default_registry())  # an unknown name is an error when the model is built
+    components = [found for found in names.found.values() if isinstance(found, Component)]
+    return {f"{c.kind} {c.name}": [*c.origin.split(":", 1), source_hash(c)] for c in components}
+
+
+def require_same_code(job: Job) -> None:
+    """Check that this host has the code and the artifact with which the run was planned, on another host.
+
+    Raises:
+        EngineError: It has others; the error names the differences.
+    """
+    here = {"bsm": __version__, "artifact": dict(job.artifact.hashes), "components": components_of_run(job.artifact)}
+    if changed := differences({name: job.plan[name] for name in here}, here):
+        what = f"host {socket.gethostname()} would score with other code or another artifact"
+        raise EngineError(what, details=changed, fix="install the same packages, and the same artifact, on all hosts")

@@ -176,3 +176,22 @@ def test_a_pickled_window_holds_its_own_rows_alone(tmp_path):
     content = pickle.dumps(window)
     assert len(content) < 3_000
     same(pickle.loads(content), window)
+
+
+def test_a_split_ends_within_a_row_group_that_is_not_read_on(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    pq.write_table(cells(2000), path, row_group_size=1000)
+    taken = []
+    batches = pq.ParquetFile.iter_batches
+
+    def counted(self, **options):
+        for batch in batches(self, **options):
+            taken.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    monkeypatch.setattr(splits, "_GROUP_ROWS", 1000)
+    source = TableSource.open(path)
+    first, _ = splits_of(source, 300)
+    assert [window.index for window in source.windows_of(first, COLUMNS, rows=300)] == [0, 1, 2, 3]
+    assert sum(taken) <= 1300

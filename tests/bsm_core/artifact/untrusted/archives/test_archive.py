@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -451,6 +451,45 @@ def test_a_damaged_second_header_is_not_the_end_of_the_archive(target):
     target.write_bytes(gzip.compress(plain))
     with pytest.raises(CorruptArtifactError, match="bad checksum"), unpacked(target):
         pass
+
+
+def sparse_header(extended: bytes) -> bytes:
+    """The header of a sparse file in the old form of GNU tar, whose table goes on in the bytes that follow."""
+    block = bytearray(member("sparse", b"", tarfile.GNUTYPE_SPARSE)[0].tobuf(tarfile.GNU_FORMAT))
+    block[386:410] = b"%011o\0%011o\0" % (0, 512)
+    block[482] = 1
+    block[483:495] = b"%011o\0" % 512
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + extended
+
+
+@pytest.mark.parametrize("extended", [b"", b"\0" * 7, b"0" * 24 * 21, b"x" * 512, b"\x80" + b"\xff" * 511])
+def test_a_sparse_file_whose_table_is_damaged_is_corrupt(target, extended):
+    target.write_bytes(gzip.compress(bytes(_plain("a")[:1024]) + sparse_header(extended)))
+    with pytest.raises(ArtifactError), unpacked(target):
+        pass
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {"GNU.sparse.map": "a,b", "GNU.sparse.size": "1"},
+        {"GNU.sparse.map": "1", "GNU.sparse.size": "x"},
+        {"GNU.sparse.map": "0,1"},
+        {"GNU.sparse.size": "9", "GNU.sparse.numblocks": "x"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+        {"GNU.sparse.realsize": "many"},
+        {"size": "many"},
+        {"size": "1e400"},
+        {"hdrcharset": "\udcff"},
+    ],
+)
+def test_an_extended_header_with_odd_values_is_corrupt_or_refused(target, records):
+    archive(target, member("a", pax_headers=records), "b")
+    with suppress(ArtifactError), unpacked(target) as folder:
+        assert names(folder) == ["a", "b"]
 
 
 def test_an_archive_without_an_end_is_corrupt(target):

@@ -142,7 +142,7 @@ def _tar(files: dict[str, bytes]) -> bytes:
 
 
 def _sparse() -> list[bytes]:
-    """Archives with a sparse file, whose table is in blocks after its header, or in a header of its own."""
+    """Archives with a sparse file, whose table goes on in a block after its header, or is in an extended header."""
     old = tarfile.TarInfo("folder/a.txt")
     old.type = tarfile.GNUTYPE_SPARSE
     block = bytearray(old.tobuf(tarfile.GNU_FORMAT))

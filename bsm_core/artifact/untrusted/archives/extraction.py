@@ -137,7 +137,12 @@ class _StrictInfo(tarfile.TarInfo):
     def _proc_member(self, tar: _StrictTar) -> tarfile.TarInfo:
         try:
             header: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
-        except (tarfile.HeaderError, IndexError, KeyError, OverflowError) as error:  # of a sparse file's table
+        except (
+            tarfile.HeaderError,
+            IndexError,
+            KeyError,
+            OverflowError,
+        ) as error:  # tables and records are not checked
             raise tarfile.ReadError(f"the header of a member cannot be read: {error}") from error
         return header
 

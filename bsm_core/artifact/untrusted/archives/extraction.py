@@ -135,14 +135,11 @@ class _StrictInfo(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from error
 
     def _proc_member(self, tar: _StrictTar) -> tarfile.TarInfo:
-        try:
+        if self.size < 0:  # tarfile would pass over members that follow
+            raise tarfile.ReadError("the header of a member cannot be read: its size is negative")
+        try:  # tarfile checks neither the tables of sparse files nor the lengths of records
             header: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
-        except (
-            tarfile.HeaderError,
-            IndexError,
-            KeyError,
-            OverflowError,
-        ) as error:  # tables and records are not checked
+        except (tarfile.HeaderError, IndexError, KeyError, OverflowError) as error:
             raise tarfile.ReadError(f"the header of a member cannot be read: {error}") from error
         return header
 

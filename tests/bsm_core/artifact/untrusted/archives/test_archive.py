@@ -510,6 +510,16 @@ def test_a_charset_that_is_no_text_is_corrupt(target):
         pass
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.REGTYPE])
+def test_a_header_of_negative_size_hides_no_members(target, kind):
+    info = tarfile.TarInfo("long")
+    info.type, info.size = kind, -512
+    content = bytes(_plain("a")[:1024]) + info.tobuf(tarfile.GNU_FORMAT) + bytes(_plain("b"))
+    target.write_bytes(gzip.compress(content))
+    with pytest.raises(CorruptArtifactError, match="its size is negative"), unpacked(target):
+        pass
+
+
 def test_an_archive_without_an_end_is_corrupt(target):
     target.write_bytes(gzip.compress(bytes(_plain("a")[:1024])))
     with pytest.raises(CorruptArtifactError), unpacked(target):

@@ -141,6 +141,18 @@ def _tar(files: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
+def _sparse() -> list[bytes]:
+    """Archives with a sparse file, whose table goes on in a block after its header, or is in an extended header."""
+    old = tarfile.TarInfo("folder/a.txt")
+    old.type = tarfile.GNUTYPE_SPARSE
+    block = bytearray(old.tobuf(tarfile.GNU_FORMAT))
+    block[482] = 1  # the table goes on in the next block
+    new = tarfile.TarInfo("folder/a.txt")
+    new.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "9"}
+    rest = _tar(ARTIFACT)
+    return [bytes(block) + bytes(tarfile.BLOCKSIZE) + rest, new.tobuf(tarfile.PAX_FORMAT) + rest]
+
+
 def _with_checksums(archive: bytes) -> bytes:
     """Correct the checksum of each header of a tar archive: a change of any other byte makes it wrong."""
     content = bytearray(archive)
@@ -164,7 +176,7 @@ TABLE = {"a": {"bins": {"x": 0.5, 1: np.float64(2)}, "default_bin": 0.1}, "b": [
 TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "pickle": (read_pickle, [pickle.dumps(TABLE, protocol) for protocol in range(2, 6)]),
     "torch": (read_torch, [_saved({"config": TABLE}), _saved({"w": torch.arange(6.0).reshape(2, 3)})]),
-    "archive": (read_archive, [archive := _tar(ARTIFACT), gzip.compress(archive)]),
+    "archive": (read_archive, [archive := _tar(ARTIFACT), gzip.compress(archive), *_sparse()]),
     "tokenizer": (read_tokenizer, [json.dumps({"model": {"type": "WordPiece", "vocab": {"a": 0}}}).encode()]),
     "config": (
         read_config,

@@ -134,6 +134,15 @@ class _StrictInfo(tarfile.TarInfo):
                 raise
             raise tarfile.ReadError(str(error)) from error
 
+    def _proc_member(self, tar: _StrictTar) -> tarfile.TarInfo:
+        if self.size < 0:  # tarfile would pass over members that follow
+            raise tarfile.ReadError("the header of a member cannot be read: its size is negative")
+        try:  # tarfile checks neither the tables of sparse files nor the lengths of records
+            header: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        except (tarfile.HeaderError, IndexError, KeyError, OverflowError) as error:
+            raise tarfile.ReadError(f"the header of a member cannot be read: {error}") from error
+        return header
+
     def _proc_pax(self, tar: _StrictTar) -> tarfile.TarInfo:
         # In Python before 3.11.10 and 3.12.6 the time to parse this header grows with the square of its size.
         tar.pax_work += self.size**2

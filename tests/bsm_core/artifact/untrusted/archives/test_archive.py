@@ -453,6 +453,73 @@ def test_a_damaged_second_header_is_not_the_end_of_the_archive(target):
         pass
 
 
+def sparse_header(extended: bytes) -> bytes:
+    """The header of a sparse file in the old form of GNU tar, whose table goes on in the bytes that follow."""
+    block = bytearray(member("sparse", b"", tarfile.GNUTYPE_SPARSE)[0].tobuf(tarfile.GNU_FORMAT))
+    block[386:410] = b"%011o\0%011o\0" % (0, 512)
+    block[482] = 1
+    block[483:495] = b"%011o\0" % 512
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + extended
+
+
+@pytest.mark.parametrize("extended", [b"", b"\0" * 7, b"0" * 24 * 21, b"x" * 512])
+def test_a_sparse_file_whose_table_is_damaged_is_corrupt(target, extended):
+    target.write_bytes(gzip.compress(bytes(_plain("a")[:1024]) + sparse_header(extended)))
+    with pytest.raises(CorruptArtifactError, match="the header of a member cannot be read"), unpacked(target):
+        pass
+
+
+def test_a_sparse_file_beside_the_artifact_is_passed_over(target):
+    rest = bytes(_plain("model/b"))
+    target.write_bytes(gzip.compress(bytes(_plain("model/a")[:1024]) + sparse_header(bytes(512)) + rest))
+    with archives.unpacked(target) as folder:
+        assert names(folder) == []
+
+
+@pytest.mark.parametrize("record", [b"9" * 30 + b" a=b\n", b"0 a=b\n"])
+def test_a_record_whose_length_is_impossible_is_corrupt(target, record):
+    with (
+        pytest.raises(CorruptArtifactError, match="the header of a member cannot be read"),
+        unpacked(archive(target, "a", pax(record), "b")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("records", "problem"),
+    [
+        ({"GNU.sparse.map": "a,b", "GNU.sparse.size": "1"}, "invalid literal for int"),
+        ({"GNU.sparse.map": "1", "GNU.sparse.size": "x"}, "damaged|neither"),
+        ({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, "damaged|neither"),
+        ({"GNU.sparse.realsize": "many"}, "invalid literal for int"),
+    ],
+)
+def test_an_extended_header_with_odd_values_is_refused(target, records, problem):
+    with (
+        pytest.raises(ArtifactError, match=problem),
+        unpacked(archive(target, member("a", pax_headers=records), "b")),
+    ):
+        pass
+
+
+def test_a_charset_that_is_no_text_is_corrupt(target):
+    record = b"17 hdrcharset=\xff\xfe\n"
+    with pytest.raises(CorruptArtifactError), unpacked(archive(target, "a", pax(record), "b")):
+        pass
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.REGTYPE])
+def test_a_header_of_negative_size_hides_no_members(target, kind):
+    info = tarfile.TarInfo("long")
+    info.type, info.size = kind, -512
+    content = bytes(_plain("a")[:1024]) + info.tobuf(tarfile.GNU_FORMAT) + bytes(_plain("b"))
+    target.write_bytes(gzip.compress(content))
+    with pytest.raises(CorruptArtifactError, match="its size is negative"), unpacked(target):
+        pass
+
+
 def test_an_archive_without_an_end_is_corrupt(target):
     target.write_bytes(gzip.compress(bytes(_plain("a")[:1024])))
     with pytest.raises(CorruptArtifactError), unpacked(target):

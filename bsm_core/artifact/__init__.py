@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from bsm_core.artifact.load import Artifact
     from bsm_core.artifact.save import pack, save_artifact
     from bsm_core.artifact.untrusted.archives.archive import unpacked
-    from bsm_core.artifact.untrusted.archives.extraction import Limits
+    from bsm_core.artifact.untrusted.archives.limits import Limits
 
 _NAMES = {
     "description": ("Description", "describe"),
     "load": ("Artifact",),
     "save": ("pack", "save_artifact"),
     "untrusted.archives.archive": ("unpacked",),
-    "untrusted.archives.extraction": ("Limits",),
+    "untrusted.archives.limits": ("Limits",),
 }
 __all__ = ["Artifact", "Description", "Limits", "describe", "pack", "save_artifact", "unpacked"]
 __getattr__ = lazy_names(__name__, _NAMES)

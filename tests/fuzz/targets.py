@@ -153,6 +153,19 @@ def _sparse() -> list[bytes]:
     return [bytes(block) + bytes(tarfile.BLOCKSIZE) + rest, new.tobuf(tarfile.PAX_FORMAT) + rest]
 
 
+def _extended() -> list[bytes]:
+    """Archives with extended headers for one member and for all, and with long names of GNU tar."""
+    member = tarfile.TarInfo("folder/b.txt")
+    member.size = 1
+    member.pax_headers = {"path": "folder/ü.txt", "size": "1", "mtime": "1.5"}
+    extended = member.tobuf(tarfile.PAX_FORMAT) + b"x".ljust(tarfile.BLOCKSIZE, b"\0")
+    long = tarfile.TarInfo("folder/" + "c" * 101)
+    long.type, long.linkname = tarfile.LNKTYPE, "folder/" + "d" * 101
+    common = tarfile.TarInfo.create_pax_global_header({"comment": "of all"})
+    rest = _tar(ARTIFACT)
+    return [common + extended + rest, long.tobuf(tarfile.GNU_FORMAT) + rest]
+
+
 def _with_checksums(archive: bytes) -> bytes:
     """Correct the checksum of each header of a tar archive: a change of any other byte makes it wrong."""
     content = bytearray(archive)
@@ -176,7 +189,7 @@ TABLE = {"a": {"bins": {"x": 0.5, 1: np.float64(2)}, "default_bin": 0.1}, "b": [
 TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "pickle": (read_pickle, [pickle.dumps(TABLE, protocol) for protocol in range(2, 6)]),
     "torch": (read_torch, [_saved({"config": TABLE}), _saved({"w": torch.arange(6.0).reshape(2, 3)})]),
-    "archive": (read_archive, [archive := _tar(ARTIFACT), gzip.compress(archive), *_sparse()]),
+    "archive": (read_archive, [archive := _tar(ARTIFACT), gzip.compress(archive), *_sparse(), *_extended()]),
     "tokenizer": (read_tokenizer, [json.dumps({"model": {"type": "WordPiece", "vocab": {"a": 0}}}).encode()]),
     "config": (
         read_config,

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from bsm_core.artifact.files import refuse_pointers, sha256
 from bsm_core.artifact.temporary import temporary_folder
-from bsm_core.artifact.untrusted.archives.extraction import PACK, Extraction, Limits, LongHeadersError, unsafe
+from bsm_core.artifact.untrusted.archives.extraction import Extraction
 from bsm_core.artifact.untrusted.archives.layout import archive_in, artifact_in
+from bsm_core.artifact.untrusted.archives.limits import PACK, Limits
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 
 LIMITS = Limits()
@@ -115,10 +116,7 @@ def _extract(archive: Path, folder: Path, limits: Limits, keep: bool) -> Extract
         return extraction
     except ArtifactError:
         raise
-    except LongHeadersError:
-        problem = "has extended headers that are too long: names of members have very many characters or folders"
-        raise unsafe("the archive", problem, where) from None
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         kind = _kind(archive)
         pack = f"unpack it, and pack the files again: {PACK}"
         raise CorruptArtifactError(

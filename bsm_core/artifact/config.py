@@ -91,7 +91,7 @@ class ArtifactConfig(BaseModel):
     secondary_text_processing_steps: StepList = Field(default_factory=lambda: _default_steps(MINIMAL_CLEANING))
     tab_field_list: FieldList = []
     cat_field_list: FieldList = []
-    largest_magnitudes: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    largest_magnitudes: dict[str, Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]] = {}
     is_binary: bool = True
     num_classes: ClassCount = 2
     max_sen_len: Annotated[PositiveInt, Field(le=1_000_000)] = 512

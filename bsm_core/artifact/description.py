@@ -36,13 +36,14 @@ class Description:
         path: The artifact's path, as given.
         model_class: Name of the model class in the config.
         compat: ``"original"`` if the artifact has the scores of the original project's scripts.
+        tables: Keys of the config about the tables that it scores, such as ``csv_delimiter``, with their values.
         text_fields: For each text field its ``key``, ``column`` and ``steps``, and the folders of its ``tokenizer`` and
             ``text_encoder`` in the artifact, None for a folder that is not there. ``text_encoder`` is left out where
             the model class needs none.
         features: For each feature its ``name``, its ``kind``, the value of a ``missing`` cell and, for a risk table,
             the number of its ``bins``.
-        weights: Number of ``parameters``, of ``bytes`` and of ``tensors``, the ``dtypes``, and the number of parameters
-            of each top-level module (``parts``).
+        weights: Number of ``parameters`` (with those of buffers), of ``bytes`` and of ``tensors``, the ``dtypes``, and
+            the number of parameters of each top-level module (``parts``).
         embedding_shape: ``[vocabulary, dimensions]``.
         versions: Versions of the libraries that the artifact was trained with.
         self_check: Number of check ``rows``, and the ``precision``, ``device`` and ``versions`` that their
@@ -57,6 +58,7 @@ class Description:
     path: str
     model_class: str | None = None
     compat: str | None = None
+    tables: dict[str, Any] = field(default_factory=dict)
     text_fields: list[dict[str, Any]] = field(default_factory=list)
     features: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[str, Any] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class Description:
             ("artifact", [self.path]),
             ("model class", [self.model_class or "unknown"]),
             ("compat", [self.compat] if self.compat else []),
+            ("tables", [f"{key}: {value!r}" for key, value in self.tables.items()]),
             ("text fields", [_text_field_line(item) for item in self.text_fields]),
             ("features", [_feature_line(item) for item in self.features]),
             ("weights", _weights_lines(self.weights) if self.weights else []),
@@ -171,6 +174,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
         path=path,
         model_class=model_class,
         compat=config.compat if config else None,
+        tables={key: value for key, value in raw.items() if key.startswith("csv_")},
         text_fields=text_fields,
         features=_features(config, tables or {}, impute or {}) if config else [],
         weights=_weights(weights) if weights else {},
@@ -290,7 +294,7 @@ def _feature_line(item: Mapping[str, Any]) -> str:
 
 def _weights_lines(weights: Mapping[str, Any]) -> list[str]:
     total = (
-        f"{weights['parameters']:,} parameters, {_size(weights['bytes'])}, "
+        f"{weights['parameters']:,} parameters and buffers, {_size(weights['bytes'])}, "
         f"{weights['tensors']} tensors of {', '.join(weights['dtypes'])}"
     )
     return [total, *(f"{name}: {count:,}" for name, count in weights["parts"].items())]

@@ -295,7 +295,7 @@ def _too_long(path: Path, line: int) -> DataError:
 
 
 def _error(path: Path, line: int, what: str, cells: list[str], lines: Sequence[str], dialect: Dialect) -> DataError:
-    text = "  ".join(cells).encode(errors="surrogateescape").decode(errors="replace")
+    text = dialect.mark.join(cells).encode(errors="surrogateescape").decode(errors="replace")
     escaped = dialect.escape is None and any('\\"' in text for text in lines)
     escape = [r"the row has \", which Spark writes for a quote in a cell"] if escaped else []
     return DataError(

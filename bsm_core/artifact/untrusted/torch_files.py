@@ -176,7 +176,8 @@ def _compare(weights: dict[str, Tensor], path: Path, twin: Path) -> None:
         raise corrupt(
             f"{path.name} and {twin.name}",
             "hold different weights",
-            "remove the file that is not of this model, or keep one with `bsm pack --prefer json|pickle`",
+            "one of them is damaged, or of another model: copy the artifact again; or remove that file, or keep one of"
+            " them with `bsm pack --prefer json|pickle`",
             details=[f"the first difference: {name}"],
         )
 

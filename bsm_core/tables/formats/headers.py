@@ -21,6 +21,7 @@ _LONGEST_HEADER, MOST_COLUMNS = 1 << 24, 100_000
 
 _DECLARATION = re.compile(rb'(?:(?i:"?sep=(?P<mark>[^"\r\n\x80-\xff])"?)|#TYPE [A-Za-z_][^,;|\t \r\n]*)(?:\r\n|\r|\n)')
 _LONGEST_DECLARATION = 1 << 10
+_NOT_UTF8 = "save the file as UTF-8"
 _NO_HEADER = re.compile(r"[^\n]*\x00|PK\x03|<|\[?\s*\{|version https://")
 """Beginning of a header that shows that the file is no CSV or TSV; misnamed() says what it is."""
 
@@ -75,12 +76,12 @@ def read_schema(path: Path, dialect: Dialect) -> pa.Schema | None:
         except (csv.Error, UnicodeEncodeError) as error:
             if dialect.encoding is None and (kind := misnamed(path)):
                 raise _of_kind(path, kind) from error
-            reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+            in_quotes = isinstance(error, csv.Error)
             raise DataError(
-                f"the header cannot be read: {reason}",
+                f"the header cannot be read: {error if in_quotes else 'it is not UTF-8'}",
                 where=f"{path}, line 1",
-                fix="save the file as UTF-8",
-                settings=[{"csv_encoding": "NAME"}],
+                fix="close every quote in the header, and double a quote within quotes" if in_quotes else _NOT_UTF8,
+                settings=[] if in_quotes else [{"csv_encoding": "NAME"}],
             ) from error
     if dialect.columns is not None and header:
         header = _named_columns(path, dialect, dialect.columns, header)

@@ -86,6 +86,16 @@ def test_every_wrong_key_at_once():
     assert 'text_processing_steps.1: a step is a name, or {"name": ..., <its parameters>} (it is 7)' in found
 
 
+@pytest.mark.parametrize("value", [True, "12", -1, None])
+def test_a_magnitude_is_a_number(value):
+    (line,) = problems(largest_magnitudes={"a": value})
+    assert line.startswith("largest_magnitudes.a: ")
+
+
+def test_a_magnitude_can_be_an_integer():
+    assert config(largest_magnitudes={"a": 12}).largest_magnitudes == {"a": 12.0}
+
+
 def test_a_long_value_is_cut_short_and_a_problem_is_said_once():
     (line,) = problems(max_sen_len=list(range(1000)))
     shown = line.partition("(it is ")[2]

@@ -68,6 +68,15 @@ def test_a_whole_artifact_is_described(tmp_path, registry):
     assert [item["name"] for item in description.components[1:]] == list(STEPS)
 
 
+def test_keys_about_tables_are_described(tmp_path, registry):
+    folder = write_artifact(tmp_path)
+    path = folder / "hyperparameters.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"csv_delimiter": ";", "csv_decimal": ","}))
+    description = describe(folder, registry)
+    assert description.tables == {"csv_delimiter": ";", "csv_decimal": ","}
+    assert "tables\n  csv_delimiter: ';'\n  csv_decimal: ','\n" in description.to_text()
+
+
 def test_it_is_json_and_text(tmp_path, registry):
     description = describe(write_artifact(tmp_path), registry)
     assert json.loads(json.dumps(description.to_dict()))["model_class"] == "bimodal_bert"

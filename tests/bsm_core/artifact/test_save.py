@@ -322,6 +322,14 @@ def test_a_destination_that_holds_something_is_left_alone(tmp_path, kind, name):
     assert names(tmp_path) == {"old", name}
 
 
+def test_a_folder_in_the_source_is_no_destination(tmp_path):
+    source = write_artifact(tmp_path / "old")
+    before = names(source)
+    with pytest.raises(UsageError, match="lies in the source"):
+        pack(source, source / "sub" / ".." / "new")
+    assert names(source) == before
+
+
 def test_an_empty_folder_is_a_destination(tmp_path):
     (tmp_path / "new").mkdir()
     Artifact.load(pack(write_artifact(tmp_path / "old"), tmp_path / "new"))

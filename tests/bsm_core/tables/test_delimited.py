@@ -155,6 +155,17 @@ def test_what_stands_after_an_unclosed_quote_is_shown_up_to_the_end_of_the_file(
     assert failure(tmp_path, b"id,x\n1," + rest, "id").details == shown
 
 
+def test_a_row_is_shown_with_its_delimiter(tmp_path):
+    assert failure(tmp_path, b"id,x\nonly,two,three\n", "id").details == ("the row begins with 'only,two,three'",)
+
+
+@pytest.mark.parametrize("header", [b'id,"x\n1,2\n', b'id,"x"y\n1,2\n'])
+def test_a_header_with_a_fault_in_its_quotes_says_so(tmp_path, header):
+    error = failure(tmp_path, header, "id")
+    assert error.what.startswith("the header cannot be read: ")
+    assert error.fix.startswith("close every quote in the header")
+
+
 def test_an_unclosed_quote_before_many_rows(tmp_path, small_blocks):
     error = failure(tmp_path, b"id,x\n" + b"1,2\n" * 100 + b'3,"4\n' + b"1,2\n" * 2000, "id")
     assert "line 102" in error.where

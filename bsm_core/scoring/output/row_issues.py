@@ -200,8 +200,8 @@ class BadRowLimit:
         return TooManyBadRowsError(
             f"{what}, and --max-bad-rows allows {self._limit}{of}",
             details=[*details, *self._first, *advice(self._counts, self._rows, self._source)],
-            fix="correct these rows, and run again from the beginning; or allow more with --max-bad-rows, with which the"
-            " run goes on; --row-issues FILE lists them",
+            fix="correct these rows, and run again from the beginning; or allow more with --max-bad-rows: then the run"
+            " goes on; --row-issues FILE lists them",
         )
 
 

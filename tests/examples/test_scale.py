@@ -1,0 +1,73 @@
+"""The files of ``examples/scale`` are what the services take, and the commands in them are commands of bsm."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from botocore import session
+from botocore.validate import validate_parameters
+
+from bsm_core.cli.commands import run_command
+
+FOLDER = Path(__file__).parents[2] / "examples" / "scale"
+JSON = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in ("processing-job", "batch-array-job")}
+
+
+def machine() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((FOLDER / "state-machine.json").read_text())
+    return content["States"][content["StartAt"]]
+
+
+def commands() -> Iterator[str]:
+    job = JSON["processing-job"]["AppSpecification"]
+    yield shlex.join([*job["ContainerEntrypoint"], *job["ContainerArguments"]])
+    yield JSON["batch-array-job"]["containerOverrides"]["command"][-1]
+    yield yaml.safe_load((FOLDER / "ray-job.yaml").read_text())["spec"]["entrypoint"]
+    (srun,) = re.findall(r"^srun (.*(?:\\\n.*)*)", (FOLDER / "slurm.sh").read_text(), re.MULTILINE)
+    yield srun.replace("\\\n", " ").removeprefix("--kill-on-bad-exit ")
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_commands_are_commands_of_bsm(command):
+    python, flag, module, *flags = shlex.split(command)
+    assert (python, flag, module) == ("python", "-m", "bsm_core.run")
+    parser = argparse.ArgumentParser()
+    run_command.add(parser.add_subparsers())
+    arguments = parser.parse_args(["run", *flags])
+    assert arguments.job_type == "inference"
+    assert arguments.id_field == "id"
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "operation"),
+    [("processing-job", "sagemaker", "CreateProcessingJob"), ("batch-array-job", "batch", "SubmitJob")],
+)
+def test_the_services_take_the_jobs(name, service, operation):
+    shape = session.get_session().get_service_model(service).operation_model(operation).input_shape
+    validate_parameters(JSON[name], shape)
+
+
+def test_the_state_machine_runs_the_processing_job():
+    assert machine()["Resource"] == "arn:aws:states:::sagemaker:createProcessingJob.sync"
+    called = {key.removesuffix(".$"): value for key, value in machine()["Parameters"].items()}
+    assert called.keys() == JSON["processing-job"].keys()
+    name = {"ProcessingJobName": called["ProcessingJobName"]}  # a function of the execution
+    assert called == JSON["processing-job"] | name
+
+
+def test_ray_takes_the_cluster():
+    util = pytest.importorskip("ray.autoscaler._private.util")
+    util.validate_config(util.prepare_config(yaml.safe_load((FOLDER / "ray-cluster.yaml").read_text())))
+
+
+def test_the_versions_of_ray_are_one():
+    version = yaml.safe_load((FOLDER / "ray-job.yaml").read_text())["spec"]["rayClusterSpec"]["rayVersion"]
+    assert f"ray=={version}" in (FOLDER.parents[1] / "requirements.txt").read_text().splitlines()

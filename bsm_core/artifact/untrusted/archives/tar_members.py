@@ -230,6 +230,8 @@ class Members:
             if member.size:
                 raise tarfile.ReadError(f"{short_repr(member.name)} is a folder, and has content")
             member.type = tarfile.DIRTYPE
+        if member.is_folder:
+            member.name = member.name.rstrip("/")  # Python packs a folder without a name as "/"
         has_content = member.type in tarfile.REGULAR_TYPES or member.type not in tarfile.SUPPORTED_TYPES
         self._content_left = member.size if has_content else 0
         self._padding = -self._content_left % _HEADER

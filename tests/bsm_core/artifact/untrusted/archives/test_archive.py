@@ -703,6 +703,16 @@ def test_an_extended_header_at_the_end_belongs_to_no_member(target):
         assert names(folder) == ["x"]
 
 
+def test_python_packs_a_folder_without_a_name(target, tmp_path):
+    for name in ARTIFACT:
+        path = tmp_path / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    with tarfile.open(target, "w:gz") as tar:
+        tar.add(tmp_path / "model", arcname="")
+    assert found(target) == sorted(ARTIFACT)
+
+
 def test_the_label_of_an_archive_is_no_member(target):
     assert found(archive(target, member("/backup", b"", b"V"), *ARTIFACT)) == sorted(ARTIFACT)
 

@@ -1,6 +1,6 @@
 """Extraction of the members of an archive that an artifact needs.
 
-``tarfile`` writes no file here: its data filter can be bypassed on Python versions that are still in use.
+``tarfile`` extracts nothing here: its data filter can be bypassed on Python versions that are still in use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bsm_core.artifact.untrusted.archives.layout import (
     looks_like_an_artifact,
 )
 from bsm_core.artifact.untrusted.archives.limits import PACK, Limits, unsafe
-from bsm_core.artifact.untrusted.archives.tar_members import Members
+from bsm_core.artifact.untrusted.archives.tar_members import Member, Members
 from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
 from bsm_core.errors import MissingArtifactFilesError, UnsafeArtifactError, short_repr
 
@@ -69,14 +69,18 @@ class Extraction:
     def run(self, archive: BinaryIO) -> None:
         """Extract the members that are read."""
         for members, member, parts in self._members(archive):
-            if is_wanted(parts) and not member.isdir():
+            if is_wanted(parts) and not member.is_folder:
                 self._take(members, member, parts)
             else:
                 self._skip(member, parts)
         if not self._links:
             return
+        filled: set[tuple[str, ...]] = set()
         for members, member, parts in self._members(archive):
+            if parts in filled:  # tar would take the one that is the last before the link
+                raise unsafe(short_repr(member.name), "is in the archive twice, and a link leads to it", self._where)
             if parts in self._links:
+                filled.add(parts)
                 self._fill(members, member, self._links.pop(parts))
         if self._links:
             target = "/".join(next(iter(self._links)))
@@ -92,7 +96,7 @@ class Extraction:
         top, left_out = home(self.files), 0
         problems: dict[str, None] = {}
         for members, member, parts in self._members(archive):
-            if member.isdir() or not is_kept(parts, top):
+            if member.is_folder or not is_kept(parts, top):
                 continue
             try:
                 self._check_extracted(self._extracted + member.size)  # before a part of it is written
@@ -108,7 +112,7 @@ class Extraction:
             named = "; ".join(problems)
             log.warning("%s: %d file(s) that bsm does not read are left out: %s", self._where, left_out, named)
 
-    def _members(self, archive: BinaryIO) -> Iterator[tuple[Members, tarfile.TarInfo, tuple[str, ...]]]:
+    def _members(self, archive: BinaryIO) -> Iterator[tuple[Members, Member, tuple[str, ...]]]:
         """Read an archive from its beginning to its end; provide each member with its path, split at the slashes."""
         self._packed = archive.seek(0, os.SEEK_END)
         members = Members(archive, self._limits, self._where)
@@ -127,15 +131,15 @@ class Extraction:
             error.details = (*error.details, foreign[0])
             error.fix = f"{foreign[1]}; then pack the folder with all files"
 
-    def _take(self, members: Members, member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
+    def _take(self, members: Members, member: Member, parts: tuple[str, ...]) -> None:
         self._check_path(member.name, parts)
         name = short_repr(member.name)
         is_link = member.type == tarfile.LNKTYPE
-        if not (is_link or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)) or member.issparse():
+        if not (is_link or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)) or member.is_sparse:
             raise unsafe(name, "is neither a plain file nor a folder", self._where, _DEREFERENCE)
-        target = tuple(part for part in member.linkname.split("/") if part not in ("", "."))
+        target = tuple(part for part in member.target.split("/") if part not in ("", "."))
         if is_link:
-            self._check_path(member.linkname, target)
+            self._check_path(member.target, target)
             if target == parts:
                 raise unsafe(name, "is a link to itself", self._where)
         try:
@@ -152,16 +156,16 @@ class Extraction:
         else:
             self._links.setdefault(target, []).append(path)
 
-    def _fill(self, members: Members, member: tarfile.TarInfo, paths: list[Path]) -> None:
-        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
+    def _fill(self, members: Members, member: Member, paths: list[Path]) -> None:
+        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.is_sparse:
             problem = "is what a link leads to, and no plain file"
             raise unsafe(short_repr(member.name), problem, self._where, _DEREFERENCE)
         self._write(members, member, paths)
 
-    def _skip(self, member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
+    def _skip(self, member: Member, parts: tuple[str, ...]) -> None:
         if not is_beside(parts):
             self._check_path(member.name, parts, strict=False)
-        self._holds_more = self._holds_more or (is_kept(parts, ()) and not member.isdir())
+        self._holds_more = self._holds_more or (is_kept(parts, ()) and not member.is_folder)
         self._skipped += 1
         if self._skipped > self._limits.skipped:
             raise unsafe("the archive", f"holds more than {self._limits.skipped:,} members", self._where)
@@ -201,7 +205,7 @@ class Extraction:
                 path.mkdir(mode=0o700, exist_ok=True)
         return self._folder.joinpath(*parts)
 
-    def _write(self, members: Members, member: tarfile.TarInfo, paths: Sequence[Path]) -> None:
+    def _write(self, members: Members, member: Member, paths: Sequence[Path]) -> None:
         first, *others = paths
         # O_EXCL: the file must be new, so that no link is followed.
         with os.fdopen(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:

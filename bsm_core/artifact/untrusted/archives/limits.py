@@ -22,8 +22,9 @@ class Limits:
         ratio: Extracted bytes for each byte of the archive; checked after the first ``free`` bytes.
         free: Extracted bytes below which the ratio is not checked.
         header: Bytes of one member's header, including its extensions.
-        extensions: Number of extensions of all headers.
-        records: Number of records in all extended headers.
+        extensions: Number of extensions of all headers, beside one for some bytes of the archive.
+        records: Number of records in all extended headers, beside one for each byte of the archive.
+        path: Characters of a member's path, also of one that is not extracted.
         name: Characters of a member's name.
         depth: Folders around a member.
     """
@@ -34,8 +35,9 @@ class Limits:
     ratio: int = 100
     free: int = 64 << 20
     header: int = 1 << 20
-    extensions: int = 1_000_000
-    records: int = 10_000_000
+    extensions: int = 10_000
+    records: int = 1_000_000
+    path: int = 4_096
     name: int = 1_000
     depth: int = 20
 

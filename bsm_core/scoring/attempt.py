@@ -28,6 +28,7 @@ from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.plan import inputs_of
 from bsm_core.scoring.settings import Settings
 from bsm_core.tables.data_files import Format
+from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 
 log = logging.getLogger("bsm")
@@ -103,7 +104,12 @@ def _job(
         Markers(settings.output_dir, shard).clear()
     attempts = sink.work.attempts() if found.done else []
     log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
-    digest = job_of(plan, {} if shard and shard.divided else inputs_of(whole, settings.data_dir))
+    if shard and shard.divided:  # the other hosts have other files, from which these settings may follow
+        common = {"output_format": settings.output_format, **_dialect(settings.dialect)}
+        digest = job_of(plan, shard, {}, common)
+    else:
+        sizes = {name: size for name, (size, _) in inputs_of(whole, settings.data_dir).items()}
+        digest = job_of(plan, shard, sizes, {})
     job = Job(settings, artifact, source, format, plan, found.done, found.altered, attempts, began, lock, digest)
     if found.done:
         log.info("%s rows are done by an earlier attempt: going on from there", f"{job.rows_done:,}")
@@ -145,7 +151,11 @@ def plan_of(
             "window_rows": settings.window_rows,
             "max_cell_mb": settings.max_cell_mb,
             "on_bad_line": settings.on_bad_line,
-            **{f"csv_{name}": value for name, value in source.dialect.values().items()},
+            **_dialect(source.dialect),
             "precision": automatic if settings.precision == "auto" else str(settings.precision),
         },
     }
+
+
+def _dialect(dialect: Dialect) -> dict[str, Any]:
+    return {f"csv_{name}": value for name, value in dialect.values().items()}

@@ -68,7 +68,12 @@ class TableSource:
 
     @classmethod
     def open(
-        cls, path: Path, on_bad_line: Literal["fail", "skip"] = "fail", dialect: Dialect | None = None
+        cls,
+        path: Path,
+        on_bad_line: Literal["fail", "skip"] = "fail",
+        dialect: Dialect | None = None,
+        *,
+        partitions: bool = True,
     ) -> TableSource:
         """Find the files of a table and read their headers.
 
@@ -76,6 +81,7 @@ class TableSource:
             path: A data file or a folder.
             on_bad_line: Whether a line of a text file that cannot be read as a row is an error or is left out.
             dialect: Dialect of CSV and TSV files. None: plain CSV or TSV in UTF-8, with a header.
+            partitions: Whether names of folders such as ``dt=2026-01-31`` are columns; not those of predictions.
 
         Raises:
             NoInferenceDataError: There is no data file, or all data files are empty.
@@ -91,8 +97,9 @@ class TableSource:
             dialect = Dialect(decimal=dialect.decimal, thousands=dialect.thousands)
         files: list[Path] = []
         schemas: list[pa.Schema] = []
+        root = root_of(path) if partitions else None
         if format == "jsonl":
-            return cls._of_json_lines(path, found, on_bad_line, dialect.of_json_lines())
+            return cls._of_json_lines(path, found, on_bad_line, dialect.of_json_lines())._with_partitions(root)
         for file in found:
             schema = parquet.read_schema(file) if format == "parquet" else headers.read_schema(file, dialect)
             if schema is None:  # a compressed file whose content is empty
@@ -104,7 +111,7 @@ class TableSource:
         if not files:
             raise_no_data(path, list(found))
         table = cls(format, tuple(files), (), tuple(schemas), on_bad_line=on_bad_line, dialect=dialect)
-        return table._with_partitions(path)
+        return table._with_partitions(root)
 
     @classmethod
     def _of_json_lines(
@@ -118,12 +125,20 @@ class TableSource:
         schema = pa.schema([(name, pa.binary()) for file in files for name in keys[file] or ()])
         schema = pa.schema({field.name: field.type for field in schema})
         schemas = (schema,) * len(files)
-        return cls("jsonl", files, (), schemas, on_bad_line=on_bad_line, dialect=dialect)._with_partitions(path)
+        return cls("jsonl", files, (), schemas, on_bad_line=on_bad_line, dialect=dialect)
 
-    def _with_partitions(self, path: Path) -> TableSource:
-        own = tuple(self.schemas[0].names)
-        partitions = partitions_of(self.files, root_of(path), own)
-        return dataclasses.replace(self, columns=(*own, *partitions[0]), partitions=partitions)
+    def _with_partitions(self, root: Path | None) -> TableSource:
+        """Return this table with the columns in the names of folders, see :func:`partitions_of`; None: without them."""
+        partitions = partitions_of(self.files, root, self._own) if root else ({},) * len(self.files)
+        if partitions[0] and not self._own:
+            fix = "look how the files were written; a column in the names of folders is not enough"
+            raise DataError("the files have no columns", where=str(self.files[0]), fix=fix)
+        return dataclasses.replace(self, columns=(*self._own, *partitions[0]), partitions=partitions)
+
+    @property
+    def _own(self) -> tuple[str, ...]:
+        """The columns of the files, without those in the names of folders."""
+        return tuple(self.schemas[0].names)
 
     @property
     def output_format(self) -> Format:
@@ -139,16 +154,16 @@ class TableSource:
 
     def other_delimiter(self) -> list[str]:
         """Return a hint if the single column of the header looks like several columns with another delimiter."""
-        found = delimiter_in(self.columns)
+        found = delimiter_in(self._own)
         if self.format in ("parquet", "jsonl") or not found:
             return []
         return [f"the columns seem to be separated by {found}: a .csv file needs ',', a .tsv file needs tabs"]
 
     def _no_header(self, wanted: Iterable[str]) -> list[str]:
         """Return a hint if no column of a text file is wanted: its first row may be data."""
-        if self.format not in DELIMITERS or self.dialect.columns or len(self.columns) < 2:
+        if self.format not in DELIMITERS or self.dialect.columns or len(self._own) < 2:
             return []
-        found = {name.lower() for name in self.columns}.intersection(name.lower() for name in wanted)
+        found = {name.lower() for name in self._own}.intersection(name.lower() for name in wanted)
         return [] if found else ["the first row may be data and no header"]
 
     def schema(self, columns: Sequence[str]) -> pa.Schema:

@@ -19,7 +19,7 @@ from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.manifest import WorkFolder
-from bsm_core.scoring.output.markers import Markers
+from bsm_core.scoring.output.markers import Markers, leftovers
 from bsm_core.scoring.output.merge import DoneShard, mark_job
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.scoring.provenance import components_of, record_of
@@ -60,13 +60,18 @@ def finish(scorer: Scorer) -> Committed:
     with writing(settings.output_dir):
         markers, kept = Markers(settings.output_dir, settings.shard), record if settings.run_record else None
         if settings.shard is None:
+            for path in leftovers(settings.output_dir, None):
+                path.unlink()
             markers.succeed(kept)
             return committed
         records = list(sink.work.records().values())
         done = DoneShard.of(settings.shard, job.digest, committed.path, records, len(scorer.source.files))
         markers.succeed(kept, done.text())
+    try:
         if mark_job(settings.output_dir, done):
             log.info("all %d shards are done: bsm merge %s", settings.shard.hosts, settings.output_dir)
+    except OSError as error:  # this shard is done all the same
+        log.warning("_SUCCESS of all shards could not be written: %s", error)
     return committed
 
 

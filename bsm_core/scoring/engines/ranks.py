@@ -17,7 +17,6 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from bsm_core.artifact import Artifact, unpacked
@@ -34,6 +33,7 @@ from bsm_core.scoring.engines.trainer import DistributedUnavailableError, share_
 from bsm_core.scoring.engines.work import Job, require_same_code
 from bsm_core.scoring.engines.world import World, connected, host_of_leader, shared
 from bsm_core.scoring.output.sink import RUN_AGAIN
+from bsm_core.scoring.settings import Settings
 
 log = logging.getLogger("bsm")
 
@@ -79,18 +79,18 @@ def _lead(job: Job, plan: DevicePlan, world: World) -> Committed:
     return committed
 
 
-def follow(model_dir: Path, world: World) -> Committed:
+def follow(settings: Settings, world: World) -> Committed:
     """Score windows as one of the other processes of a world; return what the first one has committed.
 
     Args:
-        model_dir: The artifact, which each process opens for itself.
+        settings: Settings of this process; the artifact is opened by each process for itself.
         world: The world.
 
     Raises:
         BSMError: The data, the artifact, a plugin or a device is at fault; or the first process has ended.
     """
     share_cores(world.local_size)
-    with unpacked(model_dir) as folder, connected(world):
+    with unpacked(settings.model_dir) as folder, connected(world):
         try:
             job, plan, address = shared()
             job = dataclasses.replace(job, artifact=Artifact.load(folder))

@@ -27,8 +27,9 @@ from bsm_core.scoring.output.merge import job_of
 from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.plan import inputs_of
 from bsm_core.scoring.settings import Settings
-from bsm_core.tables.data_files import Format
+from bsm_core.tables.data_files import Format, warn_of_passed_over
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.folders import warn_of_no_marker
 from bsm_core.tables.read import TableSource
 
 log = logging.getLogger("bsm")
@@ -104,6 +105,8 @@ def _job(
         Markers(settings.output_dir, shard).clear()
     attempts = sink.work.attempts() if found.done else []
     log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
+    warn_of_passed_over(settings.data_dir, whole.files)
+    warn_of_no_marker(settings.data_dir)
     if shard and shard.divided:  # the other hosts have other files, from which these settings may follow
         common = {"output_format": settings.output_format, **_dialect(settings.dialect)}
         digest = job_of(plan, shard, {}, common)

@@ -235,8 +235,10 @@ def check_row_issues_path(row_issues: Path, settings: Settings) -> None:
     place, fix = row_issues.resolve(), "choose another --row-issues"
     if place in (file.resolve() for file in _written(settings.output_dir, settings.shard)):
         raise UsageError("the row issues would replace a file that the run writes", where=str(row_issues), fix=fix)
-    for folder in (settings.data_dir, settings.model_dir, WorkFolder(settings.output_dir, settings.shard).path):
-        if not folder.is_file() and is_read(place, folder):
+    data, model, work = settings.data_dir, settings.model_dir, WorkFolder(settings.output_dir, settings.shard).path
+    for folder in (data, model, work):
+        inside = is_read(place, data) if folder == data else place.is_relative_to(folder.resolve())
+        if not folder.is_file() and inside:
             raise UsageError("the row issues cannot be written to this folder", where=str(folder), fix=fix)
 
 

@@ -24,8 +24,6 @@ from bsm_core.scoring.output.sink import Part
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.scoring.provenance import require_same
 from bsm_core.scoring.settings import Settings
-from bsm_core.tables.data_files import warn_of_passed_over
-from bsm_core.tables.formats.folders import warn_of_no_marker
 from bsm_core.tables.read import TableSource
 
 log = logging.getLogger("bsm")
@@ -56,9 +54,6 @@ class Scorer:
     def __init__(self, job: Job, plan: DevicePlan, *, first: bool = True) -> None:
         self.job, self.plan = job, plan
         settings, source, keep = job.settings, job.source, job.keep
-        if first:
-            warn_of_passed_over(settings.data_dir, source.files)
-            warn_of_no_marker(settings.data_dir)
         self.predictor = Predictor.load(
             job.artifact,
             batch_size=settings.batch_size,

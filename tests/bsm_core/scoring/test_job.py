@@ -500,6 +500,21 @@ def test_an_output_folder_inside_the_data_folder_is_refused_and_nothing_is_touch
     assert listing(run.data) == ["t.csv"]
 
 
+def test_a_pattern_of_the_data_must_not_match_what_the_run_writes(run):
+    (run.data / "in").mkdir()
+    toy_rows(2).to_csv(run.data / "in" / "part-0.csv", index=False)
+    (run.data / "out").mkdir()
+    for pattern in ("**/*.csv", "*"):
+        with pytest.raises(UsageError, match="matches files that the run writes, such as inference_predictions"):
+            run(data_dir=run.data / pattern, output_dir=run.data / "out")
+        assert listing(run.data / "out") == []
+    issues = run.data / "in" / "part-issues.csv"
+    with pytest.raises(UsageError, match="row issues cannot be written to this folder"):
+        run(data_dir=run.data / "*" / "part-*.csv", output_dir=run.data / "out", row_issues=issues)
+    for _ in range(2):
+        assert run(data_dir=run.data / "*" / "part-*.csv", output_dir=run.data / "out").rows == 2
+
+
 def test_an_output_folder_may_hold_the_data_or_stand_beside_the_file(run):
     toy_rows(2).to_csv(run.data / "t.csv", index=False)
     assert run(data_dir=run.data / "t.csv", output_dir=run.data).rows == 2

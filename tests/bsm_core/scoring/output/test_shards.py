@@ -16,6 +16,7 @@ from support.toy import toy_rows
 from bsm_core.cli import main
 from bsm_core.errors import BSMError, ConfigError, DataError, OutputInUseError, SinkError, UsageError
 from bsm_core.runtime import durable
+from bsm_core.scoring.job import clean
 from bsm_core.scoring.output import shard as shards
 from bsm_core.scoring.output.lock import holding
 from bsm_core.scoring.output.manifest import WorkFolder
@@ -169,6 +170,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bsm_core.runtime import durable
+from bsm_core.scoring.job import clean
 from bsm_core.scoring.output.merge import merge
 durable.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 merge(Path(sys.argv[1]))
@@ -328,6 +330,26 @@ def test_clean_removes_the_work_folders_of_all_shards(job):
         work.begin({})
     assert main(["clean", str(job.out)]) == 0
     assert listing(job.out) == []
+
+
+def test_files_of_other_shards_are_not_said_to_be_passed_over(run, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    caplog.set_level(logging.INFO, "bsm")
+    for number in range(4):
+        toy_rows(3).to_csv(run.data / f"export00{number}", index=False)
+    run(shard="1/2")
+    assert "are read because of their names" in caplog.text
+    assert "were ignored" not in caplog.text
+
+
+def test_nothing_is_removed_while_a_shard_is_scored(job):
+    for number in range(2):
+        work = WorkFolder(job.out, Shard(number, 2))
+        work.path.mkdir(parents=True)
+        work.begin({})
+    with holding(WorkFolder(job.out, Shard(1, 2)).lock), pytest.raises(OutputInUseError):
+        clean(job.out)
+    assert [WorkFolder(job.out, Shard(number, 2)).plan() for number in range(2)] == [{}, {}]
 
 
 def test_row_issues_of_a_shard_are_in_a_file_of_their_own(run):

@@ -71,7 +71,7 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
 def _lead(job: Job, plan: DevicePlan, world: World) -> Committed:
     """Score a job as the first process of a world, and give the others their work."""
     share_cores(world.local_size)
-    with connected(world), Handout(job.work(world.size), world.size, host_of_leader(world)) as handout:
+    with connected(world), Handout(job.work(plan), world.size, host_of_leader(world)) as handout:
         try:
             shared((job, plan, handout.address))
             committed = score(job, plan, 0, handout.address)
@@ -191,7 +191,7 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
     context = multiprocessing.get_context("spawn")
     port = _free_port()
     ranks: list[_WatchedRank] = []
-    with Handout(job.work(plan.count), ahead=plan.count) as handout:
+    with Handout(job.work(plan), ahead=plan.count) as handout:
         try:
             for rank in range(plan.count):
                 receiver, sender = context.Pipe(duplex=False)

@@ -47,7 +47,7 @@ class FakeProcess:
 class FakeJob:
     """A job without work."""
 
-    def work(self, consumers):
+    def work(self, plan):
         yield from ()
 
 

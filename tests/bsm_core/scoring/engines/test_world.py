@@ -152,7 +152,7 @@ def test_tasks_of_a_slurm_step_share_the_work(run, monkeypatch):
 def test_a_task_that_is_lost_is_named_and_the_same_command_goes_on(run, monkeypatch):
     """SLURM lets the other tasks of a step run on when one has ended."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    toy_rows(3000).to_csv(run.data / "t.csv", index=False)
+    toy_rows(1500).to_csv(run.data / "t.csv", index=False)
     with slurm(run) as (first, second):
         while not WorkFolder(run.out).rows_done() and first.poll() is None:
             time.sleep(0.01)
@@ -160,7 +160,7 @@ def test_a_task_that_is_lost_is_named_and_the_same_command_goes_on(run, monkeypa
         said = first.communicate()[1]
     assert first.returncode == 1, said
     assert f"process 2 of 2 (rank 1), on host {socket.gethostname()}, has ended" in (run.out / "_FAILURE").read_text()
-    assert run(device="cpu", window_rows=3, resume="require").rows == 3000
+    assert run(device="cpu", window_rows=3, resume="require").rows == 1500
 
 
 @pytest.mark.parametrize(

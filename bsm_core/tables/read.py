@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -313,24 +315,35 @@ class TableSource:
 
     def _schema(self, columns: Sequence[str], *, convert: bool) -> pa.Schema:
         self.require(dict.fromkeys(columns, "the reader"))
-        given = dict(zip(self.types.names, self.types.types, strict=True))
+        given, found = dict(zip(self.types.names, self.types.types, strict=True)), self._kinds
+        text = pa.string() if self.format == "parquet" else pa.binary()
+        given = {**dict.fromkeys(self.partitions[0], text), **given}
+        return pa.schema([(name, given.get(name) or merged_type(name, found, convert=convert)) for name in columns])
+
+    @cached_property
+    def _kinds(self) -> list[tuple[Path, dict[str, pa.DataType]]]:
+        """The columns of files with different schemas, each with the first file that has them.
+
+        Kept, as is ``_begins``: a process reads thousands of splits of a table that may have thousands of files.
+        """
         # Not schema.field(name), which looks at every column. Files with equal schemas share one object.
         kinds: dict[int, tuple[Path, dict[str, pa.DataType]]] = {}
         for file, schema in zip(self.files, self.schemas, strict=True):
             if id(schema) not in kinds:
                 kinds[id(schema)] = file, dict(zip(schema.names, schema.types, strict=True))
-        found = list(kinds.values())
-        text = pa.string() if self.format == "parquet" else pa.binary()
-        given = {**dict.fromkeys(self.partitions[0], text), **given}
-        return pa.schema([(name, given.get(name) or merged_type(name, found, convert=convert)) for name in columns])
+        return list(kinds.values())
+
+    @cached_property
+    def _begins(self) -> list[int]:
+        """Number of bytes before each file, and of all: for the share of the input that was read."""
+        return list(accumulate((file.stat().st_size for file in self.files), initial=0))
 
     def _pieces(
         self, schema: pa.Schema, rows: int, start: Position, end: Position | None = None
     ) -> Generator[Piece, None, None]:
         others = [field for field in schema if field.name not in self.partitions[0]]
         own = pa.schema(others or [(self.columns[0], self.schemas[0].types[0])])  # the number of rows is needed
-        sizes = [file.stat().st_size for file in self.files]
-        before, total = sum(sizes[: start.file]), sum(sizes)
+        begins = self._begins
         for number in range(start.file, min(len(self.files), end.file + 1) if end else len(self.files)):
             file, offset = self.files[number], start.offset if number == start.file else 0
             stop = end.offset if end and number == end.file else None
@@ -344,7 +357,7 @@ class TableSource:
             for batch, share, offsets, escapes, bad_lines in batches:
                 none = np.zeros_like(offsets)
                 ends = np.stack([none + number, offsets, escapes], axis=1)
-                fraction = (before + share * sizes[number]) / total
+                before, after = begins[number : number + 2]
+                fraction = (before + share * (after - before)) / begins[-1]
                 table = with_partitions(conform(batch, own, file), schema, self.partitions[number])
                 yield Piece(table, fraction, ends, bad_lines)
-            before += sizes[number]

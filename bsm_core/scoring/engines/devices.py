@@ -103,9 +103,9 @@ def loader_workers(plan: DevicePlan, cores: int) -> int:
 
     Args:
         plan: The devices.
-        cores: Number of cores that all processes share.
+        cores: Number of cores that all processes of this machine share, if the plan has none for each.
     """
-    return max(1, min(4, cores // plan.count_here - 1)) if plan.accelerator == "gpu" else 0
+    return max(1, min(4, (plan.cores or cores // plan.count_here) - 1)) if plan.accelerator == "gpu" else 0
 
 
 def _asked(settings: Settings) -> str:

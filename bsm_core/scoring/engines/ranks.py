@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.runtime.handout import Address, Handout
+from bsm_core.runtime.handout import Address, Handout, present
 from bsm_core.runtime.log import Lines, configure
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
 from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts
@@ -70,10 +71,18 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
 def _lead(job: Job, plan: DevicePlan, world: World) -> Committed:
     """Score a job as the first process of a world, and give the others their work."""
     share_cores(world.local_size)
-    with connected(world), Handout(job.work(world.size), world.size, host_of_leader(world)) as handout:
-        shared((job, plan, handout.address))
-        committed = score(job, plan, 0, handout.address)
-        shared(committed)
+    with connected(world), Handout(job.work(plan), world.size, host_of_leader(world)) as handout:
+        try:
+            shared((job, plan, handout.address))
+            committed = score(job, plan, 0, handout.address)
+        except RuntimeError as error:  # torch.distributed raises it when the other end of a connection is gone
+            if (lost := handout.lost(_GRACE_S)) is None:
+                raise
+            what = f"{lost} has ended before all windows were scored"
+            fix = "see the log of that process, and run the same command again: the run goes on where it was"
+            raise EngineError(what, details=[str(error)], fix=fix) from error
+        with suppress(RuntimeError):  # a process that is lost now has done its work
+            shared(committed)
     if committed is None:
         raise EngineError("the process committed no predictions", fix=RUN_AGAIN)
     return committed
@@ -93,12 +102,13 @@ def follow(settings: Settings, world: World) -> Committed:
     with unpacked(settings.model_dir) as folder, connected(world):
         try:
             job, plan, address = shared()
-            job = dataclasses.replace(job, artifact=Artifact.load(folder))
-            require_same_code(job)
-            score(job, dataclasses.replace(plan, world=world), world.rank, address)
+            with present(address, f"{_name(world.rank, world.size)}, on host {socket.gethostname()},"):
+                job = dataclasses.replace(job, artifact=Artifact.load(folder))
+                require_same_code(job)
+                score(job, dataclasses.replace(plan, world=world), world.rank, address)
             committed: Committed = shared()
         except RuntimeError as error:  # torch.distributed raises it when the other end of a connection is gone
-            what = f"process {world.rank + 1} of {world.size} lost the first one: {error}"
+            what = f"{_name(world.rank, world.size)} lost its connection to the others: {error}"
             raise EngineError(what, fix="see the log of the first process") from error
     return committed
 
@@ -181,7 +191,7 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
     context = multiprocessing.get_context("spawn")
     port = _free_port()
     ranks: list[_WatchedRank] = []
-    with Handout(job.work(plan.count), ahead=plan.count) as handout:
+    with Handout(job.work(plan), ahead=plan.count) as handout:
         try:
             for rank in range(plan.count):
                 receiver, sender = context.Pipe(duplex=False)

@@ -92,7 +92,7 @@ class Scorer:
             deliver: Function that takes the part of each window.
             begin, earlier: See :class:`bsm_core.scoring.engines.callbacks.BeforeFirstWindow`.
             work: See :class:`bsm_core.preprocess.loader.WindowLoader`.
-            callbacks: Further callbacks of the Trainer.
+            callbacks: Further callbacks of the Trainer, called before the hooks of plugins.
 
         Raises:
             BSMError: The data, the artifact, a plugin or a device is at fault.
@@ -116,7 +116,7 @@ class Scorer:
         try:
             with quiet(), threads_for(predictor), self.times.of(TOTAL):
                 clock = Clock(self.times) if settings.profile else None
-                runner = trainer(plan, [before, maker, *callbacks], clock)
+                runner = trainer(plan, [before, *callbacks, maker], clock)
                 runner.predict(predictor.model, loader, return_predictions=False)
         except DataError:
             self.require_unchanged()  # explains what is odd in a file that was changed while it was read

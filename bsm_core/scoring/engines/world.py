@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 from bsm_core.errors import EngineError
 
-_MEET = timedelta(minutes=10)
+MEET = timedelta(minutes=10)
 """Time in which all processes of a world must have come together."""
+RUN = timedelta(days=365)
+"""Time that a process may wait for the others during a run: as long as one of them scores a window, or commits."""
 
 
 class World(NamedTuple):
@@ -67,10 +69,14 @@ class World(NamedTuple):
 def connected(world: World) -> Iterator[None]:
     """Connect all processes of a world, for :func:`shared` and for Lightning.
 
+    torch has one limit for both: to come together, and to wait for each other during the run. Here, all have come
+    together when each has a key in the store of the first one.
+
     Raises:
-        EngineError: They do not come together.
+        EngineError: They do not come together within :data:`MEET`.
     """
     from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
 
     if world.launcher == "SLURM":
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -79,7 +85,11 @@ def connected(world: World) -> Iterator[None]:
         os.environ.setdefault("MASTER_ADDR", first)
         os.environ.setdefault("MASTER_PORT", str(15_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10_000))
     try:
-        distributed.init_process_group("gloo", rank=world.rank, world_size=world.size, timeout=_MEET)
+        store, rank, size = next(rendezvous("env://", world.rank, world.size, timeout=MEET))
+        store.set(f"bsm-{rank}", "here")
+        store.wait([f"bsm-{number}" for number in range(size)], MEET)
+        store.set_timeout(RUN)
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=RUN)
     except (RuntimeError, ValueError, OSError) as error:
         what = f"the {world.size} processes of {world.launcher} could not be connected: {error}"
         raise EngineError(what, fix="look whether all of them run, and reach the host of the first one") from error

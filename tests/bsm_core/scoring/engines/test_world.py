@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
+import torch
 from support.toy import toy_rows
+from torch import distributed
 
-from bsm_core.errors import UsageError
+from bsm_core.errors import EngineError, UsageError
+from bsm_core.scoring.engines import world
 from bsm_core.scoring.engines.devices import plan_world
 from bsm_core.scoring.engines.trainer import _Given
 from bsm_core.scoring.engines.world import World
+from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.settings import Settings
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "7", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
@@ -82,17 +90,32 @@ def test_an_error_of_another_process_ends_all(run):
     assert "Signal 9 (SIGKILL)" in done.stderr
 
 
+def test_processes_that_do_not_come_together_are_an_error_soon(monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", free_port())
+    monkeypatch.setattr(world, "MEET", timedelta(seconds=0.2))
+    words = "the 2 processes of torchrun could not be connected"
+    with pytest.raises(EngineError, match=words), world.connected(World("torchrun", 0, 2, 0, 2)):
+        pass
+
+
+def test_processes_that_have_come_together_may_wait_for_days(monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", free_port())
+    with world.connected(World("torchrun", 0, 1, 0, 1)):
+        group = distributed.distributed_c10d._get_default_group()
+        assert group._get_backend(torch.device("cpu")).options._timeout > timedelta(days=300)
+        assert world.shared(7) == 7
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return str(listener.getsockname()[1])
 
 
-def test_tasks_of_a_slurm_step_share_the_work(run, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    toy_rows(40).to_csv(run.data / "t.csv", index=False)
-    one = run(device="cpu", window_rows=3).path.read_bytes()
-    (run.out / "inference_predictions.csv").unlink()
-    # Two hosts with a task each, which are both this machine: the work is handed out over TCP.
+@contextmanager
+def slurm(run, *more):
+    """Two tasks of a step, on two hosts that are both this machine: the work is handed out over TCP."""
     step = {
         "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_LOCALID": "0",
@@ -102,16 +125,42 @@ def test_tasks_of_a_slurm_step_share_the_work(run, monkeypatch):
     step |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "SLURM_JOB_NAME": "scoring"}
     tasks = [
         subprocess.Popen(
-            [sys.executable, *arguments(run)],
+            [sys.executable, *arguments(run, *more)],
             env={**os.environ, **step, "SLURM_PROCID": str(number), "SLURM_NODEID": str(number)},
             stderr=subprocess.PIPE,
             text=True,
         )
         for number in range(2)
     ]
-    said = [task.communicate()[1] for task in tasks]
+    yield tasks
+    for task in tasks:
+        task.kill()
+        task.wait()
+
+
+def test_tasks_of_a_slurm_step_share_the_work(run, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    toy_rows(40).to_csv(run.data / "t.csv", index=False)
+    one = run(device="cpu", window_rows=3).path.read_bytes()
+    (run.out / "inference_predictions.csv").unlink()
+    with slurm(run) as tasks:
+        said = [task.communicate()[1] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], said
     assert (run.out / "inference_predictions.csv").read_bytes() == one
+
+
+def test_a_task_that_is_lost_is_named_and_the_same_command_goes_on(run, monkeypatch):
+    """SLURM lets the other tasks of a step run on when one has ended."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    toy_rows(1500).to_csv(run.data / "t.csv", index=False)
+    with slurm(run) as (first, second):
+        while not WorkFolder(run.out).rows_done() and first.poll() is None:
+            time.sleep(0.01)
+        second.send_signal(signal.SIGKILL)
+        said = first.communicate()[1]
+    assert first.returncode == 1, said
+    assert f"process 2 of 2 (rank 1), on host {socket.gethostname()}, has ended" in (run.out / "_FAILURE").read_text()
+    assert run(device="cpu", window_rows=3, resume="require").rows == 1500
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from multiprocessing.connection import answer_challenge, deliver_challenge
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from bsm_core.errors import BSMError, EngineError
+
 _CLOSE_S = 2.0
 """Seconds in which the generator should end."""
 _HANDSHAKE_S = 10.0
@@ -26,6 +28,7 @@ _PAUSE_S = 0.2
 """Seconds to wait after a connection could not be accepted, most often because too many files are open."""
 _END = None
 """Answer to a request when nothing is left."""
+_AGAIN = "see the log of that process, and run the same command again: the run goes on where it was"
 
 
 class Address(NamedTuple):
@@ -58,7 +61,8 @@ class Handout:
         self._made = deque[Future[Any]]()
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._maker = ThreadPoolExecutor(1, "bsm-handout")
-        self._lost: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._failure: BSMError | None = None
+        self._failures, self._consequences = queue.SimpleQueue[BSMError](), queue.SimpleQueue[BSMError]()
         self._listener = _listener() if host is None else connection.Listener(("", 0), "AF_INET", backlog=64)
         self._here = self._listener.address if host is None else ("127.0.0.1", self._listener.address[1])
         name = self._here if host is None else (host, self._here[1])
@@ -83,21 +87,24 @@ class Handout:
             closing.result(_CLOSE_S)
 
     def _next(self) -> Any:
-        """Return the next item, the error of the generator, or ``_END``."""
+        """Return the next item, ``_END``, or the error of the generator or of a process that has failed."""
         with self._lock:
+            if self._failure:
+                return self._failure
             while len(self._made) <= self._ahead:
                 self._made.append(self._maker.submit(next, self._items, _END))
             item = self._made.popleft()
         return item.exception() or item.result()
 
-    def lost(self, seconds: float) -> str | None:
-        """Return the name of a process that has ended within :func:`present`; None if there is none.
+    def failure(self, seconds: float = 0) -> BSMError | None:
+        """Return why a process failed within :func:`present`; None if none has.
 
         Args:
-            seconds: How long to wait for one: its connections are seen to break one after the other.
+            seconds: How long to wait: other connections of a process may break before this one is seen to.
         """
-        with suppress(queue.Empty):
-            return self._lost.get(timeout=seconds)
+        for failures, longest in ((self._failures, seconds), (self._consequences, 0)):
+            with suppress(queue.Empty):
+                return failures.get(timeout=longest)
         return None
 
     def _accept(self) -> None:
@@ -120,12 +127,21 @@ class Handout:
                 while request := client.recv():
                     if isinstance(request, str):
                         name = request
+                    elif isinstance(request, BSMError):
+                        self._fail(request)
+                    elif isinstance(request, Exception):
+                        self._consequences.put(EngineError(str(request), fix=_AGAIN))
                     else:
                         client.send(self._next())
                 name = None
             finally:
                 if name is not None:
-                    self._lost.put(name)
+                    self._fail(EngineError(f"{name} has ended before all windows were scored", fix=_AGAIN))
+
+    def _fail(self, error: BSMError) -> None:
+        """Remember why a process failed, and let no other begin anything: the work of that one would be missing."""
+        self._failure = self._failure or error
+        self._failures.put(error)
 
 
 def _listener() -> connection.Listener:
@@ -155,11 +171,21 @@ def _limit(connected: socket.socket, seconds: float) -> None:
 def present(address: Address, name: str) -> Iterator[None]:
     """Be known to a :class:`Handout` by a name, until the end of the block.
 
-    If the block ends with an error, or the process dies in it, :meth:`Handout.lost` returns the name.
+    If the block ends with an error, or the process dies in it, :meth:`Handout.failure` returns the error.
     """
     with connection.Client(address.name, authkey=address.key) as server:
         server.send(name)
-        yield
+        try:
+            yield
+        except Exception as error:
+            # A RuntimeError of torch.distributed, for example, says that another process has failed.
+            said = (
+                error if isinstance(error, BSMError) else Exception(f"{name} failed: {type(error).__name__}: {error}")
+            )
+            with suppress(OSError):
+                server.send(said)
+                server.send(_END)
+            raise
         with suppress(OSError):  # the handout has ended
             server.send(_END)
 

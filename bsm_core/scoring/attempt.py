@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -20,7 +20,7 @@ from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks, ray_cluster
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices, plan_world
 from bsm_core.scoring.engines.work import Job, components_of_run
-from bsm_core.scoring.engines.world import World
+from bsm_core.scoring.engines.world import Leader
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.markers import Markers
 from bsm_core.scoring.output.merge import job_of
@@ -35,25 +35,28 @@ from bsm_core.tables.read import TableSource
 log = logging.getLogger("bsm")
 
 
-def run(settings: Settings, lock: Lock) -> Committed:
+def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> Committed:
     """Score the windows that no earlier attempt has finished, and write the predictions of all.
 
     Args:
         settings: Settings from flags and variables.
         lock: Lock of the output folder.
+        leader: This process as the first one of a world; None: it starts its processes itself.
 
     Raises:
         NothingToResumeError: See :meth:`bsm_core.scoring.output.sink.Sink.find`.
         BSMError: The data, the artifact, a plugin, a device or the output folder is at fault.
     """
     began = time.time()
+    if leader:
+        leader.connect()
     if settings.allow_downloads:
         allow_downloads()
     with unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)
         whole = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
-        with _engine(settings) as (score, devices):
+        with _engine(settings, leader) as (score, devices):
             job = _job(settings, artifact, whole, devices, lock, began)
             committed, used = score(job, devices)
     earlier = job.rows_done
@@ -73,7 +76,7 @@ Engine: TypeAlias = Callable[[Job, DevicePlan], tuple[Committed, DevicePlan]]
 
 
 @contextmanager
-def _engine(settings: Settings) -> Iterator[tuple[Engine, DevicePlan]]:
+def _engine(settings: Settings, leader: Leader | None) -> Iterator[tuple[Engine, DevicePlan]]:
     """Provide the function that scores a job, and the devices of the run."""
     if settings.engine == "ray":
         with ray_cluster.connected(settings) as devices:
@@ -81,11 +84,11 @@ def _engine(settings: Settings) -> Iterator[tuple[Engine, DevicePlan]]:
 
             yield ray_driver.run, devices
         return
-    world, gpus = World.of(os.environ), torch.cuda.device_count()
-    devices = plan_world(settings, world, gpus) if world else plan_devices(settings, gpus)
+    gpus = torch.cuda.device_count()
+    devices = plan_world(settings, leader.world, gpus) if leader else plan_devices(settings, gpus)
     if devices.warning:
         log.warning("%s", devices.warning)
-    yield ranks.run, devices
+    yield partial(ranks.lead, leader) if leader else ranks.run, devices
 
 
 def _job(

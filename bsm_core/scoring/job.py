@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from bsm_core.errors import BSMError, ConfigError, EngineError, NothingToResumeError, SinkError, UsageError
+from bsm_core.errors import BSMError, ConfigError, EngineError, Interrupted, NothingToResumeError, SinkError, UsageError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once, cause_of, last_words
-from bsm_core.scoring.engines.world import World
+from bsm_core.scoring.engines.world import Leader, World
 from bsm_core.scoring.output.lock import Lock, holding
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.markers import PREDICTIONS, SUCCESS, Markers, leftovers, named
@@ -55,23 +55,29 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
             what = f"--engine ray in one of the {world.size} processes that {world.launcher} has started"
             raise UsageError(what, fix="start the command once, without them: Ray starts its own processes")
         settings = with_shard(settings, world)
-        if world and world.rank:
-            return _follow(settings, world)
-        check_paths(settings)
     except (UsageError, ConfigError) as error:
         refuse(flags, env, error.one_line())
         raise
-    work = WorkFolder(settings.output_dir, settings.shard)
-    if settings.resume == "require" and not work.path.exists():
-        why = (
-            "the run in this folder has succeeded"
-            if (work.output / named(SUCCESS, settings.shard)).exists()
-            else "no run has begun here"
-        )
-        what, fix = f"--resume require: there is nothing to resume: {why}", "leave --resume out to begin anew"
-        raise NothingToResumeError(what, where=str(work.output), fix=fix)
-    with holding(work.lock) as lock:
-        return _run(settings, work, lock)
+    if world and world.rank:
+        return _follow(settings, world)
+    with Leader(world) if world else nullcontext() as leader:
+        try:
+            check_paths(settings)
+        except UsageError as error:
+            refuse(flags, env, error.one_line())
+            raise
+        work = WorkFolder(settings.output_dir, settings.shard)
+        if settings.resume == "require" and not work.path.exists():
+            raise _nothing_to_resume(work)
+        with holding(work.lock) as lock:
+            return _run(settings, work, lock, leader)
+
+
+def _nothing_to_resume(work: WorkFolder) -> NothingToResumeError:
+    succeeded = (work.output / named(SUCCESS, work.shard)).exists()
+    why = "the run in this folder has succeeded" if succeeded else "no run has begun here"
+    what, fix = f"--resume require: there is nothing to resume: {why}", "leave --resume out to begin anew"
+    return NothingToResumeError(what, where=str(work.output), fix=fix)
 
 
 def with_shard(settings: Settings, world: World | None) -> Settings:
@@ -102,14 +108,13 @@ def _follow(settings: Settings, world: World) -> Committed:
         return ranks.follow(settings, world)
 
 
-def _run(settings: Settings, work: WorkFolder, lock: Lock) -> Committed:
+def _run(settings: Settings, work: WorkFolder, lock: Lock, leader: Leader | None) -> Committed:
     markers = Markers(settings.output_dir, settings.shard)
 
     def fail(error: BaseException) -> None:
         if lock.is_lost():  # a marker would speak for another run
             return
-        reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
-        kept = _what_is_kept(work)
+        reason, kept = _reason_of(error), _what_is_kept(work)
         markers.fail(f"{reason} ({kept})" if kept else reason)
         if kept:
             log.info("%s", kept)
@@ -122,7 +127,7 @@ def _run(settings: Settings, work: WorkFolder, lock: Lock) -> Committed:
             require_memory_for_libraries()
             with at_once(), starting():
                 from bsm_core.scoring import attempt
-            committed = attempt.run(settings, lock)
+            committed = attempt.run(settings, lock, leader)
     except NothingToResumeError:
         raise
     except BaseException as error:
@@ -136,6 +141,12 @@ def _run(settings: Settings, work: WorkFolder, lock: Lock) -> Committed:
     except OSError as error:  # the predictions are there, and the next run removes it
         log.warning("%s could not be removed: %s", work.path, error.strerror or error)
     return committed
+
+
+def _reason_of(error: BaseException) -> str:
+    if isinstance(error, Interrupted) and isinstance(error.__cause__, BSMError):
+        error = error.__cause__  # of another process: the program that started them has then ended this one
+    return error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
 
 
 def _what_is_kept(work: WorkFolder) -> str:

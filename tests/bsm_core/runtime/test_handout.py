@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import connection
 
 import pytest
@@ -130,18 +131,47 @@ def test_without_unix_sockets_the_work_is_handed_out_over_loopback(monkeypatch):
 
 
 def leave(address, how):
-    with present(address, f"the one that {how}"):
+    with suppress(DataError, RuntimeError), present(address, "process 2 of 3"):
         list(received(address))
         if how == "dies":
             os._exit(1)
         if how == "fails":
             raise DataError("line 14")
+        if how == "is cut off":
+            raise RuntimeError("Connection closed by peer")
 
 
-@pytest.mark.parametrize("how", ["dies", "fails", "ends"])
-def test_a_process_that_is_lost_is_named(how):
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("dies", "process 2 of 3 has ended before all windows were scored"),
+        ("fails", "line 14"),
+        ("is cut off", "process 2 of 3 failed: RuntimeError: Connection closed by peer"),
+        ("ends", None),
+    ],
+)
+def test_why_a_process_is_lost_is_known(how, said):
     with Handout(numbers(3), 1) as handout:
         process = multiprocessing.get_context("spawn").Process(target=leave, args=(handout.address, how))
         process.start()
         process.join()
-        assert handout.lost(0.1 if how == "ends" else 10) == (None if how == "ends" else f"the one that {how}")
+        error = handout.failure(10 if how in ("dies", "fails") else 0.2)
+        assert (error and error.what) == said
+
+
+def test_a_process_that_fails_is_told_apart_from_those_that_fail_because_of_it():
+    with Handout(numbers(3), 1) as handout:
+        for how in ("is cut off", "fails", "is cut off"):
+            leave(handout.address, how)
+        assert handout.failure(10).what == "line 14"
+
+
+def test_nothing_is_handed_out_any_more_when_a_process_has_failed():
+    with Handout(numbers(9), 1) as handout:
+        items = received(handout.address)
+        assert next(items) == 1
+        with suppress(DataError), present(handout.address, "another"):
+            raise DataError("line 14")
+        assert handout.failure(10)
+        with pytest.raises(DataError, match="line 14"):
+            list(items)

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.pretrained_files import allow_downloads
+from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import MODEL_ROWS
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks, ray_cluster
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices, plan_world
+from bsm_core.scoring.engines.finish import mark_shard
 from bsm_core.scoring.engines.work import Job, components_of_run
 from bsm_core.scoring.engines.world import Leader
 from bsm_core.scoring.output.lock import Lock
-from bsm_core.scoring.output.markers import Markers
-from bsm_core.scoring.output.merge import job_of
+from bsm_core.scoring.output.markers import SUCCESS, Markers, named
+from bsm_core.scoring.output.merge import DoneShard, job_of
 from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.plan import inputs_of
 from bsm_core.scoring.settings import Settings
-from bsm_core.tables.data_files import Format, warn_of_passed_over
+from bsm_core.tables.data_files import FORMATS, Format, warn_of_passed_over
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.formats.folders import warn_of_no_marker
+from bsm_core.tables.formats.folders import is_pattern, root_of, visible_files, warn_of_no_marker
 from bsm_core.tables.read import TableSource
 
 log = logging.getLogger("bsm")
@@ -55,6 +58,8 @@ def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> Committ
     with unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)
+        if settings.shard and settings.shard.divided and not _has_files(settings.data_dir):
+            return _without_files(settings, artifact, lock, leader)
         whole = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
         with _engine(settings, leader) as (score, devices):
             job = _job(settings, artifact, whole, devices, lock, began)
@@ -99,7 +104,7 @@ def _job(
     keep = whole.columns if settings.keep_columns == ("all",) else (settings.id_field or "", *settings.keep_columns)
     if shard and not shard.divided:
         source = whole.share(shard.number, shard.hosts, keep)
-    plan = plan_of(settings, artifact, source, format, devices)
+    plan = plan_of(settings, artifact, inputs_of(source, settings.data_dir), format, source.dialect, devices)
     sink = Sink(settings.output_dir, lock=lock, shard=shard)
     fail = settings.on_bad_row == "fail"  # an earlier attempt may have left probabilities empty
     found = sink.find(plan, settings.resume, lambda record: not (fail and record.counts.get(MODEL_ROWS)))
@@ -110,23 +115,60 @@ def _job(
     log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
     warn_of_passed_over(settings.data_dir, whole.files)
     warn_of_no_marker(settings.data_dir)
-    if shard and shard.divided:  # the other hosts have other files, from which these settings may follow
-        common = {"output_format": settings.output_format, **_dialect(settings.dialect)}
-        digest = job_of(plan, shard, {}, common)
+    if shard and shard.divided:
+        digest = _digest_of_divided(settings, plan)
     else:
-        sizes = {name: size for name, (size, _) in inputs_of(whole, settings.data_dir).items()}
-        digest = job_of(plan, shard, sizes, {})
+        digest = job_of(
+            plan, shard, {name: size for name, (size, _) in inputs_of(whole, settings.data_dir).items()}, {}
+        )
     job = Job(settings, artifact, source, format, plan, found.done, found.altered, attempts, began, lock, digest)
     if found.done:
         log.info("%s rows are done by an earlier attempt: going on from there", f"{job.rows_done:,}")
     return job
 
 
+def _has_files(data: Path) -> bool:
+    if data.is_dir() or (is_pattern(data) and root_of(data).is_dir()):
+        with suppress(OSError, DataError):  # whoever reads the files says what is wrong
+            return bool(visible_files(data))
+        return True
+    return data.is_file()
+
+
+def _without_files(settings: Settings, artifact: Artifact, lock: Lock, leader: Leader | None) -> Committed:
+    """Mark the shard of a host to which the platform has given no files as done, without a prediction file.
+
+    Nothing says which columns, and of which types, the files of the other hosts have.
+    """
+    output, shard = settings.output_dir, settings.shard
+    assert shard
+    with _engine(settings, leader) as (_, devices):
+        plan = plan_of(settings, artifact, {}, settings.output_format, settings.dialect, devices)
+    lock.require()
+    with writing(output):
+        Markers(output, shard).clear()
+        for format in FORMATS:
+            Sink(output, shard=shard).path(format).unlink(missing_ok=True)
+    mark_shard(output, DoneShard.without_rows(shard, _digest_of_divided(settings, plan)))
+    log.info("the platform has given this host no files: it has nothing to score")
+    committed = Committed(output / named(SUCCESS, shard), 0, 0, {})
+    if leader:
+        leader.tell(committed)
+    return committed
+
+
+def _digest_of_divided(settings: Settings, plan: Mapping[str, Any]) -> str:
+    """Return the digest of a job of which each host has files of its own, from which some settings may follow."""
+    common = {"output_format": settings.output_format, **_dialect(settings.dialect)}
+    return job_of(plan, settings.shard, {}, common)
+
+
 def plan_of(
     settings: Settings,
     artifact: Artifact,
-    source: TableSource,
-    format: Format,
+    inputs: Mapping[str, Sequence[int]],
+    format: Format | None,
+    dialect: Dialect,
     devices: DevicePlan,
 ) -> dict[str, Any]:
     """Return the plan of a run, as a dict of JSON values.
@@ -139,15 +181,16 @@ def plan_of(
     Args:
         settings: Settings, the artifact's included.
         artifact: The artifact. All its files are hashed.
-        source: The input table.
-        format: Format of the predictions.
+        inputs: Input files, see :func:`bsm_core.scoring.plan.inputs_of`.
+        format: Format of the predictions; None: that of data, of which there are none.
+        dialect: Dialect of the input files.
         devices: Devices of the run; on a GPU, the precision ``auto`` is another one than on the CPU.
     """
     automatic = "fp32" if devices.accelerator == "cpu" else "auto on a GPU"
     return {
         "bsm": __version__,
         "artifact": dict(artifact.hashes),
-        "inputs": inputs_of(source, settings.data_dir),
+        "inputs": dict(inputs),
         "components": components_of_run(artifact),
         "settings": {
             "shard": settings.shard and str(settings.shard),
@@ -157,7 +200,7 @@ def plan_of(
             "window_rows": settings.window_rows,
             "max_cell_mb": settings.max_cell_mb,
             "on_bad_line": settings.on_bad_line,
-            **_dialect(source.dialect),
+            **_dialect(dialect),
             "precision": automatic if settings.precision == "auto" else str(settings.precision),
         },
     }

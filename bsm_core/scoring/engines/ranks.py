@@ -121,6 +121,8 @@ def follow(settings: Settings, world: World) -> Committed:
             told = shared()
             if isinstance(told, BSMError):
                 raise told
+            if isinstance(told, Committed):  # there is nothing to score
+                return told
             job, plan, address = told
             with present(address, name), unpacked(settings.model_dir) as folder:
                 job = dataclasses.replace(job, artifact=Artifact.load(folder))

@@ -154,7 +154,7 @@ class Leader:
         self._connection.enter_context(connected(self.world, within))
 
     def tell(self, value: Any) -> None:
-        """Tell the others what the job is, or an error."""
+        """Tell the others what the job is, an error, or what is committed if there is nothing to score."""
         shared(value)
         self._has_told = True
 

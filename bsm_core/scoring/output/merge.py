@@ -17,10 +17,10 @@ from bsm_core.errors import DataError, UsageError
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.output.lock import Lock, holding
 from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
-from bsm_core.scoring.output.markers import FAILURE, PREDICTIONS, SUCCESS, Markers, named
+from bsm_core.scoring.output.markers import FAILURE, SUCCESS, Markers, named
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.sink import Sink
-from bsm_core.tables.data_files import detect_format
+from bsm_core.tables.data_files import FORMATS, detect_format
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Window
 from bsm_core.tables.write import output_schema
@@ -33,7 +33,7 @@ class DoneShard:
     Attributes:
         shard: The shard.
         job: Digest of what all shards of a job have in common.
-        output: Name of the prediction file.
+        output: Name of the prediction file; empty if the platform has given the host no files.
         rows: Number of rows from each file of the shard, in order.
         bytes: Size of the prediction file.
         sha256: SHA-256 of the prediction file, in hexadecimal.
@@ -65,8 +65,12 @@ class DoneShard:
         for record in records:
             for file, count in record.files:
                 rows[file] += count
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return cls(shard, job, output.name, rows, output.stat().st_size, _sha256(output), now)
+        return cls(shard, job, output.name, rows, output.stat().st_size, _sha256(output), _now())
+
+    @classmethod
+    def without_rows(cls, shard: Shard, job: str) -> DoneShard:
+        """Return the content of the marker of a shard without files."""
+        return cls(shard, job, "", [], 0, "", _now())
 
     @classmethod
     def read(cls, path: Path) -> DoneShard | None:
@@ -74,14 +78,19 @@ class DoneShard:
         with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             values = json.loads(path.read_bytes())
             done = cls(**{**values, "shard": Shard(*values["shard"])})
-            name = f"{PREDICTIONS}{done.shard.name}.{detect_format(done.output)}"  # no file of another folder
-            if (path.name, done.output) == (named(SUCCESS, done.shard), name):
+            # No file of another folder.
+            names = ["", *(Sink(path.parent, shard=done.shard).path(format).name for format in FORMATS)]
+            if path.name == named(SUCCESS, done.shard) and done.output in names:
                 return done
         return None
 
     def text(self) -> str:
         """Return the content as it is written."""
         return json.dumps(asdict(self)) + "\n"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _sha256(path: Path) -> str:
@@ -133,7 +142,7 @@ def _all_done(output: Path, done: DoneShard) -> bool:
         if other is None or other.job != done.job:
             return False
         path = output / other.output
-        if not path.exists() or path.stat().st_size != other.bytes:
+        if other.output and not (path.exists() and path.stat().st_size == other.bytes):
             return False
     return True
 
@@ -160,13 +169,15 @@ def merge(output: Path) -> tuple[Path, int]:
             stack.enter_context(_held(output, each.shard))
         if _shards(output) != shards:
             raise UsageError("a shard was scored again in the meantime", where=str(output), fix="merge again")
+        shards = [each for each in shards if each.output]
         _require_whole(output, shards)
         sink = Sink(output, lock=lock)
         try:
             path = _write(sink, shards)
         finally:
-            with suppress(OSError):
-                sink.temporary(detect_format(shards[0].output)).unlink()
+            for format in FORMATS:
+                with suppress(OSError):
+                    sink.temporary(format).unlink()
         with writing(output):
             Markers(output).clear()
             Markers(output).succeed()
@@ -204,6 +215,8 @@ def _shards(output: Path) -> list[DoneShard]:
             problems.append(
                 f"shard {done.shard} {why}" + (f"; remove {named(SUCCESS, done.shard)}" * (number >= hosts))
             )
+    if not any(done.output for done in found.values()):
+        raise UsageError("no shard has a table: no host has data", where=str(output), fix="check the path of the data")
     if problems:
         what = f"the {hosts} shards cannot be merged: {len(problems)} are not done, or of another job"
         raise UsageError(what, where=str(output), details=problems, fix="run these shards again, then merge")

@@ -136,13 +136,13 @@ class Sink:
         """The work folder."""
         return WorkFolder(self.folder, self.shard)
 
-    @property
-    def _name(self) -> str:
-        return PREDICTIONS + (self.shard.name if self.shard else "")
+    def path(self, format: Format) -> Path:
+        """Return the prediction file of a format."""
+        return self.folder / f"{PREDICTIONS}{self.shard.name if self.shard else ''}.{format}"
 
     def temporary(self, format: Format) -> Path:
         """Return the file that :meth:`write` writes before it is in its place."""
-        return self.work.path / f"{self._name}.{format}"
+        return self.work.path / self.path(format).name
 
     def require_lock(self) -> None:
         """Check that the run still holds the lock of the folder.
@@ -265,7 +265,7 @@ class Sink:
         Raises:
             SinkError: The file cannot be written, or the lock is lost.
         """
-        path, temporary = self.folder / f"{self._name}.{format}", self.temporary(format)
+        path, temporary = self.path(format), self.temporary(format)
         self.require_lock()
         with writing(self.folder):
             temporary.unlink(missing_ok=True)  # of an attempt that was killed
@@ -277,7 +277,7 @@ class Sink:
             self.require_lock()
             durable.replace(temporary, path)
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
-                (self.folder / f"{self._name}.{other}").unlink(missing_ok=True)
+                self.path(other).unlink(missing_ok=True)
         return path
 
     def _reviewed(self, records: Sequence[PartRecord], review: CommitReview | None) -> Iterator[pa.Table]:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +17,10 @@ import pytest
 from bsm_core.errors import BSMError, DataError, EngineError, Interrupted
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.signals import interruptible
-from bsm_core.scoring.engines import ranks
+from bsm_core.scoring.engines import ranks, world
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError
-from bsm_core.scoring.engines.world import World
+from bsm_core.scoring.engines.world import Leader, World
 
 DONE = Committed(Path("out.csv"), 5, 1, Counter())
 LOST = ranks._RankFailure(
@@ -127,16 +126,17 @@ def test_fewer_windows_than_processes_are_said(monkeypatch, caplog, windows, sai
 
 @pytest.fixture
 def lead(monkeypatch):
-    """Runs the first process of a world whose others are a function: what :func:`ranks.shared` does, by its call."""
-    monkeypatch.setattr(ranks, "connected", lambda world: nullcontext())
+    """Runs the first process of a world whose others are a function: what :func:`world.shared` does, by its call."""
     monkeypatch.setattr(ranks, "_GRACE_S", 0.01)
+    monkeypatch.setattr(ranks, "share_cores", lambda processes: None)
 
     def start(shared, score=lambda *_: DONE):
         calls = iter(shared)
-        monkeypatch.setattr(ranks, "shared", lambda value: next(calls)())
+        for module in (ranks, world):
+            monkeypatch.setattr(module, "shared", lambda value: next(calls)())
         monkeypatch.setattr(ranks, "score", score)
-        world = World("torchrun", 0, 2, 0, 2)
-        return ranks.run(FakeJob(), DevicePlan("cpu", (0, 1), world=world))[0]
+        leader = Leader(World("torchrun", 0, 2, 0, 2))
+        return ranks.lead(leader, FakeJob(), DevicePlan("cpu", (0, 1), world=leader.world))[0]
 
     return start
 

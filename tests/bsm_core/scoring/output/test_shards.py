@@ -478,3 +478,26 @@ def test_data_that_the_platform_divided_are_read_whole(run, container):
     assert "_SUCCESS" not in listing(run.out)
     with pytest.raises(UsageError, match="cannot be merged"):
         merge(run.out)
+
+
+def test_a_host_to_which_the_platform_gave_no_files_has_nothing_to_do(run, container):
+    hosts, places = ["algo-1", "algo-2", "algo-3"], [run.data / "*.parquet", run.data, run.data / "gone"]
+    for number, place in enumerate(places):
+        container(hosts[number], hosts, "ShardedByS3Key")
+        if number == 1:
+            toy_rows(9).to_parquet(run.data / "part.parquet")
+        assert run(data_dir=place, window_rows=3).rows == (9 if number == 1 else 0)
+    (run.data.parent / "config" / "resourceconfig.json").unlink()
+    expected = run(output_dir=run.out.parent / "one", window_rows=3).path.read_bytes()
+    markers = [f"{name}-0000{i}" for name in ("_SUCCESS", "_HEALTH") for i in range(3)]
+    assert listing(run.out) == sorted(["_SUCCESS", *markers, "inference_predictions-00001-of-00003.parquet"])
+    assert merge(run.out)[0].read_bytes() == expected
+
+
+def test_a_job_of_which_no_host_has_files_has_nothing_to_merge(run, container):
+    hosts = ["algo-1", "algo-2"]
+    for host in hosts:
+        container(host, hosts, "ShardedByS3Key")
+        run()
+    with pytest.raises(UsageError, match="no shard has a table"):
+        merge(run.out)

@@ -27,6 +27,7 @@ from bsm_core.scoring.engines.world import Leader
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.markers import SUCCESS, Markers, named
 from bsm_core.scoring.output.merge import DoneShard, job_of
+from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.plan import inputs_of
 from bsm_core.scoring.settings import Settings
@@ -58,8 +59,9 @@ def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> Committ
     with unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)
-        if settings.shard and settings.shard.divided and not _has_files(settings.data_dir):
-            return _without_files(settings, artifact, lock, leader)
+        shard = settings.shard
+        if shard and shard.divided and not _has_files(settings.data_dir):
+            return _without_files(settings, shard, artifact, lock, leader)
         whole = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
         with _engine(settings, leader) as (score, devices):
             job = _job(settings, artifact, whole, devices, lock, began)
@@ -135,13 +137,14 @@ def _has_files(data: Path) -> bool:
     return data.is_file()
 
 
-def _without_files(settings: Settings, artifact: Artifact, lock: Lock, leader: Leader | None) -> Committed:
+def _without_files(
+    settings: Settings, shard: Shard, artifact: Artifact, lock: Lock, leader: Leader | None
+) -> Committed:
     """Mark the shard of a host to which the platform has given no files as done, without a prediction file.
 
     Nothing says which columns, and of which types, the files of the other hosts have.
     """
-    output, shard = settings.output_dir, settings.shard
-    assert shard
+    output = settings.output_dir
     with _engine(settings, leader) as (_, devices):
         plan = plan_of(settings, artifact, {}, settings.output_format, settings.dialect, devices)
     lock.require()

@@ -139,7 +139,7 @@ class Settings(BaseModel):
     model_dir: Annotated[Path, Source("--model-dir", "artifact: a folder or a model.tar.gz", metavar="PATH")] = (
         CONTAINER / "input/model"
     )
-    data_dir: Annotated[Path, Source("--data-dir", "input data: a folder or a file", metavar="PATH")] = (
+    data_dir: Annotated[Path, Source("--data-dir", "input data: a folder, a file or a pattern", metavar="PATH")] = (
         CONTAINER / "input/inference_data"
     )
     output_dir: Annotated[Path, Source("--output-dir", "folder for the predictions", metavar="PATH")] = (

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, popen_forkserver, process, reduction, resource_tracker, spawn
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from unittest import mock
 
 LIBRARIES = ["torch", "lightning.pytorch", "transformers", "pandas", "pyarrow.parquet"]
@@ -112,6 +112,37 @@ class Running:
                     self._process.join(seconds)
                     return self._process.exitcode, self._stderr.read()
             raise TimeoutError(f"a process still runs after {seconds} s")
+
+
+class Child:
+    """Command ``python *arguments`` in a process of the server, with the methods of :class:`subprocess.Popen`.
+
+    Args:
+        arguments: See :func:`python`.
+        said: Open file for what the process prints.
+
+    Attributes:
+        pid: Number of the process.
+    """
+
+    def __init__(self, *arguments: str | Path, said: IO[str]) -> None:
+        self._process = _start(arguments, (said.fileno(), said.fileno()), None, None)
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None if the process has not ended."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of the process, and return its exit status."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("python", timeout or 0)
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """Kill the process."""
+        self._process.kill()
 
 
 def _start(

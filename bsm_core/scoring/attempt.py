@@ -117,12 +117,10 @@ def _job(
     log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
     warn_of_passed_over(settings.data_dir, whole.files)
     warn_of_no_marker(settings.data_dir)
-    if shard and shard.divided:
-        digest = _digest_of_divided(settings, plan)
-    else:
-        digest = job_of(
-            plan, shard, {name: size for name, (size, _) in inputs_of(whole, settings.data_dir).items()}, {}
-        )
+    digest = _digest_of_divided(settings, plan)
+    if not (shard and shard.divided):
+        sizes = {name: size for name, (size, _) in inputs_of(whole, settings.data_dir).items()}
+        digest = job_of(plan, shard, sizes, {})
     job = Job(settings, artifact, source, format, plan, found.done, found.altered, attempts, began, lock, digest)
     if found.done:
         log.info("%s rows are done by an earlier attempt: going on from there", f"{job.rows_done:,}")

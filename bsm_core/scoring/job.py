@@ -81,22 +81,28 @@ def _nothing_to_resume(work: WorkFolder) -> NothingToResumeError:
 
 
 def with_shard(settings: Settings, world: World | None) -> Settings:
-    """Return the settings with the shard of the container, if there is one and none is set.
-
-    The row issues of a shard are a file of its own, beside that of the others. The processes of a world score one shard
-    together. A world on several hosts has no use for the shards of their containers.
+    """Return the settings with the shard of this process. The row issues of a shard are a file of its own.
 
     Raises:
         ConfigError: The container's configuration cannot be used.
     """
-    shard = settings.shard or of_container(settings.data_dir)
-    if shard and world and world.several_hosts and not settings.shard:
+    shard = _shard_of(settings.shard, settings.data_dir, world)
+    issues = settings.row_issues and shard and shard.own(settings.row_issues)
+    return settings.model_copy(update={"shard": shard, "row_issues": issues or settings.row_issues})
+
+
+def _shard_of(given: Shard | None, data: Path, world: World | None) -> Shard | None:
+    """Return the shard of this process: the given one, or that of the container.
+
+    The processes of a world score one shard together. A world on several hosts has no use for those of containers.
+    """
+    shard = given or of_container(data)
+    if not given and shard and world and world.several_hosts:
         if shard.divided:
             what = f"{world.launcher} has started processes on several hosts, each of which has files of its own"
             raise ConfigError(what, fix="give all hosts all files, or start processes on each host by itself")
-        shard = None
-    issues = settings.row_issues and shard and shard.own(settings.row_issues)
-    return settings.model_copy(update={"shard": shard, "row_issues": issues or settings.row_issues})
+        return None
+    return shard
 
 
 def _follow(settings: Settings, world: World) -> Committed:
@@ -175,7 +181,7 @@ def refuse(flags: Mapping[str, Any], env: Mapping[str, str], reason: str) -> Non
     )
     shard = None
     with suppress(BSMError, OSError, ValueError):  # the shard itself may be what is wrong
-        shard = parse(flags.get("shard") or env.get("SHARD") or None) or of_container(data)
+        shard = _shard_of(parse(flags.get("shard") or env.get("SHARD") or None), data, world)
     with suppress(BSMError, OSError, ValueError):  # nothing can be said in that folder
         written = _written(output, shard)
         if output.is_dir() and not (world and world.rank) and not _is_input(output, data, model, written):

@@ -47,8 +47,10 @@ def leftovers(folder: Path, shard: Shard | None) -> list[Path]:
         The tables, markers and run records of shards of jobs with another number of hosts and, if the job has shards,
         the prediction file of an earlier job without shards or of an earlier ``bsm merge``.
     """
-    hosts, found = shard.hosts if shard else 0, list[Path]()
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    hosts, found, paths = shard.hosts if shard else 0, list[Path](), list[Path]()
+    with suppress(OSError):  # there is no such folder, or it may be written but not listed
+        paths = sorted(folder.iterdir())
+    for path in paths:
         if marker := _OF_SHARD.fullmatch(path.name):
             found += [path] if int(marker[1] or marker[2]) >= hosts else []
         elif table := _TABLE_OF_SHARD.fullmatch(path.name):

@@ -80,7 +80,8 @@ class DoneShard:
             done = cls(**{**values, "shard": Shard(*values["shard"])})
             # No file of another folder.
             names = ["", *(Sink(path.parent, shard=done.shard).path(format).name for format in FORMATS)]
-            if path.name == named(SUCCESS, done.shard) and done.output in names:
+            whole = all(type(count) is int for count in done.rows) and isinstance(done.finished, str)
+            if whole and path.name == named(SUCCESS, done.shard) and done.output in names:
                 return done
         return None
 

@@ -294,6 +294,30 @@ def test_nothing_of_earlier_jobs_stands_beside_the_marker_of_a_job(job):
     assert "_SUCCESS" not in listing(job.out)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"rows": ["many"]},
+        {"rows": 7},
+        {"output": "../inference_predictions-00000-of-00002.csv"},
+        {"output": "_SUCCESS-00001"},
+        {"shard": [1, 2, False, ""]},
+        {"shard": ["0", 2, False, ""]},
+        {"finished": 7},
+        {"more": 7},
+    ],
+)
+def test_a_marker_that_bsm_did_not_write_is_none(tmp_path, other):
+    done, _ = done_shards(tmp_path)
+    path = tmp_path / "_SUCCESS-00000"
+    assert DoneShard.read(path) == done
+    path.write_text(json.dumps(json.loads(path.read_text()) | other))
+    assert DoneShard.read(path) is None
+    with pytest.raises(UsageError, match="cannot be merged") as caught:
+        merge(tmp_path)
+    assert list(caught.value.details) == ["shard 0/2 is not done"]
+
+
 def test_a_run_without_shards_replaces_those_of_an_earlier_job(job):
     done_shards(job.out, hosts=3)
     path = job(window_rows=4).path

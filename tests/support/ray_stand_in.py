@@ -5,9 +5,11 @@ An actor dies when one of its methods raises a :class:`ray.exceptions.RayError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -22,12 +24,14 @@ class RayStandIn:
 
     Attributes:
         actors: All actors that were started, the dead ones too.
+        room: Number of actors that find a place.
         hosts: Resources of each host.
+        free: Resources that are free.
     """
 
-    def __init__(self, hosts: Sequence[dict[str, float]] = ()) -> None:
+    def __init__(self, room: int, hosts: Sequence[Mapping[str, float]], free: Mapping[str, float]) -> None:
         self.actors: list[ThreadActor] = []
-        self.hosts = list(hosts)
+        self.room, self.hosts, self.free = room, hosts, free
 
     def put(self, value: Any) -> Any:
         """Return the value, in the place of a reference."""
@@ -56,9 +60,9 @@ class RayStandIn:
         """Return the hosts."""
         return [{"Alive": True, "Resources": host} for host in self.hosts]
 
-    def available_resources(self) -> dict[str, float]:
-        """Return what is free: nothing."""
-        return {}
+    def available_resources(self) -> Mapping[str, float]:
+        """Return what is free."""
+        return self.free
 
 
 class _Kind:
@@ -70,8 +74,7 @@ class _Kind:
         return self
 
     def remote(self, *arguments: Any) -> ThreadActor:
-        fits = any(host.get("CPU", 0) >= self._options["num_cpus"] for host in self._ray.hosts)
-        placed = fits or not self._ray.hosts
+        placed = len(self._ray.actors) < self._ray.room
         actor = ThreadActor(self._kind(*arguments) if placed else None, self._options["max_concurrency"])
         self._ray.actors.append(actor)
         return actor
@@ -141,15 +144,21 @@ class _Method:
 
 
 @contextmanager
-def threads_for_actors(kind: type[Any], actors: int, hosts: Sequence[dict[str, float]] = ()) -> Iterator[RayStandIn]:
+def threads_for_actors(
+    kind: type[Any],
+    actors: int,
+    room: int = sys.maxsize,
+    hosts: Sequence[Mapping[str, float]] = (),
+    free: Mapping[str, float] = MappingProxyType({}),
+) -> Iterator[RayStandIn]:
     """Let runs with ``--engine ray`` use actors of a class that are threads, inside the block.
 
     Args:
         kind: Class of the actors.
         actors: Their number; each has one core.
-        hosts: Resources of the hosts. Empty: there is always room.
+        room, hosts, free: See :class:`RayStandIn`.
     """
-    ray, plan = RayStandIn(hosts), DevicePlan("cpu", tuple(range(actors)), cores=1, actors=True)
+    ray, plan = RayStandIn(room, hosts, free), DevicePlan("cpu", tuple(range(actors)), cores=1, actors=True)
 
     @contextmanager
     def connected(settings: Any) -> Iterator[DevicePlan]:

@@ -263,6 +263,8 @@ class Driver:
             fix = "start fewer actors, or let a larger machine join the cluster"
             raise EngineError(f"no host of the cluster has what an actor needs: {needs}", fix=fix)
         free = ray.available_resources()  # type: ignore[no-untyped-call]
+        if all(free.get(name, 0) >= count for name, count in self._needs.items()):  # it starts just now
+            return
         has = ", ".join(f"{free.get(name, 0):g} {name}" for name, count in self._needs.items() if count)
         words = "%d of %d actors wait for a place in the cluster: each needs %s, and %s are free"
         log.warning(words, len(waiting), self._plan.count, needs, has)

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections import Counter
 from importlib.util import find_spec
+from types import MappingProxyType
 
 import pandas as pd
 import pytest
@@ -82,12 +83,12 @@ class MortalActor(WindowActor):
 def score(run, monkeypatch):
     """Runs a job on two actors that are threads."""
 
-    def start(deadly=(), starts=0, ends=0, actors=2, hosts=(), **flags):
+    def start(deadly=(), starts=0, ends=0, actors=2, room=9, hosts=(), free=MappingProxyType({}), **flags):
         monkeypatch.setattr(MortalActor, "deadly", Counter(dict(deadly)), raising=False)
         monkeypatch.setattr(MortalActor, "given", Counter(), raising=False)
         monkeypatch.setattr(MortalActor, "starts", starts)
         monkeypatch.setattr(MortalActor, "ends", ends)
-        with threads_for_actors(MortalActor, actors, hosts):
+        with threads_for_actors(MortalActor, actors, room, hosts, free):
             return run(**{"engine": "ray", "device": "cpu", "window_rows": 3, **flags})
 
     start.data, start.out, start.local = run.data, run.out, run
@@ -166,5 +167,17 @@ def test_an_actor_that_no_host_can_hold_is_an_error(score, one, monkeypatch):
     monkeypatch.setattr(ray_driver, "_SIGNAL_S", 0.01)
     words = r"no host of the cluster has what an actor needs: 1 CPU"
     with pytest.raises(EngineError, match=words):
-        score(hosts=[{"CPU": 0.5}])
+        score(room=0, hosts=[{"CPU": 0.5}])
     assert not WorkFolder(score.out).rows_done()
+
+
+@pytest.mark.parametrize(("free", "said"), [({}, True), ({"CPU": 1.0}, False)])
+def test_actors_that_wait_for_others_to_end_are_said(score, one, monkeypatch, caplog, free, said):
+    """The cluster may have room for them later."""
+    monkeypatch.setattr(ray_driver, "_LOOK_S", 0.0)
+    monkeypatch.setattr(ray_driver, "_SIGNAL_S", 0.01)
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert score(room=1, hosts=[{"CPU": 1}], free=free).path.read_bytes() == one
+    assert (
+        "1 of 2 actors wait for a place in the cluster: each needs 1 CPU, and 0 CPU are free" in caplog.text
+    ) == said

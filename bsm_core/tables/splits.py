@@ -33,8 +33,8 @@ _GROUP_ROWS = 1 << 16
 """Rows from which on row groups are a split: to open a file with many row groups costs several milliseconds."""
 _MOST_ROWS = 1 << 20
 """Rows above which a row group is several splits, which is rare: each reads the rows before it in the group too."""
-_HELD_BACK = 16
-"""Windows for each consumer that are held back even if they are a large share of the table."""
+_HELD_BACK = 64
+"""Windows for each consumer that are held back even if they are more than half of the table."""
 
 
 class _Found(NamedTuple):
@@ -72,8 +72,8 @@ def work_of(
     """Yield the work of a run, in order: splits to read, and windows that were read here.
 
     The last windows are read here and yielded one by one, so that all consumers end together: as many as a split has,
-    for each consumer. If these are more than a quarter of the table, as with few and large row groups, it is a quarter,
-    so that this process does not become the reader of the whole table.
+    for each consumer. If these are more than half of the table, as with few and large row groups, it is half of it, so
+    that this process does not become the reader of a large table.
 
     Args:
         source: The table.
@@ -93,7 +93,7 @@ def work_of(
         for run in runs:
             held.append(run)
             count, found, largest = count + len(run), found + len(run), max(largest, len(run))
-            most = min(consumers * largest, max(consumers * _HELD_BACK, found // 4))
+            most = min(consumers * largest, max(consumers * _HELD_BACK, found // 2))
             while count - len(held[0]) >= most:
                 count -= len(held[0])
                 yield _split(held.popleft())

@@ -23,7 +23,7 @@ import tempfile
 import time
 import types
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, popen_forkserver, process, reduction, resource_tracker, spawn
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -143,6 +143,20 @@ class Child:
     def kill(self) -> None:
         """Kill the process."""
         self._process.kill()
+
+
+def descendants(process: int) -> dict[int, str]:
+    """Return the processes that a process has started, and those that they have started, with their command lines."""
+    found, parents = {process: ""}, dict[int, tuple[int, str]]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):  # it has ended just now
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(folder.name)] = parent, (folder / "cmdline").read_text().replace("\0", " ").strip()
+    for number in sorted(parents):  # a process has a higher number than its parent, but where numbers begin anew
+        parent, command = parents[number]
+        if parent in found:
+            found[number] = command
+    return {number: command for number, command in found.items() if number != process}
 
 
 def _start(

@@ -60,7 +60,7 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
         BSMError: The data, the artifact, a plugin or a device is at fault, or actors die again and again.
     """
     scorer = Scorer(job, plan)
-    driver = Driver(job, plan, len(scorer.predictor.probability_names))
+    driver = Driver(job, plan, len(scorer.predictor.probability_names), WindowActor)
     try:
         driver.score()
     except DataError:
@@ -135,7 +135,7 @@ class Driver:
         times: Times of all actors.
     """
 
-    def __init__(self, job: Job, plan: DevicePlan, classes: int, kind: type[Any] = WindowActor) -> None:
+    def __init__(self, job: Job, plan: DevicePlan, classes: int, kind: type[Any]) -> None:
         self._job, self._plan, self._classes = job, plan, classes
         self._needs = {"CPU": plan.cores, "GPU": int(plan.accelerator == "gpu")}
         options = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"], "max_concurrency": IN_FLIGHT + 1}
@@ -263,6 +263,8 @@ class Driver:
             fix = "start fewer actors, or let a larger machine join the cluster"
             raise EngineError(f"no host of the cluster has what an actor needs: {needs}", fix=fix)
         free = ray.available_resources()  # type: ignore[no-untyped-call]
+        if all(free.get(name, 0) >= count for name, count in self._needs.items()):  # it starts just now
+            return
         has = ", ".join(f"{free.get(name, 0):g} {name}" for name, count in self._needs.items() if count)
         words = "%d of %d actors wait for a place in the cluster: each needs %s, and %s are free"
         log.warning(words, len(waiting), self._plan.count, needs, has)

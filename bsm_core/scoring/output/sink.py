@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -34,6 +35,8 @@ from bsm_core.tables.write import TableWriter
 
 log = logging.getLogger("bsm")
 
+_FLUSHES = 16
+"""Number of parts that are written at the same time."""
 RUN_AGAIN = "run again; please report it if it happens again"
 """Advice for errors that only a fault of bsm can cause."""
 
@@ -221,13 +224,19 @@ class Sink:
         """
         self.require_lock()
         with writing(self.folder):
-            for part in parts:
-                with durable.create(self.work.part(part.record.window)) as file:
-                    file.write(memoryview(part.data))
-                    file.flush()
-                    os.fsync(file.fileno())
+            if len(parts) == 1:
+                self._write_file(parts[0])
+            else:  # a disk flushes several files at once in a fraction of the time
+                with ThreadPoolExecutor(_FLUSHES) as pool:
+                    list(pool.map(self._write_file, parts))
             durable.flush(self.work.part(0).parent)
             self.work.add(*(part.record for part in parts))
+
+    def _write_file(self, part: PackedPart) -> None:
+        with durable.create(self.work.part(part.record.window)) as file:
+            file.write(memoryview(part.data))
+            file.flush()
+            os.fsync(file.fileno())
 
     def commit(self, schema: pa.Schema, format: Format, review: CommitReview | None = None) -> Committed:
         """Write all parts, in order, to the prediction file.

@@ -172,8 +172,9 @@ def test_a_row_group_of_many_rows_takes_no_memory(tmp_path):
     ("groups", "consumers", "read_here"),
     [
         ([100] * 40, 2, 20),  # as many windows as two splits have
-        ([1000] * 4, 2, 100),  # a quarter of the table
-        ([1000], 4, 64),  # the least, for each consumer
+        ([6000] * 3, 2, 900),  # half of the table
+        ([3000], 2, 150),
+        ([2000], 2, 128),  # the least, for each consumer
         ([200], 8, 20),  # all of a small table
     ],
 )

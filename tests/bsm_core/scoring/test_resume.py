@@ -147,7 +147,7 @@ def test_what_is_not_in_the_plan_may_change(stopped, data, monkeypatch):
 
 
 def test_a_partition_that_was_renamed_is_another_run(stopped, data, caplog, monkeypatch):
-    """Its files keep their names, sizes and times, and the rows have another value."""
+    """The files in it keep their names, sizes and times, and the rows have another value."""
     table = data.out.parent / "table"
     (table / "dt=1").mkdir(parents=True)
     (data.data / "t.csv").rename(table / "dt=1" / "t.csv")

@@ -37,7 +37,7 @@ WATCHED = (
     ("waiting for a part to be on the disk", "bsm_core.scoring.engines.callbacks", "PartWriter._wait"),
     ("parts at the commit: reading, checksums", "bsm_core.scoring.output.sink", "Sink._read"),
     ("predictions: flush and rename", "bsm_core.scoring.output.sink", "durable.replace"),
-    ("inputs and artifact: unchanged?", "bsm_core.scoring.engines.local", "_RankRun._require_unchanged"),
+    ("inputs and artifact: unchanged?", "bsm_core.scoring.engines.scorer", "Scorer.require_unchanged"),
     ("markers: write, flush, rename", "bsm_core.scoring.output.markers", "Markers.succeed"),
     ("markers: write, flush, rename", "bsm_core.scoring.output.markers", "Markers.clear"),
 )

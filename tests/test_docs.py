@@ -11,7 +11,7 @@ import shutil
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from support.pages import SETS_UP, Reader, blocks, commands
@@ -22,6 +22,7 @@ from bsm_core import ArtifactConfig, ModelConfig, Registry, Settings, TextStep, 
 from bsm_core.models.micro_batches import DeviceOutOfMemoryError
 from bsm_core.plugins import hookspecs
 from bsm_core.scoring.attempt import plan_of
+from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.settings import sources
 from bsm_core.tables.read import TableSource
 from bsm_core.testing import model_checks, plugin_checks, step_checks
@@ -113,8 +114,9 @@ def test_the_table_of_settings():
 def test_the_table_of_the_plan(tmp_path):
     (tmp_path / "a.csv").write_text("id\n1\n")
     settings = Settings(job_type="inference", id_field="id", data_dir=tmp_path, max_cell_mb=1)
-    artifact, devices = (cast("Any", SimpleNamespace(hashes={}, accelerator="cpu")) for _ in range(2))
-    plan = plan_of(settings, artifact, [], TableSource.open(tmp_path), "csv", devices)
+    artifact: Any = SimpleNamespace(hashes={}, names=lambda registry: SimpleNamespace(found={}))
+    devices = DevicePlan("cpu", (0,))
+    plan = plan_of(settings, artifact, {}, "csv", TableSource.open(tmp_path).dialect, devices)
     listed = {name for cells in rows("reliability.md", "in the plan", "not in the plan") for name in names(cells[0])}
     assert listed == {*plan["settings"], "csv_header"}  # csv_header is in the plan as the names of csv_columns
 

@@ -138,14 +138,15 @@ class WindowLoader:
         if not workers or isinstance(work, Address):
             yield from self._iterate()
             return
-        if work is None:
-            work = work_of(batches.source, batches.columns, rows=batches.rows, done=batches.done, consumers=workers)
-        with Handout(work, ahead=workers) as handout:
+        shared = work
+        if shared is None:
+            shared = work_of(batches.source, batches.columns, rows=batches.rows, done=batches.done, consumers=workers)
+        with Handout(shared, ahead=workers) as handout:
             batches.work = handout.address  # for the workers that are started
             try:
                 yield from self._iterate()
             finally:
-                batches.work = None
+                batches.work = work
 
     def _iterate(self) -> Iterator[Batch]:
         items: Iterator[Any] | None = None

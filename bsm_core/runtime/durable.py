@@ -84,9 +84,16 @@ def temporary_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
-def write(path: Path, text: str) -> None:
-    """Write a small text file, completely or not at all. See :func:`replace`."""
-    temporary = temporary_of(path)
+def write(path: Path, text: str, temporary: Path | None = None) -> None:
+    """Write a small text file, completely or not at all. See :func:`replace`.
+
+    Args:
+        path: The file.
+        text: Its content.
+        temporary: The new file until it has its name. None: that of :func:`temporary_of`, for a file that no other
+            process writes at the same time.
+    """
+    temporary = temporary or temporary_of(path)
     with create(temporary) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
     replace(temporary, path)

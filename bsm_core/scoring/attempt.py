@@ -3,55 +3,67 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.pretrained_files import allow_downloads
+from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import MODEL_ROWS
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks, ray_cluster
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices, plan_world
+from bsm_core.scoring.engines.finish import mark_shard
 from bsm_core.scoring.engines.work import Job, components_of_run
-from bsm_core.scoring.engines.world import World
+from bsm_core.scoring.engines.world import Leader
 from bsm_core.scoring.output.lock import Lock
-from bsm_core.scoring.output.markers import Markers
-from bsm_core.scoring.output.merge import job_of
+from bsm_core.scoring.output.markers import SUCCESS, Markers, named
+from bsm_core.scoring.output.merge import DoneShard, job_of
+from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.plan import inputs_of
 from bsm_core.scoring.settings import Settings
-from bsm_core.tables.data_files import Format
+from bsm_core.tables.data_files import FORMATS, Format, warn_of_passed_over
+from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.folders import is_pattern, root_of, visible_files, warn_of_no_marker
 from bsm_core.tables.read import TableSource
 
 log = logging.getLogger("bsm")
 
 
-def run(settings: Settings, lock: Lock) -> Committed:
+def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> Committed:
     """Score the windows that no earlier attempt has finished, and write the predictions of all.
 
     Args:
         settings: Settings from flags and variables.
         lock: Lock of the output folder.
+        leader: This process as the first one of a world; None: it starts its processes itself.
 
     Raises:
         NothingToResumeError: See :meth:`bsm_core.scoring.output.sink.Sink.find`.
         BSMError: The data, the artifact, a plugin, a device or the output folder is at fault.
     """
     began = time.time()
+    if leader:
+        leader.connect()
     if settings.allow_downloads:
         allow_downloads()
     with unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)
+        shard = settings.shard
+        if shard and shard.divided and not _has_files(settings.data_dir):
+            return _without_files(settings, shard, artifact, lock, leader)
         whole = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
-        with _engine(settings) as (score, devices):
+        with _engine(settings, leader) as (score, devices):
             job = _job(settings, artifact, whole, devices, lock, began)
             committed, used = score(job, devices)
     earlier = job.rows_done
@@ -71,7 +83,7 @@ Engine: TypeAlias = Callable[[Job, DevicePlan], tuple[Committed, DevicePlan]]
 
 
 @contextmanager
-def _engine(settings: Settings) -> Iterator[tuple[Engine, DevicePlan]]:
+def _engine(settings: Settings, leader: Leader | None) -> Iterator[tuple[Engine, DevicePlan]]:
     """Provide the function that scores a job, and the devices of the run."""
     if settings.engine == "ray":
         with ray_cluster.connected(settings) as devices:
@@ -79,11 +91,11 @@ def _engine(settings: Settings) -> Iterator[tuple[Engine, DevicePlan]]:
 
             yield ray_driver.run, devices
         return
-    world, gpus = World.of(os.environ), torch.cuda.device_count()
-    devices = plan_world(settings, world, gpus) if world else plan_devices(settings, gpus)
+    gpus = torch.cuda.device_count()
+    devices = plan_world(settings, leader.world, gpus) if leader else plan_devices(settings, gpus)
     if devices.warning:
         log.warning("%s", devices.warning)
-    yield ranks.run, devices
+    yield partial(ranks.lead, leader) if leader else ranks.run, devices
 
 
 def _job(
@@ -94,7 +106,7 @@ def _job(
     keep = whole.columns if settings.keep_columns == ("all",) else (settings.id_field or "", *settings.keep_columns)
     if shard and not shard.divided:
         source = whole.share(shard.number, shard.hosts, keep)
-    plan = plan_of(settings, artifact, source, format, devices)
+    plan = plan_of(settings, artifact, inputs_of(source, settings.data_dir), format, source.dialect, devices)
     sink = Sink(settings.output_dir, lock=lock, shard=shard)
     fail = settings.on_bad_row == "fail"  # an earlier attempt may have left probabilities empty
     found = sink.find(plan, settings.resume, lambda record: not (fail and record.counts.get(MODEL_ROWS)))
@@ -103,18 +115,61 @@ def _job(
         Markers(settings.output_dir, shard).clear()
     attempts = sink.work.attempts() if found.done else []
     log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
-    digest = job_of(plan, {} if shard and shard.divided else inputs_of(whole, settings.data_dir))
+    warn_of_passed_over(settings.data_dir, whole.files)
+    warn_of_no_marker(settings.data_dir)
+    digest = _digest_of_divided(settings, plan)
+    if not (shard and shard.divided):
+        sizes = {name: size for name, (size, _) in inputs_of(whole, settings.data_dir).items()}
+        digest = job_of(plan, shard, sizes, {})
     job = Job(settings, artifact, source, format, plan, found.done, found.altered, attempts, began, lock, digest)
     if found.done:
         log.info("%s rows are done by an earlier attempt: going on from there", f"{job.rows_done:,}")
     return job
 
 
+def _has_files(data: Path) -> bool:
+    if data.is_dir() or (is_pattern(data) and root_of(data).is_dir()):
+        with suppress(OSError, DataError):  # whoever reads the files says what is wrong
+            return bool(visible_files(data))
+        return True
+    return data.is_file()
+
+
+def _without_files(
+    settings: Settings, shard: Shard, artifact: Artifact, lock: Lock, leader: Leader | None
+) -> Committed:
+    """Mark the shard of a host to which the platform has given no files as done, without a prediction file.
+
+    Nothing says which columns, and of which types, the files of the other hosts have.
+    """
+    output = settings.output_dir
+    with _engine(settings, leader) as (_, devices):
+        plan = plan_of(settings, artifact, {}, settings.output_format, settings.dialect, devices)
+    lock.require()
+    with writing(output):
+        Markers(output, shard).clear()
+        for format in FORMATS:
+            Sink(output, shard=shard).path(format).unlink(missing_ok=True)
+    mark_shard(output, DoneShard.without_rows(shard, _digest_of_divided(settings, plan)))
+    log.info("the platform has given this host no files: it has nothing to score")
+    committed = Committed(output / named(SUCCESS, shard), 0, 0, {})
+    if leader:
+        leader.tell(committed)
+    return committed
+
+
+def _digest_of_divided(settings: Settings, plan: Mapping[str, Any]) -> str:
+    """Return the digest of a job of which each host has files of its own, from which some settings may follow."""
+    common = {"output_format": settings.output_format, **_dialect(settings.dialect)}
+    return job_of(plan, settings.shard, {}, common)
+
+
 def plan_of(
     settings: Settings,
     artifact: Artifact,
-    source: TableSource,
-    format: Format,
+    inputs: Mapping[str, Sequence[int]],
+    format: Format | None,
+    dialect: Dialect,
     devices: DevicePlan,
 ) -> dict[str, Any]:
     """Return the plan of a run, as a dict of JSON values.
@@ -127,15 +182,16 @@ def plan_of(
     Args:
         settings: Settings, the artifact's included.
         artifact: The artifact. All its files are hashed.
-        source: The input table.
-        format: Format of the predictions.
+        inputs: Input files, see :func:`bsm_core.scoring.plan.inputs_of`.
+        format: Format of the predictions; None: that of data, of which there are none.
+        dialect: Dialect of the input files.
         devices: Devices of the run; on a GPU, the precision ``auto`` is another one than on the CPU.
     """
     automatic = "fp32" if devices.accelerator == "cpu" else "auto on a GPU"
     return {
         "bsm": __version__,
         "artifact": dict(artifact.hashes),
-        "inputs": inputs_of(source, settings.data_dir),
+        "inputs": dict(inputs),
         "components": components_of_run(artifact),
         "settings": {
             "shard": settings.shard and str(settings.shard),
@@ -145,7 +201,11 @@ def plan_of(
             "window_rows": settings.window_rows,
             "max_cell_mb": settings.max_cell_mb,
             "on_bad_line": settings.on_bad_line,
-            **{f"csv_{name}": value for name, value in source.dialect.values().items()},
+            **_dialect(dialect),
             "precision": automatic if settings.precision == "auto" else str(settings.precision),
         },
     }
+
+
+def _dialect(dialect: Dialect) -> dict[str, Any]:
+    return {f"csv_{name}": value for name, value in dialect.values().items()}

@@ -162,7 +162,7 @@ def compare(
     """
     if not tolerance >= 0:
         raise UsageError(f"the tolerance is {tolerance:g}", fix="give a number from 0, such as 1e-5")
-    sources = [TableSource.open(path) for path in (old, new)]
+    sources = [TableSource.open(path, partitions=False) for path in (old, new)]
     looked_at = [TableSource.open(data, dialect=dialect)] if data else sources
     id_field, names = compared_columns(sources[0], sources[1], id_field)
     if data:

@@ -8,22 +8,23 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from bsm_core.errors import BSMError, EngineError, NothingToResumeError, SinkError, UsageError
+from bsm_core.errors import BSMError, ConfigError, EngineError, Interrupted, NothingToResumeError, SinkError, UsageError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once, cause_of, last_words
-from bsm_core.scoring.engines.world import World
+from bsm_core.scoring.engines.world import Leader, World
 from bsm_core.scoring.output.lock import Lock, holding
 from bsm_core.scoring.output.manifest import WorkFolder
-from bsm_core.scoring.output.markers import PREDICTIONS, SUCCESS, Markers, named
-from bsm_core.scoring.output.shard import Shard
+from bsm_core.scoring.output.markers import PREDICTIONS, SUCCESS, Markers, leftovers, named
+from bsm_core.scoring.output.shard import Shard, of_container, parse
 from bsm_core.scoring.settings import Settings
 from bsm_core.tables.data_files import FORMATS, discover
+from bsm_core.tables.formats.folders import is_pattern, is_read
 
 log = logging.getLogger("bsm")
 
@@ -48,25 +49,60 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
     """
     world = World.of(env)
-    if world and world.rank and flags.get("engine") != "ray":
-        return _follow(Settings.resolve(flags, env), world)
     try:
-        settings = Settings.resolve(flags, env).with_shard()
-        check_paths(settings)
-    except UsageError as error:
-        refuse(flags, error.one_line())
+        settings = Settings.resolve(flags, env)
+        if world and settings.engine == "ray":
+            what = f"--engine ray in one of the {world.size} processes that {world.launcher} has started"
+            raise UsageError(what, fix="start the command once, without them: Ray starts its own processes")
+        settings = with_shard(settings, world)
+    except (UsageError, ConfigError) as error:
+        refuse(flags, env, error.one_line())
         raise
-    work = WorkFolder(settings.output_dir, settings.shard)
-    if settings.resume == "require" and not work.path.exists():
-        why = (
-            "the run in this folder has succeeded"
-            if (work.output / named(SUCCESS, settings.shard)).exists()
-            else "no run has begun here"
-        )
-        what, fix = f"--resume require: there is nothing to resume: {why}", "leave --resume out to begin anew"
-        raise NothingToResumeError(what, where=str(work.output), fix=fix)
-    with holding(work.lock) as lock:
-        return _run(settings, work, lock)
+    if world and world.rank:
+        return _follow(settings, world)
+    with Leader(world) if world else nullcontext() as leader:
+        try:
+            check_paths(settings)
+        except UsageError as error:
+            refuse(flags, env, error.one_line())
+            raise
+        work = WorkFolder(settings.output_dir, settings.shard)
+        if settings.resume == "require" and not work.path.exists():
+            raise _nothing_to_resume(work)
+        with holding(work.lock) as lock:
+            return _run(settings, work, lock, leader)
+
+
+def _nothing_to_resume(work: WorkFolder) -> NothingToResumeError:
+    succeeded = (work.output / named(SUCCESS, work.shard)).exists()
+    why = "the run in this folder has succeeded" if succeeded else "no run has begun here"
+    what, fix = f"--resume require: there is nothing to resume: {why}", "leave --resume out to begin anew"
+    return NothingToResumeError(what, where=str(work.output), fix=fix)
+
+
+def with_shard(settings: Settings, world: World | None) -> Settings:
+    """Return the settings with the shard of this process. The row issues of a shard are a file of its own.
+
+    Raises:
+        ConfigError: The container's configuration cannot be used.
+    """
+    shard = _shard_of(settings.shard, settings.data_dir, world)
+    issues = settings.row_issues and shard and shard.own(settings.row_issues)
+    return settings.model_copy(update={"shard": shard, "row_issues": issues or settings.row_issues})
+
+
+def _shard_of(given: Shard | None, data: Path, world: World | None) -> Shard | None:
+    """Return the shard of this process: the given one, or that of the container.
+
+    The processes of a world score one shard together. A world on several hosts has no use for those of containers.
+    """
+    shard = given or of_container(data)
+    if not given and shard and world and world.several_hosts:
+        if shard.divided:
+            what = f"{world.launcher} has started processes on several hosts, each of which has files of its own"
+            raise ConfigError(what, fix="give all hosts all files, or start processes on each host by itself")
+        return None
+    return shard
 
 
 def _follow(settings: Settings, world: World) -> Committed:
@@ -75,17 +111,16 @@ def _follow(settings: Settings, world: World) -> Committed:
         require_memory_for_libraries()
         with at_once(), starting():
             from bsm_core.scoring.engines import ranks
-        return ranks.follow(settings.model_dir, world)
+        return ranks.follow(settings, world)
 
 
-def _run(settings: Settings, work: WorkFolder, lock: Lock) -> Committed:
+def _run(settings: Settings, work: WorkFolder, lock: Lock, leader: Leader | None) -> Committed:
     markers = Markers(settings.output_dir, settings.shard)
 
     def fail(error: BaseException) -> None:
         if lock.is_lost():  # a marker would speak for another run
             return
-        reason = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
-        kept = _what_is_kept(work)
+        reason, kept = _reason_of(error), _what_is_kept(work)
         markers.fail(f"{reason} ({kept})" if kept else reason)
         if kept:
             log.info("%s", kept)
@@ -98,7 +133,7 @@ def _run(settings: Settings, work: WorkFolder, lock: Lock) -> Committed:
             require_memory_for_libraries()
             with at_once(), starting():
                 from bsm_core.scoring import attempt
-            committed = attempt.run(settings, lock)
+            committed = attempt.run(settings, lock, leader)
     except NothingToResumeError:
         raise
     except BaseException as error:
@@ -114,6 +149,12 @@ def _run(settings: Settings, work: WorkFolder, lock: Lock) -> Committed:
     return committed
 
 
+def _reason_of(error: BaseException) -> str:
+    if isinstance(error, Interrupted) and isinstance(error.__cause__, BSMError):
+        error = error.__cause__  # of another process: the program that started them has then ended this one
+    return error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
+
+
 def _what_is_kept(work: WorkFolder) -> str:
     """Return a sentence about the rows that are done; remove the work folder if there are none."""
     with suppress(OSError):  # the folder is gone, or cannot be read: the error itself says more
@@ -123,25 +164,32 @@ def _what_is_kept(work: WorkFolder) -> str:
     return ""
 
 
-def refuse(places: Mapping[str, Any], reason: str) -> None:
+def refuse(flags: Mapping[str, Any], env: Mapping[str, str], reason: str) -> None:
     """Mark the output folder of a run that cannot begin because of wrong usage.
 
-    Not a folder that is not there, in which another run writes, or that belongs to the data or the artifact.
+    Not a folder that is not there, in which another run writes, or that belongs to the data or the artifact. Of several
+    processes that another program has started, the first one alone marks it.
 
     Args:
-        places: Values of ``output_dir``, ``data_dir`` and ``model_dir``; None or missing: the default.
-        reason: Text for ``_FAILURE``.
+        flags: Settings by name, of which those of folders and the shard matter; None or missing: the default.
+        env: Environment variables.
+        reason: Text for the marker.
     """
+    world = World.of(env)
     output, data, model = (
-        Path(places.get(name) or Settings.model_fields[name].default)
-        for name in ("output_dir", "data_dir", "model_dir")
+        Path(flags.get(name) or Settings.model_fields[name].default) for name in ("output_dir", "data_dir", "model_dir")
     )
+    shard = None
+    with suppress(BSMError, OSError, ValueError):  # the shard itself may be what is wrong
+        shard = _shard_of(parse(flags.get("shard") or env.get("SHARD") or None), data, world)
     with suppress(BSMError, OSError, ValueError):  # nothing can be said in that folder
-        if output.is_dir() and not any(_is_inside(output, folder) for folder in (data, model)):
-            WorkFolder(output).check_is_plain_folder()
-            check_no_input_is_replaced(_written(output, None), data, model, [])
-            with holding(WorkFolder(output).lock):
-                Markers(output).fail(reason)
+        written = _written(output, shard)
+        if output.is_dir() and not (world and world.rank) and not _is_input(output, data, model, written):
+            work = WorkFolder(output, shard)
+            work.check_is_plain_folder()
+            check_no_input_is_replaced(written, data, model, [])
+            with holding(work.lock):
+                Markers(output, shard).fail(reason)
 
 
 def check_paths(settings: Settings) -> None:
@@ -156,8 +204,12 @@ def check_paths(settings: Settings) -> None:
         str(output).encode()
     except UnicodeEncodeError as error:
         raise UsageError("the output folder's name is not UTF-8", where=ascii(error.object), fix=fix) from error
+    written = _written(output, settings.shard)
     if _is_inside(output, data):  # the next run would read the predictions
         raise UsageError("the output folder is inside the data folder", where=str(output), fix=fix)
+    if is_pattern(data) and (read := [path for path in written if is_read(path, data)]):
+        what = f"the pattern of the data matches files that the run writes, such as {read[0].name}"
+        raise UsageError(what, where=str(output), fix=fix)
     if _is_inside(output, model):
         raise UsageError("the output folder is inside the artifact", where=str(output), fix=fix)
     work = WorkFolder(output, settings.shard)
@@ -167,7 +219,6 @@ def check_paths(settings: Settings) -> None:
             raise UsageError("the run would remove its input with the work folder", where=str(path), fix=fix)
     if settings.row_issues is not None:
         check_row_issues_path(settings.row_issues, settings)
-    written = _written(output, settings.shard)
     check_no_input_is_replaced(written, data, model, [settings.row_issues] if settings.row_issues else [])
 
 
@@ -201,15 +252,23 @@ def check_row_issues_path(row_issues: Path, settings: Settings) -> None:
     place, fix = row_issues.resolve(), "choose another --row-issues"
     if place in (file.resolve() for file in _written(settings.output_dir, settings.shard)):
         raise UsageError("the row issues would replace a file that the run writes", where=str(row_issues), fix=fix)
-    for folder in (settings.data_dir, settings.model_dir, WorkFolder(settings.output_dir, settings.shard).path):
-        if not folder.is_file() and place.is_relative_to(folder.resolve()):
+    data, model, work = settings.data_dir, settings.model_dir, WorkFolder(settings.output_dir, settings.shard).path
+    for folder in (data, model, work):
+        inside = is_read(place, data) if folder == data else place.is_relative_to(folder.resolve())
+        if not folder.is_file() and inside:
             raise UsageError("the row issues cannot be written to this folder", where=str(folder), fix=fix)
 
 
 def _written(output: Path, shard: Shard | None) -> list[Path]:
     """Return the files that a run replaces or removes in its output folder."""
     tables = [output / f"{PREDICTIONS}{shard.name if shard else ''}.{format}" for format in FORMATS]
-    return [*tables, *Markers(output, shard).paths, output / SUCCESS]
+    return [*tables, *Markers(output, shard).paths, *leftovers(output, shard)]
+
+
+def _is_input(output: Path, data: Path, model: Path, written: Sequence[Path]) -> bool:
+    """Return whether an output folder belongs to the inputs of its run."""
+    inside = _is_inside(output, data) or _is_inside(output, model)
+    return inside or (is_pattern(data) and any(is_read(path, data) for path in written))
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
@@ -248,11 +307,15 @@ def clean(output: Path) -> int | None:
     """
     if not output.is_dir():
         raise UsageError("there is no such folder", where=str(output), fix="give the output folder of a run")
+    folders = WorkFolder.all_of(output)
     removed: list[int] = []
-    for work in WorkFolder.all_of(output):
-        work.check_is_plain_folder()
-        with holding(work.lock), writing(output):
-            removed.append(work.rows_done())
-            work.remove()
-            Markers(output, work.shard).retract(_GO_ON)
+    with ExitStack() as stack:
+        for work in folders:  # of all, before something is removed
+            work.check_is_plain_folder()
+            stack.enter_context(holding(work.lock))
+        with writing(output):
+            for work in folders:
+                removed.append(work.rows_done())
+                work.remove()
+                Markers(output, work.shard).retract(_GO_ON)
     return sum(removed) if removed else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from bsm_core.errors import DataError
 from bsm_core.tables.formats.folders import root_of
+from bsm_core.tables.formats.partitions import table_of
 from bsm_core.tables.read import TableSource
 
 _SHOWN = 80
@@ -15,18 +16,20 @@ _SHOWN = 80
 
 
 def inputs_of(source: TableSource, folder: Path) -> dict[str, list[int]]:
-    """Return size and time of the last change (in nanoseconds) of each input file, by its name in the folder, in order.
+    """Return size and time of the last change (in nanoseconds) of each input file, by its name, in order.
+
+    The name is the path in the folder or, if that is a partition, in the table: the folders' names are values of rows.
 
     Raises:
         DataError: A file is gone.
     """
-    found, root = {}, root_of(folder)
+    found, table = {}, table_of(root_of(folder))
     for file in source.files:
         try:
             status = file.stat()
         except OSError as error:
             raise DataError(f"the file is gone: {error.strerror}", where=str(file)) from error
-        name = file.relative_to(root).as_posix()
+        name = file.absolute().relative_to(table).as_posix()
         found[name] = [status.st_size, status.st_mtime_ns]
     return found
 
@@ -40,7 +43,7 @@ def require_unchanged(plan: Mapping[str, Any], source: TableSource, folder: Path
     for name, pair in _changed(plan["inputs"], inputs_of(source, folder)):
         raise DataError(
             f"the file was changed while it was read: {_file_change(*pair)}",
-            where=str(root_of(folder) / name),
+            where=str(table_of(root_of(folder)) / name),
             fix="run again when nothing writes to the file any more; the run begins anew then",
         )
 

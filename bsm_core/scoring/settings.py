@@ -29,7 +29,7 @@ from bsm_core.errors import ConfigError, DataError, UsageError, nearest
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.validation import Problem, check_values
-from bsm_core.scoring.output.shard import Shard, of_container
+from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.shard import parse as parse_shard
 from bsm_core.tables.formats import dialect as csv
 
@@ -139,7 +139,7 @@ class Settings(BaseModel):
     model_dir: Annotated[Path, Source("--model-dir", "artifact: a folder or a model.tar.gz", metavar="PATH")] = (
         CONTAINER / "input/model"
     )
-    data_dir: Annotated[Path, Source("--data-dir", "input data: a folder or a file", metavar="PATH")] = (
+    data_dir: Annotated[Path, Source("--data-dir", "input data: a folder, a file or a pattern", metavar="PATH")] = (
         CONTAINER / "input/inference_data"
     )
     output_dir: Annotated[Path, Source("--output-dir", "folder for the predictions", metavar="PATH")] = (
@@ -171,7 +171,7 @@ class Settings(BaseModel):
     engine: Annotated[
         Literal["local", "ray"],
         BeforeValidator(_lower),
-        Source("--engine", "local: processes of this machine; ray: actors of a cluster", "ENGINE"),
+        Source("--engine", "local: processes of this machine; ray: actors of a cluster"),
     ] = "local"
     ray_address: Annotated[
         str | None,
@@ -340,21 +340,6 @@ class Settings(BaseModel):
             added.pop("csv_columns", None)  # names for files without a header
         values = {name: getattr(self, name) for name in self.model_fields_set} | added
         return self._checked(values, self._origins | {name: f"config.{name}" for name in added})
-
-    def with_shard(self) -> Settings:
-        """Return the settings with the shard of the container, if there is one and none is set.
-
-        The row issues of a shard are a file of its own, beside that of the others.
-
-        Raises:
-            ConfigError: The container's configuration cannot be read.
-        """
-        shard = self.shard or of_container(self.data_dir)
-        if shard is None:
-            return self
-        issues = self.row_issues
-        named = issues and issues.with_name(f"{issues.stem}{shard.name}{issues.suffix}")
-        return self.model_copy(update={"shard": shard, "row_issues": named})
 
     @property
     def dialect(self) -> csv.Dialect:

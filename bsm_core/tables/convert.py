@@ -21,8 +21,10 @@ def convert(
 ) -> int:
     """Write all columns and rows of a table, in order, in another format.
 
+    Columns in the names of folders are among them if the source is a folder or a pattern.
+
     Args:
-        source: A data file, or a folder of data files.
+        source: A data file, a folder of data files, or a pattern.
         destination: The file to write. It appears only when it is complete.
         format: Format of the destination. None: the format that its extension names.
         rows: Number of rows in memory at a time.
@@ -36,7 +38,7 @@ def convert(
         DataError: The source cannot be read, or cannot be written in this format.
         OSError: The destination cannot be written.
     """
-    table = TableSource.open(source, dialect=dialect)
+    table = TableSource.open(source, dialect=dialect, partitions=not source.is_file())
     warn_of_passed_over(source, table.files)
     warn_of_no_marker(source)
     if not table.columns:

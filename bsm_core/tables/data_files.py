@@ -11,7 +11,7 @@ from typing import Literal, NoReturn, get_args
 
 from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
 from bsm_core.tables.formats.first_bytes import CODECS, HEAD_BYTES, is_text, kind_of, misnamed
-from bsm_core.tables.formats.folders import is_pattern, require_plain_above, visible_files
+from bsm_core.tables.formats.folders import is_pattern, require_plain_above, root_of, visible_files
 
 log = logging.getLogger("bsm")
 
@@ -106,7 +106,7 @@ def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tu
     """
     by_format: dict[SourceFormat, list[Path]] = {}
     try:
-        if not path.exists() and not is_pattern(path):
+        if not root_of(path).exists() or not (path.exists() or is_pattern(path)):
             raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path of the data")
         require_plain_above(path)
         files = [path] if path.is_file() else _data_files(path)

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -68,7 +70,12 @@ class TableSource:
 
     @classmethod
     def open(
-        cls, path: Path, on_bad_line: Literal["fail", "skip"] = "fail", dialect: Dialect | None = None
+        cls,
+        path: Path,
+        on_bad_line: Literal["fail", "skip"] = "fail",
+        dialect: Dialect | None = None,
+        *,
+        partitions: bool = True,
     ) -> TableSource:
         """Find the files of a table and read their headers.
 
@@ -76,6 +83,7 @@ class TableSource:
             path: A data file or a folder.
             on_bad_line: Whether a line of a text file that cannot be read as a row is an error or is left out.
             dialect: Dialect of CSV and TSV files. None: plain CSV or TSV in UTF-8, with a header.
+            partitions: Whether names of folders such as ``dt=2026-01-31`` are columns; not those of predictions.
 
         Raises:
             NoInferenceDataError: There is no data file, or all data files are empty.
@@ -91,8 +99,9 @@ class TableSource:
             dialect = Dialect(decimal=dialect.decimal, thousands=dialect.thousands)
         files: list[Path] = []
         schemas: list[pa.Schema] = []
+        root = root_of(path) if partitions else None
         if format == "jsonl":
-            return cls._of_json_lines(path, found, on_bad_line, dialect.of_json_lines())
+            return cls._of_json_lines(path, found, on_bad_line, dialect.of_json_lines())._with_partitions(root)
         for file in found:
             schema = parquet.read_schema(file) if format == "parquet" else headers.read_schema(file, dialect)
             if schema is None:  # a compressed file whose content is empty
@@ -104,7 +113,7 @@ class TableSource:
         if not files:
             raise_no_data(path, list(found))
         table = cls(format, tuple(files), (), tuple(schemas), on_bad_line=on_bad_line, dialect=dialect)
-        return table._with_partitions(path)
+        return table._with_partitions(root)
 
     @classmethod
     def _of_json_lines(
@@ -118,12 +127,20 @@ class TableSource:
         schema = pa.schema([(name, pa.binary()) for file in files for name in keys[file] or ()])
         schema = pa.schema({field.name: field.type for field in schema})
         schemas = (schema,) * len(files)
-        return cls("jsonl", files, (), schemas, on_bad_line=on_bad_line, dialect=dialect)._with_partitions(path)
+        return cls("jsonl", files, (), schemas, on_bad_line=on_bad_line, dialect=dialect)
 
-    def _with_partitions(self, path: Path) -> TableSource:
-        own = tuple(self.schemas[0].names)
-        partitions = partitions_of(self.files, root_of(path), own)
-        return dataclasses.replace(self, columns=(*own, *partitions[0]), partitions=partitions)
+    def _with_partitions(self, root: Path | None) -> TableSource:
+        """Return this table with the columns in the names of folders, see :func:`partitions_of`; None: without them."""
+        partitions = partitions_of(self.files, root, self._own) if root else ({},) * len(self.files)
+        if partitions[0] and not self._own:
+            fix = "look how the files were written; a column in the names of folders is not enough"
+            raise DataError("the files have no columns", where=str(self.files[0]), fix=fix)
+        return dataclasses.replace(self, columns=(*self._own, *partitions[0]), partitions=partitions)
+
+    @property
+    def _own(self) -> tuple[str, ...]:
+        """The columns of the files, without those in the names of folders."""
+        return tuple(self.schemas[0].names)
 
     @property
     def output_format(self) -> Format:
@@ -139,16 +156,16 @@ class TableSource:
 
     def other_delimiter(self) -> list[str]:
         """Return a hint if the single column of the header looks like several columns with another delimiter."""
-        found = delimiter_in(self.columns)
+        found = delimiter_in(self._own)
         if self.format in ("parquet", "jsonl") or not found:
             return []
         return [f"the columns seem to be separated by {found}: a .csv file needs ',', a .tsv file needs tabs"]
 
     def _no_header(self, wanted: Iterable[str]) -> list[str]:
         """Return a hint if no column of a text file is wanted: its first row may be data."""
-        if self.format not in DELIMITERS or self.dialect.columns or len(self.columns) < 2:
+        if self.format not in DELIMITERS or self.dialect.columns or len(self._own) < 2:
             return []
-        found = {name.lower() for name in self.columns}.intersection(name.lower() for name in wanted)
+        found = {name.lower() for name in self._own}.intersection(name.lower() for name in wanted)
         return [] if found else ["the first row may be data and no header"]
 
     def schema(self, columns: Sequence[str]) -> pa.Schema:
@@ -298,24 +315,35 @@ class TableSource:
 
     def _schema(self, columns: Sequence[str], *, convert: bool) -> pa.Schema:
         self.require(dict.fromkeys(columns, "the reader"))
-        given = dict(zip(self.types.names, self.types.types, strict=True))
+        given, found = dict(zip(self.types.names, self.types.types, strict=True)), self._kinds
+        text = pa.string() if self.format == "parquet" else pa.binary()
+        given = {**dict.fromkeys(self.partitions[0], text), **given}
+        return pa.schema([(name, given.get(name) or merged_type(name, found, convert=convert)) for name in columns])
+
+    @cached_property
+    def _kinds(self) -> list[tuple[Path, dict[str, pa.DataType]]]:
+        """The columns of files with different schemas, each with the first file that has them.
+
+        Kept, as is ``_begins``: a process reads thousands of splits of a table that may have thousands of files.
+        """
         # Not schema.field(name), which looks at every column. Files with equal schemas share one object.
         kinds: dict[int, tuple[Path, dict[str, pa.DataType]]] = {}
         for file, schema in zip(self.files, self.schemas, strict=True):
             if id(schema) not in kinds:
                 kinds[id(schema)] = file, dict(zip(schema.names, schema.types, strict=True))
-        found = list(kinds.values())
-        text = pa.string() if self.format == "parquet" else pa.binary()
-        given = {**dict.fromkeys(self.partitions[0], text), **given}
-        return pa.schema([(name, given.get(name) or merged_type(name, found, convert=convert)) for name in columns])
+        return list(kinds.values())
+
+    @cached_property
+    def _begins(self) -> list[int]:
+        """Number of bytes before each file, and of all: for the share of the input that was read."""
+        return list(accumulate((file.stat().st_size for file in self.files), initial=0))
 
     def _pieces(
         self, schema: pa.Schema, rows: int, start: Position, end: Position | None = None
     ) -> Generator[Piece, None, None]:
         others = [field for field in schema if field.name not in self.partitions[0]]
         own = pa.schema(others or [(self.columns[0], self.schemas[0].types[0])])  # the number of rows is needed
-        sizes = [file.stat().st_size for file in self.files]
-        before, total = sum(sizes[: start.file]), sum(sizes)
+        begins = self._begins
         for number in range(start.file, min(len(self.files), end.file + 1) if end else len(self.files)):
             file, offset = self.files[number], start.offset if number == start.file else 0
             stop = end.offset if end and number == end.file else None
@@ -329,7 +357,7 @@ class TableSource:
             for batch, share, offsets, escapes, bad_lines in batches:
                 none = np.zeros_like(offsets)
                 ends = np.stack([none + number, offsets, escapes], axis=1)
-                fraction = (before + share * sizes[number]) / total
+                before, after = begins[number : number + 2]
+                fraction = (before + share * (after - before)) / begins[-1]
                 table = with_partitions(conform(batch, own, file), schema, self.partitions[number])
                 yield Piece(table, fraction, ends, bad_lines)
-            before += sizes[number]

@@ -24,12 +24,17 @@ from bsm_core.tables.parquet import row_group_sizes
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Position, Split, Window, first_left
 
-Ends: TypeAlias = npt.NDArray[np.int64]
+Ends: TypeAlias = npt.NDArray[np.int64] | range
+"""Positions in a file after each row of a block; a range where the positions are numbers of rows."""
 
 _BLOCK_BYTES = 1 << 20
 """Bytes of text of which the windows that begin there are one split: to open a file costs about a millisecond."""
 _GROUP_ROWS = 1 << 16
 """Rows from which on row groups are a split: to open a file with many row groups costs several milliseconds."""
+_MOST_ROWS = 1 << 20
+"""Rows above which a row group is several splits, which is rare: each reads the rows before it in the group too."""
+_HELD_BACK = 64
+"""Windows for each consumer that are held back even if they are more than half of the table."""
 
 
 class _Found(NamedTuple):
@@ -66,7 +71,9 @@ def work_of(
 ) -> Generator[Split | Window, None, None]:
     """Yield the work of a run, in order: splits to read, and windows that were read here.
 
-    The last splits, one for each consumer, are read here and yielded as windows, so that all consumers end together.
+    The last windows are read here and yielded one by one, so that all consumers end together: as many as a split has,
+    for each consumer. If these are more than half of the table, as with few and large row groups, it is half of it, so
+    that this process does not become the reader of a large table.
 
     Args:
         source: The table.
@@ -81,18 +88,25 @@ def work_of(
         with closing(source.windows(columns, rows=rows, done=done)) as windows:
             yield from windows
         return
-    held = deque[Split]()
-    with closing(splits_of(source, rows, done)) as splits:
-        for split in splits:
-            held.append(split)
-            if len(held) > consumers:
-                yield held.popleft()
-    for split in held:
-        if split.windows == 1:
-            yield split
-            continue
-        with closing(source.windows_of(split, columns, rows=rows)) as windows:
-            yield from windows
+    held, count, found, largest = deque[list[_Found]](), 0, 0, 0
+    with closing(_runs(source, rows, done)) as runs:
+        for run in runs:
+            held.append(run)
+            count, found, largest = count + len(run), found + len(run), max(largest, len(run))
+            most = min(consumers * largest, max(consumers * _HELD_BACK, found // 2))
+            while count - len(held[0]) >= most:
+                count -= len(held[0])
+                yield _split(held.popleft())
+    for run in held:
+        whole = max(0, min(count - most, len(run)))  # what is more than the windows to hold back
+        count -= len(run)
+        if whole:
+            yield _split(run[:whole])
+        if len(run) - whole == 1:
+            yield _split(run[whole:])
+        elif rest := run[whole:]:
+            with closing(source.windows_of(_split(rest), columns, rows=rows)) as windows:
+                yield from windows
 
 
 def splits_of(
@@ -108,7 +122,12 @@ def splits_of(
     Raises:
         DataError: A file cannot be read.
     """
-    done = done or {}
+    with closing(_runs(source, rows, done or {})) as runs:
+        yield from map(_split, runs)
+
+
+def _runs(source: TableSource, rows: int, done: Mapping[int, Position | None]) -> Generator[list[_Found], None, None]:
+    """Find the windows of each split, see :func:`splits_of`."""
     index, start = first_left(done)
     while start.file < len(source.files):
         held: list[_Found] = []
@@ -116,7 +135,7 @@ def splits_of(
         with closing(_blocks(source, start)) as blocks:
             for found in _windows(blocks, rows, index, start, len(source.files)):
                 if held and (found.block != held[0].block or found.number in done):
-                    yield _split(held)
+                    yield held
                     held = []
                 if found.number not in done:
                     held.append(found)
@@ -124,7 +143,7 @@ def splits_of(
                     following = first_left(done, found.number + 1)
                     break
         if held:
-            yield _split(held)
+            yield held
         index, start = following
 
 
@@ -172,14 +191,22 @@ def _blocks(source: TableSource, start: Position) -> Generator[tuple[int, Ends],
 
 
 def _row_groups(sizes: Sequence[int], first: int) -> Iterator[Ends]:
-    """Yield the numbers after the rows of row groups, of some small ones at once, from a row on."""
+    """Yield the numbers after the rows of row groups from a row on: of small ones together, of large ones in pieces."""
     begin, end = first, 0
     for size in sizes:
-        end += size
+        before, end = end, end + size
+        if size > _MOST_ROWS:
+            if before > begin:
+                yield range(begin + 1, before + 1)
+                begin = before
+            step = -(-size // -(-size // _MOST_ROWS))
+            while end - begin > step:
+                yield range(begin + 1, begin + step + 1)
+                begin += step
         if end - begin >= _GROUP_ROWS:
-            yield np.arange(begin, end) + 1
+            yield range(begin + 1, end + 1)
             begin = end
-    yield np.arange(begin, end) + 1
+    yield range(begin + 1, max(begin, end) + 1)
 
 
 def row_ends(path: Path, dialect: Dialect, offset: int = 0) -> Iterator[Ends]:

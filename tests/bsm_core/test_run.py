@@ -87,6 +87,10 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "csv_columns": "a,b",
         "csv_decimal": ",",
         "csv_thousands": ".",
+        "engine": "local",
+        "ray_address": "a:6379",
+        "num_actors": "2",
+        "shard": "1/3",
     }
     flags = {name: source.flag for name, source in sources().items() if name != "job_type"}
     assert set(flags) == set(values)

@@ -7,15 +7,19 @@ positions beyond ``max_sen_len``, and the ``embedding_mat`` that training starte
 
 from __future__ import annotations
 
+import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from support.processes import descendants
 
 from bsm_core import Predictor
 from bsm_core.errors import UsageError
+from bsm_core.runtime.cpus import cores
 from bsm_core.scoring import job
 
 GOLDENS = Path(__file__).parents[1] / "data/goldens"
@@ -69,6 +73,18 @@ def test_two_processes_write_the_same_bytes_with_the_same_number_of_threads(tmp_
         folder.mkdir()
         check("bimodal_bert_mc4", score("bimodal_bert_mc4", folder, devices=processes, window_rows=11))
     assert (one / "out/inference_predictions.csv").read_bytes() == (two / "out/inference_predictions.csv").read_bytes()
+
+
+@pytest.mark.skipif(find_spec("ray") is None or cores() < 2, reason="needs Ray and two cores")
+def test_two_actors_of_ray_write_the_bytes_of_one_process(tmp_path, monkeypatch):
+    """Ray starts on this machine, and ends with the run."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, flags in [(two, {"engine": "ray", "num_actors": 2}), (one, {})]:
+        folder.mkdir()
+        check("trimodal_cross_attn", score("trimodal_cross_attn", folder, window_rows=11, **flags))
+    assert (one / "out/inference_predictions.csv").read_bytes() == (two / "out/inference_predictions.csv").read_bytes()
+    assert not [command for command in descendants(os.getpid()).values() if "ray" in command.partition(" ")[0]]
 
 
 def test_the_python_api_gives_the_same(tmp_path):

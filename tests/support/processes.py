@@ -23,11 +23,11 @@ import tempfile
 import time
 import types
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, popen_forkserver, process, reduction, resource_tracker, spawn
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from unittest import mock
 
 LIBRARIES = ["torch", "lightning.pytorch", "transformers", "pandas", "pyarrow.parquet"]
@@ -112,6 +112,51 @@ class Running:
                     self._process.join(seconds)
                     return self._process.exitcode, self._stderr.read()
             raise TimeoutError(f"a process still runs after {seconds} s")
+
+
+class Child:
+    """Command ``python *arguments`` in a process of the server, with the methods of :class:`subprocess.Popen`.
+
+    Args:
+        arguments: See :func:`python`.
+        said: Open file for what the process prints.
+
+    Attributes:
+        pid: Number of the process.
+    """
+
+    def __init__(self, *arguments: str | Path, said: IO[str]) -> None:
+        self._process = _start(arguments, (said.fileno(), said.fileno()), None, None)
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None if the process has not ended."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of the process, and return its exit status."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("python", timeout or 0)
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """Kill the process."""
+        self._process.kill()
+
+
+def descendants(process: int) -> dict[int, str]:
+    """Return the processes that a process has started, and those that they have started, with their command lines."""
+    found, parents = {process: ""}, dict[int, tuple[int, str]]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):  # it has ended just now
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(folder.name)] = parent, (folder / "cmdline").read_text().replace("\0", " ").strip()
+    for number in sorted(parents):  # a process has a higher number than its parent, but where numbers begin anew
+        parent, command = parents[number]
+        if parent in found:
+            found[number] = command
+    return {number: command for number, command in found.items() if number != process}
 
 
 def _start(

@@ -12,12 +12,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("merge", help="make one prediction file of the shards of a job")
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="the output folder of the shards")
-    parser.add_argument("--output-format", choices=["csv", "tsv", "parquet"], help="default: the format of the shards")
     parser.set_defaults(handler=_merge)
 
 
 def _merge(arguments: argparse.Namespace) -> None:
     from bsm_core.scoring.output.merge import merge
 
-    path, rows = merge(arguments.output, arguments.output_format)
+    path, rows = merge(arguments.output)
     say(f"{rows:,} rows of all shards: {path}")

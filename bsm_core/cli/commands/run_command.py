@@ -77,14 +77,14 @@ def usage_errors(argv: Sequence[str] | None) -> Iterator[None]:
         yield
     except SystemExit as end:
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        for flag in ("--job_type", "--output-dir", "--data-dir", "--model-dir"):
+        for flag in ("--job_type", "--output-dir", "--data-dir", "--model-dir", "--shard"):
             parser.add_argument(flag)
         with suppress(SystemExit):
             known, _ = parser.parse_known_args(argv)
             if end.code == 2 and known.job_type is not None:
                 from bsm_core.scoring import job
 
-                job.refuse(vars(known), "wrong usage: the command line could not be read")
+                job.refuse(vars(known), os.environ, "wrong usage: the command line could not be read")
         raise
 
 

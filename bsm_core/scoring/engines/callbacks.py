@@ -26,6 +26,7 @@ from bsm_core.preprocess.dataset import WindowInfo
 from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import Times
+from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
 from bsm_core.scoring.output.sink import Part, Sink
 from bsm_core.scoring.self_check import check, require_fit
@@ -190,10 +191,13 @@ class Progress:
 
     Args:
         done: Number of rows that earlier attempts have scored.
+
+    Attributes:
+        done: See above.
     """
 
     def __init__(self, done: int = 0) -> None:
-        self._done = done
+        self.done = done
         self._bar: tqdm[Any] | None = None
         self._began = self._reported = time.monotonic()
 
@@ -201,15 +205,14 @@ class Progress:
         """Start the clock, and the bar if there is a terminal."""
         self._began = self._reported = time.monotonic()
         if sys.stderr.isatty():
-            self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", initial=self._done, **_size_of_bar())
+            self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", initial=self.done, **_size_of_bar())
 
-    def report(self, rows: int, share: float, start: int) -> None:
+    def report(self, rows: int, share: float) -> None:
         """Report the rows up to a window.
 
         Args:
             rows: Number of rows so far, those of earlier attempts included.
             share: Share of the input that they are, 0 to 1; 0 if unknown.
-            start: Number of rows at the start of this attempt.
         """
         if self._bar is not None:
             if share:
@@ -217,7 +220,7 @@ class Progress:
             self._bar.update(rows - self._bar.n)
         elif time.monotonic() - self._reported >= SECONDS_BETWEEN_LINES:
             self._reported = time.monotonic()
-            log.info("%s", progress_line(rows, share, self._reported - self._began, start))
+            log.info("%s", progress_line(rows, share, self._reported - self._began, self.done))
 
     def close(self) -> None:
         """Close the bar, so that what follows begins on a new line."""
@@ -228,15 +231,15 @@ class Progress:
 class WindowProgress(Callback):
     """Reports the progress after each window of this process.
 
-    With several processes, rank 0 reports for all: windows are handed out in order, so all are about equally far.
-
     Args:
         progress: The report.
+        work: Work folder whose manifest says what other processes have scored too. None: there are no others.
     """
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._start: int | None = None  # position of the first row of this attempt
+    def __init__(self, progress: Progress, work: WorkFolder | None = None) -> None:
+        self._progress, self._work = progress, work
+        self._rows, self._read = progress.done, 0
+        self._furthest = (0, 0.0)  # a position in the table, and the share of the input up to it
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the report."""
@@ -245,11 +248,20 @@ class WindowProgress(Callback):
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Report the rows up to the end of this window."""
+        """Report the rows that are scored, and the share of the input that they seem to be.
+
+        Windows of several processes, or loader workers, come in any order, and parts of earlier attempts lie between
+        them. So the share is that of the rows up to the furthest window.
+        """
         info: WindowInfo = batch.window
-        self._start = info.start if self._start is None else self._start
+        if self._work is None:
+            self._rows += batch.rows
+        else:
+            self._rows, self._read = self._work.rows_on(self._rows if self._read else 0, self._read)
         share = info.fraction if info.fraction < 1 or info.last else 0.0
-        self._progress.report(info.start + batch.rows, share, self._start)
+        self._furthest = max(self._furthest, (info.start + batch.rows, share))
+        end, share = self._furthest
+        self._progress.report(self._rows, min(1.0, self._rows * share / max(1, end)))
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         """Close the report."""

@@ -85,13 +85,25 @@ def plan_world(settings: Settings, world: World, gpus: int) -> DevicePlan:
         gpus: Number of GPUs that this process sees.
 
     Raises:
-        UsageError: The settings ask for another number of processes.
+        UsageError: The settings ask for another number of processes or for certain GPUs, or this host has fewer GPUs
+            than processes.
     """
-    asked = settings.devices or (settings.device if isinstance(settings.device, int) else world.size)
+    device, launcher = settings.device, world.launcher
+    if settings.accelerator == "cpu":
+        device = "cpu"
+    if isinstance(device, tuple):
+        what = f"{launcher} has started the processes, so that GPUs cannot be chosen by their ids {list(device)}"
+        fix = f"set CUDA_VISIBLE_DEVICES={','.join(map(str, device))} for {launcher}, and give --device gpu"
+        raise UsageError(what, fix=fix)
+    asked = settings.devices or (device if isinstance(device, int) else world.size)
     if asked != world.size:
-        what = f"{asked} device(s) contradict the {world.size} processes that {world.launcher} has started"
-        raise UsageError(what, fix=f"leave --devices and --device out, or start {asked} processes")
-    one = plan_devices(settings.model_copy(update={"devices": None}), gpus)
+        what = f"{asked} device(s) contradict the {world.size} processes that {launcher} has started"
+        raise UsageError(what, fix=f"give --device gpu or cpu and leave --devices out, or start {asked} processes")
+    device = "gpu" if isinstance(device, int) else device
+    one = plan_devices(settings.model_copy(update={"devices": None, "device": device}), gpus)
+    if one.accelerator == "gpu" and gpus < world.local_size and not (gpus == 1 and world.has_own_gpu):
+        what = f"{launcher} has started {world.local_size} processes on this host, which has {gpus} GPU(s)"
+        raise UsageError(what, fix="start one process for each GPU, or give --device cpu")
     return DevicePlan(one.accelerator, tuple(range(world.size)), one.warning, world=world)
 
 
@@ -103,9 +115,9 @@ def loader_workers(plan: DevicePlan, cores: int) -> int:
 
     Args:
         plan: The devices.
-        cores: Number of cores that all processes share.
+        cores: Number of cores that all processes of this machine share, if the plan has none for each.
     """
-    return max(1, min(4, cores // plan.count_here - 1)) if plan.accelerator == "gpu" else 0
+    return max(1, min(4, (plan.cores or cores // plan.count_here) - 1)) if plan.accelerator == "gpu" else 0
 
 
 def _asked(settings: Settings) -> str:

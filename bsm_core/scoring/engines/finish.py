@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from bsm_core.plugins.hookspecs import Committed
@@ -19,7 +21,7 @@ from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.manifest import WorkFolder
-from bsm_core.scoring.output.markers import Markers
+from bsm_core.scoring.output.markers import Markers, leftovers
 from bsm_core.scoring.output.merge import DoneShard, mark_job
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.scoring.provenance import components_of, record_of
@@ -57,17 +59,38 @@ def finish(scorer: Scorer) -> Committed:
         record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
     signals.check()
     sink.require_lock()
-    with writing(settings.output_dir):
-        markers, kept = Markers(settings.output_dir, settings.shard), record if settings.run_record else None
-        if settings.shard is None:
-            markers.succeed(kept)
-            return committed
+    kept = record if settings.run_record else None
+    if settings.shard:
         records = list(sink.work.records().values())
-        done = DoneShard.of(settings.shard, job.digest, committed.path, records, len(scorer.source.files))
-        markers.succeed(kept, done.text())
-        if mark_job(settings.output_dir, done):
-            log.info("all %d shards are done: bsm merge %s", settings.shard.hosts, settings.output_dir)
+        with writing(settings.output_dir):
+            done = DoneShard.of(settings.shard, job.digest, committed.path, records, len(scorer.source.files))
+        mark_shard(settings.output_dir, done, kept)
+        return committed
+    with writing(settings.output_dir):
+        for path in leftovers(settings.output_dir, None):
+            path.unlink()
+        Markers(settings.output_dir).succeed(kept)
     return committed
+
+
+def mark_shard(output: Path, done: DoneShard, record: Mapping[str, Any] | None = None) -> None:
+    """Write the markers of a shard that is done and, if it is the last one, ``_SUCCESS`` of its job.
+
+    Args:
+        output: The output folder.
+        done: The shard.
+        record: The run record, if it is to be written.
+
+    Raises:
+        SinkError: The markers of the shard cannot be written.
+    """
+    with writing(output):
+        Markers(output, done.shard).succeed(record, done.text())
+    try:
+        if mark_job(output, done):
+            log.info("all %d shards are done: bsm merge %s", done.shard.hosts, output)
+    except OSError as error:  # this shard is done all the same
+        log.warning("_SUCCESS of all shards could not be written: %s", error)
 
 
 def _review(scorer: Scorer) -> CommitReview:

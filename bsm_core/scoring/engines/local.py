@@ -36,7 +36,8 @@ def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = N
     limit = BadRowLimit(job.settings.max_bad_rows, job.source.format)
     for record in job.done.values():
         limit.add(record.counts, record.rows)
-    callbacks = [] if rank else [WindowProgress(Progress(job.rows_done))]
+    others = job.sink.work if plan.count > 1 else None
+    callbacks = [] if rank else [WindowProgress(Progress(job.rows_done), others)]
     with PartWriter(job.sink, limit) as writer:
         scorer.predict(
             writer.add,

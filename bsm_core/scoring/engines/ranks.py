@@ -15,31 +15,36 @@ import signal
 import socket
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
+import torch
+
 from bsm_core.artifact import Artifact, unpacked
-from bsm_core.errors import BSMError, EngineError
+from bsm_core.artifact.pretrained_files import allow_downloads
+from bsm_core.errors import BSMError, EngineError, Interrupted
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.runtime.handout import Address, Handout
+from bsm_core.runtime.handout import Address, Handout, present
 from bsm_core.runtime.log import Lines, configure
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
 from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts
 from bsm_core.runtime.signals import at_once, interruptible
-from bsm_core.scoring.engines.devices import DevicePlan
+from bsm_core.scoring.engines.devices import DevicePlan, plan_world
 from bsm_core.scoring.engines.local import score
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError, share_cores
 from bsm_core.scoring.engines.work import Job, require_same_code
-from bsm_core.scoring.engines.world import World, connected, host_of_leader, shared
+from bsm_core.scoring.engines.world import Leader, World, connected, host_of_leader, shared
 from bsm_core.scoring.output.sink import RUN_AGAIN
+from bsm_core.scoring.plan import differences
+from bsm_core.scoring.settings import Settings
 
 log = logging.getLogger("bsm")
 
 
 def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
-    """Score a job on all devices of a plan.
+    """Score a job on all devices of a plan, in processes of its own.
 
     Returns:
         The prediction file with its counts, and the devices that were used: the first device alone if the processes
@@ -48,8 +53,6 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     Raises:
         BSMError: The error of the process that failed first.
     """
-    if plan.world:
-        return _lead(job, plan, plan.world), plan
     if plan.count > 1:
         try:
             committed = _launch(job, plan)
@@ -61,46 +64,100 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
             plan = plan.single(f"{error.what}: using one device")
             log.warning("%s", plan.warning)
     share_cores(1)
-    alone = score(job, plan)
-    if alone is None:
+    return _committed(score(job, plan)), plan
+
+
+def _committed(found: Committed | None) -> Committed:
+    if found is None:
         raise EngineError("the process committed no predictions", fix=RUN_AGAIN)
-    return alone, plan
+    return found
 
 
-def _lead(job: Job, plan: DevicePlan, world: World) -> Committed:
-    """Score a job as the first process of a world, and give the others their work."""
+def lead(leader: Leader, job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
+    """Score a job as the first process of a world, and give the others their work.
+
+    Returns:
+        The prediction file with its counts, and the devices.
+
+    Raises:
+        BSMError: The error of the process that failed first.
+    """
+    world = leader.world
     share_cores(world.local_size)
-    with connected(world), Handout(job.work(world.size), world.size, host_of_leader(world)) as handout:
-        shared((job, plan, handout.address))
-        committed = score(job, plan, 0, handout.address)
-        shared(committed)
-    if committed is None:
-        raise EngineError("the process committed no predictions", fix=RUN_AGAIN)
-    return committed
+    with Handout(job.work(plan), world.size, host_of_leader(world)) as handout:
+        try:
+            leader.tell((job, plan, handout.address))
+            committed = score(job, plan, 0, handout.address)
+        except Interrupted as error:  # by a launcher that ends all processes when one has failed
+            error.__cause__ = handout.failure()
+            raise
+        except RuntimeError as error:  # torch.distributed raises it when the other end of a connection is gone
+            own = isinstance(error, BSMError) and not isinstance(error, DistributedUnavailableError)
+            if own or (failure := handout.failure(_GRACE_S)) is None:
+                raise
+            raise failure from error
+        with suppress(RuntimeError):  # a process that is lost now has done its work
+            shared(committed)
+    return _committed(committed), plan
 
 
-def follow(model_dir: Path, world: World) -> Committed:
+def follow(settings: Settings, world: World) -> Committed:
     """Score windows as one of the other processes of a world; return what the first one has committed.
 
     Args:
-        model_dir: The artifact, which each process opens for itself.
+        settings: Settings of this process from flags and variables, which must be those of the first one.
         world: The world.
 
     Raises:
-        BSMError: The data, the artifact, a plugin or a device is at fault; or the first process has ended.
+        BSMError: The data, the artifact, a plugin or a device is at fault; this process has other settings than the
+            first one; or the first one has failed.
     """
+    name = f"{_name(world.rank, world.size)}, on host {socket.gethostname()},"
     share_cores(world.local_size)
-    with unpacked(model_dir) as folder, connected(world):
+    if settings.allow_downloads:
+        allow_downloads()
+    with connected(world):
         try:
-            job, plan, address = shared()
-            job = dataclasses.replace(job, artifact=Artifact.load(folder))
-            require_same_code(job)
-            score(job, dataclasses.replace(plan, world=world), world.rank, address)
-            committed: Committed = shared()
+            told = shared()
+            if isinstance(told, BSMError):
+                raise told
+            if isinstance(told, Committed):  # there is nothing to score
+                return told
+            job, plan, address = told
+            with present(address, name), unpacked(settings.model_dir) as folder:
+                job = dataclasses.replace(job, artifact=Artifact.load(folder))
+                _require_same(job, plan, settings.with_artifact(job.artifact.raw_config), world)
+                score(job, dataclasses.replace(plan, world=world), world.rank, address)
+            return _committed(shared())
+        except BSMError:
+            raise
         except RuntimeError as error:  # torch.distributed raises it when the other end of a connection is gone
-            what = f"process {world.rank + 1} of {world.size} lost the first one: {error}"
+            what = f"{_name(world.rank, world.size)} lost its connection to the others: {error}"
             raise EngineError(what, fix="see the log of the first process") from error
-    return committed
+
+
+def _require_same(job: Job, plan: DevicePlan, settings: Settings, world: World) -> None:
+    """Check that this process would score as the first one does.
+
+    Raises:
+        EngineError: It has other settings, devices, code or another artifact; the error names the differences.
+    """
+    name = f"{_name(world.rank, world.size)}, on host {socket.gethostname()},"
+    # The artifact may lie elsewhere: its content is compared.
+    given, own = (
+        {"settings": each.model_dump(mode="json", exclude={"model_dir"})} for each in (job.settings, settings)
+    )
+    if changed := differences(given, own):
+        fix = f"give all processes of {world.launcher} the same flags and variables"
+        raise EngineError(f"{name} has other settings than the first one", details=changed, fix=fix)
+    if plan_world(settings, world, torch.cuda.device_count()).accelerator != plan.accelerator:
+        what = (
+            f"{name} has no {plan.accelerator.upper()} as the first one has"
+            if plan.accelerator == "gpu"
+            else (f"{name} has a GPU, and the first one has none")
+        )
+        raise EngineError(what, fix="start all processes on hosts of one kind, or give --device cpu")
+    require_same_code(job)
 
 
 @dataclass(frozen=True)
@@ -181,7 +238,7 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
     context = multiprocessing.get_context("spawn")
     port = _free_port()
     ranks: list[_WatchedRank] = []
-    with Handout(job.work(plan.count), ahead=plan.count) as handout:
+    with Handout(job.work(plan), ahead=plan.count) as handout:
         try:
             for rank in range(plan.count):
                 receiver, sender = context.Pipe(duplex=False)

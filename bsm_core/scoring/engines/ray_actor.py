@@ -17,12 +17,15 @@ from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from lightning.pytorch.callbacks import Callback
 
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.temporary import temporary_folder
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.errors import BSMError, DataError, EngineError
+from bsm_core.models.batch import Batch
 from bsm_core.runtime.log import Lines
 from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.profile import Times
@@ -35,6 +38,20 @@ from bsm_core.scoring.plan import require_unchanged
 from bsm_core.tables.windows import Split, Window
 
 
+class Line(NamedTuple):
+    """Log line of an actor.
+
+    Attributes:
+        level: Its level.
+        window: Index of the window that was scored; None outside of windows.
+        text: What it says.
+    """
+
+    level: int
+    window: int | None
+    text: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Answer:
     """Answer of an actor.
@@ -42,12 +59,12 @@ class Answer:
     Attributes:
         value: What the method returns, if there is no error.
         error: Error of the run.
-        lines: Log lines since the last answer, each with its level.
+        lines: Log lines since the last answer.
     """
 
     value: Any = None
     error: BSMError | None = None
-    lines: tuple[tuple[int, str], ...] = ()
+    lines: tuple[Line, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +156,9 @@ class WindowActor:
             job = dataclasses.replace(self._job, artifact=Artifact.load(folder))
             require_same_code(job)
             self._scorer = Scorer(job, self._plan, first=False)
-            self._scorer.predict(self._deliver, self._begin, work=self._work(), earlier=earlier)
+            self._scorer.predict(
+                self._deliver, self._begin, work=self._work(), earlier=earlier, callbacks=[_NoteOfWindow(self._log)]
+            )
 
     def _work(self) -> Generator[Split | Window, None, None]:
         while (item := self._items.get()) is not None:
@@ -193,21 +212,43 @@ def require_seen(job: Job) -> None:
 
 
 class _Lines(logging.Handler):
-    """Handler that keeps log lines until they are taken."""
+    """Handler that keeps log lines until they are taken.
+
+    Attributes:
+        window: Index of the window that is scored.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self._kept: list[tuple[int, str]] = []
+        self.window: int | None = None
+        self._kept: list[Line] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
-        self._kept.append((record.levelno, record.getMessage()))
+        self._kept.append(Line(record.levelno, self.window, record.getMessage()))
 
-    def taken(self) -> tuple[tuple[int, str], ...]:
+    def taken(self) -> tuple[Line, ...]:
         """Return the lines that were kept, and forget them."""
         with self.lock or nullcontext():
             kept, self._kept = self._kept, []
         return tuple(kept)
+
+
+class _NoteOfWindow(Callback):
+    """Notes which window is scored, for the log lines."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+
+    def on_predict_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Note the window."""
+        self._lines.window = batch.window.index
+
+    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
+        """Forget the last window."""
+        self._lines.window = None
 
 
 def archive_of(artifact: Artifact) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -38,8 +39,12 @@ log = logging.getLogger("bsm")
 
 IN_FLIGHT = 2
 """Number of pieces of work that an actor has at once."""
-MOST_DEATHS = 3
-"""Number of actors that a window may kill."""
+GIVEN_AGAIN = 3
+"""How often a window is given again after an actor has died with it."""
+_STARTS = 3
+"""How often an actor may die while it starts."""
+_LOOK_S = 20.0
+"""Seconds after which it is said that an actor has found no place in the cluster."""
 _ADVICE = "most often memory has run out: lower --batch-size or --window-rows, or start fewer actors"
 _SIGNAL_S = 0.5
 """Seconds between two looks for a signal: Python's handlers do not run while Ray waits."""
@@ -55,7 +60,7 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
         BSMError: The data, the artifact, a plugin or a device is at fault, or actors die again and again.
     """
     scorer = Scorer(job, plan)
-    driver = Driver(job, plan, len(scorer.predictor.probability_names))
+    driver = Driver(job, plan, len(scorer.predictor.probability_names), WindowActor)
     try:
         driver.score()
     except DataError:
@@ -86,12 +91,14 @@ class _Worker:
     Attributes:
         name: Name in messages.
         actor: Handle of the actor.
+        placed: Reference that is there when the actor has its place in the cluster.
         busy: What it has not answered yet, by the reference of the answer.
         ready: Whether it has opened the artifact.
     """
 
     name: str
     actor: Any
+    placed: Any
     ready: bool = False
     busy: dict[Any, _Piece] = dataclasses.field(default_factory=dict)
 
@@ -128,17 +135,19 @@ class Driver:
         times: Times of all actors.
     """
 
-    def __init__(self, job: Job, plan: DevicePlan, classes: int, kind: type[Any] = WindowActor) -> None:
+    def __init__(self, job: Job, plan: DevicePlan, classes: int, kind: type[Any]) -> None:
         self._job, self._plan, self._classes = job, plan, classes
-        options = {"num_cpus": plan.cores, "num_gpus": int(plan.accelerator == "gpu")}
-        self._kind = ray.remote(kind).options(**options, max_concurrency=IN_FLIGHT + 1)
+        self._needs = {"CPU": plan.cores, "GPU": int(plan.accelerator == "gpu")}
+        options = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"], "max_concurrency": IN_FLIGHT + 1}
+        self._kind = ray.remote(kind).options(**options)
+        self._looked = time.monotonic()
         self._archive = ray.put(archive_of(job.artifact))
         self._workers: list[_Worker] = []
         self._again: deque[_Piece] = deque()
         self._failed_starts = Counter[int]()
         self._failure: BSMError | None = None
         self._earlier: Mapping[str, str] = job.earlier_backends(plan)
-        self._rows, self._rows_before = job.rows_done, job.rows_done
+        self._rows = job.rows_done
         self._limit = BadRowLimit(job.settings.max_bad_rows, job.source.format)
         self._progress = Progress(job.rows_done)
         self.readiness = Readiness(None, None)
@@ -149,7 +158,7 @@ class Driver:
         for record in self._job.done.values():
             self._limit.add(record.counts, record.rows)
         self._start_first()
-        with closing(self._job.work(self._plan.count)) as work:
+        with closing(self._job.work(self._plan)) as work:
             self._workers += [self._new(number) for number in range(1, self._plan.count)]
             self._progress.start()
             try:
@@ -184,8 +193,9 @@ class Driver:
 
     def _new(self, number: int) -> _Worker:
         job = dataclasses.replace(self._job, done={})
-        actor = self._kind.remote(job, DevicePlan(self._plan.accelerator, (0,)), self._archive)
-        worker = _Worker(f"actor {number + 1} of {self._plan.count}", actor)
+        plan = DevicePlan(self._plan.accelerator, (0,), cores=self._plan.cores)
+        actor = self._kind.remote(job, plan, self._archive)
+        worker = _Worker(f"actor {number + 1} of {self._plan.count}", actor, actor.__ray_ready__.remote())
         worker.start(self._earlier)
         return worker
 
@@ -209,6 +219,7 @@ class Driver:
         while not ready:
             ready, _ = ray.wait([*asked], num_returns=1, timeout=_SIGNAL_S)
             signals.check()
+            self._look_for_room()
         ready, _ = ray.wait([*asked], num_returns=len(asked), timeout=0)
         parts: list[PackedPart] = []
         for reference in ready:
@@ -225,7 +236,7 @@ class Driver:
                     parts += self._replace(worker, error)
                 continue
             piece = worker.busy.pop(reference)
-            self._hear(worker.name + _in_words(piece), answer)
+            self._hear(worker.name, answer)
             if piece.item is not None:
                 parts += answer.value or []
             elif ending:
@@ -233,6 +244,30 @@ class Driver:
             elif answer.error is None:
                 self._begin(worker, answer.value)
         return parts
+
+    def _look_for_room(self) -> None:
+        """Now and then, say that an actor still waits for its place in the cluster.
+
+        Raises:
+            EngineError: No host has room for an actor, even if nothing else ran on it.
+        """
+        if time.monotonic() - self._looked < _LOOK_S:
+            return
+        self._looked = time.monotonic()
+        waiting = [worker for worker in self._workers if not ray.wait([worker.placed], timeout=0)[0]]
+        if not waiting:
+            return
+        needs = ", ".join(f"{count} {name}" for name, count in self._needs.items() if count)
+        hosts = [host["Resources"] for host in ray.nodes() if host["Alive"]]  # type: ignore[no-untyped-call]
+        if not any(all(host.get(name, 0) >= count for name, count in self._needs.items()) for host in hosts):
+            fix = "start fewer actors, or let a larger machine join the cluster"
+            raise EngineError(f"no host of the cluster has what an actor needs: {needs}", fix=fix)
+        free = ray.available_resources()  # type: ignore[no-untyped-call]
+        if all(free.get(name, 0) >= count for name, count in self._needs.items()):  # it starts just now
+            return
+        has = ", ".join(f"{free.get(name, 0):g} {name}" for name, count in self._needs.items() if count)
+        words = "%d of %d actors wait for a place in the cluster: each needs %s, and %s are free"
+        log.warning(words, len(waiting), self._plan.count, needs, has)
 
     def _begin(self, worker: _Worker, readiness: Readiness) -> None:
         """Note that an actor has opened the artifact."""
@@ -244,8 +279,8 @@ class Driver:
 
     def _hear(self, who: str, answer: Answer) -> None:
         """Log the lines of an answer, and keep its error until the parts of others are written."""
-        for level, line in answer.lines:
-            log.log(level, "%s: %s", who, Lines(line))
+        for level, window, text in answer.lines:
+            log.log(level, "%s%s: %s", who, "" if window is None else f", window {window}", Lines(text))
         self._failure = self._failure or answer.error
 
     def _raise_failure(self) -> None:
@@ -262,7 +297,7 @@ class Driver:
         self._rows += sum(part.record.rows for part in parts)
         newest = max(parts, key=lambda part: part.record.window)
         read = newest.record.window * self._job.settings.window_rows + newest.record.rows
-        self._progress.report(self._rows, min(1.0, self._rows * newest.fraction / max(1, read)), self._rows_before)
+        self._progress.report(self._rows, min(1.0, self._rows * newest.fraction / max(1, read)))
 
     def _replace(self, worker: _Worker, error: RayError) -> list[PackedPart]:
         """Start an actor in the place of one that died, and set its work aside for actors that have nothing else.
@@ -276,13 +311,13 @@ class Driver:
         ray.kill(worker.actor)  # it may still hold its device
         if not worker.ready:
             self._failed_starts[number] += 1
-            if self._failed_starts[number] >= MOST_DEATHS:
+            if self._failed_starts[number] >= _STARTS:
                 what, fix = f"{worker.name} died again and again while it started", _ADVICE
                 raise EngineError(what, details=str(error).splitlines()[:8], fix=fix) from error
         given_up: list[PackedPart] = []
         for piece in worker.pieces:
             for item in self._single(piece.item):
-                if piece.deaths + 1 < MOST_DEATHS:
+                if piece.deaths < GIVEN_AGAIN:
                     self._again.append(_Piece(item, piece.deaths + 1))
                 else:
                     given_up.append(self._given_up(item, error))
@@ -313,7 +348,7 @@ class Driver:
         rows = window.table.num_rows
         if self._job.settings.on_bad_row == "fail":
             place = f"rows {window.start:,} to {window.start + rows - 1:,}"
-            what = f"{MOST_DEATHS} actors died with window {window.index}, {place}"
+            what = f"{GIVEN_AGAIN + 1} actors died with window {window.index}, {place}"
             settings = [{"on_bad_row": "null"}]
             raise EngineError(what, details=str(error).splitlines()[:8], fix=_ADVICE, settings=settings) from error
         kept = window.table.select(list(self._job.keep))

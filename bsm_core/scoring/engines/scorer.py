@@ -24,8 +24,6 @@ from bsm_core.scoring.output.sink import Part
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.scoring.provenance import require_same
 from bsm_core.scoring.settings import Settings
-from bsm_core.tables.data_files import warn_of_passed_over
-from bsm_core.tables.formats.folders import warn_of_no_marker
 from bsm_core.tables.read import TableSource
 
 log = logging.getLogger("bsm")
@@ -56,9 +54,6 @@ class Scorer:
     def __init__(self, job: Job, plan: DevicePlan, *, first: bool = True) -> None:
         self.job, self.plan = job, plan
         settings, source, keep = job.settings, job.source, job.keep
-        if first:
-            warn_of_passed_over(settings.data_dir, source.files)
-            warn_of_no_marker(settings.data_dir)
         self.predictor = Predictor.load(
             job.artifact,
             batch_size=settings.batch_size,
@@ -97,7 +92,7 @@ class Scorer:
             deliver: Function that takes the part of each window.
             begin, earlier: See :class:`bsm_core.scoring.engines.callbacks.BeforeFirstWindow`.
             work: See :class:`bsm_core.preprocess.loader.WindowLoader`.
-            callbacks: Further callbacks of the Trainer.
+            callbacks: Further callbacks of the Trainer, called before the hooks of plugins.
 
         Raises:
             BSMError: The data, the artifact, a plugin or a device is at fault.
@@ -121,7 +116,7 @@ class Scorer:
         try:
             with quiet(), threads_for(predictor), self.times.of(TOTAL):
                 clock = Clock(self.times) if settings.profile else None
-                runner = trainer(plan, [before, maker, *callbacks], clock)
+                runner = trainer(plan, [before, *callbacks, maker], clock)
                 runner.predict(predictor.model, loader, return_predictions=False)
         except DataError:
             self.require_unchanged()  # explains what is odd in a file that was changed while it was read

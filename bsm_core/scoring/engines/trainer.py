@@ -22,7 +22,7 @@ from bsm_core.predictor import Predictor
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.profile import MODEL, MOVING, SELF_CHECK, WRITING, Times
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.engines.world import World
+from bsm_core.scoring.engines.world import RUN, World
 
 _IRRELEVANT_WARNINGS = (
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # a matter between Lightning and torch
@@ -180,7 +180,7 @@ def trainer(plan: DevicePlan, callbacks: list[Callback], profiler: Clock | None 
         accelerator=plan.accelerator,
         devices=devices,
         num_nodes=nodes,
-        strategy=_DDP() if plan.count > 1 else "auto",
+        strategy=_DDP(timeout=RUN) if plan.count > 1 else "auto",
         plugins=[environment],
         callbacks=callbacks,
         profiler=profiler,

@@ -15,9 +15,10 @@ from bsm_core.errors import EngineError, MissingColumnsError
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import default_registry
 from bsm_core.preprocess.dataset import wanted_columns
+from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.versions import __version__
-from bsm_core.scoring.engines.devices import DevicePlan
+from bsm_core.scoring.engines.devices import DevicePlan, loader_workers
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.manifest import Attempt, PartRecord
 from bsm_core.scoring.output.sink import Sink
@@ -108,9 +109,10 @@ class Job:
         """The columns that are read."""
         return list(dict.fromkeys([*self.keep, *wanted_columns(self.artifact.config)]))
 
-    def work(self, consumers: int) -> Generator[Split | Window, None, None]:
-        """Yield what is left to do, see :func:`bsm_core.tables.splits.work_of`."""
-        rows = self.settings.window_rows
+    def work(self, plan: DevicePlan) -> Generator[Split | Window, None, None]:
+        """Yield what is left to do for the processes of a plan, see :func:`bsm_core.tables.splits.work_of`."""
+        rows, workers = self.settings.window_rows, self.settings.num_workers
+        consumers = plan.count * max(1, loader_workers(plan, cores()) if workers is None else workers)
         yield from work_of(self.table, self.columns, rows=rows, done=self.positions, consumers=consumers)
 
     def windows_of(self, split: Split) -> Reader[Window]:

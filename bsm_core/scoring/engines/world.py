@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
-from bsm_core.errors import EngineError
+from bsm_core.errors import BSMError, EngineError
 
-_MEET = timedelta(minutes=10)
+MEET = timedelta(minutes=10)
 """Time in which all processes of a world must have come together."""
+TOLD = timedelta(minutes=1)
+"""Time in which the others must have come to be told an error of the first process."""
+RUN = timedelta(days=365)
+"""Time that a process may wait for the others during a run: as long as one of them scores a window, or commits."""
 
 
 class World(NamedTuple):
@@ -30,6 +36,7 @@ class World(NamedTuple):
         size: Number of processes.
         local_rank: Number of this process on its host.
         local_size: Number of processes of its host.
+        has_own_gpu: Whether the program lets each process see one GPU alone.
     """
 
     launcher: str
@@ -37,6 +44,7 @@ class World(NamedTuple):
     size: int
     local_rank: int
     local_size: int
+    has_own_gpu: bool = False
 
     @property
     def several_hosts(self) -> bool:
@@ -54,32 +62,59 @@ class World(NamedTuple):
             numbers = [env.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
             launcher = "torchrun"
         else:
-            each = env.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0].partition(",")[0]
-            names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-            numbers, launcher = [*(env.get(name, "") for name in names), each or "1"], "SLURM"
+            numbers = [env.get(name, "") for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")]
+            numbers, launcher = [*numbers, _tasks_here(env)], "SLURM"
         if not all(number.isdecimal() for number in numbers):
             return None
-        world = cls(launcher, *map(int, numbers))
+        gpus = env.get("CUDA_VISIBLE_DEVICES", "")
+        rank, size, local_rank, local_size = map(int, numbers)
+        world = cls(launcher, rank, size, local_rank, local_size, bool(gpus) and "," not in gpus)
         return world if world.size > 1 else None
 
 
+def _tasks_here(env: Mapping[str, str]) -> str:
+    """Return the number of tasks of a step of SLURM on this host: ``2(x3),1`` are two on three hosts, one on another.
+
+    Without the variables, a task is alone on its host.
+    """
+    counts: list[str] = []
+    for each in env.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
+        if found := re.fullmatch(r"([0-9]+)(?:\(x([0-9]+)\))?", each):
+            counts += [found[1]] * int(found[2] or 1)
+    node = env.get("SLURM_NODEID", "0")
+    return counts[int(node)] if node.isdecimal() and int(node) < len(counts) else "1"
+
+
 @contextmanager
-def connected(world: World) -> Iterator[None]:
+def connected(world: World, within: timedelta | None = None) -> Iterator[None]:
     """Connect all processes of a world, for :func:`shared` and for Lightning.
+
+    torch has one limit for both: to come together, and to wait for each other during the run. Here, all have come
+    together when each has a key in the store of the first one.
+
+    Args:
+        world: The world.
+        within: Time in which all must have come together. None: :data:`MEET`.
 
     Raises:
         EngineError: They do not come together.
     """
+    within = within or MEET
     from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
 
     if world.launcher == "SLURM":
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
         first = SLURMEnvironment.resolve_root_node_address(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1"))
         os.environ.setdefault("MASTER_ADDR", first)
-        os.environ.setdefault("MASTER_PORT", str(15_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10_000))
+        os.environ.setdefault("MASTER_PORT", str(port_of(os.environ)))
     try:
-        distributed.init_process_group("gloo", rank=world.rank, world_size=world.size, timeout=_MEET)
+        store, rank, size = next(rendezvous("env://", world.rank, world.size, timeout=within))
+        store.set(f"bsm-{rank}", "here")
+        store.wait([f"bsm-{number}" for number in range(size)], within)
+        store.set_timeout(RUN)
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=RUN)
     except (RuntimeError, ValueError, OSError) as error:
         what = f"the {world.size} processes of {world.launcher} could not be connected: {error}"
         raise EngineError(what, fix="look whether all of them run, and reach the host of the first one") from error
@@ -87,6 +122,55 @@ def connected(world: World) -> Iterator[None]:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def port_of(env: Mapping[str, str]) -> int:
+    """Return a port for a step of SLURM: that of another step, which may run at the same time, is another one."""
+    job, step = (int(env.get(name, "0")) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    return 15_000 + (job * 31 + step) % 10_000
+
+
+class Leader:
+    """Context manager of the first process of a world, which tells the others what the job is.
+
+    If the block ends with an error before that, the others are told the error: they wait for nothing else.
+
+    Args:
+        world: The world.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._connection = ExitStack()
+        self._has_tried = self._has_told = False
+
+    def connect(self, within: timedelta | None = None) -> None:
+        """Connect all processes of the world.
+
+        Raises:
+            EngineError: They do not come together.
+        """
+        self._has_tried = True
+        self._connection.enter_context(connected(self.world, within))
+
+    def tell(self, value: Any) -> None:
+        """Tell the others what the job is, an error, or what is committed if there is nothing to score."""
+        shared(value)
+        self._has_told = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._connection:
+            if isinstance(error, Exception) and not self._has_told:
+                reason = error if isinstance(error, BSMError) else EngineError(f"{type(error).__name__}: {error}")
+                with suppress(RuntimeError, ValueError):  # they have failed too, or did not come
+                    if not self._has_tried:
+                        self.connect(TOLD)
+                    self.tell(reason)
 
 
 def shared(value: Any = None) -> Any:

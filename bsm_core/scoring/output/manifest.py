@@ -147,6 +147,25 @@ class WorkFolder:
         """Return the lines of the manifest by window. Lines that cannot be read are left out: their parts are lost."""
         return {record.window: record for record in _lines(self.path / _MANIFEST, PartRecord)}
 
+    def rows_on(self, rows: int, read: int) -> tuple[int, int]:
+        """Go on counting the rows of the manifest.
+
+        Args:
+            rows: Number of rows in the lines that were counted.
+            read: Number of bytes of these lines.
+
+        Returns:
+            Both numbers with the lines that have been added since.
+        """
+        try:
+            with (self.path / _MANIFEST).open("rb") as file:
+                file.seek(read)
+                content = file.read()
+        except OSError:  # the run fails, and another place says why
+            return rows, read
+        whole = content[: content.rfind(b"\n") + 1]
+        return rows + sum(record.rows for record in _parsed(whole, PartRecord)), read + len(whole)
+
     def attempts(self) -> list[Attempt]:
         """Return the attempts that have begun to score windows."""
         return _lines(self.path / _ATTEMPTS, Attempt)
@@ -211,11 +230,14 @@ def _checksum(values: Mapping[str, Any]) -> int:
 
 def _lines(path: Path, kind: type[L]) -> list[L]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return _parsed(path.read_bytes(), kind)
     except FileNotFoundError:
         return []
+
+
+def _parsed(content: bytes, kind: type[L]) -> list[L]:
     found = []
-    for line in lines:
+    for line in content.decode(errors="replace").splitlines():
         try:
             values = json.loads(line)
             if values.pop("crc32") == _checksum(values):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,12 +26,38 @@ PREDICTIONS = "inference_predictions"
 """Name of the prediction file, without its extension."""
 SUCCESS, HEALTH, FAILURE, RECORD = "_SUCCESS", "_HEALTH", "_FAILURE", "run.json"
 _NAMES = (SUCCESS, HEALTH, FAILURE, RECORD)
+_OF_SHARD = re.compile(r"(?:_SUCCESS|_HEALTH|_FAILURE)-([0-9]{5})|run-([0-9]{5})\.json")
+_TABLE_OF_SHARD = re.compile(rf"{PREDICTIONS}-[0-9]{{5}}-of-([0-9]{{5}})\.(?:csv|tsv|parquet)")
 
 
 def named(name: str, shard: Shard | None) -> str:
     """Return the name of a marker or of the run record of a host, such as ``_SUCCESS-00001`` or ``run-00001.json``."""
     stem, dot, extension = name.partition(".")
     return f"{stem}{shard.mark if shard else ''}{dot}{extension}"
+
+
+def leftovers(folder: Path, shard: Shard | None) -> list[Path]:
+    """Return what earlier jobs left in an output folder that is not true any more once another job is done.
+
+    Args:
+        folder: The output folder.
+        shard: A shard of the job that is done; None: the job has no shards.
+
+    Returns:
+        The tables, markers and run records of shards of jobs with another number of hosts and, if the job has shards,
+        the prediction file of an earlier job without shards or of an earlier ``bsm merge``.
+    """
+    hosts, found, paths = shard.hosts if shard else 0, list[Path](), list[Path]()
+    with suppress(OSError):  # there is no such folder, or it may be written but not listed
+        paths = sorted(folder.iterdir())
+    for path in paths:
+        if marker := _OF_SHARD.fullmatch(path.name):
+            found += [path] if int(marker[1] or marker[2]) >= hosts else []
+        elif table := _TABLE_OF_SHARD.fullmatch(path.name):
+            found += [path] if int(table[1]) != hosts else []
+        elif shard and path.stem == PREDICTIONS and path.suffix in (".csv", ".tsv", ".parquet"):
+            found.append(path)
+    return found
 
 
 @dataclass(frozen=True)
@@ -47,8 +74,13 @@ class Markers:
 
     @property
     def paths(self) -> list[Path]:
-        """The markers and the run record, in the order in which they are removed."""
-        return [self._path(name) for name in _NAMES]
+        """The markers and the run record, in the order in which they are removed; of a shard, also those of its job.
+
+        A shard that is scored again makes them untrue. Its own ``_SUCCESS`` goes before that of the job goes for the
+        last time: another host that is done writes the latter while all shards have the former.
+        """
+        own = [self._path(name) for name in _NAMES]
+        return [self.folder / SUCCESS, *own, *(self.folder / name for name in _NAMES)] if self.shard else own
 
     def _path(self, name: str) -> Path:
         return self.folder / named(name, self.shard)
@@ -59,8 +91,7 @@ class Markers:
         Raises:
             OSError: A marker cannot be removed. It then holds text that says so, if the file can be written.
         """
-        # With a shard, the marker of the whole job is no longer true either.
-        for path in [*([self.folder / SUCCESS] if self.shard else []), *self.paths]:
+        for path in self.paths:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
@@ -80,10 +111,23 @@ class Markers:
         Raises:
             OSError: A file cannot be written.
         """
+        if self.shard:  # a job with another number of hosts may have written it since this one began
+            (self.folder / SUCCESS).unlink(missing_ok=True)
         if record is not None:
             durable.write(self._path(RECORD), json.dumps(record, indent=2, default=str) + "\n")
         durable.write(self._path(HEALTH), f"healthy: {datetime.now().isoformat()}\n")
         durable.write(self._path(SUCCESS), done)
+
+    def succeed_of_job(self) -> None:
+        """Write ``_SUCCESS`` of the job of this shard, after what :func:`leftovers` finds is removed.
+
+        Raises:
+            OSError: A file cannot be removed or written.
+        """
+        for path in leftovers(self.folder, self.shard):
+            path.unlink(missing_ok=True)  # another host that is done removes the same
+        # Not by the temporary file of that name, which another host that is done would write at the same time.
+        durable.write(self.folder / SUCCESS, "", durable.temporary_of(self._path(SUCCESS)))
 
     def fail(self, reason: str) -> None:
         """Remove the other markers, and write the reason to ``_FAILURE``, in one line; never raise an error."""

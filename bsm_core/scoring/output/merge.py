@@ -5,24 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from bsm_core.errors import DataError, UsageError
-from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
-from bsm_core.scoring.output.lock import holding
+from bsm_core.scoring.output.lock import Lock, holding
 from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
-from bsm_core.scoring.output.markers import FAILURE, PREDICTIONS, SUCCESS, Markers, named
+from bsm_core.scoring.output.markers import FAILURE, SUCCESS, Markers, named
 from bsm_core.scoring.output.shard import Shard
-from bsm_core.tables.data_files import Format, detect_format
+from bsm_core.scoring.output.sink import Sink
+from bsm_core.tables.data_files import FORMATS, detect_format
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Window
-from bsm_core.tables.write import TableWriter, output_schema
+from bsm_core.tables.write import output_schema
 
 
 @dataclass(frozen=True)
@@ -32,37 +33,56 @@ class DoneShard:
     Attributes:
         shard: The shard.
         job: Digest of what all shards of a job have in common.
-        output: Name of the prediction file.
+        output: Name of the prediction file; empty if the platform has given the host no files.
         rows: Number of rows from each file of the shard, in order.
+        bytes: Size of the prediction file.
+        sha256: SHA-256 of the prediction file, in hexadecimal.
+        finished: Time at which the shard was done, in ISO 8601, by the clock of its host.
     """
 
     shard: Shard
     job: str
     output: str
     rows: Sequence[int]
+    bytes: int
+    sha256: str
+    finished: str
 
     @classmethod
     def of(cls, shard: Shard, job: str, output: Path, records: Sequence[PartRecord], files: int) -> DoneShard:
-        """Return the content of the marker of a shard whose parts are done.
+        """Return the content of the marker of a shard whose prediction file is in its place.
 
         Args:
             shard, job: See above.
-            output: The prediction file.
+            output: The prediction file, which is read to its end.
             records: Records of its parts.
             files: Number of its files.
+
+        Raises:
+            OSError: The prediction file cannot be read.
         """
         rows = [0] * files
         for record in records:
             for file, count in record.files:
                 rows[file] += count
-        return cls(shard, job, output.name, rows)
+        return cls(shard, job, output.name, rows, output.stat().st_size, _sha256(output), _now())
+
+    @classmethod
+    def without_rows(cls, shard: Shard, job: str) -> DoneShard:
+        """Return the content of the marker of a shard without files."""
+        return cls(shard, job, "", [], 0, "", _now())
 
     @classmethod
     def read(cls, path: Path) -> DoneShard | None:
         """Return the content of a marker; None if there is none, or it is no marker of a shard."""
-        with suppress(OSError, ValueError, TypeError):
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             values = json.loads(path.read_bytes())
-            return cls(**{**values, "shard": Shard(*values["shard"])})
+            done = cls(**{**values, "shard": Shard(*values["shard"])})
+            # No file of another folder.
+            names = ["", *(Sink(path.parent, shard=done.shard).path(format).name for format in FORMATS)]
+            whole = all(type(count) is int for count in done.rows) and isinstance(done.finished, str)
+            if whole and path.name == named(SUCCESS, done.shard) and done.output in names:
+                return done
         return None
 
     def text(self) -> str:
@@ -70,20 +90,36 @@ class DoneShard:
         return json.dumps(asdict(self)) + "\n"
 
 
-def job_of(plan: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def job_of(plan: Mapping[str, Any], shard: Shard | None, sizes: Mapping[str, int], settings: Mapping[str, Any]) -> str:
     """Return the digest of what all shards of a job have in common, in hexadecimal.
+
+    Times of the last change are not in it: hosts that download the same file have others.
 
     Args:
         plan: Plan of one of them.
-        inputs: Files of all of them, see :func:`bsm_core.scoring.plan.inputs_of`.
+        shard: The shard with this plan.
+        sizes: Size of each file of all of them, by name; empty if the platform has divided the data.
+        settings: Settings that this plan has from its own files, as they are in all shards.
     """
-    settings = {**plan["settings"], "shard": None}
-    common = {**plan, "settings": settings, "inputs": inputs}
+    common = {**plan, "settings": {**plan["settings"], **settings}, "inputs": sizes}
+    common["settings"]["shard"] = shard and [shard.hosts, shard.divided, shard.job]
     return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()
 
 
 def mark_job(output: Path, done: DoneShard) -> bool:
     """Write ``_SUCCESS`` if all shards of a job are done; return whether they are.
+
+    Several hosts can do this at the same time, also while another one begins its shard again: that one removes its own
+    marker, then ``_SUCCESS``. So this function looks at the markers again when it has written ``_SUCCESS``.
 
     Args:
         output: The output folder.
@@ -92,19 +128,31 @@ def mark_job(output: Path, done: DoneShard) -> bool:
     Raises:
         OSError: The marker cannot be written.
     """
-    shards = [DoneShard.read(output / named(SUCCESS, Shard(i, done.shard.hosts))) for i in range(done.shard.hosts)]
-    whole = all(other is not None and other.job == done.job for other in shards)
-    if whole:
-        durable.write(output / SUCCESS, "")
-    return whole
+    while _all_done(output, done):
+        Markers(output, done.shard).succeed_of_job()
+        if _all_done(output, done):
+            return True
+        (output / SUCCESS).unlink(missing_ok=True)
+    return False
 
 
-def merge(output: Path, format: Format | None = None) -> tuple[Path, int]:
+def _all_done(output: Path, done: DoneShard) -> bool:
+    """Return whether the markers of all shards of a job are there, and their prediction files with the right sizes."""
+    for number in range(done.shard.hosts):
+        other = DoneShard.read(output / named(SUCCESS, Shard(number, done.shard.hosts)))
+        if other is None or other.job != done.job:
+            return False
+        path = output / other.output
+        if other.output and not (path.exists() and path.stat().st_size == other.bytes):
+            return False
+    return True
+
+
+def merge(output: Path) -> tuple[Path, int]:
     """Make one prediction file of the prediction files of all shards, with the rows in the order of the data.
 
     Args:
         output: The output folder of the shards.
-        format: Format of the file. None: that of the shards.
 
     Returns:
         The file, and its number of rows.
@@ -116,30 +164,31 @@ def merge(output: Path, format: Format | None = None) -> tuple[Path, int]:
         SinkError: The file cannot be written.
     """
     shards = _shards(output)
-    sources = [TableSource.open(output / shard.output) for shard in shards]
-    first = sources[0]
-    format = format or detect_format(Path(shards[0].output))
-    schema = output_schema(first.schema(first.columns), first.format, format)
-    sources = [source.typed(schema) for source in sources]
-    path = output / f"{PREDICTIONS}.{format}"
-    work, count = WorkFolder(output), 0
-    with holding(work.lock) as lock, writing(output), ExitStack() as stack:
-        readers = [
-            stack.enter_context(closing(_Rows(source, shard))) for source, shard in zip(sources, shards, strict=True)
-        ]
-        Markers(output).clear()
-        temporary = work.path / path.name
-        with TableWriter(temporary, schema, format) as writer:
-            for number, rows in _in_order(shards):
-                for table in readers[number].take(rows):
-                    writer.write(table)
-                    count += len(table)
-        for reader in readers:
-            reader.require_end()
-        lock.require()
-        durable.replace(temporary, path)
-        Markers(output).succeed()
-    return path, count
+    with ExitStack() as stack:
+        lock = stack.enter_context(_held(output, None))
+        for each in shards:
+            stack.enter_context(_held(output, each.shard))
+        if _shards(output) != shards:
+            raise UsageError("a shard was scored again in the meantime", where=str(output), fix="merge again")
+        shards = [each for each in shards if each.output]
+        _require_whole(output, shards)
+        sink = Sink(output, lock=lock)
+        try:
+            path = _write(sink, shards)
+        finally:
+            for format in FORMATS:
+                with suppress(OSError):
+                    sink.temporary(format).unlink()
+        with writing(output):
+            Markers(output).clear()
+            Markers(output).succeed()
+    return path, sum(sum(each.rows) for each in shards)
+
+
+def _held(output: Path, shard: Shard | None) -> AbstractContextManager[Lock]:
+    work = WorkFolder(output, shard)
+    work.check_is_plain_folder()
+    return holding(work.lock)
 
 
 def _shards(output: Path) -> list[DoneShard]:
@@ -150,25 +199,69 @@ def _shards(output: Path) -> list[DoneShard]:
     """
     if not output.is_dir():
         raise UsageError("there is no such folder", where=str(output), fix="give the output folder of the shards")
-    found = {path: DoneShard.read(path) for path in sorted(output.glob(f"{SUCCESS}-*"))}
-    shards = [shard for shard in found.values() if shard]
-    if not shards:
+    found = {done.shard.number: done for path in output.glob(f"{SUCCESS}-*") if (done := DoneShard.read(path))}
+    if not found:
         what = "no shard is done in this folder"
         raise UsageError(what, where=str(output), fix="run the job with --shard I/N for each I from 0 to N-1")
-    newest = max(found, key=lambda path: path.stat().st_mtime_ns)
-    hosts, job = (found[newest] or shards[0]).shard.hosts, (found[newest] or shards[0]).job
-    missing = []
+    last = max(found.values(), key=lambda done: done.finished)
+    hosts, problems = last.shard.hosts, []
     for number in range(hosts):
-        shard = next((each for each in shards if each.shard[:2] == (number, hosts)), None)
-        if shard is None or shard.job != job:
-            why = "is not done" if shard is None else "is of another job: other files, another artifact or settings"
+        if number not in found:
             failure = output / named(FAILURE, Shard(number, hosts))
             said = f": {failure.read_text(errors='replace').strip()}" if failure.exists() else ""
-            missing.append(f"shard {number}/{hosts} {why}{said}")
-    if missing:
-        what = f"{len(missing)} of {hosts} shards cannot be merged"
-        raise UsageError(what, where=str(output), details=missing, fix="run these shards again, then merge")
-    return sorted((each for each in shards if each.shard.hosts == hosts), key=lambda each: each.shard.number)
+            problems.append(f"shard {number}/{hosts} is not done{said}")
+    for number, done in sorted(found.items()):
+        if done.job != last.job:
+            why = "is of another job: other files, another artifact or settings"
+            problems.append(
+                f"shard {done.shard} {why}" + (f"; remove {named(SUCCESS, done.shard)}" * (number >= hosts))
+            )
+    if not any(done.output for done in found.values()):
+        raise UsageError("no shard has a table: no host has data", where=str(output), fix="check the path of the data")
+    if problems:
+        what = f"the {hosts} shards cannot be merged: {len(problems)} are not done, or of another job"
+        raise UsageError(what, where=str(output), details=problems, fix="run these shards again, then merge")
+    return [found[number] for number in range(hosts)]
+
+
+def _require_whole(output: Path, shards: Sequence[DoneShard]) -> None:
+    """Check that the prediction file of each shard has the bytes that its host wrote.
+
+    Raises:
+        DataError: One has others, or is gone; ``_SUCCESS`` of the job is removed.
+    """
+    for each in shards:
+        path, why = output / each.output, ""
+        try:
+            if path.stat().st_size != each.bytes or _sha256(path) != each.sha256:
+                why = "was changed after the shard was done"
+        except OSError as error:
+            why = f"cannot be read: {error.strerror or error}"
+        if why:
+            with writing(output):
+                (output / SUCCESS).unlink(missing_ok=True)
+            fix = f"run shard {each.shard} again, then merge"
+            raise DataError(f"the predictions of shard {each.shard}: the file {why}", where=str(path), fix=fix)
+
+
+def _write(sink: Sink, shards: Sequence[DoneShard]) -> Path:
+    """Write the prediction file of all shards, and return its path."""
+    paths = [sink.folder / each.output for each in shards]
+    formats = {detect_format(path) for path in paths}
+    sources = [TableSource.open(path, partitions=False) for path in paths]
+    first = sources[0]
+    for source in sources:
+        if len(formats) > 1 or set(source.columns) != set(first.columns):
+            what = f"another format or other columns than {first.files[0]}"
+            fix = "give all hosts data of one format with the same columns, or set --output-format and --keep-columns"
+            raise DataError(what, where=str(source.files[0]), fix=fix)
+    (format,) = formats
+    schema = output_schema(first.schema(first.columns), first.format, format)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(closing(_Rows(source.typed(schema), schema.names))) for source in sources]
+        return sink.write(
+            (table for number, rows in _in_order(shards) for table in readers[number].take(rows)), schema, format
+        )
 
 
 def _in_order(shards: Sequence[DoneShard]) -> Iterator[tuple[int, int]]:
@@ -186,9 +279,9 @@ def _in_order(shards: Sequence[DoneShard]) -> Iterator[tuple[int, int]]:
 class _Rows:
     """Reader that takes a number of rows at a time."""
 
-    def __init__(self, source: TableSource, shard: DoneShard) -> None:
-        self._path, self._shard = source.files[0], shard
-        self._windows = source.windows(source.columns)
+    def __init__(self, source: TableSource, columns: Sequence[str]) -> None:
+        self._path = source.files[0]
+        self._windows = source.windows(columns)
         self._rest: pa.Table | None = None
 
     def take(self, rows: int) -> Iterator[pa.Table]:
@@ -201,25 +294,13 @@ class _Rows:
             if not self._rest:
                 window: Window | None = next(self._windows, None)
                 if window is None:
-                    raise self._changed()
+                    what = f"{rows:,} rows that the marker of the shard names are not in the file"
+                    raise DataError(what, where=str(self._path), fix="run the shard again, then merge")
                 self._rest = window.table
             table, self._rest = self._rest.slice(0, rows), self._rest.slice(rows)
             rows -= len(table)
             yield table
 
-    def require_end(self) -> None:
-        """Check that all rows were taken.
-
-        Raises:
-            DataError: There are more.
-        """
-        if self._rest or any(len(window.table) for window in self._windows):
-            raise self._changed()
-
     def close(self) -> None:
         """Close the file."""
         self._windows.close()
-
-    def _changed(self) -> DataError:
-        what = f"shard {self._shard.shard} wrote {sum(self._shard.rows):,} rows, and the file now has another number"
-        return DataError(what, where=str(self._path), fix="run the shard again, then merge")

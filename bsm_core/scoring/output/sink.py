@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -34,6 +35,8 @@ from bsm_core.tables.write import TableWriter
 
 log = logging.getLogger("bsm")
 
+_FLUSHES = 16
+"""Number of parts that are written at the same time."""
 RUN_AGAIN = "run again; please report it if it happens again"
 """Advice for errors that only a fault of bsm can cause."""
 
@@ -136,6 +139,14 @@ class Sink:
         """The work folder."""
         return WorkFolder(self.folder, self.shard)
 
+    def path(self, format: Format) -> Path:
+        """Return the prediction file of a format."""
+        return self.folder / f"{PREDICTIONS}{self.shard.name if self.shard else ''}.{format}"
+
+    def temporary(self, format: Format) -> Path:
+        """Return the file that :meth:`write` writes before it is in its place."""
+        return self.work.path / self.path(format).name
+
     def require_lock(self) -> None:
         """Check that the run still holds the lock of the folder.
 
@@ -213,13 +224,19 @@ class Sink:
         """
         self.require_lock()
         with writing(self.folder):
-            for part in parts:
-                with durable.create(self.work.part(part.record.window)) as file:
-                    file.write(memoryview(part.data))
-                    file.flush()
-                    os.fsync(file.fileno())
+            if len(parts) == 1:
+                self._write_file(parts[0])
+            else:  # a disk flushes several files at once in a fraction of the time
+                with ThreadPoolExecutor(_FLUSHES) as pool:
+                    list(pool.map(self._write_file, parts))
             durable.flush(self.work.part(0).parent)
             self.work.add(*(part.record for part in parts))
+
+    def _write_file(self, part: PackedPart) -> None:
+        with durable.create(self.work.part(part.record.window)) as file:
+            file.write(memoryview(part.data))
+            file.flush()
+            os.fsync(file.fileno())
 
     def commit(self, schema: pa.Schema, format: Format, review: CommitReview | None = None) -> Committed:
         """Write all parts, in order, to the prediction file.
@@ -257,9 +274,7 @@ class Sink:
         Raises:
             SinkError: The file cannot be written, or the lock is lost.
         """
-        name = PREDICTIONS + (self.shard.name if self.shard else "")
-        path = self.folder / f"{name}.{format}"
-        temporary = self.work.path / path.name
+        path, temporary = self.path(format), self.temporary(format)
         self.require_lock()
         with writing(self.folder):
             temporary.unlink(missing_ok=True)  # of an attempt that was killed
@@ -271,7 +286,7 @@ class Sink:
             self.require_lock()
             durable.replace(temporary, path)
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
-                (self.folder / f"{name}.{other}").unlink(missing_ok=True)
+                self.path(other).unlink(missing_ok=True)
         return path
 
     def _reviewed(self, records: Sequence[PartRecord], review: CommitReview | None) -> Iterator[pa.Table]:

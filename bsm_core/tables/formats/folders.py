@@ -6,8 +6,8 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator
-from itertools import takewhile
+from collections.abc import Collection, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bsm_core.errors import DataError
@@ -22,23 +22,65 @@ _PART_OF_JOB = re.compile(r"part-[0-9]{5}|part-[mr]-[0-9]{5}")
 """First letters of the name of a file that Spark or Hadoop writes, with a marker beside it."""
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """Return all visible files in a folder and its sub-folders. Links are followed; no folder is searched twice.
+def visible_files(path: Path) -> list[Path]:
+    """Return the visible files in a folder and its sub-folders, or those that match a pattern, in path order.
+
+    In a pattern, ``**`` stands for any number of folders. A folder that matches stands for its files. Links are
+    followed; no folder is searched twice.
 
     Raises:
         DataError: A folder is a table with a log, or holds the output of a job that has not finished.
         OSError: A folder cannot be listed.
     """
+    root = root_of(path)
+    return sorted(_walk(root, path.parts[len(root.parts) :] if is_pattern(path) else ()))
+
+
+def _walk(root: Path, pattern: Sequence[str]) -> Iterator[Path]:
+    """Yield the visible files below a folder that match a pattern, of which only the folders that may hold some are
+    listed.
+    """
     seen: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+    for here, folders, names in os.walk(root, followlinks=True, onerror=_raise):
         if (real := os.path.realpath(here)) in seen:
             folders.clear()
             continue
         seen.add(real)
         _require_no_log(here, folders)
         _require_finished(here, folders)
-        folders[:] = sorted(name for name in folders if _visible(name))
-        yield from (Path(here, name) for name in names if _visible(name))
+        parts = Path(here).parts[len(root.parts) :]
+        folders[:] = sorted(name for name in folders if _visible(name) and _matches((*parts, name), pattern, False))
+        yield from (Path(here, name) for name in names if _visible(name) and _matches((*parts, name), pattern))
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str], is_file: bool = True) -> bool:
+    """Return whether a file, or a folder in which it lies, matches a pattern; of a folder, whether a file in it may.
+
+    Args:
+        parts: Names of folders and of the file, from the root of the pattern on.
+        pattern: Parts of the pattern.
+        is_file: Whether the last part is a file.
+    """
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return not is_file or any(_matches(parts[at:], pattern[1:]) for at in range(len(parts) + 1))
+    if not parts:
+        return not is_file
+    return fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:], is_file)
+
+
+def is_read(file: Path, path: Path) -> bool:
+    """Return whether a file, which need not be there, would be read as a part of a folder, a pattern or a file.
+
+    A name that would be passed over counts in a folder, where nothing else should lie, but not for a pattern.
+    """
+    root, file = root_of(path).resolve(), file.resolve()
+    if not is_pattern(path):
+        return file.is_relative_to(path.resolve())
+    parts = file.parts[len(root.parts) :] if file.is_relative_to(root) else ()
+    pattern = path.parts[len(root_of(path).parts) :]
+    return bool(parts) and all(map(_visible, parts)) and _matches(parts, pattern)
 
 
 def is_pattern(path: Path) -> bool:
@@ -47,31 +89,18 @@ def is_pattern(path: Path) -> bool:
 
 
 def root_of(path: Path) -> Path:
-    """Return a folder or, of a pattern, the folders before the first wildcard; of a file, its folder."""
-    if is_pattern(path):
-        return Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
-    return path if path.is_dir() else path.parent
+    """Return a folder or, of a pattern, the folders before the first wildcard; of a file, its folder.
 
-
-def visible_files(path: Path) -> list[Path]:
-    """Return the visible files in a folder and its sub-folders, or those that match a pattern, in path order.
-
-    ``**`` stands for any number of folders. A folder that matches stands for its files.
-
-    Raises:
-        DataError, OSError: See :func:`walk`.
+    A folder whose name has a wildcard and that is there is meant by it.
     """
     if not is_pattern(path):
-        return sorted(walk(path))
-    root, pattern = root_of(path), path.parts[len(root_of(path).parts) :]
-    found = list(root.glob(str(Path(*pattern))))
-    for folder in {folder.parent for folder in found} | {root_of(path)}:
-        require_plain_above(folder)
-        _, names, _ = next(os.walk(folder), ("", [], []))
-        _require_no_log(str(folder), names)
-        _require_finished(str(folder), names)
-    files = {file for file in found if file.is_file() and _visible(file.name)}
-    return sorted(files.union(*(walk(folder) for folder in found if folder.is_dir() and _visible(folder.name))))
+        return path if path.is_dir() else path.parent
+    root = Path()
+    for part in path.parts:
+        if glob.has_magic(part) and not (root / part).exists():
+            break
+        root /= part
+    return root
 
 
 def require_plain_above(path: Path) -> None:
@@ -79,8 +108,8 @@ def require_plain_above(path: Path) -> None:
 
     Such a part is a partition, such as ``year=2024``; in a table with a log also its data folder.
     """
-    here = path.resolve()
-    while path.is_dir() and ("=" in here.name or here.name == "data"):
+    here = root_of(path).resolve()
+    while not path.is_file() and ("=" in here.name or here.name == "data"):
         is_partition, here = "=" in here.name, here.parent
         _, names, _ = next(os.walk(here), ("", [], []))  # nothing if the folder cannot be listed
         _require_no_log(str(here), names)

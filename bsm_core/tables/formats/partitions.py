@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -19,8 +18,7 @@ _MISSING = "__HIVE_DEFAULT_PARTITION__"
 def partitions_of(files: Sequence[Path], root: Path, columns: Sequence[str]) -> tuple[Mapping[str, str | None], ...]:
     """Return the values of the partition columns of each file; files of a partition share one object.
 
-    The names of folders below ``root`` count, and those of ``root`` itself and of the folders above it, up to the first
-    one that is no partition. A column that the files have too is theirs.
+    The names of folders below :func:`table_of` the root count. A column that the files have too is theirs.
 
     Args:
         files: The files.
@@ -31,13 +29,12 @@ def partitions_of(files: Sequence[Path], root: Path, columns: Sequence[str]) -> 
         For each file, the value of each partition column; None for a missing value.
 
     Raises:
-        DataError: The files have different partition columns.
+        DataError: The files have different partition columns, one path has two values of a column, or a value is not
+            UTF-8.
     """
-    above = list(takewhile(_FOLDER.fullmatch, reversed(root.parts)))[::-1]
-    found: dict[Path, dict[str, str | None]] = {}
+    table, found = table_of(root), dict[Path, dict[str, str | None]]()
     for folder in dict.fromkeys(file.parent for file in files):
-        inside = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
-        found[folder] = dict(_values([*above, *inside], set(columns)))
+        found[folder] = _values(folder, folder.absolute().relative_to(table).parts, set(columns))
     first, names = next(iter(found.items()))
     for folder, values in found.items():
         if values.keys() != names.keys():
@@ -49,10 +46,35 @@ def partitions_of(files: Sequence[Path], root: Path, columns: Sequence[str]) -> 
     return tuple(found[file.parent] for file in files)
 
 
-def _values(parts: Sequence[str], columns: set[str]) -> Iterator[tuple[str, str | None]]:
+def table_of(root: Path) -> Path:
+    """Return the first folder that is no partition: a folder itself, or the one above the partitions it lies in.
+
+    Args:
+        root: A folder, which may be relative.
+    """
+    here = root.absolute()
+    while _FOLDER.fullmatch(here.name):
+        here = here.parent
+    return here
+
+
+def _values(folder: Path, parts: Sequence[str], columns: set[str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
     for part in parts:
-        if (match := _FOLDER.fullmatch(part)) and (name := unquote(match[1])) not in columns:
-            yield name, None if match[2] == _MISSING else unquote(match[2])
+        if not (match := _FOLDER.fullmatch(part)):
+            continue
+        try:
+            name, value = (unquote(text, errors="strict") for text in match.groups())
+        except UnicodeDecodeError as error:
+            what = f"the name of the partition {part!r} is not UTF-8"
+            raise DataError(what, where=str(folder), fix="rename the folder") from error
+        if name in columns:
+            continue
+        if name in found:
+            what, fix = f"the path has two values of the partition column {name!r}", "rename one of the folders"
+            raise DataError(what, where=str(folder), fix=fix)
+        found[name] = None if match[2] == _MISSING else value
+    return found
 
 
 def with_partitions(table: pa.Table, schema: pa.Schema, values: Mapping[str, str | None]) -> pa.Table:

@@ -80,9 +80,10 @@ class RowEnds:
         if self._flags.shape[1] < end:
             self._flags = np.empty((2, end), bool)
         is_mark, is_this = self._flags[:, :end]
-        np.equal(data[:end], _QUOTE, out=is_mark)
-        for byte in (_LF, _CR) if b"\r" in text else (_LF,):
-            is_mark |= np.equal(data[:end], byte, out=is_this)
+        np.equal(data[:end], _LF, out=is_mark)
+        for byte in (_QUOTE, _CR):
+            if byte in text:
+                is_mark |= np.equal(data[:end], byte, out=is_this)
         is_mark[0] = False
         at = np.flatnonzero(is_mark)
         marks = data[at]
@@ -122,9 +123,10 @@ class RowEnds:
         lengths = np.diff(positions, prepend=self._row_began)
         if len(positions):
             self._row_began = int(positions[-1])
-        marks = np.frombuffer(text, np.uint8)
-        line_feed_only = lengths == 1
-        both = (lengths == 2) & (marks[ends - 1] == _LF) & (marks[np.maximum(ends - 2, 0)] == _CR)
-        positions = positions[~(line_feed_only | both)]
+        if len(lengths) and lengths.min() <= 2:
+            marks = np.frombuffer(text, np.uint8)
+            line_feed_only = lengths == 1
+            both = (lengths == 2) & (marks[ends - 1] == _LF) & (marks[np.maximum(ends - 2, 0)] == _CR)
+            positions = positions[~(line_feed_only | both)]
         self._found.append(positions[self._skip :])
         self._skip = max(0, self._skip - len(positions))

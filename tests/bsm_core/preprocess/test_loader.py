@@ -51,6 +51,15 @@ def test_workers_share_them_out_and_look_steps_up_by_name(preprocessor, tmp_path
     assert {i: decoded(b) for b in helped for i in [b.window.index]} == {b.window.index: decoded(b) for b in alone}
 
 
+def test_work_that_was_given_is_given_once(preprocessor, tmp_path):
+    source = write(tmp_path / "t.csv", *(f"{i},x{i},1,web" for i in range(11)))
+    columns = [*preprocessor.keep, *preprocessor.wanted]
+    work = work_of(source, columns, rows=2, done={}, consumers=1)
+    loader = WindowLoader(source, preprocessor, rows=2, work=work, num_workers=1)
+    assert len(indices(loader)) == 6
+    assert indices(loader) == []  # and not the whole table
+
+
 def test_windows_that_are_done_are_left_out_by_workers_too(preprocessor, tmp_path):
     source = write(tmp_path / "t.csv", *(f"{i},x{i},1,web" for i in range(11)))
     done = {0: None, 3: None}

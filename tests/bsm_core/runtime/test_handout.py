@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing import connection
 
 import pytest
 
 from bsm_core.errors import DataError
-from bsm_core.runtime.handout import Address, Handout, received
+from bsm_core.runtime import handout as handout_module
+from bsm_core.runtime.handout import Address, Handout, present, received
 
 
 def numbers(count, made=None, closed=None):
@@ -71,3 +75,103 @@ def test_who_does_not_know_the_key_gets_nothing_and_holds_nothing_up():
         with pytest.raises(multiprocessing.AuthenticationError):
             list(received(Address(handout.address.name, b"wrong")))
         assert [item for _, item in pool.submit(take, handout.address).result(30)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("host", [None, "127.0.0.1"])
+def test_a_stranger_that_says_nothing_holds_nothing_up_and_is_sent_away(monkeypatch, host):
+    monkeypatch.setattr(handout_module, "_HANDSHAKE_S", 0.1)
+    with Handout(numbers(3), 1, host) as handout:
+        strangers = [connection.Client(handout.address.name) for _ in range(3)]
+        assert list(received(handout.address)) == [1, 2, 3]
+        for stranger in strangers:
+            assert stranger.recv_bytes().startswith(b"#CHALLENGE#")
+            with pytest.raises(EOFError):
+                stranger.recv_bytes()
+            stranger.close()
+
+
+def test_a_process_that_is_slow_after_the_handshake_stays_connected(monkeypatch):
+    monkeypatch.setattr(handout_module, "_HANDSHAKE_S", 0.1)
+    with Handout(numbers(3), 1) as handout:
+        items = received(handout.address)
+        assert next(items) == 1
+        threading.Event().wait(0.2)
+        assert list(items) == [2, 3]
+
+
+def test_too_many_open_files_are_waited_for_and_not_spun_on(monkeypatch):
+    monkeypatch.setattr(handout_module, "_PAUSE_S", 0.05)
+    with Handout(numbers(3), 1) as handout:
+        accept, tries = handout._listener.accept, []
+
+        def full():
+            tries.append(1)
+            if len(tries) < 4:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return accept()
+
+        monkeypatch.setattr(handout._listener, "accept", full)
+        connection.Client(handout.address.name).close()  # the call that was under way
+        assert list(received(handout.address)) == [1, 2, 3]
+        assert len(tries) < 8
+
+
+def test_without_unix_sockets_the_work_is_handed_out_over_loopback(monkeypatch):
+    listener = connection.Listener
+
+    def refuse(address, family, **options):
+        if family == "AF_UNIX":
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        return listener(address, family, **options)
+
+    monkeypatch.setattr(connection, "Listener", refuse)
+    with Handout(numbers(3), 1) as handout:
+        assert handout.address.name[0] == "127.0.0.1"
+        assert list(received(handout.address)) == [1, 2, 3]
+
+
+def leave(address, how):
+    with suppress(DataError, RuntimeError), present(address, "process 2 of 3"):
+        list(received(address))
+        if how == "dies":
+            os._exit(1)
+        if how == "fails":
+            raise DataError("line 14")
+        if how == "is cut off":
+            raise RuntimeError("Connection closed by peer")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("dies", "process 2 of 3 has ended before all windows were scored"),
+        ("fails", "line 14"),
+        ("is cut off", "process 2 of 3 failed: RuntimeError: Connection closed by peer"),
+        ("ends", None),
+    ],
+)
+def test_why_a_process_is_lost_is_known(how, said):
+    with Handout(numbers(3), 1) as handout:
+        process = multiprocessing.get_context("spawn").Process(target=leave, args=(handout.address, how))
+        process.start()
+        process.join()
+        error = handout.failure(10 if how in ("dies", "fails") else 0.2)
+        assert (error and error.what) == said
+
+
+def test_a_process_that_fails_is_told_apart_from_those_that_fail_because_of_it():
+    with Handout(numbers(3), 1) as handout:
+        for how in ("is cut off", "fails", "is cut off"):
+            leave(handout.address, how)
+        assert handout.failure(10).what == "line 14"
+
+
+def test_nothing_is_handed_out_any_more_when_a_process_has_failed():
+    with Handout(numbers(9), 1) as handout:
+        items = received(handout.address)
+        assert next(items) == 1
+        with suppress(DataError), present(handout.address, "another"):
+            raise DataError("line 14")
+        assert handout.failure(10)
+        with pytest.raises(DataError, match="line 14"):
+            list(items)

@@ -36,6 +36,16 @@ def test_rows_are_joined_on_the_text_of_the_id(tmp_path):
     assert not found.is_same
 
 
+def test_predictions_in_folders_with_names_of_partitions_have_no_other_columns(tmp_path):
+    for folder in ("dt=1", "dt=2"):
+        (tmp_path / folder).mkdir()
+    old = write(tmp_path / "dt=1" / "p.csv", [1, 2], [0.1, 0.2])
+    new = write(tmp_path / "dt=2" / "p.csv", [1, 2], [0.1, 0.2])
+    found = compare(old, new)
+    assert found.is_same
+    assert not found.other_columns
+
+
 def test_ids_are_compared_byte_for_byte(tmp_path):
     old = write(tmp_path / "old.csv", ["001", "NA", " x", ""], [0.1] * 4)
     new = write(tmp_path / "new.tsv", ["1", "NA", " x", ""], [0.1] * 4)

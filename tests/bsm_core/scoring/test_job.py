@@ -500,6 +500,21 @@ def test_an_output_folder_inside_the_data_folder_is_refused_and_nothing_is_touch
     assert listing(run.data) == ["t.csv"]
 
 
+def test_a_pattern_of_the_data_must_not_match_what_the_run_writes(run):
+    (run.data / "in").mkdir()
+    toy_rows(2).to_csv(run.data / "in" / "part-0.csv", index=False)
+    (run.data / "out").mkdir()
+    for pattern in ("**/*.csv", "*"):
+        with pytest.raises(UsageError, match="matches files that the run writes, such as inference_predictions"):
+            run(data_dir=run.data / pattern, output_dir=run.data / "out")
+        assert listing(run.data / "out") == []
+    issues = run.data / "in" / "part-issues.csv"
+    with pytest.raises(UsageError, match="row issues cannot be written to this folder"):
+        run(data_dir=run.data / "*" / "part-*.csv", output_dir=run.data / "out", row_issues=issues)
+    for _ in range(2):
+        assert run(data_dir=run.data / "*" / "part-*.csv", output_dir=run.data / "out").rows == 2
+
+
 def test_an_output_folder_may_hold_the_data_or_stand_beside_the_file(run):
     toy_rows(2).to_csv(run.data / "t.csv", index=False)
     assert run(data_dir=run.data / "t.csv", output_dir=run.data).rows == 2
@@ -597,15 +612,17 @@ def test_check_rows_that_cannot_be_read_fail_the_run(run):
 # Several processes
 
 
-def test_two_processes_write_the_same_bytes(run, monkeypatch, capfd):
+def test_two_processes_write_the_same_bytes(run, monkeypatch, capfd, caplog):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     toy_rows(40).to_csv(run.data / "t.csv", index=False)
     (run.data / "more.json").write_text("[1]")
     one = run(device="cpu", window_rows=3).path.read_bytes()
     (run.out / "inference_predictions.csv").unlink()
+    caplog.clear()
     capfd.readouterr()
     done = run(device="cpu", devices="2", window_rows=3, run_record=True)
-    assert capfd.readouterr().err.count("more.json") == 1  # what all of them see, one of them says
+    assert "more.json" not in capfd.readouterr().err  # this process says it, and none of the others
+    assert ["more.json" in line for line in caplog.messages].count(True) == 1
     assert done.path.read_bytes() == one
     assert (done.rows, done.windows) == (40, 14)
     assert json.loads((run.out / "run.json").read_text())["device"]["used"] == "2 CPU process(es)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import logging
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
+import pandas as pd
 import pytest
 from support.toy import SITE, toy_rows
 
@@ -142,6 +144,19 @@ def test_what_is_not_in_the_plan_may_change(stopped, data, monkeypatch):
     windows = scored(monkeypatch)
     assert data(window_rows=3, device="cpu", batch_size=2, backend="eager").rows == 23
     assert windows == [4, 5, 6, 7]
+
+
+def test_a_partition_that_was_renamed_is_another_run(stopped, data, caplog, monkeypatch):
+    """The files in it keep their names, sizes and times, and the rows have another value."""
+    table = data.out.parent / "table"
+    (table / "dt=1").mkdir(parents=True)
+    (data.data / "t.csv").rename(table / "dt=1" / "t.csv")
+    stopped(4, data_dir=table / "dt=1", keep_columns="dt")
+    (table / "dt=1").rename(table / "dt=2")
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    done = data(window_rows=3, device="cpu", data_dir=table / "dt=2", keep_columns="dt")
+    assert "input dt=1/t.csv: is gone; input dt=2/t.csv: is new" in caplog.text
+    assert set(pd.read_csv(done.path)["dt"]) == {2}
 
 
 @pytest.mark.parametrize(

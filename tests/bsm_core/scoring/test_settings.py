@@ -23,7 +23,7 @@ LAYERS = {
     "keep_columns": [("a,b", ("a", "b")), None, None, ()],
     "device": [("2", 2), ("[0,1]", (0, 1)), ("gpu", "gpu"), "auto"],
     "devices": [("2", 2), None, None, None],
-    "engine": [("Ray", "ray"), ("ray", "ray"), None, "local"],
+    "engine": [("Ray", "ray"), None, None, "local"],
     "ray_address": [("a:6379", "a:6379"), ("auto", "auto"), None, None],
     "num_actors": [("2", 2), None, None, None],
     "shard": [("0/3", Shard(0, 3)), ("2/3", Shard(2, 3)), None, None],

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from contextlib import closing
+from itertools import islice
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,6 +43,7 @@ def read_all(source, found, rows):
 def small_blocks(monkeypatch):
     monkeypatch.setattr(splits, "_BLOCK_BYTES", 64)
     monkeypatch.setattr(splits, "_GROUP_ROWS", 7)
+    monkeypatch.setattr(splits, "_MOST_ROWS", 11)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -132,9 +136,72 @@ def test_the_work_ends_with_single_windows(tmp_path, monkeypatch, format, consum
     for window in windows:
         same(window, whole[window.index])
     large = [at for at, item in enumerate(items) if isinstance(item, Split) and item.windows > 1]
-    handed_on = [at for at, item in enumerate(items) if isinstance(item, Window)]
-    assert max(large, default=-1) < min(handed_on, default=len(items))
-    assert not large if format == "csv.gz" else large
+    if format == "csv.gz":
+        assert all(isinstance(item, Window) for item in items)
+    else:
+        assert large
+        assert len(items) - max(large) > consumers  # single windows come after the last large split
+
+
+@pytest.mark.parametrize(
+    ("sizes", "blocks"),
+    [
+        ([5, 5, 5], [10, 5]),
+        ([10], [10]),
+        ([], []),
+        ([30], [15, 15]),
+        ([3, 41, 2], [3, 14, 14, 13, 2]),
+        ([20, 20, 6], [20, 20, 6]),
+        ([100_000_000], [20] * 5_000_000),
+    ],
+)
+def test_row_groups_are_joined_and_cut_to_splits(monkeypatch, sizes, blocks):
+    monkeypatch.setattr(splits, "_GROUP_ROWS", 10)
+    monkeypatch.setattr(splits, "_MOST_ROWS", 20)
+    found = splits._row_groups(sizes, 0)
+    assert [len(block) for block in islice(found, 50) if block] == blocks[:50]
+
+
+def test_a_row_group_of_many_rows_takes_no_memory(tmp_path):
+    blocks = list(splits._row_groups([1 << 40], (1 << 40) - 5_000_000))
+    assert sum(map(len, blocks)) == 5_000_000
+    assert sum(map(sys.getsizeof, blocks)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("groups", "consumers", "read_here"),
+    [
+        ([100] * 40, 2, 20),  # as many windows as two splits have
+        ([6000] * 3, 2, 900),  # half of the table
+        ([3000], 2, 150),
+        ([2000], 2, 128),  # the least, for each consumer
+        ([200], 8, 20),  # all of a small table
+    ],
+)
+def test_few_windows_are_read_here(tmp_path, monkeypatch, groups, consumers, read_here):
+    """And handed on one by one, so that no consumer waits for another that has a large row group to score."""
+    monkeypatch.setattr(splits, "_GROUP_ROWS", 100)
+    table = cells(sum(groups))
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
+        for number, size in enumerate(groups):
+            writer.write_table(table.slice(sum(groups[:number]), size), row_group_size=size)
+    source = TableSource.open(tmp_path / "a.parquet")
+    items = list(work_of(source, COLUMNS, rows=10, done={}, consumers=consumers))
+    assert sum(isinstance(item, Window) for item in items) == read_here
+    assert all(isinstance(item, Window) for item in items[len(items) - read_here :])
+    windows = [item.index if isinstance(item, Window) else item.first for item in items]
+    assert windows == sorted(windows)
+    assert sum(1 if isinstance(item, Window) else item.windows for item in items) == sum(groups) // 10
+
+
+def test_the_cost_of_a_split_does_not_grow_with_the_number_of_files(tmp_path, monkeypatch):
+    source = write(tmp_path, "csv", [4] * 60)
+    first, *others = splits_of(source, 4)
+    read_all(source, [first], 4)
+    looks, stat = [], Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **options: looks.append(path) or stat(path, **options))
+    assert len(read_all(source, others, 4)) == 59
+    assert len(looks) <= 2 * 59
 
 
 @pytest.mark.parametrize(("now", "found"), [(b"1,x\n", 1), (b"1,x\n1,x\n1,xxxxx\n", 3), (b"1,\n" * 9, 8)])

@@ -123,3 +123,8 @@ def test_the_first_device_alone():
 )
 def test_loader_workers_where_nothing_was_asked_for(accelerator, count, cores, workers):
     assert loader_workers(DevicePlan(accelerator, tuple(range(count))), cores) == workers
+
+
+def test_loader_workers_of_an_actor_have_its_cores_and_not_those_of_the_machine():
+    assert loader_workers(DevicePlan("gpu", (0,), cores=3), 64) == 2
+    assert loader_workers(DevicePlan("gpu", (0, 1, 2, 3), cores=2), 64) == 1

@@ -15,6 +15,7 @@ import pytest
 from bsm_core.models.batch import Batch
 from bsm_core.scoring.engines import callbacks
 from bsm_core.scoring.engines.callbacks import SECONDS_BETWEEN_LINES, Progress, WindowProgress, progress_line
+from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
 
 
 class Stream(io.StringIO):
@@ -189,12 +190,33 @@ def test_a_terminal_that_does_not_know_its_size(monkeypatch):
     assert b"100/100" in shown
 
 
-def test_the_first_of_several_ranks_reports_for_all(stand_on):
+def test_the_first_of_several_processes_reports_the_rows_of_all(stand_on, tmp_path):
+    stand_on(terminal=True)
+    work, shown = WorkFolder(tmp_path), []
+    work.path.mkdir()
+
+    def scored(window):
+        work.add(PartRecord(window, 10, False, None, 1, "", {}, 1))
+
+    scored(0)  # by an earlier attempt
+    callback = WindowProgress(Progress(10), work)
+    callback.on_predict_start(None, None)
+    for window_, others, fraction in ((4, [1, 2], 0.5), (3, [4, 5, 6], 0.4), (8, [3, 7], 0.9)):
+        for other in others:
+            scored(other)
+        report(callback, window(10 * window_, 10, fraction))
+        shown.append((callback._progress._bar.n, callback._progress._bar.total))
+    assert shown == [(30, 100), (60, 100), (80, 100)]
+    callback.on_predict_end(None, None)
+
+
+def test_windows_in_any_order_never_lower_the_number(stand_on):
+    """As loader workers return them."""
     stand_on(terminal=True)
     callback = WindowProgress(Progress())
     callback.on_predict_start(None, None)
-    report(callback, window(0, 10, 0.1), window(40, 10, 0.5))
-    assert (callback._progress._bar.n, callback._progress._bar.total) == (50, 100)
+    report(callback, window(40, 10, 0.5), window(0, 10, 0.1))
+    assert (callback._progress._bar.n, callback._progress._bar.total) == (20, 100)
     callback.on_predict_end(None, None)
 
 

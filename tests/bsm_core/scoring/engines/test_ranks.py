@@ -17,9 +17,10 @@ import pytest
 from bsm_core.errors import BSMError, DataError, EngineError, Interrupted
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.signals import interruptible
-from bsm_core.scoring.engines import ranks
+from bsm_core.scoring.engines import ranks, world
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError
+from bsm_core.scoring.engines.world import Leader, World
 
 DONE = Committed(Path("out.csv"), 5, 1, Counter())
 LOST = ranks._RankFailure(
@@ -45,7 +46,7 @@ class FakeProcess:
 class FakeJob:
     """A job without work."""
 
-    def work(self, consumers):
+    def work(self, plan):
         yield from ()
 
 
@@ -121,6 +122,36 @@ def test_fewer_windows_than_processes_are_said(monkeypatch, caplog, windows, sai
     with caplog.at_level(logging.INFO, "bsm"):
         assert ranks.run(None, DevicePlan("cpu", (0, 1)))[0] == committed
     assert ("1 window(s) for 2 processes" in caplog.text) == said
+
+
+@pytest.fixture
+def lead(monkeypatch):
+    """Runs the first process of a world whose others are a function: what :func:`world.shared` does, by its call."""
+    monkeypatch.setattr(ranks, "_GRACE_S", 0.01)
+    monkeypatch.setattr(ranks, "share_cores", lambda processes: None)
+
+    def start(shared, score=lambda *_: DONE):
+        calls = iter(shared)
+        for module in (ranks, world):
+            monkeypatch.setattr(module, "shared", lambda value: next(calls)())
+        monkeypatch.setattr(ranks, "score", score)
+        leader = Leader(World("torchrun", 0, 2, 0, 2))
+        return ranks.lead(leader, FakeJob(), DevicePlan("cpu", (0, 1), world=leader.world))[0]
+
+    return start
+
+
+def lose():
+    raise RuntimeError("Connection closed by peer")
+
+
+def test_a_process_that_is_lost_after_the_commit_fails_no_run(lead):
+    assert lead([lambda: None, lose]) == DONE
+
+
+def test_an_error_of_torch_is_no_lost_process_if_all_are_there(lead):
+    with pytest.raises(RuntimeError, match="Connection closed by peer"):
+        lead([lose])
 
 
 @pytest.mark.parametrize("code", [-signal.SIGTERM, 128 + signal.SIGTERM])

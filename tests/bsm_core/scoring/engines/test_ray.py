@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from importlib.util import find_spec
+from types import SimpleNamespace
 
-import pandas as pd
 import pytest
+from support.plugins import on_path, write_distribution
+from support.processes import descendants
 from support.toy import SITE, toy_rows
 
 from bsm_core.errors import DataError, EngineError, UsageError
 from bsm_core.scoring.engines import ray_cluster
 from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.scoring.output.sink import Sink
 
 # Not imported here: the first import reads the variables that the fixture `address` sets.
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
@@ -33,103 +37,134 @@ sys.stdin.read()
 
 
 @pytest.fixture(scope="module")
-def address():
-    """The address of a cluster with two cores."""
+def cluster(tmp_path_factory):
+    """A cluster with two cores: its address, its process, and a folder of the path of its processes."""
+    site = tmp_path_factory.mktemp("site")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", "of-the-tests-" * 3)
-        environment = {**os.environ, "PYTHONPATH": str(SITE), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join([str(site), str(SITE)])
+        environment = {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(
             [sys.executable, "-c", CLUSTER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         lines = iter(process.stdout.readline, "")
-        yield next(line.strip() for line in lines if ":" in line and " " not in line.strip())
+        address = next(line.strip() for line in lines if ":" in line and " " not in line.strip())
+        yield SimpleNamespace(address=address, process=process.pid, site=site)
         process.communicate()
 
 
 @pytest.fixture
-def score(run, address):
+def score(run, cluster):
     """Runs a job on two actors."""
 
     def start(**flags):
-        settings = {"engine": "ray", "ray_address": address, "num_actors": 2, "device": "cpu", "window_rows": 3}
-        return run(**{**settings, **flags})
+        settings = {"engine": "ray", "ray_address": cluster.address, "num_actors": 2, "device": "cpu"}
+        return run(**{**settings, "window_rows": 3, **flags})
 
     start.data, start.out, start.local = run.data, run.out, run
+    start.actors = lambda: [n for n, command in descendants(cluster.process).items() if "ray::WindowActor" in command]
     return start
 
 
-def actors():
-    """The process ids of the actors."""
-    found = subprocess.run(["pgrep", "-f", "^ray::WindowActor"], capture_output=True, text=True, check=False)
-    return [int(word) for word in found.stdout.split()]
+HOOKS = """
+import os
+from bsm_core import hookimpl
+
+@hookimpl
+def bsm_window_start(batch):
+    with open(os.path.join(os.path.dirname(__file__), "notes"), "a") as notes:
+        print(os.getpid(), batch.window.index, file=notes)
+
+@hookimpl
+def bsm_window_end(batch, probabilities):
+    return {"rows": batch.rows}
+
+@hookimpl
+def bsm_committed(committed, record):
+    with open(os.path.join(os.path.dirname(__file__), "notes"), "a") as notes:
+        print(os.getpid(), "end", file=notes)
+"""
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
-def test_actors_write_the_bytes_of_one_process(score, name):
-    content = toy_rows(40).to_csv(index=False).encode()
-    (score.data / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    one = score.local(device="cpu", window_rows=3).path.read_bytes()
-    (score.out / "inference_predictions.csv").unlink()
-    done = score(run_record=True, profile=True)
-    assert done.path.read_bytes() == one
+@pytest.fixture
+def hooks(cluster):
+    """Installs an observer for the driver and the actors; returns a function that returns its notes."""
+    write_distribution(cluster.site, "acme", {"acme": HOOKS}, {"observers": {"acme": "acme"}})
+    with on_path(cluster.site):
+        yield lambda: [line.split() for line in (cluster.site / "notes").read_text().splitlines()]
+    for path in cluster.site.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_actors_write_the_bytes_of_one_process(score, hooks, caplog):
+    rows = toy_rows(40)
+    rows["amount"] = rows["amount"].mask(rows.index == 7, "many")
+    rows.to_csv(score.data / "t.csv", index=False)
+    with caplog.at_level(logging.WARNING, "bsm"):
+        done = score(run_record=True, profile=True)
     assert (done.rows, done.windows) == (40, 14)
     record = json.loads((score.out / "run.json").read_text())
     assert record["device"] == {"asked": "cpu", "used": "2 Ray actor(s) on CPU"}
     assert record["profile"]["model"] > 0
 
+    # Hooks are called once for each window, in the actors, and once by the driver.
+    *windows, end = hooks()
+    assert end == [str(os.getpid()), "end"]
+    assert sorted(int(index) for _, index in windows) == list(range(14))
+    assert end[0] not in {process for process, _ in windows}
+    assert record["counts"]["plugin:acme:rows"] == 40
 
-def test_an_actor_that_dies_is_replaced_and_the_run_goes_on(score, caplog):
-    toy_rows(4000).to_csv(score.data / "t.csv", index=False)
-    work = WorkFolder(score.out)
+    # Log lines name the actor and the window.
+    [line] = [line for line in caplog.messages if "many" in line]
+    assert re.match(r"actor [12] of 2, window 2: ", line)
 
-    def kill():
-        while not work.rows_done():
-            time.sleep(0.01)
-        os.kill(actors()[0], signal.SIGKILL)
+    content = done.path.read_bytes()
+    done.path.unlink()
+    assert score.local(device="cpu", window_rows=3).path.read_bytes() == content
 
+
+def test_a_run_goes_on_where_another_engine_was_killed_and_where_an_actor_was(score, monkeypatch, caplog):
+    toy_rows(600).to_csv(score.data / "t.csv", index=False)
+    work, written = WorkFolder(score.out), []
     one = score.local(device="cpu", window_rows=3).path.read_bytes()
     (score.out / "inference_predictions.csv").unlink()
+
+    write = Sink.write_parts
+
+    def write_some(sink, parts):
+        written.append(len(parts))
+        if sum(written) > 30:
+            raise EngineError("the machine is switched off")
+        write(sink, parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sink, "write_parts", write_some)
+        with pytest.raises(EngineError, match="switched off"):
+            score.local(device="cpu", window_rows=3)
+    assert work.rows_done() == 90
+
+    def kill():
+        while work.rows_done() < 120 and runs.is_alive():
+            time.sleep(0.01)
+        os.kill(score.actors()[0], signal.SIGKILL)
+
+    runs = threading.current_thread()
     killer = threading.Thread(target=kill)
     killer.start()
-    with caplog.at_level(logging.WARNING, "bsm"):
-        assert score().path.read_bytes() == one
+    with caplog.at_level(logging.INFO, "bsm"):
+        assert score(resume="require").path.read_bytes() == one
     killer.join()
+    assert "90 rows are done by an earlier attempt" in caplog.text
     assert "a new one takes its place" in caplog.text
 
 
-def test_a_window_that_kills_its_actors_is_named_and_can_be_left_empty(score, caplog):
-    rows = toy_rows(12)
-    rows.loc[7, "chat"] = "KILL"
-    rows.to_csv(score.data / "t.csv", index=False)
-    with pytest.raises(EngineError, match=r"3 actors died with window 2, rows 6 to 8"):
-        score(num_actors=1)
-    assert WorkFolder(score.out).rows_done() == 9
-    done = score(num_actors=1, on_bad_row="null", row_issues=score.out.parent / "issues.csv", resume="require")
-    got = pd.read_csv(done.path, dtype={"id": str})
-    assert got["id"].tolist() == rows["id"].tolist()
-    assert got["prob_class_0"].isna().tolist() == [6 <= i <= 8 for i in range(12)]
-    issues = pd.read_csv(score.out.parent / "issues.csv")
-    assert issues["row"].tolist() == [6, 7, 8]
-    assert set(issues["reason"]) == {"the actor died that scored the row"}
-
-
-def test_an_error_of_an_actor_is_the_error_of_the_run(score):
+def test_an_error_of_a_loader_worker_of_an_actor_is_the_error_of_the_run(score):
     toy_rows(12).to_csv(score.data / "t.csv", index=False)
     with (score.data / "t.csv").open("a") as file:
         file.write("031,short\n")
     with pytest.raises(DataError, match="line 14"):
-        score()
-
-
-def test_lines_of_actors_name_their_window(score, caplog):
-    rows = toy_rows(6)
-    rows.loc[4, "amount"] = "many"
-    rows.to_csv(score.data / "t.csv", index=False)
-    with caplog.at_level(logging.WARNING, "bsm"):
-        score(num_actors=1)
-    [line] = [line for line in caplog.messages if "many" in line]
-    assert line.startswith("actor 1 of 1, window 1: ")
+        score(num_workers=1)
 
 
 def test_more_actors_than_cores_are_refused(score):

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bsm_core.errors import DataError, NoInferenceDataError
+from bsm_core.errors import DataError, MissingColumnsError, NoInferenceDataError
+from bsm_core.tables.convert import convert
+from bsm_core.tables.formats.folders import is_read
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.splits import splits_of
 
@@ -122,3 +124,126 @@ def test_shares_of_a_table_keep_its_partitions(tmp_path):
     [window] = share.windows(["dt", "id"])
     assert window.table.to_pydict() == {"dt": [b"2", b"2"], "id": [b"1a", b"1b"]}
     assert [Path(file).name for file in share.files] == ["b.csv"]
+
+
+@pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
+def test_the_folder_in_which_one_is_has_its_column(tmp_path, monkeypatch, extension):
+    put(tmp_path, f"t/dt=1/hour=2/a.{extension}")
+    monkeypatch.chdir(tmp_path / "t" / "dt=1" / "hour=2")
+    for path in (".", f"a.{extension}", f"*.{extension}"):
+        assert rows(Path(path), "id", "dt", "hour") == [("0a", "1", "2"), ("0b", "1", "2")]
+    monkeypatch.chdir(tmp_path / "t")
+    assert rows(Path("dt=*"), "dt") == [("1",)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("dt=1/dt=2/a.csv", "the path has two values of the partition column 'dt'"),
+        ("dt=%FF/a.csv", "the name of the partition 'dt=%FF' is not UTF-8"),
+    ],
+)
+def test_names_of_folders_that_say_nothing_clear(tmp_path, name, said):
+    put(tmp_path, name)
+    with pytest.raises(DataError, match=said) as caught:
+        TableSource.open(tmp_path)
+    assert caught.value.where == str((tmp_path / name).parent)
+
+
+def test_files_with_no_column_of_their_own(tmp_path):
+    (tmp_path / "dt=1").mkdir()
+    (tmp_path / "dt=1" / "a.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(DataError, match="the files have no columns"):
+        TableSource.open(tmp_path)
+    (tmp_path / "dt=1" / "a.jsonl").unlink()
+    pq.write_table(pa.table({}), tmp_path / "dt=1" / "a.parquet")
+    with pytest.raises(DataError, match="the files have no columns"):
+        TableSource.open(tmp_path)
+    (tmp_path / "b.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(MissingColumnsError, match="missing"):
+        rows(tmp_path / "b.jsonl", "id")
+
+
+def test_hints_are_about_the_columns_of_the_files(tmp_path):
+    path = tmp_path / "dt=1" / "a.csv"
+    path.parent.mkdir()
+    path.write_text("id;n\n1;2\n")
+    with pytest.raises(MissingColumnsError, match="the columns seem to be separated by ';'"):
+        rows(path, "id")
+    path.write_text("7,2\n8,3\n")
+    with pytest.raises(MissingColumnsError, match="the first row may be data"):
+        rows(path, "id", "dt")
+
+
+def test_one_file_is_converted_as_it_is(tmp_path):
+    put(tmp_path, "dt=1/a.csv")
+    for source in ("dt=1/a.csv", "dt=1"):
+        convert(tmp_path / source, tmp_path / f"{source.count('/')}.csv")
+    assert (tmp_path / "1.csv").read_text() == (tmp_path / "dt=1" / "a.csv").read_text()
+    assert (tmp_path / "0.csv").read_text() == "id,n,dt\n0a,0,1\n0b,1,1\n"
+
+
+# Patterns
+
+
+def names(path):
+    return [file.name for file in TableSource.open(path).files]
+
+
+def test_a_pattern_passes_over_what_a_folder_passes_over(tmp_path):
+    put(tmp_path, "a/1.csv", "_old/2.csv", ".git/3.csv", "a/_b/4.csv", "a/.c/5.csv", "a/b/_6.csv", "a/b/7.csv")
+    for pattern in ("**", "**/*.csv", "*", "*/**", "**/**/*"):
+        assert names(tmp_path / pattern) == ["1.csv", "7.csv"] == names(tmp_path)
+    assert names(tmp_path / "_old" / "*.csv") == ["2.csv"]
+    with pytest.raises(NoInferenceDataError):
+        TableSource.open(tmp_path / "*" / "_b" / "*.csv")
+
+
+def test_only_the_folders_of_a_pattern_must_be_finished(tmp_path):
+    put(tmp_path, "t/dt=1/a.csv", "t/dt=2/b.csv", "t/dt=2/_temporary/0/c.csv", "t/dt=3/_delta_log/0.json", "u/d.csv")
+    assert names(tmp_path / "t" / "dt=1*") == ["a.csv"]
+    assert names(tmp_path / "u*") == ["d.csv"]
+    for pattern, kind in (("t/dt=2/*.csv", "still writing"), ("t/dt=[23]", "still writing"), ("t/*3", "Delta")):
+        with pytest.raises(DataError, match=kind):
+            TableSource.open(tmp_path / pattern)
+    (tmp_path / "t" / "_temporary").mkdir()
+    with pytest.raises(DataError, match="still writing"):
+        TableSource.open(tmp_path / "t" / "dt=1*")
+
+
+def test_a_file_that_a_pattern_matches_twice_is_read_once(tmp_path):
+    put(tmp_path, "a/b/1.csv")
+    (tmp_path / "c").symlink_to("a")
+    (tmp_path / "a" / "up").symlink_to("..")
+    for pattern in ("*/**", "**/b", "**/b/**"):
+        assert names(tmp_path / pattern) == ["1.csv"]
+    (tmp_path / "a" / "b" / "2.csv").symlink_to("1.csv")  # as in a folder: a file by another name is a file
+    assert names(tmp_path / "c*") == ["1.csv", "2.csv"]
+    (tmp_path / "a" / "b" / "3.csv").symlink_to("nowhere")
+    with pytest.raises(DataError, match="No such file"):
+        TableSource.open(tmp_path / "c*")
+
+
+def test_the_name_of_a_folder_that_is_there_is_no_pattern(tmp_path):
+    put(tmp_path, "a[1]/x1.csv", "a1/x2.csv")
+    assert names(tmp_path / "a[1]" / "x*.csv") == ["x1.csv"]
+    with pytest.raises(NoInferenceDataError, match="no such file or folder"):
+        TableSource.open(tmp_path / "b" / "*.csv")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "read"),
+    [
+        ("**/*.csv", "out/p.csv", True),
+        ("**/*.csv", "out/_SUCCESS", False),
+        ("*/part-*.csv", "out/p.csv", False),
+        ("o*", "out/p.csv", True),
+        ("dt=*/*.csv", "out/p.csv", False),
+        ("*.csv", "../p.csv", False),
+        (".", "out/_SUCCESS", True),
+        (".", "../p.csv", False),
+    ],
+)
+def test_what_would_be_read(tmp_path, pattern, name, read):
+    put(tmp_path / "data", "a.csv")
+    assert is_read(tmp_path / "data" / name, tmp_path / "data" / pattern) is read

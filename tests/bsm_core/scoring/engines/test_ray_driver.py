@@ -1,0 +1,183 @@
+"""The driver of the Ray engine, with real actors that are threads: what happens when they die."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import threading
+from collections import Counter
+from importlib.util import find_spec
+from types import MappingProxyType
+
+import pandas as pd
+import pytest
+from support.toy import toy_rows
+
+from bsm_core.errors import EngineError
+
+if find_spec("ray") is None:
+    pytest.skip("needs Ray", allow_module_level=True)
+
+from ray.exceptions import RayError
+from support.ray_stand_in import threads_for_actors
+
+from bsm_core.scoring.engines import ray_driver
+from bsm_core.scoring.engines.ray_actor import WindowActor
+from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.tables.windows import Window
+
+
+class MortalActor(WindowActor):
+    """Actor that dies where a test says so.
+
+    Attributes:
+        deadly: How many actors each window may still kill.
+        starts, ends: How many actors may still die while they start, and while they end.
+        given: How often each window was given to an actor.
+    """
+
+    deadly: Counter[int]
+    starts = ends = 0
+    given: Counter[int]
+    lock = threading.Lock()
+
+    def __init__(self, *arguments) -> None:
+        logger = logging.getLogger("bsm")
+        before = logger.propagate, logger.level
+        super().__init__(*arguments)
+        logger.removeHandler(self._log)  # of all actors and of the driver, which are one process here
+        logger.propagate = before[0]
+        logger.setLevel(before[1])
+
+    def start(self, earlier):
+        if self._counts_down("starts"):
+            raise RayError("it died at its start")
+        return super().start(earlier)
+
+    def score(self, item):
+        windows = [item.index] if isinstance(item, Window) else range(item.first, item.first + item.windows)
+        with self.lock:
+            self.given.update(windows)
+            for window in windows:
+                if self.deadly[window] > 0:
+                    self.deadly[window] -= 1
+                    raise RayError("it died")
+        return super().score(item)
+
+    def finish(self):
+        answer = super().finish()
+        if self._counts_down("ends"):
+            raise RayError("it died at its end")
+        return answer
+
+    @classmethod
+    def _counts_down(cls, name):
+        with cls.lock:
+            left = getattr(cls, name)
+            setattr(cls, name, max(0, left - 1))
+            return left > 0
+
+
+@pytest.fixture
+def score(run, monkeypatch):
+    """Runs a job on two actors that are threads."""
+
+    def start(deadly=(), starts=0, ends=0, actors=2, room=9, hosts=(), free=MappingProxyType({}), **flags):
+        monkeypatch.setattr(MortalActor, "deadly", Counter(dict(deadly)), raising=False)
+        monkeypatch.setattr(MortalActor, "given", Counter(), raising=False)
+        monkeypatch.setattr(MortalActor, "starts", starts)
+        monkeypatch.setattr(MortalActor, "ends", ends)
+        with threads_for_actors(MortalActor, actors, room, hosts, free):
+            return run(**{"engine": "ray", "device": "cpu", "window_rows": 3, **flags})
+
+    start.data, start.out, start.local = run.data, run.out, run
+    return start
+
+
+@pytest.fixture
+def one(score):
+    """The bytes that one process writes of 40 rows."""
+    toy_rows(40).to_csv(score.data / "t.csv", index=False)
+    content = score.local(device="cpu", window_rows=3).path.read_bytes()
+    (score.out / "inference_predictions.csv").unlink()
+    return content
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_the_bytes_are_those_of_one_process(score, one, name):
+    content = (score.data / "t.csv").read_bytes()
+    (score.data / "t.csv").unlink()
+    (score.data / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert score().path.read_bytes() == one
+    assert sorted(MortalActor.given) == list(range(14))
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_a_window_is_given_again_three_times(score, one, actors, caplog):
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert score(deadly={2: 3}, actors=actors).path.read_bytes() == one
+    assert MortalActor.given[2] == 4
+    assert caplog.text.count("a new one takes its place") == 3
+    assert "window 2" in caplog.text
+
+
+def test_windows_that_were_with_a_deadly_one_are_told_from_it(score, one):
+    """What an actor had is given again window by window, each to an actor that has nothing else."""
+    assert score(deadly={0: 2, 1: 2, 5: 1, 13: 2}).path.read_bytes() == one
+
+
+def test_a_window_that_kills_a_fourth_actor_is_named_and_can_be_left_empty(score):
+    rows = toy_rows(12)
+    rows.to_csv(score.data / "t.csv", index=False)
+    with pytest.raises(EngineError, match=r"4 actors died with window 2, rows 6 to 8"):
+        score(deadly={2: 4}, actors=1)
+    assert MortalActor.given[2] == 4
+    issues = score.out.parent / "issues.csv"
+    done = score(deadly={2: 4}, actors=1, on_bad_row="null", row_issues=issues)
+    got = pd.read_csv(done.path, dtype={"id": str})
+    assert got["id"].tolist() == rows["id"].tolist()
+    assert got["prob_class_0"].isna().tolist() == [6 <= i <= 8 for i in range(12)]
+    issues = pd.read_csv(issues)
+    assert issues["row"].tolist() == [6, 7, 8]
+    assert set(issues["reason"]) == {"the actor died that scored the row"}
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_an_actor_that_dies_at_its_start_is_replaced(score, one, actors, caplog):
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert score(starts=2, actors=actors).path.read_bytes() == one
+    assert "it died at its start" in caplog.text
+
+
+def test_actors_that_die_again_and_again_at_their_start_end_the_run(score, one):
+    with pytest.raises(EngineError, match=r"(?s)actor 1 of 2 died again and again while it started.*fewer actors"):
+        score(starts=9)
+
+
+def test_an_actor_that_dies_at_its_end_fails_no_run(score, one, caplog):
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert score(ends=1, run_record=True).path.read_bytes() == one
+    assert "died when all was done: its times are not known" in caplog.text
+    assert json.loads((score.out / "run.json").read_text())["rows"] == 40
+
+
+def test_an_actor_that_no_host_can_hold_is_an_error(score, one, monkeypatch):
+    monkeypatch.setattr(ray_driver, "_LOOK_S", 0.0)
+    monkeypatch.setattr(ray_driver, "_SIGNAL_S", 0.01)
+    words = r"no host of the cluster has what an actor needs: 1 CPU"
+    with pytest.raises(EngineError, match=words):
+        score(room=0, hosts=[{"CPU": 0.5}])
+    assert not WorkFolder(score.out).rows_done()
+
+
+@pytest.mark.parametrize(("free", "said"), [({}, True), ({"CPU": 1.0}, False)])
+def test_actors_that_wait_for_others_to_end_are_said(score, one, monkeypatch, caplog, free, said):
+    """The cluster may have room for them later."""
+    monkeypatch.setattr(ray_driver, "_LOOK_S", 0.0)
+    monkeypatch.setattr(ray_driver, "_SIGNAL_S", 0.01)
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert score(room=1, hosts=[{"CPU": 1}], free=free).path.read_bytes() == one
+    assert (
+        "1 of 2 actors wait for a place in the cluster: each needs 1 CPU, and 0 CPU are free" in caplog.text
+    ) == said

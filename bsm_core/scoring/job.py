@@ -23,6 +23,7 @@ from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.markers import PREDICTIONS, SUCCESS, Markers, named
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.settings import Settings
+from bsm_core.storage.objects import ObjectPath, place
 from bsm_core.tables.data_files import FORMATS, discover
 
 log = logging.getLogger("bsm")
@@ -133,7 +134,7 @@ def refuse(places: Mapping[str, Any], reason: str) -> None:
         reason: Text for ``_FAILURE``.
     """
     output, data, model = (
-        Path(places.get(name) or Settings.model_fields[name].default)
+        place(places.get(name) or Settings.model_fields[name].default)
         for name in ("output_dir", "data_dir", "model_dir")
     )
     with suppress(BSMError, OSError, ValueError):  # nothing can be said in that folder
@@ -219,7 +220,9 @@ def _is_inside(path: Path, folder: Path) -> bool:
 def _inputs(data: Path, model: Path) -> Iterator[Path]:
     with suppress(BSMError):  # the run says what is wrong with the data
         yield from discover(data)[1]
-    for folder, _, names in os.walk(model):
+    if isinstance(model, ObjectPath):
+        yield from model.objects()
+    for folder, _, names in () if isinstance(model, ObjectPath) else os.walk(model):
         yield from (Path(folder, name) for name in names)
     yield model
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -136,11 +135,10 @@ class WorkFolder:
             OSError: The folder cannot be written.
         """
         (self.path / _PLAN).unlink(missing_ok=True)  # first: without it, nothing else is believed
-        if (self.path / _PARTS).exists():
-            shutil.rmtree(self.path / _PARTS)
+        durable.remove_tree(self.path / _PARTS)
         (self.path / _PARTS).mkdir()
         for name in (_MANIFEST, _ATTEMPTS):  # empty, and on the disk: lines are only appended later
-            durable.write(self.path / name, "")
+            durable.write_lines(self.path / name, "")
         durable.write(self.path / _PLAN, json.dumps(plan, indent=2) + "\n")
 
     def records(self) -> dict[int, PartRecord]:
@@ -149,7 +147,7 @@ class WorkFolder:
 
     def attempts(self) -> list[Attempt]:
         """Return the attempts that have begun to score windows."""
-        return _lines(self.path / _ATTEMPTS, Attempt)
+        return list({line.attempt: line for line in _lines(self.path / _ATTEMPTS, Attempt)}.values())
 
     def add(self, *lines: PartRecord | Attempt) -> None:
         """Append lines, all of one kind, and wait until they are on the disk.
@@ -170,7 +168,7 @@ class WorkFolder:
             OSError: The file cannot be written.
         """
         for name, lines in ((_ATTEMPTS, self.attempts()), (_MANIFEST, records)):
-            durable.write(self.path / name, "".join(_text_of(line) + "\n" for line in lines))
+            durable.write_lines(self.path / name, "".join(_text_of(line) + "\n" for line in lines))
 
     def is_whole(self, record: PartRecord) -> bool:
         """Return whether the part of a record is there, with the checksum that it had when it was written."""
@@ -193,10 +191,11 @@ class WorkFolder:
             OSError: Something cannot be removed.
         """
         for entry in self.path.iterdir():
+            if entry == self.lock:
+                continue
             if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry != self.lock:
-                entry.unlink()
+                durable.remove_tree(entry)
+            entry.unlink(missing_ok=True)
 
 
 def _text_of(line: PartRecord | Attempt) -> str:
@@ -210,12 +209,8 @@ def _checksum(values: Mapping[str, Any]) -> int:
 
 
 def _lines(path: Path, kind: type[L]) -> list[L]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
     found = []
-    for line in lines:
+    for line in durable.read_lines(path):
         try:
             values = json.loads(line)
             if values.pop("crc32") == _checksum(values):

@@ -19,6 +19,7 @@ from bsm_core.scoring.output.lock import holding
 from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.output.markers import FAILURE, PREDICTIONS, SUCCESS, Markers, named
 from bsm_core.scoring.output.shard import Shard
+from bsm_core.storage.temporary import scratch
 from bsm_core.tables.data_files import Format, detect_format
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Window
@@ -128,7 +129,7 @@ def merge(output: Path, format: Format | None = None) -> tuple[Path, int]:
             stack.enter_context(closing(_Rows(source, shard))) for source, shard in zip(sources, shards, strict=True)
         ]
         Markers(output).clear()
-        temporary = work.path / path.name
+        temporary = stack.enter_context(scratch(work.path)) / path.name
         with TableWriter(temporary, schema, format) as writer:
             for number, rows in _in_order(shards):
                 for table in readers[number].take(rows):

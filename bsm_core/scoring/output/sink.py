@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -21,13 +20,14 @@ import pyarrow as pa
 from bsm_core.errors import EngineError, NothingToResumeError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime import durable, signals
-from bsm_core.runtime.durable import writing
+from bsm_core.runtime.durable import in_parallel, writing
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.output.markers import PREDICTIONS
 from bsm_core.scoring.output.row_issues import ROWS_NAMED, CommitReview
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.plan import differences
+from bsm_core.storage.temporary import scratch
 from bsm_core.tables.data_files import FORMATS, Format
 from bsm_core.tables.windows import Position
 from bsm_core.tables.write import TableWriter
@@ -36,6 +36,8 @@ log = logging.getLogger("bsm")
 
 RUN_AGAIN = "run again; please report it if it happens again"
 """Advice for errors that only a fault of bsm can cause."""
+_READ_AHEAD = 3
+"""Number of parts that are read while one is written into the prediction file."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,9 @@ class Sink:
             stored = self.work.plan()
             changed = [] if stored is None else differences(stored, plan)
             records = {} if changed or stored is None else self.work.records()
-            whole = {window: record for window, record in sorted(records.items()) if self.work.is_whole(record)}
+            in_order = [records[window] for window in sorted(records)]
+            are_whole = in_parallel(self.work.is_whole, in_order)
+            whole = {record.window: record for record, found in zip(in_order, are_whole, strict=True) if found}
         done = {window: record for window, record in whole.items() if usable(record)}
         if resume == "require" and not done:
             raise NothingToResumeError(
@@ -213,13 +217,13 @@ class Sink:
         """
         self.require_lock()
         with writing(self.folder):
-            for part in parts:
-                with durable.create(self.work.part(part.record.window)) as file:
-                    file.write(memoryview(part.data))
-                    file.flush()
-                    os.fsync(file.fileno())
+            for _ in in_parallel(self._store, parts):
+                pass
             durable.flush(self.work.part(0).parent)
             self.work.add(*(part.record for part in parts))
+
+    def _store(self, part: PackedPart) -> None:
+        durable.store(self.work.part(part.record.window), memoryview(part.data))
 
     def commit(self, schema: pa.Schema, format: Format, review: CommitReview | None = None) -> Committed:
         """Write all parts, in order, to the prediction file.
@@ -259,9 +263,9 @@ class Sink:
         """
         name = PREDICTIONS + (self.shard.name if self.shard else "")
         path = self.folder / f"{name}.{format}"
-        temporary = self.work.path / path.name
         self.require_lock()
-        with writing(self.folder):
+        with writing(self.folder), scratch(self.work.path) as folder:
+            temporary = folder / path.name
             temporary.unlink(missing_ok=True)  # of an attempt that was killed
             probabilities = dropwhile(lambda name: name != "prob_class_0", schema.names)  # they are the last columns
             with TableWriter(temporary, schema, format, shortest=tuple(probabilities)) as writer:
@@ -276,8 +280,7 @@ class Sink:
 
     def _reviewed(self, records: Sequence[PartRecord], review: CommitReview | None) -> Iterator[pa.Table]:
         """Return the output rows of each part, after it was reviewed."""
-        for record in records:
-            table, *issues = self._read(record)
+        for record, (table, *issues) in zip(records, in_parallel(self._read, records, _READ_AHEAD), strict=True):
             if review is not None:
                 review.add(table, record.counts, *issues)
             yield table

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import glob
 import logging
-import os
 import re
 from collections.abc import Collection, Iterator
 from itertools import takewhile
 from pathlib import Path
 
 from bsm_core.errors import DataError
+from bsm_core.storage.objects import folders_in, walk
 
 log = logging.getLogger("bsm")
 
@@ -22,23 +22,23 @@ _PART_OF_JOB = re.compile(r"part-[0-9]{5}|part-[mr]-[0-9]{5}")
 """First letters of the name of a file that Spark or Hadoop writes, with a marker beside it."""
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk_visible(folder: Path) -> Iterator[Path]:
     """Return all visible files in a folder and its sub-folders. Links are followed; no folder is searched twice.
 
     Raises:
         DataError: A folder is a table with a log, or holds the output of a job that has not finished.
         OSError: A folder cannot be listed.
     """
-    seen: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
-        if (real := os.path.realpath(here)) in seen:
+    seen: set[Path] = set()
+    for here, folders, files in walk(folder):
+        if (real := here.resolve()) in seen:
             folders.clear()
             continue
         seen.add(real)
         _require_no_log(here, folders)
         _require_finished(here, folders)
         folders[:] = sorted(name for name in folders if _visible(name))
-        yield from (Path(here, name) for name in names if _visible(name))
+        yield from (file for file in files if _visible(file.name))
 
 
 def is_pattern(path: Path) -> bool:
@@ -49,7 +49,7 @@ def is_pattern(path: Path) -> bool:
 def root_of(path: Path) -> Path:
     """Return a folder or, of a pattern, the folders before the first wildcard; of a file, its folder."""
     if is_pattern(path):
-        return Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
+        return type(path)(*takewhile(lambda part: not glob.has_magic(part), path.parts))
     return path if path.is_dir() else path.parent
 
 
@@ -59,19 +59,19 @@ def visible_files(path: Path) -> list[Path]:
     ``**`` stands for any number of folders. A folder that matches stands for its files.
 
     Raises:
-        DataError, OSError: See :func:`walk`.
+        DataError, OSError: See :func:`walk_visible`.
     """
     if not is_pattern(path):
-        return sorted(walk(path))
+        return sorted(walk_visible(path))
     root, pattern = root_of(path), path.parts[len(root_of(path).parts) :]
     found = list(root.glob(str(Path(*pattern))))
     for folder in {folder.parent for folder in found} | {root_of(path)}:
         require_plain_above(folder)
-        _, names, _ = next(os.walk(folder), ("", [], []))
-        _require_no_log(str(folder), names)
-        _require_finished(str(folder), names)
+        names = folders_in(folder)
+        _require_no_log(folder, names)
+        _require_finished(folder, names)
     files = {file for file in found if file.is_file() and _visible(file.name)}
-    return sorted(files.union(*(walk(folder) for folder in found if folder.is_dir() and _visible(folder.name))))
+    return sorted(files.union(*(walk_visible(folder) for folder in found if folder.is_dir() and _visible(folder.name))))
 
 
 def require_plain_above(path: Path) -> None:
@@ -82,10 +82,10 @@ def require_plain_above(path: Path) -> None:
     here = path.resolve()
     while path.is_dir() and ("=" in here.name or here.name == "data"):
         is_partition, here = "=" in here.name, here.parent
-        _, names, _ = next(os.walk(here), ("", [], []))  # nothing if the folder cannot be listed
-        _require_no_log(str(here), names)
+        names = folders_in(here)
+        _require_no_log(here, names)
         if is_partition:
-            _require_finished(str(here), names)
+            _require_finished(here, names)
 
 
 def warn_of_no_marker(path: Path) -> None:
@@ -125,38 +125,33 @@ def _is_marked(folder: Path, top: Path) -> bool:
         here = here.parent
 
 
-def _kind_of(folder: str, names: Collection[str]) -> str | None:
+def _kind_of(folder: Path, names: Collection[str]) -> str | None:
     """Return the kind of a table whose log says which of the files are its rows; None for an ordinary folder."""
     if kind := next((kind for sign, kind in _LOGS.items() if sign in names), None):
         return kind
-    iceberg = "metadata" in names and any(Path(folder, "metadata").glob("*.metadata.json"))
+    iceberg = "metadata" in names and any((folder / "metadata").glob("*.metadata.json"))
     return "Iceberg" if iceberg else None
 
 
-def _require_no_log(here: str, names: Collection[str]) -> None:
+def _require_no_log(here: Path, names: Collection[str]) -> None:
     """Check by the names of the folders in a folder that it is no table with a log."""
     if kind := _kind_of(here, names):
         raise DataError(
             f"the folder is a {kind} table, in which a log says which of the files are its rows",
-            where=here,
+            where=str(here),
             fix="write the table as plain Parquet files, and give the folder of these",
         )
 
 
-def _require_finished(here: str, names: Collection[str]) -> None:
+def _require_finished(here: Path, names: Collection[str]) -> None:
     """Check by the names of the folders in a folder that no job is writing into it."""
     if at_work := sorted(filter(_AT_WORK.fullmatch, names)):
         raise DataError(
             f"a job of Spark, Hadoop or Hive is still writing into the folder, or has failed: it has {at_work[0]!r}",
-            where=here,
+            where=str(here),
             fix=f"wait for the job, or run it again; if all of its rows are there, remove {at_work[0]!r}",
         )
 
 
 def _visible(name: str) -> bool:
     return not name.startswith(("_", "."))
-
-
-def _raise(error: OSError) -> None:
-    # Without this, os.walk ignores a folder that it cannot list, and the rows in that folder would be lost.
-    raise error

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bsm_core.artifact import temporary
-from bsm_core.artifact.temporary import temporary_folder
+from bsm_core.storage import temporary
+from bsm_core.storage.temporary import temporary_folder
 
 HOLDS = """
-from bsm_core.artifact.temporary import temporary_folder
+from bsm_core.storage.temporary import temporary_folder
 
 with temporary_folder() as folder:
     (folder / "sub").mkdir()

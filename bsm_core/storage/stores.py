@@ -32,7 +32,7 @@ _REASONS = (
     (r"error sending request|HTTP error", "the store does not answer", "look at the network and AWS_ENDPOINT_URL"),
     (r"", "the store reports an error", "look at the URL, the network and AWS_ENDPOINT_URL"),
 )
-"""What a text of obstore may hold, what this means, and what to do."""
+"""Expressions in texts of obstore, each with the problem in words and with advice."""
 
 
 @cache

@@ -6,15 +6,24 @@ import itertools
 import json
 import os
 import shutil
-from contextlib import contextmanager
+import signal
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 
 import pytest
 from support.object_store import KEY, SECRET, refusing_server, upload, uploads
+from support.processes import python
 from support.toy import toy_rows
 
 from bsm_core.cli import main
-from bsm_core.errors import DataError, NothingToResumeError, OutputInUseError, StorageError, UsageError
+from bsm_core.errors import (
+    CorruptArtifactError,
+    DataError,
+    NothingToResumeError,
+    OutputInUseError,
+    StorageError,
+    UsageError,
+)
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import ALTERED_PARTS
 from bsm_core.scoring import job
@@ -48,7 +57,7 @@ def remote(run, bucket):
 
 @contextmanager
 def stopping(window):
-    """Stop a run inside the block in place of the part of a window, or of the commit."""
+    """Stop the run of the block in place of the part of a window, or of the commit."""
     write, commit = Sink.write_part, Sink.commit
 
     def write_part(self, part):
@@ -61,10 +70,11 @@ def stopping(window):
             raise Stopped
         return commit(self, *args)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+    with pytest.MonkeyPatch.context() as patch, suppress(Stopped):
         patch.setattr(Sink, "write_part", write_part)
         patch.setattr(Sink, "commit", stopped_commit)
         yield
+        pytest.fail("the run was not stopped")
 
 
 @pytest.mark.parametrize("format", ["csv", "tsv", "parquet"])
@@ -121,6 +131,34 @@ def test_a_run_that_was_stopped_goes_on(remote, window):
     attempts = json.loads((remote.out / "run.json").read_bytes())["attempts"]
     assert [attempt["rows"] for attempt in attempts if attempt["rows"]] == [n for n in (done, 23 - done) if n]
     assert listing(remote.out) == ["_HEALTH", "_SUCCESS", "inference_predictions.csv", "run.json"]
+
+
+KILLED = """
+import os, signal
+from bsm_core.scoring.output.sink import Sink
+write = Sink.write_part
+
+def kill(self, part):
+    write(self, part)
+    if part.window == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Sink.write_part = kill
+from bsm_core.run import main
+main({arguments!r})
+"""
+
+
+def test_the_same_command_goes_on_after_a_kill(remote):
+    whole = remote.local(window_rows=3, device="cpu").path.read_bytes()
+    arguments = ["--job_type", "inference", "--id-field", "id", "--window-rows", "3", "--device", "cpu"]
+    for name, place in (("model", "model"), ("data", "data"), ("output", "out")):
+        arguments += [f"--{name}-dir", f"{remote.bucket}/{place}"]
+    done = python("-c", KILLED.format(arguments=arguments))
+    assert done.returncode == -signal.SIGKILL
+    assert "lock" in [path.name for path in (remote.out / ".bsm").objects()]
+    assert remote(resume="require").path.read_bytes() == whole
+    assert listing(remote.out) == ["_HEALTH", "_SUCCESS", "inference_predictions.csv"]
 
 
 def test_a_part_that_was_altered_is_computed_again(remote):
@@ -237,5 +275,33 @@ def test_an_input_is_not_replaced(remote):
     upload(remote.local.data, remote.out)
     (remote.out / "t.csv").unlink()
     (remote.out / "inference_predictions.csv").put(b"id,chat,amount,channel\n1,a,1,web\n")
-    with pytest.raises(UsageError, match="replace or remove inference_predictions.csv, which is one of its inputs"):
+    with pytest.raises(UsageError, match=r"replace or remove inference_predictions\.csv, which is one of its inputs"):
         remote(data_dir=f"{remote.out}/inference_predictions.csv")
+
+
+def test_the_commands_take_urls(remote, tmp_path, capsys):
+    bucket = remote.bucket
+    assert main(["inspect", f"{bucket}/model"]) == 0
+    assert f"{bucket}/model" in capsys.readouterr().out
+    assert main(["inspect", f"{bucket}/nothing"]) == 1
+    assert f"there is no artifact ({bucket}/nothing)" in capsys.readouterr().out
+    assert main(["pack", f"{bucket}/model", f"{bucket}/packed.tar.gz"]) == 0
+    assert main(["pack", f"{bucket}/packed.tar.gz", f"{bucket}/packed", "--data", f"{bucket}/data"]) == 0
+    assert (bucket / "packed.tar.gz.sha256").exists()
+    assert (bucket / "packed/self_check.json").exists()
+    assert main(["inspect", f"{bucket}/packed"]) == 0
+    assert main(["pack", f"{bucket}/model", f"{bucket}/packed"]) == 2
+    assert main(["convert", f"{bucket}/data", f"{bucket}/data.parquet"]) == 0
+    assert main(["convert", f"{bucket}/data.parquet", (tmp_path / "data.csv").as_uri()]) == 0
+    assert (tmp_path / "data.csv").read_bytes() == (bucket / "data/t.csv").read_bytes()
+    with pytest.raises(SystemExit):
+        main(["convert", f"{bucket}/data.parquet", "hdfs://host/a.csv"])
+    assert "the schemes are s3" in capsys.readouterr().err
+
+
+def test_a_damaged_model_is_named_by_its_url(remote):
+    (remote.bucket / "model/hyperparameters.json").put(b"{")
+    with pytest.raises(CorruptArtifactError) as caught:
+        remote()
+    assert str(remote.bucket) in str(caught.value) or "hyperparameters.json" in str(caught.value)
+    assert "bsm-artifact-" not in str(caught.value)

@@ -43,7 +43,13 @@ FEATURES = [f"f{i}" for i in range(12)]
 
 def write_artifact(folder: Path) -> Path:
     """Write an artifact with numbers alone."""
-    config = {"model_class": "tabular", "tab_field_list": FEATURES, "is_binary": True, "num_classes": 2, "hidden_common_dim": 8}
+    config = {
+        "model_class": "tabular",
+        "tab_field_list": FEATURES,
+        "is_binary": True,
+        "num_classes": 2,
+        "hidden_common_dim": 8,
+    }
     weights = Tabular.from_config(config).state_dict()
     return save_artifact(folder, config=config, state_dict=weights, risk_tables={}, impute={})
 
@@ -80,7 +86,9 @@ class CountingProxy(Proxy):
     def _count(self, direction: str, sent: int, more: bytes) -> bool:
         with self._lock:
             self.counts[direction] += len(more)
-            self.counts["requests"] += direction == "up" and more.startswith((b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE "))
+            self.counts["requests"] += direction == "up" and more.startswith(
+                (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
+            )
         return False
 
 
@@ -125,7 +133,9 @@ def main() -> None:
     print(f"on the disk:  {wall:6.1f} s, {cpu:6.1f} s of processor time")
     print(f"with S3:      {wall_s3:6.1f} s, {cpu_s3:6.1f} s of processor time")
     print(f"ratio:        {wall_s3 / wall:6.2f}    {cpu_s3 / cpu:6.2f}")
-    print(f"{counts['requests']:,} requests, {counts['down'] / 1e6:,.0f} MB received, {counts['up'] / 1e6:,.0f} MB sent")
+    print(
+        f"{counts['requests']:,} requests, {counts['down'] / 1e6:,.0f} MB received, {counts['up'] / 1e6:,.0f} MB sent"
+    )
     here.close()
 
 

@@ -515,3 +515,20 @@ def test_bf16_gives_an_artifact_in_float32(output):
     train({**CONFIG, "precision": "bf16-mixed"}, labelled_rows(), output)
     assert {value.dtype for value in Artifact.load(output).weights.values()} == {torch.float32}
     assert check(Predictor.from_artifact(output), read_check_rows(output)) == 0
+
+
+def test_data_config_and_output_may_be_objects(bucket, output, caplog, monkeypatch):
+    rows = labelled_rows()
+    (bucket / "rows.csv").put(rows.to_csv(index=False).encode())
+    (bucket / "config.json").put(json.dumps({**CONFIG, "max_epochs": 2}).encode())
+    arguments = f"{bucket}/config.json", f"{bucket}/rows.csv", f"{bucket}/jobs/model"
+    stopped(monkeypatch, 1, *arguments)
+    assert "resume" not in caplog.text
+    assert not (bucket / "jobs").exists()
+    trained = train(*arguments)
+    assert str(trained.folder) == arguments[2]
+    assert (
+        check(Predictor.from_artifact(arguments[2]), Artifact.load(train(CONFIG, rows, output).folder).check_rows) < 1
+    )
+    with pytest.raises(UsageError, match="already exists"):
+        train(*arguments)

@@ -3,9 +3,9 @@
 
     python benchmarks/object_store.py [--megabytes 300] [--format csv]
 
-Both jobs score a table with an artifact without text, so that reading and writing count. The server is moto, a program in
-Python that shares the cores with the job: the times are those of a slow store without a network. Processor time is that
-of the job alone. Bytes and requests are counted by a proxy before the server.
+Both jobs score a table with an artifact without text, so that reading and writing count. The server is moto, a program
+in Python that shares the cores with the job: the times are those of a slow store without a network. Processor time is
+that of the job alone. Bytes and requests are counted by a proxy before the server.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from bsm_core.errors import StorageError, UsageError
+from bsm_core.errors import ObjectChangedError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -51,10 +51,6 @@ def store_of(bucket: str) -> ObjectStore:
         from obstore.store import from_url
 
         return from_url(bucket, **options)
-
-
-class ObjectChangedError(StorageError):
-    """Object that is another one than it was when it was looked up."""
 
 
 @contextmanager

@@ -29,10 +29,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bsm_core.errors import OutputInUseError, SinkError, printable
+from bsm_core.errors import ObjectChangedError, OutputInUseError, SinkError, printable
 from bsm_core.runtime import durable
 from bsm_core.storage.objects import ObjectPath, Status
-from bsm_core.storage.stores import ObjectChangedError
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from support.object_store import upload
 
-from bsm_core.errors import StorageError, UsageError
+from bsm_core.errors import ObjectChangedError, StorageError, UsageError
 from bsm_core.storage.objects import BLOCK_BYTES, ObjectPath, folders_in, pinned, place, walk
-from bsm_core.storage.stores import ObjectChangedError
 
 FILES = ["a.csv", "b/c.csv", "b/d/e.csv", "b/d/f.parquet", "dt=1/x.csv", "dt=2/x.csv", "é ü/g?h#%20.csv"]
 

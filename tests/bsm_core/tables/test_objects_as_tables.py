@@ -11,10 +11,9 @@ import pytest
 from support.object_store import upload
 from support.tables import cells, write
 
-from bsm_core.errors import DataError, NoInferenceDataError
+from bsm_core.errors import DataError, NoInferenceDataError, ObjectChangedError
 from bsm_core.storage.object_reader import ObjectReader
 from bsm_core.storage.objects import ObjectPath
-from bsm_core.storage.stores import ObjectChangedError
 from bsm_core.tables.convert import convert
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.splits import splits_of, work_of

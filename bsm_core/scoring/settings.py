@@ -112,16 +112,11 @@ def _parse_table_name(value: Any) -> Any:
     return value
 
 
-def _parse_place(value: Any) -> Any:
-    return place(value) if isinstance(value, str) else value
-
-
 def _parse_columns(value: Any) -> Any:
     return tuple(name for name in value.split(",") if name) if isinstance(value, str) else value
 
 
-Place = Annotated[Path, BeforeValidator(_parse_place)]
-"""Path of this machine, or of an object store."""
+Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str) else value)]
 Device = Annotated[Literal["auto", "cpu", "gpu"] | int | tuple[int, ...], BeforeValidator(_parse_device)]
 CONTAINER = Path("/opt/ml/processing")
 """Folder of the inputs and outputs in a SageMaker-style processing container."""

@@ -6,10 +6,12 @@ import glob
 import logging
 import re
 from collections.abc import Collection, Iterator
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 from bsm_core.errors import DataError
+from bsm_core.runtime.durable import in_parallel
 from bsm_core.storage.objects import folders_in, walk
 
 log = logging.getLogger("bsm")
@@ -65,13 +67,17 @@ def visible_files(path: Path) -> list[Path]:
         return sorted(walk_visible(path))
     root, pattern = root_of(path), path.parts[len(root_of(path).parts) :]
     found = list(root.glob(str(Path(*pattern))))
-    for folder in {folder.parent for folder in found} | {root_of(path)}:
-        require_plain_above(folder)
-        names = folders_in(folder)
-        _require_no_log(folder, names)
-        _require_finished(folder, names)
+    for _ in in_parallel(_require_plain, {folder.parent for folder in found} | {root_of(path)}):
+        pass
     files = {file for file in found if file.is_file() and _visible(file.name)}
     return sorted(files.union(*(walk_visible(folder) for folder in found if folder.is_dir() and _visible(folder.name))))
+
+
+def _require_plain(folder: Path) -> None:
+    require_plain_above(folder)
+    names = folders_in(folder)
+    _require_no_log(folder, names)
+    _require_finished(folder, names)
 
 
 def require_plain_above(path: Path) -> None:
@@ -97,7 +103,8 @@ def warn_of_no_marker(path: Path) -> None:
         return
     top = root_of(path).resolve()
     folders = sorted({file.parent.resolve() for file in visible_files(path) if _PART_OF_JOB.match(file.name)})
-    if unmarked := [folder for folder in folders if not _is_marked(folder, top)]:
+    marked = in_parallel(partial(_is_marked, top=top), folders)
+    if unmarked := [folder for folder, is_marked in zip(folders, marked, strict=True) if not is_marked]:
         more = f" and {len(unmarked) - 1} more folder(s)" if len(unmarked) > 1 else ""
         log.warning(
             "there is no _SUCCESS with the parts of Spark or Hadoop in %s%s: if their job failed, or is still running, "

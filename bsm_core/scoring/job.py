@@ -222,8 +222,9 @@ def _inputs(data: Path, model: Path) -> Iterator[Path]:
         yield from discover(data)[1]
     if isinstance(model, ObjectPath):
         yield from model.objects()
-    for folder, _, names in () if isinstance(model, ObjectPath) else os.walk(model):
-        yield from (Path(folder, name) for name in names)
+    else:
+        for folder, _, names in os.walk(model):
+            yield from (Path(folder, name) for name in names)
     yield model
 
 

@@ -12,6 +12,7 @@ import re
 import stat
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ from urllib.parse import unquote
 
 from bsm_core.errors import StorageError, UsageError
 from bsm_core.storage.object_reader import BLOCK_BYTES, ObjectReader
-from bsm_core.storage.stores import answering, store_of
+from bsm_core.storage.stores import ask, store_of
 
 if TYPE_CHECKING:
     from obstore import GetOptions, PutMode, UpdateVersion
@@ -88,10 +89,7 @@ class ObjectPath(PosixPath):
             FileNotFoundError: There is no such object.
             StorageError: The store does not answer, or refuses.
         """
-        with answering(self):
-            import obstore
-
-            return _status(obstore.head(self.store, self.key))
+        return _status(ask(self, lambda obstore: obstore.head(self.store, self.key)))
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return size and time of the last change: those that are known, or those that the store tells."""
@@ -110,7 +108,15 @@ class ObjectPath(PosixPath):
 
     def is_dir(self, *args: Any, **options: Any) -> bool:
         """Return whether an object begins with this path and a slash."""
-        return next(self.objects(), None) is not None
+
+        def first(obstore: Any) -> list[Mapping[str, Any]]:
+            return next(iter(obstore.list(self.store, self._prefix, chunk_size=2)), [])
+
+        return any(meta["path"] != self.key for meta in ask(self, first))
+
+    @property
+    def _prefix(self) -> str | None:
+        return f"{self.key}/" if self.key else None
 
     def exists(self, *args: Any, **options: Any) -> bool:
         """Return whether there is such an object or folder."""
@@ -141,14 +147,11 @@ class ObjectPath(PosixPath):
             StorageError: The store does not answer, or refuses.
         """
         top = type(self)(*self.parts[:2])
-        with answering(self):
-            import obstore
-
-            for chunk in obstore.list(self.store, f"{self.key}/" if self.key else None):
-                for found in chunk:
-                    path = top.joinpath(found["path"]).with_status(_status(found))
-                    if path != self:  # the empty object with which a console marks a folder
-                        yield path
+        for chunk in ask(self, lambda obstore: list(obstore.list(self.store, self._prefix))):
+            for found in chunk:
+                path = top.joinpath(found["path"]).with_status(_status(found))
+                if path != self:  # the empty object with which a console marks a folder
+                    yield path
 
     def walk_objects(self) -> Iterator[tuple[ObjectPath, list[str], list[ObjectPath]]]:
         """Yield this folder and its sub-folders, each with the names of its folders and its objects, as ``os.walk``.
@@ -171,10 +174,7 @@ class ObjectPath(PosixPath):
 
     def iterdir(self) -> Generator[ObjectPath, None, None]:
         """Yield the folders and the objects in this folder."""
-        with answering(self):
-            import obstore
-
-            found = obstore.list_with_delimiter(self.store, self.key or None)
+        found = ask(self, lambda obstore: obstore.list_with_delimiter(self.store, self.key or None))
         yield from (self / name.rpartition("/")[2] for name in found["common_prefixes"])
         for meta in found["objects"]:
             if meta["path"] != self.key:
@@ -216,19 +216,12 @@ class ObjectPath(PosixPath):
             ObjectChangedError: The object is no longer the one whose state is known.
             FileNotFoundError, StorageError: See :meth:`lookup`.
         """
-        with answering(self):
-            import obstore
-
-            version = self.known.version if self.known else ""
-            options: GetOptions = {"range": (start, end), "if_match": version or None}
-            return memoryview(obstore.get(self.store, self.key, options=options).bytes())
+        options: GetOptions = {"range": (start, end), "if_match": (self.known.version or None) if self.known else None}
+        return memoryview(ask(self, lambda obstore: obstore.get(self.store, self.key, options=options).bytes()))
 
     def read_bytes(self) -> bytes:
         """Return the content of a small object, as it is now. See :meth:`lookup`."""
-        with answering(self):
-            import obstore
-
-            return bytes(obstore.get(self.store, self.key).bytes())
+        return bytes(ask(self, lambda obstore: obstore.get(self.store, self.key).bytes()))
 
     def read_text(self, encoding: str | None = None, errors: str | None = None, *args: Any, **options: Any) -> str:
         """Return the content of a small object as text. See :meth:`lookup`."""
@@ -249,11 +242,8 @@ class ObjectPath(PosixPath):
         """
         body = content if isinstance(content, Path) else memoryview(content).cast("B")
         size = body.stat().st_size if isinstance(body, Path) else len(body)
-        part = max(BLOCK_BYTES, -(-size // _MOST_PARTS))
-        with answering(self):
-            import obstore
-
-            written = obstore.put(self.store, self.key, body, mode=mode, chunk_size=part, max_concurrency=_AT_ONCE)
+        options = {"mode": mode, "chunk_size": max(BLOCK_BYTES, -(-size // _MOST_PARTS)), "max_concurrency": _AT_ONCE}
+        written = ask(self, lambda obstore: obstore.put(self.store, self.key, body, **options))
         version: Any = {name: value for name, value in written.items() if value is not None}
         return version  # type: ignore[no-any-return]
 
@@ -271,14 +261,9 @@ class ObjectPath(PosixPath):
         Raises:
             StorageError: The store does not answer, or refuses.
         """
-        with answering(self):
-            import obstore
-
-            keys = [path.key for path in paths]
-            try:
-                obstore.delete(self.store, keys if len(keys) > 1 else keys[0]) if keys else None
-            except FileNotFoundError:
-                return
+        if keys := [path.key for path in paths]:
+            with suppress(FileNotFoundError):
+                ask(self, lambda obstore: obstore.delete(self.store, keys))
 
 
 def _unpickled(parts: Sequence[str], known: Status | None) -> ObjectPath:

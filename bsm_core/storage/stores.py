@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 RETRIES: Mapping[str, Any] = {"max_retries": 8}
 """The pauses double, from 0.1 s: a store that does not answer is an error after half a minute."""
+PAUSES_S = (0.1, 1.0, 5.0)
+"""Seconds between requests whose answers were cut off."""
+_REPEATED = re.compile(r"after \d+ retries")
 _REASONS = (
     (r"NoSuchBucket", "there is no such bucket", "look at the URL, and at AWS_ENDPOINT_URL if it is set"),
     (r"PermanentRedirect|Moved Permanently", "the bucket is in another region", "set AWS_REGION to its region"),
@@ -51,6 +55,31 @@ def store_of(bucket: str) -> ObjectStore:
         from obstore.store import from_url
 
         return from_url(bucket, **options)
+
+
+def ask(path: object, request: Callable[[Any], Any]) -> Any:
+    """Return the answer of a store.
+
+    obstore repeats requests by itself, but not those whose answer was cut off after it had begun.
+
+    Args:
+        path: The object or folder, for errors.
+        request: Function of the module ``obstore`` that makes the request. It may be called again.
+
+    Raises:
+        OSError: See :func:`answering`.
+    """
+    with answering(path):
+        import obstore
+
+        for pause in PAUSES_S:
+            try:
+                return request(obstore)
+            except obstore.exceptions.GenericError as error:
+                if "HTTP error" not in str(error) or _REPEATED.search(str(error)):
+                    raise
+                time.sleep(pause)
+        return request(obstore)
 
 
 @contextmanager

@@ -86,6 +86,7 @@ def use_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], No
     """Sets the S3 server, for this process and those it starts, with few retries in this one."""
     pytest.importorskip("obstore")
     monkeypatch.setattr(stores, "RETRIES", {"max_retries": 2, "backoff": QUICK})
+    monkeypatch.setattr(stores, "PAUSES_S", (0.0, 0.001, 0.01))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_REGION", "us-east-1")

@@ -57,8 +57,9 @@ class Proxy:
 
     Attributes:
         url: Its URL.
-        cut: Function of the bytes that a connection has sent in a direction (``"up"`` or ``"down"``) and those that
-            follow now; if it returns True, the connection is cut before these.
+        cut: Function of a direction (``"up"`` or ``"down"``), the number of bytes that a connection has sent in it, and
+            the bytes that follow now. If it returns True, the connection is cut in the middle of these, after the head
+            of an answer.
         connections: Number of connections so far.
     """
 
@@ -92,7 +93,10 @@ class Proxy:
     def _pass_on(self, direction: str, source: socket.socket, destination: socket.socket) -> None:
         sent = 0
         with suppress(OSError):
-            while (more := source.recv(1 << 16)) and not self.cut(direction, sent, more):
+            while more := source.recv(1 << 16):
+                if self.cut(direction, sent, more):
+                    destination.sendall(more[: max(len(more) // 2, more.find(b"\r\n\r\n") + 5)])
+                    break
                 destination.sendall(more)
                 sent += len(more)
         for end in (source, destination):

@@ -134,8 +134,12 @@ class _HeldObject:
     def __init__(self, path: ObjectPath) -> None:
         self.lock = Lock(path, json.dumps({**_myself(), "machine": _machine()}).encode())
         self._path = path
-        self._version = self._make()
-        _held.add(self.lock.content)
+        _held.add(self.lock.content)  # first: for another thread, the process of the owner is its own
+        try:
+            self._version = self._make()
+        except BaseException:
+            self.close()
+            raise
 
     def _make(self) -> UpdateVersion:
         while True:
@@ -144,11 +148,15 @@ class _HeldObject:
             with suppress(FileNotFoundError, ObjectChangedError):  # its owner has just removed or renewed it
                 found = self._path.lookup()
                 content = self._path.read_bytes()
-                owner = _parsed(content)
-                dead = owner.get("machine") == _machine() and not _lives(owner) and content not in _held
-                if not dead and self._age(found) < STALE_S:
-                    raise _in_use(self._path, owner)
+                if not self._is_free(content) and self._age(found) < STALE_S:
+                    raise _in_use(self._path, _parsed(content))
                 return self._path.put(self.lock.content, mode={"e_tag": found.version})
+
+    def _is_free(self, content: bytes) -> bool:
+        """Return whether a lock is our own, of a request whose answer was lost, or one of a process that has ended."""
+        owner = _parsed(content)
+        ended = owner.get("machine") == _machine() and not _lives(owner) and content not in _held
+        return ended or content == self.lock.content
 
     def _age(self, found: Status) -> float:
         """Return the seconds since the last renewal, by the clock of the store: clocks of hosts may differ."""

@@ -62,6 +62,24 @@ def test_a_read_that_is_cut_goes_on(bucket, proxy):
             assert file.read() == content
 
 
+def test_an_answer_that_is_cut_after_it_has_begun_is_asked_for_again(bucket, proxy):
+    (bucket / "folder/a").put(b"content")
+    acts = [
+        (bucket / "folder").is_dir,
+        lambda: [path.name for path in bucket.objects()],
+        lambda: [path.name for path in bucket.iterdir()],
+        (bucket / "folder/a").read_bytes,
+        (bucket / "folder/a").lookup,
+        lambda: (bucket / "b").put(b"content"),
+        lambda: (bucket / "c").put(bytes(2 * BLOCK_BYTES)),
+        (bucket / "b").unlink,
+    ]
+    for act in acts:
+        expected = act()
+        proxy.cut_once("down", 0)
+        assert act() == expected
+
+
 def test_an_upload_that_is_cut_goes_on(bucket, proxy, tmp_path, s3_endpoint):
     content = os.urandom(3 * BLOCK_BYTES)
     (tmp_path / "a").write_bytes(content)

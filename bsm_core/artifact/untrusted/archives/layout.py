@@ -45,12 +45,11 @@ def wanted_of_folder(names: Iterable[str], *, keep: bool) -> list[str]:
         names: Paths of all files, relative to the folder.
         keep: Whether the files that are not read are wanted as well, if they are not hidden.
     """
-    names = list(names)
-    archives = {name: None for archive in ARCHIVES for name in (archive, f"{archive}.sha256") if name in names}
-    if ARCHIVES[0] in archives:
-        return [name for name in archives if name.startswith(ARCHIVES[0])]
-    hidden = [name for name in names if any(part.startswith(".") for part in name.split("/"))]
-    return [name for name in names if name in archives or is_wanted(name.split("/")) or (keep and name not in hidden)]
+    visible = [name for name in names if "/." not in f"/{name}"]
+    archives = {name for archive in ARCHIVES for name in (archive, f"{archive}.sha256")}
+    if ARCHIVES[0] in visible:
+        return [name for name in visible if name.startswith(ARCHIVES[0]) and name in archives]
+    return [name for name in visible if keep or name in archives or is_wanted(name.split("/"))]
 
 
 def is_kept(parts: Sequence[str], top: Sequence[str]) -> bool:

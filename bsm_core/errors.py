@@ -255,7 +255,11 @@ class SinkError(BSMError, OSError):
 
 
 class StorageError(BSMError, OSError):
-    """An object store does not answer, or refuses access."""
+    """Object store that does not answer, or refuses access."""
+
+
+class ObjectChangedError(StorageError):
+    """Object that was replaced since it was looked up."""
 
 
 class OutputInUseError(BSMError, RuntimeError):

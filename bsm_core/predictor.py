@@ -28,6 +28,7 @@ from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import Issue, IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
+from bsm_core.storage.objects import place
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 
@@ -88,7 +89,7 @@ class Predictor:
         max_cell_mb: int = DEFAULT_MAX_CELL_MB,
         registry: Registry | None = None,
     ) -> Predictor:
-        """Load an artifact from a folder or a ``model.tar.gz``.
+        """Load an artifact from a folder or a ``model.tar.gz``, by path or URL.
 
         Args:
             path: The artifact.
@@ -108,7 +109,7 @@ class Predictor:
             BSMError: Files are missing, corrupt or unsafe; names are unknown; weights do not fit the model.
         """
         device = _device(device)
-        with unpacked(Path(path)) as folder:
+        with unpacked(place(path)) as folder:
             artifact = Artifact.load(folder)
             predictor = cls.load(
                 artifact, batch_size=batch_size, on_bad_row=on_bad_row, max_cell_mb=max_cell_mb, registry=registry

@@ -43,6 +43,8 @@ from bsm_core.artifact.untrusted.archives.archive import unpacked
 from bsm_core.errors import TokenizerError, UsageError
 from bsm_core.plugins.registry import default_registry
 from bsm_core.runtime.versions import __version__
+from bsm_core.storage.objects import place
+from bsm_core.storage.temporary import uploading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,17 +166,17 @@ def pack(
         ArtifactError: The source cannot be loaded.
         TokenizerError: There is no tokenizer.
     """
-    destination = Path(destination)
+    destination = place(destination)
     to_archive = destination.name.endswith(".tar.gz")
     if destination.exists() and (to_archive or not destination.is_dir() or any(destination.iterdir())):
         raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
     if not to_archive and Path(source).resolve() in destination.resolve().parents:
         raise UsageError("the destination lies in the source", where=str(destination), fix="name a place outside of it")
-    with unpacked(source, keep=True) as folder:
+    with unpacked(source, keep=True) as folder, uploading(destination) as made:
         require_artifact(folder)  # before the copy, so that the error names this folder
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        made.parent.mkdir(parents=True, exist_ok=True)
         # On the destination's file system, so that the result is moved into place in one step.
-        with tempfile.TemporaryDirectory(prefix=".bsm-pack-", dir=destination.parent) as work:
+        with tempfile.TemporaryDirectory(prefix=".bsm-pack-", dir=made.parent) as work:
             packed = Path(work, "artifact")
             for name, path in list_files(folder).items():
                 if name != ARCHIVE:
@@ -189,9 +191,9 @@ def pack(
                 (packed / twin).unlink(missing_ok=True)
             before_publishing(artifact)
             if to_archive:
-                _publish_archive(packed, Path(work, destination.name), destination)
+                _publish_archive(packed, Path(work, made.name), made)
             else:
-                packed.replace(destination)
+                packed.replace(made)
     return destination
 
 

@@ -119,8 +119,9 @@ def _job(
     warn_of_no_marker(settings.data_dir)
     digest = _digest_of_divided(settings, plan)
     if not (shard and shard.divided):
-        sizes = {name: size for name, (size, _) in inputs_of(whole, settings.data_dir).items()}
-        digest = job_of(plan, shard, sizes, {})
+        inputs = inputs_of(whole, settings.data_dir)  # the times of files are not the same on all hosts
+        states = {name: state if isinstance(state[1], str) else state[:1] for name, state in inputs.items()}
+        digest = job_of(plan, shard, states, {})
     job = Job(settings, artifact, source, format, plan, found.done, found.altered, attempts, began, lock, digest)
     if found.done:
         log.info("%s rows are done by an earlier attempt: going on from there", f"{job.rows_done:,}")
@@ -167,7 +168,7 @@ def _digest_of_divided(settings: Settings, plan: Mapping[str, Any]) -> str:
 def plan_of(
     settings: Settings,
     artifact: Artifact,
-    inputs: Mapping[str, Sequence[int]],
+    inputs: Mapping[str, Sequence[int | str]],
     format: Format | None,
     dialect: Dialect,
     devices: DevicePlan,

@@ -23,6 +23,7 @@ from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.markers import PREDICTIONS, SUCCESS, Markers, leftovers, named
 from bsm_core.scoring.output.shard import Shard, of_container, parse
 from bsm_core.scoring.settings import Settings
+from bsm_core.storage.objects import ObjectPath, place
 from bsm_core.tables.data_files import FORMATS, discover
 from bsm_core.tables.formats.folders import is_pattern, is_read
 
@@ -177,7 +178,8 @@ def refuse(flags: Mapping[str, Any], env: Mapping[str, str], reason: str) -> Non
     """
     world = World.of(env)
     output, data, model = (
-        Path(flags.get(name) or Settings.model_fields[name].default) for name in ("output_dir", "data_dir", "model_dir")
+        place(flags.get(name) or Settings.model_fields[name].default)
+        for name in ("output_dir", "data_dir", "model_dir")
     )
     shard = None
     with suppress(BSMError, OSError, ValueError):  # the shard itself may be what is wrong
@@ -278,8 +280,11 @@ def _is_inside(path: Path, folder: Path) -> bool:
 def _inputs(data: Path, model: Path) -> Iterator[Path]:
     with suppress(BSMError):  # the run says what is wrong with the data
         yield from discover(data)[1]
-    for folder, _, names in os.walk(model):
-        yield from (Path(folder, name) for name in names)
+    if isinstance(model, ObjectPath):
+        yield from model.objects()
+    else:
+        for folder, _, names in os.walk(model):
+            yield from (Path(folder, name) for name in names)
     yield model
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bsm_core.errors import DataError
+from bsm_core.runtime.durable import in_parallel
+from bsm_core.storage.objects import ObjectPath, pinned
 from bsm_core.tables.formats.folders import root_of
 from bsm_core.tables.formats.partitions import table_of
 from bsm_core.tables.read import TableSource
@@ -15,23 +18,28 @@ _SHOWN = 80
 """Characters of a value that a message shows."""
 
 
-def inputs_of(source: TableSource, folder: Path) -> dict[str, list[int]]:
-    """Return size and time of the last change (in nanoseconds) of each input file, by its name, in order.
+def inputs_of(source: TableSource, folder: Path) -> dict[str, list[int | str]]:
+    """Return the state of each input file, by its name, in order.
 
     The name is the path in the folder or, if that is a partition, in the table: the folders' names are values of rows.
+    The state is the size and the time of the last change, in nanoseconds; of an object, the size and the entity tag
+    that it had when it was found.
 
     Raises:
         DataError: A file is gone.
     """
-    found, table = {}, table_of(root_of(folder))
-    for file in source.files:
-        try:
-            status = file.stat()
-        except OSError as error:
-            raise DataError(f"the file is gone: {error.strerror}", where=str(file)) from error
-        name = file.absolute().relative_to(table).as_posix()
-        found[name] = [status.st_size, status.st_mtime_ns]
-    return found
+    table = table_of(root_of(folder))
+    return {file.absolute().relative_to(table).as_posix(): _state(file) for file in source.files}
+
+
+def _state(file: Path) -> list[int | str]:
+    if isinstance(file, ObjectPath) and file.known:
+        return [file.known.size, file.known.version]
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise DataError(f"the file is gone: {error.strerror}", where=str(file)) from error
+    return [status.st_size, status.st_mtime_ns]
 
 
 def require_unchanged(plan: Mapping[str, Any], source: TableSource, folder: Path) -> None:
@@ -40,7 +48,11 @@ def require_unchanged(plan: Mapping[str, Any], source: TableSource, folder: Path
     Raises:
         DataError: A file was changed, replaced or removed since; the error names it.
     """
-    for name, pair in _changed(plan["inputs"], inputs_of(source, folder)):
+    try:
+        files = tuple(in_parallel(pinned, source.files))
+    except FileNotFoundError as error:
+        raise DataError("the object is gone", where=str(error.filename)) from error
+    for name, pair in _changed(plan["inputs"], inputs_of(replace(source, files=files), folder)):
         raise DataError(
             f"the file was changed while it was read: {_file_change(*pair)}",
             where=str(table_of(root_of(folder)) / name),
@@ -84,7 +96,7 @@ def _change(before: Any, now: Any) -> str:
 
 
 def _file_change(before: Any, now: Any) -> str:
-    """Return what happened to an input file, whose size and time of the last change are given."""
+    """Return what happened to an input file, whose size and time of the last change, or entity tag, are given."""
     try:
         (size, _), (size_now, _) = before, now
         return f"its size was {size:,}, is {size_now:,}" if size != size_now else "it was written to again"

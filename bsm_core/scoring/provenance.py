@@ -13,12 +13,12 @@ from pydantic_core import to_jsonable_python
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.files import sha256
 from bsm_core.artifact.provenance_file import PROVENANCE, ComponentRecord, other_files, write_provenance
-from bsm_core.artifact.temporary import is_temporary
 from bsm_core.artifact.untrusted.archives.layout import is_read
 from bsm_core.errors import ProvenanceError
 from bsm_core.plugins.discovery import Component
 from bsm_core.predictor import Predictor
 from bsm_core.runtime.versions import installed
+from bsm_core.storage.temporary import is_temporary
 
 _OF_THE_RUN = frozenset({"batch_size"})
 """Parameters that a run sets and that do not change the probabilities."""

@@ -31,6 +31,7 @@ from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.validation import Problem, check_values
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.shard import parse as parse_shard
+from bsm_core.storage.objects import place
 from bsm_core.tables.formats import dialect as csv
 
 _BATCH_SIZE = "BATCH_SIZE"
@@ -115,6 +116,7 @@ def _parse_columns(value: Any) -> Any:
     return tuple(name for name in value.split(",") if name) if isinstance(value, str) else value
 
 
+Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str) else value)]
 Device = Annotated[Literal["auto", "cpu", "gpu"] | int | tuple[int, ...], BeforeValidator(_parse_device)]
 CONTAINER = Path("/opt/ml/processing")
 """Folder of the inputs and outputs in a SageMaker-style processing container."""
@@ -136,13 +138,13 @@ class Settings(BaseModel):
     id_field: Annotated[
         str | None, Source("--id-field", "id column of the data (required)", "ID_FIELD", metavar="COLUMN")
     ] = None
-    model_dir: Annotated[Path, Source("--model-dir", "artifact: a folder or a model.tar.gz", metavar="PATH")] = (
+    model_dir: Annotated[Place, Source("--model-dir", "artifact: a folder or a model.tar.gz", metavar="PATH")] = (
         CONTAINER / "input/model"
     )
-    data_dir: Annotated[Path, Source("--data-dir", "input data: a folder, a file or a pattern", metavar="PATH")] = (
+    data_dir: Annotated[Place, Source("--data-dir", "input data: a folder, a file or a pattern", metavar="PATH")] = (
         CONTAINER / "input/inference_data"
     )
-    output_dir: Annotated[Path, Source("--output-dir", "folder for the predictions", metavar="PATH")] = (
+    output_dir: Annotated[Place, Source("--output-dir", "folder for the predictions", metavar="PATH")] = (
         CONTAINER / "output/predictions"
     )
     output_format: Annotated[
@@ -209,7 +211,7 @@ class Settings(BaseModel):
     ] = None
     window_rows: Annotated[PositiveInt, Source("--window-rows", "rows to score at a time", metavar="N")] = 4096
     row_issues: Annotated[
-        Path | None,
+        Place | None,
         BeforeValidator(_parse_table_name),
         Source(
             "--row-issues", "file for all that was wrong with rows: .csv, .tsv, .parquet", "ROW_ISSUES", False, "FILE"

@@ -1,1 +1,1 @@
-"""Files and objects by URL: on the local disk and, with the extra ``[s3]``, in object stores."""
+"""Files by path or URL: on the disks of this machine and, with the extra ``[s3]``, in object stores."""

@@ -1,69 +1,76 @@
-"""Objects of an object store, as paths: ``s3://bucket/prefix/key`` and whatever else obstore offers.
+"""Objects of an object store as paths, so that code reads ``s3://bucket/folder/data.csv`` as it reads a file.
 
-An :class:`ObjectPath` answers the questions that code asks a ``pathlib.Path``. obstore is imported with the first one.
+obstore is imported with the first question to a store.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+import re
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from bsm_core.errors import StorageError, UsageError
+from bsm_core.storage.object_reader import BLOCK_BYTES, ObjectReader
+from bsm_core.storage.stores import ask, store_of
 
 if TYPE_CHECKING:
+    from obstore import GetOptions, PutMode, UpdateVersion
     from obstore.store import ObjectStore
 
-SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "http", "https")
-_RETRIES = {"max_retries": 6}
+SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://([^/]*)(.*)", re.DOTALL)
+_MOST_PARTS, _AT_ONCE = 9_000, 4
+"""Of an upload: S3 takes 10,000 parts, and this many of them are in memory."""
 
 
 class Status(NamedTuple):
-    """What is known of an object, with the names of ``os.stat_result``.
+    """State of an object, as the store tells it.
 
     Attributes:
-        st_size: Number of bytes.
-        st_mtime_ns: Time of the last change, in nanoseconds.
-        version: Entity tag: it is another one when the object was replaced.
-        st_mode: That of a plain file.
+        size: Number of bytes.
+        changed: Time of the last change, in nanoseconds.
+        version: Entity tag: a new object of the same name has another one. Empty if the store has none.
     """
 
-    st_size: int
-    st_mtime_ns: int
+    size: int
+    changed: int
     version: str
-    st_mode: int = stat.S_IFREG
 
 
-class ObjectPath(PurePosixPath):
-    """Path of an object, or of the objects that begin with it and a slash: a folder.
+class ObjectPath(PosixPath):
+    """Path of an object, or of a folder: of the objects whose names begin with the path and a slash.
+
+    Methods that are not written here are those of a path of this machine: those that need no file system work, and the
+    others raise ``TypeError``.
 
     Attributes:
-        known: Status that the object had when it was found; None if it was not looked up.
+        known: State that the object had when it was looked up; None if it was not.
     """
 
     known: Status | None = None
 
     def __str__(self) -> str:
-        scheme, *rest = self.parts or ("",)
-        return f"{scheme}//{'/'.join(rest)}"
+        first, *others = self.parts or (".",)
+        return f"{first}//{'/'.join(others)}" if first.endswith(":") else "/".join((first, *others))  # else relative
 
     def __fspath__(self) -> str:
         raise TypeError(f"{self} is no file of this machine")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (str(self), self.known)
+        return _unpickled, (self.parts, self.known)
 
-    def with_status(self, known: Status) -> ObjectPath:
-        """Return the same path with a status that is known."""
-        found = type(self)(*self.parts)
-        found.known = known
-        return found
+    def with_status(self, known: Status | None) -> ObjectPath:
+        """Return the same path with a state that is known; the object is then read only while it has this state."""
+        return _unpickled(self.parts, known)
 
     @property
     def key(self) -> str:
@@ -71,153 +78,266 @@ class ObjectPath(PurePosixPath):
         return "/".join(self.parts[2:])
 
     @property
-    def bucket(self) -> str:
-        """URL of the bucket."""
-        return f"{self.parts[0]}//{self.parts[1]}"
+    def store(self) -> ObjectStore:
+        """Store of the bucket. See :func:`store_of`."""
+        return store_of(f"{self.parts[0]}//{self.parts[1]}")
 
     def lookup(self) -> Status:
-        """Ask for the status of the object now.
+        """Ask the store for the state of the object.
 
         Raises:
             FileNotFoundError: There is no such object.
             StorageError: The store does not answer, or refuses.
         """
-        import obstore
+        return _status(ask(self, lambda obstore: obstore.head(self.store, self.key)))
 
-        with answering(self):
-            return _status(obstore.head(store_of(self.bucket), self.key))
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Return size and time of the last change: those that are known, or those that the store tells."""
+        known = self.known or self.lookup()
+        number = int.from_bytes(hashlib.sha256(str(self).encode()).digest()[:7])  # in place of that of an inode
+        seconds = known.changed // 10**9
+        fields = (stat.S_IFREG, number, 0, 1, 0, 0, known.size, seconds, seconds, seconds)
+        return os.stat_result(fields, {"st_mtime_ns": known.changed})
 
-    def stat(self) -> Status:
-        """Return the status that is known, or ask for it. See :meth:`lookup`."""
-        return self.known or self.lookup()
-
-    def is_file(self) -> bool:
+    def is_file(self, *args: Any, **options: Any) -> bool:
         """Return whether there is such an object."""
-        if self.known is not None:
-            return True
         try:
-            return bool(self.key) and bool(self.lookup())
+            return self.known is not None or (bool(self.key) and bool(self.lookup()))
         except FileNotFoundError:
             return False
 
-    def is_dir(self) -> bool:
+    def is_dir(self, *args: Any, **options: Any) -> bool:
         """Return whether an object begins with this path and a slash."""
-        return next(self.objects(), None) is not None
 
-    def exists(self) -> bool:
+        def first(obstore: Any) -> list[Mapping[str, Any]]:
+            return next(iter(obstore.list(self.store, self._prefix, chunk_size=2)), [])
+
+        return any(meta["path"] != self.key for meta in ask(self, first))
+
+    @property
+    def _prefix(self) -> str | None:
+        return f"{self.key}/" if self.key else None
+
+    def exists(self, *args: Any, **options: Any) -> bool:
         """Return whether there is such an object or folder."""
         return self.is_file() or self.is_dir()
 
+    def is_symlink(self) -> bool:
+        """Return False: stores have no links."""
+        return False
+
+    def resolve(self, strict: bool = False) -> ObjectPath:
+        """Return the path itself: stores have no links."""
+        return self
+
+    def absolute(self) -> ObjectPath:
+        """Return the path itself."""
+        return self
+
+    def mkdir(self, *args: Any, **options: Any) -> None:
+        """Do nothing: a folder is there as long as it has objects."""
+
+    def rmdir(self) -> None:
+        """Do nothing. See :meth:`mkdir`."""
+
     def objects(self) -> Iterator[ObjectPath]:
-        """Yield the objects of this folder and of its sub-folders, with their status, in the order of their names.
+        """Yield the objects of this folder and its sub-folders, with their state, in the order of their names.
 
         Raises:
             StorageError: The store does not answer, or refuses.
         """
-        import obstore
+        top = type(self)(*self.parts[:2])
+        for chunk in ask(self, lambda obstore: list(obstore.list(self.store, self._prefix))):
+            for found in chunk:
+                path = top.joinpath(found["path"]).with_status(_status(found))
+                if path != self:  # the empty object with which a console marks a folder
+                    yield path
 
-        with answering(self):
-            for chunk in obstore.list(store_of(self.bucket), f"{self.key}/" if self.key else None):
-                for found in chunk:
-                    if not found["path"].endswith("/"):  # a folder that a console has made
-                        yield ObjectPath(f"{self.bucket}/{found['path']}").with_status(_status(found))
+    def walk_objects(self) -> Iterator[tuple[ObjectPath, list[str], list[ObjectPath]]]:
+        """Yield this folder and its sub-folders, each with the names of its folders and its objects, as ``os.walk``.
 
-    def read_range(self, start: int, size: int) -> memoryview:
-        """Return bytes of the object.
+        A folder whose name the caller removes from the list is left out.
+        """
+        names: dict[Path, dict[str, None]] = defaultdict(dict)
+        files: dict[Path, list[ObjectPath]] = defaultdict(list)
+        for found in self.objects():
+            files[here := found.parent].append(found)
+            while here != self and here.name not in names[here.parent]:
+                names[here.parent][here.name] = None
+                here = here.parent
+        pending = [self]
+        while pending:
+            folder = pending.pop()
+            inside = sorted(names[folder])
+            yield folder, inside, files[folder]
+            pending += [folder / name for name in reversed(inside)]
 
-        Args:
-            start: Position of the first byte.
-            size: Number of bytes, which the object has.
+    def iterdir(self) -> Generator[ObjectPath, None, None]:
+        """Yield the folders and the objects in this folder."""
+        found = ask(self, lambda obstore: obstore.list_with_delimiter(self.store, self.key or None))
+        yield from (self / name.rpartition("/")[2] for name in found["common_prefixes"])
+        for meta in found["objects"]:
+            if meta["path"] != self.key:
+                yield (self / meta["path"].rpartition("/")[2]).with_status(_status(meta))
+
+    def glob(self, pattern: str, *args: Any, **options: Any) -> Generator[ObjectPath, None, None]:
+        """Yield the objects and folders below this one that match a pattern; ``**`` is any number of folders."""
+        wanted = Path(pattern).parts
+        for folder, _, files in self.walk_objects():
+            if folder != self and _matches(folder.parts[len(self.parts) :], wanted):
+                yield folder
+            yield from (file for file in files if _matches(file.parts[len(self.parts) :], wanted))
+
+    def open(self, mode: str = "r", buffering: int = -1, *args: Any, **options: Any) -> Any:
+        """Open the object for reading, as bytes.
 
         Raises:
-            StorageError: The object was changed since its status is known, or cannot be read.
+            io.UnsupportedOperation: The mode is another one than ``"rb"``.
+            FileNotFoundError, StorageError: See :meth:`lookup`.
         """
-        import obstore
+        if mode != "rb":
+            raise io.UnsupportedOperation(f"{self} can be opened for reading bytes only")
+        reader = self.reader()
+        return reader if buffering == 0 else io.BufferedReader(reader, 1 << 16)
 
-        known = self.stat()
-        with answering(self):
-            options = {"range": (start, start + size), "if_match": known.version}
-            return memoryview(obstore.get(store_of(self.bucket), self.key, options=options).bytes())
+    def reader(self, stop: int | None = None) -> ObjectReader:
+        """Return a reader of the object as it is known, or as it is now.
+
+        Args:
+            stop: Position after which nothing is read ahead. None: the end.
+        """
+        known = self.known or self.lookup()
+        return ObjectReader(self.with_status(known).read_range, known.size, stop)
+
+    def read_range(self, start: int, end: int) -> memoryview:
+        """Return the bytes from one position to another.
+
+        Raises:
+            ObjectChangedError: The object is no longer the one whose state is known.
+            FileNotFoundError, StorageError: See :meth:`lookup`.
+        """
+        options: GetOptions = {"range": (start, end), "if_match": (self.known.version or None) if self.known else None}
+        return memoryview(ask(self, lambda obstore: obstore.get(self.store, self.key, options=options).bytes()))
 
     def read_bytes(self) -> bytes:
-        """Return the content of the object. See :meth:`lookup`."""
-        import obstore
+        """Return the content of a small object, as it is now. See :meth:`lookup`."""
+        return bytes(ask(self, lambda obstore: obstore.get(self.store, self.key).bytes()))
 
-        with answering(self):
-            return bytes(obstore.get(store_of(self.bucket), self.key).bytes())
+    def read_text(self, encoding: str | None = None, errors: str | None = None, *args: Any, **options: Any) -> str:
+        """Return the content of a small object as text. See :meth:`lookup`."""
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
+
+    def put(self, content: bytes | memoryview | Path, mode: PutMode = "overwrite") -> UpdateVersion:
+        """Write the object, whole or not at all, and return its version.
+
+        Args:
+            content: The bytes, or the file that has them. A large file is sent in parts: the last request makes the
+                object of them, and after an error they are thrown away.
+            mode: ``"create"``: only if there is no such object. A version: only if the object has it.
+
+        Raises:
+            FileExistsError: There is such an object, and ``mode`` is ``"create"``.
+            ObjectChangedError: The object does not have the version.
+            StorageError: The store does not answer, or refuses.
+        """
+        body = content if isinstance(content, Path) else memoryview(content).cast("B")
+        size = body.stat().st_size if isinstance(body, Path) else len(body)
+        options = {"mode": mode, "chunk_size": max(BLOCK_BYTES, -(-size // _MOST_PARTS)), "max_concurrency": _AT_ONCE}
+        written = ask(self, lambda obstore: obstore.put(self.store, self.key, body, **options))
+        version: Any = {name: value for name, value in written.items() if value is not None}
+        return version  # type: ignore[no-any-return]
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the object, if it is there."""
+        self.remove([self])
+
+    def remove_tree(self) -> None:
+        """Remove the objects of this folder and its sub-folders, if there are any."""
+        self.remove(list(self.objects()))
+
+    def remove(self, paths: Sequence[ObjectPath]) -> None:
+        """Remove objects of the bucket, those that are there.
+
+        Raises:
+            StorageError: The store does not answer, or refuses.
+        """
+        if keys := [path.key for path in paths]:
+            with suppress(FileNotFoundError):
+                ask(self, lambda obstore: obstore.delete(self.store, keys))
 
 
-def _unpickled(url: str, known: Status | None) -> ObjectPath:
-    path = ObjectPath(url)
-    return path if known is None else path.with_status(known)
+def _unpickled(parts: Sequence[str], known: Status | None) -> ObjectPath:
+    path = ObjectPath(*parts)
+    if known is not None:
+        path.known = known
+    return path
 
 
 def _status(meta: Mapping[str, Any]) -> Status:
-    changed = int(meta["last_modified"].timestamp() * 1e9)
-    return Status(meta["size"], changed, meta["e_tag"] or meta["version"] or str(changed))
+    changed = int(meta["last_modified"].timestamp() * 10**9)
+    return Status(meta["size"], changed, meta["e_tag"] or "")
 
 
-def place(text: str | os.PathLike[str]) -> Path | ObjectPath:
-    """Return the path that a text names: a URL of an object store, ``file://``, or a path of this machine.
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or (bool(parts) and _matches(parts[1:], pattern))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def place(text: str | os.PathLike[str]) -> Path:
+    """Return the path that a text names: a path of this machine, a ``file://`` URL, or a URL of an object store.
 
     Raises:
         UsageError: The URL has a scheme that is not known, or no bucket.
+        StorageError: The URL holds a password, which messages would show.
     """
-    if isinstance(text, ObjectPath):
+    if isinstance(text, Path):
         return text
-    scheme, mark, _ = str(text).partition("://")
-    if not mark:
+    text = os.fspath(text)
+    match = _URL.fullmatch(text)
+    scheme, bucket, key = match.groups() if match else ("", "", "")
+    if match is None or (scheme not in (*SCHEMES, "file") and Path(text).exists()):
         return Path(text)
-    parts = urlsplit(str(text))
-    if scheme == "file":
-        return Path(parts.path)
-    if scheme not in SCHEMES or not parts.netloc or parts.username or parts.password:
-        fix = f"give a path, file://, or s3://BUCKET/PREFIX; the schemes are {', '.join(SCHEMES)}"
-        raise UsageError("the URL cannot be used", where=str(text) if not parts.password else scheme, fix=fix)
-    return ObjectPath(f"{scheme}://{parts.netloc}{parts.path}")
+    if ":" in bucket.rpartition("@")[0]:
+        what, fix = "the URL holds a password, which messages would show", "set variables such as AWS_ACCESS_KEY_ID"
+        raise StorageError(what, where=f"{scheme}://...", fix=fix)
+    if scheme == "file" and bucket in ("", "localhost"):
+        return Path(unquote(key))
+    if scheme not in SCHEMES or not bucket:
+        fix = f"give a path, file:///PATH or s3://BUCKET/PATH; the schemes are {', '.join(SCHEMES)}"
+        raise UsageError("the URL cannot be used", where=text, fix=fix)
+    return ObjectPath(f"{scheme}:", bucket, *filter(None, key.split("/")))
 
 
-@cache
-def store_of(bucket: str) -> ObjectStore:
-    """Return the store of a bucket. Its credentials are those of the usual variables, files and instances.
+def pinned(path: Path) -> Path:
+    """Return a path; that of an object with the state that it has now. See :meth:`ObjectPath.lookup`."""
+    return path.with_status(path.lookup()) if isinstance(path, ObjectPath) else path
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], Sequence[Path]]]:
+    """Yield a folder and its sub-folders, each with the names of its folders and its files. Links are followed.
+
+    A folder whose name the caller removes from the list is left out.
 
     Raises:
-        UsageError: obstore is not installed.
-        StorageError: The variables contradict each other.
+        OSError: A folder cannot be listed.
     """
-    if find_spec("obstore") is None:
-        raise UsageError(f"{bucket} needs obstore", fix="pip install 'bsm-core[s3]'")
-    from obstore.store import from_url
-
-    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-    with answering(bucket):
-        return from_url(bucket, client_options={"allow_http": plain, "timeout": "60s"}, retry_config=_RETRIES)
+    if isinstance(folder, ObjectPath):
+        yield from folder.walk_objects()
+        return
+    for here, names, files in os.walk(folder, followlinks=True, onerror=_raise):
+        yield Path(here), names, [Path(here, name) for name in files]
 
 
-@contextmanager
-def answering(path: object) -> Iterator[None]:
-    """Turn errors of obstore into ours. What the store has said is left out: it may hold keys and signatures."""
-    from obstore import exceptions as errors
-
-    try:
-        yield
-    except (FileNotFoundError, errors.NotFoundError) as error:
-        raise FileNotFoundError(2, "there is no such object", str(path)) from error
-    except errors.PreconditionError:
-        raise ObjectChangedError(
-            "the object was changed while it was read",
-            where=str(path),
-            fix="run again when nothing writes to the object any more; the run begins anew then",
-        ) from None
-    except (errors.PermissionDeniedError, errors.UnauthenticatedError):
-        what, fix = "the store refuses access", "check the credentials, and that they may read and write there"
-        raise StorageError(what, where=str(path), fix=fix) from None
-    except (errors.BaseError, OSError) as error:
-        refused = any(sign in str(error) for sign in ("403", "401", "SignatureDoesNotMatch", "InvalidAccessKeyId"))
-        what = "the store refuses access" if refused else f"the store does not answer: {type(error).__name__}"
-        fix = "check the credentials" if refused else "check the network, the region and AWS_ENDPOINT_URL"
-        raise StorageError(what, where=str(path), fix=fix) from None
+def _raise(error: OSError) -> None:
+    # Without this, os.walk ignores a folder that it cannot list, and the files in that folder would be lost.
+    raise error
 
 
-class ObjectChangedError(StorageError):
-    """An object is another one than it was when the run began."""
+def folders_in(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder; none if it cannot be listed."""
+    if isinstance(folder, ObjectPath):
+        return [path.name for path in folder.iterdir() if path.known is None]
+    return next(os.walk(folder), ("", [], []))[1]

@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from bsm_core.errors import DataError, UsageError
+from bsm_core.runtime import durable
+from bsm_core.storage.temporary import scratch
 from bsm_core.tables.data_files import Format, detect_format, warn_of_passed_over
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.folders import warn_of_no_marker
@@ -50,15 +52,16 @@ def convert(
     table = table.typed(schema)
     # The extension stays at the end because it sets the compression. Readers of the folder ignore names that begin
     # with a dot.
-    partial = destination.with_name(f".partial-{destination.name}")
     count = 0
-    try:
-        windows = closing(table.windows(table.columns, rows=rows))
-        with TableWriter(partial, schema, format) as writer, windows as reader:
-            for window in reader:
-                writer.write(window.table)
-                count += len(window.table)
-        partial.replace(destination)
-    finally:
-        partial.unlink(missing_ok=True)
+    with scratch(destination.parent) as folder:
+        partial = folder / f".partial-{destination.name}"
+        try:
+            windows = closing(table.windows(table.columns, rows=rows))
+            with TableWriter(partial, schema, format) as writer, windows as reader:
+                for window in reader:
+                    writer.write(window.table)
+                    count += len(window.table)
+            durable.replace(partial, destination)
+        finally:
+            partial.unlink(missing_ok=True)
     return count

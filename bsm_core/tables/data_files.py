@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
-from bsm_core.errors import DataError, MixedFormatsError, NoInferenceDataError
+from bsm_core.errors import BSMError, DataError, MixedFormatsError, NoInferenceDataError
+from bsm_core.storage.objects import pinned, place
 from bsm_core.tables.formats.first_bytes import CODECS, HEAD_BYTES, is_text, kind_of, misnamed
 from bsm_core.tables.formats.folders import is_pattern, require_plain_above, root_of, visible_files
 
@@ -59,7 +60,7 @@ def detect_format(path: str | Path) -> Format:
     Raises:
         DataError: No table with this extension is written.
     """
-    path = Path(path)
+    path = place(path)
     outer, inner = path.suffix.lower(), Path(path.stem).suffix.lower()
     found = _FORMAT_OF_SUFFIX.get(outer) or (_FORMAT_OF_SUFFIX.get(inner) if outer in CODECS else None)
     if found is None or (outer in CODECS and found == "parquet"):
@@ -105,11 +106,11 @@ def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tu
         DataError: A file or folder cannot be read.
     """
     by_format: dict[SourceFormat, list[Path]] = {}
-    try:
+    with _explained(path):
         if not root_of(path).exists() or not (path.exists() or is_pattern(path)):
             raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path of the data")
         require_plain_above(path)
-        files = [path] if path.is_file() else _data_files(path)
+        files = _data_files(path)
         filled = [file for file in files if file.stat().st_size]
         text = next((format for format in map(_format_of_name, filled) if format in DELIMITERS), None)
         if text is None and delimiter:
@@ -121,10 +122,6 @@ def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tu
                 format = text = text or format  # of all parts, because a cell of text may hold tabs or commas
             if format:
                 by_format.setdefault(format, []).append(file)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or path)) from error
-    except UnicodeEncodeError as error:
-        raise DataError("the file's name is not UTF-8", where=ascii(error.object), fix="rename the file") from error
     if not by_format:
         raise_no_data(path, files)
     if len(by_format) > 1:
@@ -138,12 +135,27 @@ def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tu
     return format, tuple(found)
 
 
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system about files of a folder, and about names of files, into ours."""
+    try:
+        yield
+    except BSMError:
+        raise
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or path)) from error
+    except UnicodeEncodeError as error:
+        raise DataError("the file's name is not UTF-8", where=ascii(error.object), fix="rename the file") from error
+
+
 def _data_files(path: Path) -> list[Path]:
-    """Return the data files in a folder or of a pattern, in path order, by their names and their content.
+    """Return a file, or the data files in a folder or of a pattern, in path order, by their names and their content.
 
     Text files that only may be exports of other programs are among them where no other file is data, or where they
     begin with the line with which another one begins.
     """
+    if path.is_file():
+        return [pinned(path)]
     found = visible_files(path)
     exports = {file for file in found if not _is_sure(file) and _is_export(file)}
     if exports:
@@ -261,12 +273,14 @@ def _head(path: Path, codec: str | None) -> bytes:
     """Return the first bytes of a file, after decompression."""
     import pyarrow as pa  # here, because the command line imports this module and rarely needs it
 
+    from bsm_core.tables.lent_streams import arrow_file
+
     try:
-        with pa.input_stream(str(path), compression=codec) as file:
+        with pa.input_stream(arrow_file(path), compression=codec) as file:
             return bytes(file.read(HEAD_BYTES))
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # otherwise, one of the decompression
-            raise
+        if isinstance(error, BSMError) or (isinstance(error, OSError) and error.errno):
+            raise  # otherwise, one of the decompression
         kind = misnamed(path)
         what = f"cannot be read: the file is {kind.what}" if kind else "cannot be read"
         raise DataError(

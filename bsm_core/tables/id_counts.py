@@ -39,13 +39,13 @@ class IdCounts:
     process. Two of 100 million different ids have the same hash with a probability of 0.0003.
 
     Args:
-        folder: Folder of the file.
+        folder: Folder of the file. None: the folder for temporary files.
         at_once: Largest number of hashes in memory.
     """
 
-    def __init__(self, folder: Path, at_once: int = _AT_ONCE) -> None:
+    def __init__(self, folder: Path | None, at_once: int = _AT_ONCE) -> None:
         self._at_once = at_once
-        self._hashes = tempfile.SpooledTemporaryFile(max_size=8 * at_once, dir=str(folder))  # noqa: SIM115 - see close
+        self._hashes = tempfile.SpooledTemporaryFile(max_size=8 * at_once, dir=str(folder) if folder else None)  # noqa: SIM115 - see close
         self._waiting: list[pa.Array] = []
         self._bytes = self._rows = self._count = 0
 

@@ -14,8 +14,13 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
+
+import pyarrow as pa
+
+from bsm_core.storage.objects import ObjectPath
 
 T = TypeVar("T")
 
@@ -27,6 +32,23 @@ _readers: set[Reader[Any]] = set()
 def lend(stream: io.RawIOBase) -> None:
     """Let the process end only when nothing holds a stream any more; after five seconds, if all readers are closed."""
     _lent.add(stream)
+
+
+def arrow_file(path: Path, stop: int | None = None) -> pa.NativeFile:
+    """Open a file or an object for Arrow.
+
+    Args:
+        path: The file or object.
+        stop: Position after which nothing of an object is read ahead. None: the end.
+
+    Raises:
+        OSError: It cannot be opened. Reading raises this error too.
+    """
+    if not isinstance(path, ObjectPath):
+        return pa.OSFile(str(path))
+    stream = path.reader(stop)
+    lend(stream)
+    return pa.PythonFile(stream, "r")
 
 
 class Reader(Iterator[T]):

@@ -6,18 +6,21 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bsm_core.errors import DataError
+from bsm_core.storage.objects import ObjectPath
 from bsm_core.tables.delimited import FileRows
 from bsm_core.tables.formats.headers import reading
+from bsm_core.tables.lent_streams import arrow_file
 
 # In bytes, for each column. pandas writes up to a million rows as one row group. Without pre-buffering, and with a
 # bounded buffer, pages of a row group are read only when their rows are needed.
-_BUFFER_SIZE = 1 << 18
+_BUFFER_SIZE, _BUFFER_SIZE_OF_OBJECT = 1 << 18, 1 << 21
 
 # Name of an unnamed pandas index. It is not a column of the table.
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
@@ -29,9 +32,15 @@ def read_schema(path: Path) -> pa.Schema:
     Raises:
         DataError: The file is not a Parquet file.
     """
-    with reading(path):
-        fields = pq.read_schema(path)
+    with reading(path), arrow_file(path) as file:
+        fields = pq.read_schema(file)
     return pa.schema([(field.name, field.type) for field in fields if not _UNNAMED_INDEX.fullmatch(field.name)])
+
+
+def _buffered(path: Path) -> dict[str, Any]:
+    """Return options of a Parquet file; of an object, a request is worth more bytes than of a file."""
+    size = _BUFFER_SIZE_OF_OBJECT if isinstance(path, ObjectPath) else _BUFFER_SIZE
+    return {"pre_buffer": False, "buffer_size": size}
 
 
 def nanosecond_columns(schema: pa.Schema, columns: Collection[str]) -> list[str]:
@@ -53,7 +62,8 @@ def require_years_of_nanoseconds(path: Path, columns: Collection[str], first: in
     """
     with (
         reading(path),
-        pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, coerce_int96_timestamp_unit="ms") as file,
+        arrow_file(path) as source,
+        pq.ParquetFile(source, **_buffered(path), coerce_int96_timestamp_unit="ms") as file,
     ):
         wanted = _stored_as_int96(file).intersection(columns)
         groups, _ = _row_groups(file, first)
@@ -85,8 +95,8 @@ def row_group_sizes(path: Path) -> list[int]:
     Raises:
         DataError: The file is not a Parquet file.
     """
-    with reading(path):
-        metadata = pq.read_metadata(path)
+    with reading(path), arrow_file(path) as file:
+        metadata = pq.read_metadata(file)
     return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
 
@@ -152,7 +162,8 @@ def read_batches(
     """
     with (
         reading(path),
-        pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_SIZE, page_checksum_verification=True) as file,
+        arrow_file(path) as source,
+        pq.ParquetFile(source, **_buffered(path), page_checksum_verification=True) as file,
     ):
         groups, done = _row_groups(file, first, stop)
         # Arrow reads categories in a list or struct only within one row group.

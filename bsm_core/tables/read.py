@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from bsm_core.errors import DataError
+from bsm_core.runtime.durable import in_parallel
 from bsm_core.tables import delimited, parquet
 from bsm_core.tables.data_files import (
     DELIMITERS,
@@ -102,8 +103,8 @@ class TableSource:
         root = root_of(path) if partitions else None
         if format == "jsonl":
             return cls._of_json_lines(path, found, on_bad_line, dialect.of_json_lines())._with_partitions(root)
-        for file in found:
-            schema = parquet.read_schema(file) if format == "parquet" else headers.read_schema(file, dialect)
+        read_schema = parquet.read_schema if format == "parquet" else partial(headers.read_schema, dialect=dialect)
+        for file, schema in zip(found, in_parallel(read_schema, found), strict=True):
             if schema is None:  # a compressed file whose content is empty
                 continue
             # A table may have thousands of files with equal schemas: keep one object for all of them.

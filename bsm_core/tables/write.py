@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -78,7 +79,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             _check_flat(schema)
         elif format != "parquet":
             raise ValueError(f"a table cannot be written in the format {format!r}")
-        self._file = pa.output_stream(str(path), compression=codec_of(path) if self._delimiter else None)
+        self._file = pa.output_stream(os.fspath(path), compression=codec_of(path) if self._delimiter else None)
         try:
             if self._delimiter:
                 self._write_header(self._delimiter)

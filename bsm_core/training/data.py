@@ -20,6 +20,7 @@ from bsm_core.errors import DataError
 from bsm_core.models.batch import Batch
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.features import Column, category_key, category_texts
+from bsm_core.storage.objects import place
 from bsm_core.tables.data_files import SourceFormat
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
@@ -121,7 +122,7 @@ def read_columns(
     """
     source = None
     if isinstance(data, str | Path):
-        source = TableSource.open(Path(data), dialect=dialect)
+        source = TableSource.open(place(data), dialect=dialect)
         source.require(wanted)
         data = pa.concat_tables(window.table for window in source.windows(list(wanted)))
     columns, _ = table_columns(data, wanted)

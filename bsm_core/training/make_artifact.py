@@ -33,6 +33,8 @@ from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
+from bsm_core.storage.objects import place
+from bsm_core.storage.temporary import is_temporary, uploading
 from bsm_core.tables.data_files import SourceFormat
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
@@ -119,7 +121,8 @@ def train(
     Args:
         config: Config keys of the artifact, the model class and the training job, or a JSON file that holds them.
         data: Rows with labels: a file, a folder, a DataFrame or a pyarrow Table.
-        output: Folder of the artifact, which must be empty or not exist.
+        output: Folder of the artifact, which must be empty or not exist. For a folder of an object store, the job
+            works in a temporary folder, so it begins anew after it was stopped.
         validation: Rows with labels, on which each epoch is measured and the best one is chosen. If None,
             ``validation_fraction`` of ``data`` is used for this, and not for training.
         accelerator: ``"auto"`` is a GPU if there is one. One device is used.
@@ -131,16 +134,16 @@ def train(
         MissingColumnsError: Columns are missing. The error names all of them.
         DataError: Rows have no usable label, or a file cannot be read.
     """
-    output = Path(output)
+    output = place(output)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         what = "the output already exists and is not an empty folder"
         raise UsageError(what, where=str(output), fix="name a new folder, or remove this one")
     gpu = accelerator != "cpu" and torch.cuda.is_available()
     if accelerator == "gpu" and not gpu:
         raise UsageError("this machine has no GPU", fix="set the accelerator to 'auto' or 'cpu'")
-    values = config if isinstance(config, Mapping) else read_config_file(Path(config))
+    values = config if isinstance(config, Mapping) else read_config_file(place(config))
     job = TrainingJob(values, registry or default_registry())
-    with isolate_rng(), _work_folder(output) as work:
+    with isolate_rng(), uploading(output) as made, _work_folder(made) as work:
         torch.manual_seed(job.training.seed)
         rows, held_out, order = _rows(job, data, validation)
         log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
@@ -158,7 +161,7 @@ def train(
                 shown = held_out or rows
                 write_check_rows(artifact, make(predictor, shown.head(job.training.check_rows), shown.dialect))
             add_provenance(artifact, predictor)
-            _publish(artifact, output)
+            _publish(artifact, made)
     if held_out:
         log.info("the best epoch is %d", best + 1)
     log.info("artifact: %s", output)
@@ -176,7 +179,7 @@ def _work_folder(output: Path) -> Iterator[Path]:
         yield work
         done = True
     finally:
-        if done or not _checkpointed(work):
+        if done or is_temporary(work) or not _checkpointed(work):
             shutil.rmtree(work)
         else:
             log.warning("stopped; run the same job again to resume from its last epoch, which is kept in %s", work)

@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from support.object_store import KEY, SECRET, Proxy, make_bucket, s3_server
 from support.toy import SITE, toy_rows, write_toy_artifact
 
 from bsm_core.plugins.registry import default_registry
 from bsm_core.scoring import job
+from bsm_core.storage import stores
+from bsm_core.storage.objects import ObjectPath
+
+QUICK = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=10), "base": 2}
 
 
 @pytest.fixture
@@ -63,3 +71,44 @@ def data(run):
     """The fixture ``run``, with 23 rows in its data folder."""
     toy_rows(23).to_csv(run.data / "t.csv", index=False)
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """URL of an S3 server."""
+    pytest.importorskip("moto.server")
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def use_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the S3 server, for this process and those it starts, with few retries in this one."""
+    pytest.importorskip("obstore")
+    monkeypatch.setattr(stores, "RETRIES", {"max_retries": 2, "backoff": QUICK})
+    monkeypatch.setattr(stores, "PAUSES_S", (0.0, 0.001, 0.01))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+    def use(url: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        stores.store_of.cache_clear()
+
+    yield use
+    stores.store_of.cache_clear()
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, use_endpoint: Callable[[str], None]) -> ObjectPath:
+    """An empty bucket."""
+    use_endpoint(s3_endpoint)
+    return make_bucket(s3_endpoint, f"bucket-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def proxy(bucket: ObjectPath, s3_endpoint: str, use_endpoint: Callable[[str], None]) -> Iterator[Proxy]:
+    """A proxy before the S3 server, which is used from now on."""
+    with contextlib.closing(Proxy(s3_endpoint)) as proxy:
+        use_endpoint(proxy.url)
+        yield proxy

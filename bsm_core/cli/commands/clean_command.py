@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from bsm_core.cli.arguments import path_or_url
 from bsm_core.cli.output import say
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("clean", help="remove the finished parts of a run that was killed or failed")
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="the output folder of the run")
+    parser.add_argument("output", type=path_or_url, metavar="OUTPUT", help="the output folder of the run")
     parser.set_defaults(handler=_clean)
 
 

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bsm_core.cli.arguments import path_or_url
 from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
 from bsm_core.cli.output import say, say_json
 from bsm_core.errors import BSMError, UsageError, printable, quoted
@@ -29,10 +29,12 @@ _EXIT_STATUS = (
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("compare", help="compare two prediction files, row by row", epilog=_EXIT_STATUS)
-    parser.add_argument("old", type=Path, metavar="OLD", help="a prediction file, of bsm or of another job")
-    parser.add_argument("new", type=Path, metavar="NEW", help="a prediction file of the same rows")
+    parser.add_argument("old", type=path_or_url, metavar="OLD", help="a prediction file, of bsm or of another job")
+    parser.add_argument("new", type=path_or_url, metavar="NEW", help="a prediction file of the same rows")
     parser.add_argument("--id-field", metavar="COLUMN", help="id column (default: the first column of NEW)")
-    parser.add_argument("--data", type=Path, metavar="TABLE", help="input table, to find what rows have in common")
+    parser.add_argument(
+        "--data", type=path_or_url, metavar="TABLE", help="input table, to find what rows have in common"
+    )
     parser.add_argument(
         "--tolerance",
         type=float,

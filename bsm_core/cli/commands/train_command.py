@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+from bsm_core.cli.arguments import path_or_url
 from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.errors import UsageError
 from bsm_core.runtime.memory import require_memory_for_libraries, starting
@@ -16,10 +17,17 @@ from bsm_core.runtime.signals import at_once
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("train", help="train a model on a table and write its artifact")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the config, a JSON file")
-    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="labeled rows: a file or a folder")
-    parser.add_argument("--validation", type=Path, metavar="PATH", help="validation rows (default: some of --data)")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder for the artifact")
+    place = partial(parser.add_argument, type=path_or_url)
+    place("--config", required=True, metavar="FILE", help="the config, a JSON file")
+    parser.add_argument(
+        "--data", type=path_or_url, required=True, metavar="PATH", help="labeled rows: a file or a folder"
+    )
+    parser.add_argument(
+        "--validation", type=path_or_url, metavar="PATH", help="validation rows (default: some of --data)"
+    )
+    parser.add_argument(
+        "--output", type=path_or_url, required=True, metavar="DIR", help="a new folder for the artifact"
+    )
     parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu"], default="auto", help="(default auto)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="set a config key, to JSON or text; repeatable"

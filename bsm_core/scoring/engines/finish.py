@@ -25,6 +25,7 @@ from bsm_core.scoring.output.markers import Markers, leftovers
 from bsm_core.scoring.output.merge import DoneShard, mark_job
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.scoring.provenance import components_of, record_of
+from bsm_core.storage.objects import ObjectPath
 from bsm_core.tables.id_counts import IdCounts
 
 log = logging.getLogger("bsm")
@@ -99,7 +100,8 @@ def _review(scorer: Scorer) -> CommitReview:
         id_column = scorer.schema.field(0)
         file = RowIssuesFile(job.settings.row_issues, id_column, scorer.source.format, job.settings.output_dir)
     limit = BadRowLimit(job.settings.max_bad_rows, scorer.source.format)
-    return CommitReview(file, limit, IdCounts(job.sink.work.path))
+    work = job.sink.work.path
+    return CommitReview(file, limit, IdCounts(None if isinstance(work, ObjectPath) else work))
 
 
 def run_record(scorer: Scorer, committed: Committed) -> dict[str, Any]:

@@ -4,6 +4,10 @@ The lock is a file with a lock of the operating system (``flock``), which ends w
 that ends. Where another host shares the folder and its ``flock`` is not seen here, the time of the file's last change
 says whether the other run lives: its owner renews it.
 
+In an object store, the lock is an object that is made only if there is none, and taken over only if it has not been
+renewed since it was looked at. Whether the process that made it lives is known where that was a process of this
+machine and container.
+
 A run can lose its lock: somebody removes the folder, or the run stands still for so long that another host takes the
 lock over. So a run compares the file with what it wrote into it before each step that would harm another run. This
 module imports nothing slow.
@@ -23,15 +27,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bsm_core.errors import OutputInUseError, SinkError, printable
+from bsm_core.errors import ObjectChangedError, OutputInUseError, SinkError, printable
 from bsm_core.runtime import durable
+from bsm_core.storage.objects import ObjectPath, Status
+
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
 
 HEARTBEAT_S = 20.0
 """Seconds between two renewals of the lock."""
 STALE_S = 120.0
 """Age of the last renewal after which a lock of another host counts as left over."""
+_held: set[bytes] = set()
+"""Contents of the lock objects that this process holds."""
 _UNSUPPORTED = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 
 
@@ -85,22 +95,96 @@ def holding(path: Path) -> Iterator[Lock]:
         SinkError: The file cannot be written.
     """
     with durable.writing(path.parent):
-        descriptor, lock = _acquire(path)
+        held = _HeldObject(path) if isinstance(path, ObjectPath) else _HeldFile(path)
     ended = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(lock, descriptor, ended), name="bsm-lock", daemon=True)
+    renewal = threading.Thread(target=_renew, args=(held, ended), name="bsm-lock", daemon=True)
     try:
         renewal.start()
-        yield lock
+        yield held.lock
     finally:
         ended.set()
         if renewal.is_alive():
             renewal.join()  # it uses the descriptor
-        if not lock.is_lost():
+        if not held.lock.is_lost():
             with suppress(OSError):
                 path.unlink()
                 path.parent.rmdir()
         with suppress(OSError):  # the lock has ended all the same
-            os.close(descriptor)
+            held.close()
+
+
+class _HeldFile:
+    """A lock file that is held."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor, self.lock = _acquire(path)
+
+    def renew(self) -> None:
+        """Set the time of the last renewal."""
+        os.utime(self._descriptor)  # not the path, which may be another run's by now
+
+    def close(self) -> None:
+        """End the lock of the operating system."""
+        os.close(self._descriptor)
+
+
+class _HeldObject:
+    """A lock object that is held."""
+
+    def __init__(self, path: ObjectPath) -> None:
+        self.lock = Lock(path, json.dumps({**_myself(), "machine": _machine()}).encode())
+        self._path = path
+        _held.add(self.lock.content)  # first: for another thread, the process of the owner is its own
+        try:
+            self._version = self._make()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self) -> UpdateVersion:
+        while True:
+            with suppress(FileExistsError):
+                return self._path.put(self.lock.content, mode="create")
+            with suppress(FileNotFoundError, ObjectChangedError):  # its owner has just removed or renewed it
+                found = self._path.lookup()
+                content = self._path.read_bytes()
+                if not self._is_free(content) and self._age(found) < STALE_S:
+                    raise _in_use(self._path, _parsed(content))
+                return self._path.put(self.lock.content, mode={"e_tag": found.version})
+
+    def _is_free(self, content: bytes) -> bool:
+        """Return whether a lock is our own, of a request whose answer was lost, or one of a process that has ended."""
+        owner = _parsed(content)
+        ended = owner.get("machine") == _machine() and not _lives(owner) and content not in _held
+        return ended or content == self.lock.content
+
+    def _age(self, found: Status) -> float:
+        """Return the seconds since the last renewal, by the clock of the store: clocks of hosts may differ."""
+        clock = self._path.with_name(f"clock-{os.urandom(8).hex()}")
+        clock.put(b"")
+        now = clock.lookup()
+        clock.unlink()
+        return (now.changed - found.changed) / 10**9
+
+    def renew(self) -> None:
+        """Write the object again, if it is still the one that this run has written."""
+        try:
+            self._version = self._path.put(self.lock.content, mode=self._version)
+        except ObjectChangedError:  # by another run, or by this one, if the answer to its last request was lost
+            self._version = {"e_tag": self._path.lookup().version}
+
+    def close(self) -> None:
+        """Forget the lock."""
+        _held.discard(self.lock.content)
+
+
+def _machine() -> str:
+    """Return a text that no machine and no container shares with another: numbers of processes mean nothing there."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # no Linux: nobody can tell whether a process lives
+        return os.urandom(16).hex()
 
 
 def _acquire(path: Path) -> tuple[int, Lock]:
@@ -170,8 +254,12 @@ def _age(descriptor: int, path: Path) -> float:
 
 def _owner(descriptor: int) -> dict[str, Any]:
     """Return what a lock file says of its owner; nothing if the file was just made, or cannot be read."""
+    return _parsed(os.pread(descriptor, 4096, 0))
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
     try:
-        owner = json.loads(os.pread(descriptor, 4096, 0))
+        owner = json.loads(content)
     except (ValueError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}
@@ -211,7 +299,7 @@ def _in_use(path: Path, owner: dict[str, Any]) -> OutputInUseError:
     )
 
 
-def _renew(lock: Lock, descriptor: int, ended: threading.Event) -> None:
-    while not (ended.wait(HEARTBEAT_S) or lock.is_lost()):
+def _renew(held: _HeldFile | _HeldObject, ended: threading.Event) -> None:
+    while not (ended.wait(HEARTBEAT_S) or held.lock.is_lost()):
         with suppress(OSError):  # EIO or ESTALE may pass, and without renewals another host would take the lock over
-            os.utime(descriptor)  # not the path, which may be another run's by now
+            held.renew()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -136,11 +135,10 @@ class WorkFolder:
             OSError: The folder cannot be written.
         """
         (self.path / _PLAN).unlink(missing_ok=True)  # first: without it, nothing else is believed
-        if (self.path / _PARTS).exists():
-            shutil.rmtree(self.path / _PARTS)
+        durable.remove_tree(self.path / _PARTS)
         (self.path / _PARTS).mkdir()
         for name in (_MANIFEST, _ATTEMPTS):  # empty, and on the disk: lines are only appended later
-            durable.write(self.path / name, "")
+            durable.write_lines(self.path / name, "")
         durable.write(self.path / _PLAN, json.dumps(plan, indent=2) + "\n")
 
     def records(self) -> dict[int, PartRecord]:
@@ -152,23 +150,20 @@ class WorkFolder:
 
         Args:
             rows: Number of rows in the lines that were counted.
-            read: Number of bytes of these lines.
+            read: Number that stands for these lines, see :func:`bsm_core.runtime.durable.read_lines`.
 
         Returns:
             Both numbers with the lines that have been added since.
         """
         try:
-            with (self.path / _MANIFEST).open("rb") as file:
-                file.seek(read)
-                content = file.read()
+            lines, read = durable.read_lines(self.path / _MANIFEST, read)
         except OSError:  # the run fails, and another place says why
             return rows, read
-        whole = content[: content.rfind(b"\n") + 1]
-        return rows + sum(record.rows for record in _parsed(whole, PartRecord)), read + len(whole)
+        return rows + sum(record.rows for record in _parsed(lines, PartRecord)), read
 
     def attempts(self) -> list[Attempt]:
         """Return the attempts that have begun to score windows."""
-        return _lines(self.path / _ATTEMPTS, Attempt)
+        return list({line.attempt: line for line in _lines(self.path / _ATTEMPTS, Attempt)}.values())
 
     def add(self, *lines: PartRecord | Attempt) -> None:
         """Append lines, all of one kind, and wait until they are on the disk.
@@ -189,7 +184,7 @@ class WorkFolder:
             OSError: The file cannot be written.
         """
         for name, lines in ((_ATTEMPTS, self.attempts()), (_MANIFEST, records)):
-            durable.write(self.path / name, "".join(_text_of(line) + "\n" for line in lines))
+            durable.write_lines(self.path / name, "".join(_text_of(line) + "\n" for line in lines))
 
     def is_whole(self, record: PartRecord) -> bool:
         """Return whether the part of a record is there, with the checksum that it had when it was written."""
@@ -212,10 +207,11 @@ class WorkFolder:
             OSError: Something cannot be removed.
         """
         for entry in self.path.iterdir():
+            if entry == self.lock:
+                continue
             if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry != self.lock:
-                entry.unlink()
+                durable.remove_tree(entry)
+            entry.unlink(missing_ok=True)
 
 
 def _text_of(line: PartRecord | Attempt) -> str:
@@ -229,15 +225,12 @@ def _checksum(values: Mapping[str, Any]) -> int:
 
 
 def _lines(path: Path, kind: type[L]) -> list[L]:
-    try:
-        return _parsed(path.read_bytes(), kind)
-    except FileNotFoundError:
-        return []
+    return _parsed(durable.read_lines(path)[0], kind)
 
 
-def _parsed(content: bytes, kind: type[L]) -> list[L]:
+def _parsed(lines: Iterable[str], kind: type[L]) -> list[L]:
     found = []
-    for line in content.decode(errors="replace").splitlines():
+    for line in lines:
         try:
             values = json.loads(line)
             if values.pop("crc32") == _checksum(values):

@@ -99,7 +99,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def job_of(plan: Mapping[str, Any], shard: Shard | None, sizes: Mapping[str, int], settings: Mapping[str, Any]) -> str:
+def job_of(
+    plan: Mapping[str, Any],
+    shard: Shard | None,
+    states: Mapping[str, Sequence[int | str]],
+    settings: Mapping[str, Any],
+) -> str:
     """Return the digest of what all shards of a job have in common, in hexadecimal.
 
     Times of the last change are not in it: hosts that download the same file have others.
@@ -107,10 +112,11 @@ def job_of(plan: Mapping[str, Any], shard: Shard | None, sizes: Mapping[str, int
     Args:
         plan: Plan of one of them.
         shard: The shard with this plan.
-        sizes: Size of each file of all of them, by name; empty if the platform has divided the data.
+        states: Size of each file of all of them, by name, and the entity tag of an object; empty if the platform has
+            divided the data.
         settings: Settings that this plan has from its own files, as they are in all shards.
     """
-    common = {**plan, "settings": {**plan["settings"], **settings}, "inputs": sizes}
+    common = {**plan, "settings": {**plan["settings"], **settings}, "inputs": states}
     common["settings"]["shard"] = shard and [shard.hosts, shard.divided, shard.job]
     return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from bsm_core.errors import DataError, TooManyBadRowsError, quoted
 from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, READ, REPEATED_IDS, Findings, advice, id_text
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
+from bsm_core.storage.temporary import scratch
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.data_files import SourceFormat, detect_format
 from bsm_core.tables.id_counts import IdCounts
@@ -84,8 +86,9 @@ class RowIssuesFile:
         self._path = path
         # Beside the file and not in the work folder, which may be on another file system. The name is the same in each
         # attempt of a run, so that the next one replaces what a killed one left. The extension can name a compression.
-        run = hashlib.sha256(os.fsencode(output.resolve())).hexdigest()[:12]
-        self._temporary = path.with_name(f".bsm-{run}-{path.name}")
+        run = hashlib.sha256(os.fsencode(str(output.resolve()))).hexdigest()[:12]
+        self._scratch = ExitStack()
+        self._temporary = self._scratch.enter_context(scratch(path.parent)) / f".bsm-{run}-{path.name}"
         format = detect_format(path)
         self._schema = issues_schema(output_schema(pa.schema([id_column]), source, format).field(0))
         if len(set(self._schema.names)) < len(self._schema):
@@ -114,7 +117,7 @@ class RowIssuesFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        with writing(self._path):
+        with writing(self._path), self._scratch:
             self._writer.__exit__(kind, error, trace)
             self._temporary.unlink(missing_ok=True)  # there, if it was not published
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -22,13 +20,14 @@ import pyarrow as pa
 from bsm_core.errors import EngineError, NothingToResumeError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime import durable, signals
-from bsm_core.runtime.durable import writing
+from bsm_core.runtime.durable import in_parallel, writing
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.output.markers import PREDICTIONS
 from bsm_core.scoring.output.row_issues import ROWS_NAMED, CommitReview
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.plan import differences
+from bsm_core.storage.temporary import scratch
 from bsm_core.tables.data_files import FORMATS, Format
 from bsm_core.tables.windows import Position
 from bsm_core.tables.write import TableWriter
@@ -39,6 +38,8 @@ _FLUSHES = 16
 """Number of parts that are written at the same time."""
 RUN_AGAIN = "run again; please report it if it happens again"
 """Advice for errors that only a fault of bsm can cause."""
+_READ_AHEAD = 3
+"""Number of parts that are read while one is written into the prediction file."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,9 @@ class Sink:
             stored = self.work.plan()
             changed = [] if stored is None else differences(stored, plan)
             records = {} if changed or stored is None else self.work.records()
-            whole = {window: record for window, record in sorted(records.items()) if self.work.is_whole(record)}
+            in_order = [records[window] for window in sorted(records)]
+            are_whole = in_parallel(self.work.is_whole, in_order)
+            whole = {record.window: record for record, found in zip(in_order, are_whole, strict=True) if found}
         done = {window: record for window, record in whole.items() if usable(record)}
         if resume == "require" and not done:
             raise NothingToResumeError(
@@ -224,19 +227,13 @@ class Sink:
         """
         self.require_lock()
         with writing(self.folder):
-            if len(parts) == 1:
-                self._write_file(parts[0])
-            else:  # a disk flushes several files at once in a fraction of the time
-                with ThreadPoolExecutor(_FLUSHES) as pool:
-                    list(pool.map(self._write_file, parts))
+            for _ in in_parallel(self._store, parts):
+                pass
             durable.flush(self.work.part(0).parent)
             self.work.add(*(part.record for part in parts))
 
-    def _write_file(self, part: PackedPart) -> None:
-        with durable.create(self.work.part(part.record.window)) as file:
-            file.write(memoryview(part.data))
-            file.flush()
-            os.fsync(file.fileno())
+    def _store(self, part: PackedPart) -> None:
+        durable.store(self.work.part(part.record.window), memoryview(part.data))
 
     def commit(self, schema: pa.Schema, format: Format, review: CommitReview | None = None) -> Committed:
         """Write all parts, in order, to the prediction file.
@@ -274,9 +271,10 @@ class Sink:
         Raises:
             SinkError: The file cannot be written, or the lock is lost.
         """
-        path, temporary = self.path(format), self.temporary(format)
+        path = self.path(format)
         self.require_lock()
-        with writing(self.folder):
+        with writing(self.folder), scratch(self.work.path) as folder:
+            temporary = folder / path.name
             temporary.unlink(missing_ok=True)  # of an attempt that was killed
             probabilities = dropwhile(lambda name: name != "prob_class_0", schema.names)  # they are the last columns
             with TableWriter(temporary, schema, format, shortest=tuple(probabilities)) as writer:
@@ -291,8 +289,7 @@ class Sink:
 
     def _reviewed(self, records: Sequence[PartRecord], review: CommitReview | None) -> Iterator[pa.Table]:
         """Return the output rows of each part, after it was reviewed."""
-        for record in records:
-            table, *issues = self._read(record)
+        for record, (table, *issues) in zip(records, in_parallel(self._read, records, _READ_AHEAD), strict=True):
             if review is not None:
                 review.add(table, record.counts, *issues)
             yield table

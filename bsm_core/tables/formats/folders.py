@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import glob
 import logging
-import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from bsm_core.errors import DataError
+from bsm_core.runtime.durable import in_parallel
+from bsm_core.storage.objects import folders_in, walk
 
 log = logging.getLogger("bsm")
 
@@ -37,20 +39,18 @@ def visible_files(path: Path) -> list[Path]:
 
 
 def _walk(root: Path, pattern: Sequence[str]) -> Iterator[Path]:
-    """Yield the visible files below a folder that match a pattern, of which only the folders that may hold some are
-    listed.
-    """
-    seen: set[str] = set()
-    for here, folders, names in os.walk(root, followlinks=True, onerror=_raise):
-        if (real := os.path.realpath(here)) in seen:
+    """Yield the visible files below a folder that match a pattern; only folders that may hold some are listed."""
+    seen: set[Path] = set()
+    for here, folders, files in walk(root):
+        if (real := here.resolve()) in seen:
             folders.clear()
             continue
         seen.add(real)
         _require_no_log(here, folders)
         _require_finished(here, folders)
-        parts = Path(here).parts[len(root.parts) :]
+        parts = here.parts[len(root.parts) :]
         folders[:] = sorted(name for name in folders if _visible(name) and _matches((*parts, name), pattern, False))
-        yield from (Path(here, name) for name in names if _visible(name) and _matches((*parts, name), pattern))
+        yield from (file for file in files if _visible(file.name) and _matches((*parts, file.name), pattern))
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str], is_file: bool = True) -> bool:
@@ -95,12 +95,8 @@ def root_of(path: Path) -> Path:
     """
     if not is_pattern(path):
         return path if path.is_dir() else path.parent
-    root = Path()
-    for part in path.parts:
-        if glob.has_magic(part) and not (root / part).exists():
-            break
-        root /= part
-    return root
+    above = (type(path)(*path.parts[:count]) for count in range(1, len(path.parts) + 1))
+    return next((folder.parent for folder in above if glob.has_magic(folder.name) and not folder.exists()), path)
 
 
 def require_plain_above(path: Path) -> None:
@@ -111,10 +107,10 @@ def require_plain_above(path: Path) -> None:
     here = root_of(path).resolve()
     while not path.is_file() and ("=" in here.name or here.name == "data"):
         is_partition, here = "=" in here.name, here.parent
-        _, names, _ = next(os.walk(here), ("", [], []))  # nothing if the folder cannot be listed
-        _require_no_log(str(here), names)
+        names = folders_in(here)
+        _require_no_log(here, names)
         if is_partition:
-            _require_finished(str(here), names)
+            _require_finished(here, names)
 
 
 def warn_of_no_marker(path: Path) -> None:
@@ -126,7 +122,8 @@ def warn_of_no_marker(path: Path) -> None:
         return
     top = root_of(path).resolve()
     folders = sorted({file.parent.resolve() for file in visible_files(path) if _PART_OF_JOB.match(file.name)})
-    if unmarked := [folder for folder in folders if not _is_marked(folder, top)]:
+    marked = in_parallel(partial(_is_marked, top=top), folders)
+    if unmarked := [folder for folder, is_marked in zip(folders, marked, strict=True) if not is_marked]:
         more = f" and {len(unmarked) - 1} more folder(s)" if len(unmarked) > 1 else ""
         log.warning(
             "there is no _SUCCESS with the parts of Spark or Hadoop in %s%s: if their job failed, or is still running, "
@@ -154,38 +151,33 @@ def _is_marked(folder: Path, top: Path) -> bool:
         here = here.parent
 
 
-def _kind_of(folder: str, names: Collection[str]) -> str | None:
+def _kind_of(folder: Path, names: Collection[str]) -> str | None:
     """Return the kind of a table whose log says which of the files are its rows; None for an ordinary folder."""
     if kind := next((kind for sign, kind in _LOGS.items() if sign in names), None):
         return kind
-    iceberg = "metadata" in names and any(Path(folder, "metadata").glob("*.metadata.json"))
+    iceberg = "metadata" in names and any((folder / "metadata").glob("*.metadata.json"))
     return "Iceberg" if iceberg else None
 
 
-def _require_no_log(here: str, names: Collection[str]) -> None:
+def _require_no_log(here: Path, names: Collection[str]) -> None:
     """Check by the names of the folders in a folder that it is no table with a log."""
     if kind := _kind_of(here, names):
         raise DataError(
             f"the folder is a {kind} table, in which a log says which of the files are its rows",
-            where=here,
+            where=str(here),
             fix="write the table as plain Parquet files, and give the folder of these",
         )
 
 
-def _require_finished(here: str, names: Collection[str]) -> None:
+def _require_finished(here: Path, names: Collection[str]) -> None:
     """Check by the names of the folders in a folder that no job is writing into it."""
     if at_work := sorted(filter(_AT_WORK.fullmatch, names)):
         raise DataError(
             f"a job of Spark, Hadoop or Hive is still writing into the folder, or has failed: it has {at_work[0]!r}",
-            where=here,
+            where=str(here),
             fix=f"wait for the job, or run it again; if all of its rows are there, remove {at_work[0]!r}",
         )
 
 
 def _visible(name: str) -> bool:
     return not name.startswith(("_", "."))
-
-
-def _raise(error: OSError) -> None:
-    # Without this, os.walk ignores a folder that it cannot list, and the rows in that folder would be lost.
-    raise error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bsm_core.errors import DataError
+from bsm_core.errors import BSMError, DataError
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.first_bytes import FileKind, misnamed
 from bsm_core.tables.formats.text_stream import TextStream, text_lines
@@ -31,6 +31,8 @@ def reading(path: Path) -> Iterator[None]:
     """Turn errors of Arrow and of the operating system about a file into a :class:`DataError`."""
     try:
         yield
+    except BSMError:  # such as that of an object store
+        raise
     except (pa.ArrowException, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         fix = "the file may be cut off or damaged"

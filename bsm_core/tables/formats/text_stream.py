@@ -16,7 +16,7 @@ from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_text import LikelyEscapes, PlainText
 from bsm_core.tables.formats.quotes import Quotes
 from bsm_core.tables.formats.row_ends import RowEnds
-from bsm_core.tables.lent_streams import lend
+from bsm_core.tables.lent_streams import arrow_file, lend
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -59,7 +59,7 @@ class TextStream(io.RawIOBase):
         left_out: LeftOut | None = None,
         stop: int | None = None,
     ) -> None:
-        self._raw = self._file = pa.OSFile(str(path))
+        self._raw = self._file = arrow_file(path, stop)
         if codec := codec_of(path):
             self._file = pa.CompressedInputStream(self._raw, codec)
         if dialect.translated:

@@ -515,3 +515,20 @@ def test_bf16_gives_an_artifact_in_float32(output):
     train({**CONFIG, "precision": "bf16-mixed"}, labelled_rows(), output)
     assert {value.dtype for value in Artifact.load(output).weights.values()} == {torch.float32}
     assert check(Predictor.from_artifact(output), read_check_rows(output)) == 0
+
+
+def test_data_config_and_output_may_be_objects(bucket, output, caplog, monkeypatch):
+    values, rows = {**CONFIG, "max_epochs": 2}, output.parent / "rows.csv"
+    labelled_rows().to_csv(rows, index=False)
+    (bucket / "rows.csv").put(rows)
+    (bucket / "config.json").put(json.dumps(values).encode())
+    arguments = f"{bucket}/config.json", f"{bucket}/rows.csv", f"{bucket}/jobs/model"
+    stopped(monkeypatch, 1, *arguments)
+    assert "resume" not in caplog.text
+    assert not (bucket / "jobs").exists()
+    there, here = train(*arguments).folder, train(values, rows, output).folder
+    assert str(there) == arguments[2]
+    assert (there / "model.safetensors").read_bytes() == (here / "model.safetensors").read_bytes()
+    assert sorted(path.name for path in there.iterdir()) == names(here)
+    with pytest.raises(UsageError, match="already exists"):
+        train(*arguments)

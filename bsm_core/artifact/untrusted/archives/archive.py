@@ -13,13 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bsm_core.artifact.files import refuse_pointers, sha256
-from bsm_core.artifact.temporary import temporary_folder
 from bsm_core.artifact.untrusted.archives.extraction import Extraction
-from bsm_core.artifact.untrusted.archives.layout import archive_in, artifact_in
+from bsm_core.artifact.untrusted.archives.layout import archive_in, artifact_in, wanted_of_folder
 from bsm_core.artifact.untrusted.archives.limits import PACK, Limits
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
+from bsm_core.storage.objects import ObjectPath, place
+from bsm_core.storage.temporary import download, temporary_folder
 
 LIMITS = Limits()
+_SPACE = (
+    f"check that it can be read and that {tempfile.gettempdir()} has enough free space, or set TMPDIR to another folder"
+)
 _KINDS = {b"PK\3\4": "a zip file", b"BZh": "compressed with bzip2", b"\xfd7zXZ": "compressed with xz"} | {
     b"\x28\xb5\x2f\xfd": "compressed with zstd"
 }
@@ -34,7 +38,7 @@ def unpacked(path: Path, limits: Limits = LIMITS, *, keep: bool = False) -> Iter
 
     Args:
         path: A folder with the files, a folder with ``model.tar.gz`` (whose content is used then), or an archive:
-            ``.tar.gz``, ``.tgz`` or ``.tar``. It may be read-only.
+            ``.tar.gz``, ``.tgz`` or ``.tar``. It may be read-only, and in an object store.
         limits: Limits on the content of an archive.
         keep: Extract the files of the artifact's folder that are not read as well, if it is whole. Files for which
             this cannot be done are left out, with a warning.
@@ -48,7 +52,17 @@ def unpacked(path: Path, limits: Limits = LIMITS, *, keep: bool = False) -> Iter
         UnsafeArtifactError: A member of the archive would be written outside the folder, is not a plain file, or
             exceeds a limit.
     """
-    path = Path(path)
+    path = place(path)
+    if isinstance(path, ObjectPath):
+        with temporary_folder() as folder:
+            copy = _fetch(path, folder, keep)
+            try:
+                with unpacked(copy, limits, keep=keep) as inner:
+                    yield inner
+            except BSMError as error:
+                _name_archive(error, copy, path)
+                raise
+        return
     archive = archive_in(path) if path.is_dir() else path
     if archive is None:
         yield artifact_in(path)
@@ -68,6 +82,26 @@ def unpacked(path: Path, limits: Limits = LIMITS, *, keep: bool = False) -> Iter
             _name_archive(error, inner, archive)
             _name_archive(error, folder, archive)
             raise
+
+
+def _fetch(path: ObjectPath, folder: Path, keep: bool) -> Path:
+    """Copy an artifact from an object store into a folder, and return its path there.
+
+    Of a folder, only an archive or the files that are read are copied; with ``keep``, all but hidden ones.
+    """
+    if path.is_file():
+        beside = path.with_name(f"{path.name}.sha256")
+        files = {each.name: each for each in (path, beside) if each == path or each.is_file()}
+    else:
+        found = {file.relative_to(path).as_posix(): file for file in path.objects()}
+        files = {f"{path.name}/{name}": found[name] for name in wanted_of_folder(found, keep=keep)}
+    try:
+        download(files, folder)
+    except BSMError:
+        raise
+    except OSError as error:
+        raise ArtifactError(f"cannot be copied: {error.strerror}", where=str(path), fix=_SPACE) from error
+    return folder / path.name
 
 
 def _name_archive(error: BSMError, folder: Path, archive: Path) -> None:
@@ -128,8 +162,7 @@ def _extract(archive: Path, folder: Path, limits: Limits, keep: bool) -> Extract
         raise ArtifactError(
             f"{archive.name} cannot be extracted: {error.strerror or error}",
             where=where,
-            fix=f"check that it can be read and that {tempfile.gettempdir()} has enough free space, or set TMPDIR to"
-            " another folder",
+            fix=_SPACE,
         ) from error
 
 

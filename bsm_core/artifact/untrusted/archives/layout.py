@@ -38,6 +38,20 @@ def is_wanted(parts: Sequence[str]) -> bool:
     return is_read("/".join(parts)) or (len(parts) > 1 and parts[0] not in _NEVER and is_read("/".join(parts[1:])))
 
 
+def wanted_of_folder(names: Iterable[str], *, keep: bool) -> list[str]:
+    """Return the files of a folder that are read: the archive in it, with its checksum, or the artifact's files.
+
+    Args:
+        names: Paths of all files, relative to the folder.
+        keep: Whether the files that are not read are wanted as well, if they are not hidden.
+    """
+    visible = [name for name in names if "/." not in f"/{name}"]
+    archives = {name for archive in ARCHIVES for name in (archive, f"{archive}.sha256")}
+    if ARCHIVES[0] in visible:
+        return [name for name in visible if name.startswith(ARCHIVES[0]) and name in archives]
+    return [name for name in visible if keep or name in archives or is_wanted(name.split("/"))]
+
+
 def is_kept(parts: Sequence[str], top: Sequence[str]) -> bool:
     """Return whether a member of an archive is not read, and packed all the same, as other files of an artifact are.
 

@@ -139,11 +139,11 @@ def test_an_error_that_passes_does_not_end_the_renewal(lock, monkeypatch):
 
 def test_a_lost_lock_is_not_renewed(lock, monkeypatch):
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.0)
-    descriptor, ours = module._acquire(lock)  # not held, which would renew it in a thread of its own
+    held = module._HeldFile(lock)  # not holding(), which would renew it in a thread of its own
     lock.write_text("another run")
     os.utime(lock, (0, 0))
-    module._renew(ours, descriptor, module.threading.Event())  # returns
-    os.close(descriptor)
+    module._renew(held, module.threading.Event())  # returns
+    held.close()
     assert lock.stat().st_mtime == 0
 
 

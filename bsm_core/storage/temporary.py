@@ -1,4 +1,7 @@
-"""Temporary folders that do not outlive a killed process for long: the next process of the user removes them."""
+"""Temporary folders that do not outlive a killed process for long: the next process of the user removes them.
+
+What goes to an object store, or comes from one as a whole, lies in such a folder for a while.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from bsm_core.storage.object_reader import BLOCK_BYTES
+from bsm_core.storage.objects import ObjectPath
 
 _PREFIX = "bsm-artifact-"
 _NAME = re.compile(_PREFIX + r"\d+-\w+")
@@ -31,6 +37,52 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Provide the folder in which files are written that get their names in ``folder`` when they are complete.
+
+    This is ``folder`` itself, or a temporary one if ``folder`` is in an object store.
+    """
+    if not isinstance(folder, ObjectPath):
+        yield folder
+        return
+    with temporary_folder() as local:
+        yield local
+
+
+@contextmanager
+def uploading(destination: Path) -> Iterator[Path]:
+    """Provide the path at which a file or folder is to be made; one for an object store is written there at the end.
+
+    What is made beside it is written there too.
+    """
+    if not isinstance(destination, ObjectPath):
+        yield destination
+        return
+    with temporary_folder() as folder:
+        yield folder / destination.name
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            (destination.parent / file.relative_to(folder).as_posix()).put(file)
+
+
+def download(files: Mapping[str, ObjectPath], folder: Path) -> None:
+    """Copy objects into a folder.
+
+    Args:
+        files: The objects, each by its name in the folder.
+        folder: The folder.
+
+    Raises:
+        StorageError: An object cannot be read.
+        OSError: A file cannot be written.
+    """
+    for name, path in files.items():
+        copy = folder / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb", buffering=0) as source, copy.open("wb") as file:
+            shutil.copyfileobj(source, file, BLOCK_BYTES)
 
 
 def is_temporary(folder: Path) -> bool:

@@ -4,15 +4,16 @@ import errno
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from bsm_core.artifact import temporary
-from bsm_core.artifact.temporary import temporary_folder
+from bsm_core.storage import temporary
+from bsm_core.storage.temporary import temporary_folder
 
 HOLDS = """
-from bsm_core.artifact.temporary import temporary_folder
+from bsm_core.storage.temporary import temporary_folder
 
 with temporary_folder() as folder:
     (folder / "sub").mkdir()
@@ -106,3 +107,41 @@ def test_where_the_file_system_has_no_locks_a_folder_is_never_removed_by_others(
     with temporary_folder() as first, temporary_folder() as second:
         assert sorted(scratch.iterdir()) == sorted([first, second])
     assert list(scratch.iterdir()) == []
+
+
+def test_what_is_made_for_an_object_store_is_written_there_at_the_end(bucket):
+    with temporary.uploading(bucket / "jobs/model.tar.gz") as made:
+        made.write_bytes(b"archive")
+        made.with_name("model.tar.gz.sha256").write_bytes(b"checksum")
+        assert not (bucket / "jobs").exists()
+    assert {path.name: path.read_bytes() for path in bucket.objects()} == {
+        "model.tar.gz": b"archive",
+        "model.tar.gz.sha256": b"checksum",
+    }
+    with temporary.uploading(bucket / "folder") as made:
+        (made / "inner").mkdir(parents=True)
+        (made / "inner/file").write_bytes(b"1")
+    assert (bucket / "folder/inner/file").read_bytes() == b"1"
+    assert not made.parent.exists()
+
+
+def test_nothing_is_written_there_after_an_error(bucket):
+    with suppress(ZeroDivisionError), temporary.uploading(bucket / "folder") as made:
+        made.mkdir()
+        (made / "file").write_bytes(b"1")
+        raise ZeroDivisionError
+    assert not (bucket / "folder").exists()
+
+
+def test_on_a_disk_files_are_made_in_their_place(tmp_path, bucket):
+    with temporary.uploading(tmp_path / "a") as made, temporary.scratch(tmp_path) as folder:
+        assert (made, folder) == (tmp_path / "a", tmp_path)
+    with temporary.scratch(bucket) as folder:
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_objects_are_copied_into_a_folder(bucket, tmp_path):
+    (bucket / "a/b").put(b"content")
+    temporary.download({"x/y": bucket / "a/b"}, tmp_path)
+    assert (tmp_path / "x/y").read_bytes() == b"content"

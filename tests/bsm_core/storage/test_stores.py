@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from support.object_store import KEY, SECRET, refusing_server, uploads
+
+from bsm_core.errors import StorageError
+from bsm_core.storage.objects import BLOCK_BYTES, place
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket):
+    missing = place("s3://no-such-bucket/a")
+    for act in (missing.read_bytes, lambda: list(missing.objects()), lambda: missing.put(b"")):
+        with pytest.raises(StorageError, match=r"there is no such bucket \(NoSuchBucket\)") as caught:
+            act()
+        assert caught.value.where.startswith("s3://no-such-bucket")
+
+
+def test_a_wrong_key_is_one_error_without_a_secret(use_endpoint):
+    path = place("s3://bucket/a")
+    with refusing_server() as url:
+        use_endpoint(url)
+        for act in (path.read_bytes, path.lookup, lambda: list(path.objects()), lambda: path.put(b""), path.unlink):
+            with pytest.raises(StorageError, match="the store refuses access") as caught:
+                act()
+            text = f"{caught.value!r} {caught.value} {caught.value.__cause__} {caught.value.__suppress_context__}"
+            assert text.endswith("None True")
+            assert not any(secret in text for secret in (KEY, SECRET, "0123456789abcdef"))
+
+
+def test_a_store_that_does_not_answer_is_an_error(use_endpoint):
+    use_endpoint("http://127.0.0.1:1")
+    with pytest.raises(StorageError, match="the store does not answer") as caught:
+        place("s3://bucket/a").read_bytes()
+    assert "AWS_ENDPOINT_URL" in caught.value.fix
+
+
+def test_without_obstore_the_error_names_the_extra():
+    code = """
+import sys
+sys.modules["obstore"] = None
+from bsm_core.errors import UsageError
+from bsm_core.storage.objects import place
+try:
+    place("s3://bucket/a").read_bytes()
+except UsageError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "bsm-core[s3]" in found.stdout
+
+
+def test_a_read_that_is_cut_goes_on(bucket, proxy):
+    content = os.urandom(3 * BLOCK_BYTES)
+    (bucket / "a").put(content)
+    for after in (0, 100_000, BLOCK_BYTES // 2):
+        proxy.cut_once("down", after)
+        with (bucket / "a").open("rb") as file:
+            assert file.read() == content
+
+
+def test_an_answer_that_is_cut_after_it_has_begun_is_asked_for_again(bucket, proxy):
+    (bucket / "folder/a").put(b"content")
+    acts = [
+        (bucket / "folder").is_dir,
+        lambda: [path.name for path in bucket.objects()],
+        lambda: [path.name for path in bucket.iterdir()],
+        (bucket / "folder/a").read_bytes,
+        (bucket / "folder/a").lookup,
+        lambda: (bucket / "b").put(b"content"),
+        lambda: (bucket / "c").put(bytes(2 * BLOCK_BYTES)),
+        (bucket / "b").unlink,
+    ]
+    for act in acts:
+        expected = act()
+        proxy.cut_once("down", 0)
+        assert act() == expected
+
+
+def test_an_upload_that_is_cut_goes_on(bucket, proxy, tmp_path, s3_endpoint):
+    content = os.urandom(3 * BLOCK_BYTES)
+    (tmp_path / "a").write_bytes(content)
+    proxy.cut_once("up", BLOCK_BYTES // 2)
+    (bucket / "a").put(tmp_path / "a")
+    assert (bucket / "a").read_bytes() == content
+    assert uploads(s3_endpoint, bucket) == 0
+
+
+def test_an_upload_that_fails_leaves_no_object(bucket, proxy, tmp_path, s3_endpoint):
+    (tmp_path / "a").write_bytes(os.urandom(3 * BLOCK_BYTES))
+    proxy.cut = lambda direction, sent, more: direction == "up" and b"partNumber=2" in more
+    with pytest.raises(StorageError, match="the store does not answer"):
+        (bucket / "a").put(tmp_path / "a")
+    assert not (bucket / "a").exists()
+    assert uploads(s3_endpoint, bucket) == 0

@@ -24,7 +24,7 @@ __all__ = ["reviews"]  # a fixture
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """The same bytes need the same number of threads."""
+    """One thread for each process: other numbers of threads give other bytes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield

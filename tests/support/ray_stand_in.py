@@ -1,4 +1,4 @@
-"""What the driver calls of Ray, with actors that are threads of this process: it runs the real driver in a second.
+"""Stand-in for the functions of Ray that the driver calls. Its actors are threads, so a run takes a second.
 
 An actor dies when one of its methods raises a :class:`ray.exceptions.RayError`. Nothing is pickled on the way.
 """

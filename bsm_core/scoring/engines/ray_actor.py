@@ -185,7 +185,7 @@ class WindowActor:
 
     @property
     def _failure(self) -> BSMError | None:
-        """What ended the run of this actor."""
+        """Error that ended the run of this actor; None if there is none."""
         raised = self._run.exception() if self._run is not None and self._run.done() else None
         if raised is None or isinstance(raised, BSMError):
             return raised

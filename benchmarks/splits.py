@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Shares of a large table that two processes read, and the rate at which its splits are found.
+"""Bytes that each of two processes reads of a large table, and the time in which its splits are found.
 
     python benchmarks/splits.py [--megabytes 2000] [--formats csv parquet] [--group-rows 1048576] [--folder FOLDER]
 

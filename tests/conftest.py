@@ -18,6 +18,8 @@ from support.tracing import pytest_runtestloop as pytest_runtestloop
 settings.register_profile("bsm", deadline=None)  # a busy machine is no failure
 settings.load_profile("bsm")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray reads these when it is imported: a cluster of the tests answers the tests alone.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-the-tests-" * 3}
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bsm-tests-")  # what a trial of backends found is the user's
 
 

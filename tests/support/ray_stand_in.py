@@ -1,4 +1,4 @@
-"""Stand-in for what the driver calls of Ray, with actors that are threads: it runs the real driver in a second.
+"""Stand-in for the functions of Ray that the driver calls. Its actors are threads, so a run takes a second.
 
 An actor dies when one of its methods raises a :class:`ray.exceptions.RayError`. Nothing is pickled on the way.
 """

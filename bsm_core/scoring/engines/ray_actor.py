@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch.callbacks import Callback
 
 from bsm_core.artifact import Artifact
+from bsm_core.artifact.temporary import temporary_folder
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.errors import BSMError, DataError, EngineError
 from bsm_core.models.batch import Batch
@@ -34,7 +35,6 @@ from bsm_core.scoring.engines.trainer import share_cores
 from bsm_core.scoring.engines.work import Job, require_same_code
 from bsm_core.scoring.output.sink import RUN_AGAIN, PackedPart, Part
 from bsm_core.scoring.plan import require_unchanged
-from bsm_core.storage.temporary import temporary_folder
 from bsm_core.tables.windows import Split, Window
 
 
@@ -185,7 +185,7 @@ class WindowActor:
 
     @property
     def _failure(self) -> BSMError | None:
-        """Error that ended the run of this actor."""
+        """Error that ended the run of this actor; None if there is none."""
         raised = self._run.exception() if self._run is not None and self._run.done() else None
         if raised is None or isinstance(raised, BSMError):
             return raised

@@ -25,7 +25,6 @@ from bsm_core.scoring.engines import ray_cluster
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.sink import Sink
 
-# Not imported here: the first import reads the variables that the fixture `address` sets.
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
 
 CLUSTER = """
@@ -40,18 +39,15 @@ sys.stdin.read()
 def cluster(tmp_path_factory):
     """A cluster with two cores: its address, its process, and a folder of the path of its processes."""
     site = tmp_path_factory.mktemp("site")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", "of-the-tests-" * 3)
-        path = os.pathsep.join([str(site), str(SITE)])
-        environment = {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            [sys.executable, "-c", CLUSTER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        lines = iter(process.stdout.readline, "")
-        address = next(line.strip() for line in lines if ":" in line and " " not in line.strip())
-        yield SimpleNamespace(address=address, process=process.pid, site=site)
-        process.communicate()
+    path = os.pathsep.join([str(site), str(SITE)])
+    environment = {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    lines = iter(process.stdout.readline, "")
+    address = next(line.strip() for line in lines if ":" in line and " " not in line.strip())
+    yield SimpleNamespace(address=address, process=process.pid, site=site)
+    process.communicate()
 
 
 @pytest.fixture

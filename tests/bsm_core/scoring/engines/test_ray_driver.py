@@ -123,7 +123,7 @@ def test_a_window_is_given_again_three_times(score, one, actors, caplog):
 
 
 def test_windows_that_were_with_a_deadly_one_are_told_from_it(score, one):
-    """Work of an actor is given again window by window, each to an actor that has nothing else."""
+    """Each window of a dead actor is given to an actor that has nothing else."""
     assert score(deadly={0: 2, 1: 2, 5: 1, 13: 2}).path.read_bytes() == one
 
 

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 from lightning.pytorch.callbacks import Callback
 
 from bsm_core.artifact import Artifact
-from bsm_core.artifact.temporary import temporary_folder
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.errors import BSMError, DataError, EngineError
 from bsm_core.models.batch import Batch
@@ -35,6 +34,7 @@ from bsm_core.scoring.engines.trainer import share_cores
 from bsm_core.scoring.engines.work import Job, require_same_code
 from bsm_core.scoring.output.sink import RUN_AGAIN, PackedPart, Part
 from bsm_core.scoring.plan import require_unchanged
+from bsm_core.storage.temporary import temporary_folder
 from bsm_core.tables.windows import Split, Window
 
 

@@ -75,13 +75,13 @@ WATCHED = (
     ("  model class, imported", "bsm_core.plugins.registry", "Registry.load"),
     ("  model, built and filled", "bsm_core.predictor", "_build_model"),
     ("  text pipelines", "bsm_core.predictor", "text_pipelines"),
-    ("Trainer, made", "bsm_core.scoring.engines.local", "trainer"),
+    ("Trainer, made", "bsm_core.scoring.engines.scorer", "trainer"),
     ("Trainer, predicting", "lightning.pytorch", "Trainer.predict"),
     ("  check rows", "bsm_core.scoring.engines.callbacks", "check"),
     ("  windows: prepared", "bsm_core.preprocess.dataset", "Preprocessor.batch"),
     ("  windows: model", "bsm_core.models.base", "ModelBase.predict_step"),
     ("commit", "bsm_core.scoring.output.sink", "Sink.commit"),
-    ("run record", "bsm_core.scoring.engines.local", "run_record"),
+    ("run record", "bsm_core.scoring.engines.finish", "run_record"),
 )
 """Functions that are timed: label, module, and name in the module; an indented label is included in the one above."""
 

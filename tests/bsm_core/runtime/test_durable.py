@@ -15,13 +15,25 @@ def folder(request, tmp_path):
 
 def test_lines_are_appended_to_a_file_that_was_written(folder):
     path = folder / "lines.jsonl"
-    assert durable.read_lines(path) == []
+    assert durable.read_lines(path)[0] == []
     durable.append(path, "one")
     durable.append(path, "two\nthree")
-    assert durable.read_lines(path) == ["one", "two", "three"]
+    lines, seen = durable.read_lines(path)
+    assert lines == ["one", "two", "three"]
+    durable.append(path, "new")
+    assert durable.read_lines(path, seen)[0] == ["new"]
     durable.write_lines(path, "four\n")
     durable.append(path, "five")
-    assert durable.read_lines(path) == ["four", "five"]
+    assert durable.read_lines(path)[0] == ["four", "five"]
+
+
+def test_a_line_without_an_end_is_none_yet(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"one\ntw")
+    lines, seen = durable.read_lines(path)
+    assert lines == ["one"]
+    durable.append(path, "o")
+    assert durable.read_lines(path, seen)[0] == ["two"]
 
 
 def test_files_are_written_replaced_and_removed(folder, tmp_path):

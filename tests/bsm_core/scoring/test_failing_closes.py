@@ -34,7 +34,7 @@ def test_a_part_that_cannot_be_closed_is_not_done(data, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(
             durable,
-            "create",
+            "_create",
             lambda path: LostAtClose(io.FileIO(path, "x")) if path.suffix == ".arrow" else path.open("xb"),
         )
         require_failed(data)

@@ -65,9 +65,13 @@ def test_a_reader_that_is_still_referenced_is_closed_before_the_wait(tmp_path):
 @pytest.mark.parametrize("place", ["readinto", "keep"])
 @pytest.mark.parametrize("bad_lines", [False, True])
 def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_stream(tmp_path, bad_lines, place):
-    """Before each bad line is left out, the thread reads another stream, which searches for the next bad line."""
+    """Before each bad line is left out, the thread reads another stream, which searches for the next bad line.
+
+    The thread reads ahead: in the second half of the file, it gives the main thread time to drop the reader.
+    """
     lines = ["2" if bad_lines and not row % 500 else f"1,{'x' * 90}" for row in range(200_000)]
     (tmp_path / "t.csv").write_text("a,b\n" + "\n".join(lines) + "\n")
+    half = len(lines) * 47 * (2 if bad_lines and place == "readinto" else 1)  # two streams read the file, or one
     code = f"""
         import faulthandler, gc, threading
         from contextlib import closing
@@ -78,17 +82,19 @@ def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_str
 
         faulthandler.dump_traceback_later(30, exit=True)
         gc.disable()
-        dropped, collected = threading.Event(), threading.Event()
+        started, dropped, collected = threading.Event(), threading.Event(), threading.Event()
         place = {"LeftOut" if place == "keep" else "TextStream"}
         read = place.{place}
 
         def read_and_collect(self, block):
             kept = read(self, block) if {place == "keep"} else None
-            if threading.get_ident() != threading.main_thread().ident and started:
+            if threading.get_ident() != threading.main_thread().ident and sum(sizes) > {half} and started.wait(1):
                 dropped.wait()
                 gc.collect()
                 collected.set()
-            return kept if {place == "keep"} else read(self, block)
+            kept = kept if {place == "keep"} else read(self, block)
+            sizes.append(len(kept) if {place == "keep"} else kept)
+            return kept
 
         class Cycle:
             pass
@@ -98,11 +104,10 @@ def test_the_garbage_collector_closes_no_reader_in_the_thread_that_reads_its_str
             with closing(source.windows(["a"])) as reader:
                 yield from reader
 
-        started, cycle, place.{place} = [], Cycle(), read_and_collect
+        sizes, cycle, place.{place} = [], Cycle(), read_and_collect
         cycle.itself, cycle.windows = cycle, windows()
-        for _ in range(3):
-            next(cycle.windows)
-        started.append(True)
+        next(cycle.windows)
+        started.set()
         del cycle
         dropped.set()
         print("collected" if collected.wait(20) else "waits for itself")

@@ -22,7 +22,7 @@ from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks, ray_cluster
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices, plan_world
 from bsm_core.scoring.engines.finish import mark_shard
-from bsm_core.scoring.engines.work import Job, components_of_run
+from bsm_core.scoring.engines.work import Job, components_of_run, guards_of_run
 from bsm_core.scoring.engines.world import Leader
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.markers import SUCCESS, Markers, named
@@ -122,7 +122,8 @@ def _job(
         inputs = inputs_of(whole, settings.data_dir)  # the times of files are not the same on all hosts
         states = {name: state if isinstance(state[1], str) else state[:1] for name, state in inputs.items()}
         digest = job_of(plan, shard, states, {})
-    job = Job(settings, artifact, source, format, plan, found.done, found.altered, attempts, began, lock, digest)
+    done, guards = found.done, guards_of_run()
+    job = Job(settings, artifact, source, format, plan, done, found.altered, attempts, began, lock, digest, guards)
     if found.done:
         log.info("%s rows are done by an earlier attempt: going on from there", f"{job.rows_done:,}")
     return job

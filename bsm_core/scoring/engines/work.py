@@ -49,6 +49,7 @@ class Job:
         began: Start of the run, in seconds as ``time.time()`` returns them.
         lock: Lock of the output folder.
         digest: What this run has in common with the other shards of its job.
+        guards: The guards that let this run begin, as :func:`guards_of_run` returns them.
     """
 
     settings: Settings
@@ -62,6 +63,7 @@ class Job:
     began: float
     lock: Lock
     digest: str
+    guards: Mapping[str, list[str | None]]
 
     @property
     def attempt(self) -> int:
@@ -157,7 +159,17 @@ def components_of_run(artifact: Artifact) -> dict[str, list[str | None]]:
     """Return package, version and hash of the code of each component that an artifact names, by kind and name."""
     names = artifact.names(default_registry())  # an unknown name is an error when the model is built
     components = [found for found in names.found.values() if isinstance(found, Component)]
-    return {f"{c.kind} {c.name}": [*c.origin.split(":", 1), source_hash(c)] for c in components}
+    return {f"{component.kind} {component.name}": _code_of(component) for component in components}
+
+
+def guards_of_run() -> dict[str, list[str | None]]:
+    """Return package, version and hash of the code of each guard of this process, by name."""
+    guards = [component for component in default_registry().components if component.kind == "guard"]
+    return {guard.name: _code_of(guard) for guard in sorted(guards, key=lambda guard: guard.name)}
+
+
+def _code_of(component: Component) -> list[str | None]:
+    return [*component.origin.split(":", 1), source_hash(component)]
 
 
 def require_same_code(job: Job) -> None:
@@ -167,6 +179,7 @@ def require_same_code(job: Job) -> None:
         EngineError: It has others; the error names the differences.
     """
     here = {"bsm": __version__, "artifact": dict(job.artifact.hashes), "components": components_of_run(job.artifact)}
-    if changed := differences({name: job.plan[name] for name in here}, here):
+    planned = {name: job.plan[name] for name in here}
+    if changed := differences({**planned, "guards": job.guards}, {**here, "guards": guards_of_run()}):
         what = f"host {socket.gethostname()} would score with other code or another artifact"
         raise EngineError(what, details=changed, fix="install the same packages, and the same artifact, on all hosts")

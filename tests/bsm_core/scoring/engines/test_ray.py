@@ -163,6 +163,14 @@ def test_an_error_of_a_loader_worker_of_an_actor_is_the_error_of_the_run(score):
         score(num_workers=1)
 
 
+def test_an_actor_without_a_guard_of_the_driver_is_named(score, tmp_path):
+    toy_rows(3).to_csv(score.data / "t.csv", index=False)
+    write_distribution(tmp_path / "site", "vouch", {"acme_vouch": HOOKS}, {"guards": {"vouch": "acme_vouch"}})
+    with on_path(tmp_path / "site"), pytest.raises(EngineError, match="would score with other code") as error:
+        score()
+    assert "guard vouch: " in error.value.details[0]
+
+
 def test_more_actors_than_cores_are_refused(score):
     toy_rows(3).to_csv(score.data / "t.csv", index=False)
     with pytest.raises(EngineError, match=r"3 actors do not fit: the cluster has 2 core"):

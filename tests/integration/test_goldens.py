@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from support.processes import descendants
 
 from bsm_core import Predictor
@@ -66,24 +65,16 @@ def test_a_worker_changes_no_score(tmp_path):
     check("bimodal_bert", score("bimodal_bert", tmp_path, num_workers=1))
 
 
-def test_two_processes_write_the_same_bytes_with_the_same_number_of_threads(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    one, two = tmp_path / "one", tmp_path / "two"
-    for folder, processes in [(two, 2), (one, 1)]:
-        folder.mkdir()
-        check("bimodal_bert_mc4", score("bimodal_bert_mc4", folder, devices=processes, window_rows=11))
-    assert (one / "out/inference_predictions.csv").read_bytes() == (two / "out/inference_predictions.csv").read_bytes()
-
-
-@pytest.mark.skipif(find_spec("ray") is None or cores() < 2, reason="needs Ray and two cores")
-def test_two_actors_of_ray_write_the_bytes_of_one_process(tmp_path, monkeypatch):
+def test_processes_and_actors_of_ray_write_the_bytes_of_one_process(tmp_path, monkeypatch):
     """Ray starts on this machine, and ends with the run."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    one, two = tmp_path / "one", tmp_path / "two"
-    for folder, flags in [(two, {"engine": "ray", "num_actors": 2}), (one, {})]:
-        folder.mkdir()
-        check("trimodal_cross_attn", score("trimodal_cross_attn", folder, window_rows=11, **flags))
-    assert (one / "out/inference_predictions.csv").read_bytes() == (two / "out/inference_predictions.csv").read_bytes()
+    ways = {"one": {}, "two": {"devices": 2}}
+    if find_spec("ray") and cores() > 1:
+        ways["ray"] = {"engine": "ray", "num_actors": 2}
+    for way, flags in reversed(ways.items()):
+        (tmp_path / way).mkdir()
+        check("trimodal_cross_attn", score("trimodal_cross_attn", tmp_path / way, window_rows=11, **flags))
+    assert len({(tmp_path / way / "out/inference_predictions.csv").read_bytes() for way in ways}) == 1
     assert not [command for command in descendants(os.getpid()).values() if "ray" in command.partition(" ")[0]]
 
 

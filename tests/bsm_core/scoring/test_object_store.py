@@ -8,12 +8,13 @@ import os
 import shutil
 import signal
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from types import MappingProxyType
 
 import pytest
 from support.object_store import KEY, SECRET, refusing_server, upload, uploads
 from support.processes import python
-from support.toy import toy_rows
+from support.toy import SITE, toy_rows
 
 from bsm_core.cli import main
 from bsm_core.errors import (
@@ -95,6 +96,13 @@ def test_the_bytes_are_those_of_a_local_run(remote, format):
 def test_two_processes_with_loader_workers_write_the_same(remote):
     alone = remote().path.read_bytes()
     assert remote(devices=2, accelerator="cpu", num_workers=1).path.read_bytes() == alone
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
+def test_an_actor_of_ray_reads_objects(remote, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(SITE))
+    alone = remote().path.read_bytes()
+    assert remote(engine="ray").path.read_bytes() == alone
 
 
 def test_only_the_output_is_an_object(remote):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -95,4 +96,25 @@ def test_an_upload_that_fails_leaves_no_object(bucket, proxy, tmp_path, s3_endpo
     with pytest.raises(StorageError, match="the store does not answer"):
         (bucket / "a").put(tmp_path / "a")
     assert not (bucket / "a").exists()
+    assert uploads(s3_endpoint, bucket) == 0
+
+
+def test_a_process_that_is_terminated_while_it_sends_leaves_no_upload(bucket, proxy, tmp_path, s3_endpoint):
+    (tmp_path / "a").write_bytes(os.urandom(3 * BLOCK_BYTES))
+    code = f"""
+import signal, sys
+from pathlib import Path
+from bsm_core.storage.objects import place
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+place("{bucket}/a").put(Path({str(tmp_path / "a")!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+
+    def terminate(direction, sent, more):
+        if direction == "up" and b"partNumber=2" in more:
+            process.send_signal(signal.SIGTERM)
+        return False
+
+    proxy.cut = terminate
+    assert process.wait() == 9
     assert uploads(s3_endpoint, bucket) == 0

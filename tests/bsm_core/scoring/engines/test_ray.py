@@ -14,6 +14,7 @@ import threading
 import time
 from importlib.util import find_spec
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from support.plugins import on_path, write_distribution
@@ -182,6 +183,14 @@ def test_devices_are_numbers_of_actors(run, flags):
     toy_rows(3).to_csv(run.data / "t.csv", index=False)
     with pytest.raises(UsageError, match="--num-actors"):
         run(engine="ray", **flags)
+
+
+def test_a_cluster_that_does_not_start_is_an_error(run, monkeypatch):
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    start = Mock(side_effect=Exception("The current node timed out during startup."))
+    monkeypatch.setattr("ray.init", start)
+    with pytest.raises(EngineError, match="Ray cannot be used: The current node timed out"):
+        run(engine="ray")
 
 
 def test_without_ray_it_is_said_what_to_install(run, monkeypatch):

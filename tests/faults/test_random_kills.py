@@ -25,7 +25,7 @@ from bsm_core.scoring.output.markers import RECORD, named
 from bsm_core.scoring.output.shard import Shard
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "reviews"
-ROWS, KILLS, WINDOW = (20_000, 50, 200) if ALL else (2_000, 3, 50)
+ROWS, KILLS, WINDOW = (20_000, 50, 200) if ALL else (2_000, 2, 50)
 
 
 @dataclass

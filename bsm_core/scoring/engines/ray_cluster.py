@@ -40,7 +40,7 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
     if not isinstance(settings.device, str) or settings.devices:
         fix = "give --num-actors N; each actor has one device, and --device cpu or --device gpu says which"
         raise UsageError("--engine ray takes no number or list of devices", fix=fix)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TQDM_PATCH_PRINT": "0"}  # else Ray replaces print()
     import ray
 
     address = settings.ray_address

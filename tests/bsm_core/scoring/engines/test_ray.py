@@ -101,6 +101,7 @@ def test_actors_write_the_bytes_of_one_process(score, hooks, caplog):
     with caplog.at_level(logging.WARNING, "bsm"):
         done = score(run_record=True, profile=True)
     assert (done.rows, done.windows) == (40, 14)
+    assert print.__module__ == "builtins"  # Ray would replace it, for the whole process
     record = json.loads((score.out / "run.json").read_text())
     assert record["device"] == {"asked": "cpu", "used": "2 Ray actor(s) on CPU"}
     assert record["profile"]["model"] > 0

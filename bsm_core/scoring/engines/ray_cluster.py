@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,12 +19,16 @@ from bsm_core.scoring.settings import Settings
 
 log = logging.getLogger("bsm")
 
+_JOIN_S, _PAUSE_S = 600.0, 1.0  # for the machines of a cluster to join it: `ray up` returns before they have
+
 _REACH = "look whether the cluster runs (ray status); one with token authentication needs the variable RAY_AUTH_TOKEN"
 
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[DevicePlan]:
     """Connect to the cluster of ``--ray-address``, or start one on this machine; disconnect or end it afterwards.
+
+    If ``--num-actors`` is set, wait until so many machines have joined the cluster that the actors fit.
 
     Args:
         settings: Settings, of which ``ray_address``, ``num_actors`` and those of devices matter.
@@ -56,10 +61,26 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
         for number, handler in handlers.items():  # Ray sets handlers of its own
             signal.signal(number, handler)
     try:
-        hosts = [host["Resources"] for host in ray.nodes() if host["Alive"]]  # type: ignore[no-untyped-call]
-        yield plan_actors(settings, [(int(host.get("CPU", 0)), int(host.get("GPU", 0))) for host in hosts])
+        yield _wait_for_room(settings, time.monotonic() + (_JOIN_S if address and settings.num_actors else 0))
     finally:
         ray.shutdown()
+
+
+def _wait_for_room(settings: Settings, deadline: float) -> DevicePlan:
+    import ray
+
+    waits = False
+    while True:
+        hosts = [host["Resources"] for host in ray.nodes() if host["Alive"]]  # type: ignore[no-untyped-call]
+        try:
+            return plan_actors(settings, [(int(host.get("CPU", 0)), int(host.get("GPU", 0))) for host in hosts])
+        except EngineError as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not waits:
+                log.info("%s: waiting for machines to join it", error.what)
+                waits = True
+        time.sleep(_PAUSE_S)
 
 
 def plan_actors(settings: Settings, hosts: Sequence[tuple[int, int]]) -> DevicePlan:
@@ -73,8 +94,6 @@ def plan_actors(settings: Settings, hosts: Sequence[tuple[int, int]]) -> DeviceP
         EngineError: The hosts have no room for so many actors.
     """
     one = plan_devices(settings, sum(gpus for _, gpus in hosts))
-    if one.warning:
-        log.warning("%s", one.warning)
     if one.accelerator == "gpu":
         with_gpus = [(cores, gpus) for cores, gpus in hosts if gpus]
         room, each = sum(gpus for _, gpus in with_gpus), min(cores // gpus for cores, gpus in with_gpus)
@@ -87,4 +106,6 @@ def plan_actors(settings: Settings, hosts: Sequence[tuple[int, int]]) -> DeviceP
         what = "GPU(s)" if one.accelerator == "gpu" else "core(s)"
         fix = f"set --num-actors {max(1, room)} or less, or let more machines join the cluster"
         raise EngineError(f"{count} actors do not fit: the cluster has {room} {what}", fix=fix)
+    if one.warning:
+        log.warning("%s", one.warning)
     return DevicePlan(one.accelerator, tuple(range(count)), cores=each, actors=True)

@@ -173,10 +173,25 @@ def test_an_actor_without_a_guard_of_the_driver_is_named(score, tmp_path):
     assert "guard vouch: " in error.value.details[0]
 
 
-def test_more_actors_than_cores_are_refused(score):
+def test_more_actors_than_cores_are_refused(score, monkeypatch, caplog):
+    monkeypatch.setattr(ray_cluster, "_JOIN_S", 0.1)
+    monkeypatch.setattr(ray_cluster, "_PAUSE_S", 0.01)
     toy_rows(3).to_csv(score.data / "t.csv", index=False)
-    with pytest.raises(EngineError, match=r"3 actors do not fit: the cluster has 2 core"):
+    with (
+        caplog.at_level(logging.INFO, "bsm"),
+        pytest.raises(EngineError, match=r"3 actors do not fit: the cluster has 2 core"),
+    ):
         score(num_actors=3)
+    assert sum("waiting for machines to join" in line for line in caplog.messages) == 1
+
+
+def test_a_run_waits_for_the_machines_of_its_actors(score, monkeypatch):
+    toy_rows(3).to_csv(score.data / "t.csv", index=False)
+    cores = iter([0.0, 1.0, 2.0])
+    monkeypatch.setattr(ray_cluster, "_PAUSE_S", 0)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": next(cores)}}])
+    assert score().rows == 3
+    assert next(cores, None) is None
 
 
 @pytest.mark.parametrize("flags", [{"devices": "2"}, {"device": "4"}, {"device": "[0,1]"}])

@@ -170,7 +170,7 @@ class BadRowLimit:
                 self._bad[None] += int(count)
             elif key.startswith(("text:", "number:")):
                 self._bad[key.partition(":")[2]] += int(count)
-            elif key == LINES or key.startswith(("reason:", "missing:")):
+            elif key == LINES or key.startswith(("reason:", "missing:", "points:")):
                 self._counts[key] += int(count)
         if issues is not None and len(self._first) < ROWS_NAMED:
             first = issues.slice(0, ROWS_NAMED - len(self._first))

@@ -268,7 +268,8 @@ class TableSource:
             return
         while start.file < len(self.files):
             pieces = self._pieces(schema, rows, start)
-            with closing(pieces), closing(cut(pieces, schema, rows, index, Position(len(self.files), 0))) as windows:
+            windows = cut(pieces, schema, rows, index, Position(len(self.files), 0), self._share)
+            with closing(pieces), closing(windows):
                 for window in windows:
                     if window.index not in done:
                         yield window
@@ -294,7 +295,7 @@ class TableSource:
     def _windows_of(self, split: Split, schema: pa.Schema, rows: int) -> Generator[Window, None, None]:
         found, final = 0, split.first + split.windows - 1
         pieces = self._pieces(schema, rows, split.start, split.end)
-        windows = cut(pieces, schema, rows, split.first, split.end, last=split.last)
+        windows = cut(pieces, schema, rows, split.first, split.end, self._share, last=split.last)
         with closing(pieces), closing(windows):
             for window in windows:
                 found += len(window.table)
@@ -338,6 +339,13 @@ class TableSource:
     def _begins(self) -> list[int]:
         """Number of bytes before each file, and of all: for the share of the input that was read."""
         return list(accumulate((file.stat().st_size for file in self.files), initial=0))
+
+    def _share(self, place: Position) -> float | None:
+        """Return the share of the bytes of all files that come before a place; None if that is unknown."""
+        number, offset = place
+        if offset and (self.format == "parquet" or self.dialect.translated or codec_of(self.files[number])):
+            return None  # the offset is no byte of the file
+        return (self._begins[number] + offset) / self._begins[-1]
 
     def _pieces(
         self, schema: pa.Schema, rows: int, start: Position, end: Position | None = None

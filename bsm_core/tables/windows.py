@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,7 +38,8 @@ class Window:
         start: Position of the first row in the whole table, from 0.
         table: The requested columns, in the requested order. They may be slices of larger buffers.
         last: Whether this is the last window of the table.
-        fraction: Share of the input that was read up to this window, 0 to 1, never decreasing; for progress bars.
+        fraction: Share of the input up to the end of this window, 0 to 1; for progress bars. Where it is unknown, as in
+            compressed files, the share that has been read, which may be more.
         end: Where the next window begins; None if it is unknown.
         bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
         escapes: Number of cells in which a backslash seems to escape a quote.
@@ -111,7 +112,14 @@ def first_left(done: Mapping[int, Position | None], index: int = 0) -> tuple[int
 
 
 def cut(
-    pieces: Iterator[Piece], schema: pa.Schema, rows: int, index: int, end: Position, *, last: bool = True
+    pieces: Iterator[Piece],
+    schema: pa.Schema,
+    rows: int,
+    index: int,
+    end: Position,
+    share: Callable[[Position], float | None] = lambda place: None,
+    *,
+    last: bool = True,
 ) -> Generator[Window, None, None]:
     """Cut pieces into windows of ``rows`` rows.
 
@@ -121,6 +129,7 @@ def cut(
         rows: Number of rows of each window but the last one.
         index: Number of the first window.
         end: Where the last window ends.
+        share: Function that returns the share of the input up to a place; None if it is unknown.
         last: Whether the last window is the last one of the table.
     """
     nothing = Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 3), np.int64))
@@ -138,14 +147,16 @@ def cut(
             # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
             here = [(at, bad) for at, bad in bad_lines if at < rows]
             escapes = int(ends[:rows, 2].sum())
-            files = _rows_of_files(ends[:rows])
-            yield Window(index, index * rows, table.slice(0, rows), False, fraction, place, here, escapes, files)
+            files, known = _rows_of_files(ends[:rows]), share(place) if place else None
+            so_far = fraction if known is None else known
+            yield Window(index, index * rows, table.slice(0, rows), False, so_far, place, here, escapes, files)
             table, ends = table.slice(rows), ends[rows:]
             bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
             index += 1
         held, count = [Piece(table, 0.0, ends, bad_lines)], len(table)
     table, _, ends, bad_lines = _joined(held)
-    fraction, escapes = 1.0 if last else fraction, int(ends[:, 2].sum())
+    known, escapes = 1.0 if last else share(end), int(ends[:, 2].sum())
+    fraction = fraction if known is None else known
     yield Window(index, index * rows, table, last, fraction, end, bad_lines, escapes, _rows_of_files(ends))
 
 

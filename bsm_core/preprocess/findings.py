@@ -43,6 +43,8 @@ LINES = "lines:left out"
 """Count of the lines that were left out because they cannot be read as rows."""
 ESCAPES = "escapes:cells"
 """Count of the quoted cells of CSV in which a backslash seems to escape a quote."""
+LOOSE_QUOTES = "quotes:cells"
+"""Count of the quoted cells of CSV in which other text follows the quote that ends their quotes."""
 MISSING_IDS, REPEATED_IDS = "ids:missing", "ids:repeated"
 """Counts of ids that are null or empty, and of rows whose id an earlier row has."""
 ALTERED_PARTS = "parts:altered"
@@ -76,6 +78,8 @@ _ROW_WARNINGS = {
     LINES: "{:,.0f} line(s) left out",
     ESCAPES: r"{:,.0f} quoted cell(s) hold \" and lost the quotes there; if \" stands for a quote, as Spark writes it,"
     r" give --csv-escape '\', or the key csv_escape in the config",
+    LOOSE_QUOTES: '{:,.0f} quoted cell(s) go on after a quote that ends their quotes, as "a "b" c" does, which is read'
+    ' as a b" c"; if quotes are part of these cells, double them',
     MISSING_IDS: "{:,.0f} row(s) have no id",
     REPEATED_IDS: "{:,.0f} row(s) have the id of an earlier row",
     ALTERED_PARTS: "{:,.0f} part(s) of earlier attempts were torn or altered, and computed again",

@@ -363,9 +363,8 @@ class TableSource:
             else:
                 all_of_file = self.schemas[number]
                 batches = delimited.read_batches(file, self.dialect, all_of_file, own, offset, self.on_bad_line, stop)
-            for batch, share, offsets, escapes, bad_lines in batches:
-                none = np.zeros_like(offsets)
-                ends = np.stack([none + number, offsets, escapes], axis=1)
+            for batch, share, offsets, odd, bad_lines in batches:
+                ends = np.column_stack([np.full_like(offsets, number), offsets, odd])
                 before, after = begins[number : number + 2]
                 fraction = (before + share * (after - before)) / begins[-1]
                 table = with_partitions(conform(batch, own, file), schema, self.partitions[number])

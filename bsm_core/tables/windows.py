@@ -43,6 +43,7 @@ class Window:
         end: Where the next window begins; None if it is unknown.
         bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
         escapes: Number of cells in which a backslash seems to escape a quote.
+        loose_quotes: Number of cells in which other text follows the quote that ends their quotes.
         files: Number of rows from each file, as pairs of the number of the file and that of the rows.
     """
 
@@ -54,6 +55,7 @@ class Window:
     end: Position | None = None
     bad_lines: Sequence[tuple[int, BadLine]] = ()
     escapes: int = 0
+    loose_quotes: int = 0
     files: Sequence[tuple[int, int]] = ()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,8 +94,8 @@ class Piece(NamedTuple):
     Attributes:
         table: The rows.
         fraction: See :class:`Window`.
-        ends: For each row, int64 ``[rows, 3]``: the position after it, which is the number of the file and the offset
-            (-1 where it is unknown), and the number of its cells in which a backslash seems to escape a quote.
+        ends: For each row, int64 ``[rows, 4]``: the position after it, which is the number of the file and the offset
+            (-1 where it is unknown), and the numbers of its cells that ``escapes`` and ``loose_quotes`` count.
         bad_lines: Lines that were left out, each with the number of these rows that come before it.
     """
 
@@ -132,7 +134,7 @@ def cut(
         share: Function that returns the share of the input up to a place; None if it is unknown.
         last: Whether the last window is the last one of the table.
     """
-    nothing = Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 3), np.int64))
+    nothing = Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 4), np.int64))
     held, count, fraction = [nothing], 0, 0.0
     for piece in pieces:
         fraction = piece.fraction
@@ -142,22 +144,22 @@ def cut(
             continue
         table, _, ends, bad_lines = _joined(held)
         while len(table) > rows:
-            file, offset, _ = ends[rows - 1].tolist()
+            file, offset = ends[rows - 1, :2].tolist()
             place = Position(file, offset) if offset >= 0 else None
             # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
             here = [(at, bad) for at, bad in bad_lines if at < rows]
-            escapes = int(ends[:rows, 2].sum())
+            escapes, loose = ends[:rows, 2:].sum(axis=0).tolist()
             files, known = _rows_of_files(ends[:rows]), share(place) if place else None
             so_far = fraction if known is None else known
-            yield Window(index, index * rows, table.slice(0, rows), False, so_far, place, here, escapes, files)
+            yield Window(index, index * rows, table.slice(0, rows), False, so_far, place, here, escapes, loose, files)
             table, ends = table.slice(rows), ends[rows:]
             bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
             index += 1
         held, count = [Piece(table, 0.0, ends, bad_lines)], len(table)
     table, _, ends, bad_lines = _joined(held)
-    known, escapes = 1.0 if last else share(end), int(ends[:, 2].sum())
+    known, (escapes, loose) = 1.0 if last else share(end), ends[:, 2:].sum(axis=0).tolist()
     fraction = fraction if known is None else known
-    yield Window(index, index * rows, table, last, fraction, end, bad_lines, escapes, _rows_of_files(ends))
+    yield Window(index, index * rows, table, last, fraction, end, bad_lines, escapes, loose, _rows_of_files(ends))
 
 
 def _rows_of_files(ends: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:

@@ -126,6 +126,11 @@ def test_a_cell_that_is_no_category_is_taken_as_an_unseen_one(messages):
     ]
 
 
+def test_cells_that_go_on_after_their_quotes_are_a_warning(messages):
+    warn_of_counts({"quotes:cells": 2}, 3)
+    assert messages()[0].startswith('2 quoted cell(s) go on after a quote that ends their quotes, as "a "b" c" does')
+
+
 NOT_UTF8 = (
     "cells hold bytes that are not UTF-8: give the encoding of the files with --csv-encoding, or the key csv_encoding"
     " in the config"

@@ -12,14 +12,23 @@ from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from bsm_core.errors import BSMError, ConfigError, EngineError, Interrupted, NothingToResumeError, SinkError, UsageError
+from bsm_core.errors import (
+    BSMError,
+    ConfigError,
+    EngineError,
+    Interrupted,
+    NothingToResumeError,
+    SinkError,
+    TooManyBadRowsError,
+    UsageError,
+)
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once, cause_of, last_words
 from bsm_core.scoring.engines.world import Leader, World
 from bsm_core.scoring.output.lock import Lock, holding
-from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.scoring.output.manifest import Attempt, WorkFolder
 from bsm_core.scoring.output.markers import PREDICTIONS, SUCCESS, Markers, leftovers, named
 from bsm_core.scoring.output.shard import Shard, of_container, parse
 from bsm_core.scoring.settings import Settings
@@ -29,7 +38,7 @@ from bsm_core.tables.formats.folders import is_pattern, is_read
 
 log = logging.getLogger("bsm")
 
-_GO_ON = "rows are done: with the same files and settings, a run goes on; `bsm clean` removes them"
+_GO_ON = "a run goes on; `bsm clean` removes them"
 
 
 def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
@@ -117,11 +126,12 @@ def _follow(settings: Settings, world: World) -> Committed:
 
 def _run(settings: Settings, work: WorkFolder, lock: Lock, leader: Leader | None) -> Committed:
     markers = Markers(settings.output_dir, settings.shard)
+    earlier = _attempts(work)
 
     def fail(error: BaseException) -> None:
         if lock.is_lost():  # a marker would speak for another run
             return
-        reason, kept = _reason_of(error), _what_is_kept(work)
+        reason, kept = _reason_of(error), _what_is_kept(work, earlier, error)
         markers.fail(f"{reason} ({kept})" if kept else reason)
         if kept:
             log.info("%s", kept)
@@ -156,11 +166,27 @@ def _reason_of(error: BaseException) -> str:
     return error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
 
 
-def _what_is_kept(work: WorkFolder) -> str:
-    """Return a sentence about the rows that are done; remove the work folder if there are none."""
+def _attempts(work: WorkFolder) -> list[Attempt]:
+    with suppress(OSError):  # the run itself says that the folder cannot be read
+        return work.attempts()
+    return []
+
+
+def _what_is_kept(work: WorkFolder, earlier: Sequence[Attempt], error: BaseException) -> str:
+    """Return a sentence about the rows that are done; remove the work folder if there are none.
+
+    Args:
+        work: The work folder.
+        earlier: Attempts that had begun before this one.
+        error: The error that ended this one.
+    """
     with suppress(OSError):  # the folder is gone, or cannot be read: the error itself says more
         if rows := work.rows_done():
-            return f"{rows:,} {_GO_ON}"
+            too_many = isinstance(error, TooManyBadRowsError)
+            if not too_many and work.attempts() == earlier:  # this attempt did not begin: it may have other settings
+                return f"{rows:,} rows of an earlier run are done: with its files and settings, {_GO_ON}"
+            limit = " but a higher --max-bad-rows" if too_many else ""
+            return f"{rows:,} rows are done: with the same files and settings{limit}, {_GO_ON}"
         work.remove()
     return ""
 
@@ -307,11 +333,12 @@ def clean(output: Path) -> int | None:
 
     Raises:
         OutputInUseError: A run writes into the folder.
-        UsageError: There is no such folder.
+        UsageError: There is no such folder, or it is a file.
         SinkError: Something cannot be read or removed.
     """
     if not output.is_dir():
-        raise UsageError("there is no such folder", where=str(output), fix="give the output folder of a run")
+        what = "this is a file, not a folder" if output.exists() else "there is no such folder"
+        raise UsageError(what, where=str(output), fix="give the output folder of a run")
     folders = WorkFolder.all_of(output)
     removed: list[int] = []
     with ExitStack() as stack:

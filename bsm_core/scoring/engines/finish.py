@@ -99,7 +99,7 @@ def _review(scorer: Scorer) -> CommitReview:
     if job.settings.row_issues is not None:
         id_column = scorer.schema.field(0)
         file = RowIssuesFile(job.settings.row_issues, id_column, scorer.source.format, job.settings.output_dir)
-    limit = BadRowLimit(job.settings.max_bad_rows, scorer.source.format)
+    limit = BadRowLimit(job.settings.max_bad_rows, scorer.source.format, job.settings.row_issues)
     work = job.sink.work.path
     return CommitReview(file, limit, IdCounts(None if isinstance(work, ObjectPath) else work))
 

@@ -33,7 +33,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = N
         BSMError: The data, the artifact, a plugin or a device is at fault.
     """
     scorer = Scorer(job, plan, first=rank == 0)
-    limit = BadRowLimit(job.settings.max_bad_rows, job.source.format)
+    limit = BadRowLimit(job.settings.max_bad_rows, job.source.format, job.settings.row_issues)
     for record in job.done.values():
         limit.add(record.counts, record.rows)
     others = job.sink.work if plan.count > 1 else None

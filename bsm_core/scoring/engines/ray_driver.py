@@ -148,7 +148,7 @@ class Driver:
         self._failure: BSMError | None = None
         self._earlier: Mapping[str, str] = job.earlier_backends(plan)
         self._rows = job.rows_done
-        self._limit = BadRowLimit(job.settings.max_bad_rows, job.source.format)
+        self._limit = BadRowLimit(job.settings.max_bad_rows, job.source.format, job.settings.row_issues)
         self._progress = Progress(job.rows_done)
         self.readiness = Readiness(None, None)
         self.times = Times()

@@ -60,6 +60,11 @@ def leftovers(folder: Path, shard: Shard | None) -> list[Path]:
     return found
 
 
+def is_output(folder: Path) -> bool:
+    """Return whether a folder has a marker or a prediction file, of a run or of a shard."""
+    return any(any(folder.glob(f"{name}*")) for name in (SUCCESS, FAILURE, PREDICTIONS))
+
+
 @dataclass(frozen=True)
 class Markers:
     """The markers of one run in one output folder.

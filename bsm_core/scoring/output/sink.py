@@ -8,7 +8,6 @@ an incomplete file. A part that is done stays until the run has succeeded, so a 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -31,8 +30,6 @@ from bsm_core.storage.temporary import scratch
 from bsm_core.tables.data_files import FORMATS, Format
 from bsm_core.tables.windows import Position
 from bsm_core.tables.write import TableWriter
-
-log = logging.getLogger("bsm")
 
 _FLUSHES = 16
 """Number of parts that are written at the same time."""
@@ -113,10 +110,12 @@ class Found:
     Attributes:
         done: Records of the parts that are what the manifest says, by window.
         altered: Number of the other parts, which are computed again.
+        changed: What makes the earlier run another one, whose parts are of no use; empty if nothing does.
     """
 
     done: dict[int, PartRecord]
     altered: int = 0
+    changed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -191,12 +190,7 @@ class Sink:
                 details=changed,
                 fix="give the settings and files of the earlier run, or leave --resume out to begin anew",
             )
-        if changed:
-            lost, why = self.work.rows_done(), "; ".join(changed)
-            log.warning(
-                "the run begins anew, without %s finished rows, because it is another one: %s", f"{lost:,}", why
-            )
-        return Found(done, altered=len(records) - len(whole))
+        return Found(done, len(records) - len(whole), changed)
 
     def begin(self, plan: Mapping[str, Any], done: Mapping[int, PartRecord]) -> None:
         """Prepare the work folder for the parts of this attempt, and remove the parts of another run.

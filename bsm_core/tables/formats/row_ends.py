@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-_QUOTE, _LF, _CR = b'"\n\r'
+_QUOTE, _LF, _CR, _BACKSLASH = b'"\n\r\\'
 _UNKNOWN = -1
+
+
+class PlacesInRows:
+    """Positions of cells in a text file, counted by row.
+
+    One thread may call :meth:`add` while another calls :meth:`take`: pyarrow reads ahead.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[int] = []
+
+    def add(self, positions: Iterable[int]) -> None:
+        """Add positions in the file, in order."""
+        self._found.extend(positions)
+
+    def take(self, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the number of positions in each of the next rows, and forget these positions.
+
+        Args:
+            ends: Position after each row; -1 where it is unknown.
+        """
+        counts, found = np.zeros(len(ends), np.int64), self._found[:]
+        if found and len(ends):
+            known = bool((ends >= 0).all())
+            rows = np.searchsorted(ends, found, side="right") if known else np.zeros(len(found), np.int64)
+            here = rows < len(ends)
+            np.add.at(counts, rows[here], 1)
+            self._found[: len(found)] = np.array(found)[~here].tolist()  # not a new list: add() may have appended
+        return counts
 
 
 class RowEnds:
@@ -23,6 +53,10 @@ class RowEnds:
         delimiter: The character between two cells.
         offset: Position in the file of the first byte, after a byte order mark.
         header: Whether the first row is the header, which does not count.
+
+    Attributes:
+        loose: Quotes that end the quotes of a cell before its end, as the second one of ``"a "b" c"`` does. Those
+            after a backslash are left out: :class:`bsm_core.tables.formats.plain_text.LikelyEscapes` finds them.
     """
 
     def __init__(self, delimiter: str, offset: int = 0, *, header: bool = True) -> None:
@@ -31,6 +65,7 @@ class RowEnds:
         self._before_cell[[ord(delimiter), _LF, _CR]] = True
         self._after_cell = self._before_cell.copy()
         self._after_cell[_QUOTE] = True
+        self.loose = PlacesInRows()
         self._skip = int(header)
         self._at = self._row_began = offset
         self._rest = b"\n"  # the last byte that was scanned, and the bytes that wait for the next block
@@ -101,7 +136,7 @@ class RowEnds:
 
     def _one_by_one(self, text: bytes, end: int) -> npt.NDArray[np.int64]:
         """Return the positions after the rows in a block with a quote in the middle of a cell."""
-        ends: list[int] = []
+        ends, loose = list[int](), list[int]()
         escaped = -1
         for match in self._special.finditer(text, 1, end):
             at = match.start()
@@ -109,12 +144,17 @@ class RowEnds:
             if byte == _QUOTE:
                 if self._quoted and following == b'"' and at != escaped:
                     escaped = at + 1
+                elif self._quoted and at != escaped:
+                    self._quoted = False
+                    if not self._after_cell[text[at + 1]] and text[at - 1] != _BACKSLASH:
+                        loose.append(self._at - 1 + at)
                 elif self._quoted:
-                    self._quoted = at == escaped
+                    pass  # the second of two quotes that stand for one
                 else:
                     self._quoted = bool(self._before_cell[text[at - 1]])
             elif not self._quoted and (byte == _LF or (byte == _CR and following != b"\n")):
                 ends.append(at + 1)
+        self.loose.add(loose)
         return np.array(ends, np.int64)
 
     def _add(self, text: bytes, ends: npt.NDArray[np.int64]) -> None:

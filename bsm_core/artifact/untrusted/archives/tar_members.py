@@ -84,7 +84,7 @@ class Members:
 
     Attributes:
         size: Bytes of the archive as it is.
-        count: Count work beside that of reading; see :class:`Limits`.
+        count: Function that counts work beside that of reading; see :class:`Limits`.
 
     Raises:
         UnsafeArtifactError: The archive exceeds a limit.

@@ -534,12 +534,17 @@ def test_a_path_of_many_folders_beside_the_artifact_is_not_looked_at_twice():
 
 def test_a_name_that_the_locale_cannot_write_is_refused(target):
     archive(target, *ARTIFACT, "data/ü.txt", "tokenizer_ü/tokenizer.json")
-    code = (
-        "import sys; from bsm_core.artifact.untrusted.archives.archive import unpacked\n"
-        "try:\n with unpacked(sys.argv[1]): pass\nexcept Exception as error: print(type(error).__name__, ascii(str(error)))"
-    )
+    code = f"""
+from pathlib import Path
+from bsm_core.artifact.untrusted.archives.archive import unpacked
+try:
+    with unpacked(Path({str(target)!r})):
+        pass
+except Exception as error:
+    print(type(error).__name__, ascii(str(error)))
+"""
     environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    command = [sys.executable, "-c", code.replace("sys.argv[1]", f"__import__('pathlib').Path({str(target)!r})")]
+    command = [sys.executable, "-c", code]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert answer.startswith("UnsafeArtifactError")
     assert "cannot be written in this locale, whose encoding is ascii" in answer

@@ -836,7 +836,7 @@ def test_python_packs_a_folder_without_a_name(target, tmp_path):
 
 @pytest.mark.parametrize("last", [[], [pax(record(b"path", b"model.pth"))]])
 def test_the_label_of_an_archive_is_no_member(target, last):
-    """It may have an extended header of its own."""
+    """The label may have an extended header of its own."""
     label = [pax(record(b"path", b"/the/label")), member("/backup", b"", b"V")]
     assert found(archive(target, *label, *last, member("model.pth"), *ARTIFACT[:2], ARTIFACT[3])) == sorted(ARTIFACT)
 

@@ -26,7 +26,7 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.pretrained_files import allow_downloads
 from bsm_core.errors import BSMError, EngineError, Interrupted
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.runtime.handout import Address, Handout, present
+from bsm_core.runtime.handout import GRACE_S, Address, Handout, present
 from bsm_core.runtime.log import Lines, configure
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
 from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts
@@ -93,7 +93,7 @@ def lead(leader: Leader, job: Job, plan: DevicePlan) -> tuple[Committed, DeviceP
             raise
         except RuntimeError as error:  # torch.distributed raises it when the other end of a connection is gone
             own = isinstance(error, BSMError) and not isinstance(error, DistributedUnavailableError)
-            if own or (failure := handout.failure(_GRACE_S)) is None:
+            if own or (failure := handout.failure(GRACE_S)) is None:
                 raise
             raise failure from error
         with suppress(RuntimeError):  # a process that is lost now has done its work
@@ -179,8 +179,6 @@ class _RankFailure:
 
 
 _NO_MESSAGE = object()
-_GRACE_S = 5.0
-"""Seconds to wait for the cause after a failure that is a consequence: the exit of a process may be seen late."""
 _CONNECT_S = 10.0
 """Seconds that a connection to this machine may take."""
 _SIGNAL_S = 0.5
@@ -261,14 +259,14 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
 
     Raises:
         BSMError: A rank failed. A cause is raised at once, a consequence only if no cause shows up: when all ranks
-            have ended, or after ``_GRACE_S`` seconds.
+            have ended, or after ``GRACE_S`` seconds.
     """
     deadline: float | None = None
     while True:
         failures = sorted(filter(None, (rank.failure for rank in ranks)), key=lambda failure: failure.consequence)
         running = [rank for rank in ranks if not rank.ended]
         if failures:
-            deadline = deadline or time.monotonic() + _GRACE_S
+            deadline = deadline or time.monotonic() + GRACE_S
             first = failures[0]
             if not first.consequence or not running or time.monotonic() > deadline:
                 if first.terminated:

@@ -89,7 +89,7 @@ def test_a_rank_that_names_its_error_is_the_cause(seen_at):
 
 
 def test_a_lost_connection_is_reported_where_nothing_else_shows_up(monkeypatch):
-    monkeypatch.setattr(ranks, "_GRACE_S", 0.05)
+    monkeypatch.setattr(ranks, "GRACE_S", 0.05)
     with pytest.raises(EngineError, match="Connection closed by peer"):
         watch((LOST, FakeProcess(1)), (..., FakeProcess(0, seen_at=10**9)))
 
@@ -127,7 +127,7 @@ def test_fewer_windows_than_processes_are_said(monkeypatch, caplog, windows, sai
 @pytest.fixture
 def lead(monkeypatch):
     """Runs the first process of a world whose others are a function: what :func:`world.shared` does, by its call."""
-    monkeypatch.setattr(ranks, "_GRACE_S", 0.01)
+    monkeypatch.setattr(ranks, "GRACE_S", 0.01)
     monkeypatch.setattr(ranks, "share_cores", lambda processes: None)
 
     def start(shared, score=lambda *_: DONE):

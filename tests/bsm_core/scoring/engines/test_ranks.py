@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,6 +46,8 @@ class FakeProcess:
 
 class FakeJob:
     """A job without work."""
+
+    sink = SimpleNamespace(add=None)
 
     def work(self, plan):
         yield from ()
@@ -129,6 +132,7 @@ def lead(monkeypatch):
     """Runs the first process of a world whose others are a function: what :func:`world.shared` does, by its call."""
     monkeypatch.setattr(ranks, "GRACE_S", 0.01)
     monkeypatch.setattr(ranks, "share_cores", lambda processes: None)
+    monkeypatch.setattr(ranks, "require_all", lambda: None)
 
     def start(shared, score=lambda *_: DONE):
         calls = iter(shared)

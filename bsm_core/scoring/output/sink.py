@@ -127,12 +127,15 @@ class Sink:
         attempt: Number of this attempt of the run, from 1.
         lock: Lock of the folder, which is compared before each step that would harm another run; None: no check.
         shard: Share of this host; None if the job has no others.
+        hand_over: Function that hands the records of parts to the process that appends them to the manifest, and waits
+            until they are on the disk. None: this process appends them.
     """
 
     folder: Path
     attempt: int = 1
     lock: Lock | None = None
     shard: Shard | None = None
+    hand_over: Callable[[Sequence[PartRecord]], None] | None = None
 
     @property
     def work(self) -> WorkFolder:
@@ -224,7 +227,19 @@ class Sink:
             for _ in in_parallel(self._store, parts):
                 pass
             durable.flush(self.work.part(0).parent)
-            self.work.add(*(part.record for part in parts))
+        (self.hand_over or self.add)([part.record for part in parts])
+
+    def add(self, records: Sequence[PartRecord]) -> None:
+        """Append the records of parts that are on the disk to the manifest. One process of a run may do that.
+
+        Several hosts that append to one file of a network file system can lose each other's lines.
+
+        Raises:
+            SinkError: The manifest cannot be written, or the lock is lost.
+        """
+        self.require_lock()
+        with writing(self.folder):
+            self.work.add(*records)
 
     def _store(self, part: PackedPart) -> None:
         durable.store(self.work.part(part.record.window), memoryview(part.data))

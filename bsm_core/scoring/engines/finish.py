@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
 from bsm_core.runtime import signals
@@ -75,7 +76,7 @@ def finish(scorer: Scorer) -> Committed:
 
 
 def mark_shard(output: Path, done: DoneShard, record: Mapping[str, Any] | None = None) -> None:
-    """Write the markers of a shard that is done and, if it is the last one, ``_SUCCESS`` of its job.
+    """Write the markers of a shard that is done and, if it is the last one and all fit, ``_SUCCESS`` of its job.
 
     Args:
         output: The output folder.
@@ -90,7 +91,9 @@ def mark_shard(output: Path, done: DoneShard, record: Mapping[str, Any] | None =
     try:
         if mark_job(output, done):
             log.info("all %d shards are done: bsm merge %s", done.shard.hosts, output)
-    except OSError as error:  # this shard is done all the same
+    except DataError as error:  # this shard is done all the same
+        log.warning("all shards are done, but they cannot be merged: %s", error.one_line())
+    except OSError as error:
         log.warning("_SUCCESS of all shards could not be written: %s", error)
 
 

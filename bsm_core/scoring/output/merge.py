@@ -20,10 +20,10 @@ from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.output.markers import FAILURE, SUCCESS, Markers, named
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.sink import Sink
-from bsm_core.tables.data_files import FORMATS, detect_format
+from bsm_core.tables.data_files import FORMATS
+from bsm_core.tables.formats.column_types import merged_type
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Window
-from bsm_core.tables.write import output_schema
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def job_of(
 
 
 def mark_job(output: Path, done: DoneShard) -> bool:
-    """Write ``_SUCCESS`` if all shards of a job are done; return whether they are.
+    """Write ``_SUCCESS`` if all shards of a job are done and can be merged; return whether it is written.
 
     Several hosts can do this at the same time, also while another one begins its shard again: that one removes its own
     marker, then ``_SUCCESS``. So this function looks at the markers again when it has written ``_SUCCESS``.
@@ -132,9 +132,11 @@ def mark_job(output: Path, done: DoneShard) -> bool:
         done: The shard that is done now.
 
     Raises:
+        DataError: The prediction files have different formats, columns or types, so they cannot be merged.
         OSError: The marker cannot be written.
     """
-    while _all_done(output, done):
+    while shards := _all_done(output, done):
+        _opened(output, shards)
         Markers(output, done.shard).succeed_of_job()
         if _all_done(output, done):
             return True
@@ -142,16 +144,18 @@ def mark_job(output: Path, done: DoneShard) -> bool:
     return False
 
 
-def _all_done(output: Path, done: DoneShard) -> bool:
-    """Return whether the markers of all shards of a job are there, and their prediction files with the right sizes."""
+def _all_done(output: Path, done: DoneShard) -> list[DoneShard]:
+    """Return all shards of a job, in order; none if a marker is missing, or a prediction file has another size."""
+    shards = []
     for number in range(done.shard.hosts):
         other = DoneShard.read(output / named(SUCCESS, Shard(number, done.shard.hosts)))
         if other is None or other.job != done.job:
-            return False
+            return []
         path = output / other.output
         if other.output and not (path.exists() and path.stat().st_size == other.bytes):
-            return False
-    return True
+            return []
+        shards.append(other)
+    return shards
 
 
 def merge(output: Path) -> tuple[Path, int]:
@@ -251,23 +255,37 @@ def _require_whole(output: Path, shards: Sequence[DoneShard]) -> None:
 
 
 def _write(sink: Sink, shards: Sequence[DoneShard]) -> Path:
-    """Write the prediction file of all shards, and return its path."""
-    paths = [sink.folder / each.output for each in shards]
-    formats = {detect_format(path) for path in paths}
-    sources = [TableSource.open(path, partitions=False) for path in paths]
-    first = sources[0]
-    for source in sources:
-        if len(formats) > 1 or set(source.columns) != set(first.columns):
-            what = f"another format or other columns than {first.files[0]}"
-            fix = "give all hosts data of one format with the same columns, or set --output-format and --keep-columns"
-            raise DataError(what, where=str(source.files[0]), fix=fix)
-    (format,) = formats
-    schema = output_schema(first.schema(first.columns), first.format, format)
+    """Write the prediction file of all shards that have one, and return its path."""
+    sources, schema = _opened(sink.folder, shards)
     with ExitStack() as stack:
         readers = [stack.enter_context(closing(_Rows(source.typed(schema), schema.names))) for source in sources]
-        return sink.write(
-            (table for number, rows in _in_order(shards) for table in readers[number].take(rows)), schema, format
-        )
+        tables = (table for number, rows in _in_order(shards) for table in readers[number].take(rows))
+        return sink.write(tables, schema, sources[0].output_format)
+
+
+def _opened(output: Path, shards: Sequence[DoneShard]) -> tuple[list[TableSource], pa.Schema]:
+    """Open the prediction files of shards; return them with the types that the columns have in one file of all.
+
+    The types are those that one run over the data of all hosts would have. Where that is an error, so it is here: no
+    value becomes one of another type.
+
+    Raises:
+        DataError: They have different formats, columns or types.
+    """
+    paths = [output / each.output for each in shards if each.output]
+    sources = [TableSource.open(path, partitions=False) for path in paths]
+    kinds = [(source.files[0], {field.name: field.type for field in source.schemas[0]}) for source in sources]
+    columns = sources[0].columns if sources else ()
+    for source in sources:
+        if source.format != sources[0].format or set(source.columns) != set(columns):
+            what = f"another format or other columns than {sources[0].files[0]}"
+            fix = "give all hosts data of one format with the same columns, or set --output-format and --keep-columns"
+            raise DataError(what, where=str(source.files[0]), fix=fix)
+    try:
+        return sources, pa.schema([(name, merged_type(name, kinds, convert=False)) for name in columns])
+    except DataError as error:
+        error.fix = "give all hosts data with one type for this column, or set --output-format csv"
+        raise
 
 
 def _in_order(shards: Sequence[DoneShard]) -> Iterator[tuple[int, int]]:

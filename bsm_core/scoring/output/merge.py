@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from bsm_core.errors import DataError, UsageError
 from bsm_core.runtime.durable import writing
-from bsm_core.scoring.output.lock import Lock, holding
 from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.output.markers import FAILURE, SUCCESS, Markers, named
 from bsm_core.scoring.output.shard import Shard
@@ -173,14 +172,11 @@ def merge(output: Path) -> tuple[Path, int]:
         OutputInUseError: Another run writes into the folder.
         SinkError: The file cannot be written.
     """
-    shards = _shards(output)
-    with ExitStack() as stack:
-        lock = stack.enter_context(_held(output, None))
-        for each in shards:
-            stack.enter_context(_held(output, each.shard))
-        if _shards(output) != shards:
-            raise UsageError("a shard was scored again in the meantime", where=str(output), fix="merge again")
-        shards = [each for each in shards if each.output]
+    _shards(output)  # before something is written
+    work = WorkFolder(output)
+    work.check_is_plain_folder()
+    with work.held() as lock:
+        shards = [each for each in _shards(output) if each.output]
         _require_whole(output, shards)
         sink = Sink(output, lock=lock)
         try:
@@ -193,12 +189,6 @@ def merge(output: Path) -> tuple[Path, int]:
             Markers(output).clear()
             Markers(output).succeed()
     return path, sum(sum(each.rows) for each in shards)
-
-
-def _held(output: Path, shard: Shard | None) -> AbstractContextManager[Lock]:
-    work = WorkFolder(output, shard)
-    work.check_is_plain_folder()
-    return holding(work.lock)
 
 
 def _shards(output: Path) -> list[DoneShard]:

@@ -148,11 +148,11 @@ def test_a_shard_that_was_scored_again_before_the_locks_are_held(job, monkeypatc
     for number in range(2):
         job(shard=f"{number}/2", window_rows=4)
 
-    def hold(path):
+    def hold(*args):
         Markers(job.out, Shard(1, 2)).clear()
-        return holding(path)
+        return holding(*args)
 
-    monkeypatch.setattr("bsm_core.scoring.output.merge.holding", hold)
+    monkeypatch.setattr("bsm_core.scoring.output.manifest.holding", hold)
     with pytest.raises(UsageError, match="1 are not done"):
         merge(job.out)
 

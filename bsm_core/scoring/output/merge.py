@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -23,6 +23,23 @@ from bsm_core.tables.data_files import FORMATS
 from bsm_core.tables.formats.column_types import merged_type
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Window
+
+
+class FileState(NamedTuple):
+    """Size of a file in bytes, and its SHA-256 in hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """Read a file to its end.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        with path.open("rb") as file:
+            return cls(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 @dataclass(frozen=True)
@@ -48,23 +65,22 @@ class DoneShard:
     finished: str
 
     @classmethod
-    def of(cls, shard: Shard, job: str, output: Path, records: Sequence[PartRecord], files: int) -> DoneShard:
+    def of(
+        cls, shard: Shard, job: str, output: str, state: FileState, records: Sequence[PartRecord], files: int
+    ) -> DoneShard:
         """Return the content of the marker of a shard whose prediction file is in its place.
 
         Args:
-            shard, job: See above.
-            output: The prediction file, which is read to its end.
+            shard, job, output: See above.
+            state: State of the prediction file.
             records: Records of its parts.
-            files: Number of its files.
-
-        Raises:
-            OSError: The prediction file cannot be read.
+            files: Number of the files of the shard.
         """
         rows = [0] * files
         for record in records:
             for file, count in record.files:
                 rows[file] += count
-        return cls(shard, job, output.name, rows, output.stat().st_size, _sha256(output), _now())
+        return cls(shard, job, output, rows, state.bytes, state.sha256, _now())
 
     @classmethod
     def without_rows(cls, shard: Shard, job: str) -> DoneShard:
@@ -91,11 +107,6 @@ class DoneShard:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def job_of(
@@ -233,7 +244,7 @@ def _require_whole(output: Path, shards: Sequence[DoneShard]) -> None:
     for each in shards:
         path, why = output / each.output, ""
         try:
-            if path.stat().st_size != each.bytes or _sha256(path) != each.sha256:
+            if path.stat().st_size != each.bytes or FileState.of(path).sha256 != each.sha256:
                 why = "was changed after the shard was done"
         except OSError as error:
             why = f"cannot be read: {error.strerror or error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ from bsm_core.scoring.job import clean
 from bsm_core.scoring.output import shard as shards
 from bsm_core.scoring.output.lock import holding
 from bsm_core.scoring.output.manifest import WorkFolder
-from bsm_core.scoring.output.markers import Markers
+from bsm_core.scoring.output.markers import Markers, leftovers
 from bsm_core.scoring.output.merge import DoneShard, mark_job, merge
 from bsm_core.scoring.output.shard import Shard, of_container
 
@@ -223,7 +224,7 @@ def done_shards(folder, hosts=2, job="j"):
         shard = Shard(number, hosts)
         path = folder / f"inference_predictions{shard.name}.csv"
         path.write_text("id\n")
-        found.append(DoneShard.of(shard, job, path, [], 1))
+        found.append(DoneShard(shard, job, path.name, [0], 3, hashlib.sha256(b"id\n").hexdigest(), "2026-01-31"))
         Markers(folder, shard).succeed(None, found[-1].text())
     return found
 
@@ -325,6 +326,22 @@ def test_a_run_without_shards_replaces_those_of_an_earlier_job(job):
     done_shards(job.out, hosts=3)
     path = job(window_rows=4).path
     assert listing(job.out) == sorted(["_HEALTH", "_SUCCESS", path.name])
+
+
+@pytest.mark.parametrize("shard", [None, "0/1"])
+def test_leftovers_that_somebody_else_removes_meanwhile_are_no_error(job, monkeypatch, shard):
+    done_shards(job.out, hosts=3)
+
+    def found(*args):
+        paths = leftovers(*args)
+        for path in paths:
+            path.unlink()
+        return paths
+
+    monkeypatch.setattr("bsm_core.scoring.output.markers.leftovers", found)
+    job(window_rows=4, shard=shard)
+    assert "_SUCCESS" in listing(job.out)
+    assert not list(job.out.glob("*-of-00003.csv"))
 
 
 def test_the_same_file_downloaded_at_another_time_is_the_same(job):

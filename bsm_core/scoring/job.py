@@ -79,7 +79,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         work = WorkFolder(settings.output_dir, settings.shard)
         if settings.resume == "require" and not work.path.exists():
             raise _nothing_to_resume(work)
-        with holding(work.lock) as lock:
+        with work.held() as lock:
             return _run(settings, work, lock, leader)
 
 
@@ -216,7 +216,7 @@ def refuse(flags: Mapping[str, Any], env: Mapping[str, str], reason: str) -> Non
             work = WorkFolder(output, shard)
             work.check_is_plain_folder()
             check_no_input_is_replaced(written, data, model, [])
-            with holding(work.lock):
+            with work.held():
                 Markers(output, shard).fail(reason)
 
 
@@ -344,7 +344,11 @@ def clean(output: Path) -> int | None:
     with ExitStack() as stack:
         for work in folders:  # of all, before something is removed
             work.check_is_plain_folder()
-            stack.enter_context(holding(work.lock))
+        if folders:
+            stack.enter_context(WorkFolder(output).held())
+        for work in folders:
+            if work.shard:
+                stack.enter_context(holding(work.lock))  # to remove it afterwards
         with writing(output):
             for work in folders:
                 removed.append(work.rows_done())

@@ -244,13 +244,20 @@ class Sink:
     def _store(self, part: PackedPart) -> None:
         durable.store(self.work.part(part.record.window), memoryview(part.data))
 
-    def commit(self, schema: pa.Schema, format: Format, review: CommitReview | None = None) -> Committed:
+    def commit(
+        self,
+        schema: pa.Schema,
+        format: Format,
+        review: CommitReview | None = None,
+        seal: Callable[[Path], None] | None = None,
+    ) -> Committed:
         """Write all parts, in order, to the prediction file.
 
         Args:
             schema: Columns of the file and their types.
             format: Format of the file.
             review: Object that looks at each part, and then at the whole, before the file is in its place.
+            seal: See :meth:`write`.
 
         Returns:
             The prediction file with its number of rows and windows, and the sums of all counts.
@@ -262,20 +269,27 @@ class Sink:
         """
         with writing(self.folder):
             records = self._in_order()
-        path = self.write(self._reviewed(records, review), schema, format)
+        path = self.write(self._reviewed(records, review), schema, format, seal)
         counts: dict[str, float] = {} if review is None else {**review.id_counts}
         for record in records:
             for key, value in record.counts.items():
                 counts[key] = counts.get(key, 0) + value
         return Committed(path, sum(record.rows for record in records), len(records), counts)
 
-    def write(self, tables: Iterable[pa.Table], schema: pa.Schema, format: Format) -> Path:
+    def write(
+        self,
+        tables: Iterable[pa.Table],
+        schema: pa.Schema,
+        format: Format,
+        seal: Callable[[Path], None] | None = None,
+    ) -> Path:
         """Write the prediction file, completely or not at all, and return its path.
 
         Args:
             tables: The rows, in order.
             schema: Columns of the file and their types.
             format: Format of the file. Prediction files of the other formats are removed.
+            seal: Function that reads the complete file before it is in its place, as a file of this machine.
 
         Raises:
             SinkError: The file cannot be written, or the lock is lost.
@@ -290,6 +304,8 @@ class Sink:
                 for table in tables:
                     writer.write(table)
                     signals.check()
+            if seal is not None:
+                seal(temporary)
             self.require_lock()
             durable.replace(temporary, path)
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it

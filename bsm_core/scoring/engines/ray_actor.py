@@ -252,9 +252,9 @@ class _NoteOfWindow(Callback):
 
 
 def archive_of(artifact: Artifact) -> bytes:
-    """Return the files of an artifact in one piece, to send them to another host."""
+    """Return the files of an artifact in one piece, to send them to another host; a link becomes the file it leads to."""
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
+    with tarfile.open(fileobj=content, mode="w", dereference=True) as archive:
         for name in artifact.hashes:
             archive.add(artifact.folder / name, arcname=name)
     return content.getvalue()

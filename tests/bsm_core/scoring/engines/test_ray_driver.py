@@ -91,7 +91,7 @@ def score(run, monkeypatch):
         with threads_for_actors(MortalActor, actors, room, hosts, free):
             return run(**{"engine": "ray", "device": "cpu", "window_rows": 3, **flags})
 
-    start.data, start.out, start.local = run.data, run.out, run
+    start.data, start.out, start.local, start.artifact = run.data, run.out, run, run.artifact
     return start
 
 
@@ -111,6 +111,14 @@ def test_the_bytes_are_those_of_one_process(score, one, name):
     (score.data / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     assert score().path.read_bytes() == one
     assert sorted(MortalActor.given) == list(range(14))
+
+
+def test_files_of_the_artifact_may_be_links(score, one, tmp_path):
+    """As in the cache of the Hugging Face hub, and in a volume of Kubernetes."""
+    (tmp_path / "linked").mkdir()
+    for file in score.artifact.iterdir():
+        (tmp_path / "linked" / file.name).symlink_to(file.resolve())
+    assert score(model_dir=tmp_path / "linked").path.read_bytes() == one
 
 
 @pytest.mark.parametrize("actors", [1, 2])

@@ -164,8 +164,11 @@ class Driver:
             try:
                 while self._hand_out(work):
                     parts = self._collect()
-                    self._hand_out(work)
-                    self._keep(parts)
+                    try:
+                        if self._failure is None:
+                            self._hand_out(work)
+                    finally:  # an error in the table costs no part
+                        self._keep(parts)
                     self._raise_failure()
             finally:
                 self._progress.close()
@@ -211,6 +214,8 @@ class Driver:
     def _collect(self, *, ending: bool = False) -> list[PackedPart]:
         """Wait until an actor has answered, and return the parts of all answers that are there.
 
+        An error is kept until the parts are written; see :meth:`_raise_failure`.
+
         Args:
             ending: Whether the actors end, so that one that dies is not replaced.
         """
@@ -232,8 +237,12 @@ class Driver:
                 if ending:
                     log.warning("%s died when all was done: its times are not known", worker.name)
                     worker.busy.clear()
-                else:
+                    continue
+                try:
                     parts += self._replace(worker, error)
+                except BSMError as failure:
+                    worker.busy.clear()
+                    self._failure = self._failure or failure
                 continue
             piece = worker.busy.pop(reference)
             self._hear(worker.name, answer)
@@ -278,7 +287,7 @@ class Driver:
         self.readiness = Readiness(chosen, max(differences, default=None))
 
     def _hear(self, who: str, answer: Answer) -> None:
-        """Log the lines of an answer, and keep its error until the parts of others are written."""
+        """Log the lines of an answer, and keep its error."""
         for level, window, text in answer.lines:
             log.log(level, "%s%s: %s", who, "" if window is None else f", window {window}", Lines(text))
         self._failure = self._failure or answer.error

@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from collections import Counter
+from concurrent.futures import ALL_COMPLETED
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -35,11 +36,13 @@ class MortalActor(WindowActor):
         deadly: How many actors each window may still kill.
         starts, ends: How many actors may still die while they start, and while they end.
         given: How often each window was given to an actor.
+        scored: Windows whose parts were returned.
     """
 
     deadly: Counter[int]
     starts = ends = 0
     given: Counter[int]
+    scored: set[int]
     lock = threading.Lock()
 
     def __init__(self, *arguments) -> None:
@@ -63,7 +66,9 @@ class MortalActor(WindowActor):
                 if self.deadly[window] > 0:
                     self.deadly[window] -= 1
                     raise RayError("it died")
-        return super().score(item)
+        answer = super().score(item)
+        self.scored.update(part.record.window for part in answer.value)
+        return answer
 
     def finish(self):
         answer = super().finish()
@@ -86,6 +91,7 @@ def score(run, monkeypatch):
     def start(deadly=(), starts=0, ends=0, actors=2, room=9, hosts=(), free=MappingProxyType({}), **flags):
         monkeypatch.setattr(MortalActor, "deadly", Counter(dict(deadly)), raising=False)
         monkeypatch.setattr(MortalActor, "given", Counter(), raising=False)
+        monkeypatch.setattr(MortalActor, "scored", set(), raising=False)
         monkeypatch.setattr(MortalActor, "starts", starts)
         monkeypatch.setattr(MortalActor, "ends", ends)
         with threads_for_actors(MortalActor, actors, room, hosts, free):
@@ -149,6 +155,15 @@ def test_a_window_that_kills_a_fourth_actor_is_named_and_can_be_left_empty(score
     issues = pd.read_csv(issues)
     assert issues["row"].tolist() == [6, 7, 8]
     assert set(issues["reason"]) == {"the actor died that scored the row"}
+
+
+def test_an_error_of_one_actor_costs_no_part_of_another(score, one, monkeypatch):
+    """Also where all answers come at once."""
+    monkeypatch.setattr("support.ray_stand_in.FIRST_COMPLETED", ALL_COMPLETED)
+    with pytest.raises(EngineError, match="4 actors died with window 3"):
+        score(deadly={3: 4}, actors=3)
+    assert len(MortalActor.scored) > 1
+    assert WorkFolder(score.out).rows_done() == 3 * len(MortalActor.scored)
 
 
 @pytest.mark.parametrize("actors", [1, 2])

@@ -252,7 +252,7 @@ class _NoteOfWindow(Callback):
 
 
 def archive_of(artifact: Artifact) -> bytes:
-    """Return the files of an artifact in one piece, to send them to another host; a link becomes the file it leads to."""
+    """Return the files of an artifact in one piece, to send them to another host. Links become files."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", dereference=True) as archive:
         for name in artifact.hashes:

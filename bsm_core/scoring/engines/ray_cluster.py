@@ -1,15 +1,16 @@
-"""A connection to a cluster of Ray, or a cluster of this machine alone that ends with the run."""
+"""A connection to a cluster of Ray, or a cluster of this machine alone that ends with the run; what its errors mean."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bsm_core.errors import EngineError, UsageError
 from bsm_core.runtime.cpus import cores
@@ -17,9 +18,17 @@ from bsm_core.runtime.signals import ENDING
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
 from bsm_core.scoring.settings import Settings
 
+if TYPE_CHECKING:
+    from ray.exceptions import RayError
+
 log = logging.getLogger("bsm")
 
 _JOIN_S, _PAUSE_S = 600.0, 1.0  # for the machines of a cluster to join it: `ray up` returns before they have
+
+_MEMORY = "most often memory has run out: lower --batch-size or --window-rows, or start fewer actors"
+_SAME = "install the same version of Python, of bsm with its extras, and of the plugins on all hosts of the cluster"
+_COLOR, _MARKS = re.compile(r"\x1b\[[0-9;]*m"), " ^~"
+_MOST_LINES = 8
 
 _REACH = "look whether the cluster runs (ray status); one with token authentication needs the variable RAY_AUTH_TOKEN"
 
@@ -64,6 +73,37 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
         yield _wait_for_room(settings, time.monotonic() + (_JOIN_S if address and settings.num_actors else 0))
     finally:
         ray.shutdown()
+
+
+def reason_of(death: RayError) -> str:
+    """Return in one line why an actor has died: the exception that ended it, or what Ray has seen."""
+    lines, raised = _lines(death)
+    own = [line for line in lines if not line.startswith("\t")]  # the others are the actor's ids
+    return own[-1] if raised else own[min(1, len(own) - 1)].partition(". ")[0]
+
+
+def error_of(death: RayError, what: str, settings: Sequence[Mapping[str, str]] = ()) -> EngineError:
+    """Return the error of a run that actors have ended, with the words of Ray and with advice.
+
+    Args:
+        death: What the last actor has died of.
+        what: The problem, in one sentence.
+        settings: Settings that help as well.
+    """
+    lines, raised = _lines(death)
+    if raised and len(lines) > _MOST_LINES:  # the first one has the host
+        lines = [lines[0], *lines[1 - _MOST_LINES :]]
+    fix = _SAME if raised and not lines[-1].startswith("MemoryError") else _MEMORY
+    return EngineError(what, details=lines[:_MOST_LINES], fix=fix, settings=settings)
+
+
+def _lines(death: RayError) -> tuple[list[str], bool]:
+    """Return the lines of an error of Ray, without colors, and whether it is an exception that Python raised."""
+    from ray.exceptions import RayTaskError
+
+    lines = [line for line in _COLOR.sub("", str(death)).splitlines() if line.strip(_MARKS)]
+    raised = isinstance(death, RayTaskError) or getattr(death, "actor_init_failed", False)
+    return lines or [type(death).__name__], raised
 
 
 def _wait_for_room(settings: Settings, deadline: float) -> DevicePlan:

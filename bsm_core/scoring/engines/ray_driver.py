@@ -29,6 +29,7 @@ from bsm_core.scoring.engines.callbacks import Progress, with_probabilities
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.finish import finish
 from bsm_core.scoring.engines.ray_actor import Answer, Readiness, WindowActor, archive_of
+from bsm_core.scoring.engines.ray_cluster import error_of, reason_of
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
@@ -45,7 +46,6 @@ _STARTS = 3
 """How often an actor may die while it starts."""
 _LOOK_S = 20.0
 """Seconds after which it is said that an actor has found no place in the cluster."""
-_ADVICE = "most often memory has run out: lower --batch-size or --window-rows, or start fewer actors"
 _SIGNAL_S = 0.5
 """Seconds between two looks for a signal: Python's handlers do not run while Ray waits."""
 
@@ -315,14 +315,13 @@ class Driver:
             Parts without probabilities of windows that were given up.
         """
         number = self._workers.index(worker)
-        reason = next(iter(str(error).splitlines()), "")
-        log.warning("%s died: %s: a new one takes its place", worker.name + _in_words(*worker.pieces), reason)
+        who = worker.name + _in_words(*worker.pieces)
+        log.warning("%s died: %s: a new one takes its place", who, reason_of(error))
         ray.kill(worker.actor)  # it may still hold its device
         if not worker.ready:
             self._failed_starts[number] += 1
             if self._failed_starts[number] >= _STARTS:
-                what, fix = f"{worker.name} died again and again while it started", _ADVICE
-                raise EngineError(what, details=str(error).splitlines()[:8], fix=fix) from error
+                raise error_of(error, f"{worker.name} died again and again while it started") from error
         given_up: list[PackedPart] = []
         for piece in worker.pieces:
             for item in self._single(piece.item):
@@ -358,8 +357,7 @@ class Driver:
         if self._job.settings.on_bad_row == "fail":
             place = f"rows {window.start:,} to {window.start + rows - 1:,}"
             what = f"{GIVEN_AGAIN + 1} actors died with window {window.index}, {place}"
-            settings = [{"on_bad_row": "null"}]
-            raise EngineError(what, details=str(error).splitlines()[:8], fix=_ADVICE, settings=settings) from error
+            raise error_of(error, what, [{"on_bad_row": "null"}]) from error
         kept = window.table.select(list(self._job.keep))
         reasons = dict.fromkeys(range(rows), "the actor died that scored the row")
         findings = Findings(bad_lines=window.bad_lines).with_failed_rows(reasons)

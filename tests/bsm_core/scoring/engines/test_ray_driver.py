@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
 import threading
 from collections import Counter
 from concurrent.futures import ALL_COMPLETED
@@ -20,7 +21,8 @@ from bsm_core.errors import EngineError
 if find_spec("ray") is None:
     pytest.skip("needs Ray", allow_module_level=True)
 
-from ray.exceptions import RayError
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RayTaskError
 from support.ray_stand_in import threads_for_actors
 
 from bsm_core.scoring.engines import ray_driver
@@ -35,14 +37,16 @@ class MortalActor(WindowActor):
     Attributes:
         deadly: How many actors each window may still kill.
         starts, ends: How many actors may still die while they start, and while they end.
+        death: Error with which they die while they start.
         given: How often each window was given to an actor.
-        scored: Windows whose parts were returned.
+        scored: Number of rows of each window whose part was returned.
     """
 
     deadly: Counter[int]
     starts = ends = 0
     given: Counter[int]
-    scored: set[int]
+    scored: dict[int, int]
+    death = RayError("it died at its start")
     lock = threading.Lock()
 
     def __init__(self, *arguments) -> None:
@@ -55,7 +59,7 @@ class MortalActor(WindowActor):
 
     def start(self, earlier):
         if self._counts_down("starts"):
-            raise RayError("it died at its start")
+            raise self.death
         return super().start(earlier)
 
     def score(self, item):
@@ -67,7 +71,7 @@ class MortalActor(WindowActor):
                     self.deadly[window] -= 1
                     raise RayError("it died")
         answer = super().score(item)
-        self.scored.update(part.record.window for part in answer.value)
+        self.scored.update({part.record.window: part.record.rows for part in answer.value})
         return answer
 
     def finish(self):
@@ -91,7 +95,7 @@ def score(run, monkeypatch):
     def start(deadly=(), starts=0, ends=0, actors=2, room=9, hosts=(), free=MappingProxyType({}), **flags):
         monkeypatch.setattr(MortalActor, "deadly", Counter(dict(deadly)), raising=False)
         monkeypatch.setattr(MortalActor, "given", Counter(), raising=False)
-        monkeypatch.setattr(MortalActor, "scored", set(), raising=False)
+        monkeypatch.setattr(MortalActor, "scored", {}, raising=False)
         monkeypatch.setattr(MortalActor, "starts", starts)
         monkeypatch.setattr(MortalActor, "ends", ends)
         with threads_for_actors(MortalActor, actors, room, hosts, free):
@@ -163,7 +167,7 @@ def test_an_error_of_one_actor_costs_no_part_of_another(score, one, monkeypatch)
     with pytest.raises(EngineError, match="4 actors died with window 3"):
         score(deadly={3: 4}, actors=3)
     assert len(MortalActor.scored) > 1
-    assert WorkFolder(score.out).rows_done() == 3 * len(MortalActor.scored)
+    assert WorkFolder(score.out).rows_done() == sum(MortalActor.scored.values())
 
 
 @pytest.mark.parametrize("actors", [1, 2])
@@ -176,6 +180,42 @@ def test_an_actor_that_dies_at_its_start_is_replaced(score, one, actors, caplog)
 def test_actors_that_die_again_and_again_at_their_start_end_the_run(score, one):
     with pytest.raises(EngineError, match=r"(?s)actor 1 of 2 died again and again while it started.*fewer actors"):
         score(starts=9)
+
+
+IMPORT = """Traceback (most recent call last):
+  File "/opt/ray/function_manager.py", line 712, in _load_actor_class_from_gcs
+    actor_class = pickle.loads(pickled_class)
+                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ModuleNotFoundError: No module named 'bsm_core'
+"""
+WORKER_DIED = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+KILLED = ActorDiedErrorContext(actor_id=bytes(16), class_name="WindowActor", error_message=WORKER_DIED)
+
+
+@pytest.mark.parametrize(
+    ("death", "said", "fix"),
+    [
+        (
+            ActorDiedError(RayTaskError("__init__", IMPORT, RuntimeError())),
+            "No module named 'bsm_core'",
+            "same version",
+        ),
+        (RayTaskError("start", IMPORT, ModuleNotFoundError()), "No module named 'bsm_core'", "same version"),
+        (RayTaskError("start", "MemoryError", MemoryError()), "MemoryError", "--batch-size"),
+        (ActorDiedError(KILLED), "its worker process has died", "--batch-size"),
+        (OutOfMemoryError("Task was killed due to the node running low on memory."), "low on memory", "--batch-size"),
+    ],
+)
+def test_the_error_of_actors_that_do_not_start_says_why(score, one, monkeypatch, caplog, death, said, fix):
+    """A host without bsm has enough memory."""
+    monkeypatch.setattr(MortalActor, "death", death)
+    with caplog.at_level(logging.WARNING, "bsm"), pytest.raises(EngineError) as error:
+        score(starts=9)
+    assert re.search(rf"actor 1 of 2 died: .*{said}.*: a new one", caplog.messages[0])
+    assert said in "".join(error.value.details)
+    assert fix in error.value.fix
+    assert ("memory" in error.value.fix) == ("--batch-size" in fix)
+    assert not re.search(r"\x1b|\^", "".join([*error.value.details, *caplog.messages]))
 
 
 def test_an_actor_that_dies_at_its_end_fails_no_run(score, one, caplog):

@@ -30,7 +30,10 @@ _SAME = "install the same version of Python, of bsm with its extras, and of the 
 _COLOR, _MARKS = re.compile(r"\x1b\[[0-9;]*m"), " ^~"
 _MOST_LINES = 8
 
-_REACH = "look whether the cluster runs (ray status); one with token authentication needs the variable RAY_AUTH_TOKEN"
+_REACH = (
+    "look whether the cluster runs (ray status); one with token authentication needs the variables RAY_AUTH_MODE=token "
+    "and RAY_AUTH_TOKEN here, with its token"
+)
 
 
 @contextmanager
@@ -112,19 +115,28 @@ def _wait_for_room(settings: Settings, deadline: float) -> DevicePlan:
     waits = False
     while True:
         hosts = [host["Resources"] for host in ray.nodes() if host["Alive"]]  # type: ignore[no-untyped-call]
+        in_time = time.monotonic() < deadline
         try:
-            return plan_actors(settings, [(int(host.get("CPU", 0)), int(host.get("GPU", 0))) for host in hosts])
+            plan = plan_actors(settings, [(int(host.get("CPU", 0)), int(host.get("GPU", 0))) for host in hosts])
+            missing = plan.warning if plan.accelerator != plan_devices(settings, 1).accelerator else None
         except EngineError as error:
-            if time.monotonic() >= deadline:
+            if not in_time:
                 raise
-            if not waits:
-                log.info("%s: waiting for machines to join it", error.what)
-                waits = True
+            missing = error.what
+        if not (missing and in_time):
+            if plan.warning:
+                log.warning("%s", plan.warning)
+            return plan
+        if not waits:
+            log.info("%s: waiting for machines to join it", missing)
+            waits = True
         time.sleep(_PAUSE_S)
 
 
 def plan_actors(settings: Settings, hosts: Sequence[tuple[int, int]]) -> DevicePlan:
     """Return the devices of the actors: a GPU for each, or cores. The actors of a host share its cores evenly.
+
+    Without any GPU, a run that asks for GPUs uses cores, with a warning.
 
     Args:
         settings: See :func:`connected`.
@@ -146,6 +158,4 @@ def plan_actors(settings: Settings, hosts: Sequence[tuple[int, int]]) -> DeviceP
         what = "GPU(s)" if one.accelerator == "gpu" else "core(s)"
         fix = f"set --num-actors {max(1, room)} or less, or let more machines join the cluster"
         raise EngineError(f"{count} actors do not fit: the cluster has {room} {what}", fix=fix)
-    if one.warning:
-        log.warning("%s", one.warning)
-    return DevicePlan(one.accelerator, tuple(range(count)), cores=each, actors=True)
+    return DevicePlan(one.accelerator, tuple(range(count)), one.warning, actors=True, cores=each)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +65,9 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
     here: dict[str, Any] = {} if address else {"num_cpus": cores(), "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in ENDING}
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, namespace="bsm", **here)
+        context = ray.init(
+            address or "local", log_to_driver=False, logging_level=logging.ERROR, namespace="bsm", **here
+        )
     except Exception as error:  # Ray has no class for them: a node that does not come up is an "Exception"
         where = address or "this machine"
         fix = _REACH if address else "see the log of Ray under /tmp/ray"
@@ -76,6 +79,8 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
         yield _wait_for_room(settings, time.monotonic() + (_JOIN_S if address and settings.num_actors else 0))
     finally:
         ray.shutdown()
+    if not address:  # Ray leaves its logs, which a run that has succeeded does not need
+        shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
 
 
 def reason_of(death: RayError) -> str:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import ray
@@ -46,6 +46,8 @@ _STARTS = 3
 """How often an actor may die while it starts."""
 _LOOK_S = 20.0
 """Seconds after which it is said that an actor has found no place in the cluster."""
+_CLOSE_S = 1.0
+"""Seconds that actors have to clean up after an error: a run ends within five seconds of a signal."""
 _SIGNAL_S = 0.5
 """Seconds between two looks for a signal: Python's handlers do not run while Ray waits."""
 
@@ -63,8 +65,10 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     driver = Driver(job, plan, len(scorer.predictor.probability_names), WindowActor)
     try:
         driver.score()
-    except DataError:
-        scorer.require_unchanged()  # explains what is odd in a file that was changed while it was read
+    except BaseException as error:
+        driver.give_up()
+        if isinstance(error, DataError):
+            scorer.require_unchanged()  # explains what is odd in a file that was changed while it was read
         raise
     scorer.chosen, scorer.difference = driver.readiness.chosen, driver.readiness.difference
     scorer.times.add(driver.times)
@@ -173,6 +177,12 @@ class Driver:
             finally:
                 self._progress.close()
         self._finish()
+
+    def give_up(self) -> None:
+        """Let the actors remove their copies of the artifact, if they do so at once: the run has failed."""
+        with suppress(RayError):  # the cluster may be lost; the error of the run counts
+            if closed := [worker.actor.close.remote() for worker in self._workers]:
+                ray.wait(closed, num_returns=len(closed), timeout=_CLOSE_S)
 
     def _finish(self) -> None:
         """End the runs of the actors, and add up their times."""

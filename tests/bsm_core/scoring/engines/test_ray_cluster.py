@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -77,6 +78,21 @@ def test_gpus_that_do_not_come_are_replaced_by_cores_as_on_one_machine(joining, 
 def test_more_actors_than_cores_are_refused(joining):
     with pytest.raises(EngineError, match=r"3 actors do not fit: the cluster has 2 core"):
         joining([(1, 0), (1, 0)], num_actors=3, wait_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "fails", "stays"), [(None, False, False), (None, True, True), ("a:1", False, True)]
+)
+def test_logs_of_ray_stay_if_the_run_fails_or_the_cluster_is_not_its_own(monkeypatch, tmp_path, address, fails, stays):
+    (tmp_path / "session" / "logs").mkdir(parents=True)
+    context = SimpleNamespace(address_info={"session_dir": str(tmp_path / "session")})
+    monkeypatch.setattr("ray.init", lambda *_, **__: context)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1}}])
+    settings = Settings.resolve({"job_type": "inference", "ray_address": address}, {})
+    with pytest.raises(EngineError) if fails else nullcontext(), ray_cluster.connected(settings):
+        if fails:
+            raise EngineError("the run has failed")
+    assert (tmp_path / "session" / "logs").exists() == stays
 
 
 @pytest.mark.parametrize("flags", [{"devices": "2"}, {"device": "4"}, {"device": "[0,1]"}])

@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import re
+import tempfile
 import threading
 from collections import Counter
 from concurrent.futures import ALL_COMPLETED
@@ -16,7 +17,7 @@ import pandas as pd
 import pytest
 from support.toy import toy_rows
 
-from bsm_core.errors import EngineError
+from bsm_core.errors import DataError, EngineError
 
 if find_spec("ray") is None:
     pytest.skip("needs Ray", allow_module_level=True)
@@ -89,8 +90,10 @@ class MortalActor(WindowActor):
 
 
 @pytest.fixture
-def score(run, monkeypatch):
-    """Runs a job on two actors that are threads."""
+def score(run, monkeypatch, tmp_path):
+    """Runs a job on two actors that are threads; ``left`` are the temporary folders that the run leaves."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
     def start(deadly=(), starts=0, ends=0, actors=2, room=9, hosts=(), free=MappingProxyType({}), **flags):
         monkeypatch.setattr(MortalActor, "deadly", Counter(dict(deadly)), raising=False)
@@ -99,7 +102,10 @@ def score(run, monkeypatch):
         monkeypatch.setattr(MortalActor, "starts", starts)
         monkeypatch.setattr(MortalActor, "ends", ends)
         with threads_for_actors(MortalActor, actors, room, hosts, free):
-            return run(**{"engine": "ray", "device": "cpu", "window_rows": 3, **flags})
+            try:
+                return run(**{"engine": "ray", "device": "cpu", "window_rows": 3, **flags})
+            finally:
+                start.left = [*(tmp_path / "temporary").iterdir()]
 
     start.data, start.out, start.local, start.artifact = run.data, run.out, run, run.artifact
     return start
@@ -129,6 +135,16 @@ def test_files_of_the_artifact_may_be_links(score, one, tmp_path):
     for file in score.artifact.iterdir():
         (tmp_path / "linked" / file.name).symlink_to(file.resolve())
     assert score(model_dir=tmp_path / "linked").path.read_bytes() == one
+
+
+def test_the_copies_of_the_artifact_go_with_the_run_also_if_it_fails(score, one):
+    score()
+    assert not score.left
+    with (score.data / "t.csv").open("a") as file:
+        file.write("041,short\n")
+    with pytest.raises(DataError, match="line 42"):
+        score()
+    assert not score.left
 
 
 @pytest.mark.parametrize("actors", [1, 2])

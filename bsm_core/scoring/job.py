@@ -31,13 +31,14 @@ from bsm_core.scoring.output.lock import Lock, holding
 from bsm_core.scoring.output.manifest import Attempt, WorkFolder
 from bsm_core.scoring.output.markers import PREDICTIONS, SUCCESS, Markers, leftovers, named
 from bsm_core.scoring.output.shard import Shard, of_container, parse
-from bsm_core.scoring.settings import Settings
+from bsm_core.scoring.settings import Settings, sources
 from bsm_core.storage.objects import ObjectPath, place
 from bsm_core.tables.data_files import FORMATS, discover
 from bsm_core.tables.formats.folders import is_pattern, is_read
 
 log = logging.getLogger("bsm")
 
+_OF_RAY = ("ray_address", "num_actors")
 _GO_ON = "a run goes on; `bsm clean` removes them"
 
 
@@ -61,9 +62,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     world = World.of(env)
     try:
         settings = Settings.resolve(flags, env)
-        if world and settings.engine == "ray":
-            what = f"--engine ray in one of the {world.size} processes that {world.launcher} has started"
-            raise UsageError(what, fix="start the command once, without them: Ray starts its own processes")
+        _check_engine(settings, flags, world)
         settings = with_shard(settings, world)
     except (UsageError, ConfigError) as error:
         refuse(flags, env, error.one_line())
@@ -81,6 +80,20 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
             raise _nothing_to_resume(work)
         with work.held() as lock:
             return _run(settings, work, lock, leader)
+
+
+def _check_engine(settings: Settings, flags: Mapping[str, Any], world: World | None) -> None:
+    """Check that the engine can be used here, and that no flag of another engine was given.
+
+    The variable ``RAY_ADDRESS`` alone is no mistake: it is set on all machines of a cluster.
+    """
+    if settings.engine == "ray":
+        if world:
+            what = f"--engine ray in one of the {world.size} processes that {world.launcher} has started"
+            raise UsageError(what, fix="start the command once, without them: Ray starts its own processes")
+        return
+    if given := " and ".join(sources()[name].flag for name in _OF_RAY if flags.get(name) is not None):
+        raise UsageError(f"{given} without --engine ray", fix=f"give --engine ray too, or leave {given} out")
 
 
 def _nothing_to_resume(work: WorkFolder) -> NothingToResumeError:

@@ -25,9 +25,9 @@ from bsm_core.errors import BSMError, EngineError
 _CLOSE_S = 2.0
 """Seconds in which the generator should end."""
 _HANDSHAKE_S = 10.0
-"""Seconds in which two processes that connect must show each other that they know the key."""
-_CONNECT_S = 30.0
-"""Seconds in which a connection to another host must be made."""
+"""Seconds in which a process that connects must show that it knows the key."""
+_CONNECT_S = 60.0
+"""Seconds in which a connection must be made, and then be accepted by a process that may be busy."""
 GRACE_S = 5.0
 """Seconds to wait for the cause after a failure that most likely follows from another one."""
 _PAUSE_S = 0.2
@@ -141,7 +141,7 @@ class Handout:
     def _serve(self, client: connection.Connection[Any, Any]) -> None:
         """Answer the requests of a process, in a thread of its own: one that says nothing holds up no other."""
         with client, suppress(EOFError, OSError, AuthenticationError, CancelledError, RuntimeError):
-            with _in_time(client):
+            with _in_time(client, _HANDSHAKE_S):
                 deliver_challenge(client, self.address.key)
                 answer_challenge(client, self.address.key)
             name = None
@@ -189,10 +189,10 @@ def _listener() -> connection.Listener:
 
 
 @contextmanager
-def _in_time(client: connection.Connection[Any, Any]) -> Iterator[None]:
-    """Let the connection fail inside the block when nothing comes for ``_HANDSHAKE_S`` seconds."""
-    with socket.socket(fileno=os.dup(client.fileno())) as same:
-        _limit(same, _HANDSHAKE_S)
+def _in_time(other: connection.Connection[Any, Any], seconds: float) -> Iterator[None]:
+    """Let a connection fail inside the block when nothing comes for some seconds."""
+    with socket.socket(fileno=os.dup(other.fileno())) as same:
+        _limit(same, seconds)
         yield
         _limit(same, 0)
 
@@ -223,7 +223,9 @@ def _connected(address: Address, who: str) -> Iterator[connection.Connection[Any
         )
     try:
         if isinstance(address.name, tuple):
-            with socket.create_connection(address.name, _CONNECT_S) as made:
+            with socket.socket() as made:
+                made.settimeout(_CONNECT_S)
+                made.connect(address.name)
                 made.settimeout(None)
                 server: connection.Connection[Any, Any] = connection.Connection(made.detach())
         else:
@@ -232,7 +234,7 @@ def _connected(address: Address, who: str) -> Iterator[connection.Connection[Any
         raise EngineError(f"{what}: {error.strerror or error}", fix=fix) from error
     with server:
         try:
-            with _in_time(server):
+            with _in_time(server, _CONNECT_S):
                 answer_challenge(server, address.key)
                 deliver_challenge(server, address.key)
         except (OSError, EOFError, AssertionError, AuthenticationError) as error:  # another program may listen there

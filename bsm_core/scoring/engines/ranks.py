@@ -85,7 +85,7 @@ def lead(leader: Leader, job: Job, plan: DevicePlan) -> tuple[Committed, DeviceP
     """
     world = leader.world
     share_cores(world.local_size)
-    with Handout(job.work(plan), world.size, host_of_leader(world), job.sink.add) as handout:
+    with Handout(job.work(plan), world.size, host_of_leader(world), take=job.sink.add) as handout:
         try:
             leader.tell((job, plan, handout.address))
             require_all()

@@ -113,8 +113,9 @@ def connected(world: World, within: timedelta | None = None) -> Iterator[None]:
         store, rank, size = next(rendezvous("env://", world.rank, world.size, timeout=within))
         store.set(f"bsm-{rank}", "here")
         store.wait([f"bsm-{number}" for number in range(size)], within)
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=within)
         store.set_timeout(RUN)
-        distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=RUN)
+        distributed.distributed_c10d._set_pg_timeout(RUN)  # torch has no public name for it
     except (RuntimeError, ValueError, OSError) as error:
         what = f"the {world.size} processes of {world.launcher} could not be connected: {error}"
         raise EngineError(what, fix="look whether all of them run, and reach the host of the first one") from error

@@ -311,10 +311,12 @@ def test_the_first_task_alone_writes_the_manifest(run):
 BLOCKED = """
 import socket
 
-def refuse(address, timeout=None):
-    raise ConnectionRefusedError(111, "Connection refused")
+def connect(self, address, real=socket.socket.connect):
+    if isinstance(address, tuple):
+        raise ConnectionRefusedError(111, "Connection refused")
+    real(self, address)
 
-socket.create_connection = refuse
+socket.socket.connect = connect
 """
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.plugins import run_python
 
 from bsm_core.errors import EngineError, NothingToResumeError, SinkError
+from bsm_core.scoring.output.lock import holding
 from bsm_core.scoring.output.sink import Part, Sink
 from bsm_core.tables.windows import Position
 
@@ -52,7 +53,7 @@ def sink(tmp_path):
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
 def test_parts_of_several_ranks_in_any_order_are_committed_in_order(sink, order):
-    ranks = [Sink(sink.folder), Sink(sink.folder)]
+    ranks = [Sink(sink.folder, hand_over=sink.add), Sink(sink.folder, hand_over=sink.add)]
     for window in order:
         write(ranks[window % 2], window, seen=1, **{f"number:{window}": 2})
     assert listing(sink.folder) == [".bsm"]
@@ -61,6 +62,29 @@ def test_parts_of_several_ranks_in_any_order_are_committed_in_order(sink, order)
     assert done.path.read_text() == text([0, 1, 2])
     assert (done.rows, done.windows) == (6, 3)
     assert done.counts == {"seen": 3, "number:0": 2, "number:1": 2, "number:2": 2}
+
+
+def test_a_sink_that_hands_records_over_writes_the_part_first_and_no_manifest(sink):
+    handed, manifest = [], sink.work.path / "manifest.jsonl"
+
+    def hand_over(records):
+        assert all(sink.work.is_whole(record) for record in records)
+        handed.extend(records)
+
+    write(Sink(sink.folder, hand_over=hand_over), 0)
+    assert manifest.read_bytes() == b""
+    sink.add(handed)
+    assert [(record.window, record.sha256) for record in sink.work.records().values()] == [(0, handed[0].sha256)]
+
+
+def test_a_record_that_is_handed_over_is_not_added_when_the_lock_is_lost(sink):
+    with holding(sink.work.lock) as lock:
+        keeper, handed = Sink(sink.folder, lock=lock), []
+        write(Sink(sink.folder, hand_over=handed.extend), 0)
+        lock.path.write_text("another run")
+        with pytest.raises(SinkError, match="another run took it over"):
+            keeper.add(handed)
+        assert sink.work.records() == {}
 
 
 @settings(max_examples=15)
@@ -240,7 +264,8 @@ FULL = """
     from pathlib import Path
     import pyarrow as pa
     from bsm_core.errors import SinkError
-    from bsm_core.scoring.output.sink import Part, Sink
+    from bsm_core.scoring.output.lock import holding
+from bsm_core.scoring.output.sink import Part, Sink
 
     def limit(size):  # what a full disk does, for files of one process
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

@@ -170,7 +170,7 @@ def read_lines(path: Path, seen: int = 0) -> tuple[list[str], int]:
     Args:
         path: The file.
         seen: What an earlier call returned beside the lines, to get the lines that are new since. In an object store,
-            lines that other processes have appended at about the same time may be missed or come again.
+            lines are missed that a process has appended at about the same time, or whose clock is behind.
 
     Returns:
         The lines, and a number that stands for what was read.
@@ -179,8 +179,10 @@ def read_lines(path: Path, seen: int = 0) -> tuple[list[str], int]:
         OSError: The system or the store reports an error.
     """
     if isinstance(path, ObjectPath):
-        paths = [path, *sorted(path.objects())][seen:]
-        return [line for content in in_parallel(_content, paths) for line in _whole(content)], seen + len(paths)
+        appended = sorted(path.objects(f"{seen:020d}-~" if seen else ""))
+        paths = appended if seen else [path, *appended]
+        lines = [line for content in in_parallel(_content, paths) for line in _whole(content)]
+        return lines, max([seen, 1, *(int(each.name[:20]) for each in appended if each.name[:20].isdecimal())])
     content = _content(path, seen)
     return _whole(content), seen + content.rfind(b"\n") + 1
 

@@ -140,14 +140,18 @@ class ObjectPath(PosixPath):
     def rmdir(self) -> None:
         """Do nothing. See :meth:`mkdir`."""
 
-    def objects(self) -> Iterator[ObjectPath]:
+    def objects(self, after: str = "") -> Iterator[ObjectPath]:
         """Yield the objects of this folder and its sub-folders, with their state, in the order of their names.
+
+        Args:
+            after: Name in this folder. Only objects whose names follow it in the order of their bytes are listed.
 
         Raises:
             StorageError: The store does not answer, or refuses.
         """
         top = type(self)(*self.parts[:2])
-        for chunk in ask(self, lambda obstore: list(obstore.list(self.store, self._prefix))):
+        offset = f"{self._prefix or ''}{after}" if after else None
+        for chunk in ask(self, lambda obstore: list(obstore.list(self.store, self._prefix, offset=offset))):
             for found in chunk:
                 path = top.joinpath(found["path"]).with_status(_status(found))
                 if path != self:  # the empty object with which a console marks a folder

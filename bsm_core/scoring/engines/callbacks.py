@@ -34,7 +34,8 @@ from bsm_core.scoring.settings import Settings
 
 log = logging.getLogger("bsm")
 
-SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_COUNTS = 10.0, 1.0
+"""Between lines of the log; and, with a bar, between two counts of what several processes have scored."""
 ISSUES_NAMED = 20
 """Number of issues that a process names in its log; others are only counted."""
 
@@ -207,6 +208,12 @@ class Progress:
         if sys.stderr.isatty():
             self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", initial=self.done, **_size_of_bar())
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a report, if the number of rows is not known without effort."""
+        pause = SECONDS_BETWEEN_LINES if self._bar is None else SECONDS_BETWEEN_COUNTS
+        return time.monotonic() - self._reported >= pause
+
     def report(self, rows: int, share: float) -> None:
         """Report the rows up to a window.
 
@@ -218,7 +225,8 @@ class Progress:
             if share:
                 self._bar.total = round(rows / share)
             self._bar.update(rows - self._bar.n)
-        elif time.monotonic() - self._reported >= SECONDS_BETWEEN_LINES:
+            self._reported = time.monotonic()
+        elif self.is_due:
             self._reported = time.monotonic()
             log.info("%s", progress_line(rows, share, self._reported - self._began, self.done))
 
@@ -254,18 +262,24 @@ class WindowProgress(Callback):
         them. So the share is that of the rows up to the furthest window.
         """
         info: WindowInfo = batch.window
-        if self._work is None:
-            self._rows += batch.rows
-        else:
-            self._rows, self._read = self._work.rows_on(self._rows if self._read else 0, self._read)
         share = info.fraction if info.fraction < 1 or info.last else 0.0
         self._furthest = max(self._furthest, (info.start + batch.rows, share))
-        end, share = self._furthest
-        self._progress.report(self._rows, min(1.0, self._rows * share / max(1, end)))
+        if self._work is None:
+            self._rows += batch.rows
+        if self._work is None or self._progress.is_due:  # in an object store, a count can take longer than a window
+            self._report()
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
-        """Close the report."""
+        """Report the rows of all processes, and close the report."""
+        if self._work is not None:
+            self._report()
         self._progress.close()
+
+    def _report(self) -> None:
+        if self._work is not None:
+            self._rows, self._read = self._work.rows_on(self._rows if self._read else 0, self._read)
+        end, share = self._furthest
+        self._progress.report(self._rows, min(1.0, self._rows * share / max(1, end)))
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Close the report, so that the error message begins on a new line."""

@@ -6,6 +6,7 @@ import pytest
 
 from bsm_core.errors import SinkError, StorageError
 from bsm_core.runtime import durable
+from bsm_core.storage.objects import ObjectPath
 
 
 @pytest.fixture(params=["disk", "objects"])
@@ -21,10 +22,35 @@ def test_lines_are_appended_to_a_file_that_was_written(folder):
     lines, seen = durable.read_lines(path)
     assert lines == ["one", "two", "three"]
     durable.append(path, "new")
-    assert durable.read_lines(path, seen)[0] == ["new"]
+    lines, seen = durable.read_lines(path, seen)
+    assert lines == ["new"]
+    assert durable.read_lines(path, seen) == ([], seen)
     durable.write_lines(path, "four\n")
+    lines, seen = durable.read_lines(path)
+    assert lines == ["four"]
     durable.append(path, "five")
+    assert durable.read_lines(path, seen)[0] == ["five"]
     assert durable.read_lines(path)[0] == ["four", "five"]
+
+
+def test_what_was_read_before_is_not_listed_again(bucket, monkeypatch):
+    """With thousands of parts, each list of all of them would take seconds."""
+    path, listed = bucket / "lines.jsonl", []
+    objects = ObjectPath.objects
+
+    def counted(self, *args):
+        for found in objects(self, *args):
+            listed.append(found.name)
+            yield found
+
+    monkeypatch.setattr(ObjectPath, "objects", counted)
+    seen, lines = 0, []
+    for number in range(5):
+        durable.append(path, str(number))
+        new, seen = durable.read_lines(path, seen)
+        lines += new
+    assert lines == ["0", "1", "2", "3", "4"]
+    assert len(listed) == 5
 
 
 def test_a_line_without_an_end_is_none_yet(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import itertools
 import logging
 import os
 import re
@@ -190,7 +191,7 @@ def test_a_terminal_that_does_not_know_its_size(monkeypatch):
     assert b"100/100" in shown
 
 
-def test_the_first_of_several_processes_reports_the_rows_of_all(stand_on, tmp_path):
+def test_the_first_of_several_processes_reports_the_rows_of_all(stand_on, clock, tmp_path):
     stand_on(terminal=True)
     work, shown = WorkFolder(tmp_path), []
     work.path.mkdir()
@@ -204,9 +205,35 @@ def test_the_first_of_several_processes_reports_the_rows_of_all(stand_on, tmp_pa
     for window_, others, fraction in ((4, [1, 2], 0.5), (3, [4, 5, 6], 0.4), (8, [3, 7], 0.9)):
         for other in others:
             scored(other)
+        clock.seconds += 1
         report(callback, window(10 * window_, 10, fraction))
         shown.append((callback._progress._bar.n, callback._progress._bar.total))
     assert shown == [(30, 100), (60, 100), (80, 100)]
+    scored(9)
+    bar = callback._progress._bar
+    callback.on_predict_end(None, None)
+    assert bar.n == 90
+
+
+@pytest.mark.parametrize(("terminal", "pause"), [(False, SECONDS_BETWEEN_LINES), (True, 1.0)])
+def test_the_rows_of_others_are_counted_only_for_a_report(stand_on, lines, clock, tmp_path, terminal, pause):
+    stand_on(terminal)
+    counted = []
+
+    class Counting(WorkFolder):
+        def rows_on(self, rows, read):
+            counted.append(clock.seconds)
+            return len(counted) * 1000, len(counted)
+
+    callback = WindowProgress(Progress(), Counting(tmp_path))
+    callback.on_predict_start(None, None)
+    for step in range(16):
+        clock.seconds += pause / 4
+        report(callback, window(step * 10, 10, (step + 1) / 20))
+    assert len(counted) == 4
+    assert min(later - earlier for earlier, later in itertools.pairwise(counted)) >= pause
+    said = ["1,000 rows", "2,000 rows", "3,000 rows", "4,000 rows"]
+    assert [record.getMessage()[:10] for record in lines.records] == ([] if terminal else said)
     callback.on_predict_end(None, None)
 
 

@@ -147,7 +147,7 @@ class WindowActor:
         return self._answer(self._scorer.times if self._scorer else Times())
 
     def close(self) -> None:
-        """Remove this actor's copy of the artifact, whatever the actor does: its run has failed, and it is killed next."""
+        """Remove this actor's copy of the artifact, also while it scores: the run has failed."""
         self._stack.close()
 
     def _score_all(self, earlier: Mapping[str, str]) -> None:

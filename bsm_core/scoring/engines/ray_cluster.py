@@ -62,12 +62,11 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
     import ray
 
     address = settings.ray_address
+    options: dict[str, Any] = {"namespace": "bsm", "log_to_driver": False, "logging_level": logging.ERROR}
     here: dict[str, Any] = {} if address else {"num_cpus": cores(), "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in ENDING}
     try:
-        context = ray.init(
-            address or "local", log_to_driver=False, logging_level=logging.ERROR, namespace="bsm", **here
-        )
+        context: Any = ray.init(address or "local", **options, **here)
     except Exception as error:  # Ray has no class for them: a node that does not come up is an "Exception"
         where = address or "this machine"
         fix = _REACH if address else "see the log of Ray under /tmp/ray"

@@ -46,7 +46,7 @@ _STARTS = 3
 """How often an actor may die while it starts."""
 _LOOK_S = 20.0
 """Seconds after which it is said that an actor has found no place in the cluster."""
-_CLOSE_S = 1.0
+_CLOSE_S = 0.5
 """Seconds that actors have to clean up after an error: a run ends within five seconds of a signal."""
 _SIGNAL_S = 0.5
 """Seconds between two looks for a signal: Python's handlers do not run while Ray waits."""

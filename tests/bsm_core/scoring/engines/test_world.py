@@ -107,7 +107,7 @@ def test_processes_that_do_not_come_together_are_an_error_soon(monkeypatch):
 
 
 def test_a_process_that_is_lost_before_all_are_connected_is_an_error_soon(monkeypatch):
-    """It has come to the store of the first process, and then nothing more is heard of it."""
+    """The second process comes to the store of the first one, and then nothing more is heard of it."""
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", free_port())
 

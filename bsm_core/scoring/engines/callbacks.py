@@ -34,8 +34,9 @@ from bsm_core.scoring.settings import Settings
 
 log = logging.getLogger("bsm")
 
-SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_COUNTS = 10.0, 1.0
-"""Between lines of the log; and, with a bar, between two counts of what several processes have scored."""
+SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_COUNTS = 1.0
+"""Seconds between two counts of what several processes have scored, for the bar."""
 ISSUES_NAMED = 20
 """Number of issues that a process names in its log; others are only counted."""
 

@@ -320,7 +320,7 @@ def test_a_damaged_model_is_named_by_its_url(remote):
 
 
 def test_no_shard_reads_the_table_that_it_has_sent(remote, monkeypatch):
-    """Its checksum is that of the file before it was sent; merging compares it with the object."""
+    """The checksum is that of the file before it was sent; merging compares it with the object."""
     read, read_range = [], ObjectPath.read_range
 
     def counted(self, start, end):

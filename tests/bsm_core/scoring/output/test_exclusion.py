@@ -106,7 +106,7 @@ def test_a_shard_on_another_host_counts_until_its_lock_is_not_renewed(job, age, 
 
 @pytest.mark.parametrize("said", ["", "{", "[]"])
 def test_a_run_that_is_only_beginning_sees_the_other_itself(job, said):
-    """What a lock holds before its run has written who it is: that run looks at the locks of others afterwards."""
+    """A lock is empty until its run has written who it is; that run looks at the locks of others afterwards."""
     path = WorkFolder(job.out).lock
     path.parent.mkdir()
     path.write_text(said)

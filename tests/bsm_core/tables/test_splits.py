@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.tables import cells, csv_files, write
 
@@ -79,6 +79,33 @@ def test_any_text_is_split_where_its_windows_begin(tmp_path_factory):
         assert not whole
 
     check()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("delimiter", [",", " "])
+def test_cells_with_an_escape_are_counted_alike_in_splits(tmp_path_factory, delimiter):
+    found = []
+
+    @settings(max_examples=100)
+    @given(content=st.text(st.sampled_from(list('ab\\\\""", ;\n\n')), max_size=90), rows=st.integers(1, 4))
+    @example('\rb\r;\na\rb\n\t\n" "\n\\\r;\n""\n,\r\\",', 1)
+    @example('a\n"\\"b\na\n', 1)
+    def check(content, rows):
+        path = tmp_path_factory.mktemp("data") / "a.csv"
+        path.write_text(f"id\n{content}", newline="")
+        source = TableSource.open(path, dialect=Dialect(delimiter=delimiter))
+        try:
+            whole = [window.escapes for window in source.windows(["id"], rows=rows)]
+        except DataError:
+            return
+        found.append(sum(whole))
+        windows = [
+            window for split in splits_of(source, rows) for window in source.windows_of(split, ["id"], rows=rows)
+        ]
+        assert [window.escapes for window in windows] == whole
+
+    check()
+    assert any(found)
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -93,7 +93,7 @@ def test_rows_whose_ends_were_not_found_and_all_after_them_have_no_position():
 
 
 def one_by_one(content: bytes, delimiter: str) -> tuple[list[int], list[int]]:
-    r"""Position after each line break outside of quotes, and of each quote after a backslash that ends a cell's quotes."""
+    r"""Position after each line break outside of quotes, and of each quote after a backslash that ends quotes."""
     ends, escapes, state = list[int](), list[int](), "begins"
     for at, character in enumerate(content.decode("latin-1")):
         if state == "quoted":

@@ -26,8 +26,9 @@ import pandas as pd
 from tabular import FEATURES, ID, write_artifact
 
 from bsm_core.preprocess import dataset, findings
-from bsm_core.scoring import job, row_issues
-from bsm_core.scoring.engines import callbacks, local
+from bsm_core.scoring import job
+from bsm_core.scoring.engines import callbacks, finish
+from bsm_core.scoring.output import row_issues
 from bsm_core.tables.id_counts import IdCounts
 
 MEASURED: dict[str, list[tuple[Any, str]]] = {
@@ -38,7 +39,7 @@ MEASURED: dict[str, list[tuple[Any, str]]] = {
         (callbacks, "issues_table"),
         (row_issues.BadRowLimit, "add"),
         (row_issues.CommitReview, "end"),
-        (local, "RowIssuesFile"),
+        (finish, "RowIssuesFile"),
     ],
     "counts of missing and repeated ids": [(IdCounts, "add"), (IdCounts, "counted")],
 }

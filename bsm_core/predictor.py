@@ -16,7 +16,7 @@ from bsm_core.artifact.files import exported
 from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.artifact.untrusted.state_dicts import check_dtypes
 from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_of, restore_backends
-from bsm_core.errors import BSMError, ConfigError, UsageError
+from bsm_core.errors import BSMError, ConfigError, UsageError, short_repr
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.models.bounded_allocations import BoundedAllocations
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _FREE_VALUES = 1 << 26
 """Values that a model may have beyond twice the artifact's weights, such as buffers that are not saved."""
+_ARGUMENTS = ("device", "on_bad_row")
+"""Arguments of :meth:`Predictor.from_artifact` that errors advise."""
 
 
 def probability_names(num_classes: int) -> list[str]:
@@ -198,7 +200,10 @@ class Predictor:
         Args:
             data: Table with the columns that the artifact names; other columns are ignored.
             on_issue: Function that is called with each issue, such as a cell that is not a number, in the order of the
-                rows. ``issue.row`` is the position in ``data``. None: the first issues are logged.
+                rows. An :class:`~bsm_core.preprocess.findings.Issue` has these attributes: ``row``, the position of the
+                row in ``data``, from 0, and not its label in the index of a frame; ``column``, ``""`` if the whole row
+                is at fault; ``stage`` and ``reason``, as in the list of ``--row-issues``; ``value``, the text of the
+                cell, or None. Without a function, the first issues are logged.
 
         Returns:
             A frame of float64 probabilities ``[rows, classes]``: one row for each row of ``data``, in the same order
@@ -206,25 +211,43 @@ class Predictor:
             fails are NaN.
 
         Raises:
-            UsageError: ``data`` is neither a pandas DataFrame nor a pyarrow Table.
+            UsageError: ``data`` is neither a pandas DataFrame nor a pyarrow Table, or ``on_issue`` is no function.
             MissingColumnsError: Columns are missing; the error lists all of them.
             DataError: A column that the artifact names occurs more than once.
             ModelFailedError: The model class raises an error, or returns probabilities that are not numbers.
         """
         import pandas as pd
 
+        if on_issue is not None and not callable(on_issue):
+            raise UsageError(f"on_issue={short_repr(on_issue)} cannot be used", fix="pass a function of one issue")
         columns, index = table_columns(data, self.preprocessor.wanted)
         batch, findings = self.preprocessor.batch(columns, len(data))
-        with torch.inference_mode():
+        with torch.inference_mode(), _naming_arguments():
             probabilities = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()
         findings = findings.with_failed_rows(batch.failed)
         if on_issue is None:
             IssueWarnings().add(findings)
-            warn_of_counts(findings.counts(), len(data))
+            warn_of_counts(findings.counts(), len(data), in_python=True)
         else:
             for issue in findings.issues:
                 on_issue(issue)
         return pd.DataFrame(probabilities, columns=self.probability_names, index=index)
+
+
+@contextmanager
+def _naming_arguments() -> Iterator[None]:
+    """Let errors that advise flags of ``bsm run`` name the arguments of :meth:`Predictor.from_artifact` instead."""
+    try:
+        yield
+    except BSMError as error:
+        error.advice = _pass_arguments
+        raise
+
+
+def _pass_arguments(settings: Sequence[Mapping[str, str]]) -> str:
+    known = [each for each in settings if each.keys() <= {*_ARGUMENTS}]
+    given = (", ".join(f'{name}="{value}"' for name, value in each.items()) for each in known)
+    return f"pass {' or '.join(given)} to Predictor.from_artifact" if known else ""
 
 
 def _device(name: str) -> str:

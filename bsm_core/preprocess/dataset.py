@@ -13,7 +13,7 @@ from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.models.batch import Batch, TextBatch
 from bsm_core.preprocess.columns import as_pandas_reads, text_values
 from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable, values_at
-from bsm_core.preprocess.findings import ESCAPES, READ, Findings, Issue, in_order
+from bsm_core.preprocess.findings import ESCAPES, LOOSE_QUOTES, READ, Findings, Issue, in_order
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.profile import FEATURES, Times
@@ -161,7 +161,8 @@ class Preprocessor:
         table, times = window.table, Times() if times is None else times
         columns = dict(zip(table.column_names, table.columns, strict=True))
         batch, findings = self.batch(self.as_read(columns), table.num_rows, times)
-        seen = {**findings.seen, **({ESCAPES: window.escapes} if window.escapes else {})}
+        odd = {ESCAPES: window.escapes, LOOSE_QUOTES: window.loose_quotes}
+        seen = {**findings.seen, **{key: count for key, count in odd.items() if count}}
         findings = replace(findings, bad_lines=window.bad_lines, seen=seen)
         kept = table.select(self.keep)
         places = window.index, window.start, window.last, window.fraction

@@ -21,7 +21,16 @@ import pyarrow.compute as pc
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER, risk_of_missing
 from bsm_core.preprocess.cell_reasons import NUMBER, text_of, why_no_category, why_no_number
-from bsm_core.preprocess.findings import FEATURE, MAGNITUDE, Findings, Issue
+from bsm_core.preprocess.findings import (
+    COMMA,
+    DECIMAL_COMMA,
+    DECIMAL_COMMA_AND_GROUPS,
+    FEATURE,
+    MAGNITUDE,
+    POINTS,
+    Findings,
+    Issue,
+)
 from bsm_core.preprocess.magnitudes import Magnitudes
 from bsm_core.tables.cell_values import cell_values, printed, value_text
 from bsm_core.tables.formats.dialect import Dialect
@@ -37,6 +46,9 @@ _BOOLEANS = {"true": 1.0, "false": 0.0}
 # overflows float64.
 _PLAIN_NUMBER = r"^-?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,2})?$"
 
+_WITH_POINT, _WITH_GROUPS = r"^[+-]?[0-9]*\.[0-9]+$", r"^[+-]?[1-9][0-9]{0,2}\.[0-9]{3}$"
+_COMMAS = frozenset({COMMA, DECIMAL_COMMA, DECIMAL_COMMA_AND_GROUPS})
+
 _NUMBER_TYPES: tuple[Callable[[Any], bool], ...] = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
 _UNREADABLE = pa.scalar(b"\xff", pa.large_binary())
 
@@ -51,6 +63,7 @@ class FeatureColumn:
         missing: Number of missing cells.
         unseen: Number of categories that the risk table does not have.
         filled: Whether each value stands for a missing or bad number, bool ``[rows]``; None for categories.
+        points: Number of cells with a decimal point, if other cells are bad because of a comma; else 0.
     """
 
     values: npt.NDArray[np.float32]
@@ -58,6 +71,7 @@ class FeatureColumn:
     missing: int
     unseen: int = 0
     filled: npt.NDArray[np.bool_] | None = None
+    points: int = 0
 
 
 class _Lookup(IntEnum):
@@ -94,8 +108,9 @@ class Imputer:
         bad, missing = np.isinf(values), np.isnan(values)
         filled = bad | missing
         values[filled] = self.value
-        why = partial(why_no_number, dialect=dialect)
-        return FeatureColumn(values, _reasons(column, bad, why), int(missing.sum()), filled=filled)
+        reasons = _reasons(column, bad, partial(why_no_number, dialect=dialect))
+        points = 0 if _COMMAS.isdisjoint(reasons.values()) else _points(column)
+        return FeatureColumn(values, reasons, int(missing.sum()), filled=filled, points=points)
 
 
 class RiskTable:
@@ -214,7 +229,11 @@ class Features:
         for name, column in made.items():
             cells = zip(column.bad.items(), values_at(columns[name], list(column.bad)), strict=True)
             issues += [Issue.of(row, name, FEATURE, reason, value) for (row, reason), value in cells]
-            found = {f"missing:{name}": column.missing, f"unseen:{name}": column.unseen}
+            found = {
+                f"missing:{name}": column.missing,
+                f"unseen:{name}": column.unseen,
+                f"{POINTS}:{name}": column.points,
+            }
             if column.filled is not None and len(far := self._magnitudes.unseen(name, column.values, column.filled)):
                 found[f"{MAGNITUDE}:{name}"] = len(far)
                 examples.append(self._magnitudes.example(name, int(far[0]), column.values))
@@ -271,8 +290,10 @@ def _joined(count: int, parts: Sequence[tuple[npt.NDArray[np.int64], FeatureColu
     for rows, part in parts:
         values[rows], filled[rows] = part.values, True if part.filled is None else part.filled
         bad |= {int(rows[row]): reason for row, reason in part.bad.items()}
-    missing, unseen = sum(part.missing for _, part in parts), sum(part.unseen for _, part in parts)
-    return FeatureColumn(values, dict(sorted(bad.items())), missing, unseen, filled)
+    missing, unseen, points = (
+        sum(getattr(part, name) for _, part in parts) for name in ("missing", "unseen", "points")
+    )
+    return FeatureColumn(values, dict(sorted(bad.items())), missing, unseen, filled, points)
 
 
 def values_at(column: Column, rows: Sequence[int]) -> list[Any]:
@@ -328,6 +349,17 @@ def _numbers(column: Column) -> npt.NDArray[np.float64]:
     parsed = np.array([_number(cell) for cell in other.dictionary.to_pylist()], np.float64)
     numbers[is_other.to_numpy(zero_copy_only=False)] = parsed[other.indices.to_numpy()]
     return numbers
+
+
+def _points(column: Column) -> int:
+    """Return the number of cells of text whose point is a decimal point; that of ``1.234`` may be between groups."""
+    cells = _cells(column)
+    if not pa.types.is_large_binary(cells.type):
+        return 0
+    with_point, groups = (
+        pc.sum(pc.match_substring_regex(cells, pattern)).as_py() or 0 for pattern in (_WITH_POINT, _WITH_GROUPS)
+    )
+    return int(with_point - groups)
 
 
 def spelled_plainly(column: Column, dialect: Dialect) -> Column:

@@ -37,10 +37,14 @@ BAD_ROWS = "bad_rows"
 """Count of the rows that have an issue."""
 MODEL_ROWS = "model:rows"
 """Count of the rows for which the model class fails."""
+POINTS = "points"
+"""Count, by column, of numbers in text with a decimal point, in windows in which other cells have a comma."""
 LINES = "lines:left out"
 """Count of the lines that were left out because they cannot be read as rows."""
 ESCAPES = "escapes:cells"
 """Count of the quoted cells of CSV in which a backslash seems to escape a quote."""
+LOOSE_QUOTES = "quotes:cells"
+"""Count of the quoted cells of CSV in which other text follows the quote that ends their quotes."""
 MISSING_IDS, REPEATED_IDS = "ids:missing", "ids:repeated"
 """Counts of ids that are null or empty, and of rows whose id an earlier row has."""
 ALTERED_PARTS = "parts:altered"
@@ -56,6 +60,14 @@ _COMMA_ADVICE = {
     COMMA: "have commas: give --csv-thousands ',' if '1,234' is 1234, or --csv-decimal ',' if it is 1.234; or the key"
     " csv_thousands or csv_decimal in the config",
 }
+_COMMA_ADVICE_IN_PYTHON = {
+    DECIMAL_COMMA: "seem to have a decimal comma: pass numbers and not text, or set csv_decimal in the artifact's"
+    " config",
+    DECIMAL_COMMA_AND_GROUPS: "seem to have a decimal comma and groups of digits: pass numbers and not text, or set"
+    " csv_decimal and csv_thousands in the artifact's config",
+    COMMA: "have commas: pass numbers and not text; or, in the artifact's config, set csv_thousands if '1,234' is 1234,"
+    " or csv_decimal if it is 1.234",
+}
 _WARNINGS = {
     "text": "column %r: {:,.0f} text(s) taken as empty or cut",
     "number": "column %r: {:,.0f} cell(s) that cannot be used",
@@ -66,6 +78,8 @@ _ROW_WARNINGS = {
     LINES: "{:,.0f} line(s) left out",
     ESCAPES: r"{:,.0f} quoted cell(s) hold \" and lost the quotes there; if \" stands for a quote, as Spark writes it,"
     r" give --csv-escape '\', or the key csv_escape in the config",
+    LOOSE_QUOTES: '{:,.0f} quoted cell(s) go on after a quote that ends their quotes, as "a "b" c" does, which is read'
+    ' as a b" c"; if quotes are part of these cells, double them',
     MISSING_IDS: "{:,.0f} row(s) have no id",
     REPEATED_IDS: "{:,.0f} row(s) have the id of an earlier row",
     ALTERED_PARTS: "{:,.0f} part(s) of earlier attempts were torn or altered, and computed again",
@@ -113,8 +127,8 @@ class Findings:
 
     Attributes:
         issues: All issues, by row and then by column.
-        seen: Counts that are no issues: ``"missing:<column>"``, ``"unseen:<column>"`` and ``"magnitude:<column>"``,
-            without zeros.
+        seen: Counts that are no issues: ``"missing:<column>"``, ``"unseen:<column>"``, ``"magnitude:<column>"`` and
+            ``"points:<column>"``, without zeros.
         bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
         examples: For each column with numbers whose magnitude training never saw, the first one.
     """
@@ -225,14 +239,18 @@ def id_text(value: Any) -> str:
     return quoted(text) if isinstance(text, str) else repr(text)
 
 
-def advice(counts: Mapping[str, float], rows: int, source: SourceFormat | None) -> list[str]:
+def advice(
+    counts: Mapping[str, float], rows: int, source: SourceFormat | None, *, in_python: bool = False
+) -> list[str]:
     """Return advice on settings that read the cells with issues, if these have one cause.
 
     Args:
         counts: Counts of the rows, see :meth:`Findings.counts`.
         rows: Number of rows.
         source: Format of the files that hold the rows; None if no files do.
+        in_python: Whether the rows are from a caller in Python, who has no flags.
     """
+    comma_advice = _COMMA_ADVICE_IN_PYTHON if in_python else _COMMA_ADVICE
     kinds: dict[str, Counter[str]] = {DECIMAL_COMMA: Counter(), DECIMAL_COMMA_AND_GROUPS: Counter(), COMMA: Counter()}
     found, not_utf8 = list[str](), False
     for key, count in counts.items():
@@ -245,11 +263,12 @@ def advice(counts: Mapping[str, float], rows: int, source: SourceFormat | None) 
     for column in dict.fromkeys(name for named in kinds.values() for name in named):
         cells = rows - counts.get(f"missing:{column}", 0)
         decimal, groups, either = (named[column] for named in kinds.values())
-        if decimal + groups > either and decimal + groups + either >= _SHARE_OF_DECIMALS * cells:
+        decimals, points = decimal + groups, counts.get(f"{POINTS}:{column}", 0)
+        if decimals > either + points and decimals + either >= _SHARE_OF_DECIMALS * cells:
             columns[DECIMAL_COMMA_AND_GROUPS if groups else DECIMAL_COMMA].append(column)
-        elif decimal + groups + either >= _SHARE_OF_COMMAS * cells:
+        elif decimals <= either and decimals + either >= _SHARE_OF_COMMAS * cells:
             columns[COMMA].append(column)
-    found += [f"the numbers of {_columns(named)} {_COMMA_ADVICE[kind]}" for kind, named in columns.items() if named]
+    found += [f"the numbers of {_columns(named)} {comma_advice[kind]}" for kind, named in columns.items() if named]
     if not_utf8 and source in DELIMITERS:
         what = "give the encoding of the files with --csv-encoding, or the key csv_encoding in the config"
         found.append(f"cells hold bytes that are not UTF-8: {what}")
@@ -260,7 +279,9 @@ def _columns(names: Sequence[str]) -> str:
     return f"{', '.join(map(repr, names[:_COLUMNS_NAMED]))}{', ...' if names[_COLUMNS_NAMED:] else ''}"
 
 
-def warn_of_counts(counts: Mapping[str, float], rows: int, source: SourceFormat | None = None) -> None:
+def warn_of_counts(
+    counts: Mapping[str, float], rows: int, source: SourceFormat | None = None, *, in_python: bool = False
+) -> None:
     """Log the counts of a run.
 
     There is a warning for each column with issues and for each observer that failed.
@@ -269,7 +290,7 @@ def warn_of_counts(counts: Mapping[str, float], rows: int, source: SourceFormat 
         counts: Counts of a run, see :meth:`Findings.counts`, with :data:`MISSING_IDS`, :data:`REPEATED_IDS`,
             :data:`ALTERED_PARTS` and ``"hook:<observer>"``. Other keys are counts of plugins and are not logged.
         rows: Number of rows.
-        source: Format of the files that hold the rows; None if no files do.
+        source, in_python: See :func:`advice`.
     """
     reasons: dict[str, list[str]] = {}
     for key, count in counts.items():
@@ -282,7 +303,7 @@ def warn_of_counts(counts: Mapping[str, float], rows: int, source: SourceFormat 
             log.warning(_ROW_WARNINGS[key].format(count) + "%s", _listed(reasons.get(key)))
         elif kind in _WARNINGS:
             log.warning(_WARNINGS[kind].format(count) + "%s", name, _listed(reasons.get(key)))
-    for text in advice(counts, rows, source):
+    for text in advice(counts, rows, source, in_python=in_python):
         log.warning("%s", printable(text))
 
 

@@ -169,8 +169,7 @@ class WindowLoader:
                     item.window.times.add(waited)
                 yield item
         except (RuntimeError, EOFError, ConnectionError) as error:
-            # EOFError and ConnectionError: the pipe to the worker broke before the loader noticed that the worker died.
-            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            if not workers or not _is_of_a_dead_worker(error):
                 raise
             ended = [f"process {w.pid} {how_it_ended(w.exitcode)}" for w in workers if w.exitcode]
             raise EngineError(
@@ -207,6 +206,14 @@ class OnDemandLoader(WindowLoader):
     def __len__(self) -> int:
         """Return a number that no table reaches."""
         return sys.maxsize
+
+
+def _is_of_a_dead_worker(error: Exception) -> bool:
+    """Return whether an error says that a worker died: torch repeats those that are raised in a worker, too."""
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker (pid" in str(error)
+    # The pipe to the worker broke before the loader noticed that the worker died.
+    return not str(error).startswith("Caught ")
 
 
 def _end_with_loader(worker: int) -> None:

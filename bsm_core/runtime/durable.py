@@ -143,7 +143,9 @@ def write_lines(path: Path, lines: str) -> None:
 
 
 def append(path: Path, line: str) -> None:
-    """Append a line to a text file, and flush it. Several processes of one host may append to the same file.
+    """Append a line to a text file, and flush it. Several threads may append to the same file.
+
+    Processes of several hosts must not: on a network file system, lines can be lost.
 
     Raises:
         OSError: The system or the store reports an error; the file may end with a part of the line.
@@ -154,7 +156,7 @@ def append(path: Path, line: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         content = f"{line}\n".encode()
-        written = os.write(descriptor, content)  # one call: lines of several processes do not mix
+        written = os.write(descriptor, content)  # one call: lines of several threads do not mix
         if written < len(content):
             os.write(descriptor, content[written:])  # raises the error that cut the line off
         os.fsync(descriptor)

@@ -49,6 +49,7 @@ def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> Committ
 
     Raises:
         NothingToResumeError: See :meth:`bsm_core.scoring.output.sink.Sink.find`.
+        MissingColumnsError: The id is not set, or columns are missing.
         BSMError: The data, the artifact, a plugin, a device or the output folder is at fault.
     """
     began = time.time()
@@ -124,6 +125,10 @@ def _job(
         digest = job_of(plan, shard, states, {})
     done, guards = found.done, guards_of_run()
     job = Job(settings, artifact, source, format, plan, done, found.altered, attempts, began, lock, digest, guards)
+    job.require_columns()
+    if found.changed:
+        lost, why = sink.work.rows_done(), "; ".join(found.changed)
+        log.warning("the run begins anew, without %s finished rows, because it is another one: %s", f"{lost:,}", why)
     if found.done:
         log.info("%s rows are done by an earlier attempt: going on from there", f"{job.rows_done:,}")
     return job

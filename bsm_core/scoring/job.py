@@ -12,24 +12,34 @@ from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from bsm_core.errors import BSMError, ConfigError, EngineError, Interrupted, NothingToResumeError, SinkError, UsageError
+from bsm_core.errors import (
+    BSMError,
+    ConfigError,
+    EngineError,
+    Interrupted,
+    NothingToResumeError,
+    SinkError,
+    TooManyBadRowsError,
+    UsageError,
+)
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once, cause_of, last_words
 from bsm_core.scoring.engines.world import Leader, World
 from bsm_core.scoring.output.lock import Lock, holding
-from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.scoring.output.manifest import Attempt, WorkFolder
 from bsm_core.scoring.output.markers import PREDICTIONS, SUCCESS, Markers, leftovers, named
 from bsm_core.scoring.output.shard import Shard, of_container, parse
-from bsm_core.scoring.settings import Settings
+from bsm_core.scoring.settings import Settings, sources
 from bsm_core.storage.objects import ObjectPath, place
 from bsm_core.tables.data_files import FORMATS, discover
 from bsm_core.tables.formats.folders import is_pattern, is_read
 
 log = logging.getLogger("bsm")
 
-_GO_ON = "rows are done: with the same files and settings, a run goes on; `bsm clean` removes them"
+_OF_RAY = ("ray_address", "num_actors")
+_GO_ON = "a run goes on; `bsm clean` removes them"
 
 
 def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
@@ -52,9 +62,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     world = World.of(env)
     try:
         settings = Settings.resolve(flags, env)
-        if world and settings.engine == "ray":
-            what = f"--engine ray in one of the {world.size} processes that {world.launcher} has started"
-            raise UsageError(what, fix="start the command once, without them: Ray starts its own processes")
+        _check_engine(settings, flags, world)
         settings = with_shard(settings, world)
     except (UsageError, ConfigError) as error:
         refuse(flags, env, error.one_line())
@@ -70,8 +78,22 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         work = WorkFolder(settings.output_dir, settings.shard)
         if settings.resume == "require" and not work.path.exists():
             raise _nothing_to_resume(work)
-        with holding(work.lock) as lock:
+        with work.held() as lock:
             return _run(settings, work, lock, leader)
+
+
+def _check_engine(settings: Settings, flags: Mapping[str, Any], world: World | None) -> None:
+    """Check that the engine can be used here, and that no flag of another engine was given.
+
+    The variable ``RAY_ADDRESS`` alone is no mistake: it is set on all machines of a cluster.
+    """
+    if settings.engine == "ray":
+        if world:
+            what = f"--engine ray in one of the {world.size} processes that {world.launcher} has started"
+            raise UsageError(what, fix="start the command once, without them: Ray starts its own processes")
+        return
+    if given := " and ".join(sources()[name].flag for name in _OF_RAY if flags.get(name) is not None):
+        raise UsageError(f"{given} without --engine ray", fix=f"give --engine ray too, or leave {given} out")
 
 
 def _nothing_to_resume(work: WorkFolder) -> NothingToResumeError:
@@ -117,11 +139,12 @@ def _follow(settings: Settings, world: World) -> Committed:
 
 def _run(settings: Settings, work: WorkFolder, lock: Lock, leader: Leader | None) -> Committed:
     markers = Markers(settings.output_dir, settings.shard)
+    earlier = _attempts(work)
 
     def fail(error: BaseException) -> None:
         if lock.is_lost():  # a marker would speak for another run
             return
-        reason, kept = _reason_of(error), _what_is_kept(work)
+        reason, kept = _reason_of(error), _what_is_kept(work, earlier, error)
         markers.fail(f"{reason} ({kept})" if kept else reason)
         if kept:
             log.info("%s", kept)
@@ -156,11 +179,27 @@ def _reason_of(error: BaseException) -> str:
     return error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
 
 
-def _what_is_kept(work: WorkFolder) -> str:
-    """Return a sentence about the rows that are done; remove the work folder if there are none."""
+def _attempts(work: WorkFolder) -> list[Attempt]:
+    with suppress(OSError):  # the run itself says that the folder cannot be read
+        return work.attempts()
+    return []
+
+
+def _what_is_kept(work: WorkFolder, earlier: Sequence[Attempt], error: BaseException) -> str:
+    """Return a sentence about the rows that are done; remove the work folder if there are none.
+
+    Args:
+        work: The work folder.
+        earlier: Attempts that had begun before this one.
+        error: The error that ended this one.
+    """
     with suppress(OSError):  # the folder is gone, or cannot be read: the error itself says more
         if rows := work.rows_done():
-            return f"{rows:,} {_GO_ON}"
+            too_many = isinstance(error, TooManyBadRowsError)
+            if not too_many and work.attempts() == earlier:  # this attempt did not begin: it may have other settings
+                return f"{rows:,} rows of an earlier run are done: with its files and settings, {_GO_ON}"
+            limit = " but a higher --max-bad-rows" if too_many else ""
+            return f"{rows:,} rows are done: with the same files and settings{limit}, {_GO_ON}"
         work.remove()
     return ""
 
@@ -190,7 +229,7 @@ def refuse(flags: Mapping[str, Any], env: Mapping[str, str], reason: str) -> Non
             work = WorkFolder(output, shard)
             work.check_is_plain_folder()
             check_no_input_is_replaced(written, data, model, [])
-            with holding(work.lock):
+            with work.held():
                 Markers(output, shard).fail(reason)
 
 
@@ -307,17 +346,22 @@ def clean(output: Path) -> int | None:
 
     Raises:
         OutputInUseError: A run writes into the folder.
-        UsageError: There is no such folder.
+        UsageError: There is no such folder, or it is a file.
         SinkError: Something cannot be read or removed.
     """
     if not output.is_dir():
-        raise UsageError("there is no such folder", where=str(output), fix="give the output folder of a run")
+        what = "this is a file, not a folder" if output.exists() else "there is no such folder"
+        raise UsageError(what, where=str(output), fix="give the output folder of a run")
     folders = WorkFolder.all_of(output)
     removed: list[int] = []
     with ExitStack() as stack:
         for work in folders:  # of all, before something is removed
             work.check_is_plain_folder()
-            stack.enter_context(holding(work.lock))
+        if folders:
+            stack.enter_context(WorkFolder(output).held())
+        for work in folders:
+            if work.shard:
+                stack.enter_context(holding(work.lock))  # to remove it afterwards
         with writing(output):
             for work in folders:
                 removed.append(work.rows_done())

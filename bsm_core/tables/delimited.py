@@ -25,8 +25,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from bsm_core.errors import DataError
-from bsm_core.tables.bad_lines import SKIP, BadLine, LeftOut, byte_size, csv_rows, find_bad_lines
+from bsm_core.errors import DataError, quoted
+from bsm_core.tables.bad_lines import SHOWN, SKIP, BadLine, LeftOut, byte_size, csv_rows, find_bad_lines
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.headers import first_row, reading
 from bsm_core.tables.formats.plain_text import line_breaks as breaks_in
@@ -49,14 +49,15 @@ class FileRows(NamedTuple):
         share: Share of the file that has been read, 0 to 1.
         ends: Position after each row, int64 ``[rows]``: a byte of the decompressed text, or a row of Parquet; -1 where
             it is unknown.
-        escapes: Number of cells of each row in which a backslash seems to escape a quote, int64 ``[rows]``.
+        odd: Number of cells of each row in which a backslash seems to escape a quote, and of cells in which other text
+            follows the quote that ends their quotes, int64 ``[rows, 2]``.
         bad_lines: Lines that were left out, each with the number of these rows that come before it.
     """
 
     batch: pa.RecordBatch
     share: float
     ends: npt.NDArray[np.int64]
-    escapes: npt.NDArray[np.int64]
+    odd: npt.NDArray[np.int64]
     bad_lines: Sequence[tuple[int, BadLine]] = ()
 
 
@@ -97,7 +98,7 @@ def read_batches(
                     bad_lines = [(max(0, at - old), bad) for at, bad in rows.bad_lines[skip_lines:]]
                     skip_lines -= len(rows.bad_lines) - len(bad_lines)
                     given_lines += len(bad_lines)
-                    yield FileRows(fresh, rows.share, rows.ends[old:], rows.escapes[old:], bad_lines)
+                    yield FileRows(fresh, rows.share, rows.ends[old:], rows.odd[old:], bad_lines)
                 return
             except pa.ArrowInvalid as error:
                 row_too_long = any(sign in str(error) for sign in ("straddling object", "Empty CSV file or block"))
@@ -126,7 +127,7 @@ def _parse(
     read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False, column_names=names)
     parse_options = pacsv.ParseOptions(delimiter=dialect.mark, newlines_in_values=True)
     convert_options = pacsv.ConvertOptions(include_columns=wanted.names, column_types=wanted)
-    row_ends = RowEnds(dialect.mark, begin, header=names is None, escapes=True)
+    row_ends = RowEnds(dialect.mark, begin, header=names is None, odd=True)
     scans = (Quotes(dialect.mark), row_ends)
     given_up = threading.Event()
     left_out = LeftOut(bad_lines(given_up) if bad_lines else (), begin)
@@ -160,7 +161,8 @@ def _rows_of(
 ) -> FileRows:
     ends = row_ends.take(len(batch))
     positions, bad_lines = left_out.take(ends, last)
-    return FileRows(batch, share, positions, row_ends.take_escapes(ends), bad_lines)
+    odd = np.stack([row_ends.escapes.take(ends), row_ends.loose.take(ends)], axis=1)
+    return FileRows(batch, share, positions, odd, bad_lines)
 
 
 def _sentinel(dialect: Dialect) -> bytes:
@@ -251,15 +253,15 @@ def _explain(
                 if cells and not skips and (found := check.fault(cells, lines)):
                     what, in_quotes = found
                     if what == _OPEN:
-                        line += sum(cell.count("\n") for cell in cells[:-1])
-                        cells = [cells[-1].removesuffix(check.tail)]
+                        before = sum(cell.count("\n") for cell in cells[:-1])
+                        line, lines = line + before, lines[before:]
                     elif in_quotes:
                         what += f": the row would run to line {line + len(lines) - 1}"
                     elif len(cells) == len(schema):
                         return _not_utf8(path, line, *next(check.not_utf8(cells)))
                     elif len(cells) == len(schema) + 1 and not cells[-1]:
                         what += "; the line ends with a delimiter"
-                    return _error(path, line, what, cells, lines, dialect)
+                    return _error(path, line, what, lines, dialect)
                 line += len(lines)
                 lines.clear()
         except csv.Error:
@@ -291,14 +293,14 @@ def _too_long(path: Path, line: int) -> DataError:
     return DataError(what, where=f"{path}, line {line}", fix=fix)
 
 
-def _error(path: Path, line: int, what: str, cells: list[str], lines: Sequence[str], dialect: Dialect) -> DataError:
-    text = dialect.mark.join(cells).encode(errors="surrogateescape").decode(errors="replace")
+def _error(path: Path, line: int, what: str, lines: Sequence[str], dialect: Dialect) -> DataError:
+    text = lines[0][:SHOWN].encode(errors="surrogateescape").decode(errors="backslashreplace").rstrip("\r\n")[:SHOWN]
     escaped = dialect.escape is None and any('\\"' in text for text in lines)
     escape = [r"the row has \", which Spark writes for a quote in a cell"] if escaped else []
     return DataError(
         what,
         where=f"{path}, line {line}",
-        details=[*([f"the row begins with {text[:80]!r}"] if text else []), *escape],
+        details=[f"the row begins with {quoted(text)}", *escape],
         fix="put a cell with the delimiter, a quote or a line break into quotes, and double the quotes in it",
         settings=[*([{"csv_escape": r"'\'"}] if escaped else []), SKIP],
     )

@@ -179,6 +179,7 @@ def read_batches(
                 batch = batch.slice(int(ends[0]) - 1 - begin, len(ends))
                 place = {name: i for i, name in enumerate(batch.schema.names)}  # select() looks for each name anew
                 batch = batch.select([place[name] for name in columns])
-                yield FileRows(batch, done / max(1, file.metadata.num_rows), ends, np.zeros(len(ends), np.int64))
+                share, odd = done / max(1, file.metadata.num_rows), np.zeros((len(ends), 2), np.int64)
+                yield FileRows(batch, share, ends, odd)
             if stop is not None and done >= stop:  # the rest of a row group is another split's
                 return

@@ -268,7 +268,8 @@ class TableSource:
             return
         while start.file < len(self.files):
             pieces = self._pieces(schema, rows, start)
-            with closing(pieces), closing(cut(pieces, schema, rows, index, Position(len(self.files), 0))) as windows:
+            windows = cut(pieces, schema, rows, index, Position(len(self.files), 0), self._share)
+            with closing(pieces), closing(windows):
                 for window in windows:
                     if window.index not in done:
                         yield window
@@ -294,7 +295,7 @@ class TableSource:
     def _windows_of(self, split: Split, schema: pa.Schema, rows: int) -> Generator[Window, None, None]:
         found, final = 0, split.first + split.windows - 1
         pieces = self._pieces(schema, rows, split.start, split.end)
-        windows = cut(pieces, schema, rows, split.first, split.end, last=split.last)
+        windows = cut(pieces, schema, rows, split.first, split.end, self._share, last=split.last)
         with closing(pieces), closing(windows):
             for window in windows:
                 found += len(window.table)
@@ -339,6 +340,13 @@ class TableSource:
         """Number of bytes before each file, and of all: for the share of the input that was read."""
         return list(accumulate((file.stat().st_size for file in self.files), initial=0))
 
+    def _share(self, place: Position) -> float | None:
+        """Return the share of the bytes of all files that come before a place; None if that is unknown."""
+        number, offset = place
+        if offset and (self.format == "parquet" or self.dialect.translated or codec_of(self.files[number])):
+            return None  # the offset is no byte of the file
+        return (self._begins[number] + offset) / self._begins[-1]
+
     def _pieces(
         self, schema: pa.Schema, rows: int, start: Position, end: Position | None = None
     ) -> Generator[Piece, None, None]:
@@ -356,9 +364,8 @@ class TableSource:
             else:
                 all_of_file = self.schemas[number]
                 batches = delimited.read_batches(file, self.dialect, all_of_file, own, offset, self.on_bad_line, stop)
-            for batch, share, offsets, escapes, bad_lines in batches:
-                none = np.zeros_like(offsets)
-                ends = np.stack([none + number, offsets, escapes], axis=1)
+            for batch, share, offsets, odd, bad_lines in batches:
+                ends = np.column_stack([np.full_like(offsets, number), offsets, odd])
                 before, after = begins[number : number + 2]
                 fraction = (before + share * (after - before)) / begins[-1]
                 table = with_partitions(conform(batch, own, file), schema, self.partitions[number], len(batch))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,10 +38,12 @@ class Window:
         start: Position of the first row in the whole table, from 0.
         table: The requested columns, in the requested order. They may be slices of larger buffers.
         last: Whether this is the last window of the table.
-        fraction: Share of the input that was read up to this window, 0 to 1, never decreasing; for progress bars.
+        fraction: Share of the input up to the end of this window, 0 to 1; for progress bars. Where it is unknown, as in
+            compressed files, the share that has been read, which may be more.
         end: Where the next window begins; None if it is unknown.
         bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
         escapes: Number of cells in which a backslash seems to escape a quote.
+        loose_quotes: Number of cells in which other text follows the quote that ends their quotes.
         files: Number of rows from each file, as pairs of the number of the file and that of the rows.
     """
 
@@ -53,6 +55,7 @@ class Window:
     end: Position | None = None
     bad_lines: Sequence[tuple[int, BadLine]] = ()
     escapes: int = 0
+    loose_quotes: int = 0
     files: Sequence[tuple[int, int]] = ()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,8 +94,8 @@ class Piece(NamedTuple):
     Attributes:
         table: The rows.
         fraction: See :class:`Window`.
-        ends: For each row, int64 ``[rows, 3]``: the position after it, which is the number of the file and the offset
-            (-1 where it is unknown), and the number of its cells in which a backslash seems to escape a quote.
+        ends: For each row, int64 ``[rows, 4]``: the position after it, which is the number of the file and the offset
+            (-1 where it is unknown), and the numbers of its cells that ``escapes`` and ``loose_quotes`` count.
         bad_lines: Lines that were left out, each with the number of these rows that come before it.
     """
 
@@ -111,7 +114,14 @@ def first_left(done: Mapping[int, Position | None], index: int = 0) -> tuple[int
 
 
 def cut(
-    pieces: Iterator[Piece], schema: pa.Schema, rows: int, index: int, end: Position, *, last: bool = True
+    pieces: Iterator[Piece],
+    schema: pa.Schema,
+    rows: int,
+    index: int,
+    end: Position,
+    share: Callable[[Position], float | None] = lambda place: None,
+    *,
+    last: bool = True,
 ) -> Generator[Window, None, None]:
     """Cut pieces into windows of ``rows`` rows.
 
@@ -121,9 +131,10 @@ def cut(
         rows: Number of rows of each window but the last one.
         index: Number of the first window.
         end: Where the last window ends.
+        share: Function that returns the share of the input up to a place; None if it is unknown.
         last: Whether the last window is the last one of the table.
     """
-    nothing = Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 3), np.int64))
+    nothing = Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 4), np.int64))
     held, count, fraction = [nothing], 0, 0.0
     for piece in pieces:
         fraction = piece.fraction
@@ -133,20 +144,22 @@ def cut(
             continue
         table, _, ends, bad_lines = _joined(held)
         while len(table) > rows:
-            file, offset, _ = ends[rows - 1].tolist()
+            file, offset = ends[rows - 1, :2].tolist()
             place = Position(file, offset) if offset >= 0 else None
             # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
             here = [(at, bad) for at, bad in bad_lines if at < rows]
-            escapes = int(ends[:rows, 2].sum())
-            files = _rows_of_files(ends[:rows])
-            yield Window(index, index * rows, table.slice(0, rows), False, fraction, place, here, escapes, files)
+            escapes, loose = ends[:rows, 2:].sum(axis=0).tolist()
+            files, known = _rows_of_files(ends[:rows]), share(place) if place else None
+            so_far = fraction if known is None else known
+            yield Window(index, index * rows, table.slice(0, rows), False, so_far, place, here, escapes, loose, files)
             table, ends = table.slice(rows), ends[rows:]
             bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
             index += 1
         held, count = [Piece(table, 0.0, ends, bad_lines)], len(table)
     table, _, ends, bad_lines = _joined(held)
-    fraction, escapes = 1.0 if last else fraction, int(ends[:, 2].sum())
-    yield Window(index, index * rows, table, last, fraction, end, bad_lines, escapes, _rows_of_files(ends))
+    known, (escapes, loose) = 1.0 if last else share(end), ends[:, 2:].sum(axis=0).tolist()
+    fraction = fraction if known is None else known
+    yield Window(index, index * rows, table, last, fraction, end, bad_lines, escapes, loose, _rows_of_files(ends))
 
 
 def _rows_of_files(ends: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:

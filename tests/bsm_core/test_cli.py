@@ -398,7 +398,11 @@ def test_convert(tmp_path, capsys):
 
 def test_clean_names_the_folder(tmp_path, capsys):
     assert cli.main(["clean", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"there is no work folder in {tmp_path}\n"
+    nothing = f"there is no work folder in {tmp_path}"
+    assert capsys.readouterr().out == f"{nothing}, nor anything else of a run: is it the right one?\n"
+    (tmp_path / "_SUCCESS-00001").touch()
+    assert cli.main(["clean", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{nothing}\n"
 
 
 def test_convert_a_file_of_another_dialect(tmp_path):
@@ -445,6 +449,7 @@ def test_convert_a_file_of_another_dialect(tmp_path):
         (["convert", "{0}/bad.jsonl", "{0}/b.tsv"], 1, ["bad.jsonl, line 1", "write one JSON object on each line\n"]),
         (["convert", "{0}/none.parquet", "{0}/b.tsv"], 1, ["DataError: the file has no columns", "none.parquet"]),
         (["clean", "{0}/no"], 2, ["UsageError: there is no such folder"]),
+        (["clean", "{0}/a.csv"], 2, ["UsageError: this is a file, not a folder", "a.csv)"]),
         (["clean", "{0}/linked"], 2, ["the work folder is a link or a file", "remove the link or file\n"]),
         (["run", "--job_type", "testing", "--batch-size", "-1", "--output-dir", "{0}/out"], 2, ["see bsm run --help"]),
         (["convert", "{0}/a.csv", "{0}/a.csv"], 2, ["UsageError: a table cannot be written over itself"]),

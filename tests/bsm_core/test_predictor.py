@@ -377,6 +377,8 @@ def test_a_row_for_which_the_model_fails_is_named_or_has_no_probabilities(toy_ar
     with pytest.raises(ModelFailedError, match="OverflowError: too large") as caught:
         Predictor.from_artifact(toy_artifact).predict(rows)
     assert caught.value.details[-2:] == ("rows: 2", "row 2 (large numbers: 'amount' 1e+30)")
+    assert 'pass on_bad_row="null" to Predictor.from_artifact' in str(caught.value)
+    assert "--" not in str(caught.value)
     predictor = Predictor.from_artifact(toy_artifact, on_bad_row="null")
     issues = []
     got = predictor.predict(rows, on_issue=issues.append)
@@ -387,6 +389,22 @@ def test_a_row_for_which_the_model_fails_is_named_or_has_no_probabilities(toy_ar
     predictor.predict(rows.head(0), on_issue=pytest.fail)
     with pytest.raises(UsageError, match="on_bad_row='drop' cannot be used"):
         Predictor.from_artifact(toy_artifact, on_bad_row="drop")
+
+
+def test_an_on_issue_that_is_no_function_is_a_usage_error(toy_artifact):
+    with pytest.raises(UsageError, match="on_issue='x' cannot be used") as caught:
+        Predictor.from_artifact(toy_artifact).predict(toy_rows(2), on_issue="x")
+    assert "pass a function" in str(caught.value)
+
+
+def test_the_row_of_an_issue_is_a_position_and_advice_names_no_flags(toy_artifact, caplog):
+    rows = toy_rows(3).assign(amount=["1", "2,5", "3,5"]).set_index(pd.Index([30, 20, 10]))
+    predictor, issues = Predictor.from_artifact(toy_artifact), []
+    predictor.predict(rows, issues.append)
+    assert [(issue.row, issue.value) for issue in issues if issue.column == "amount"] == [(1, "2,5"), (2, "3,5")]
+    predictor.predict(rows)
+    assert "pass numbers and not text, or set csv_decimal in the artifact's config" in caplog.text
+    assert "--csv" not in caplog.text
 
 
 def test_arrays_in_the_config_become_lists(toy_site, tmp_path):

@@ -70,3 +70,10 @@ def test_ray_takes_the_cluster():
 def test_the_versions_of_ray_are_one():
     version = yaml.safe_load((FOLDER / "ray-job.yaml").read_text())["spec"]["rayClusterSpec"]["rayVersion"]
     assert f"ray=={version}" in (FOLDER.parents[1] / "requirements.txt").read_text().splitlines()
+    assert f"'ray[default]=={version}'" in (FOLDER / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("program", ["openssh-client", "rsync", "wget"])
+def test_the_image_has_the_programs_of_ray_up_and_kuberay(program):
+    [install] = [line for line in (FOLDER / "Dockerfile").read_text().splitlines() if "apt-get install" in line]
+    assert program in install.split()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
@@ -44,7 +44,7 @@ class RayStandIn:
     def wait(self, references: Sequence[Any], num_returns: int = 1, timeout: float | None = None) -> tuple[Any, Any]:
         """Return the references that are there, and the others."""
         if timeout != 0:
-            wait(references, timeout, FIRST_COMPLETED)
+            wait(references, timeout, FIRST_COMPLETED if num_returns == 1 else ALL_COMPLETED)
         done = [reference for reference in references if reference.done()][:num_returns]
         return done, [reference for reference in references if reference not in done]
 

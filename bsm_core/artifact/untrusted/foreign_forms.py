@@ -12,7 +12,7 @@ class ForeignForm:
     """Files that hold weights in a form that is not read.
 
     Attributes:
-        names: Pattern of the files' paths.
+        names: Pattern of the files' names, without their folders.
         what: Name of the form.
         fix: How to make ``model.pth`` or ``model.safetensors``. ``{path}`` stands for the file, ``{folder}`` for its
             folder and ``{above}`` for the folder around that.
@@ -24,7 +24,7 @@ class ForeignForm:
 
 
 def _form(names: str, what: str, fix: str) -> ForeignForm:
-    return ForeignForm(re.compile(rf"(?:.*/)?(?:{names})"), what, fix)
+    return ForeignForm(re.compile(names), what, fix)
 
 
 _SHARDS = (
@@ -73,7 +73,7 @@ FORMS = (
     ),
     _form(r"tf_model\.h5|flax_model\.msgpack|[^/]*\.keras", "weights of another framework", "train with PyTorch"),
 )
-_OTHERS = re.compile(r"(?:.*/)?(?:model_artifacts\.pth|training_args\.bin|optimizer\.pth?|scheduler\.pth?|rng_state.*)")
+_OTHERS = re.compile(r"model_artifacts\.pth|training_args\.bin|optimizer\.pth?|scheduler\.pth?|rng_state.*")
 
 
 def in_command(name: str, placeholder: str) -> str:
@@ -96,10 +96,10 @@ def foreign_weights(names: Iterable[str]) -> tuple[str, str] | None:
     Returns:
         One line that names a file and its form, and the advice; None if no file looks like weights.
     """
-    candidates = [name for name in names if not _OTHERS.fullmatch(name)]
+    candidates = [path for path in names if not _OTHERS.fullmatch(path.rpartition("/")[2])]
     for form in FORMS:
         for path in candidates:
-            if form.names.fullmatch(path):
+            if form.names.fullmatch(path.rpartition("/")[2]):
                 folder = path.rpartition("/")[0] or "."
                 above = folder.rpartition("/")[0] or "."
                 target = "model.safetensors" if path.endswith(".safetensors") else "model.pth"

@@ -17,9 +17,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _clean(arguments: argparse.Namespace) -> None:
     from bsm_core.scoring import job
+    from bsm_core.scoring.output.markers import is_output
 
     rows = job.clean(arguments.output)
     if rows is None:
-        say(f"there is no work folder in {arguments.output}")
+        nothing = f"there is no work folder in {arguments.output}"
+        say(nothing if is_output(arguments.output) else f"{nothing}, nor anything else of a run: is it the right one?")
     else:
         say(f"removed the work folder: {rows:,} rows had been done ({arguments.output})")

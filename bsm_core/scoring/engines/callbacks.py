@@ -186,8 +186,8 @@ class Progress:
     """Report of the rows, the rows per second and the remaining time: a bar on a terminal, else a line now and then.
 
     The number of rows of a CSV file is unknown until all of it is read. So the total is estimated from the share of the
-    input that has been read. When all of a small file is read before its first windows are scored, there is no such
-    estimate, and only the rows are counted.
+    input that the rows are. That of a compressed file is unknown once all of it has been read, which is ahead of the
+    rows that are scored; then only the rows are counted.
 
     Args:
         done: Number of rows that earlier attempts have scored.

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
 from bsm_core.runtime import signals
@@ -21,8 +22,8 @@ from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.manifest import WorkFolder
-from bsm_core.scoring.output.markers import Markers, leftovers
-from bsm_core.scoring.output.merge import DoneShard, mark_job
+from bsm_core.scoring.output.markers import Markers
+from bsm_core.scoring.output.merge import DoneShard, FileState, mark_job
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.scoring.provenance import components_of, record_of
 from bsm_core.storage.objects import ObjectPath
@@ -45,8 +46,10 @@ def finish(scorer: Scorer) -> Committed:
     settings, sink = job.settings, job.sink
     scorer.require_unchanged()
     sink.require_lock()  # before the row-issues file is opened
+    states: list[FileState] = []  # that of the prediction file of a shard, read before it is sent to an object store
+    seal = (lambda file: states.append(FileState.of(file))) if settings.shard else None
     with scorer.times.of(TOTAL), scorer.times.of(COMMIT), _review(scorer) as review:
-        committed = sink.commit(scorer.schema, job.format, review)
+        committed = sink.commit(scorer.schema, job.format, review, seal)
     if job.altered:
         committed.counts[ALTERED_PARTS] = job.altered
     warn_of_counts(committed.counts, committed.rows, scorer.source.format)
@@ -62,20 +65,19 @@ def finish(scorer: Scorer) -> Committed:
     sink.require_lock()
     kept = record if settings.run_record else None
     if settings.shard:
-        records = list(sink.work.records().values())
-        with writing(settings.output_dir):
-            done = DoneShard.of(settings.shard, job.digest, committed.path, records, len(scorer.source.files))
+        records, files = list(sink.work.records().values()), len(scorer.source.files)
+        done = DoneShard.of(settings.shard, job.digest, committed.path.name, states[0], records, files)
         mark_shard(settings.output_dir, done, kept)
         return committed
     with writing(settings.output_dir):
-        for path in leftovers(settings.output_dir, None):
-            path.unlink()
-        Markers(settings.output_dir).succeed(kept)
+        markers = Markers(settings.output_dir)
+        markers.remove_leftovers()
+        markers.succeed(kept)
     return committed
 
 
 def mark_shard(output: Path, done: DoneShard, record: Mapping[str, Any] | None = None) -> None:
-    """Write the markers of a shard that is done and, if it is the last one, ``_SUCCESS`` of its job.
+    """Write the markers of a shard that is done and, if it is the last one and all fit, ``_SUCCESS`` of its job.
 
     Args:
         output: The output folder.
@@ -90,7 +92,9 @@ def mark_shard(output: Path, done: DoneShard, record: Mapping[str, Any] | None =
     try:
         if mark_job(output, done):
             log.info("all %d shards are done: bsm merge %s", done.shard.hosts, output)
-    except OSError as error:  # this shard is done all the same
+    except DataError as error:  # this shard is done all the same
+        log.warning("all shards are done, but they cannot be merged: %s", error.one_line())
+    except OSError as error:
         log.warning("_SUCCESS of all shards could not be written: %s", error)
 
 
@@ -99,7 +103,7 @@ def _review(scorer: Scorer) -> CommitReview:
     if job.settings.row_issues is not None:
         id_column = scorer.schema.field(0)
         file = RowIssuesFile(job.settings.row_issues, id_column, scorer.source.format, job.settings.output_dir)
-    limit = BadRowLimit(job.settings.max_bad_rows, scorer.source.format)
+    limit = BadRowLimit(job.settings.max_bad_rows, scorer.source.format, job.settings.row_issues)
     work = job.sink.work.path
     return CommitReview(file, limit, IdCounts(None if isinstance(work, ObjectPath) else work))
 

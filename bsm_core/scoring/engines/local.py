@@ -1,14 +1,18 @@
 """Local engine: one process for each device, each running Lightning's Trainer.
 
 A process alone reads the whole table. Of several processes, each asks for work when it has none, scores the windows
-that it is given and writes their parts. When all parts are written, rank 0 (the first process; a rank is Lightning's
-number of one) combines them into the prediction file and writes the markers.
+that it is given and writes their parts; the process that hands out the work appends their records to the manifest. When
+all parts are written, rank 0 (the first process; a rank is Lightning's number of one) combines them into the prediction
+file and writes the markers.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from contextlib import ExitStack
+
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.runtime.handout import Address
+from bsm_core.runtime.handout import Address, handing_back
 from bsm_core.scoring.engines.callbacks import PartWriter, Progress, WindowProgress
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.finish import finish
@@ -33,12 +37,16 @@ def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = N
         BSMError: The data, the artifact, a plugin or a device is at fault.
     """
     scorer = Scorer(job, plan, first=rank == 0)
-    limit = BadRowLimit(job.settings.max_bad_rows, job.source.format)
+    limit = BadRowLimit(job.settings.max_bad_rows, job.source.format, job.settings.row_issues)
     for record in job.done.values():
         limit.add(record.counts, record.rows)
     others = job.sink.work if plan.count > 1 else None
     callbacks = [] if rank else [WindowProgress(Progress(job.rows_done), others)]
-    with PartWriter(job.sink, limit) as writer:
+    with ExitStack() as stack:
+        sink = job.sink
+        if address is not None:
+            sink = dataclasses.replace(sink, hand_over=stack.enter_context(handing_back(address)))
+        writer = stack.enter_context(PartWriter(sink, limit))
         scorer.predict(
             writer.add,
             lambda chosen, _: job.begin(chosen, plan),

@@ -15,7 +15,8 @@ import signal
 import socket
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -26,7 +27,7 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.pretrained_files import allow_downloads
 from bsm_core.errors import BSMError, EngineError, Interrupted
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.runtime.handout import Address, Handout, present
+from bsm_core.runtime.handout import GRACE_S, Address, Handout, present
 from bsm_core.runtime.log import Lines, configure
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
 from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts
@@ -35,7 +36,7 @@ from bsm_core.scoring.engines.devices import DevicePlan, plan_world
 from bsm_core.scoring.engines.local import score
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError, share_cores
 from bsm_core.scoring.engines.work import Job, require_same_code
-from bsm_core.scoring.engines.world import Leader, World, connected, host_of_leader, shared
+from bsm_core.scoring.engines.world import Leader, World, connected, host_of_leader, require_all, shared
 from bsm_core.scoring.output.sink import RUN_AGAIN
 from bsm_core.scoring.plan import differences
 from bsm_core.scoring.settings import Settings
@@ -84,16 +85,17 @@ def lead(leader: Leader, job: Job, plan: DevicePlan) -> tuple[Committed, DeviceP
     """
     world = leader.world
     share_cores(world.local_size)
-    with Handout(job.work(plan), world.size, host_of_leader(world)) as handout:
+    with Handout(job.work(plan), world.size, host_of_leader(world), job.sink.add) as handout:
         try:
             leader.tell((job, plan, handout.address))
+            require_all()
             committed = score(job, plan, 0, handout.address)
         except Interrupted as error:  # by a launcher that ends all processes when one has failed
             error.__cause__ = handout.failure()
             raise
         except RuntimeError as error:  # torch.distributed raises it when the other end of a connection is gone
             own = isinstance(error, BSMError) and not isinstance(error, DistributedUnavailableError)
-            if own or (failure := handout.failure(_GRACE_S)) is None:
+            if own or (failure := handout.failure(GRACE_S)) is None:
                 raise
             raise failure from error
         with suppress(RuntimeError):  # a process that is lost now has done its work
@@ -124,7 +126,7 @@ def follow(settings: Settings, world: World) -> Committed:
             if isinstance(told, Committed):  # there is nothing to score
                 return told
             job, plan, address = told
-            with present(address, name), unpacked(settings.model_dir) as folder:
+            with _present(address, name), unpacked(settings.model_dir) as folder:
                 job = dataclasses.replace(job, artifact=Artifact.load(folder))
                 _require_same(job, plan, settings.with_artifact(job.artifact.raw_config), world)
                 score(job, dataclasses.replace(plan, world=world), world.rank, address)
@@ -134,6 +136,23 @@ def follow(settings: Settings, world: World) -> Committed:
         except RuntimeError as error:  # torch.distributed raises it when the other end of a connection is gone
             what = f"{_name(world.rank, world.size)} lost its connection to the others: {error}"
             raise EngineError(what, fix="see the log of the first process") from error
+
+
+@contextmanager
+def _present(address: Address, name: str) -> Iterator[None]:
+    """Be known to the first process by a name, or tell it why this process cannot be: it would only see it end.
+
+    Raises:
+        EngineError: This process, or another one, cannot reach the first one.
+    """
+    with ExitStack() as stack:
+        problem = None
+        try:
+            stack.enter_context(present(address, name))
+        except EngineError as error:
+            problem = error
+        require_all(problem)
+        yield
 
 
 def _require_same(job: Job, plan: DevicePlan, settings: Settings, world: World) -> None:
@@ -179,8 +198,6 @@ class _RankFailure:
 
 
 _NO_MESSAGE = object()
-_GRACE_S = 5.0
-"""Seconds to wait for the cause after a failure that is a consequence: the exit of a process may be seen late."""
 _CONNECT_S = 10.0
 """Seconds that a connection to this machine may take."""
 _SIGNAL_S = 0.5
@@ -238,7 +255,7 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
     context = multiprocessing.get_context("spawn")
     port = _free_port()
     ranks: list[_WatchedRank] = []
-    with Handout(job.work(plan), ahead=plan.count) as handout:
+    with Handout(job.work(plan), ahead=plan.count, take=job.sink.add) as handout:
         try:
             for rank in range(plan.count):
                 receiver, sender = context.Pipe(duplex=False)
@@ -261,14 +278,14 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
 
     Raises:
         BSMError: A rank failed. A cause is raised at once, a consequence only if no cause shows up: when all ranks
-            have ended, or after ``_GRACE_S`` seconds.
+            have ended, or after ``GRACE_S`` seconds.
     """
     deadline: float | None = None
     while True:
         failures = sorted(filter(None, (rank.failure for rank in ranks)), key=lambda failure: failure.consequence)
         running = [rank for rank in ranks if not rank.ended]
         if failures:
-            deadline = deadline or time.monotonic() + _GRACE_S
+            deadline = deadline or time.monotonic() + GRACE_S
             first = failures[0]
             if not first.consequence or not running or time.monotonic() > deadline:
                 if first.terminated:

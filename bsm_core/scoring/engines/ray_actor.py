@@ -83,7 +83,7 @@ class Readiness:
 class WindowActor:
     """Actor that has its own copy of the artifact and scores what it is given.
 
-    Each method returns an :class:`Answer`, so that an error keeps its type and its words.
+    Each method but :meth:`close` returns an :class:`Answer`, so that an error keeps its type and its words.
 
     Args:
         job: The job. Its artifact is that of the driver, and is replaced.
@@ -145,6 +145,10 @@ class WindowActor:
             self._run.exception()
         self._stack.close()
         return self._answer(self._scorer.times if self._scorer else Times())
+
+    def close(self) -> None:
+        """Remove this actor's copy of the artifact, whatever the actor does: its run has failed, and it is killed next."""
+        self._stack.close()
 
     def _score_all(self, earlier: Mapping[str, str]) -> None:
         """Open the artifact and score what is given, until the run ends."""
@@ -252,9 +256,9 @@ class _NoteOfWindow(Callback):
 
 
 def archive_of(artifact: Artifact) -> bytes:
-    """Return the files of an artifact in one piece, to send them to another host."""
+    """Return the files of an artifact in one piece, to send them to another host. Links become files."""
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
+    with tarfile.open(fileobj=content, mode="w", dereference=True) as archive:
         for name in artifact.hashes:
             archive.add(artifact.folder / name, arcname=name)
     return content.getvalue()

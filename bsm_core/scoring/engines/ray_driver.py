@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import ray
@@ -29,6 +29,7 @@ from bsm_core.scoring.engines.callbacks import Progress, with_probabilities
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.finish import finish
 from bsm_core.scoring.engines.ray_actor import Answer, Readiness, WindowActor, archive_of
+from bsm_core.scoring.engines.ray_cluster import error_of, reason_of
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
@@ -45,7 +46,8 @@ _STARTS = 3
 """How often an actor may die while it starts."""
 _LOOK_S = 20.0
 """Seconds after which it is said that an actor has found no place in the cluster."""
-_ADVICE = "most often memory has run out: lower --batch-size or --window-rows, or start fewer actors"
+_CLOSE_S = 1.0
+"""Seconds that actors have to clean up after an error: a run ends within five seconds of a signal."""
 _SIGNAL_S = 0.5
 """Seconds between two looks for a signal: Python's handlers do not run while Ray waits."""
 
@@ -63,8 +65,10 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     driver = Driver(job, plan, len(scorer.predictor.probability_names), WindowActor)
     try:
         driver.score()
-    except DataError:
-        scorer.require_unchanged()  # explains what is odd in a file that was changed while it was read
+    except BaseException as error:
+        driver.give_up()
+        if isinstance(error, DataError):
+            scorer.require_unchanged()  # explains what is odd in a file that was changed while it was read
         raise
     scorer.chosen, scorer.difference = driver.readiness.chosen, driver.readiness.difference
     scorer.times.add(driver.times)
@@ -148,7 +152,7 @@ class Driver:
         self._failure: BSMError | None = None
         self._earlier: Mapping[str, str] = job.earlier_backends(plan)
         self._rows = job.rows_done
-        self._limit = BadRowLimit(job.settings.max_bad_rows, job.source.format)
+        self._limit = BadRowLimit(job.settings.max_bad_rows, job.source.format, job.settings.row_issues)
         self._progress = Progress(job.rows_done)
         self.readiness = Readiness(None, None)
         self.times = Times()
@@ -164,12 +168,21 @@ class Driver:
             try:
                 while self._hand_out(work):
                     parts = self._collect()
-                    self._hand_out(work)
-                    self._keep(parts)
+                    try:
+                        if self._failure is None:
+                            self._hand_out(work)
+                    finally:  # an error in the table costs no part
+                        self._keep(parts)
                     self._raise_failure()
             finally:
                 self._progress.close()
         self._finish()
+
+    def give_up(self) -> None:
+        """Let the actors remove their copies of the artifact, if they do so at once: the run has failed."""
+        with suppress(RayError):  # the cluster may be lost; the error of the run counts
+            if closed := [worker.actor.close.remote() for worker in self._workers]:
+                ray.wait(closed, num_returns=len(closed), timeout=_CLOSE_S)
 
     def _finish(self) -> None:
         """End the runs of the actors, and add up their times."""
@@ -211,6 +224,8 @@ class Driver:
     def _collect(self, *, ending: bool = False) -> list[PackedPart]:
         """Wait until an actor has answered, and return the parts of all answers that are there.
 
+        An error is kept until the parts are written; see :meth:`_raise_failure`.
+
         Args:
             ending: Whether the actors end, so that one that dies is not replaced.
         """
@@ -232,8 +247,12 @@ class Driver:
                 if ending:
                     log.warning("%s died when all was done: its times are not known", worker.name)
                     worker.busy.clear()
-                else:
+                    continue
+                try:
                     parts += self._replace(worker, error)
+                except BSMError as failure:
+                    worker.busy.clear()
+                    self._failure = self._failure or failure
                 continue
             piece = worker.busy.pop(reference)
             self._hear(worker.name, answer)
@@ -278,7 +297,7 @@ class Driver:
         self.readiness = Readiness(chosen, max(differences, default=None))
 
     def _hear(self, who: str, answer: Answer) -> None:
-        """Log the lines of an answer, and keep its error until the parts of others are written."""
+        """Log the lines of an answer, and keep its error."""
         for level, window, text in answer.lines:
             log.log(level, "%s%s: %s", who, "" if window is None else f", window {window}", Lines(text))
         self._failure = self._failure or answer.error
@@ -306,14 +325,13 @@ class Driver:
             Parts without probabilities of windows that were given up.
         """
         number = self._workers.index(worker)
-        reason = next(iter(str(error).splitlines()), "")
-        log.warning("%s died: %s: a new one takes its place", worker.name + _in_words(*worker.pieces), reason)
+        who = worker.name + _in_words(*worker.pieces)
+        log.warning("%s died: %s: a new one takes its place", who, reason_of(error))
         ray.kill(worker.actor)  # it may still hold its device
         if not worker.ready:
             self._failed_starts[number] += 1
             if self._failed_starts[number] >= _STARTS:
-                what, fix = f"{worker.name} died again and again while it started", _ADVICE
-                raise EngineError(what, details=str(error).splitlines()[:8], fix=fix) from error
+                raise error_of(error, f"{worker.name} died again and again while it started") from error
         given_up: list[PackedPart] = []
         for piece in worker.pieces:
             for item in self._single(piece.item):
@@ -349,8 +367,7 @@ class Driver:
         if self._job.settings.on_bad_row == "fail":
             place = f"rows {window.start:,} to {window.start + rows - 1:,}"
             what = f"{GIVEN_AGAIN + 1} actors died with window {window.index}, {place}"
-            settings = [{"on_bad_row": "null"}]
-            raise EngineError(what, details=str(error).splitlines()[:8], fix=_ADVICE, settings=settings) from error
+            raise error_of(error, what, [{"on_bad_row": "null"}]) from error
         kept = window.table.select(list(self._job.keep))
         reasons = dict.fromkeys(range(rows), "the actor died that scored the row")
         findings = Findings(bad_lines=window.bad_lines).with_failed_rows(reasons)

@@ -66,7 +66,7 @@ class Scorer:
             self.predictor.hooks.take_failures()  # they fail in every process alike: the first alone counts them
         elif settings.strict:
             require_same(job.artifact, self.predictor)
-        _check_columns(self.predictor, source, keep)
+        _check_names(self.predictor, keep)
         self.source = job.table
         kept = self.source.schema(list(keep))
         self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
@@ -156,12 +156,8 @@ def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, 
         return 0 if next(windows).last else workers  # a process takes seconds to start
 
 
-def _check_columns(predictor: Predictor, source: TableSource, keep: Mapping[str, str]) -> None:
-    """Check that the data has the columns that are needed, and that none is named like a prediction column."""
-    needed = dict(keep)
-    for name, key in predictor.preprocessor.wanted.items():
-        needed[name] = f"{needed[name]} and {key}" if name in needed else key
-    source.require(needed)
+def _check_names(predictor: Predictor, keep: Mapping[str, str]) -> None:
+    """Check that no kept column is named like a prediction column."""
     taken = set(keep) & set(predictor.probability_names)
     if taken:
         raise DataError(

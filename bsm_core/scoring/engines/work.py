@@ -92,6 +92,17 @@ class Job:
         kept = dict.fromkeys([self.settings.id_field, *others], "--keep-columns")
         return kept | {self.settings.id_field: "--id-field (ID_FIELD)"}
 
+    def require_columns(self) -> None:
+        """Check that the data has the columns that are kept, and those that the artifact needs.
+
+        Raises:
+            MissingColumnsError: No id column is set, or columns are missing; the error lists all of them.
+        """
+        needed = self.keep
+        for name, key in wanted_columns(self.artifact.config).items():
+            needed[name] = f"{needed[name]} and {key}" if name in needed else key
+        self.source.require(needed)
+
     @property
     def table(self) -> TableSource:
         """The input table, whose kept columns have the types of the output.

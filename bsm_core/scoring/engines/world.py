@@ -1,8 +1,8 @@
 """A world of processes that another program has started: torchrun, or SLURM's srun.
 
 A run in such a process starts no processes of its own. The first process leads: it holds the output folder, hands out
-the work and commits. The others follow: they score what they are given and write its parts, so all hosts must see the
-output folder.
+the work, keeps the manifest and commits. The others follow: they score what they are given and write its parts, so all
+hosts must see the output folder.
 """
 
 from __future__ import annotations
@@ -180,6 +180,20 @@ def shared(value: Any = None) -> Any:
     values = [pickle.dumps(value)]
     distributed.broadcast_object_list(values)
     return pickle.loads(values[0])
+
+
+def require_all(problem: BSMError | None = None) -> None:
+    """Check that no process of the world has a problem; each of them calls this function.
+
+    Raises:
+        BSMError: The problem of the first process that has one, raised in all of them.
+    """
+    from torch import distributed
+
+    problems: list[BSMError | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(problems, problem)
+    for first in filter(None, problems):
+        raise first
 
 
 def host_of_leader(world: World) -> str | None:

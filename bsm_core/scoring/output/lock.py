@@ -9,8 +9,10 @@ renewed since it was looked at. Whether the process that made it lives is known 
 machine and container.
 
 A run can lose its lock: somebody removes the folder, or the run stands still for so long that another host takes the
-lock over. So a run compares the file with what it wrote into it before each step that would harm another run. This
-module imports nothing slow.
+lock over. So a run compares the file with what it wrote into it before each step that would harm another run.
+
+Each shard of a job has a lock of its own, and so has a run without shards. Which of them may be held at the same time,
+:meth:`bsm_core.scoring.output.manifest.WorkFolder.held` decides. This module imports nothing slow.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ HEARTBEAT_S = 20.0
 STALE_S = 120.0
 """Age of the last renewal after which a lock of another host counts as left over."""
 _held: set[bytes] = set()
-"""Contents of the lock objects that this process holds."""
+"""Contents of the locks that this process holds."""
 _UNSUPPORTED = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 
 
@@ -81,11 +83,12 @@ class Lock:
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[Lock]:
+def holding(path: Path, hosts: int = 0) -> Iterator[Lock]:
     """Hold a lock inside the block, and remove it afterwards.
 
     Args:
         path: The lock file. Its folder is created, and afterwards removed if nothing else is in it.
+        hosts: Number of hosts of the job, for :func:`require_free`; 0 if it has no shards.
 
     Returns:
         The lock.
@@ -94,30 +97,63 @@ def holding(path: Path) -> Iterator[Lock]:
         OutputInUseError: Another run holds the lock.
         SinkError: The file cannot be written.
     """
-    with durable.writing(path.parent):
-        held = _HeldObject(path) if isinstance(path, ObjectPath) else _HeldFile(path)
-    ended = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(held, ended), name="bsm-lock", daemon=True)
+    lock = Lock(path, json.dumps({**_myself(), "hosts": hosts}).encode())
+    _held.add(lock.content)  # first: for another thread, the process of the owner is its own
     try:
-        renewal.start()
-        yield held.lock
+        with durable.writing(path.parent):
+            held = _HeldObject(lock, path) if isinstance(path, ObjectPath) else _HeldFile(lock)
+        ended = threading.Event()
+        renewal = threading.Thread(target=_renew, args=(held, ended), name="bsm-lock", daemon=True)
+        try:
+            renewal.start()
+            yield lock
+        finally:
+            ended.set()
+            if renewal.is_alive():
+                renewal.join()  # it uses the descriptor
+            if not lock.is_lost():
+                with suppress(OSError):
+                    path.unlink()
+                    path.parent.rmdir()
+            with suppress(OSError):  # the lock has ended all the same
+                held.close()
     finally:
-        ended.set()
-        if renewal.is_alive():
-            renewal.join()  # it uses the descriptor
-        if not held.lock.is_lost():
-            with suppress(OSError):
-                path.unlink()
-                path.parent.rmdir()
-        with suppress(OSError):  # the lock has ended all the same
-            held.close()
+        _held.discard(lock.content)
+
+
+def require_free(path: Path, hosts: int) -> None:
+    """Check that no run holds another lock of the output folder. The lock itself is left as it is.
+
+    A run does this when it holds its own lock. So of two runs that begin at the same moment, at least one sees the
+    other; a lock that does not say yet who holds it is that of a run that will look itself.
+
+    Args:
+        path: The other lock.
+        hosts: Number of hosts whose shards may hold it; 0: no run may.
+
+    Raises:
+        OutputInUseError: A run holds it.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):  # it has just been removed, or there is none
+        content = path.read_bytes()
+        owner = _parsed(content)
+        if not owner or (hosts and owner.get("hosts") == hosts) or _has_ended(content):
+            return
+        if isinstance(path, ObjectPath):
+            age = _age_of_object(path, path.lookup())
+        else:
+            with path.open("rb") as file:
+                age = _age(file.fileno(), path)
+        if age < STALE_S:
+            raise _in_use(path, owner)
 
 
 class _HeldFile:
     """A lock file that is held."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor, self.lock = _acquire(path)
+    def __init__(self, lock: Lock) -> None:
+        self.lock = lock
+        self._descriptor = _acquire(lock)
 
     def renew(self) -> None:
         """Set the time of the last renewal."""
@@ -131,15 +167,9 @@ class _HeldFile:
 class _HeldObject:
     """A lock object that is held."""
 
-    def __init__(self, path: ObjectPath) -> None:
-        self.lock = Lock(path, json.dumps({**_myself(), "machine": _machine()}).encode())
-        self._path = path
-        _held.add(self.lock.content)  # first: for another thread, the process of the owner is its own
-        try:
-            self._version = self._make()
-        except BaseException:
-            self.close()
-            raise
+    def __init__(self, lock: Lock, path: ObjectPath) -> None:
+        self.lock, self._path = lock, path
+        self._version = self._make()
 
     def _make(self) -> UpdateVersion:
         while True:
@@ -148,23 +178,11 @@ class _HeldObject:
             with suppress(FileNotFoundError, ObjectChangedError):  # its owner has just removed or renewed it
                 found = self._path.lookup()
                 content = self._path.read_bytes()
-                if not self._is_free(content) and self._age(found) < STALE_S:
+                # Our own if the answer to an earlier request was lost.
+                free = content == self.lock.content or _has_ended(content)
+                if not free and _age_of_object(self._path, found) < STALE_S:
                     raise _in_use(self._path, _parsed(content))
                 return self._path.put(self.lock.content, mode={"e_tag": found.version})
-
-    def _is_free(self, content: bytes) -> bool:
-        """Return whether a lock is our own, of a request whose answer was lost, or one of a process that has ended."""
-        owner = _parsed(content)
-        ended = owner.get("machine") == _machine() and not _lives(owner) and content not in _held
-        return ended or content == self.lock.content
-
-    def _age(self, found: Status) -> float:
-        """Return the seconds since the last renewal, by the clock of the store: clocks of hosts may differ."""
-        clock = self._path.with_name(f"clock-{os.urandom(8).hex()}")
-        clock.put(b"")
-        now = clock.lookup()
-        clock.unlink()
-        return (now.changed - found.changed) / 10**9
 
     def renew(self) -> None:
         """Write the object again, if it is still the one that this run has written."""
@@ -174,8 +192,22 @@ class _HeldObject:
             self._version = {"e_tag": self._path.lookup().version}
 
     def close(self) -> None:
-        """Forget the lock."""
-        _held.discard(self.lock.content)
+        """Do nothing: an object has no lock of the operating system."""
+
+
+def _has_ended(content: bytes) -> bool:
+    """Return whether a lock names a process of this machine and container that has ended."""
+    owner = _parsed(content)
+    return owner.get("machine") == _machine() and not _lives(owner) and content not in _held
+
+
+def _age_of_object(path: ObjectPath, found: Status) -> float:
+    """Return the seconds since the last renewal, by the clock of the store: clocks of hosts may differ."""
+    clock = path.with_name(f"clock-{os.urandom(8).hex()}")
+    clock.put(b"")
+    now = clock.lookup()
+    clock.unlink()
+    return (now.changed - found.changed) / 10**9
 
 
 def _machine() -> str:
@@ -187,7 +219,9 @@ def _machine() -> str:
         return os.urandom(16).hex()
 
 
-def _acquire(path: Path) -> tuple[int, Lock]:
+def _acquire(lock: Lock) -> int:
+    """Lock the file, and return its descriptor."""
+    path = lock.path
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -197,32 +231,32 @@ def _acquire(path: Path) -> tuple[int, Lock]:
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
-            path.unlink()  # a link to another file, which is not to be written
+            path.unlink(missing_ok=True)  # a link to another file, which is not to be written
             continue
         try:
-            if lock := _take(descriptor, path):
-                return descriptor, lock
+            if _take(descriptor, lock):
+                return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
 
 
-def _take(descriptor: int, path: Path) -> Lock | None:
-    """Lock the open file and write into it who holds it; None if it is not, or no longer, the lock file."""
+def _take(descriptor: int, lock: Lock) -> bool:
+    """Lock the open file and write into it who holds it; return False if it is not, or no longer, the lock file."""
+    path = lock.path
     if os.fstat(descriptor).st_nlink > 1:  # another file, which is not to be written, by a second name
-        path.unlink()
-        return None
+        path.unlink(missing_ok=True)
+        return False
     _lock(descriptor, path)
     if not _is(descriptor, path):  # its last owner has removed it since it was opened
-        return None
+        return False
     owner = _owner(descriptor)
     if owner and owner.get("host") != socket.gethostname() and _age(descriptor, path) < STALE_S:
         raise _in_use(path, owner)
-    lock = Lock(path, json.dumps(_myself()).encode())
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, lock.content, 0)
-    return lock
+    return True
 
 
 def _lock(descriptor: int, path: Path) -> None:
@@ -268,7 +302,8 @@ def _parsed(content: bytes) -> dict[str, Any]:
 def _myself() -> dict[str, Any]:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     unique = os.urandom(8).hex()  # in containers, host and process can be the same
-    return {"host": socket.gethostname(), "process": os.getpid(), "started": started, "run": unique}
+    names = {"host": socket.gethostname(), "machine": _machine(), "process": os.getpid()}
+    return {**names, "started": started, "run": unique}
 
 
 def _lives(owner: dict[str, Any]) -> bool:

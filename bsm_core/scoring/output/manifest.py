@@ -11,13 +11,16 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bsm_core.errors import UsageError
 from bsm_core.runtime import durable
+from bsm_core.scoring.output.lock import Lock, holding, require_free
 from bsm_core.scoring.output.shard import Shard
 
 WORK = ".bsm"
@@ -89,8 +92,10 @@ class WorkFolder:
 
     @classmethod
     def all_of(cls, output: Path) -> list[WorkFolder]:
-        """Return the work folders in an output folder, those of all hosts."""
-        found = [path for path in sorted(output.glob(f"{WORK}*")) if _OF_SHARD.fullmatch(path.name)]
+        """Return the work folders in an output folder, those of all hosts; none in one that cannot be listed."""
+        found = list[Path]()
+        with suppress(PermissionError):
+            found = [path for path in sorted(output.iterdir()) if _OF_SHARD.fullmatch(path.name)]
         shards = [int(path.name.partition("-")[2]) if path.name != WORK else None for path in found]
         return [cls(output, None if index is None else Shard(index, index + 1)) for index in shards]
 
@@ -103,6 +108,29 @@ class WorkFolder:
     def lock(self) -> Path:
         """The file that only one run at a time holds."""
         return self.path / _LOCK
+
+    @contextmanager
+    def held(self) -> Iterator[Lock]:
+        """Hold the lock inside the block, while nothing else that conflicts writes into the output folder.
+
+        Shards of jobs with the same number of hosts can be scored at the same time. All else excludes each other: a job
+        that is done removes what jobs with another number of hosts, or without shards, have left. If two runs that
+        exclude each other begin at the same moment, both may end.
+
+        Returns:
+            The lock.
+
+        Raises:
+            OutputInUseError: Another run writes into the output folder.
+            SinkError: The lock file cannot be written.
+        """
+        hosts = self.shard.hosts if self.shard else 0
+        with holding(self.lock, hosts) as lock:
+            with durable.writing(self.output):
+                others = {work.lock for work in (WorkFolder(self.output), *self.all_of(self.output))} - {self.lock}
+                for _ in durable.in_parallel(partial(require_free, hosts=hosts), others):
+                    pass
+            yield lock
 
     def part(self, window: int) -> Path:
         """Return the file of a window's part."""

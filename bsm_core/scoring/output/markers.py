@@ -60,6 +60,11 @@ def leftovers(folder: Path, shard: Shard | None) -> list[Path]:
     return found
 
 
+def is_output(folder: Path) -> bool:
+    """Return whether a folder has a marker or a prediction file, of a run or of a shard."""
+    return any(any(folder.glob(f"{name}*")) for name in (SUCCESS, FAILURE, PREDICTIONS))
+
+
 @dataclass(frozen=True)
 class Markers:
     """The markers of one run in one output folder.
@@ -118,14 +123,22 @@ class Markers:
         durable.write(self._path(HEALTH), f"healthy: {datetime.now().isoformat()}\n")
         durable.write(self._path(SUCCESS), done)
 
+    def remove_leftovers(self) -> None:
+        """Remove what :func:`leftovers` finds.
+
+        Raises:
+            OSError: A file cannot be removed.
+        """
+        for path in leftovers(self.folder, self.shard):
+            path.unlink(missing_ok=True)  # another host that is done removes the same
+
     def succeed_of_job(self) -> None:
         """Write ``_SUCCESS`` of the job of this shard, after what :func:`leftovers` finds is removed.
 
         Raises:
             OSError: A file cannot be removed or written.
         """
-        for path in leftovers(self.folder, self.shard):
-            path.unlink(missing_ok=True)  # another host that is done removes the same
+        self.remove_leftovers()
         # Not by the temporary file of that name, which another host that is done would write at the same time.
         durable.write(self.folder / SUCCESS, "", durable.temporary_of(self._path(SUCCESS)))
 

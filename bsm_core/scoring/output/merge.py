@@ -5,25 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from bsm_core.errors import DataError, UsageError
 from bsm_core.runtime.durable import writing
-from bsm_core.scoring.output.lock import Lock, holding
 from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
 from bsm_core.scoring.output.markers import FAILURE, SUCCESS, Markers, named
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.sink import Sink
-from bsm_core.tables.data_files import FORMATS, detect_format
+from bsm_core.tables.data_files import FORMATS
+from bsm_core.tables.formats.column_types import merged_type
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Window
-from bsm_core.tables.write import output_schema
+
+
+class FileState(NamedTuple):
+    """Size of a file in bytes, and its SHA-256 in hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """Read a file to its end.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        with path.open("rb") as file:
+            return cls(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 @dataclass(frozen=True)
@@ -49,23 +65,22 @@ class DoneShard:
     finished: str
 
     @classmethod
-    def of(cls, shard: Shard, job: str, output: Path, records: Sequence[PartRecord], files: int) -> DoneShard:
+    def of(
+        cls, shard: Shard, job: str, output: str, state: FileState, records: Sequence[PartRecord], files: int
+    ) -> DoneShard:
         """Return the content of the marker of a shard whose prediction file is in its place.
 
         Args:
-            shard, job: See above.
-            output: The prediction file, which is read to its end.
+            shard, job, output: See above.
+            state: State of the prediction file.
             records: Records of its parts.
-            files: Number of its files.
-
-        Raises:
-            OSError: The prediction file cannot be read.
+            files: Number of the files of the shard.
         """
         rows = [0] * files
         for record in records:
             for file, count in record.files:
                 rows[file] += count
-        return cls(shard, job, output.name, rows, output.stat().st_size, _sha256(output), _now())
+        return cls(shard, job, output, rows, state.bytes, state.sha256, _now())
 
     @classmethod
     def without_rows(cls, shard: Shard, job: str) -> DoneShard:
@@ -94,11 +109,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def job_of(
     plan: Mapping[str, Any],
     shard: Shard | None,
@@ -122,7 +132,7 @@ def job_of(
 
 
 def mark_job(output: Path, done: DoneShard) -> bool:
-    """Write ``_SUCCESS`` if all shards of a job are done; return whether they are.
+    """Write ``_SUCCESS`` if all shards of a job are done and can be merged; return whether it is written.
 
     Several hosts can do this at the same time, also while another one begins its shard again: that one removes its own
     marker, then ``_SUCCESS``. So this function looks at the markers again when it has written ``_SUCCESS``.
@@ -132,9 +142,11 @@ def mark_job(output: Path, done: DoneShard) -> bool:
         done: The shard that is done now.
 
     Raises:
+        DataError: The prediction files have different formats, columns or types, so they cannot be merged.
         OSError: The marker cannot be written.
     """
-    while _all_done(output, done):
+    while shards := _all_done(output, done):
+        _opened(output, shards)
         Markers(output, done.shard).succeed_of_job()
         if _all_done(output, done):
             return True
@@ -142,16 +154,18 @@ def mark_job(output: Path, done: DoneShard) -> bool:
     return False
 
 
-def _all_done(output: Path, done: DoneShard) -> bool:
-    """Return whether the markers of all shards of a job are there, and their prediction files with the right sizes."""
+def _all_done(output: Path, done: DoneShard) -> list[DoneShard]:
+    """Return all shards of a job, in order; none if a marker is missing, or a prediction file has another size."""
+    shards = []
     for number in range(done.shard.hosts):
         other = DoneShard.read(output / named(SUCCESS, Shard(number, done.shard.hosts)))
         if other is None or other.job != done.job:
-            return False
+            return []
         path = output / other.output
         if other.output and not (path.exists() and path.stat().st_size == other.bytes):
-            return False
-    return True
+            return []
+        shards.append(other)
+    return shards
 
 
 def merge(output: Path) -> tuple[Path, int]:
@@ -169,14 +183,11 @@ def merge(output: Path) -> tuple[Path, int]:
         OutputInUseError: Another run writes into the folder.
         SinkError: The file cannot be written.
     """
-    shards = _shards(output)
-    with ExitStack() as stack:
-        lock = stack.enter_context(_held(output, None))
-        for each in shards:
-            stack.enter_context(_held(output, each.shard))
-        if _shards(output) != shards:
-            raise UsageError("a shard was scored again in the meantime", where=str(output), fix="merge again")
-        shards = [each for each in shards if each.output]
+    _shards(output)  # before something is written
+    work = WorkFolder(output)
+    work.check_is_plain_folder()
+    with work.held() as lock:
+        shards = [each for each in _shards(output) if each.output]
         _require_whole(output, shards)
         sink = Sink(output, lock=lock)
         try:
@@ -189,12 +200,6 @@ def merge(output: Path) -> tuple[Path, int]:
             Markers(output).clear()
             Markers(output).succeed()
     return path, sum(sum(each.rows) for each in shards)
-
-
-def _held(output: Path, shard: Shard | None) -> AbstractContextManager[Lock]:
-    work = WorkFolder(output, shard)
-    work.check_is_plain_folder()
-    return holding(work.lock)
 
 
 def _shards(output: Path) -> list[DoneShard]:
@@ -239,7 +244,7 @@ def _require_whole(output: Path, shards: Sequence[DoneShard]) -> None:
     for each in shards:
         path, why = output / each.output, ""
         try:
-            if path.stat().st_size != each.bytes or _sha256(path) != each.sha256:
+            if path.stat().st_size != each.bytes or FileState.of(path).sha256 != each.sha256:
                 why = "was changed after the shard was done"
         except OSError as error:
             why = f"cannot be read: {error.strerror or error}"
@@ -251,23 +256,37 @@ def _require_whole(output: Path, shards: Sequence[DoneShard]) -> None:
 
 
 def _write(sink: Sink, shards: Sequence[DoneShard]) -> Path:
-    """Write the prediction file of all shards, and return its path."""
-    paths = [sink.folder / each.output for each in shards]
-    formats = {detect_format(path) for path in paths}
-    sources = [TableSource.open(path, partitions=False) for path in paths]
-    first = sources[0]
-    for source in sources:
-        if len(formats) > 1 or set(source.columns) != set(first.columns):
-            what = f"another format or other columns than {first.files[0]}"
-            fix = "give all hosts data of one format with the same columns, or set --output-format and --keep-columns"
-            raise DataError(what, where=str(source.files[0]), fix=fix)
-    (format,) = formats
-    schema = output_schema(first.schema(first.columns), first.format, format)
+    """Write the prediction file of all shards that have one, and return its path."""
+    sources, schema = _opened(sink.folder, shards)
     with ExitStack() as stack:
         readers = [stack.enter_context(closing(_Rows(source.typed(schema), schema.names))) for source in sources]
-        return sink.write(
-            (table for number, rows in _in_order(shards) for table in readers[number].take(rows)), schema, format
-        )
+        tables = (table for number, rows in _in_order(shards) for table in readers[number].take(rows))
+        return sink.write(tables, schema, sources[0].output_format)
+
+
+def _opened(output: Path, shards: Sequence[DoneShard]) -> tuple[list[TableSource], pa.Schema]:
+    """Open the prediction files of shards; return them with the types that the columns have in one file of all.
+
+    The types are those that one run over the data of all hosts would have. Where that is an error, so it is here: no
+    value becomes one of another type.
+
+    Raises:
+        DataError: They have different formats, columns or types.
+    """
+    paths = [output / each.output for each in shards if each.output]
+    sources = [TableSource.open(path, partitions=False) for path in paths]
+    kinds = [(source.files[0], {field.name: field.type for field in source.schemas[0]}) for source in sources]
+    columns = sources[0].columns if sources else ()
+    for source in sources:
+        if source.format != sources[0].format or set(source.columns) != set(columns):
+            what = f"another format or other columns than {sources[0].files[0]}"
+            fix = "give all hosts data of one format with the same columns, or set --output-format and --keep-columns"
+            raise DataError(what, where=str(source.files[0]), fix=fix)
+    try:
+        return sources, pa.schema([(name, merged_type(name, kinds, convert=False)) for name in columns])
+    except DataError as error:
+        error.fix = "give all hosts data with one type for this column, or set --output-format csv"
+        raise
 
 
 def _in_order(shards: Sequence[DoneShard]) -> Iterator[tuple[int, int]]:

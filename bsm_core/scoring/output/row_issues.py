@@ -144,10 +144,11 @@ class BadRowLimit:
     Args:
         limit: Value of ``--max-bad-rows``: a number of rows, or a share such as ``"5%"``.
         source: Format of the data.
+        file: The row-issues file; None: it is not asked for.
     """
 
-    def __init__(self, limit: int | str, source: SourceFormat) -> None:
-        self._limit, self._source = limit, source
+    def __init__(self, limit: int | str, source: SourceFormat, file: Path | None = None) -> None:
+        self._limit, self._source, self._file = limit, source, file
         self._bad = Counter[str | None]()  # by column; None: of all rows
         self._rows = 0
         self._counts = Counter[str]()
@@ -170,7 +171,7 @@ class BadRowLimit:
                 self._bad[None] += int(count)
             elif key.startswith(("text:", "number:")):
                 self._bad[key.partition(":")[2]] += int(count)
-            elif key == LINES or key.startswith(("reason:", "missing:")):
+            elif key == LINES or key.startswith(("reason:", "missing:", "points:")):
                 self._counts[key] += int(count)
         if issues is not None and len(self._first) < ROWS_NAMED:
             first = issues.slice(0, ROWS_NAMED - len(self._first))
@@ -203,9 +204,17 @@ class BadRowLimit:
         return TooManyBadRowsError(
             f"{what}, and --max-bad-rows allows {self._limit}{of}",
             details=[*details, *self._first, *advice(self._counts, self._rows, self._source)],
-            fix="correct these rows, and run again from the beginning; or allow more with --max-bad-rows: then the run"
-            " goes on; --row-issues FILE lists them",
+            fix="correct these rows, and run again from the beginning; or allow more with a higher --max-bad-rows: then"
+            f" the run goes on; {self._where_they_are_listed()}",
         )
+
+    def _where_they_are_listed(self) -> str:
+        if isinstance(self._limit, str):
+            return f"{self._file} lists them" if self._file else "--row-issues FILE lists them"
+        share = "with a share, such as --max-bad-rows 20%,"
+        if self._file:
+            return f"{self._file} was not written, because the limit is a number: {share} it is"
+        return f"--row-issues FILE lists them {share} as the limit"
 
 
 class CommitReview:

@@ -8,7 +8,6 @@ an incomplete file. A part that is done stays until the run has succeeded, so a 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -31,8 +30,6 @@ from bsm_core.storage.temporary import scratch
 from bsm_core.tables.data_files import FORMATS, Format
 from bsm_core.tables.windows import Position
 from bsm_core.tables.write import TableWriter
-
-log = logging.getLogger("bsm")
 
 _FLUSHES = 16
 """Number of parts that are written at the same time."""
@@ -113,10 +110,12 @@ class Found:
     Attributes:
         done: Records of the parts that are what the manifest says, by window.
         altered: Number of the other parts, which are computed again.
+        changed: What makes the earlier run another one, whose parts are of no use; empty if nothing does.
     """
 
     done: dict[int, PartRecord]
     altered: int = 0
+    changed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -128,12 +127,15 @@ class Sink:
         attempt: Number of this attempt of the run, from 1.
         lock: Lock of the folder, which is compared before each step that would harm another run; None: no check.
         shard: Share of this host; None if the job has no others.
+        hand_over: Function that hands the records of parts to the process that appends them to the manifest, and waits
+            until they are on the disk. None: this process appends them.
     """
 
     folder: Path
     attempt: int = 1
     lock: Lock | None = None
     shard: Shard | None = None
+    hand_over: Callable[[Sequence[PartRecord]], None] | None = None
 
     @property
     def work(self) -> WorkFolder:
@@ -191,12 +193,7 @@ class Sink:
                 details=changed,
                 fix="give the settings and files of the earlier run, or leave --resume out to begin anew",
             )
-        if changed:
-            lost, why = self.work.rows_done(), "; ".join(changed)
-            log.warning(
-                "the run begins anew, without %s finished rows, because it is another one: %s", f"{lost:,}", why
-            )
-        return Found(done, altered=len(records) - len(whole))
+        return Found(done, len(records) - len(whole), changed)
 
     def begin(self, plan: Mapping[str, Any], done: Mapping[int, PartRecord]) -> None:
         """Prepare the work folder for the parts of this attempt, and remove the parts of another run.
@@ -230,18 +227,37 @@ class Sink:
             for _ in in_parallel(self._store, parts):
                 pass
             durable.flush(self.work.part(0).parent)
-            self.work.add(*(part.record for part in parts))
+        (self.hand_over or self.add)([part.record for part in parts])
+
+    def add(self, records: Sequence[PartRecord]) -> None:
+        """Append the records of parts that are on the disk to the manifest. One process of a run may do that.
+
+        Several hosts that append to one file of a network file system can lose each other's lines.
+
+        Raises:
+            SinkError: The manifest cannot be written, or the lock is lost.
+        """
+        self.require_lock()
+        with writing(self.folder):
+            self.work.add(*records)
 
     def _store(self, part: PackedPart) -> None:
         durable.store(self.work.part(part.record.window), memoryview(part.data))
 
-    def commit(self, schema: pa.Schema, format: Format, review: CommitReview | None = None) -> Committed:
+    def commit(
+        self,
+        schema: pa.Schema,
+        format: Format,
+        review: CommitReview | None = None,
+        seal: Callable[[Path], None] | None = None,
+    ) -> Committed:
         """Write all parts, in order, to the prediction file.
 
         Args:
             schema: Columns of the file and their types.
             format: Format of the file.
             review: Object that looks at each part, and then at the whole, before the file is in its place.
+            seal: See :meth:`write`.
 
         Returns:
             The prediction file with its number of rows and windows, and the sums of all counts.
@@ -253,20 +269,27 @@ class Sink:
         """
         with writing(self.folder):
             records = self._in_order()
-        path = self.write(self._reviewed(records, review), schema, format)
+        path = self.write(self._reviewed(records, review), schema, format, seal)
         counts: dict[str, float] = {} if review is None else {**review.id_counts}
         for record in records:
             for key, value in record.counts.items():
                 counts[key] = counts.get(key, 0) + value
         return Committed(path, sum(record.rows for record in records), len(records), counts)
 
-    def write(self, tables: Iterable[pa.Table], schema: pa.Schema, format: Format) -> Path:
+    def write(
+        self,
+        tables: Iterable[pa.Table],
+        schema: pa.Schema,
+        format: Format,
+        seal: Callable[[Path], None] | None = None,
+    ) -> Path:
         """Write the prediction file, completely or not at all, and return its path.
 
         Args:
             tables: The rows, in order.
             schema: Columns of the file and their types.
             format: Format of the file. Prediction files of the other formats are removed.
+            seal: Function that reads the complete file before it is in its place, as a file of this machine.
 
         Raises:
             SinkError: The file cannot be written, or the lock is lost.
@@ -281,6 +304,8 @@ class Sink:
                 for table in tables:
                     writer.write(table)
                     signals.check()
+            if seal is not None:
+                seal(temporary)
             self.require_lock()
             durable.replace(temporary, path)
             for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it

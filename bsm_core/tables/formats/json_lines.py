@@ -212,7 +212,7 @@ def _batch(
         cells = [None if value is None else value.encode("utf-8", "surrogatepass") for value in values]
         columns.append(pa.array(cells, pa.binary()).cast(field.type))
     batch = pa.record_batch(columns or [pa.array([], field.type) for field in wanted], schema=wanted)
-    return FileRows(batch, share, np.array(ends, np.int64), np.zeros(len(ends), np.int64), bad_lines)
+    return FileRows(batch, share, np.array(ends, np.int64), np.zeros((len(ends), 2), np.int64), bad_lines)
 
 
 def _shown(content: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +13,35 @@ _QUOTE, _LF, _CR, _BACKSLASH = b'"\n\r\\'
 _UNKNOWN = -1
 _NEAR = 64
 """Number of quotes to look at one by one after a quote in the middle of a cell, before many are looked at together."""
+
+
+class PlacesInRows:
+    """Positions of cells in a text file, counted by row.
+
+    One thread may call :meth:`add` while another calls :meth:`take`: pyarrow reads ahead.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[int] = []
+
+    def add(self, positions: Iterable[int]) -> None:
+        """Add positions in the file, in order."""
+        self._found.extend(positions)
+
+    def take(self, ends: Positions) -> Positions:
+        """Return the number of positions in each of the next rows, and forget these positions.
+
+        Args:
+            ends: Position after each row; -1 where it is unknown.
+        """
+        counts, found = np.zeros(len(ends), np.int64), self._found[:]
+        if found and len(ends):
+            known = bool((ends >= 0).all())
+            rows = np.searchsorted(ends, found, side="right") if known else np.zeros(len(found), np.int64)
+            here = rows < len(ends)
+            np.add.at(counts, rows[here], 1)
+            self._found[: len(found)] = np.array(found)[~here].tolist()  # not a new list: add() may have appended
+        return counts
 
 
 class RowEnds:
@@ -25,10 +56,16 @@ class RowEnds:
         delimiter: The character between two cells.
         offset: Position in the file of the first byte, after a byte order mark.
         header: Whether the first row is the header, which does not count.
-        escapes: Whether to find the cells for :meth:`take_escapes` too.
+        odd: Whether to look for ``escapes`` and ``loose`` too.
+
+    Attributes:
+        escapes: Quotes after a backslash that end the quotes of a cell before its end, as in ``"a \"b"``. In files of
+            Spark, such a quote belongs to the cell. For a reader that does not know the escape character, the cell has
+            another text, or the row another number of cells.
+        loose: Other quotes that end the quotes of a cell before its end, as the second one of ``"a "b" c"`` does.
     """
 
-    def __init__(self, delimiter: str, offset: int = 0, *, header: bool = True, escapes: bool = False) -> None:
+    def __init__(self, delimiter: str, offset: int = 0, *, header: bool = True, odd: bool = False) -> None:
         self._before_cell = np.zeros(256, bool)
         self._before_cell[[ord(delimiter), _LF, _CR]] = True
         self._cell_or_quote = self._before_cell.copy()
@@ -40,8 +77,8 @@ class RowEnds:
         self._found: list[Positions] = []
         self._lost = False
         self._flags = np.empty((2, 0), bool)  # kept: new memory for each block costs more than the search
-        self._seeks_escapes = escapes
-        self._escapes: list[int] = []
+        self._seeks_odd = odd
+        self.escapes, self.loose = PlacesInRows(), PlacesInRows()
 
     def feed(self, block: bytes) -> None:
         """Scan the next bytes of the file. The last byte of the file must be a line break."""
@@ -64,7 +101,8 @@ class RowEnds:
                 before -= np.searchsorted(quotes[ordinary], breaks)
                 quotes = np.delete(quotes, ordinary)
             ends_row &= before % 2 == self._quoted
-            self._find_escapes(text, data, quotes)
+            if self._seeks_odd:
+                self._find_odd(data, quotes)
             self._quoted ^= bool(len(quotes) % 2)
         ends = breaks[ends_row] + 1
         self._add(data, ends)
@@ -91,27 +129,6 @@ class RowEnds:
         self._lost |= len(found) < rows
         return np.full(rows, _UNKNOWN) if self._lost else found[:rows]
 
-    def take_escapes(self, ends: Positions) -> Positions:
-        r"""Return the number of cells in each of the next rows in which ``\"`` seems to stand for a quote.
-
-        So it does in files of Spark. A reader that does not know the escape character ends the cell's quotes there: the
-        cell has another text, or the row another number of cells.
-
-        Args:
-            ends: Position after each row; -1 where it is unknown.
-
-        Returns:
-            int64 ``[rows]``. The cells are forgotten.
-        """
-        counts, found = np.zeros(len(ends), np.int64), self._escapes[:]
-        if found and len(ends):
-            known = bool((ends >= 0).all())
-            rows = np.searchsorted(ends, found, side="right") if known else np.zeros(len(found), np.int64)
-            here = rows < len(ends)
-            np.add.at(counts, rows[here], 1)
-            self._escapes[: len(found)] = np.array(found)[~here].tolist()  # not a new list: feed() may have appended
-        return counts
-
     def _marks(self, text: bytes, data: npt.NDArray[np.uint8]) -> Positions:
         r"""Return the positions of all quotes, ``\n`` and ``\r`` from the second byte on."""
         if self._flags.shape[1] < len(data):
@@ -124,14 +141,14 @@ class RowEnds:
         is_mark[0] = False
         return np.flatnonzero(is_mark)
 
-    def _find_escapes(self, text: bytes, data: npt.NDArray[np.uint8], quotes: Positions) -> None:
-        """Find the cells for :meth:`take_escapes`, by the quotes that are no ordinary characters."""
-        if not (self._seeks_escapes and b"\\" in text):
-            return
+    def _find_odd(self, data: npt.NDArray[np.uint8], quotes: Positions) -> None:
+        """Find the quotes of ``escapes`` and ``loose`` among those that are no ordinary characters."""
         # Every second quote ends the quotes of a cell, but for the first of two together, which are one in the cell.
         closing = quotes[not self._quoted :: 2]
-        found = closing[(data[closing - 1] == _BACKSLASH) & ~self._cell_or_quote[data[closing + 1]]]
-        self._escapes.extend((found + (self._at - 1)).tolist())
+        early = closing[~self._cell_or_quote[data[closing + 1]]]
+        escaped = data[early - 1] == _BACKSLASH
+        for places, found in ((self.escapes, early[escaped]), (self.loose, early[~escaped])):
+            places.add((found + (self._at - 1)).tolist())
 
     def _ordinary(self, data: npt.NDArray[np.uint8], quotes: Positions) -> list[int]:
         """Return which quotes are ordinary characters, as they neither begin nor end nor are in a quoted cell.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 
+import pyarrow as pa
 import pytest
 
 from bsm_core.preprocess.features import Features, Imputer, RiskTable
@@ -125,6 +126,11 @@ def test_a_cell_that_is_no_category_is_taken_as_an_unseen_one(messages):
     ]
 
 
+def test_cells_that_go_on_after_their_quotes_are_a_warning(messages):
+    warn_of_counts({"quotes:cells": 2}, 3)
+    assert messages()[0].startswith('2 quoted cell(s) go on after a quote that ends their quotes, as "a "b" c" does')
+
+
 NOT_UTF8 = (
     "cells hold bytes that are not UTF-8: give the encoding of the files with --csv-encoding, or the key csv_encoding"
     " in the config"
@@ -175,6 +181,31 @@ def test_advice_is_given_of_a_share_of_the_cells_that_are_not_missing(cell, comm
     assert len(advice(found.counts(), 1000, "csv")) == given
 
 
+@pytest.mark.parametrize(
+    ("cells", "given"),
+    [
+        ([b"39,5"] + [b"40.5", b"-1.25"] * 7, 0),
+        ([b"39,5"] * 7 + [b"40.5"] * 8, 0),
+        ([b"39,5"] * 8 + [b"40.5"] * 7, 1),
+        ([b"39,5"] + [b"40"] * 14, 1),
+        ([b"1.234,50"] + [b"1.234", b"22.500"] * 3, 1),  # their points stand between groups
+        ([b"1,234.50", b"1,000", b"12.5", b"13.5"], 1),
+        (["39,5", 40.5, 41.5], 0),
+    ],
+)
+def test_numbers_with_a_point_speak_against_a_decimal_comma(cells, given):
+    """One typing error must not advise a setting with which all other numbers are lost."""
+    assert len(advice(found_in(cells).counts(), len(cells), "csv")) == given
+
+
+def test_points_of_a_union_are_those_of_the_types_with_commas():
+    one, other = pa.array([b"1,5", b"2.5"]), pa.array([b"3.5", b"4.5"])
+    union = pa.UnionArray.from_dense(
+        pa.array([0, 0, 1, 1], pa.int8()), pa.array([0, 1, 0, 1], pa.int32()), [one, other]
+    )
+    assert found_in(union).seen == {"points:a": 1}
+
+
 @pytest.mark.parametrize("group", [".", " ", "'", "\u202f"])
 def test_advice_on_groups_of_digits_beside_a_decimal_comma_reads_the_column(group):
     cells = [cell.replace(".", group).encode() for cell in ("1.234,50", "2.500,00", "1.234", "12,5")]
@@ -194,6 +225,15 @@ def test_a_setting_of_csv_files_is_advised_for_csv_files_alone():
         None: False,
     }
     assert all("csv_decimal" in advice(counts, 2, source)[0] for source in ("csv", "parquet", None))
+
+
+@pytest.mark.parametrize("cell", ["1,5", "1.234,50", "1,234"])
+def test_advice_for_callers_in_python_names_no_flag(cell):
+    counts = found_in([cell]).counts()
+    (text,) = advice(counts, 1, None, in_python=True)
+    assert "pass numbers and not text" in text
+    assert "config" in text
+    assert "--" not in text
 
 
 def test_lines_are_limited_after_issues_of_many_columns(messages):

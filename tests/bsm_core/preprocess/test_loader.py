@@ -77,6 +77,36 @@ def test_an_error_of_the_data_keeps_its_type_and_its_words(preprocessor, tmp_pat
     assert multiprocessing.active_children() == before
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_end_of_the_process_that_hands_out_is_no_end_of_a_worker(preprocessor, tmp_path, workers):
+    source = write(tmp_path / "t.csv", *(f"{i},x,1,web" for i in range(11)))
+    columns = [*preprocessor.keep, *preprocessor.wanted]
+    with Handout(work_of(source, columns, rows=1, done={}, consumers=1), 0) as handout:
+        batches = iter(WindowLoader(source, preprocessor, rows=1, work=handout.address, num_workers=workers))
+        assert next(batches).window.index == 0
+    with pytest.raises(EngineError, match="the process that hands out the work has ended"):
+        list(batches)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, EOFError, ConnectionResetError])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_while_a_window_is_prepared_is_no_end_of_a_worker(preprocessor, tmp_path, workers, kind):
+    loader = WindowLoader(write(tmp_path / "t.csv", "1,x,1,web"), Raising(kind, preprocessor), num_workers=workers)
+    with pytest.raises(kind, match="not this one") as caught:
+        list(loader)
+    assert not isinstance(caught.value, EngineError)
+
+
+class Raising:
+    """Preprocessor that raises an error of a kind for every window."""
+
+    def __init__(self, kind, preprocessor):
+        self.kind, self.keep, self.wanted = kind, preprocessor.keep, preprocessor.wanted
+
+    def __call__(self, window, times):
+        raise self.kind("not this one")
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_are_started_so_that_they_never_see_ctrl_c(preprocessor, tmp_path, monkeypatch, workers):
     blocked = []

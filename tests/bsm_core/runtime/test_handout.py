@@ -3,16 +3,17 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing import connection
 
 import pytest
 
-from bsm_core.errors import DataError
+from bsm_core.errors import DataError, EngineError, SinkError
 from bsm_core.runtime import handout as handout_module
-from bsm_core.runtime.handout import Address, Handout, present, received
+from bsm_core.runtime.handout import Address, Handout, handing_back, present, received
 
 
 def numbers(count, made=None, closed=None):
@@ -72,7 +73,7 @@ def test_the_end_closes_the_generator_and_no_thread_stays():
 
 def test_who_does_not_know_the_key_gets_nothing_and_holds_nothing_up():
     with Handout(numbers(3), 1) as handout, ThreadPoolExecutor(1) as pool:
-        with pytest.raises(multiprocessing.AuthenticationError):
+        with pytest.raises(EngineError, match="could not reach"):
             list(received(Address(handout.address.name, b"wrong")))
         assert [item for _, item in pool.submit(take, handout.address).result(30)] == [1, 2, 3]
 
@@ -131,14 +132,17 @@ def test_without_unix_sockets_the_work_is_handed_out_over_loopback(monkeypatch):
 
 
 def leave(address, how):
-    with suppress(DataError, RuntimeError), present(address, "process 2 of 3"):
-        list(received(address))
+    with suppress(DataError, RuntimeError, OSError, SystemExit), present(address, "process 2 of 3"):
         if how == "dies":
             os._exit(1)
-        if how == "fails":
-            raise DataError("line 14")
-        if how == "is cut off":
-            raise RuntimeError("Connection closed by peer")
+        if how == "ends":
+            return
+        raise {
+            "fails": DataError("line 14"),
+            "is cut off": RuntimeError("Connection closed by peer"),
+            "cannot read": OSError(errno.EIO, "Input/output error"),
+            "exits": SystemExit(0),
+        }[how]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +151,8 @@ def leave(address, how):
         ("dies", "process 2 of 3 has ended before all windows were scored"),
         ("fails", "line 14"),
         ("is cut off", "process 2 of 3 failed: RuntimeError: Connection closed by peer"),
+        ("cannot read", "process 2 of 3 failed: OSError: [Errno 5] Input/output error"),
+        ("exits", "process 2 of 3 has ended before all windows were scored"),
         ("ends", None),
     ],
 )
@@ -155,7 +161,7 @@ def test_why_a_process_is_lost_is_known(how, said):
         process = multiprocessing.get_context("spawn").Process(target=leave, args=(handout.address, how))
         process.start()
         process.join()
-        error = handout.failure(10 if how in ("dies", "fails") else 0.2)
+        error = handout.failure(0.2 if how in ("is cut off", "ends") else 10)
         assert (error and error.what) == said
 
 
@@ -166,12 +172,122 @@ def test_a_process_that_fails_is_told_apart_from_those_that_fail_because_of_it()
         assert handout.failure(10).what == "line 14"
 
 
-def test_nothing_is_handed_out_any_more_when_a_process_has_failed():
+@pytest.mark.parametrize("how", ["dies", "fails", "is cut off", "cannot read", "exits"])
+def test_nothing_is_handed_out_any_more_when_a_process_has_failed(monkeypatch, how):
+    monkeypatch.setattr(handout_module, "GRACE_S", 0.05)
     with Handout(numbers(9), 1) as handout:
+        items, own = received(handout.address), received(handout.address)
+        assert [next(items), next(own)] == [1, 2]
+        process = multiprocessing.get_context("spawn").Process(target=leave, args=(handout.address, how))
+        process.start()
+        process.join()
+        with handout._changed:
+            assert handout._changed.wait_for(lambda: handout.failure() is not None, 10)
+        for some in (items, own):
+            with pytest.raises((DataError, EngineError), match=r"line 14|process 2 of 3 (has ended|failed)"):
+                list(some)
+
+
+def test_whoever_asks_is_told_the_cause_even_if_what_follows_from_it_was_known_first():
+    with Handout(numbers(9), 1) as handout, ThreadPoolExecutor(1) as pool:
         items = received(handout.address)
         assert next(items) == 1
-        with suppress(DataError), present(handout.address, "another"):
-            raise DataError("line 14")
-        assert handout.failure(10)
+        leave(handout.address, "is cut off")
+        with handout._changed:
+            assert handout._changed.wait_for(lambda: handout.failure() is not None, 10)
+        answer = pool.submit(next, items)  # waits for the cause
+        leave(handout.address, "fails")
         with pytest.raises(DataError, match="line 14"):
+            answer.result(10)
+        assert handout.failure().what == "line 14"
+
+
+# Connections that cannot be made, or end
+
+
+def ask(address):
+    next(received(address))
+
+
+def be_present(address):
+    with present(address, "process 2 of 3"):
+        pass
+
+
+def hand_back(address):
+    with handing_back(address) as give:
+        give(1)
+
+
+WHO = "the process that hands out the work"
+USES = pytest.mark.parametrize("use", [ask, be_present, hand_back])
+
+
+@USES
+@pytest.mark.parametrize("how", ["refused", "dropped", "silent", "odd", "unknown"])
+def test_a_process_that_cannot_reach_the_handout_says_what_it_could_not_reach(monkeypatch, use, how):
+    for name in ("_CONNECT_S", "_HANDSHAKE_S"):
+        monkeypatch.setattr(handout_module, name, 0.1)
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        name = listener.getsockname()
+        if how == "refused":
+            listener.close()
+        elif how == "dropped":  # as by a firewall: nothing is accepted, and no place is left to wait in
+            for _ in range(2):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(name)
+        elif how == "odd":
+            threading.Thread(target=answer_oddly, args=(listener,), daemon=True).start()
+        elif how == "unknown":
+            name = ("no-such-host.invalid", name[1])
+        with pytest.raises(EngineError, match=f"could not reach {WHO}, at {name[0]}:{name[1]}: .") as caught:
+            use(Address(name, b"key"))
+    assert f"port {name[1]} of {name[0]}" in caught.value.fix
+    assert (use is be_present) == caught.value.what.startswith("process 2 of 3 ")
+
+
+def answer_oddly(listener):
+    other, _ = listener.accept()
+    with other, suppress(OSError):
+        other.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+        other.recv(1000)
+
+
+@pytest.mark.parametrize("host", [None, "127.0.0.1"])
+def test_the_end_of_the_handout_is_an_error_for_people(host):
+    with ExitStack() as stack:
+        with Handout(numbers(9), 1, host, take=lambda value: None) as handout:
+            items, give = received(handout.address), stack.enter_context(handing_back(handout.address))
+            assert next(items) == 1
+            give(1)
+        with pytest.raises(EngineError, match="the process that hands out the work has ended") as caught:
             list(items)
+        assert "log of that process" in caught.value.fix
+    with pytest.raises(EngineError, match="could not reach"):
+        ask(handout.address)
+
+
+# What comes back
+
+
+def test_what_is_handed_back_is_taken_before_the_call_returns():
+    taken = []
+    with Handout(numbers(3), 1, take=taken.append) as handout, handing_back(handout.address) as give:
+        for value in received(handout.address):
+            give(value * 10)
+            assert taken[-1] == value * 10
+    assert taken == [10, 20, 30]
+
+
+def test_what_cannot_be_taken_is_an_error_of_whoever_hands_it_back():
+    def take(value):
+        raise SinkError("could not be written: No space left on device")
+
+    with (
+        Handout(numbers(3), 1, take=take) as handout,
+        pytest.raises(SinkError, match="No space left"),
+        handing_back(handout.address) as give,
+    ):
+        give(1)

@@ -270,6 +270,22 @@ def test_only_some_odd_texts_are_named(run, caplog):
 # What fails
 
 
+@pytest.mark.parametrize(
+    "flags", [{"num_actors": 2}, {"ray_address": "auto"}, {"num_actors": 2, "ray_address": "auto"}]
+)
+def test_flags_of_ray_without_ray_are_wrong_usage(run, flags):
+    run.out.mkdir()
+    words = " and ".join(f"--{name.replace('_', '-')}" for name in sorted(flags, reverse=True))
+    with pytest.raises(UsageError, match=f"^{words} without --engine ray"):
+        run(**flags)
+    assert f"{words} without --engine ray" in (run.out / "_FAILURE").read_text()
+
+
+def test_the_variable_of_a_cluster_of_ray_changes_no_other_run(run):
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    assert run(env={"ID_FIELD": "id", "RAY_ADDRESS": "10.0.0.1:6379"}).rows == 3
+
+
 def test_the_id_field_is_required_and_the_columns_are_listed(run):
     toy_rows(2).to_csv(run.data / "t.csv", index=False)
     error = failed(run, MissingColumnsError, env={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -30,7 +31,9 @@ from bsm_core.preprocess.findings import ALTERED_PARTS
 from bsm_core.scoring import job
 from bsm_core.scoring.output.lock import holding
 from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.scoring.output.merge import DoneShard
 from bsm_core.scoring.output.sink import Sink
+from bsm_core.storage.objects import ObjectPath
 
 
 class Stopped(BaseException):
@@ -144,6 +147,7 @@ def test_a_run_that_was_stopped_goes_on(remote, window):
 KILLED = """
 import os, signal
 from bsm_core.scoring.output.sink import Sink
+from bsm_core.storage.objects import ObjectPath
 write = Sink.write_part
 
 def kill(self, part):
@@ -313,3 +317,19 @@ def test_a_damaged_model_is_named_by_its_url(remote):
         remote()
     assert str(remote.bucket) in str(caught.value) or "hyperparameters.json" in str(caught.value)
     assert "bsm-artifact-" not in str(caught.value)
+
+
+def test_no_shard_reads_the_table_that_it_has_sent(remote, monkeypatch):
+    """Its checksum is that of the file before it was sent; merging compares it with the object."""
+    read, read_range = [], ObjectPath.read_range
+
+    def counted(self, start, end):
+        read.append(self.name)
+        return read_range(self, start, end)
+
+    monkeypatch.setattr(ObjectPath, "read_range", counted)
+    table = remote(shard="1/2", output_format="parquet").path
+    assert table.name not in read
+    content = table.read_bytes()
+    done = DoneShard.read(remote.out / "_SUCCESS-00001")
+    assert (done.bytes, done.sha256) == (len(content), hashlib.sha256(content).hexdigest())

@@ -25,6 +25,7 @@ from bsm_core.errors import (
     BSMError,
     DataError,
     EngineError,
+    MissingColumnsError,
     NothingToResumeError,
     OutputInUseError,
     SinkError,
@@ -381,9 +382,28 @@ def test_a_mistake_in_the_command_costs_no_part(stopped, data, flags):
     stopped(4)
     with pytest.raises(BSMError):
         data(**{"window_rows": 3, "device": "cpu", **flags})
-    assert "12 rows are done" in (data.out / "_FAILURE").read_text()
+    said = (
+        "(12 rows of an earlier run are done: with its files and settings, a run goes on; `bsm clean` removes them)\n"
+    )
+    assert (data.out / "_FAILURE").read_text().endswith(said)
     assert data(window_rows=3, device="cpu", resume="require").rows == 23
     assert listing(data.out) == ["_HEALTH", "_SUCCESS", "inference_predictions.csv"]
+
+
+@pytest.mark.parametrize("flags", [{"id_field": "idd"}, {"id_field": None}, {"keep_columns": "x"}])
+def test_a_run_whose_columns_are_missing_does_not_say_that_it_begins_anew(stopped, data, caplog, flags):
+    stopped(4)
+    with pytest.raises(MissingColumnsError):
+        data({}, **{"window_rows": 3, "device": "cpu", **flags})
+    assert "begins anew" not in caplog.text
+
+
+def test_clean_takes_back_what_a_failure_says_of_an_earlier_run(stopped, data):
+    stopped(4)
+    with pytest.raises(MissingColumnsError) as caught:
+        data(window_rows=3, id_field="idd")
+    assert job.clean(data.out) == 12
+    assert (data.out / "_FAILURE").read_text() == f"{caught.value.one_line()}\n"
 
 
 def test_require_makes_no_folder(data):

@@ -120,7 +120,7 @@ def test_a_ragged_row_is_named_by_its_line(tmp_path, found):
     error = failure(tmp_path, b'id,x\n1,"a\n\nb"\n\n' + bad + b"\n2,b\n", "id")
     assert error.where.endswith("data.csv, line 6")
     assert error.what == f"wrong number of cells: expected 2, found {found}"
-    assert "bad\N{REPLACEMENT CHARACTER}" in error.details[0]
+    assert r"bad\xff" in error.details[0]
 
 
 def test_a_ragged_row_far_down_and_packed(tmp_path):
@@ -149,10 +149,20 @@ def test_an_unclosed_quote_is_never_taken_for_a_cell(tmp_path, content, line, co
 
 
 @pytest.mark.parametrize(
-    ("rest", "shown"), [(b'"2\n', (r"the row begins with '2\n'",)), (b'"2', ("the row begins with '2'",)), (b'"', ())]
+    ("rest", "shown"),
+    [(b'"2\n', "'1,\"2'"), (b'"2', "'1,\"2'"), (b'"', "'1,\"'"), (b'"\x1b\xff\n2\n', r"""'1,"\x1b\xff'""")],
 )
-def test_what_stands_after_an_unclosed_quote_is_shown_up_to_the_end_of_the_file(tmp_path, rest, shown):
-    assert failure(tmp_path, b"id,x\n1," + rest, "id").details == shown
+def test_the_line_on_which_a_quote_is_opened_is_shown_as_it_is_in_the_file(tmp_path, rest, shown):
+    for before in (b"", b'0,"a\nb"\n'):
+        assert failure(tmp_path, b"id,x\n" + before + b"1," + rest, "id").details == (f"the row begins with {shown}",)
+
+
+def test_a_row_is_shown_with_its_quotes_and_control_characters_escaped(tmp_path):
+    error = failure(tmp_path, b'id,x\n4,"quoted "wrong, text" and\n', "id")
+    assert error.details == ('the row begins with \'4,"quoted "wrong, text" and\'',)
+    (tmp_path / "tabs").mkdir()
+    error = failure(tmp_path / "tabs", b'id,x\n4\t"a\tb" c\td,e,f\n', "id")
+    assert error.details == (r"""the row begins with '4\t"a\tb" c\td,e,f'""",)
 
 
 def test_a_row_is_shown_with_its_delimiter(tmp_path):

@@ -50,6 +50,21 @@ def test_windows_are_full_but_the_last_and_cross_the_borders_of_files(folder, ro
     assert fractions[-1] == 1
 
 
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_the_share_of_plain_text_is_that_of_the_bytes_before_the_end_of_a_window(tmp_path, format):
+    """Not of the bytes that were read: the reader reads ahead, and a small file at once."""
+    line = {"csv": "{:03},x\n", "jsonl": '{{"id": "{:03}"}}\n'}[format]
+    for name, start, stop in (("a", 0, 10), ("b", 10, 30)):
+        head = "id,x\n" if format == "csv" else ""
+        (tmp_path / f"{name}.{format}").write_text(head + "".join(map(line.format, range(start, stop))))
+    head, size = len(head), len(line.format(0))
+    table = TableSource.open(tmp_path)
+    want = [min(1, (head * (1 + (rows > 10)) + size * rows) / (2 * head + 30 * size)) for rows in (8, 16, 24, 30)]
+    assert [window.fraction for window in table.windows(["id"], rows=8)] == pytest.approx(want)
+    done = {0: next(table.windows(["id"], rows=8)).end}
+    assert [window.fraction for window in table.windows(["id"], rows=8, done=done)] == pytest.approx(want[1:])
+
+
 def test_the_schema_is_that_of_the_windows(folder):
     table = TableSource.open(folder)
     assert table.schema(["x", "id"]) == next(table.windows(["x", "id"])).table.schema

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import tarfile
@@ -139,18 +138,18 @@ def _check_sha256(archive: Path) -> None:
 
 def _extract(archive: Path, folder: Path, limits: Limits, keep: bool) -> Extraction:
     where = str(archive)
-    extraction = Extraction(folder, limits, where)
     try:
         refuse_pointers(archive.parent, [archive])
         _check_sha256(archive)
         with archive.open("rb") as raw:
-            extraction.run(raw)
+            extraction = Extraction(raw, folder, limits, where)
+            extraction.run()
             if keep:
-                extraction.keep(raw)
+                extraction.keep()
         return extraction
     except ArtifactError:
         raise
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, zlib.error, EOFError) as error:
         kind = _kind(archive)
         pack = f"unpack it, and pack the files again: {PACK}"
         raise CorruptArtifactError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import Path
 
 from bsm_core.artifact.check_rows import SELF_CHECK
@@ -18,24 +19,25 @@ _NEVER = ("code", "logs")
 _WEIGHTS = (".bin", ".ckpt", ".distcp", ".h5", ".msgpack", ".pt", ".pth", ".safetensors", ".safetensors.index.json")
 _SIGNS = frozenset(name for names in REQUIRED for name in names)
 _OWN = _SIGNS | {*RISK_TABLES, *IMPUTE, SELF_CHECK, PROVENANCE, TRAINING_METRICS}
-_PATTERNS = {*TOKENIZER.files, *ENCODER.files}
+_OTHERS = re.compile("|".join(map(translate, {*TOKENIZER.files, *ENCODER.files})))
 
 
 def is_read(name: str) -> bool:
     """Return whether a file of an artifact is read, by its path relative to the artifact's folder."""
-    parts = name.split("/")
-    if any(part.startswith(".") for part in parts) or (len(parts) > 1 and parts[0] in _NEVER):
+    first, slash, inner = name.partition("/")
+    if "/." in f"/{name}" or (slash and first in _NEVER):
         return False
-    if len(parts) == 1 and name in _OWN:
+    if name in _OWN:
         return True
-    if len(parts) == 2 and parts[0] == EXPORTED:
+    if first == EXPORTED and inner and "/" not in inner:
         return name.endswith(".onnx")
-    return any(fnmatchcase(parts[-1], pattern) for pattern in _PATTERNS)
+    return _OTHERS.match(name.rpartition("/")[2]) is not None
 
 
 def is_wanted(parts: Sequence[str]) -> bool:
     """Return whether a member of an archive is read if the artifact lies at the top, or in a folder at the top."""
-    return is_read("/".join(parts)) or (len(parts) > 1 and parts[0] not in _NEVER and is_read("/".join(parts[1:])))
+    first, _, inner = (name := "/".join(parts)).partition("/")
+    return is_read(name) or (first not in _NEVER and is_read(inner))
 
 
 def wanted_of_folder(names: Iterable[str], *, keep: bool) -> list[str]:
@@ -60,7 +62,7 @@ def is_kept(parts: Sequence[str], top: Sequence[str]) -> bool:
         top: Path of the artifact's folder.
     """
     inner = parts[len(top) :]
-    left_out = any(part.startswith(".") for part in inner) or any(part in _NEVER for part in inner[:1])
+    left_out = (len(inner) > 0 and inner[0] in _NEVER) or "/." in f"/{'/'.join(inner)}"
     return tuple(parts[: len(top)]) == tuple(top) and not (left_out or is_wanted(parts))
 
 

@@ -8,16 +8,15 @@ in the manual of GNU tar.
 
 from __future__ import annotations
 
-import gzip
-import io
-import os
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from bsm_core.artifact.untrusted.archives.limits import Limits, unsafe
+from bsm_core.artifact.untrusted.archives.plain_bytes import PlainBytes
 from bsm_core.errors import short_repr
 
 _BLOCK = 1 << 20
@@ -31,24 +30,27 @@ _NAME, _SIZE, _SUM, _TYPE, _LINK, _MARK, _PREFIX = (
 _NUMBER = re.compile(rb" *([0-7]+)[ \0]*")
 _POSIX = b"ustar\0"
 """Mark of a header that has a prefix of its name; GNU tar has times there, and another mark."""
-_LABEL = b"V"
-"""Type of the name of a whole archive, by GNU tar."""
+_LABEL, _LISTING = b"V", b"D"
+"""Types by GNU tar: the name of a whole archive, and a folder with the names of its files."""
 _LONG = {tarfile.GNUTYPE_LONGNAME: b"path", tarfile.GNUTYPE_LONGLINK: b"linkpath"}
 _OF_ONE_MEMBER = {tarfile.XHDTYPE, *_LONG}
-_EXTENSIONS = {*_OF_ONE_MEMBER, tarfile.XGLTYPE, _LABEL}
+_EXTENSIONS = {*_OF_ONE_MEMBER, tarfile.XGLTYPE}
+_FILES = {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE}
 _MATTERS = re.compile(rb"path|linkpath|size|GNU\.sparse\..*", re.DOTALL)
 """Keys of the records that matter here; the others are about owners, times and attributes of files."""
 _MOST_DIGITS, _MOST_DIGITS_OF_A_SIZE = 8, 20
 _LINE_FEED = ord("\n")
+_CUT = "unexpected end of data"
 _MOST_IN_HEADER = 8**11 - 1
 """The largest size that every header can hold; a larger one is in a record."""
 _TABLE_GOES_ON, _TABLE_GOES_ON_AGAIN = 482, 504
 """Places of the byte that says that the table of a sparse file goes on: in the header, and in the blocks after it."""
-_BYTES_OF_EXTENSION = 16
-"""Compressed bytes that an extension and the header after it have at least, but in a small archive."""
+_ASCII = bytes(range(128))
+_WORK_OF_BYTE, _WORK_OF_RECORD = 16, 512
+"""Work of a byte of a header, and of a record in it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Member:
     """Header of a member.
 
@@ -69,39 +71,20 @@ class Member:
     @property
     def is_folder(self) -> bool:
         """Whether the member is a folder."""
-        return self.type == tarfile.DIRTYPE
-
-
-class _Packed(io.RawIOBase):
-    """Bytes of an archive as they are in the file.
-
-    gzip's members without content are refused: each takes time and yields nothing.
-
-    Attributes:
-        taken: Number of bytes that were read.
-        made: Number of bytes that were made of them.
-    """
-
-    def __init__(self, raw: BinaryIO, where: str) -> None:
-        super().__init__()
-        self._raw, self._where = raw, where
-        self.taken = self.made = 0
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._raw.read(size)
-        self.taken += len(data)
-        if self.taken > 1.1 * self.made + 2 * _BLOCK:
-            raise unsafe("the archive", "has very many compressed pieces that are almost empty", self._where)
-        return data
+        return self.type in (tarfile.DIRTYPE, _LISTING)
 
 
 class Members:
-    """The members of an archive: a loop over this object yields the header of each, once.
+    """The members of an archive: each loop over this object reads the archive from its beginning to its end.
 
     Args:
-        archive: The archive, compressed with gzip or not compressed; it is read from its beginning.
-        limits: Limits on its content.
+        archive: The archive, compressed with gzip or not compressed.
+        limits: Limits on its content. Its ``work`` is that of all loops.
         where: The archive, for errors.
+
+    Attributes:
+        size: Bytes of the archive as it is.
+        count: Function that counts work beside that of reading; see :class:`Limits`.
 
     Raises:
         UnsafeArtifactError: The archive exceeds a limit.
@@ -111,21 +94,20 @@ class Members:
 
     def __init__(self, archive: BinaryIO, limits: Limits, where: str) -> None:
         self._limits, self._where = limits, where
-        size, is_plain = archive.seek(0, os.SEEK_END), _is_plain(archive)
-        self._packed = _Packed(archive, where)
-        self._plain = cast("BinaryIO", self._packed if is_plain else gzip.GzipFile(fileobj=self._packed, mode="rb"))
-        self._extensions_left = limits.extensions + size // _BYTES_OF_EXTENSION
-        self._records_left = limits.records + size
+        self._plain = PlainBytes(archive, _is_plain(archive), limits, where)
+        self.size, self.count = self._plain.size, self._plain.count
         self._header_left = self._content_left = self._padding = 0
 
     def __iter__(self) -> Iterator[Member]:
+        self._plain.rewind()
         while (member := self._next()) is not None:
-            yield member
+            if member.type != _LABEL:
+                yield member
             while self.read():  # what the caller has left
                 pass
             self._exactly(self._padding)
         after = 0
-        while rest := self._some(_BLOCK):  # to the end, where gzip checks its checksum
+        while rest := self._plain.read(_BLOCK):  # to the end, where gzip checks its checksum
             after += len(rest)
             if rest.strip(b"\0"):
                 raise tarfile.ReadError("there is data after the end of the archive")
@@ -134,21 +116,21 @@ class Members:
 
     def read(self) -> bytes:
         """Read more of the content of the current member; nothing at its end."""
-        data = self._exactly(min(_BLOCK, self._content_left))
+        if not self._content_left:
+            return b""
+        data = self._plain.read(self._content_left)
+        if not data:
+            raise tarfile.ReadError(_CUT)
         self._content_left -= len(data)
         return data
 
-    def _some(self, size: int) -> bytes:
-        data = self._plain.read(size)
-        self._packed.made += len(data)
-        if self._packed.made > self._limits.size:
-            raise unsafe("the archive", f"holds more than {self._limits.size:,} bytes", self._where)
-        return data
-
     def _exactly(self, size: int) -> bytes:
-        data = self._some(size)
-        if len(data) < size:
-            raise tarfile.ReadError("unexpected end of data")
+        data = self._plain.read(size) if size else b""
+        while len(data) < size:
+            more = self._plain.read(size - len(data))
+            if not more:
+                raise tarfile.ReadError(_CUT)
+            data += more
         return data
 
     def _next(self) -> Member | None:
@@ -164,9 +146,6 @@ class Members:
                     self._pass_over_table(block)
                 self._begin(member, long | records)
                 return member
-            self._extensions_left -= 1
-            if self._extensions_left < 0:
-                raise unsafe("the archive", "has very many extended headers for its size", self._where)
             body = self._header_bytes(member.size + -member.size % _HEADER)[: member.size]
             if member.type in seen:
                 raise tarfile.ReadError("a member has two extended headers of one kind")
@@ -185,15 +164,14 @@ class Members:
         self._header_left -= size
         if self._header_left < 0:
             raise unsafe("a member's header", f"is larger than {self._limits.header:,} bytes", self._where)
+        self.count(_WORK_OF_BYTE * size)
         return self._exactly(size)
 
     def _read_records(self, body: bytes) -> dict[bytes, bytes]:
         """Return the records of an extended header that matter: ``length key=value``, each with a line feed."""
         found, start = {}, 0
         while start < len(body):
-            self._records_left -= 1
-            if self._records_left < 0:
-                raise unsafe("the archive", "has very many records in headers for its size", self._where)
+            self.count(_WORK_OF_RECORD)
             length, space, _ = body[start : start + _MOST_DIGITS].partition(b" ")
             end = start + int(length) if space and length.isdigit() else 0
             key, mark, value = body[start + len(length) + 1 : end - 1].partition(b"=")
@@ -226,7 +204,7 @@ class Members:
             member.size = _size_of(member, digits)
         if member.size > self._limits.size:
             raise unsafe(short_repr(member.name), f"claims {member.size:,} bytes", self._where)
-        if member.type == tarfile.AREGTYPE and member.name.endswith("/"):  # a folder in the oldest form of tar
+        if member.type in _FILES and member.name.endswith("/"):  # a folder in the oldest form of tar
             if member.size:
                 raise tarfile.ReadError(f"{short_repr(member.name)} is a folder, and has content")
             member.type = tarfile.DIRTYPE
@@ -249,9 +227,14 @@ def _is_sum_right(block: bytes) -> bool:
     """Return whether a header has the sum of its bytes; old programs took them for signed numbers."""
     if len(block) < _HEADER or not (match := _NUMBER.fullmatch(block[_SUM])):
         return False
-    others = block[: _SUM.start] + b" " * 8 + block[_SUM.stop :]
-    left = sum(others) - int(match[1], 8)
-    return left == 0 or left == 256 * sum(byte > 127 for byte in others)
+    others = _sum(block[:256]) + _sum(block[256:]) - sum(block[_SUM]) + 8 * ord(" ")
+    left = others - int(match[1], 8)
+    return left == 0 or left == 256 * len(block.translate(None, _ASCII))
+
+
+def _sum(data: bytes) -> int:
+    """Return the sum of 256 bytes at most, which Adler-32 has in its lower half, plus 1."""
+    return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 def _member(block: bytes) -> Member:
@@ -264,9 +247,10 @@ def _member(block: bytes) -> Member:
         what = "its size is negative" if size[:1] == b"\xff" else "its size is no number"
         raise tarfile.ReadError(f"the header of a member cannot be read: {what}")
     number = int(digits[1], 8) if digits else int.from_bytes(size[1:])
-    name, link, prefix = (block[place].partition(b"\0")[0] for place in (_NAME, _LINK, _PREFIX))
-    if prefix and block[_MARK] == _POSIX and kind not in (*_LONG, tarfile.GNUTYPE_SPARSE):
-        name = prefix + b"/" + name
+    name, link = block[_NAME].partition(b"\0")[0], block[_LINK].partition(b"\0")[0]
+    if block[_MARK] == _POSIX and kind not in (*_LONG, tarfile.GNUTYPE_SPARSE):
+        prefix = block[_PREFIX].partition(b"\0")[0]
+        name = prefix + b"/" + name if prefix else name
     return Member(_text(name), _text(link), kind, number)
 
 

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,6 +46,8 @@ class FakeProcess:
 
 class FakeJob:
     """A job without work."""
+
+    sink = SimpleNamespace(add=None)
 
     def work(self, plan):
         yield from ()
@@ -89,7 +92,7 @@ def test_a_rank_that_names_its_error_is_the_cause(seen_at):
 
 
 def test_a_lost_connection_is_reported_where_nothing_else_shows_up(monkeypatch):
-    monkeypatch.setattr(ranks, "_GRACE_S", 0.05)
+    monkeypatch.setattr(ranks, "GRACE_S", 0.05)
     with pytest.raises(EngineError, match="Connection closed by peer"):
         watch((LOST, FakeProcess(1)), (..., FakeProcess(0, seen_at=10**9)))
 
@@ -127,8 +130,9 @@ def test_fewer_windows_than_processes_are_said(monkeypatch, caplog, windows, sai
 @pytest.fixture
 def lead(monkeypatch):
     """Runs the first process of a world whose others are a function: what :func:`world.shared` does, by its call."""
-    monkeypatch.setattr(ranks, "_GRACE_S", 0.01)
+    monkeypatch.setattr(ranks, "GRACE_S", 0.01)
     monkeypatch.setattr(ranks, "share_cores", lambda processes: None)
+    monkeypatch.setattr(ranks, "require_all", lambda: None)
 
     def start(shared, score=lambda *_: DONE):
         calls = iter(shared)

@@ -14,15 +14,13 @@ import threading
 import time
 from importlib.util import find_spec
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 from support.plugins import on_path, write_distribution
 from support.processes import descendants
 from support.toy import SITE, toy_rows
 
-from bsm_core.errors import DataError, EngineError, UsageError
-from bsm_core.scoring.engines import ray_cluster
+from bsm_core.errors import DataError, EngineError
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.sink import Sink
 
@@ -171,31 +169,3 @@ def test_an_actor_without_a_guard_of_the_driver_is_named(score, tmp_path):
     with on_path(tmp_path / "site"), pytest.raises(EngineError, match="would score with other code") as error:
         score()
     assert "guard vouch: " in error.value.details[0]
-
-
-def test_more_actors_than_cores_are_refused(score):
-    toy_rows(3).to_csv(score.data / "t.csv", index=False)
-    with pytest.raises(EngineError, match=r"3 actors do not fit: the cluster has 2 core"):
-        score(num_actors=3)
-
-
-@pytest.mark.parametrize("flags", [{"devices": "2"}, {"device": "4"}, {"device": "[0,1]"}])
-def test_devices_are_numbers_of_actors(run, flags):
-    toy_rows(3).to_csv(run.data / "t.csv", index=False)
-    with pytest.raises(UsageError, match="--num-actors"):
-        run(engine="ray", **flags)
-
-
-def test_a_cluster_that_does_not_start_is_an_error(run, monkeypatch):
-    toy_rows(3).to_csv(run.data / "t.csv", index=False)
-    start = Mock(side_effect=Exception("The current node timed out during startup."))
-    monkeypatch.setattr("ray.init", start)
-    with pytest.raises(EngineError, match="Ray cannot be used: The current node timed out"):
-        run(engine="ray")
-
-
-def test_without_ray_it_is_said_what_to_install(run, monkeypatch):
-    toy_rows(3).to_csv(run.data / "t.csv", index=False)
-    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'bsm-core\[ray\]'"):
-        run(engine="ray")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
+import tempfile
 import threading
 from collections import Counter
+from concurrent.futures import ALL_COMPLETED
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -14,12 +17,13 @@ import pandas as pd
 import pytest
 from support.toy import toy_rows
 
-from bsm_core.errors import EngineError
+from bsm_core.errors import DataError, EngineError
 
 if find_spec("ray") is None:
     pytest.skip("needs Ray", allow_module_level=True)
 
-from ray.exceptions import RayError
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RayTaskError
 from support.ray_stand_in import threads_for_actors
 
 from bsm_core.scoring.engines import ray_driver
@@ -34,12 +38,16 @@ class MortalActor(WindowActor):
     Attributes:
         deadly: How many actors each window may still kill.
         starts, ends: How many actors may still die while they start, and while they end.
+        death: Error with which they die while they start.
         given: How often each window was given to an actor.
+        scored: Number of rows of each window whose part was returned.
     """
 
     deadly: Counter[int]
     starts = ends = 0
     given: Counter[int]
+    scored: dict[int, int]
+    death = RayError("it died at its start")
     lock = threading.Lock()
 
     def __init__(self, *arguments) -> None:
@@ -52,7 +60,7 @@ class MortalActor(WindowActor):
 
     def start(self, earlier):
         if self._counts_down("starts"):
-            raise RayError("it died at its start")
+            raise self.death
         return super().start(earlier)
 
     def score(self, item):
@@ -63,7 +71,9 @@ class MortalActor(WindowActor):
                 if self.deadly[window] > 0:
                     self.deadly[window] -= 1
                     raise RayError("it died")
-        return super().score(item)
+        answer = super().score(item)
+        self.scored.update({part.record.window: part.record.rows for part in answer.value})
+        return answer
 
     def finish(self):
         answer = super().finish()
@@ -80,18 +90,24 @@ class MortalActor(WindowActor):
 
 
 @pytest.fixture
-def score(run, monkeypatch):
-    """Runs a job on two actors that are threads."""
+def score(run, monkeypatch, tmp_path):
+    """Runs a job on two actors that are threads; ``left`` are the temporary folders that the run leaves."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
     def start(deadly=(), starts=0, ends=0, actors=2, room=9, hosts=(), free=MappingProxyType({}), **flags):
         monkeypatch.setattr(MortalActor, "deadly", Counter(dict(deadly)), raising=False)
         monkeypatch.setattr(MortalActor, "given", Counter(), raising=False)
+        monkeypatch.setattr(MortalActor, "scored", {}, raising=False)
         monkeypatch.setattr(MortalActor, "starts", starts)
         monkeypatch.setattr(MortalActor, "ends", ends)
         with threads_for_actors(MortalActor, actors, room, hosts, free):
-            return run(**{"engine": "ray", "device": "cpu", "window_rows": 3, **flags})
+            try:
+                return run(**{"engine": "ray", "device": "cpu", "window_rows": 3, **flags})
+            finally:
+                start.left = [*(tmp_path / "temporary").iterdir()]
 
-    start.data, start.out, start.local = run.data, run.out, run
+    start.data, start.out, start.local, start.artifact = run.data, run.out, run, run.artifact
     return start
 
 
@@ -111,6 +127,24 @@ def test_the_bytes_are_those_of_one_process(score, one, name):
     (score.data / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     assert score().path.read_bytes() == one
     assert sorted(MortalActor.given) == list(range(14))
+
+
+def test_files_of_the_artifact_may_be_links(score, one, tmp_path):
+    """As in the cache of the Hugging Face hub, and in a volume of Kubernetes."""
+    (tmp_path / "linked").mkdir()
+    for file in score.artifact.iterdir():
+        (tmp_path / "linked" / file.name).symlink_to(file.resolve())
+    assert score(model_dir=tmp_path / "linked").path.read_bytes() == one
+
+
+def test_the_copies_of_the_artifact_go_with_the_run_also_if_it_fails(score, one):
+    score()
+    assert not score.left
+    with (score.data / "t.csv").open("a") as file:
+        file.write("041,short\n")
+    with pytest.raises(DataError, match="line 42"):
+        score()
+    assert not score.left
 
 
 @pytest.mark.parametrize("actors", [1, 2])
@@ -143,6 +177,15 @@ def test_a_window_that_kills_a_fourth_actor_is_named_and_can_be_left_empty(score
     assert set(issues["reason"]) == {"the actor died that scored the row"}
 
 
+def test_an_error_of_one_actor_costs_no_part_of_another(score, one, monkeypatch):
+    """Also where all answers come at once."""
+    monkeypatch.setattr("support.ray_stand_in.FIRST_COMPLETED", ALL_COMPLETED)
+    with pytest.raises(EngineError, match="4 actors died with window 3"):
+        score(deadly={3: 4}, actors=3)
+    assert len(MortalActor.scored) > 1
+    assert WorkFolder(score.out).rows_done() == sum(MortalActor.scored.values())
+
+
 @pytest.mark.parametrize("actors", [1, 2])
 def test_an_actor_that_dies_at_its_start_is_replaced(score, one, actors, caplog):
     with caplog.at_level(logging.WARNING, "bsm"):
@@ -153,6 +196,42 @@ def test_an_actor_that_dies_at_its_start_is_replaced(score, one, actors, caplog)
 def test_actors_that_die_again_and_again_at_their_start_end_the_run(score, one):
     with pytest.raises(EngineError, match=r"(?s)actor 1 of 2 died again and again while it started.*fewer actors"):
         score(starts=9)
+
+
+IMPORT = """Traceback (most recent call last):
+  File "/opt/ray/function_manager.py", line 712, in _load_actor_class_from_gcs
+    actor_class = pickle.loads(pickled_class)
+                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ModuleNotFoundError: No module named 'bsm_core'
+"""
+WORKER_DIED = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+KILLED = ActorDiedErrorContext(actor_id=bytes(16), class_name="WindowActor", error_message=WORKER_DIED)
+
+
+@pytest.mark.parametrize(
+    ("death", "said", "fix"),
+    [
+        (
+            ActorDiedError(RayTaskError("__init__", IMPORT, RuntimeError())),
+            "No module named 'bsm_core'",
+            "same version",
+        ),
+        (RayTaskError("start", IMPORT, ModuleNotFoundError()), "No module named 'bsm_core'", "same version"),
+        (RayTaskError("start", "MemoryError", MemoryError()), "MemoryError", "--batch-size"),
+        (ActorDiedError(KILLED), "its worker process has died", "--batch-size"),
+        (OutOfMemoryError("Task was killed due to the node running low on memory."), "low on memory", "--batch-size"),
+    ],
+)
+def test_the_error_of_actors_that_do_not_start_says_why(score, one, monkeypatch, caplog, death, said, fix):
+    """A host without bsm has enough memory."""
+    monkeypatch.setattr(MortalActor, "death", death)
+    with caplog.at_level(logging.WARNING, "bsm"), pytest.raises(EngineError) as error:
+        score(starts=9)
+    assert re.search(rf"actor 1 of 2 died: .*{said}.*: a new one", caplog.messages[0])
+    assert said in "".join(error.value.details)
+    assert fix in error.value.fix
+    assert ("memory" in error.value.fix) == ("--batch-size" in fix)
+    assert not re.search(r"\x1b|\^", "".join([*error.value.details, *caplog.messages]))
 
 
 def test_an_actor_that_dies_at_its_end_fails_no_run(score, one, caplog):

@@ -19,6 +19,7 @@ import torch
 from support.processes import python
 from support.toy import toy_rows
 from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
 from bsm_core.errors import ConfigError, DataError, EngineError, Interrupted, ModelFailedError, UsageError
 from bsm_core.runtime.handout import present, received
@@ -105,6 +106,27 @@ def test_processes_that_do_not_come_together_are_an_error_soon(monkeypatch):
         pass
 
 
+def test_a_process_that_is_lost_before_all_are_connected_is_an_error_soon(monkeypatch):
+    """It has come to the store of the first process, and then nothing more is heard of it."""
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", free_port())
+
+    def come():
+        store, _, _ = next(rendezvous("env://", 1, 2, timeout=timedelta(seconds=10)))
+        store.set("bsm-1", "here")
+        return store
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(come)
+        words = "the 2 processes of torchrun could not be connected"
+        with (
+            pytest.raises(EngineError, match=words),
+            world.connected(World("torchrun", 0, 2, 0, 2), timedelta(seconds=1)),
+        ):
+            pass
+        assert other.result()
+
+
 def test_processes_that_have_come_together_may_wait_for_days(monkeypatch):
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", free_port())
@@ -156,6 +178,21 @@ def test_a_task_that_is_lost_is_named_and_the_same_command_goes_on(run, monkeypa
     assert first.returncode == 1, said
     assert f"process 2 of 2 (rank 1), on host {socket.gethostname()}, has ended" in (run.out / "_FAILURE").read_text()
     assert run(device="cpu", window_rows=3, resume="require").rows == 1500
+
+
+def test_the_other_tasks_say_that_the_first_one_was_lost(run, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    toy_rows(1500).to_csv(run.data / "t.csv", index=False)
+    with slurm(run) as (first, second):
+        while not WorkFolder(run.out).rows_done() and first.poll() is None:
+            time.sleep(0.01)
+        first.send_signal(signal.SIGKILL)
+        said = second.communicate()[1]
+    assert second.returncode == 1, said
+    assert "the process that hands out the work has ended before all windows were scored" in said
+    assert "see the log of that process, and run the same command again" in said
+    assert "worker" not in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(
@@ -217,14 +254,21 @@ def test_two_steps_of_a_job_use_two_ports():
 # Several tasks of a step of SLURM, in processes of the server
 
 
-def tasks_of(run, *tasks, nodes="1(x2)", each=({}, {}), **env):
-    """Run the tasks of a step, each with its flags and variables; return what they have said."""
+def tasks_of(run, *tasks, nodes="1(x2)", each=({}, {}), second="", **env):
+    """Run the tasks of a step, each with its flags and variables; return what they have said.
+
+    Args:
+        second: Code that the second task runs first.
+    """
     step = {"SLURM_STEP_NUM_TASKS": str(len(tasks)), "SLURM_STEP_TASKS_PER_NODE": nodes, "SLURM_LOCALID": "0"}
     step |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1", **env}
 
     def start(number):
         own = {"SLURM_PROCID": str(number), "SLURM_NODEID": str(number), **each[number]}
-        return python(*arguments(run, *tasks[number]), env={**os.environ, **step, **own})
+        words = arguments(run, *tasks[number])
+        if number == 1 and second:
+            words = ["-c", f"{second}\nimport sys\nfrom bsm_core.run import main\nsys.exit(main())", *words[2:]]
+        return python(*words, env={**os.environ, **step, **own})
 
     with ThreadPoolExecutor(len(tasks)) as pool:
         return list(pool.map(start, range(len(tasks))))
@@ -238,6 +282,52 @@ def test_tasks_of_a_step_share_the_work(run, monkeypatch):
     done = tasks_of(run, [], [])
     assert [task.returncode for task in done] == [0, 0], done
     assert (run.out / "inference_predictions.csv").read_bytes() == one
+
+
+WRITES = """
+import sys
+from bsm_core.runtime import durable
+
+def append(path, line):  # as on a network file system, when another host appends at the same time
+    print("a line is lost", file=sys.stderr)
+
+def store(path, content, real=durable.store):
+    print("a part is written", file=sys.stderr)
+    real(path, content)
+
+durable.append, durable.store = append, store
+"""
+
+
+def test_the_first_task_alone_writes_the_manifest(run):
+    toy_rows(40).to_csv(run.data / "t.csv", index=False)
+    done = tasks_of(run, [], [], second=WRITES)
+    assert "a part is written" in done[1].stderr
+    assert "a line is lost" not in done[1].stderr
+    assert [task.returncode for task in done] == [0, 0], done
+    assert len((run.out / "inference_predictions.csv").read_text().splitlines()) == 41
+
+
+BLOCKED = """
+import socket
+
+def refuse(address, timeout=None):
+    raise ConnectionRefusedError(111, "Connection refused")
+
+socket.create_connection = refuse
+"""
+
+
+def test_a_task_that_cannot_reach_the_first_one_is_named_in_the_failure(run):
+    toy_rows(40).to_csv(run.data / "t.csv", index=False)
+    done = tasks_of(run, [], [], second=BLOCKED)
+    assert [task.returncode for task in done] == [1, 1]
+    host = f"process 2 of 2 (rank 1), on host {socket.gethostname()}, could not reach the process that hands out"
+    for said in (done[0].stderr, done[1].stderr, (run.out / "_FAILURE").read_text()):
+        assert host in said
+        assert "Connection refused" in said
+        assert "Traceback" not in said
+    assert "connect to port" in done[1].stderr
 
 
 def test_an_error_of_the_first_task_ends_all(run):
@@ -268,8 +358,9 @@ def test_the_failure_is_that_of_the_process_that_failed_first(monkeypatch, error
 
     monkeypatch.setattr(ranks, "score", score)
     monkeypatch.setattr(ranks, "share_cores", lambda processes: None)
+    monkeypatch.setattr(ranks, "require_all", lambda: None)
     leader = SimpleNamespace(world=World("torchrun", 0, 2, 0, 2), tell=lambda job: None)
-    job = SimpleNamespace(work=lambda plan: (number for number in range(3)))
+    job = SimpleNamespace(work=lambda plan: (number for number in range(3)), sink=SimpleNamespace(add=None))
     with pytest.raises(BaseException) as caught:  # noqa: PT011
         ranks.lead(leader, job, None)
     assert _reason_of(caught.value) == said

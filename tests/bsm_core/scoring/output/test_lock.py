@@ -139,7 +139,7 @@ def test_an_error_that_passes_does_not_end_the_renewal(lock, monkeypatch):
 
 def test_a_lost_lock_is_not_renewed(lock, monkeypatch):
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.0)
-    held = module._HeldFile(lock)  # not holding(), which would renew it in a thread of its own
+    held = module._HeldFile(module.Lock(lock, b"ours"))  # not holding(), which would renew it in a thread of its own
     lock.write_text("another run")
     os.utime(lock, (0, 0))
     module._renew(held, module.threading.Event())  # returns

@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 from contextlib import ExitStack
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -178,17 +179,36 @@ def test_a_number_of_bad_rows_counts_those_of_earlier_attempts(run, monkeypatch)
     for _ in range(2):
         with pytest.raises(TooManyBadRowsError):
             run(max_bad_rows=1, window_rows=8)
-        assert "16 rows are done" in (run.out / "_FAILURE").read_text()
+        more = "16 rows are done: with the same files and settings but a higher --max-bad-rows, a run goes on"
+        assert more in (run.out / "_FAILURE").read_text()
 
 
 def test_the_list_of_too_many_bad_rows_is_there(ask, run):
     rows, issues = bad_rows(40)
     rows.to_csv(run.data / "t.csv", index=False)
-    with pytest.raises(TooManyBadRowsError):
+    with pytest.raises(TooManyBadRowsError) as caught:
         run(max_bad_rows="5%", row_issues=ask.folder / "issues.csv")
+    listed = f"allow more with a higher --max-bad-rows: then the run goes on; {ask.folder}/issues.csv lists them"
+    assert str(caught.value).endswith(listed)
     with (ask.folder / "issues.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [COLUMNS, *issues]
     assert not (run.out / "inference_predictions.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "file", "words"),
+    [
+        (0, None, "--row-issues FILE lists them with a share, such as --max-bad-rows 20%, as the limit"),
+        (0, Path("i.csv"), "i.csv was not written, because the limit is a number: with a share, such as"),
+        ("1%", None, "--row-issues FILE lists them"),
+    ],
+)
+def test_the_advice_for_too_many_bad_rows_is_about_the_flags_that_were_given(limit, file, words):
+    found = BadRowLimit(limit, "csv", file)
+    with pytest.raises(TooManyBadRowsError) as caught:  # noqa: PT012 - a number is judged by add, a share by judge
+        found.add({"bad_rows": 2}, 3)
+        found.judge()
+    assert words in caught.value.fix
 
 
 # Lines

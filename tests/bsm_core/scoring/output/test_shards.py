@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import re
 import signal
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.processes import python
 from support.toy import toy_rows
@@ -20,7 +24,7 @@ from bsm_core.scoring.job import clean
 from bsm_core.scoring.output import shard as shards
 from bsm_core.scoring.output.lock import holding
 from bsm_core.scoring.output.manifest import WorkFolder
-from bsm_core.scoring.output.markers import Markers
+from bsm_core.scoring.output.markers import Markers, leftovers
 from bsm_core.scoring.output.merge import DoneShard, mark_job, merge
 from bsm_core.scoring.output.shard import Shard, of_container
 
@@ -145,11 +149,11 @@ def test_a_shard_that_was_scored_again_before_the_locks_are_held(job, monkeypatc
     for number in range(2):
         job(shard=f"{number}/2", window_rows=4)
 
-    def hold(path):
+    def hold(*args):
         Markers(job.out, Shard(1, 2)).clear()
-        return holding(path)
+        return holding(*args)
 
-    monkeypatch.setattr("bsm_core.scoring.output.merge.holding", hold)
+    monkeypatch.setattr("bsm_core.scoring.output.manifest.holding", hold)
     with pytest.raises(UsageError, match="1 are not done"):
         merge(job.out)
 
@@ -220,7 +224,7 @@ def done_shards(folder, hosts=2, job="j"):
         shard = Shard(number, hosts)
         path = folder / f"inference_predictions{shard.name}.csv"
         path.write_text("id\n")
-        found.append(DoneShard.of(shard, job, path, [], 1))
+        found.append(DoneShard(shard, job, path.name, [0], 3, hashlib.sha256(b"id\n").hexdigest(), "2026-01-31"))
         Markers(folder, shard).succeed(None, found[-1].text())
     return found
 
@@ -322,6 +326,22 @@ def test_a_run_without_shards_replaces_those_of_an_earlier_job(job):
     done_shards(job.out, hosts=3)
     path = job(window_rows=4).path
     assert listing(job.out) == sorted(["_HEALTH", "_SUCCESS", path.name])
+
+
+@pytest.mark.parametrize("shard", [None, "0/1"])
+def test_leftovers_that_somebody_else_removes_meanwhile_are_no_error(job, monkeypatch, shard):
+    done_shards(job.out, hosts=3)
+
+    def found(*args):
+        paths = leftovers(*args)
+        for path in paths:
+            path.unlink()
+        return paths
+
+    monkeypatch.setattr("bsm_core.scoring.output.markers.leftovers", found)
+    job(window_rows=4, shard=shard)
+    assert "_SUCCESS" in listing(job.out)
+    assert not list(job.out.glob("*-of-00003.csv"))
 
 
 def test_the_same_file_downloaded_at_another_time_is_the_same(job):
@@ -524,4 +544,86 @@ def test_a_job_of_which_no_host_has_files_has_nothing_to_merge(run, container):
         container(host, hosts, "ShardedByS3Key")
         run()
     with pytest.raises(UsageError, match="no shard has a table"):
+        merge(run.out)
+
+
+@pytest.fixture
+def divided(run, container):
+    """Runs two hosts, each with a Parquet file whose kept column ``note`` has values of its own."""
+
+    def start(*notes, **flags):
+        hosts = ["algo-1", "algo-2"]
+        for host, values in zip(hosts, notes, strict=True):
+            container(host, hosts, "ShardedByS3Key")
+            rows = pa.Table.from_pandas(toy_rows(len(values)), preserve_index=False)
+            pq.write_table(rows.append_column("note", values), run.data / "part.parquet")
+            run(keep_columns="note", **flags)
+        return run.out
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pa.array([1, 2, 3]), pa.array(["007", "010", "3"])),
+        (pa.array([1, 2, 3]), pa.array([4.0, 5.0])),
+        (pa.array(["1", "2"]), pa.array([4.0, 5.0])),
+        (pa.array([1, 2], pa.int32()), pa.array([1, 2**40])),
+        (pa.array([1, 2]), pa.array([True, False])),
+        (pa.array([0, 1], pa.timestamp("ms")), pa.array([0, 1], pa.timestamp("ns"))),
+    ],
+)
+def test_values_of_one_type_never_become_those_of_another(divided, caplog, monkeypatch, one, other):
+    """One run over both files is refused. So is the merging, and ``_SUCCESS`` of the job does not promise it."""
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    out = divided(one, other)
+    assert {"_SUCCESS-00000", "_SUCCESS-00001"} < set(listing(out))
+    assert "_SUCCESS" not in listing(out)
+    said = f"column 'note' has type {other.type}, but {one.type} in earlier files"
+    assert f"all shards are done, but they cannot be merged: DataError: {said}" in caplog.text
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        merge(out)
+    assert caught.value.where == str(out / "inference_predictions-00001-of-00002.parquet")
+    assert "inference_predictions.parquet" not in listing(out)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pa.nulls(2), pa.array(["007", None])),
+        (pa.array(["007", None]), pa.nulls(2)),
+        (pa.array(["a", "b"]).dictionary_encode(), pa.array(["c", "c"]).cast(pa.dictionary(pa.int8(), pa.string()))),
+    ],
+)
+def test_types_that_fit_in_one_run_fit_in_shards(divided, run, one, other):
+    out = divided(one, other)
+    assert "_SUCCESS" in listing(out)
+    merged = pq.read_table(merge(out)[0])
+    (run.data.parent / "config" / "resourceconfig.json").unlink()
+    for name, notes in (("a", one), ("b", other)):
+        rows = pa.Table.from_pandas(toy_rows(2), preserve_index=False).append_column("note", notes)
+        pq.write_table(rows, run.data / f"{name}.parquet")
+    (run.data / "part.parquet").unlink()
+    whole = pq.read_table(run(keep_columns="note", output_dir=run.out.parent / "whole").path)
+    assert merged.schema == whole.schema
+    assert merged["note"].to_pylist() == whole["note"].to_pylist()
+
+
+def test_as_text_values_of_several_types_stay_what_they_are(divided):
+    out = divided(pa.array([1, 2]), pa.array(["007", "3"]), output_format="csv")
+    assert "_SUCCESS" in listing(out)
+    assert pd.read_csv(merge(out)[0], dtype=str)["note"].tolist() == ["1", "2", "007", "3"]
+
+
+def test_shards_with_other_columns_are_not_marked_as_a_job(run, container, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    hosts = ["algo-1", "algo-2"]
+    for number, host in enumerate(hosts):
+        container(host, hosts, "ShardedByS3Key")
+        toy_rows(3).assign(**{f"more{number}": 1}).to_csv(run.data / "part.csv", index=False)
+        run(keep_columns="all")
+    assert "_SUCCESS" not in listing(run.out)
+    assert "cannot be merged: DataError: another format or other columns" in caplog.text
+    with pytest.raises(DataError, match="another format or other columns"):
         merge(run.out)

@@ -66,6 +66,18 @@ def test_cells_that_seem_to_have_an_escape_character_are_counted_by_row(tmp_path
     assert sum(w.escapes for w in opened(tmp_path / "b.csv", b'id\n"\\"x"\n', escape="\\").windows(["id"])) == 0
 
 
+@pytest.mark.parametrize("size", [40, 1 << 20])
+def test_cells_that_go_on_after_their_quotes_are_counted_by_row(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(delimited, "BLOCK_SIZES", (size, 1 << 20))
+    rows = [b'1,"a "b" c"', b'2,"a ""b"" c"', b'3,5" pipe', b'4,"a" ', b'5,"a"b"c"d"', b'"6"x,"a "b"']
+    rows += [b'7,"\\"q"', b'8,""']
+    source = opened(tmp_path / "a.csv", b"id,x\n" + b"\n".join(rows) + b"\n")
+    assert cells(source)[0][0] == ("1", 'a b" c"')
+    assert [w.loose_quotes for w in source.windows(["id"], rows=1)] == [1, 0, 0, 1, 1, 2, 0, 0]
+    assert [w.loose_quotes for w in source.windows(["x"], rows=3)] == [1, 4, 0]
+    assert sum(w.escapes for w in source.windows(["x"])) == 1
+
+
 def test_the_error_of_an_escaped_quote_before_a_comma_names_the_flag(tmp_path):
     source = opened(tmp_path / "a.csv", b'id,x\n1,"he said \\"no, it\\""\n')
     with pytest.raises(DataError, match=r"--csv-escape '\\'"):

@@ -92,9 +92,9 @@ def test_rows_whose_ends_were_not_found_and_all_after_them_have_no_position():
     assert ends.take(1).tolist() == [-1]
 
 
-def one_by_one(content: bytes, delimiter: str) -> tuple[list[int], list[int]]:
-    r"""Position after each line break outside of quotes, and of each quote after a backslash that ends quotes."""
-    ends, escapes, state = list[int](), list[int](), "begins"
+def one_by_one(content: bytes, delimiter: str) -> tuple[list[int], list[int], list[int]]:
+    """Positions after line breaks outside of quotes, and of quotes that end early: after a backslash, and others."""
+    ends, escapes, loose, state = list[int](), list[int](), list[int](), "begins"
     for at, character in enumerate(content.decode("latin-1")):
         if state == "quoted":
             state = "closed" if character == '"' else state
@@ -105,10 +105,10 @@ def one_by_one(content: bytes, delimiter: str) -> tuple[list[int], list[int]]:
             if character == "\n" or (character == "\r" and content[at + 1 : at + 2] != b"\n"):
                 ends.append(at + 1)
         else:
-            if state == "closed" and content[at - 2 : at - 1] == b"\\":
-                escapes.append(at - 1)
+            if state == "closed":
+                (escapes if content[at - 2 : at - 1] == b"\\" else loose).append(at - 1)
             state = "cell"
-    return ends, escapes
+    return ends, escapes, loose
 
 
 @pytest.mark.parametrize("near", [1, 2, 64])
@@ -122,14 +122,15 @@ def test_any_bytes_are_scanned_as_one_by_one(near, content, delimiter, size):
     content = content.encode() + b"\n"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_ends, "_NEAR", near)
-        found = RowEnds(delimiter, header=False, escapes=True)
+        found = RowEnds(delimiter, header=False, odd=True)
         for start in range(0, len(content), size):
             found.feed(content[start : start + size])
-    ends, escapes = one_by_one(content, delimiter)
+    ends, *odd = one_by_one(content, delimiter)
     rows = [end for end, before in zip(ends, [0, *ends], strict=False) if content[before:end].strip(b"\r\n")]
     assert found.found().tolist() == rows
-    counts = np.bincount(np.searchsorted(rows, escapes, side="right"), minlength=len(rows))
-    assert found.take_escapes(np.array(rows, np.int64)).tolist() == counts.tolist()[: len(rows)]
+    for places, expected in zip((found.escapes, found.loose), odd, strict=True):
+        counts = np.bincount(np.searchsorted(rows, expected, side="right"), minlength=len(rows))
+        assert places.take(np.array(rows, np.int64)).tolist() == counts.tolist()[: len(rows)]
 
 
 @pytest.mark.parametrize("row", [b'1,"a, b"\n', b"1,a\n", b'1,a,"b\n""c"""\n'])
@@ -150,7 +151,9 @@ def test_a_quote_in_the_middle_of_a_cell_costs_only_what_is_near_it(monkeypatch,
     assert seen[0] <= 2 * row_ends._NEAR
 
 
-def test_cells_that_seem_to_have_an_escape_character_are_kept_only_where_they_are_asked_for():
+def test_quotes_that_end_early_are_kept_only_where_they_are_asked_for():
     ends = RowEnds(",", header=False)
-    ends.feed(b'1,"a\\"b"\n' * 3)
-    assert not ends._escapes
+    ends.feed(b'1,"a\\"b"\n2,"a"b\n' * 3)
+    rows = ends.found()
+    assert len(rows) == 6
+    assert not any(places.take(rows).any() for places in (ends.escapes, ends.loose))

@@ -91,7 +91,8 @@ def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tu
     """Return the files that together are one table, and their format.
 
     Three groups of files are ignored: empty files; files and folders whose names begin with ``_`` or ``.``, such as
-    markers; and files whose names are not those of data files, which :func:`warn_of_passed_over` lists.
+    markers, but not partitions such as ``_hour=2``; and files whose names are not those of data files, which
+    :func:`warn_of_passed_over` lists.
 
     Args:
         path: A data file, or a folder, which is searched with all its sub-folders, or a pattern of files or folders.

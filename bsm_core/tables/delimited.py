@@ -29,7 +29,6 @@ from bsm_core.errors import DataError, quoted
 from bsm_core.tables.bad_lines import SHOWN, SKIP, BadLine, LeftOut, byte_size, csv_rows, find_bad_lines
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.headers import first_row, reading
-from bsm_core.tables.formats.plain_text import LikelyEscapes
 from bsm_core.tables.formats.plain_text import line_breaks as breaks_in
 from bsm_core.tables.formats.quotes import Quotes
 from bsm_core.tables.formats.row_ends import RowEnds
@@ -128,9 +127,8 @@ def _parse(
     read_options = pacsv.ReadOptions(block_size=block_size, use_threads=False, column_names=names)
     parse_options = pacsv.ParseOptions(delimiter=dialect.mark, newlines_in_values=True)
     convert_options = pacsv.ConvertOptions(include_columns=wanted.names, column_types=wanted)
-    row_ends = RowEnds(dialect.mark, begin, header=names is None)
-    escapes = LikelyEscapes(dialect.mark, begin)
-    scans = (Quotes(dialect.mark), row_ends, escapes)
+    row_ends = RowEnds(dialect.mark, begin, header=names is None, odd=True)
+    scans = (Quotes(dialect.mark), row_ends)
     given_up = threading.Event()
     left_out = LeftOut(bad_lines(given_up) if bad_lines else (), begin)
     held, share = None, 0.0
@@ -140,7 +138,7 @@ def _parse(
                 try:
                     for batch in filter(len, reader):
                         if held is not None:
-                            yield _rows_of(held, share, row_ends, escapes, left_out)
+                            yield _rows_of(held, share, row_ends, left_out)
                         held, share = batch, stream.share
                 finally:
                     given_up.set()  # Arrow's reader waits for its thread, which may search for the next bad line
@@ -150,21 +148,20 @@ def _parse(
         except pa.ArrowInvalid as error:
             raise stream.error or error from None
     rest = held.slice(0, len(held) - 1)
-    yield _rows_of(rest, stream.share, row_ends, escapes, left_out, last=True)
+    yield _rows_of(rest, stream.share, row_ends, left_out, last=True)
 
 
 def _rows_of(
     batch: pa.RecordBatch,
     share: float,
     row_ends: RowEnds,
-    escapes: LikelyEscapes,
     left_out: LeftOut,
     *,
     last: bool = False,
 ) -> FileRows:
     ends = row_ends.take(len(batch))
     positions, bad_lines = left_out.take(ends, last)
-    odd = np.stack([escapes.found.take(ends), row_ends.loose.take(ends)], axis=1)
+    odd = np.stack([row_ends.escapes.take(ends), row_ends.loose.take(ends)], axis=1)
     return FileRows(batch, share, positions, odd, bad_lines)
 
 

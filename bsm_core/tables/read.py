@@ -350,8 +350,9 @@ class TableSource:
     def _pieces(
         self, schema: pa.Schema, rows: int, start: Position, end: Position | None = None
     ) -> Generator[Piece, None, None]:
-        others = [field for field in schema if field.name not in self.partitions[0]]
-        own = pa.schema(others or [(self.columns[0], self.schemas[0].types[0])])  # the number of rows is needed
+        own = pa.schema([field for field in schema if field.name not in self.partitions[0]])
+        if not len(own) and self.format != "parquet":  # the rows of text are known only with a column
+            own = pa.schema([self.schemas[0].field(0)])
         begins = self._begins
         for number in range(start.file, min(len(self.files), end.file + 1) if end else len(self.files)):
             file, offset = self.files[number], start.offset if number == start.file else 0
@@ -367,5 +368,5 @@ class TableSource:
                 ends = np.column_stack([np.full_like(offsets, number), offsets, odd])
                 before, after = begins[number : number + 2]
                 fraction = (before + share * (after - before)) / begins[-1]
-                table = with_partitions(conform(batch, own, file), schema, self.partitions[number])
+                table = with_partitions(conform(batch, own, file), schema, self.partitions[number], len(batch))
                 yield Piece(table, fraction, ends, bad_lines)

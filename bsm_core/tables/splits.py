@@ -31,10 +31,14 @@ _BLOCK_BYTES = 1 << 20
 """Bytes of text of which the windows that begin there are one split: to open a file costs about a millisecond."""
 _GROUP_ROWS = 1 << 16
 """Rows from which on row groups are a split: to open a file with many row groups costs several milliseconds."""
-_MOST_ROWS = 1 << 20
-"""Rows above which a row group is several splits, which is rare: each reads the rows before it in the group too."""
-_HELD_BACK = 64
-"""Windows for each consumer that are held back even if they are more than half of the table."""
+_HERE = 0.1
+"""Largest share of the windows of a Parquet table that are read here only to let all consumers end together."""
+_MOST_READ = 0.6
+"""Largest share of a Parquet table that a consumer reads to score as much as each of the others."""
+_MOST_PIECES = 8
+"""Number of consumers that may share a row group: each decodes it from its beginning to the end of its piece."""
+_WHOLE = 0.8
+"""Least share of the consumers that have work, on average, while the last row groups are scored."""
 
 
 class _Found(NamedTuple):
@@ -69,11 +73,10 @@ def work_of(
     done: Mapping[int, Position | None],
     consumers: int,
 ) -> Generator[Split | Window, None, None]:
-    """Yield the work of a run, in order: splits to read, and windows that were read here.
+    """Yield the work of a run: splits to read, and windows that were read here.
 
-    The last windows are read here and yielded one by one, so that all consumers end together: as many as a split has,
-    for each consumer. If these are more than half of the table, as with few and large row groups, it is half of it, so
-    that this process does not become the reader of a large table.
+    At the end come smaller pieces, so that all consumers end together. Of text, these are single windows as splits. Of
+    Parquet, :func:`_last_of_parquet` says who reads the last row groups.
 
     Args:
         source: The table.
@@ -88,25 +91,72 @@ def work_of(
         with closing(source.windows(columns, rows=rows, done=done)) as windows:
             yield from windows
         return
-    held, count, found, largest = deque[list[_Found]](), 0, 0, 0
-    with closing(_runs(source, rows, done)) as runs:
-        for run in runs:
+    held, count, runs, total = deque[list[_Found]](), 0, 0, 0
+    with closing(_runs(source, rows, done)) as found:
+        for run in found:
             held.append(run)
-            count, found, largest = count + len(run), found + len(run), max(largest, len(run))
-            most = min(consumers * largest, max(consumers * _HELD_BACK, found // 2))
-            while count - len(held[0]) >= most:
+            runs, total, count = runs + 1, total + len(run), count + len(run)
+            # While a consumer scores the first of these runs, the others must have as much to do.
+            while len(held) > consumers and count >= consumers * len(held[0]):
                 count -= len(held[0])
                 yield _split(held.popleft())
-    for run in held:
-        whole = max(0, min(count - most, len(run)))  # what is more than the windows to hold back
-        count -= len(run)
-        if whole:
-            yield _split(run[:whole])
-        if len(run) - whole == 1:
-            yield _split(run[whole:])
-        elif rest := run[whole:]:
-            with closing(source.windows_of(_split(rest), columns, rows=rows)) as windows:
-                yield from windows
+    if source.format == "parquet":
+        pieces, here = _last_of_parquet(list(held), runs, total, consumers)
+    else:
+        pieces, here = [[window] for run in held for window in run], []
+    yield from map(_split, pieces)
+    for piece in here:
+        with closing(source.windows_of(_split(piece), columns, rows=rows)) as read:
+            yield from read
+
+
+def _last_of_parquet(
+    held: Sequence[Sequence[_Found]], runs: int, windows: int, consumers: int
+) -> tuple[list[Sequence[_Found]], list[Sequence[_Found]]]:
+    """Divide the last row groups of a table so that all consumers end together.
+
+    To read the end of a row group, it has to be decoded from its beginning. So each consumer gets whole row groups as
+    long as there are enough for all. The row groups that are left then are cut into pieces, or are read here: if they
+    are few, or if a consumer would have to read too much for its piece. Of the others, the first windows are read here:
+    this costs no decoding, and whoever is done early takes them.
+
+    Args:
+        held: The last runs, at least as many as there are consumers, or all.
+        runs, windows: Number of the runs and of the windows of the table.
+        consumers: Number of consumers.
+
+    Returns:
+        The pieces that consumers read, and those that this process reads for them.
+    """
+    left = runs if runs < consumers else runs % consumers
+    whole, rest = held[: len(held) - left], held[len(held) - left :]
+    shared, here = list[tuple[Sequence[_Found], int]](), list[Sequence[_Found]]()
+    for some, pieces in ((whole, 1), (rest, _pieces_of(len(rest), consumers))):
+        size = sum(map(len, some))
+        for run in some:
+            count = pieces * max(1, round(len(run) * min(len(some), consumers) / size))
+            too_much = count > _MOST_PIECES or len(run) / windows > _MOST_READ - 1 / consumers
+            if count > 1 and (too_much or size <= _HERE * windows):
+                here.append(run)
+            else:
+                shared.append((run, count))
+    more = int(_HERE * windows) - sum(map(len, here)) if consumers > 1 else 0
+    divided: list[Sequence[_Found]] = []
+    for run, count in shared:
+        begin = max(0, min(more // len(shared), len(run) // 2))
+        here += [run[:begin]] if begin else []
+        size = -(-(len(run) - begin) // count)
+        divided += [run[at : at + size] for at in range(begin, len(run), size)]
+    return divided, sorted(here, key=lambda run: run[0].number)
+
+
+def _pieces_of(runs: int, consumers: int) -> int:
+    """Return into how many pieces to cut each of some runs so that few consumers wait; above the most if many would."""
+    for pieces in range(1, _MOST_PIECES + 1):
+        rounds = -(-runs * pieces // consumers)
+        if runs * pieces >= _WHOLE * rounds * consumers:
+            return pieces
+    return _MOST_PIECES + 1
 
 
 def splits_of(
@@ -191,18 +241,13 @@ def _blocks(source: TableSource, start: Position) -> Generator[tuple[int, Ends],
 
 
 def _row_groups(sizes: Sequence[int], first: int) -> Iterator[Ends]:
-    """Yield the numbers after the rows of row groups from a row on: of small ones together, of large ones in pieces."""
+    """Yield the numbers after the rows of row groups from a row on: of small ones together, of large ones alone."""
     begin, end = first, 0
     for size in sizes:
         before, end = end, end + size
-        if size > _MOST_ROWS:
-            if before > begin:
-                yield range(begin + 1, before + 1)
-                begin = before
-            step = -(-size // -(-size // _MOST_ROWS))
-            while end - begin > step:
-                yield range(begin + 1, begin + step + 1)
-                begin += step
+        if size >= _GROUP_ROWS and before > begin:
+            yield range(begin + 1, before + 1)
+            begin = before
         if end - begin >= _GROUP_ROWS:
             yield range(begin + 1, end + 1)
             begin = end

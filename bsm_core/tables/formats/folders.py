@@ -49,7 +49,7 @@ def _walk(root: Path, pattern: Sequence[str]) -> Iterator[Path]:
         _require_no_log(here, folders)
         _require_finished(here, folders)
         parts = here.parts[len(root.parts) :]
-        folders[:] = sorted(name for name in folders if _visible(name) and _matches((*parts, name), pattern, False))
+        folders[:] = sorted(n for n in folders if _visible_folder(n) and _matches((*parts, n), pattern, False))
         yield from (file for file in files if _visible(file.name) and _matches((*parts, file.name), pattern))
 
 
@@ -80,7 +80,8 @@ def is_read(file: Path, path: Path) -> bool:
         return file.is_relative_to(path.resolve())
     parts = file.parts[len(root.parts) :] if file.is_relative_to(root) else ()
     pattern = path.parts[len(root_of(path).parts) :]
-    return bool(parts) and all(map(_visible, parts)) and _matches(parts, pattern)
+    visible = bool(parts) and _visible(parts[-1]) and all(map(_visible_folder, parts[:-1]))
+    return visible and _matches(parts, pattern)
 
 
 def is_pattern(path: Path) -> bool:
@@ -181,3 +182,8 @@ def _require_finished(here: Path, names: Collection[str]) -> None:
 
 def _visible(name: str) -> bool:
     return not name.startswith(("_", "."))
+
+
+def _visible_folder(name: str) -> bool:
+    """Return whether a folder is searched: as in Spark, also a partition such as ``_hour=2``."""
+    return _visible(name) or (name.startswith("_") and "=" in name)

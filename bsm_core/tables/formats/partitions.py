@@ -77,13 +77,14 @@ def _values(folder: Path, parts: Sequence[str], columns: set[str]) -> dict[str, 
     return found
 
 
-def with_partitions(table: pa.Table, schema: pa.Schema, values: Mapping[str, str | None]) -> pa.Table:
+def with_partitions(table: pa.Table, schema: pa.Schema, values: Mapping[str, str | None], rows: int) -> pa.Table:
     """Return the rows of a file with the columns of a schema, of which some stand in the names of folders.
 
     Args:
-        table: The other columns.
+        table: The other columns, which may be none.
         schema: The columns.
         values: Values of partition columns.
+        rows: Number of rows.
     """
     if table.schema.names == schema.names:
         return table
@@ -91,7 +92,7 @@ def with_partitions(table: pa.Table, schema: pa.Schema, values: Mapping[str, str
     for field in schema:
         if field.name in values:
             value = pa.scalar(values[field.name], pa.string()).cast(field.type)
-            columns.append(pa.repeat(value, len(table)))
+            columns.append(pa.repeat(value, rows))
         else:
             columns.append(table.column(field.name))
     return pa.table(columns, schema=schema)

@@ -1,4 +1,4 @@
-"""Text files as plain CSV in UTF-8, whatever their encoding and escape character; and a search for such characters."""
+"""Text files as plain CSV in UTF-8, whatever their encoding and escape character."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from bsm_core.errors import DataError
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.formats.row_ends import PlacesInRows
 
 _BLOCK_BYTES = 1 << 20
 _QUOTE = ord('"')
@@ -136,36 +135,3 @@ class EscapedQuotes:
         at = min(at, len(text))
         self._rest = text[at - 1 :]
         return b"".join(pieces)
-
-
-class LikelyEscapes:
-    r"""Search for quoted cells in which ``\"`` seems to stand for a quote, as in files of Spark.
-
-    A reader that does not know the escape character ends the cell's quotes there. So the cell has another text, or the
-    row another number of cells. A cell across two blocks may be missed.
-
-    Args:
-        delimiter: The character between two cells.
-        offset: Position of the first byte.
-
-    Attributes:
-        found: Where such cells begin.
-    """
-
-    def __init__(self, delimiter: str, offset: int) -> None:
-        end = re.escape(delimiter)
-        self._quote = re.compile(rf'\\"[^"{end}\r\n]'.encode())
-        self._cell = re.compile(rf'(?<=[{end}\r\n])"[^"]*+(?:""[^"]*+)*+(?<=\\)"(?=[^"{end}\r\n])'.encode())
-        self._rest, self._at = b"\n", offset - 1
-        self.found = PlacesInRows()
-
-    def feed(self, block: bytes) -> None:
-        """Look through the next bytes."""
-        text = self._rest + block
-        stop = 1 + max(text.rfind(b"\n"), text.rfind(b"\r"))
-        if stop < 2 or len(text) > 1 << 24:
-            stop = len(text)
-        # The search for cells takes long: it is for blocks in which a quote seems to be escaped.
-        if text.find(b"\\", 0, stop) >= 0 and self._quote.search(text, 0, stop):
-            self.found.add(self._at + match.start() for match in self._cell.finditer(text, 1, stop))
-        self._rest, self._at = text[stop - 1 :], self._at + stop - 1

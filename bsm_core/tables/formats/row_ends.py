@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
+Positions = npt.NDArray[np.int64]
+
 _QUOTE, _LF, _CR, _BACKSLASH = b'"\n\r\\'
 _UNKNOWN = -1
+_NEAR = 64
+"""Number of quotes to look at one by one after a quote in the middle of a cell, before many are looked at together."""
 
 
 class PlacesInRows:
@@ -25,7 +28,7 @@ class PlacesInRows:
         """Add positions in the file, in order."""
         self._found.extend(positions)
 
-    def take(self, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def take(self, ends: Positions) -> Positions:
         """Return the number of positions in each of the next rows, and forget these positions.
 
         Args:
@@ -42,10 +45,10 @@ class PlacesInRows:
 
 
 class RowEnds:
-    """Ends of the rows of a text file that is read block by block.
+    r"""Ends of the rows of a text file that is read block by block.
 
     Rows are those of pyarrow's CSV reader. A quote opens a quoted cell only at the beginning of the cell, and line
-    breaks in a quoted cell belong to the cell. ``\\n``, ``\\r\\n`` and ``\\r`` end a row. Empty lines are no rows.
+    breaks in a quoted cell belong to the cell. ``\n``, ``\r\n`` and ``\r`` end a row. Empty lines are no rows.
 
     One thread may call :meth:`feed` while another calls :meth:`take`: pyarrow reads ahead.
 
@@ -53,47 +56,64 @@ class RowEnds:
         delimiter: The character between two cells.
         offset: Position in the file of the first byte, after a byte order mark.
         header: Whether the first row is the header, which does not count.
+        odd: Whether to look for ``escapes`` and ``loose`` too.
 
     Attributes:
-        loose: Quotes that end the quotes of a cell before its end, as the second one of ``"a "b" c"`` does. Those
-            after a backslash are left out: :class:`bsm_core.tables.formats.plain_text.LikelyEscapes` finds them.
+        escapes: Quotes after a backslash that end the quotes of a cell before its end, as in ``"a \"b"``. In files of
+            Spark, such a quote belongs to the cell. For a reader that does not know the escape character, the cell has
+            another text, or the row another number of cells.
+        loose: Other quotes that end the quotes of a cell before its end, as the second one of ``"a "b" c"`` does.
     """
 
-    def __init__(self, delimiter: str, offset: int = 0, *, header: bool = True) -> None:
-        self._special = re.compile(rf'["\r\n{re.escape(delimiter)}]'.encode())
+    def __init__(self, delimiter: str, offset: int = 0, *, header: bool = True, odd: bool = False) -> None:
         self._before_cell = np.zeros(256, bool)
         self._before_cell[[ord(delimiter), _LF, _CR]] = True
-        self._after_cell = self._before_cell.copy()
-        self._after_cell[_QUOTE] = True
-        self.loose = PlacesInRows()
+        self._cell_or_quote = self._before_cell.copy()
+        self._cell_or_quote[_QUOTE] = True
         self._skip = int(header)
         self._at = self._row_began = offset
         self._rest = b"\n"  # the last byte that was scanned, and the bytes that wait for the next block
         self._quoted = False
-        self._found: list[npt.NDArray[np.int64]] = []
+        self._found: list[Positions] = []
         self._lost = False
         self._flags = np.empty((2, 0), bool)  # kept: new memory for each block costs more than the search
+        self._seeks_odd = odd
+        self.escapes, self.loose = PlacesInRows(), PlacesInRows()
 
     def feed(self, block: bytes) -> None:
         """Scan the next bytes of the file. The last byte of the file must be a line break."""
         text = self._rest + block
         # The meaning of a quote or of \r depends on the byte after it, so such bytes wait for the next block.
         end = max(1, len(text.rstrip(b'"\r')))
-        quotes, line_ends = self._quotes_and_line_ends(text, end)
-        if self._regular(np.frombuffer(text, np.uint8), quotes):
-            ends = line_ends[(np.searchsorted(quotes, line_ends) + self._quoted) % 2 == 0] + 1
+        data = np.frombuffer(text, np.uint8)
+        at = self._marks(text, data[:end])
+        marks = data[at]
+        numbers = np.flatnonzero(marks != _QUOTE)  # of the marks that are \n or \r
+        breaks = at[numbers]
+        ends_row = np.ones(len(breaks), bool)
+        if b"\r" in text:
+            is_cr = np.flatnonzero(marks[numbers] == _CR)
+            ends_row[is_cr] = data[breaks[is_cr] + 1] != _LF  # the last byte that is scanned is no \r
+        if self._quoted or len(breaks) < len(at):
+            quotes = np.compress(marks == _QUOTE, at)
+            before = numbers - np.arange(len(numbers))  # quotes before each \n or \r
+            if ordinary := self._ordinary(data, quotes):
+                before -= np.searchsorted(quotes[ordinary], breaks)
+                quotes = np.delete(quotes, ordinary)
+            ends_row &= before % 2 == self._quoted
+            if self._seeks_odd:
+                self._find_odd(data, quotes)
             self._quoted ^= bool(len(quotes) % 2)
-        else:
-            ends = self._one_by_one(text, end)
-        self._add(text, ends)
+        ends = breaks[ends_row] + 1
+        self._add(data, ends)
         self._at += end - 1
         self._rest = text[end - 1 :]
 
-    def found(self) -> npt.NDArray[np.int64]:
+    def found(self) -> Positions:
         """Return the position after each row whose end has been found, int64 ``[rows]``, and forget these rows."""
         return self.take(sum(map(len, self._found)))
 
-    def take(self, rows: int) -> npt.NDArray[np.int64]:
+    def take(self, rows: int) -> Positions:
         """Return the position after each of the next rows, and forget these rows.
 
         Args:
@@ -109,64 +129,74 @@ class RowEnds:
         self._lost |= len(found) < rows
         return np.full(rows, _UNKNOWN) if self._lost else found[:rows]
 
-    def _quotes_and_line_ends(self, text: bytes, end: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the positions of the quotes, and those of the last byte of each line break."""
-        data = np.frombuffer(text, np.uint8)
-        if self._flags.shape[1] < end:
-            self._flags = np.empty((2, end), bool)
-        is_mark, is_this = self._flags[:, :end]
-        np.equal(data[:end], _LF, out=is_mark)
+    def _marks(self, text: bytes, data: npt.NDArray[np.uint8]) -> Positions:
+        r"""Return the positions of all quotes, ``\n`` and ``\r`` from the second byte on."""
+        if self._flags.shape[1] < len(data):
+            self._flags = np.empty((2, len(data)), bool)
+        is_mark, is_this = self._flags[:, : len(data)]
+        np.equal(data, _LF, out=is_mark)
         for byte in (_QUOTE, _CR):
             if byte in text:
-                is_mark |= np.equal(data[:end], byte, out=is_this)
+                is_mark |= np.equal(data, byte, out=is_this)
         is_mark[0] = False
-        at = np.flatnonzero(is_mark)
-        marks = data[at]
-        ends_line = marks != _QUOTE
-        is_cr = marks == _CR
-        ends_line[is_cr] = data[at[is_cr] + 1] != _LF  # the last byte that is scanned is no \r
-        return at[marks == _QUOTE], at[ends_line]
+        return np.flatnonzero(is_mark)
 
-    def _regular(self, text: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64]) -> bool:
-        """Return whether quotes open and close alternately, at the beginnings and ends of cells and as ``""``."""
-        opening, closing = quotes[self._quoted :: 2], quotes[not self._quoted :: 2]
-        before = text[opening - 1]
-        opens = self._before_cell[before] | (before == _QUOTE)
-        return bool(opens.all() and self._after_cell[text[closing + 1]].all())
+    def _find_odd(self, data: npt.NDArray[np.uint8], quotes: Positions) -> None:
+        """Find the quotes of ``escapes`` and ``loose`` among those that are no ordinary characters."""
+        # Every second quote ends the quotes of a cell, but for the first of two together, which are one in the cell.
+        closing = quotes[not self._quoted :: 2]
+        early = closing[~self._cell_or_quote[data[closing + 1]]]
+        escaped = data[early - 1] == _BACKSLASH
+        for places, found in ((self.escapes, early[escaped]), (self.loose, early[~escaped])):
+            places.add((found + (self._at - 1)).tolist())
 
-    def _one_by_one(self, text: bytes, end: int) -> npt.NDArray[np.int64]:
-        """Return the positions after the rows in a block with a quote in the middle of a cell."""
-        ends, loose = list[int](), list[int]()
-        escaped = -1
-        for match in self._special.finditer(text, 1, end):
-            at = match.start()
-            byte, following = text[at], text[at + 1 : at + 2]
-            if byte == _QUOTE:
-                if self._quoted and following == b'"' and at != escaped:
-                    escaped = at + 1
-                elif self._quoted and at != escaped:
-                    self._quoted = False
-                    if not self._after_cell[text[at + 1]] and text[at - 1] != _BACKSLASH:
-                        loose.append(self._at - 1 + at)
-                elif self._quoted:
-                    pass  # the second of two quotes that stand for one
+    def _ordinary(self, data: npt.NDArray[np.uint8], quotes: Positions) -> list[int]:
+        """Return which quotes are ordinary characters, as they neither begin nor end nor are in a quoted cell.
+
+        Many quotes are looked at together, as long as each one that opens a quoted cell stands where it may.
+        """
+        found: list[int] = []
+        begin, size, quoted = 0, len(quotes), self._quoted
+        while begin < len(quotes):
+            some = quotes[begin : begin + size]
+            wrong = ~self._cell_or_quote[data[some[quoted::2] - 1]]
+            if not wrong.any():
+                begin, size, quoted = begin + len(some), 2 * size, quoted ^ bool(len(some) % 2)
+                continue
+            begin, size = begin + quoted + 2 * int(wrong.argmax()), 4 * _NEAR
+            begin, quoted = self._one_by_one(data, quotes, begin, found)
+        return found
+
+    def _one_by_one(
+        self, data: npt.NDArray[np.uint8], quotes: Positions, begin: int, found: list[int]
+    ) -> tuple[int, bool]:
+        """Find ordinary quotes from an ordinary one on, outside of a quoted cell, and up to one that is not ordinary.
+
+        Returns:
+            Number of the next quote, and whether a quoted cell is open there.
+        """
+        quoted = closed = False
+        while begin < len(quotes) and not (quoted or closed):
+            for before in data[quotes[begin : begin + _NEAR] - 1].tolist():
+                if quoted:
+                    quoted, closed = False, True
+                elif self._before_cell[before] or (closed and before == _QUOTE):
+                    quoted = True
                 else:
-                    self._quoted = bool(self._before_cell[text[at - 1]])
-            elif not self._quoted and (byte == _LF or (byte == _CR and following != b"\n")):
-                ends.append(at + 1)
-        self.loose.add(loose)
-        return np.array(ends, np.int64)
+                    found.append(begin)
+                    closed = False
+                begin += 1
+        return begin, quoted
 
-    def _add(self, text: bytes, ends: npt.NDArray[np.int64]) -> None:
+    def _add(self, data: npt.NDArray[np.uint8], ends: Positions) -> None:
         """Keep the ends of rows; drop those of empty lines and of the header."""
         positions = ends + (self._at - 1)
         lengths = np.diff(positions, prepend=self._row_began)
         if len(positions):
             self._row_began = int(positions[-1])
         if len(lengths) and lengths.min() <= 2:
-            marks = np.frombuffer(text, np.uint8)
             line_feed_only = lengths == 1
-            both = (lengths == 2) & (marks[ends - 1] == _LF) & (marks[np.maximum(ends - 2, 0)] == _CR)
+            both = (lengths == 2) & (data[ends - 1] == _LF) & (data[np.maximum(ends - 2, 0)] == _CR)
             positions = positions[~(line_feed_only | both)]
         self._found.append(positions[self._skip :])
         self._skip = max(0, self._skip - len(positions))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from bsm_core.tables.bad_lines import LeftOut
 from bsm_core.tables.data_files import codec_of
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.formats.plain_text import LikelyEscapes, PlainText
+from bsm_core.tables.formats.plain_text import PlainText
 from bsm_core.tables.formats.quotes import Quotes
 from bsm_core.tables.formats.row_ends import RowEnds
 from bsm_core.tables.lent_streams import arrow_file, lend
@@ -32,8 +32,7 @@ class TextStream(io.RawIOBase):
         path: The file.
         dialect: Dialect of the file. A file in another encoding or with an escape character is read as plain text.
         tail: Bytes that follow those of the file.
-        scans: Check for stray quotes, and searches for row ends and for escape characters, which are passed all bytes
-            that are read.
+        scans: Check for stray quotes, and search for row ends, which are passed all bytes that are read.
         offset: Position of the first byte.
         left_out: Lines of the file that are left out.
         stop: Position after the last byte, of a file that is neither compressed nor translated. None: that of its end.
@@ -54,7 +53,7 @@ class TextStream(io.RawIOBase):
         path: Path,
         dialect: Dialect,
         tail: bytes = b"",
-        scans: tuple[Quotes, RowEnds, LikelyEscapes] | None = None,
+        scans: tuple[Quotes, RowEnds] | None = None,
         offset: int = 0,
         left_out: LeftOut | None = None,
         stop: int | None = None,
@@ -97,12 +96,11 @@ class TextStream(io.RawIOBase):
         view[: len(data)] = data
         return len(data)
 
-    def _scanned(self, size: int, quotes: Quotes, row_ends: RowEnds, escapes: LikelyEscapes) -> bytes:
+    def _scanned(self, size: int, quotes: Quotes, row_ends: RowEnds) -> bytes:
         data = self._next(size - len(self._head))
         if quotes.merge_rows(data):
             raise pa.ArrowInvalid("a quote is closed in the middle of a cell")
         row_ends.feed(data)
-        escapes.feed(data)
         if self._head:
             data, self._head = self._head + data, b""
         if data.endswith(b"\r") and len(data) > 1:

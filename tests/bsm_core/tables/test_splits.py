@@ -5,13 +5,13 @@ from __future__ import annotations
 import pickle
 import sys
 from contextlib import closing
-from itertools import islice
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.tables import cells, csv_files, write
 
@@ -31,7 +31,7 @@ def whole_table(source, rows=4):
 
 def same(one, other):
     assert one.table.equals(other.table)
-    for name in ("index", "start", "last", "end", "escapes"):
+    for name in ("index", "start", "last", "end", "escapes", "loose_quotes"):
         assert getattr(one, name) == getattr(other, name), name
 
 
@@ -43,7 +43,6 @@ def read_all(source, found, rows):
 def small_blocks(monkeypatch):
     monkeypatch.setattr(splits, "_BLOCK_BYTES", 64)
     monkeypatch.setattr(splits, "_GROUP_ROWS", 7)
-    monkeypatch.setattr(splits, "_MOST_ROWS", 11)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -79,6 +78,31 @@ def test_any_text_is_split_where_its_windows_begin(tmp_path_factory):
         assert not whole
 
     check()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("delimiter", [",", " "])
+def test_quotes_that_end_early_are_counted_alike_in_splits(tmp_path_factory, delimiter):
+    found = []
+
+    @settings(max_examples=100)
+    @given(content=st.text(st.sampled_from(list('ab\\\\""", ;\n\n')), max_size=90), rows=st.integers(1, 4))
+    @example('\rb\r;\na\rb\n\t\n" "\n\\\r;\n""\n,\r\\",', 1)
+    @example('a\n"\\"b\na\n', 1)
+    def check(content, rows):
+        path = tmp_path_factory.mktemp("data") / "a.csv"
+        path.write_text(f"id\n{content}", newline="")
+        source = TableSource.open(path, dialect=Dialect(delimiter=delimiter))
+        try:
+            whole = [(window.escapes, window.loose_quotes) for window in source.windows(["id"], rows=rows)]
+        except DataError:
+            return
+        found.extend(whole)
+        parts = chain.from_iterable(source.windows_of(split, ["id"], rows=rows) for split in splits_of(source, rows))
+        assert [(window.escapes, window.loose_quotes) for window in parts] == whole
+
+    check()
+    assert all(map(any, zip(*found, strict=True)))
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -132,15 +156,18 @@ def test_the_work_ends_with_single_windows(tmp_path, monkeypatch, format, consum
     windows = []
     for item in items:
         windows += [item] if isinstance(item, Window) else source.windows_of(item, COLUMNS, rows=4)
-    assert [window.index for window in windows] == sorted(whole)
+    assert sorted(window.index for window in windows) == sorted(whole)
     for window in windows:
         same(window, whole[window.index])
-    large = [at for at, item in enumerate(items) if isinstance(item, Split) and item.windows > 1]
+    last = items[-consumers:]
     if format == "csv.gz":
         assert all(isinstance(item, Window) for item in items)
-    else:
-        assert large
-        assert len(items) - max(large) > consumers  # single windows come after the last large split
+    elif format == "csv":
+        assert all(isinstance(item, Split) for item in items)
+        assert any(item.windows > 1 for item in items)
+        assert all(item.windows == 1 for item in last)
+    elif consumers < 5:
+        assert isinstance(items[-1], Window) == (consumers > 1)
 
 
 @pytest.mark.parametrize(
@@ -149,17 +176,14 @@ def test_the_work_ends_with_single_windows(tmp_path, monkeypatch, format, consum
         ([5, 5, 5], [10, 5]),
         ([10], [10]),
         ([], []),
-        ([30], [15, 15]),
-        ([3, 41, 2], [3, 14, 14, 13, 2]),
+        ([3, 41, 2], [3, 41, 2]),
         ([20, 20, 6], [20, 20, 6]),
-        ([100_000_000], [20] * 5_000_000),
+        ([3, 8, 3, 9], [11, 12]),
     ],
 )
-def test_row_groups_are_joined_and_cut_to_splits(monkeypatch, sizes, blocks):
+def test_small_row_groups_are_joined_and_large_ones_are_left_alone(monkeypatch, sizes, blocks):
     monkeypatch.setattr(splits, "_GROUP_ROWS", 10)
-    monkeypatch.setattr(splits, "_MOST_ROWS", 20)
-    found = splits._row_groups(sizes, 0)
-    assert [len(block) for block in islice(found, 50) if block] == blocks[:50]
+    assert [len(block) for block in splits._row_groups(sizes, 0) if block] == blocks
 
 
 def test_a_row_group_of_many_rows_takes_no_memory(tmp_path):
@@ -168,30 +192,70 @@ def test_a_row_group_of_many_rows_takes_no_memory(tmp_path):
     assert sum(map(sys.getsizeof, blocks)) < 1000
 
 
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """Simulates consumers of a table with row groups of these sizes, in windows of one row, which take work in turn.
+
+    Returns the share of the rows that is read here; for each consumer, the shares that it decodes and that it is busy.
+    """
+    monkeypatch.setattr(splits, "_GROUP_ROWS", 16)
+
+    def simulate(groups, consumers):
+        table, begins = pa.table({"id": range(sum(groups))}), list(accumulate(groups, initial=0))
+        with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
+            for begin, size in zip(begins, groups, strict=False):
+                writer.write_table(table.slice(begin, size), row_group_size=size)
+        items = list(work_of(TableSource.open(tmp_path), ["id"], rows=1, done={}, consumers=consumers))
+        here, decoded, busy, seen = 0, [0] * consumers, [0] * consumers, list[int]()
+        for item in items:
+            who = busy.index(min(busy))
+            first, windows = (item.index, 1) if isinstance(item, Window) else (item.first, item.windows)
+            seen += range(first, first + windows)
+            here += isinstance(item, Window)
+            busy[who] += windows
+            if isinstance(item, Split):
+                decoded[who] += first + windows - max(begin for begin in begins if begin <= first)
+        assert sorted(seen) == list(range(len(table)))
+        ideal = len(table) / consumers
+        return here / len(table), [one / len(table) for one in decoded], [one / ideal for one in busy]
+
+    return simulate
+
+
 @pytest.mark.parametrize(
     ("groups", "consumers", "read_here"),
     [
-        ([100] * 40, 2, 20),  # as many windows as two splits have
-        ([6000] * 3, 2, 900),  # half of the table
-        ([3000], 2, 150),
-        ([2000], 2, 128),  # the least, for each consumer
-        ([200], 8, 20),  # all of a small table
+        ([100], 2, 1),  # by nobody else
+        ([100], 1, 0),  # there is nobody to wait for
+        ([100] * 2, 2, 0.1),
+        ([100] * 3, 2, 0.34),  # one process would read two of three row groups
+        ([100] * 5, 2, 0.2),
+        ([100] * 12, 2, 0.1),
+        ([100] * 100, 2, 0.02),
+        ([100] * 5, 4, 0.1),
+        ([100] * 65, 64, 0.1),
+        ([100] * 96, 64, 0.1),
+        ([100] * 200, 64, 0.1),
+        ([100] * 32, 64, 0.1),
+        ([100] * 2, 64, 1),
+        ([120, 90, 110, 80, 100, 100, 30], 3, 0.1),
+        ([10, 900, 20, 70], 2, 1),  # a row group with most of the rows
+        ([300, *[20] * 200], 16, 0.1),  # one that is large for a consumer only if nothing followed
     ],
 )
-def test_few_windows_are_read_here(tmp_path, monkeypatch, groups, consumers, read_here):
-    """And handed on one by one, so that no consumer waits for another that has a large row group to score."""
-    monkeypatch.setattr(splits, "_GROUP_ROWS", 100)
-    table = cells(sum(groups))
-    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
-        for number, size in enumerate(groups):
-            writer.write_table(table.slice(sum(groups[:number]), size), row_group_size=size)
-    source = TableSource.open(tmp_path / "a.parquet")
-    items = list(work_of(source, COLUMNS, rows=10, done={}, consumers=consumers))
-    assert sum(isinstance(item, Window) for item in items) == read_here
-    assert all(isinstance(item, Window) for item in items[len(items) - read_here :])
-    windows = [item.index if isinstance(item, Window) else item.first for item in items]
-    assert windows == sorted(windows)
-    assert sum(1 if isinstance(item, Window) else item.windows for item in items) == sum(groups) // 10
+def test_row_groups_are_shared_evenly_and_few_are_read_here(shared, groups, consumers, read_here):
+    here, decoded, busy = shared(groups, consumers)
+    assert read_here - 0.1 <= here <= read_here
+    if consumers == 2:
+        assert max(decoded) <= 0.6
+    assert sum(decoded) <= 1 + (len(groups) < consumers or len(groups) % consumers > 0)
+    assert max(busy) <= 1.15 + consumers / sum(groups)  # a window more
+
+
+def test_a_table_without_rows_is_work_too(shared, tmp_path):
+    pq.write_table(pa.table({"id": pa.array([], pa.int64())}), tmp_path / "a.parquet")
+    [item] = work_of(TableSource.open(tmp_path), ["id"], rows=1, done={}, consumers=2)
+    assert (item.windows if isinstance(item, Split) else len([item])) == 1
 
 
 def test_the_cost_of_a_split_does_not_grow_with_the_number_of_files(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from bsm_core.errors import DataError
 from bsm_core.tables.data_files import discover
-from bsm_core.tables.formats.folders import warn_of_no_marker
+from bsm_core.tables.formats.folders import is_read, warn_of_no_marker
 
 
 def put(folder: Path, *names: str) -> None:
@@ -105,3 +105,11 @@ def test_a_folder_above_that_cannot_be_listed_may_hold_the_marker(tmp_path, capl
     assert found(tmp_path / "table/year=2024") == ["part-00000.csv"]
     warn_of_no_marker(tmp_path / "table/year=2024")
     assert not caplog.messages
+
+
+def test_a_partition_may_have_a_name_that_would_hide_another_folder(tmp_path):
+    put(tmp_path, "dt=1/_hour=2/b.csv", "_ingest=7/c.csv", "_x/d.csv", ".y=1/e.csv", "dt=1/_a=b.csv")
+    assert found(tmp_path) == ["_ingest=7/c.csv", "dt=1/_hour=2/b.csv"]
+    assert [file.name for file in discover(tmp_path / "*" / "*=*")[1]] == ["b.csv"]
+    is_input = partial(is_read, path=tmp_path / "*" / "*")
+    assert list(map(is_input, (tmp_path / "_x=1/out.csv", tmp_path / "_x/out.csv"))) == [True, False]

@@ -247,3 +247,39 @@ def test_the_name_of_a_folder_that_is_there_is_no_pattern(tmp_path):
 def test_what_would_be_read(tmp_path, pattern, name, read):
     put(tmp_path / "data", "a.csv")
     assert is_read(tmp_path / "data" / name, tmp_path / "data" / pattern) is read
+
+
+ODD = {
+    "of another type": pa.array(["p", "q"]),
+    "in a list": pa.array([["a"], []]),
+    "categories": pa.array(["a", "b"]).dictionary_encode(),
+    "in nanoseconds": pa.array([0, 1], pa.timestamp("ns")),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_column_that_nobody_asked_for_may_have_any_type(tmp_path, kind):
+    for name, first in (("1", pa.array([1, 2])), ("2", ODD[kind])):
+        (tmp_path / f"dt={name}").mkdir()
+        pq.write_table(pa.table({"a": first, "id": ["x", "y"]}), tmp_path / f"dt={name}" / "p.parquet")
+    assert rows(tmp_path, "dt") == [("1",), ("1",), ("2",), ("2",)]
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet"])
+def test_only_partitions_of_files_with_a_column_twice(tmp_path, extension):
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], names=["a", "a", "b"])
+    (tmp_path / "dt=1").mkdir()
+    if extension == "csv":
+        (tmp_path / "dt=1/p.csv").write_text("a,a,b\n1,2,3\n")
+    else:
+        pq.write_table(table, tmp_path / "dt=1/p.parquet")
+    assert rows(tmp_path, "dt") == [("1",)]
+
+
+def test_rows_of_parquet_are_counted_without_reading_a_column(tmp_path):
+    put(tmp_path, "dt=1/p.parquet")
+    path = tmp_path / "dt=1/p.parquet"
+    footer, content = pq.read_metadata(path).serialized_size + 8, bytearray(path.read_bytes())
+    content[4:-footer] = bytes(len(content) - footer - 4)
+    path.write_bytes(content)
+    assert rows(tmp_path, "dt") == [("1",)] * 2

@@ -122,24 +122,6 @@ def test_a_file_that_ends_within_a_character_may_be_cut_off(tmp_path, encoding):
     assert caught.value.where.endswith("a.csv, line 2")
 
 
-def test_cells_are_looked_for_only_in_blocks_in_which_a_quote_seems_to_be_escaped():
-    r"""The text ``\""`` is a backslash before a doubled quote: to look through each such block took 16 ms/MB."""
-    searched = []
-
-    class Cell:
-        def finditer(self, text, start, stop):
-            searched.append(text)
-            return iter(())
-
-    escapes = plain_text.LikelyEscapes(",", 0)
-    escapes._cell = Cell()
-    for text in (b'1,"a\\""b"\n', b'2,"C:\\",x\n', b"3,C:\\a\n", b'4,"C:\\"\r\n'):
-        escapes.feed(text)
-    assert not searched
-    escapes.feed(b'5,"a\\"b"\n')
-    assert len(searched) == 1
-
-
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-32", "shift_jis", "gb18030", "iso2022_jp"])
 def test_encodings(tmp_path, encoding):
     text = "é" if encoding == "cp1252" else "日本"

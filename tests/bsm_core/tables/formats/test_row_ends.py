@@ -4,12 +4,14 @@ import io
 import sys
 import threading
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bsm_core.tables.formats import row_ends
 from bsm_core.tables.formats.row_ends import RowEnds
 
 CHARACTERS = st.sampled_from(list('ab",\n\r é'))
@@ -88,3 +90,70 @@ def test_rows_whose_ends_were_not_found_and_all_after_them_have_no_position():
     assert ends.take(2).tolist() == [-1, -1]
     ends.feed(b"3,4\n5,6\n")
     assert ends.take(1).tolist() == [-1]
+
+
+def one_by_one(content: bytes, delimiter: str) -> tuple[list[int], list[int], list[int]]:
+    """Positions after line breaks outside of quotes, and of quotes that end early: after a backslash, and others."""
+    ends, escapes, loose, state = list[int](), list[int](), list[int](), "begins"
+    for at, character in enumerate(content.decode("latin-1")):
+        if state == "quoted":
+            state = "closed" if character == '"' else state
+        elif character == '"' and state in ("begins", "closed"):
+            state = "quoted"
+        elif character in f"{delimiter}\r\n":
+            state = "begins"
+            if character == "\n" or (character == "\r" and content[at + 1 : at + 2] != b"\n"):
+                ends.append(at + 1)
+        else:
+            if state == "closed":
+                (escapes if content[at - 2 : at - 1] == b"\\" else loose).append(at - 1)
+            state = "cell"
+    return ends, escapes, loose
+
+
+@pytest.mark.parametrize("near", [1, 2, 64])
+@settings(max_examples=300)
+@given(
+    content=st.text(st.sampled_from(list('a\\", \n\r')), max_size=60),
+    delimiter=st.sampled_from([",", " ", ";"]),
+    size=st.integers(1, 60),
+)
+def test_any_bytes_are_scanned_as_one_by_one(near, content, delimiter, size):
+    content = content.encode() + b"\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_ends, "_NEAR", near)
+        found = RowEnds(delimiter, header=False, odd=True)
+        for start in range(0, len(content), size):
+            found.feed(content[start : start + size])
+    ends, *odd = one_by_one(content, delimiter)
+    rows = [end for end, before in zip(ends, [0, *ends], strict=False) if content[before:end].strip(b"\r\n")]
+    assert found.found().tolist() == rows
+    for places, expected in zip((found.escapes, found.loose), odd, strict=True):
+        counts = np.bincount(np.searchsorted(rows, expected, side="right"), minlength=len(rows))
+        assert places.take(np.array(rows, np.int64)).tolist() == counts.tolist()[: len(rows)]
+
+
+@pytest.mark.parametrize("row", [b'1,"a, b"\n', b"1,a\n", b'1,a,"b\n""c"""\n'])
+def test_a_quote_in_the_middle_of_a_cell_costs_only_what_is_near_it(monkeypatch, row):
+    seen, one_by_one = list[int](), RowEnds._one_by_one
+
+    def counted(self, data, quotes, begin, found):
+        number, quoted = one_by_one(self, data, quotes, begin, found)
+        seen.append(number - begin)
+        return number, quoted
+
+    monkeypatch.setattr(RowEnds, "_one_by_one", counted)
+    many = row * 5_000
+    ends = RowEnds(",", header=False)
+    ends.feed(many + b'1,a 5" pipe\n' + many + b"1\n")
+    assert len(ends.found()) == 10_002
+    assert len(seen) == 1
+    assert seen[0] <= 2 * row_ends._NEAR
+
+
+def test_quotes_that_end_early_are_kept_only_where_they_are_asked_for():
+    ends = RowEnds(",", header=False)
+    ends.feed(b'1,"a\\"b"\n2,"a"b\n' * 3)
+    rows = ends.found()
+    assert len(rows) == 6
+    assert not any(places.take(rows).any() for places in (ends.escapes, ends.loose))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 from bsm_core.storage.objects import ObjectPath
 
@@ -36,6 +37,12 @@ def make_bucket(endpoint: str, name: str) -> ObjectPath:
     """Make a bucket."""
     urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
     return ObjectPath("s3:", name)
+
+
+def put_as_it_is(endpoint: str, bucket: ObjectPath, name: str, content: bytes) -> None:
+    """Write an object of any name."""
+    url = f"{endpoint}/{bucket.parts[1]}/{quote(name)}"
+    urllib.request.urlopen(urllib.request.Request(url, content, {"Content-Type": "a/b"}, method="PUT")).close()
 
 
 def uploads(endpoint: str, bucket: ObjectPath) -> int:

@@ -164,6 +164,7 @@ def test_a_read_that_is_cut_goes_on(bucket, proxy):
         proxy.cut_once("down", after)
         with (bucket / "a").open("rb") as file:
             assert file.read() == content
+    assert proxy.cuts == 3
 
 
 def test_an_answer_that_is_cut_after_it_has_begun_is_asked_for_again(bucket, proxy):
@@ -182,6 +183,7 @@ def test_an_answer_that_is_cut_after_it_has_begun_is_asked_for_again(bucket, pro
         expected = act()
         proxy.cut_once("down", 0)
         assert act() == expected
+    assert proxy.cuts == len(acts)
 
 
 def test_an_upload_that_is_cut_goes_on(bucket, proxy, tmp_path, s3_endpoint):
@@ -189,6 +191,7 @@ def test_an_upload_that_is_cut_goes_on(bucket, proxy, tmp_path, s3_endpoint):
     (tmp_path / "a").write_bytes(content)
     proxy.cut_once("up", BLOCK_BYTES // 2)
     (bucket / "a").put(tmp_path / "a")
+    assert proxy.cuts == 1
     assert (bucket / "a").read_bytes() == content
     assert uploads(s3_endpoint, bucket) == 0
 
@@ -198,6 +201,7 @@ def test_an_upload_that_fails_leaves_no_object(bucket, proxy, tmp_path, s3_endpo
     proxy.cut = lambda direction, sent, more: direction == "up" and b"partNumber=2" in more
     with pytest.raises(StorageError, match="the store does not answer"):
         (bucket / "a").put(tmp_path / "a")
+    assert proxy.cuts > 1
     assert not (bucket / "a").exists()
     assert uploads(s3_endpoint, bucket) == 0
 
@@ -212,12 +216,17 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
 place("{bucket}/a").put(Path({str(tmp_path / "a")!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", code])
+    terminated = []
 
     def terminate(direction, sent, more):
         if direction == "up" and b"partNumber=2" in more:
-            process.send_signal(signal.SIGTERM)
+            terminated.append(process.send_signal(signal.SIGTERM))
         return False
 
     proxy.cut = terminate
-    assert process.wait() == 9
+    try:
+        assert process.wait(60) == 9
+    finally:
+        process.kill()
+    assert terminated
     assert uploads(s3_endpoint, bucket) == 0

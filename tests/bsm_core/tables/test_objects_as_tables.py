@@ -148,6 +148,7 @@ def test_a_connection_that_is_cut_costs_no_row(tmp_path, bucket, proxy, format):
     remote = TableSource.open(upload(tmp_path, bucket))
     proxy.cut_once("down", 9_000)
     assert rows(remote) == rows(local)
+    assert proxy.cuts == 1
 
 
 def test_reading_can_end_at_any_window(tmp_path, bucket):

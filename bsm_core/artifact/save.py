@@ -170,7 +170,7 @@ def pack(
     to_archive = destination.name.endswith(".tar.gz")
     if destination.exists() and (to_archive or not destination.is_dir() or any(destination.iterdir())):
         raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
-    if not to_archive and Path(source).resolve() in destination.resolve().parents:
+    if not to_archive and place(source).resolve() in destination.resolve().parents:
         raise UsageError("the destination lies in the source", where=str(destination), fix="name a place outside of it")
     with unpacked(source, keep=True) as folder, uploading(destination) as made:
         require_artifact(folder)  # before the copy, so that the error names this folder

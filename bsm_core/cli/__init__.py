@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
+from typing import NoReturn
 
 from bsm_core.cli.exit_status import Work, exit_status
 from bsm_core.errors import BSMError
 from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.versions import __version__
+from bsm_core.storage.urls import shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     """Parser that prints its own usage where a flag is unknown; those of its commands are of the same class."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the command with a message, which may quote arguments."""
+        super().error(shown(message))
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None

@@ -214,12 +214,12 @@ def in_parallel(function: Callable[[T], R], values: Iterable[T], most: int = 16)
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder, if it is there.
+    """Remove a folder, if there is one.
 
     Raises:
         OSError: The system or the store reports an error.
     """
     if isinstance(folder, ObjectPath):
         folder.remove_tree()
-    elif folder.exists():
+    elif folder.is_dir():
         shutil.rmtree(folder)

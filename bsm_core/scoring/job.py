@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from bsm_core.errors import (
     Interrupted,
     NothingToResumeError,
     SinkError,
+    StorageError,
     TooManyBadRowsError,
     UsageError,
 )
@@ -54,6 +55,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
 
     Raises:
         UsageError: A setting has an invalid value, or the run would replace one of its own inputs.
+        StorageError: An object store does not answer or refuses, or a URL may hold a secret.
         OutputInUseError: Another run writes into the output folder. Nothing was touched.
         NothingToResumeError: ``--resume require`` finds no earlier run to continue. Nothing was touched.
         SinkError: The output cannot be written. No marker was written if the folder was removed or another run took it.
@@ -64,7 +66,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         settings = Settings.resolve(flags, env)
         _check_engine(settings, flags, world)
         settings = with_shard(settings, world)
-    except (UsageError, ConfigError) as error:
+    except (UsageError, ConfigError, StorageError) as error:
         refuse(flags, env, error.one_line())
         raise
     if world and world.rank:
@@ -72,7 +74,7 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
     with Leader(world) if world else nullcontext() as leader:
         try:
             check_paths(settings)
-        except UsageError as error:
+        except (UsageError, StorageError) as error:
             refuse(flags, env, error.one_line())
             raise
         work = WorkFolder(settings.output_dir, settings.shard)
@@ -216,10 +218,7 @@ def refuse(flags: Mapping[str, Any], env: Mapping[str, str], reason: str) -> Non
         reason: Text for the marker.
     """
     world = World.of(env)
-    output, data, model = (
-        place(flags.get(name) or Settings.model_fields[name].default)
-        for name in ("output_dir", "data_dir", "model_dir")
-    )
+    output, data, model = (_place_of(flags, name) for name in ("output_dir", "data_dir", "model_dir"))
     shard = None
     with suppress(BSMError, OSError, ValueError):  # the shard itself may be what is wrong
         shard = _shard_of(parse(flags.get("shard") or env.get("SHARD") or None), data, world)
@@ -231,6 +230,14 @@ def refuse(flags: Mapping[str, Any], env: Mapping[str, str], reason: str) -> Non
             check_no_input_is_replaced(written, data, model, [])
             with work.held():
                 Markers(output, shard).fail(reason)
+
+
+def _place_of(flags: Mapping[str, Any], name: str) -> Path:
+    """Return the path that a flag names; one that holds nothing if it cannot be used."""
+    try:
+        return place(flags.get(name) or Settings.model_fields[name].default)
+    except BSMError:
+        return Path(os.devnull)
 
 
 def check_paths(settings: Settings) -> None:
@@ -276,7 +283,7 @@ def check_no_input_is_replaced(output: Sequence[Path], data: Path, model: Path, 
         UsageError: An input is one of them.
     """
     replaced = {identity: path for path in [*output, *others] if (identity := _identity(path))}
-    for path in _inputs(data, model) if replaced else ():
+    for path in _inputs(data, model, {type(path) for path in replaced.values()}):
         if (identity := _identity(path)) in replaced:
             written = replaced[identity]
             what = f"the run would replace or remove {written.name}, which is one of its inputs"
@@ -313,12 +320,16 @@ def _is_input(output: Path, data: Path, model: Path, written: Sequence[Path]) ->
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    return folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
+    return path.resolve().is_relative_to(folder.resolve()) and folder.is_dir()
 
 
-def _inputs(data: Path, model: Path) -> Iterator[Path]:
-    with suppress(BSMError):  # the run says what is wrong with the data
-        yield from discover(data)[1]
+def _inputs(data: Path, model: Path, kinds: Collection[type[Path]]) -> Iterator[Path]:
+    """Yield the files of the data and of the model, if these are of some kinds: on this machine, or objects."""
+    if type(data) in kinds:
+        with suppress(BSMError):  # the run says what is wrong with the data
+            yield from discover(data)[1]
+    if type(model) not in kinds:
+        return
     if isinstance(model, ObjectPath):
         yield from model.objects()
     else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import stat
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -18,16 +17,15 @@ from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from bsm_core.errors import StorageError, UsageError
+from bsm_core.errors import StorageError
 from bsm_core.storage.object_reader import BLOCK_BYTES, ObjectReader
-from bsm_core.storage.stores import ask, store_of
+from bsm_core.storage.stores import UnusableNameError, ask, store_of
+from bsm_core.storage.urls import SCHEMES, URL
 
 if TYPE_CHECKING:
     from obstore import GetOptions, PutMode, UpdateVersion
     from obstore.store import ObjectStore
 
-SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://([^/]*)(.*)", re.DOTALL)
 _MOST_PARTS, _AT_ONCE = 9_000, 4
 """Of an upload: S3 takes 10,000 parts, and this many of them are in memory."""
 
@@ -73,6 +71,11 @@ class ObjectPath(PosixPath):
         return _unpickled(self.parts, known)
 
     @property
+    def parent(self) -> ObjectPath:
+        """Folder of this path; that of a bucket is the bucket, as ``/`` is its own parent."""
+        return self if len(self.parts) == 2 and self.parts[0].endswith(":") else super().parent
+
+    @property
     def key(self) -> str:
         """Name of the object in its bucket."""
         return "/".join(self.parts[2:])
@@ -100,19 +103,30 @@ class ObjectPath(PosixPath):
         return os.stat_result(fields, {"st_mtime_ns": known.changed})
 
     def is_file(self, *args: Any, **options: Any) -> bool:
-        """Return whether there is such an object."""
-        try:
-            return self.known is not None or (bool(self.key) and bool(self.lookup()))
-        except FileNotFoundError:
-            return False
+        """Return whether there is such an object, other than an empty one that marks a folder."""
+        size = self._size
+        return self.known is not None or (size is not None and (size > 0 or not self._has_objects()))
 
     def is_dir(self, *args: Any, **options: Any) -> bool:
-        """Return whether an object begins with this path and a slash."""
+        """Return whether an object begins with this path and a slash. A path at which there are bytes is a file."""
+        return self._has_objects() and not self._size
 
+    @property
+    def _size(self) -> int | None:
+        """Number of bytes of the object; None if there is none."""
+        try:
+            return (self.known or self.lookup()).size if self.key else None
+        except FileNotFoundError:
+            return None
+
+    def _has_objects(self) -> bool:
         def first(obstore: Any) -> list[Mapping[str, Any]]:
             return next(iter(obstore.list(self.store, self._prefix, chunk_size=2)), [])
 
-        return any(meta["path"] != self.key for meta in ask(self, first))
+        try:
+            return any(meta["path"] != self.key for meta in ask(self, first))
+        except UnusableNameError:
+            return True
 
     @property
     def _prefix(self) -> str | None:
@@ -143,29 +157,55 @@ class ObjectPath(PosixPath):
     def objects(self, after: str = "") -> Iterator[ObjectPath]:
         """Yield the objects of this folder and its sub-folders, with their state, in the order of their names.
 
+        Empty objects with which a console marks a folder are left out.
+
         Args:
             after: Name in this folder. Only objects whose names follow it in the order of their bytes are listed.
 
         Raises:
-            StorageError: The store does not answer, or refuses.
+            UnusableNameError: An object has a name that obstore cannot represent.
+            StorageError: The store does not answer, or refuses; or two objects have the same path.
         """
         top = type(self)(*self.parts[:2])
         offset = f"{self._prefix or ''}{after}" if after else None
-        for chunk in ask(self, lambda obstore: list(obstore.list(self.store, self._prefix, offset=offset))):
-            for found in chunk:
-                path = top.joinpath(found["path"]).with_status(_status(found))
-                if path != self:  # the empty object with which a console marks a folder
-                    yield path
+        chunks = ask(self, lambda obstore: list(obstore.list(self.store, self._prefix, offset=offset)))
+        found = [meta for chunk in chunks for meta in chunk if meta["path"] != self.key]
+        folders, seen = _folders_of([meta["path"] for meta in found]), set()
+        for meta in found:
+            if meta["path"] in folders and not meta["size"]:
+                continue
+            path = top.joinpath(meta["path"]).with_status(_status(meta))
+            if path in seen:  # obstore leaves out a slash at the end of a name, and at the beginning
+                what = "two objects have names that differ only in a slash at the beginning or the end"
+                raise StorageError(what, where=str(path), fix="rename the one with the slash")
+            seen.add(path)
+            yield path
 
     def walk_objects(self) -> Iterator[tuple[ObjectPath, list[str], list[ObjectPath]]]:
         """Yield this folder and its sub-folders, each with the names of its folders and its objects, as ``os.walk``.
 
         A folder whose name the caller removes from the list is left out.
+
+        Raises:
+            UnusableNameError: An object or a folder in one of these folders has a name that obstore cannot represent.
+            StorageError: See :meth:`objects`.
         """
+        try:
+            found = list(self.objects())
+        except UnusableNameError:  # folder by folder: the object may lie in one that is left out
+            inside = list(self.iterdir())
+            names = [path.name for path in inside if path.known is None]
+            yield self, names, [path for path in inside if path.known is not None]
+            for name in names:
+                yield from (self / name).walk_objects()
+        else:
+            yield from self._walk(found)
+
+    def _walk(self, found: Sequence[ObjectPath]) -> Iterator[tuple[ObjectPath, list[str], list[ObjectPath]]]:
         names: dict[Path, dict[str, None]] = defaultdict(dict)
         files: dict[Path, list[ObjectPath]] = defaultdict(list)
-        for found in self.objects():
-            files[here := found.parent].append(found)
+        for path in found:
+            files[here := path.parent].append(path)
             while here != self and here.name not in names[here.parent]:
                 names[here.parent][here.name] = None
                 here = here.parent
@@ -277,6 +317,15 @@ def _unpickled(parts: Sequence[str], known: Status | None) -> ObjectPath:
     return path
 
 
+def _folders_of(keys: Sequence[str]) -> set[str]:
+    """Return the folders in which objects lie, and the folders of these."""
+    found: set[str] = set()
+    for key in keys:
+        while (key := key.rpartition("/")[0]) and key not in found:
+            found.add(key)
+    return found
+
+
 def _status(meta: Mapping[str, Any]) -> Status:
     changed = int(meta["last_modified"].timestamp() * 10**9)
     return Status(meta["size"], changed, meta["e_tag"] or "")
@@ -294,25 +343,18 @@ def place(text: str | os.PathLike[str]) -> Path:
     """Return the path that a text names: a path of this machine, a ``file://`` URL, or a URL of an object store.
 
     Raises:
-        UsageError: The URL has a scheme that is not known, or no bucket.
-        StorageError: The URL holds a password, which messages would show.
+        StorageError, UsageError: See :meth:`~bsm_core.storage.urls.URL.require_usable`.
     """
     if isinstance(text, Path):
         return text
     text = os.fspath(text)
-    match = _URL.fullmatch(text)
-    scheme, bucket, key = match.groups() if match else ("", "", "")
-    if match is None or (scheme not in (*SCHEMES, "file") and Path(text).exists()):
+    url = URL.of(text)
+    if url is None or (url.scheme not in (*SCHEMES, "file") and Path(text).exists()):
         return Path(text)
-    if ":" in bucket.rpartition("@")[0]:
-        what, fix = "the URL holds a password, which messages would show", "set variables such as AWS_ACCESS_KEY_ID"
-        raise StorageError(what, where=f"{scheme}://...", fix=fix)
-    if scheme == "file" and bucket in ("", "localhost"):
-        return Path(unquote(key))
-    if scheme not in SCHEMES or not bucket:
-        fix = f"give a path, file:///PATH or s3://BUCKET/PATH; the schemes are {', '.join(SCHEMES)}"
-        raise UsageError("the URL cannot be used", where=text, fix=fix)
-    return ObjectPath(f"{scheme}:", bucket, *filter(None, key.split("/")))
+    if url.scheme == "file" and url.bucket in ("", "localhost"):
+        return Path(unquote(url.key))
+    url.require_usable()
+    return ObjectPath(f"{url.scheme}:", url.bucket, *filter(None, url.key.split("/")))
 
 
 def pinned(path: Path) -> Path:
@@ -343,5 +385,7 @@ def _raise(error: OSError) -> None:
 def folders_in(folder: Path) -> list[str]:
     """Return the names of the folders in a folder; none if it cannot be listed."""
     if isinstance(folder, ObjectPath):
-        return [path.name for path in folder.iterdir() if path.known is None]
+        with suppress(UnusableNameError):
+            return [path.name for path in folder.iterdir() if path.known is None]
+        return []
     return next(os.walk(folder), ("", [], []))[1]

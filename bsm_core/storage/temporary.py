@@ -62,9 +62,11 @@ def uploading(destination: Path) -> Iterator[Path]:
         yield destination
         return
     with temporary_folder() as folder:
-        yield folder / destination.name
+        made = folder / destination.name
+        yield made
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            (destination.parent / file.relative_to(folder).as_posix()).put(file)
+            to, base = (destination, made) if file.is_relative_to(made) else (destination.parent, folder)
+            (to / file.relative_to(base).as_posix()).put(file)
 
 
 def download(files: Mapping[str, ObjectPath], folder: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 from bsm_core.storage.objects import ObjectPath
 
@@ -38,6 +39,12 @@ def make_bucket(endpoint: str, name: str) -> ObjectPath:
     return ObjectPath("s3:", name)
 
 
+def put_as_it_is(endpoint: str, bucket: ObjectPath, name: str, content: bytes) -> None:
+    """Write an object of any name."""
+    url = f"{endpoint}/{bucket.parts[1]}/{quote(name)}"
+    urllib.request.urlopen(urllib.request.Request(url, content, {"Content-Type": "a/b"}, method="PUT")).close()
+
+
 def uploads(endpoint: str, bucket: ObjectPath) -> int:
     """Return the number of uploads in parts that were begun and neither completed nor aborted."""
     with urllib.request.urlopen(f"{endpoint}/{bucket.parts[1]}?uploads") as answer:
@@ -61,6 +68,7 @@ class Proxy:
             the bytes that follow now. If it returns True, the connection is cut in the middle of these, after the head
             of an answer.
         connections: Number of connections so far.
+        cuts: Number of connections that were cut.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -69,7 +77,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.cut: Callable[[str, int, bytes], bool] = lambda direction, sent, more: False
-        self.connections = 0
+        self.connections = self.cuts = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -95,6 +103,7 @@ class Proxy:
         with suppress(OSError):
             while more := source.recv(1 << 16):
                 if self.cut(direction, sent, more):
+                    self.cuts += 1
                     destination.sendall(more[: max(len(more) // 2, more.find(b"\r\n\r\n") + 5)])
                     break
                 destination.sendall(more)

@@ -235,11 +235,9 @@ class WorkFolder:
             OSError: Something cannot be removed.
         """
         for entry in self.path.iterdir():
-            if entry == self.lock:
-                continue
-            if entry.is_dir():
-                durable.remove_tree(entry)
-            entry.unlink(missing_ok=True)
+            if entry != self.lock:
+                durable.remove_tree(entry)  # also of an object, below which lie the lines that were appended to it
+                entry.unlink(missing_ok=True)
 
 
 def _text_of(line: PartRecord | Attempt) -> str:

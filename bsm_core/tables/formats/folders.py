@@ -39,7 +39,10 @@ def visible_files(path: Path) -> list[Path]:
 
 
 def _walk(root: Path, pattern: Sequence[str]) -> Iterator[Path]:
-    """Yield the visible files below a folder that match a pattern; only folders that may hold some are listed."""
+    """Yield the visible files below a folder that match a pattern.
+
+    On a disk, only the folders that may hold some are listed; a store lists all objects below the folder at once.
+    """
     seen: set[Path] = set()
     for here, folders, files in walk(root):
         if (real := here.resolve()) in seen:
@@ -106,7 +109,7 @@ def require_plain_above(path: Path) -> None:
     Such a part is a partition, such as ``year=2024``; in a table with a log also its data folder.
     """
     here = root_of(path).resolve()
-    while not path.is_file() and ("=" in here.name or here.name == "data"):
+    while here != here.parent and not path.is_file() and ("=" in here.name or here.name == "data"):
         is_partition, here = "=" in here.name, here.parent
         names = folders_in(here)
         _require_no_log(here, names)

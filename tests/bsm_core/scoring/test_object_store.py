@@ -21,6 +21,7 @@ from bsm_core.cli import main
 from bsm_core.errors import (
     CorruptArtifactError,
     DataError,
+    MissingArtifactFilesError,
     NothingToResumeError,
     OutputInUseError,
     StorageError,
@@ -226,6 +227,7 @@ def test_connections_that_are_cut_cost_nothing(remote, proxy):
     count = itertools.count()
     proxy.cut = lambda direction, sent, more: next(count) % 23 == 22
     assert remote().path.read_bytes() == whole
+    assert proxy.cuts > 1
 
 
 def test_a_commit_whose_connection_is_cut_leaves_no_object(remote, proxy, s3_endpoint, use_endpoint):
@@ -233,6 +235,7 @@ def test_a_commit_whose_connection_is_cut_leaves_no_object(remote, proxy, s3_end
     proxy.cut = lambda direction, sent, more: direction == "up" and b"out/inference_predictions.csv HTTP" in more
     with pytest.raises(StorageError, match="the store does not answer") as caught:
         remote()
+    assert proxy.cuts > 1
     assert caught.value.where == f"{remote.out}/inference_predictions.csv"
     assert listing(remote.out)[-1] == "_FAILURE"
     assert "23 rows are done" in (remote.out / "_FAILURE").read_text()
@@ -303,6 +306,9 @@ def test_the_commands_take_urls(remote, tmp_path, capsys):
     assert (bucket / "packed/self_check.json").exists()
     assert main(["inspect", f"{bucket}/packed"]) == 0
     assert main(["pack", f"{bucket}/model", f"{bucket}/packed"]) == 2
+    assert main(["pack", f"{bucket}/model", f"{bucket}/model/new"]) == 2
+    assert "the destination lies in the source" in capsys.readouterr().err
+    assert not (bucket / "model/new").exists()
     assert main(["convert", f"{bucket}/data", f"{bucket}/data.parquet"]) == 0
     assert main(["convert", f"{bucket}/data.parquet", (tmp_path / "data.csv").as_uri()]) == 0
     assert (tmp_path / "data.csv").read_bytes() == (bucket / "data/t.csv").read_bytes()
@@ -311,11 +317,19 @@ def test_the_commands_take_urls(remote, tmp_path, capsys):
     assert "the schemes are s3" in capsys.readouterr().err
 
 
-def test_a_damaged_model_is_named_by_its_url(remote):
+def test_a_file_of_the_model_that_is_damaged_is_named_as_on_disk(remote):
     (remote.bucket / "model/hyperparameters.json").put(b"{")
     with pytest.raises(CorruptArtifactError) as caught:
         remote()
-    assert str(remote.bucket) in str(caught.value) or "hyperparameters.json" in str(caught.value)
+    assert caught.value.where == "hyperparameters.json"
+    assert "bsm-artifact-" not in str(caught.value)
+
+
+def test_a_model_without_a_file_is_named_by_its_url(remote):
+    (remote.bucket / "model/hyperparameters.json").unlink()
+    with pytest.raises(MissingArtifactFilesError) as caught:
+        remote()
+    assert caught.value.where == f"{remote.bucket}/model"
     assert "bsm-artifact-" not in str(caught.value)
 
 

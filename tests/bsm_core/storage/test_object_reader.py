@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bsm_core.storage import object_reader
@@ -43,6 +43,7 @@ STEPS = st.one_of(
 )
 
 
+@settings(max_examples=50)
 @given(steps=st.lists(STEPS, max_size=30), stop=st.none() | st.integers(0, 2 * len(CONTENT)))
 def test_a_reader_is_a_file(steps, stop):
     with pytest.MonkeyPatch.context() as patch:

@@ -8,8 +8,9 @@ import sys
 import pytest
 from support.object_store import KEY, SECRET, refusing_server, uploads
 
-from bsm_core.errors import StorageError
+from bsm_core.errors import StorageError, UsageError
 from bsm_core.storage.objects import BLOCK_BYTES, place
+from bsm_core.storage.stores import ask, store_of
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket):
@@ -39,6 +40,108 @@ def test_a_store_that_does_not_answer_is_an_error(use_endpoint):
     assert "AWS_ENDPOINT_URL" in caught.value.fix
 
 
+WRONG = {
+    "AWS_ENDPOINT_URL": [
+        "localhost:9000",
+        "garbage",
+        "",
+        "ftp://host",
+        "http://",
+        "http://host:x",
+        "http://host ",
+        "http://u:hidden@h",
+    ],
+    "AWS_ENDPOINT_URL_S3": ["localhost:9000"],
+    "AWS_ENDPOINT": ["localhost:9000"],
+    "AWS_ACCESS_KEY_ID": ["hidden\n", " hidden", "hidden\u00e9", "hidden\udce9"],
+    "AWS_SECRET_ACCESS_KEY": ["hidden\n"],
+    "AWS_SESSION_TOKEN": ["hidden\r\n"],
+    "AWS_REGION": ["us-east-1\n"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_variable_that_cannot_be_used_is_named_and_not_shown(bucket, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    store_of.cache_clear()
+    with pytest.raises(UsageError, match="the variable has") as caught:
+        (bucket / "a").read_bytes()
+    assert caught.value.where == name
+    assert name in caught.value.fix
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_PROFILE", "my profile\n"), ("AZURE_CREDENTIALS", "{\n}"), ("AZURE_STORAGE_ENDPOINT", "garbage")],
+)
+def test_variables_that_the_store_does_not_need_may_have_any_value(bucket, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    store_of.cache_clear()
+    (bucket / "a").put(b"x")
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"])
+def test_each_variable_of_an_endpoint_is_honored(bucket, monkeypatch, name, s3_endpoint):
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv(name, s3_endpoint.replace("http", "HTTP"))
+    store_of.cache_clear()
+    (bucket / "a").put(b"x")
+
+
+class PanicException(BaseException):
+    """Stands for the one of pyo3."""
+
+
+@pytest.mark.parametrize("kind", [ValueError, PanicException])
+def test_any_other_failure_of_obstore_is_an_error(kind):
+    def request(obstore):
+        raise kind("hidden")
+
+    with pytest.raises(StorageError, match="the store reports an error") as caught:
+        ask(place("s3://bucket/a"), request)
+    assert caught.value.where == "s3://bucket/a"
+    assert "AWS_" in caught.value.fix
+    assert "hidden" not in f"{caught.value} {caught.value.__cause__} {caught.value.__suppress_context__ is False}"
+
+
+def test_a_signal_is_no_failure_of_obstore():
+    def request(obstore):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(place("s3://bucket/a"), request)
+
+
+@pytest.mark.parametrize(
+    ("url", "variable"),
+    [
+        ("s3://bucket/a", "AWS_ACCESS_KEY_ID"),
+        ("gs://bucket/a", "GOOGLE_SERVICE_ACCOUNT"),
+        ("abfss://box@account.dfs.core.windows.net/a", "AZURE_STORAGE_ACCOUNT_KEY"),
+    ],
+)
+def test_the_advice_is_that_of_the_provider(url, variable):
+    def request(obstore):
+        raise obstore.exceptions.GenericError(
+            "Error performing token request: Error performing GET http://169.254.169.254/a"
+        )
+
+    with pytest.raises(StorageError, match="no credentials were found") as caught:
+        ask(place(url), request)
+    assert variable in caught.value.fix
+    others = {"AWS_", "GOOGLE_", "AZURE_"} - {variable.partition("_")[0] + "_"}
+    assert not any(other in caught.value.fix for other in others)
+
+
+def test_a_container_without_an_account_is_named(monkeypatch):
+    pytest.importorskip("obstore")
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(StorageError, match="names no account") as caught:
+        place("az://box/a").read_bytes()
+    assert "AZURE_STORAGE_ACCOUNT_NAME" in caught.value.fix
+
+
 def test_without_obstore_the_error_names_the_extra():
     code = """
 import sys
@@ -61,6 +164,7 @@ def test_a_read_that_is_cut_goes_on(bucket, proxy):
         proxy.cut_once("down", after)
         with (bucket / "a").open("rb") as file:
             assert file.read() == content
+    assert proxy.cuts == 3
 
 
 def test_an_answer_that_is_cut_after_it_has_begun_is_asked_for_again(bucket, proxy):
@@ -79,6 +183,7 @@ def test_an_answer_that_is_cut_after_it_has_begun_is_asked_for_again(bucket, pro
         expected = act()
         proxy.cut_once("down", 0)
         assert act() == expected
+    assert proxy.cuts == len(acts)
 
 
 def test_an_upload_that_is_cut_goes_on(bucket, proxy, tmp_path, s3_endpoint):
@@ -86,6 +191,7 @@ def test_an_upload_that_is_cut_goes_on(bucket, proxy, tmp_path, s3_endpoint):
     (tmp_path / "a").write_bytes(content)
     proxy.cut_once("up", BLOCK_BYTES // 2)
     (bucket / "a").put(tmp_path / "a")
+    assert proxy.cuts == 1
     assert (bucket / "a").read_bytes() == content
     assert uploads(s3_endpoint, bucket) == 0
 
@@ -95,6 +201,7 @@ def test_an_upload_that_fails_leaves_no_object(bucket, proxy, tmp_path, s3_endpo
     proxy.cut = lambda direction, sent, more: direction == "up" and b"partNumber=2" in more
     with pytest.raises(StorageError, match="the store does not answer"):
         (bucket / "a").put(tmp_path / "a")
+    assert proxy.cuts > 1
     assert not (bucket / "a").exists()
     assert uploads(s3_endpoint, bucket) == 0
 
@@ -109,12 +216,17 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
 place("{bucket}/a").put(Path({str(tmp_path / "a")!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", code])
+    terminated = []
 
     def terminate(direction, sent, more):
         if direction == "up" and b"partNumber=2" in more:
-            process.send_signal(signal.SIGTERM)
+            terminated.append(process.send_signal(signal.SIGTERM))
         return False
 
     proxy.cut = terminate
-    assert process.wait() == 9
+    try:
+        assert process.wait(60) == 9
+    finally:
+        process.kill()
+    assert terminated
     assert uploads(s3_endpoint, bucket) == 0

@@ -8,10 +8,10 @@ import pickle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.object_store import upload
+from support.object_store import make_bucket, put_as_it_is, upload
 from support.tables import cells, write
 
-from bsm_core.errors import DataError, NoInferenceDataError, ObjectChangedError
+from bsm_core.errors import DataError, NoInferenceDataError, ObjectChangedError, StorageError
 from bsm_core.storage.object_reader import ObjectReader
 from bsm_core.storage.objects import ObjectPath
 from bsm_core.tables.convert import convert
@@ -98,6 +98,31 @@ def test_no_data_is_the_error_of_a_folder_without_data(bucket):
         TableSource.open(bucket / "empty")
 
 
+@pytest.mark.parametrize("path", ["", "*.csv", "a.csv"])
+def test_a_bucket_may_be_called_data(bucket, s3_endpoint, path):
+    top = make_bucket(s3_endpoint, "data")
+    (top / "a.csv").put(b"id\n1\n")
+    assert TableSource.open(top / path).columns == ("id",)
+
+
+def test_a_file_beside_a_folder_of_the_same_name_is_read_alone(bucket):
+    (bucket / "f/x.csv").put(b"id\n1\n")
+    (bucket / "f/x.csv/part-0.csv").put(b"id\n2\n")
+    for path, files in ((bucket / "f/x.csv", ["x.csv"]), (bucket / "f", ["x.csv", "part-0.csv"])):
+        assert [file.name for file in TableSource.open(path).files] == files
+
+
+def test_an_object_with_an_odd_name_hides_no_other(bucket, s3_endpoint):
+    for name in ("q/dt=1/_tmp//x.csv", "q/dt=1/a.csv", "q/dt=2//b.csv", "q/dt=2/ok.csv"):
+        put_as_it_is(s3_endpoint, bucket, name, b"id\n1\n")
+    for path in ("q/dt=1", "q/dt=1/a.csv", "q/dt=2/ok.csv", "q/dt=1/*.csv", "q/*1"):
+        assert len(TableSource.open(bucket / path).files) == 1
+    for path in ("q", "q/dt=2", "q/*/*.csv"):
+        with pytest.raises(StorageError, match="the name of an object") as caught:
+            TableSource.open(bucket / path)
+        assert caught.value.where.startswith(f"{bucket}/q/dt=2//")
+
+
 def test_a_damaged_object_is_named(bucket):
     (bucket / "a.csv.gz").put(gzip.compress(b"id\n" + b"1\n" * 1000)[:-20])
     with pytest.raises(DataError, match="cannot be read") as caught:
@@ -123,6 +148,7 @@ def test_a_connection_that_is_cut_costs_no_row(tmp_path, bucket, proxy, format):
     remote = TableSource.open(upload(tmp_path, bucket))
     proxy.cut_once("down", 9_000)
     assert rows(remote) == rows(local)
+    assert proxy.cuts == 1
 
 
 def test_reading_can_end_at_any_window(tmp_path, bucket):

@@ -93,7 +93,7 @@ class WindowActor:
 
     def __init__(self, job: Job, plan: DevicePlan, archive: bytes) -> None:
         self._job, self._plan, self._archive = job, plan, archive
-        self._stack = ExitStack()
+        self._stack, self._closed = ExitStack(), False
         self._items: queue.Queue[Split | Window | None] = queue.Queue()
         self._parts: dict[int, PackedPart] = {}
         self._change = threading.Condition()
@@ -148,14 +148,19 @@ class WindowActor:
 
     def close(self) -> None:
         """Remove this actor's copy of the artifact, also while it scores: the run has failed."""
-        self._stack.close()
+        with self._change:  # not while the copy is made
+            self._closed = True
+            self._stack.close()
 
     def _score_all(self, earlier: Mapping[str, str]) -> None:
         """Open the artifact and score what is given, until the run ends."""
         with explaining_memory():
             require_seen(self._job)
             share_cores(1)
-            folder = self._stack.enter_context(_extracted(self._archive))
+            with self._change:
+                if self._closed:
+                    return
+                folder = self._stack.enter_context(_extracted(self._archive))
             self._archive = b""
             job = dataclasses.replace(self._job, artifact=Artifact.load(folder))
             require_same_code(job)

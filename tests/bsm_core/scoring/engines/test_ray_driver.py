@@ -6,11 +6,13 @@ import gzip
 import json
 import logging
 import re
+import sys
 import tempfile
 import threading
 from collections import Counter
 from concurrent.futures import ALL_COMPLETED
 from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
@@ -39,12 +41,16 @@ class MortalActor(WindowActor):
         deadly: How many actors each window may still kill.
         starts, ends: How many actors may still die while they start, and while they end.
         death: Error with which they die while they start.
+        prompt: How many actors start when they are told to; the others start when the run has failed.
+        late: Temporary folders that these found when they had started.
         given: How often each window was given to an actor.
         scored: Number of rows of each window whose part was returned.
     """
 
     deadly: Counter[int]
     starts = ends = 0
+    prompt = sys.maxsize
+    late: list[list[Path]]
     given: Counter[int]
     scored: dict[int, int]
     death = RayError("it died at its start")
@@ -54,6 +60,7 @@ class MortalActor(WindowActor):
         logger = logging.getLogger("bsm")
         before = logger.propagate, logger.level
         super().__init__(*arguments)
+        self.closed = threading.Event()
         logger.removeHandler(self._log)  # of all actors and of the driver, which are one process here
         logger.propagate = before[0]
         logger.setLevel(before[1])
@@ -61,7 +68,16 @@ class MortalActor(WindowActor):
     def start(self, earlier):
         if self._counts_down("starts"):
             raise self.death
-        return super().start(earlier)
+        if self._counts_down("prompt"):
+            return super().start(earlier)
+        self.closed.wait(60)
+        answer = super().start(earlier)
+        self.late.append([*Path(tempfile.gettempdir()).iterdir()])
+        return answer
+
+    def close(self):
+        super().close()
+        self.closed.set()
 
     def score(self, item):
         windows = [item.index] if isinstance(item, Window) else range(item.first, item.first + item.windows)
@@ -137,14 +153,16 @@ def test_files_of_the_artifact_may_be_links(score, one, tmp_path):
     assert score(model_dir=tmp_path / "linked").path.read_bytes() == one
 
 
-def test_the_copies_of_the_artifact_go_with_the_run_also_if_it_fails(score, one):
-    score()
-    assert not score.left
+@pytest.mark.parametrize("prompt", [1, 2])
+def test_the_copies_of_the_artifact_go_with_a_run_that_fails(score, one, monkeypatch, prompt):
+    monkeypatch.setattr(MortalActor, "prompt", prompt)
+    monkeypatch.setattr(MortalActor, "late", [], raising=False)
     with (score.data / "t.csv").open("a") as file:
         file.write("041,short\n")
     with pytest.raises(DataError, match="line 42"):
         score()
     assert not score.left
+    assert MortalActor.late == [[]] * (2 - prompt)
 
 
 @pytest.mark.parametrize("actors", [1, 2])

@@ -30,7 +30,7 @@ _SENT = re.compile(
 
 
 class _Provider(NamedTuple):
-    """What the stores of a scheme need.
+    """Variables with which obstore finds the stores of a scheme.
 
     Attributes:
         prefix: First letters of the names of the variables that obstore reads for the scheme.

@@ -15,15 +15,15 @@ _BUCKET = re.compile(r"[A-Za-z0-9_$][A-Za-z0-9_$.-]*")
 _SIGNED = re.compile(r"[?#](?:.*[&;])?[^=&;/]*(?:sig|token|cred|key|secret|pass|auth)[^=&;/]*=", re.DOTALL | re.I)
 """Query of a URL with a signature, such as that of a presigned URL or a SAS token."""
 _UNUSABLE = re.compile(r"/\.\.(?:/|$)|[\x00-\x1f\x7f]")
-"""What obstore takes in no name of an object."""
+"""Parts of names that obstore refuses: a folder ``..``, and control characters."""
 
 
 class URL(NamedTuple):
     """The three parts of a URL.
 
     Attributes:
-        scheme: What stands before ``://``.
-        bucket: What follows, up to the first slash.
+        scheme: Letters before ``://``.
+        bucket: Text from there to the first slash, which may hold an account or a password.
         key: The rest, with this slash.
     """
 

@@ -89,6 +89,7 @@ def test_quotes_that_end_early_are_counted_alike_in_splits(tmp_path_factory, del
     @given(content=st.text(st.sampled_from(list('ab\\\\""", ;\n\n')), max_size=90), rows=st.integers(1, 4))
     @example('\rb\r;\na\rb\n\t\n" "\n\\\r;\n""\n,\r\\",', 1)
     @example('a\n"\\"b\na\n', 1)
+    @example('"a"b\n"c\\"d"\n', 1)
     def check(content, rows):
         path = tmp_path_factory.mktemp("data") / "a.csv"
         path.write_text(f"id\n{content}", newline="")

@@ -265,7 +265,7 @@ FULL = """
     import pyarrow as pa
     from bsm_core.errors import SinkError
     from bsm_core.scoring.output.lock import holding
-from bsm_core.scoring.output.sink import Part, Sink
+    from bsm_core.scoring.output.sink import Part, Sink
 
     def limit(size):  # what a full disk does, for files of one process
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

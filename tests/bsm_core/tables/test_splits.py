@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from contextlib import closing
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 
 import pyarrow as pa

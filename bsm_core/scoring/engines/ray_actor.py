@@ -37,6 +37,11 @@ from bsm_core.scoring.plan import require_unchanged
 from bsm_core.storage.temporary import temporary_folder
 from bsm_core.tables.windows import Split, Window
 
+PORTION = 64
+"""Most windows whose parts an actor returns at once: a split may have millions of rows."""
+_MOST_PARTS = 4 * PORTION
+"""Parts that may wait for the driver before no further window is scored: enough for all that it asks for at once."""
+
 
 class Line(NamedTuple):
     """Log line of an actor.
@@ -97,6 +102,7 @@ class WindowActor:
         self._items: queue.Queue[Split | Window | None] = queue.Queue()
         self._parts: dict[int, PackedPart] = {}
         self._change = threading.Condition()
+        self._ending = False
         self._ready: Readiness | None = None
         self._scorer: Scorer | None = None
         self._run: Future[None] | None = None
@@ -127,13 +133,25 @@ class WindowActor:
         """Score the windows of a split, or one window.
 
         Returns:
-            The answer, with a list of :class:`bsm_core.scoring.output.sink.PackedPart`.
+            The answer, with a list of :class:`bsm_core.scoring.output.sink.PackedPart`: the parts of the first
+            windows. :meth:`more` returns the others.
         """
-        numbers = [item.index] if isinstance(item, Window) else range(item.first, item.first + item.windows)
         self._items.put(item)
+        return self.more(item, 0)
+
+    def more(self, item: Split | Window, done: int) -> Answer:
+        """Return the next parts of what was given before, see :meth:`score`.
+
+        Args:
+            item: What was given.
+            done: Number of its parts that were returned before.
+        """
+        first, windows = (item.index, 1) if isinstance(item, Window) else (item.first, item.windows)
+        numbers = range(first + done, first + min(windows, done + PORTION))
         with self._change:
             self._change.wait_for(lambda: self._ended or all(number in self._parts for number in numbers))
             found = [self._parts.pop(number) for number in numbers if number in self._parts]
+            self._change.notify_all()
         if len(found) < len(numbers) and not self._failure:
             return self._answer(error=EngineError("the actor ended before it had scored its windows", fix=RUN_AGAIN))
         return self._answer(found)
@@ -141,6 +159,9 @@ class WindowActor:
     def finish(self) -> Answer:
         """End the run of this actor; return its times, as the answer's value."""
         self._items.put(None)
+        with self._change:
+            self._ending = True
+            self._change.notify_all()
         if self._run is not None:
             self._run.exception()
         self._stack.close()
@@ -176,6 +197,7 @@ class WindowActor:
     def _deliver(self, part: Part) -> None:
         packed = part.packed(self._job.attempt)
         with self._change:
+            self._change.wait_for(lambda: self._ending or len(self._parts) < _MOST_PARTS)
             self._parts[part.window] = packed
             self._change.notify_all()
 

@@ -1,8 +1,9 @@
 """Ray engine: actors score windows, and this process hands them out and writes the parts that come back.
 
 The driver owns the output. It gives each actor two pieces of work at a time, so that an actor never waits, and writes
-what has come back together. An actor that dies is replaced. What it had is given again, window by window and each to an
-actor that has nothing else, so that a window that kills its actor is told from the others.
+what has come back together. The parts of a large split come back bit by bit, and its actor has no other work meanwhile.
+An actor that dies is replaced. What it had and has not returned is given again in smaller pieces, each to an actor that
+has nothing else, so that a window that kills its actor is told from the others.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from bsm_core.runtime.profile import Times
 from bsm_core.scoring.engines.callbacks import Progress, with_probabilities
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.finish import finish
-from bsm_core.scoring.engines.ray_actor import Answer, Readiness, WindowActor, archive_of
+from bsm_core.scoring.engines.ray_actor import PORTION, Answer, Readiness, WindowActor, archive_of
 from bsm_core.scoring.engines.ray_cluster import error_of, reason_of
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
@@ -41,7 +42,9 @@ log = logging.getLogger("bsm")
 IN_FLIGHT = 2
 """Number of pieces of work that an actor has at once."""
 GIVEN_AGAIN = 3
-"""How often a window is given again after an actor has died with it."""
+"""How often a window is given again after an actor has died with it; more often only with more than 4,096 others."""
+_PIECES = 16
+"""Number of pieces in which the work of an actor that has died is given again."""
 _STARTS = 3
 """How often an actor may die while it starts."""
 _LOOK_S = 20.0
@@ -82,10 +85,19 @@ class _Piece:
     Attributes:
         item: A split or a window; None: the actor opens the artifact, or ends.
         deaths: Number of actors that have died with it.
+        done: Number of its windows whose parts have come back.
     """
 
     item: Split | Window | None
     deaths: int = 0
+    done: int = 0
+
+    @property
+    def left(self) -> range:
+        """Numbers of the windows whose parts have not come back."""
+        if isinstance(self.item, Split):
+            return range(self.item.first + self.done, self.item.first + self.item.windows)
+        return range(self.item.index + self.done, self.item.index + 1) if self.item else range(0)
 
 
 @dataclasses.dataclass(eq=False)
@@ -114,6 +126,14 @@ class _Worker:
         """Give the actor some work."""
         self.busy[self.actor.score.remote(piece.item)] = piece
 
+    def take(self, piece: _Piece, answer: Answer) -> list[PackedPart]:
+        """Return the parts of an answer, and ask for those that are left."""
+        parts: list[PackedPart] = answer.value or []
+        piece.done += len(parts)
+        if piece.left and answer.error is None:
+            self.busy[self.actor.more.remote(piece.item, piece.done)] = piece
+        return parts
+
     @property
     def pieces(self) -> list[_Piece]:
         """The work that it has."""
@@ -122,7 +142,8 @@ class _Worker:
     @property
     def is_full(self) -> bool:
         """Whether the actor takes no further work now."""
-        return not self.ready or len(self.pieces) >= IN_FLIGHT or any(piece.deaths for piece in self.pieces)
+        enough = len(self.pieces) >= IN_FLIGHT or sum(len(piece.left) for piece in self.pieces) > PORTION
+        return not self.ready or enough or any(piece.deaths for piece in self.pieces)
 
 
 class Driver:
@@ -257,7 +278,7 @@ class Driver:
             piece = worker.busy.pop(reference)
             self._hear(worker.name, answer)
             if piece.item is not None:
-                parts += answer.value or []
+                parts += worker.take(piece, answer)
             elif ending:
                 self.times.add(answer.value)
             elif answer.error is None:
@@ -334,29 +355,22 @@ class Driver:
                 raise error_of(error, f"{worker.name} died again and again while it started") from error
         given_up: list[PackedPart] = []
         for piece in worker.pieces:
-            for item in self._single(piece.item):
-                if piece.deaths < GIVEN_AGAIN:
-                    self._again.append(_Piece(item, piece.deaths + 1))
+            for item in self._smaller(piece):
+                again = _Piece(item, piece.deaths + 1)
+                if piece.deaths < GIVEN_AGAIN or len(again.left) > 1:
+                    self._again.append(again)
                 else:
-                    given_up.append(self._given_up(item, error))
+                    given_up.append(self._given_up(item, again.deaths, error))
         self._workers[number] = self._new(number)
         return given_up
 
-    def _single(self, item: Split | Window | None) -> list[Split | Window]:
-        """Return the windows of an item as items of their own."""
-        if not isinstance(item, Split) or item.windows == 1:
-            return [item] if item is not None else []
-        found, start = list[Split | Window](), item.start
-        with closing(self._job.windows_of(item)) as windows:
-            for window in windows:
-                if window.end is None:
-                    found.append(window)
-                    continue
-                found.append(Split(window.index, 1, start, window.end, window.last))
-                start = window.end
-        return found
+    def _smaller(self, piece: _Piece) -> Sequence[Split | Window]:
+        """Return what is left of some work, in smaller pieces if it is more than a window."""
+        if isinstance(piece.item, Split) and piece.item.windows > 1:
+            return self._job.cut(piece.item, piece.done, _PIECES)
+        return [piece.item] if piece.item is not None else []
 
-    def _given_up(self, item: Split | Window, error: RayError) -> PackedPart:
+    def _given_up(self, item: Split | Window, deaths: int, error: RayError) -> PackedPart:
         """Return the part of a window that kills its actors: rows without probabilities.
 
         Raises:
@@ -366,7 +380,7 @@ class Driver:
         rows = window.table.num_rows
         if self._job.settings.on_bad_row == "fail":
             place = f"rows {window.start:,} to {window.start + rows - 1:,}"
-            what = f"{GIVEN_AGAIN + 1} actors died with window {window.index}, {place}"
+            what = f"{deaths} actors died with window {window.index}, {place}"
             raise error_of(error, what, [{"on_bad_row": "null"}]) from error
         kept = window.table.select(list(self._job.keep))
         reasons = dict.fromkeys(range(rows), "the actor died that scored the row")
@@ -379,10 +393,8 @@ class Driver:
 
 
 def _in_words(*pieces: _Piece) -> str:
-    """Return words for the windows of some work, such as ``, window 3`` or ``, windows 3 to 7``."""
-    items = [piece.item for piece in pieces if piece.item is not None]
-    first = [item.index if isinstance(item, Window) else item.first for item in items]
-    last = [item.index if isinstance(item, Window) else item.first + item.windows - 1 for item in items]
-    if not items:
+    """Return words for the windows that are left of some work, such as ``, window 3`` or ``, windows 3 to 7``."""
+    left = [number for piece in pieces for number in piece.left]
+    if not left:
         return ""
-    return f", window {first[0]}" if first == last else f", windows {min(first)} to {max(last)}"
+    return f", window {left[0]}" if len(left) == 1 else f", windows {min(left)} to {max(left)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -131,6 +132,27 @@ class Job:
     def windows_of(self, split: Split) -> Reader[Window]:
         """Read the windows of a split."""
         return self.table.windows_of(split, self.columns, rows=self.settings.window_rows)
+
+    def cut(self, split: Split, done: int, pieces: int) -> list[Split]:
+        """Read a split, and return what is left of it in pieces of about the same number of windows.
+
+        Args:
+            split: The split.
+            done: Number of its windows that are not left.
+            pieces: Most pieces.
+        """
+        found, begin, start = list[Split](), split.first, split.start
+        size, final = -(-(split.windows - done) // pieces), split.first + split.windows
+        with closing(self.windows_of(split)) as windows:
+            for window in windows:
+                after = window.index + 1
+                new = after - split.first - done
+                if after < final and (window.end is None or new < 0 or new % size):
+                    continue
+                if new > 0:
+                    found.append(Split(begin, after - begin, start, window.end or split.end, window.last))
+                begin, start = after, window.end or split.end
+        return found
 
     @property
     def rows_done(self) -> int:

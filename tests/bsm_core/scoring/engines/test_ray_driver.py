@@ -28,9 +28,10 @@ from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RayTaskError
 from support.ray_stand_in import threads_for_actors
 
-from bsm_core.scoring.engines import ray_driver
+from bsm_core.scoring.engines import ray_actor, ray_driver
 from bsm_core.scoring.engines.ray_actor import WindowActor
 from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.tables import splits
 from bsm_core.tables.windows import Window
 
 
@@ -45,6 +46,8 @@ class MortalActor(WindowActor):
         late: Temporary folders that these found when they had started.
         given: How often each window was given to an actor.
         scored: Number of rows of each window whose part was returned.
+        splits: Numbers of the windows of each split that was given, with the actor that got it.
+        answers: Numbers of the windows of each answer.
     """
 
     deadly: Counter[int]
@@ -53,6 +56,8 @@ class MortalActor(WindowActor):
     late: list[list[Path]]
     given: Counter[int]
     scored: dict[int, int]
+    splits: list[tuple[WindowActor, range]]
+    answers: list[list[int]]
     death = RayError("it died at its start")
     lock = threading.Lock()
 
@@ -83,12 +88,23 @@ class MortalActor(WindowActor):
         windows = [item.index] if isinstance(item, Window) else range(item.first, item.first + item.windows)
         with self.lock:
             self.given.update(windows)
-            for window in windows:
+            if isinstance(windows, range):
+                self.splits.append((self, windows))
+            for window in windows[: ray_actor.PORTION]:
                 if self.deadly[window] > 0:
                     self.deadly[window] -= 1
                     raise RayError("it died")
         answer = super().score(item)
         self.scored.update({part.record.window: part.record.rows for part in answer.value})
+        return answer
+
+    def more(self, item, done):
+        with self.lock:
+            if done and self.deadly[item.first + done] > 0:
+                self.deadly[item.first + done] -= 1
+                raise RayError("it died")
+        answer = super().more(item, done)
+        self.answers.append([part.record.window for part in answer.value or []])
         return answer
 
     def finish(self):
@@ -115,6 +131,8 @@ def score(run, monkeypatch, tmp_path):
         monkeypatch.setattr(MortalActor, "deadly", Counter(dict(deadly)), raising=False)
         monkeypatch.setattr(MortalActor, "given", Counter(), raising=False)
         monkeypatch.setattr(MortalActor, "scored", {}, raising=False)
+        monkeypatch.setattr(MortalActor, "splits", [], raising=False)
+        monkeypatch.setattr(MortalActor, "answers", [], raising=False)
         monkeypatch.setattr(MortalActor, "starts", starts)
         monkeypatch.setattr(MortalActor, "ends", ends)
         with threads_for_actors(MortalActor, actors, room, hosts, free):
@@ -278,3 +296,42 @@ def test_actors_that_wait_for_others_to_end_are_said(score, one, monkeypatch, ca
     assert (
         "1 of 2 actors wait for a place in the cluster: each needs 1 CPU, and 0 CPU are free" in caplog.text
     ) == said
+
+
+@pytest.fixture
+def two_row_groups(score, monkeypatch):
+    """The bytes that one process writes of two row groups of 60 rows, of which actors return two windows at once."""
+    monkeypatch.setattr(splits, "_GROUP_ROWS", 10)
+    for module in (ray_actor, ray_driver):
+        monkeypatch.setattr(module, "PORTION", 2)
+    monkeypatch.setattr(ray_actor, "_MOST_PARTS", 8)
+    toy_rows(120).to_parquet(score.data / "t.parquet", index=False, row_group_size=60)
+    content = score.local(device="cpu", window_rows=3).path.read_bytes()
+    (score.out / "inference_predictions.parquet").unlink()
+    return content
+
+
+def test_the_parts_of_a_row_group_come_back_bit_by_bit(score, two_row_groups):
+    assert score().path.read_bytes() == two_row_groups
+    assert max(map(len, MortalActor.answers)) == 2
+    (one, first), (other, second) = MortalActor.splits
+    assert (len(first), len(second)) == (18, 18)
+    assert one is not other  # none has two row groups while another has none
+    assert set(MortalActor.given.values()) == {1}
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_what_has_come_back_of_a_row_group_is_not_given_again(score, two_row_groups, monkeypatch, actors, caplog):
+    monkeypatch.setattr(ray_driver, "_PIECES", 3)
+    with caplog.at_level(logging.WARNING, "bsm"):
+        assert score(deadly={30: 1}, actors=actors).path.read_bytes() == two_row_groups
+    begin = MortalActor.splits[1][1].start
+    assert [MortalActor.given[window] for window in range(begin, 40)] == [1] * (30 - begin) + [2] * 10
+    assert ", windows 30 to 39 died" in caplog.text
+    assert [len(windows) for _, windows in MortalActor.splits][2:] == [4, 4, 2]
+
+
+def test_a_window_in_a_row_group_that_kills_its_actors_is_named(score, two_row_groups, monkeypatch):
+    monkeypatch.setattr(ray_driver, "_PIECES", 3)
+    with pytest.raises(EngineError, match=r"actors died with window 20, rows 60 to 62"):
+        score(deadly={20: 9}, actors=1)

@@ -13,6 +13,7 @@ import atexit
 import functools
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import select
@@ -57,6 +58,8 @@ def server() -> Iterator[None]:
         yield
     finally:
         SpawnProcess._Popen = staticmethod(spawn)
+        for child in multiprocessing.active_children():  # the traceback of a failed test may keep one alive
+            child.kill()
         forkserver._forkserver._stop()  # and wait for its end
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bsm_core import ArtifactConfig, Batch
+from bsm_core.preprocess.dataset import Preprocessor
+from bsm_core.runtime.profile import Times
 from bsm_core.tables.read import TableSource
+from bsm_core.tables.windows import Window
 
 CONFIG = ArtifactConfig.from_mapping(
     {"model_class": "toy_model", "text_name": "chat", "tab_field_list": ["amount", "channel"], "max_sen_len": 8},
@@ -25,3 +28,13 @@ def decoded(batch: Batch) -> list[str]:
         for a, b in zip(text.chunk_offsets[:-1], text.chunk_offsets[1:], strict=True)
     ]
     return [chunks[i] for i in text.chunk_ids]
+
+
+class Raising:
+    """Preprocessor that raises an error of a kind for every window. Worker processes import it from here."""
+
+    def __init__(self, kind: type[Exception], preprocessor: Preprocessor) -> None:
+        self.kind, self.keep, self.wanted = kind, preprocessor.keep, preprocessor.wanted
+
+    def __call__(self, window: Window, times: Times) -> Batch:
+        raise self.kind("not this one")

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from support.plugins import component, on_path
-from support.windows import CONFIG, decoded, write
+from support.windows import CONFIG, Raising, decoded, write
 from torch.utils.data import DataLoader
 
 from bsm_core import Pipeline
@@ -95,16 +95,6 @@ def test_an_error_while_a_window_is_prepared_is_no_end_of_a_worker(preprocessor,
     with pytest.raises(kind, match="not this one") as caught:
         list(loader)
     assert not isinstance(caught.value, EngineError)
-
-
-class Raising:
-    """Preprocessor that raises an error of a kind for every window."""
-
-    def __init__(self, kind, preprocessor):
-        self.kind, self.keep, self.wanted = kind, preprocessor.keep, preprocessor.wanted
-
-    def __call__(self, window, times):
-        raise self.kind("not this one")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -103,6 +103,6 @@ def test_an_error_of_the_store_stays_what_it_is(bucket):
 
 def test_a_full_disk_before_an_upload_is_one_of_this_machine(bucket):
     with pytest.raises(SinkError, match="No space left on device") as caught, durable.writing(bucket / "out"):
-        raise OSError(28, "No space left on device", "/tmp/made")
+        raise OSError(28, "No space left on device", "made")
     assert "TMPDIR" in caught.value.fix
     assert caught.value.where == str(bucket / "out")

@@ -135,7 +135,7 @@ def predictions(run: Run) -> Path:
     return path
 
 
-@pytest.mark.parametrize("devices", ["1", "2"])
+@pytest.mark.parametrize("devices", ["1", "2"] if ALL else ["1"])
 @pytest.mark.parametrize("table_format", ["csv", "parquet"] if ALL else ["csv"])
 def test_kills_at_random_moments(reviews, tmp_path, record_fault, table_format, devices):
     """Half of the kills come before the first new part, as a rule, and half after it."""

@@ -107,6 +107,8 @@ def _job(
     keep = whole.columns if settings.keep_columns == ("all",) else (settings.id_field or "", *settings.keep_columns)
     if shard and not shard.divided:
         source = whole.share(shard.number, shard.hosts, keep)
+        if source.rowless:
+            log.warning("there are %d files for %d shards: shard %s has none", len(whole.files), shard.hosts, shard)
     plan = plan_of(settings, artifact, inputs_of(source, settings.data_dir), format, source.dialect, devices)
     sink = Sink(settings.output_dir, lock=lock, shard=shard)
     fail = settings.on_bad_row == "fail"  # an earlier attempt may have left probabilities empty

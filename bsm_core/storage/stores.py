@@ -36,20 +36,33 @@ class _Provider(NamedTuple):
         prefix: First letters of the names of the variables that obstore reads for the scheme.
         credentials: Variables with credentials, in words.
         address: Variable with the URL of the server, or of the account.
+        usual: Variables to look at first.
     """
 
     prefix: str
     credentials: str
     address: str
+    usual: str
 
 
-_AWS = _Provider("AWS_", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
-_GOOGLE = _Provider("GOOGLE_", "GOOGLE_SERVICE_ACCOUNT to the path of a key file", "GOOGLE_BASE_URL")
-_AZURE = _Provider("AZURE_", "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ENDPOINT")
+_AWS = _Provider(
+    "AWS_", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION and AWS_ENDPOINT_URL"
+)
+_GOOGLE = _Provider("GOOGLE_", "GOOGLE_SERVICE_ACCOUNT to the path of a key file", "GOOGLE_BASE_URL", "GOOGLE_BASE_URL")
+_AZURE = _Provider(
+    "AZURE_",
+    "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_STORAGE_ENDPOINT",
+)
 _PROVIDERS = {"s3": _AWS, "s3a": _AWS, "gs": _GOOGLE, "az": _AZURE, "abfs": _AZURE, "abfss": _AZURE}
 _REASONS = (
     (r"NoSuchBucket", "there is no such bucket", "look at the URL, and at {address} if it is set"),
-    (r"PermanentRedirect|Moved Permanently", "the bucket is in another region", "set AWS_REGION to its region"),
+    (
+        r"PermanentRedirect|Moved Permanently|AuthorizationHeaderMalformed|IllegalLocationConstraint",
+        "the bucket is in another region",
+        "set AWS_REGION to its region",
+    ),
     (r"Account must be specified", "the URL names no account", "set AZURE_STORAGE_ACCOUNT_NAME"),
     (
         r"169\.254\.|metadata\.google\.internal|[Mm]issing credentials|Missing \w*(?:Key|Secret)",
@@ -67,7 +80,7 @@ _REASONS = (
         "a variable of the store has a value that cannot be used",
         "look at the variables whose names begin with {prefix}",
     ),
-    (r"", "the store reports an error", "look at the URL, the network and the variables {prefix}*, such as {address}"),
+    (r"", "the store reports an error", "look at the URL, the network and the variables {prefix}*, such as {usual}"),
 )
 """Expressions in texts of obstore, each with the problem in words and with advice for the provider of the store."""
 

@@ -68,7 +68,7 @@ def detect_format(path: str | Path) -> Format:
         what = (
             f"a table cannot be written as {inner if outer in CODECS else ''}{outer}" if is_read else "not a data file"
         )
-        raise DataError(what, where=str(path), fix=f"the extensions are {_WRITABLE}")
+        raise DataError(what, where=str(path), fix=f"name a file to write: the extensions are {_WRITABLE}")
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from botocore.validate import validate_parameters
 from bsm_core.cli.commands import run_command
 
 FOLDER = Path(__file__).parents[2] / "examples" / "scale"
-JSON = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in ("processing-job", "batch-array-job")}
+JSON = {path.stem: json.loads(path.read_text()) for path in FOLDER.glob("*-job.json")}
 
 
 def machine() -> dict[str, Any]:
@@ -28,9 +29,9 @@ def machine() -> dict[str, Any]:
 def commands() -> Iterator[str]:
     job = JSON["processing-job"]["AppSpecification"]
     yield shlex.join([*job["ContainerEntrypoint"], *job["ContainerArguments"]])
-    yield JSON["batch-array-job"]["containerOverrides"]["command"][-1]
+    yield JSON["batch-array-job"]["containerOverrides"]["command"][-1].partition("; ")[2]
     yield yaml.safe_load((FOLDER / "ray-job.yaml").read_text())["spec"]["entrypoint"]
-    _, _, srun = (FOLDER / "slurm.sh").read_text().partition("\nsrun --kill-on-bad-exit ")
+    _, _, srun = (FOLDER / "slurm.sh").read_text().partition(" --kill-on-bad-exit ")
     yield srun.replace("\\\n", " ")
 
 
@@ -47,19 +48,43 @@ def test_the_commands_are_commands_of_bsm(command):
 
 @pytest.mark.parametrize(
     ("name", "service", "operation"),
-    [("processing-job", "sagemaker", "CreateProcessingJob"), ("batch-array-job", "batch", "SubmitJob")],
+    [
+        ("processing-job", "sagemaker", "CreateProcessingJob"),
+        ("batch-array-job", "batch", "SubmitJob"),
+        ("batch-merge-job", "batch", "SubmitJob"),
+    ],
 )
 def test_the_services_take_the_jobs(name, service, operation):
     shape = session.get_session().get_service_model(service).operation_model(operation).input_shape
     validate_parameters(JSON[name], shape)
 
 
+def called(parameters: Any) -> Any:
+    """What the state machine passes for a day."""
+    if isinstance(parameters, list):
+        return [called(each) for each in parameters]
+    if not isinstance(parameters, dict):
+        return parameters
+    day = {"$.day": "2026-01-31", "States.UUID()": "2026-01-31"}
+    found = {}
+    for name, value in parameters.items():
+        if name.endswith(".$"):
+            text, argument = re.fullmatch(r"States\.Format\('(.*)', (.*)\)", value).groups()
+            found[name.removesuffix(".$")] = text.format(day[argument])
+        else:
+            found[name] = called(value)
+    return found
+
+
 def test_the_state_machine_runs_the_processing_job():
     assert machine()["Resource"] == "arn:aws:states:::sagemaker:createProcessingJob.sync"
-    called = {key.removesuffix(".$"): value for key, value in machine()["Parameters"].items()}
-    assert called.keys() == JSON["processing-job"].keys()
-    name = {"ProcessingJobName": called["ProcessingJobName"]}  # a function of the execution
-    assert called == JSON["processing-job"] | name
+    assert called(machine()["Parameters"]) == JSON["processing-job"]
+
+
+def test_the_shards_go_into_the_folder_that_is_merged():
+    merge = JSON["batch-merge-job"]["containerOverrides"]["command"]
+    score = shlex.split([*commands()][1])
+    assert merge == ["bsm", "merge", score[score.index("--output-dir") + 1]]
 
 
 def test_ray_takes_the_cluster():

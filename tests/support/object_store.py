@@ -114,13 +114,13 @@ class Proxy:
 
 
 @contextmanager
-def refusing_server() -> Iterator[str]:
-    """Run a server that refuses every request as S3 refuses a wrong key, with the key in its answer; yield its URL."""
+def refusing_server(status: int = 403, refusal: str = REFUSAL) -> Iterator[str]:
+    """Run a server that refuses every request, as S3 refuses a wrong key unless told otherwise; yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
-            self.send_response(403)
-            content = b"" if self.command == "HEAD" else REFUSAL.encode()
+            self.send_response(status)
+            content = b"" if self.command == "HEAD" else refusal.encode()
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

@@ -59,7 +59,7 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
             committed = _launch(job, plan)
             if committed.windows < plan.count:
                 idle = "%d window(s) for %d processes: some processes had no rows; set a smaller --window-rows"
-                log.info(idle, committed.windows, plan.count)
+                log.warning(idle, committed.windows, plan.count)
             return committed, plan
         except DistributedUnavailableError as error:
             plan = plan.single(f"{error.what}: using one device")

@@ -326,10 +326,11 @@ def _lives(owner: dict[str, Any]) -> bool:
 def _in_use(path: Path, owner: dict[str, Any]) -> OutputInUseError:
     names = ("process", "host", "started")
     process, host, started = (printable(str(owner.get(name, "unknown")), 80) for name in names)
+    elsewhere = f", or if its machine was lost, run again in {STALE_S:.0f} seconds"
     return OutputInUseError(
         f"another run writes into this folder: process {process} on host {host}, started {started}",
         where=str(path.parent.parent),
-        fix="wait for it or end it",
+        fix=f"wait for it or end it{'' if owner.get('machine') == _machine() else elsewhere}",
         settings=[{"output_dir": "ANOTHER"}],
     )
 

@@ -33,6 +33,19 @@ def test_a_wrong_key_is_one_error_without_a_secret(use_endpoint):
             assert not any(secret in text for secret in (KEY, SECRET, "0123456789abcdef"))
 
 
+def test_a_bucket_in_another_region_names_the_variable_of_the_region(use_endpoint):
+    with refusing_server(
+        400, "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-north-1</Region></Error>"
+    ) as url:
+        use_endpoint(url)
+        with pytest.raises(StorageError, match="in another region") as caught:
+            place("s3://bucket/a").read_bytes()
+        assert "AWS_REGION" in caught.value.fix
+        with pytest.raises(StorageError) as caught:  # the answer to HEAD has no text
+            place("s3://bucket/a").lookup()
+        assert "AWS_REGION" in caught.value.fix
+
+
 def test_a_store_that_does_not_answer_is_an_error(use_endpoint):
     use_endpoint("http://127.0.0.1:1")
     with pytest.raises(StorageError, match="the store does not answer") as caught:

@@ -78,8 +78,9 @@ def test_a_lock_of_another_host_counts_until_it_is_not_renewed(lock, age, free):
         with holding(lock):
             assert json.loads(lock.read_text())["process"] == os.getpid()
     else:
-        with pytest.raises(OutputInUseError, match="on host elsewhere"), holding(lock):
+        with pytest.raises(OutputInUseError, match="on host elsewhere") as caught, holding(lock):
             pass
+        assert "if its machine was lost, run again in 120 seconds" in caught.value.fix
 
 
 def test_the_lock_is_renewed_while_it_is_held(lock, monkeypatch):

@@ -71,9 +71,11 @@ def test_the_shards_of_a_job_are_merged_to_the_bytes_of_one_run(job):
     assert {"_SUCCESS", "_HEALTH"} < set(listing(job.out))
 
 
-def test_a_host_without_files_writes_a_table_without_rows(job):
+def test_a_host_without_files_says_so_and_writes_a_table_without_rows(job, caplog):
     for number in range(7):
         job(shard=f"{number}/7", window_rows=4)
+    said = [f"shard {number}/7 has none" in caplog.text for number in range(7)]
+    assert said == [False] * 5 + [True] * 2
     assert len(merge(job.out)[0].read_bytes()) == len(job.whole)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bsm_core.errors import ConfigError, short_repr
+from bsm_core.errors import BSMError, ConfigError, short_repr
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -71,5 +71,9 @@ def _problem(found: Any) -> Problem:
     key = ".".join(map(str, found["loc"]))
     if found["type"] == "missing":
         return Problem(key, "missing")
-    message = found["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
+    error = found.get("ctx", {}).get("error")
+    if isinstance(error, BSMError):  # the value is shown beside the message, so its place is not needed
+        message = "; ".join(filter(None, (error.what, *error.details, error.fix)))
+    else:
+        message = found["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
     return Problem(key, message, short_repr(found["input"]))

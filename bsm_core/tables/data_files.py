@@ -195,9 +195,10 @@ def raise_no_data(path: Path, empty: list[Path]) -> NoReturn:
         fix = "write data; a table without rows still needs its header"
     else:
         found = visible_files(path)
-        what = "no data file matches the pattern" if is_pattern(path) else "no data file in the folder"
-        details = [f"found: {_some(found) or 'nothing'}"]
-        fix = f"put a data file into the folder; the extensions are {_READABLE}"
+        what, advice = "no data file in the folder", "put a data file into the folder"
+        if is_pattern(path):
+            what, advice = "no data file matches the pattern", "check the pattern"
+        details, fix = [f"found: {_some(found) or 'nothing'}"], f"{advice}; the extensions are {_READABLE}"
         if not found and (path / "_SUCCESS").exists():
             details = ["found: only _SUCCESS: the job that wrote the folder has finished, and wrote no row"]
         hints = [(file, hint) for file in found[:5] if (hint := misnamed(file))]

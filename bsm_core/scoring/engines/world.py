@@ -127,7 +127,8 @@ def connected(world: World, within: timedelta | None = None) -> Iterator[None]:
 
 def port_of(env: Mapping[str, str]) -> int:
     """Return a port for a step of SLURM: that of another step, which may run at the same time, is another one."""
-    job, step = (int(env.get(name, "0")) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    numbers = (env.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    job, step = (int(number) if number.isdecimal() else 0 for number in numbers)
     return 15_000 + (job * 31 + step) % 10_000
 
 

@@ -95,7 +95,7 @@ class DoneShard:
             done = cls(**{**values, "shard": Shard(*values["shard"])})
             # No file of another folder.
             names = ["", *(Sink(path.parent, shard=done.shard).path(format).name for format in FORMATS)]
-            whole = all(type(count) is int for count in done.rows) and isinstance(done.finished, str)
+            whole = all(type(count) is int and count >= 0 for count in done.rows) and isinstance(done.finished, str)
             if whole and path.name == named(SUCCESS, done.shard) and done.output in names:
                 return done
         return None

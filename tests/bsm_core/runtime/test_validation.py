@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-import pytest
-from pydantic import BaseModel, PositiveInt, ValidationError, model_validator
+from typing import Annotated
 
-from bsm_core.errors import ConfigError
+import pytest
+from pydantic import AfterValidator, BaseModel, PositiveInt, ValidationError, model_validator
+
+from bsm_core.errors import ConfigError, UsageError
 from bsm_core.runtime.validation import Problem, check_values, problems_of, validated
 
 
@@ -27,6 +29,17 @@ def test_each_problem_has_its_key_and_value():
         Problem("limits", "Input should be a valid list", "3"),
     ]
     assert list(map(str, problems))[:2] == ["name: missing", "sizes.1: Input should be greater than 0 (it is 0)"]
+
+
+def test_an_error_of_ours_is_one_line_with_its_advice():
+    def refused(value: str) -> str:
+        raise UsageError("no place", where=value, details=["it is far"], fix="name another one")
+
+    class Places(BaseModel):
+        place: Annotated[str, AfterValidator(refused)]
+
+    _, [problem] = check_values(Places, {"place": "moon"})
+    assert str(problem) == "place: no place; it is far; name another one (it is 'moon')"
 
 
 def test_a_contradiction_has_no_key_and_shows_no_values():

@@ -251,6 +251,10 @@ def test_two_steps_of_a_job_use_two_ports():
     assert len({world.port_of({"SLURM_JOB_ID": "77", "SLURM_STEP_ID": str(step)}) for step in range(9)}) == 9
 
 
+def test_a_step_without_numbers_has_a_port_too():
+    assert world.port_of({"SLURM_JOB_ID": "", "SLURM_STEP_ID": "batch"}) == world.port_of({})
+
+
 # Several tasks of a step of SLURM, in processes of the server
 
 

@@ -305,6 +305,7 @@ def test_nothing_of_earlier_jobs_stands_beside_the_marker_of_a_job(job):
     [
         {"rows": ["many"]},
         {"rows": 7},
+        {"rows": [-1]},
         {"output": "../inference_predictions-00000-of-00002.csv"},
         {"output": "_SUCCESS-00001"},
         {"shard": [1, 2, False, ""]},

@@ -103,8 +103,9 @@ def test_a_pattern_names_files_and_folders(tmp_path, pattern, ids):
 
 def test_a_pattern_without_files_is_an_error(tmp_path):
     put(tmp_path, "a.csv")
-    with pytest.raises(NoInferenceDataError, match="no data file matches the pattern"):
+    with pytest.raises(NoInferenceDataError, match="no data file matches the pattern") as caught:
         TableSource.open(tmp_path / "*.parquet")
+    assert caught.value.fix.startswith("check the pattern; ")
 
 
 def test_a_name_with_wildcards_is_a_name(tmp_path):

@@ -70,7 +70,8 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
     except Exception as error:  # Ray has no class for them: a node that does not come up is an "Exception"
         where = address or "this machine"
         fix = _REACH if address else "see the log of Ray under /tmp/ray"
-        raise EngineError(f"Ray cannot be used: {error}", where=where, fix=fix) from error
+        reason = " ".join(str(error).split())  # Ray's own text has several lines
+        raise EngineError(f"Ray cannot be used: {reason}", where=where, fix=fix) from error
     finally:
         for number, handler in handlers.items():  # Ray sets handlers of its own
             signal.signal(number, handler)

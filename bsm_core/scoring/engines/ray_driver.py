@@ -286,7 +286,7 @@ class Driver:
         return parts
 
     def _look_for_room(self) -> None:
-        """Now and then, say that an actor still waits for its place in the cluster.
+        """Now and then, say that an actor has not started yet. Ray does not say if it waits for a place or just starts.
 
         Raises:
             EngineError: No host has room for an actor, even if nothing else ran on it.
@@ -306,7 +306,7 @@ class Driver:
         if all(free.get(name, 0) >= count for name, count in self._needs.items()):  # it starts just now
             return
         has = ", ".join(f"{free.get(name, 0):g} {name}" for name, count in self._needs.items() if count)
-        words = "%d of %d actors wait for a place in the cluster: each needs %s, and %s are free"
+        words = "%d of %d actors have not started yet; one that waits for a place needs %s, and %s are free"
         log.warning(words, len(waiting), self._plan.count, needs, has)
 
     def _begin(self, worker: _Worker, readiness: Readiness) -> None:

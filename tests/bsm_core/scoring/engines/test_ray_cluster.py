@@ -108,7 +108,7 @@ def test_devices_are_numbers_of_actors(run, flags):
 )
 def test_a_cluster_that_does_not_answer_is_an_error(run, monkeypatch, address, fix):
     def start(*_, **__):
-        raise Exception("The current node timed out during startup.")
+        raise Exception("The current node\ntimed out during startup.")
 
     toy_rows(3).to_csv(run.data / "t.csv", index=False)
     monkeypatch.setattr("ray.init", start)

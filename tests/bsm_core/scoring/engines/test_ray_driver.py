@@ -294,7 +294,7 @@ def test_actors_that_wait_for_others_to_end_are_said(score, one, monkeypatch, ca
     with caplog.at_level(logging.WARNING, "bsm"):
         assert score(room=1, hosts=[{"CPU": 1}], free=free).path.read_bytes() == one
     assert (
-        "1 of 2 actors wait for a place in the cluster: each needs 1 CPU, and 0 CPU are free" in caplog.text
+        "1 of 2 actors have not started yet; one that waits for a place needs 1 CPU, and 0 CPU are free" in caplog.text
     ) == said
 
 

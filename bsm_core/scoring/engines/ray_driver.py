@@ -357,7 +357,7 @@ class Driver:
         for piece in worker.pieces:
             for item in self._smaller(piece):
                 again = _Piece(item, piece.deaths + 1)
-                if piece.deaths < GIVEN_AGAIN or len(again.left) > 1:
+                if piece.deaths < GIVEN_AGAIN or len(piece.left) > 1:  # it was not alone
                     self._again.append(again)
                 else:
                     given_up.append(self._given_up(item, again.deaths, error))

@@ -335,3 +335,10 @@ def test_a_window_in_a_row_group_that_kills_its_actors_is_named(score, two_row_g
     monkeypatch.setattr(ray_driver, "_PIECES", 3)
     with pytest.raises(EngineError, match=r"actors died with window 20, rows 60 to 62"):
         score(deadly={20: 9}, actors=1)
+
+
+def test_only_the_window_that_kills_its_actors_is_left_empty(score, two_row_groups, monkeypatch):
+    """However often its row group has to be cut: a window is given up when it was alone with its actor."""
+    monkeypatch.setattr(ray_driver, "_PIECES", 2)
+    got = pd.read_parquet(score(deadly={28: 99}, actors=1, on_bad_row="null").path)
+    assert got.index[got["prob_class_0"].isna()].tolist() == [84, 85, 86]

@@ -37,11 +37,19 @@ class Status(NamedTuple):
         size: Number of bytes.
         changed: Time of the last change, in nanoseconds.
         version: Entity tag: a new object of the same name has another one. Empty if the store has none.
+        generation: The store's own number of the version, as Google's has one; empty if it has none.
     """
 
     size: int
     changed: int
     version: str
+    generation: str = ""
+
+    @property
+    def mode(self) -> UpdateVersion:
+        """The mode of :meth:`ObjectPath.put` that writes only if the object still has this state."""
+        mode: UpdateVersion = {"e_tag": self.version}
+        return {**mode, "version": self.generation} if self.generation else mode
 
 
 class ObjectPath(PosixPath):
@@ -328,7 +336,7 @@ def _folders_of(keys: Sequence[str]) -> set[str]:
 
 def _status(meta: Mapping[str, Any]) -> Status:
     changed = int(meta["last_modified"].timestamp() * 10**9)
-    return Status(meta["size"], changed, meta["e_tag"] or "")
+    return Status(meta["size"], changed, meta["e_tag"] or "", meta["version"] or "")
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -182,14 +182,14 @@ class _HeldObject:
                 free = content == self.lock.content or _has_ended(content)
                 if not free and _age_of_object(self._path, found) < STALE_S:
                     raise _in_use(self._path, _parsed(content))
-                return self._path.put(self.lock.content, mode={"e_tag": found.version})
+                return self._path.put(self.lock.content, mode=found.mode)
 
     def renew(self) -> None:
         """Write the object again, if it is still the one that this run has written."""
         try:
             self._version = self._path.put(self.lock.content, mode=self._version)
         except ObjectChangedError:  # by another run, or by this one, if the answer to its last request was lost
-            self._version = {"e_tag": self._path.lookup().version}
+            self._version = self._path.lookup().mode
 
     def close(self) -> None:
         """Do nothing: an object has no lock of the operating system."""

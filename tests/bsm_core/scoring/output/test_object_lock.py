@@ -9,11 +9,11 @@ import sys
 import threading
 
 import pytest
+from support.google_store import google_bucket
 
 from bsm_core.errors import OutputInUseError
 from bsm_core.scoring.output import lock as module
 from bsm_core.scoring.output.lock import holding
-from bsm_core.storage.objects import Status
 
 HOLD = """
 import sys
@@ -53,7 +53,7 @@ def age(lock, monkeypatch):
         def earlier(path):
             found = lookup(path)
             ago = seconds * 10**9 if found.version == old.version else 0
-            return Status(found.size, found.changed - ago, found.version)
+            return found._replace(changed=found.changed - ago)
 
         monkeypatch.setattr(module.ObjectPath, "lookup", earlier)
 
@@ -91,6 +91,21 @@ def test_the_lock_of_a_killed_run_of_this_machine_is_taken_over_at_once(lock, ot
     assert lock.exists()
     with holding(lock):
         assert json.loads(lock.read_text())["process"] == os.getpid()
+
+
+def test_a_lock_is_taken_over_and_renewed_where_versions_have_numbers(monkeypatch):
+    """Google's store compares these, and no entity tags."""
+    with google_bucket(monkeypatch) as bucket:
+        lock = bucket / "out" / ".bsm" / "lock"
+        lock.put(json.dumps({**module._myself(), "process": 2**30}).encode())
+        with holding(lock) as held:
+            own = module._HeldObject.__new__(module._HeldObject)
+            own.lock, own._path, own._version = held, lock, {"e_tag": '"old"', "version": "1"}
+            own.renew()
+            own.renew()
+            assert lock.lookup().generation == "3"
+            assert not held.is_lost()
+        assert not lock.is_file()
 
 
 def test_a_process_of_the_same_number_on_another_machine_is_another_one(lock, age):
@@ -166,4 +181,4 @@ def test_a_renewal_whose_answer_was_lost_is_no_loss(lock):
         own.renew()
         own.renew()
         assert not held.is_lost()
-        assert own._version == {"e_tag": lock.lookup().version}
+        assert own._version == lock.lookup().mode

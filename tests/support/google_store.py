@@ -57,8 +57,7 @@ def google_bucket(monkeypatch) -> Iterator[ObjectPath]:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
         account = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
-        key = json.dumps({**account, "gcs_base_url": url, "disable_oauth": True})
-        monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", key)
-        monkeypatch.setenv("GOOGLE_BASE_URL", url)  # allows http
+        monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps({**account, "disable_oauth": True}))
+        monkeypatch.setenv("GOOGLE_BASE_URL", url)
         yield ObjectPath("gs:", f"bucket-{server.server_address[1]}")  # a store is kept for each name
         server.shutdown()

@@ -12,12 +12,12 @@ import stat
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from bsm_core.errors import StorageError
+from bsm_core.storage.object_names import folders_of, matches
 from bsm_core.storage.object_reader import BLOCK_BYTES, ObjectReader
 from bsm_core.storage.stores import UnusableNameError, ask, store_of
 from bsm_core.storage.urls import SCHEMES, URL
@@ -178,7 +178,7 @@ class ObjectPath(PosixPath):
         offset = f"{self._prefix or ''}{after}" if after else None
         chunks = ask(self, lambda obstore: list(obstore.list(self.store, self._prefix, offset=offset)))
         found = [meta for chunk in chunks for meta in chunk if meta["path"] != self.key]
-        folders, seen = _folders_of([meta["path"] for meta in found]), set()
+        folders, seen = folders_of([meta["path"] for meta in found]), set()
         for meta in found:
             if meta["path"] in folders and not meta["size"]:
                 continue
@@ -236,9 +236,9 @@ class ObjectPath(PosixPath):
         """Yield the objects and folders below this one that match a pattern; ``**`` is any number of folders."""
         wanted = Path(pattern).parts
         for folder, _, files in self.walk_objects():
-            if folder != self and _matches(folder.parts[len(self.parts) :], wanted):
+            if folder != self and matches(folder.parts[len(self.parts) :], wanted):
                 yield folder
-            yield from (file for file in files if _matches(file.parts[len(self.parts) :], wanted))
+            yield from (file for file in files if matches(file.parts[len(self.parts) :], wanted))
 
     def open(self, mode: str = "r", buffering: int = -1, *args: Any, **options: Any) -> Any:
         """Open the object for reading, as bytes.
@@ -314,8 +314,11 @@ class ObjectPath(PosixPath):
             StorageError: The store does not answer, or refuses.
         """
         if keys := [path.key for path in paths]:
-            with suppress(FileNotFoundError):
+            try:
                 ask(self, lambda obstore: obstore.delete(self.store, keys))
+            except FileNotFoundError:  # of a store that removes one by one, and keeps those after the missing one
+                for path in paths if len(paths) > 1 else ():
+                    path.unlink()
 
 
 def _unpickled(parts: Sequence[str], known: Status | None) -> ObjectPath:
@@ -325,26 +328,9 @@ def _unpickled(parts: Sequence[str], known: Status | None) -> ObjectPath:
     return path
 
 
-def _folders_of(keys: Sequence[str]) -> set[str]:
-    """Return the folders in which objects lie, and the folders of these."""
-    found: set[str] = set()
-    for key in keys:
-        while (key := key.rpartition("/")[0]) and key not in found:
-            found.add(key)
-    return found
-
-
 def _status(meta: Mapping[str, Any]) -> Status:
     changed = int(meta["last_modified"].timestamp() * 10**9)
     return Status(meta["size"], changed, meta["e_tag"] or "", meta["version"] or "")
-
-
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return _matches(parts, pattern[1:]) or (bool(parts) and _matches(parts[1:], pattern))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def place(text: str | os.PathLike[str]) -> Path:

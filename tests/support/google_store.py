@@ -43,8 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_DELETE(self) -> None:
-        self.objects.pop(self.path, None)
-        self._answer(204)
+        self._answer(204 if self.objects.pop(self.path, None) else 404)
 
     def log_message(self, *arguments: object) -> None:
         """Write nothing."""

@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from support.google_store import google_bucket
 from support.object_store import put_as_it_is, upload
 
 from bsm_core.errors import ObjectChangedError, StorageError, UsageError
@@ -241,3 +242,13 @@ def test_conditions_of_writing(bucket):
     with pytest.raises(ObjectChangedError):
         path.put(b"4", mode=version)
     assert path.read_bytes() == b"3"
+
+
+def test_the_objects_after_one_that_is_not_there_are_removed_too(monkeypatch):
+    """Google's store removes one by one."""
+    with google_bucket(monkeypatch) as bucket:
+        paths = [bucket / f"{i}" for i in range(20)]
+        for path in paths[1:]:
+            path.put(b"x")
+        bucket.remove(paths)
+        assert not any(path.is_file() for path in paths)

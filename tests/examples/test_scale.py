@@ -60,7 +60,7 @@ def test_the_services_take_the_jobs(name, service, operation):
 
 
 def called(parameters: Any) -> Any:
-    """What the state machine passes for a day."""
+    """Return the parameters that the state machine passes for a day."""
     if isinstance(parameters, list):
         return [called(each) for each in parameters]
     if not isinstance(parameters, dict):

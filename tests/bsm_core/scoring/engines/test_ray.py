@@ -10,8 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -140,17 +138,17 @@ def test_a_run_goes_on_where_another_engine_was_killed_and_where_an_actor_was(sc
             score.local(device="cpu", window_rows=3)
     assert work.rows_done() == 90
 
-    def kill():
-        while work.rows_done() < 120 and runs.is_alive():
-            time.sleep(0.01)
-        os.kill(score.actors()[0], signal.SIGKILL)
+    killed: list[int] = []
 
-    runs = threading.current_thread()
-    killer = threading.Thread(target=kill)
-    killer.start()
+    def write_and_kill(sink, parts):
+        write(sink, parts)
+        if not killed and work.rows_done() >= 120:
+            killed.append(score.actors()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    monkeypatch.setattr(Sink, "write_parts", write_and_kill)
     with caplog.at_level(logging.INFO, "bsm"):
         assert score(resume="require").path.read_bytes() == one
-    killer.join()
     assert "90 rows are done by an earlier attempt" in caplog.text
     assert "a new one takes its place" in caplog.text
 

@@ -15,6 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bsm_core.run import main
+
+if __name__ == "__main__":  # before the imports below, which take seconds: wrong flags and signals do not wait for them
+    sys.exit(main())
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -31,7 +36,6 @@ from bsm_core.preprocess.columns import as_numbers
 from bsm_core.preprocess.dataset import Sample, collate
 from bsm_core.preprocess.findings import IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
-from bsm_core.run import main
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring import job
 from bsm_core.scoring.engines.callbacks import with_probabilities
@@ -291,7 +295,3 @@ def _devices(device: str | int | Sequence[int], accelerator: str) -> tuple[Setti
 
 def _checked(config: Mapping[str, Any]) -> ArtifactConfig:
     return ArtifactConfig.from_mapping(config, where="config")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.distributed as dist
+from support.plugins import run_python
 from support.processes import python
 from torch.utils.data import DataLoader
 
@@ -594,6 +595,18 @@ def test_run_batch_inference(script, tmp_path):
     assert (tmp_path / "out/_SUCCESS").exists()
     with pytest.raises(UsageError, match="model_dir"):
         script.run_batch_inference(env, job_type="inference", model_dri=MODEL)
+
+
+def test_wrong_flags_do_not_wait_for_torch():
+    code = f"""
+        import runpy, sys
+        sys.argv = ["script", "--job_type", "guessing"]
+        try:
+            runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+        except SystemExit as end:
+            print(end.code, "torch" in sys.modules)
+    """
+    assert run_python(code) == "2 False"
 
 
 def test_the_script_as_the_contract_starts_it(tmp_path):

@@ -301,7 +301,7 @@ class BSMDataset(Dataset[Sample]):
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _Positions:
     """Rows that are named in errors by their positions in the dataset."""
 
     positions: Sequence[int]
@@ -330,7 +330,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     names = config.tab_field_list
     numbers = [{**sample, **sample.text_features} for sample in samples]
     features = torch.tensor([[values[name] for name in names] for values in numbers], dtype=torch.float32)
-    window = _Rows([sample.row for sample in samples])
+    window = _Positions([sample.row for sample in samples])
     return Batch(len(samples), texts, features, window=window, feature_names=names)
 
 

@@ -8,25 +8,34 @@ notebooks and tests. They hold a whole table in memory; a run does not.
 from __future__ import annotations
 
 import logging
+import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from bsm_core.run import main
+
+if __name__ == "__main__":  # before the imports below, which take seconds: wrong flags and signals do not wait for them
+    sys.exit(main())
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, Pipeline, Predictor, Settings
+from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, ModelConfig, Pipeline, Predictor, Settings
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.backends.choose import choose_backends
 from bsm_core.errors import DataError
+from bsm_core.preprocess.columns import as_numbers
+from bsm_core.preprocess.dataset import Sample, collate
 from bsm_core.preprocess.findings import IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
-from bsm_core.run import main
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring import job
 from bsm_core.scoring.engines.callbacks import with_probabilities
@@ -40,6 +49,25 @@ from bsm_core.tables.data_files import detect_format, output_format, source_form
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import TableWriter
+
+__all__ = [
+    "_detect_file_format",
+    "apply_preprocessing_artifacts",
+    "bsm_collate_batch",
+    "create_bsm_dataset",
+    "create_dataloader",
+    "create_health_check_file",
+    "data_preprocess_pipeline",
+    "generate_predictions",
+    "is_main_process",
+    "load_dataframe_with_format",
+    "load_model_artifacts",
+    "model_inference",
+    "run_batch_inference",
+    "save_dataframe_with_format",
+    "save_predictions",
+    "setup_device_environment",
+]
 
 log = logging.getLogger("bsm")
 Processors = dict[str, dict[str, Any]]
@@ -73,7 +101,13 @@ def _detect_file_format(file_path: str | Path) -> str:
 
 
 def load_dataframe_with_format(file_path: str | Path) -> tuple[pd.DataFrame, str]:
-    """Return a file as a DataFrame, and its format. Cells from CSV and TSV stay text, so that no id is changed."""
+    """Return a file as a DataFrame, and its format.
+
+    In CSV, TSV and JSON lines, a column of numbers becomes int64, Int64 (with missing numbers) or float64. All other
+    cells stay text, as does the id, byte for byte. The id is the column that the variable ``ID_FIELD`` names. Without
+    the variable, it may be any column: those whose names end in ``id``, and those with a cell such as ``007`` or
+    ``1e5``, stay text.
+    """
     table, source = _read(Path(file_path))
     format = source.output_format
     if format != "parquet":
@@ -83,15 +117,25 @@ def load_dataframe_with_format(file_path: str | Path) -> tuple[pd.DataFrame, str
     for name in unions:
         values = pd.Series(cell_values(table.column(name)), dtype=object)
         frame.insert(table.column_names.index(name), name, values)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_integer(column.type) and column.null_count and not _is_id(name):
+            nullable = pd.Series(dtype=column.type.to_pandas_dtype()).convert_dtypes().dtype
+            frame[name] = frame[name].astype(nullable)
     return frame, format
 
 
 def save_dataframe_with_format(df: pd.DataFrame, output_path: str | Path, format_str: str) -> Path:
-    """Write a DataFrame to ``output_path`` with the extension of the format, and return that path."""
+    """Write a DataFrame to ``output_path`` with the extension of the format, and return that path.
+
+    The folder of the file is created if it does not exist.
+    """
     path = Path(output_path).with_suffix(f".{format_str}")
+    format = detect_format(path)
     table = pa.Table.from_pandas(df, preserve_index=False)
-    with TableWriter(path, table.schema, detect_format(path)) as writer:
-        writer.write(table)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TableWriter(path, table.schema, format) as writer:
+            writer.write(table)
     return path
 
 
@@ -119,20 +163,23 @@ def apply_preprocessing_artifacts(bsm_dataset: BSMDataset, processors: Processor
 
 
 def create_dataloader(bsm_dataset: BSMDataset, config: Mapping[str, Any]) -> DataLoader[Batch]:
-    """Return a loader of the dataset as one ragged batch. The model splits it by its token budget, ``batch_size``."""
-    batch, findings = bsm_dataset.to_batch()
+    """Return a loader of the dataset's rows, in order, ``batch_size`` of the config (by default 32) at a time."""
+    _, findings = bsm_dataset.to_batch()
     IssueWarnings().add(findings)
     source = bsm_dataset.source
     warn_of_counts(findings.counts(), len(bsm_dataset), source.format if source else None)
-    return DataLoader([batch], batch_size=None, shuffle=False)  # type: ignore[arg-type]
+    size = _checked(config).batch_size or ModelConfig.model_fields["batch_size"].default
+    return DataLoader(bsm_dataset, batch_size=size, shuffle=False, collate_fn=bsm_collate_batch)
+
+
+def bsm_collate_batch(samples: Sequence[Sample]) -> Batch:
+    """Return the batch of some rows of a dataset, such as ``[dataset[0], dataset[1]]``, for the model."""
+    return collate(samples)
 
 
 def setup_device_environment(device: str | int | Sequence[int]) -> tuple[str | int | list[int], str]:
     """Return the devices for a value of ``DEVICE``, and the accelerator; fall back to fewer GPUs, then to the CPU."""
-    settings = Settings.resolve({"job_type": "inference", "device": device}, {})
-    plan = plan_devices(settings, torch.cuda.device_count())
-    if plan.warning:
-        log.warning("%s", plan.warning)
+    settings, plan = _devices(device, "auto")
     if plan.accelerator == "cpu":
         return "cpu", "cpu"
     torch.backends.cudnn.benchmark = True
@@ -142,19 +189,47 @@ def setup_device_environment(device: str | int | Sequence[int]) -> tuple[str | i
     return (list(plan.ids) if isinstance(settings.device, tuple) else plan.count), "gpu"
 
 
+def model_inference(
+    model: ModelBase,
+    dataloader: DataLoader[Batch],
+    accelerator: str = "auto",
+    device: str | int | Sequence[int] = "auto",
+    model_log_path: str | Path | None = None,
+) -> tuple[np.ndarray, None]:
+    """Predict with Lightning's Trainer, on the first of the devices.
+
+    Only one device is used, because the data is in the memory of this process. :func:`run_batch_inference` uses all
+    devices.
+
+    Args:
+        model: The model.
+        dataloader: The rows, from :func:`create_dataloader`.
+        accelerator, device: Values of ``ACCELERATOR`` and ``DEVICE``, with the fall-backs of
+            :func:`setup_device_environment`.
+        model_log_path: Accepted as the contract has it. Inference logs nothing there.
+
+    Returns:
+        Class probabilities, float64 ``[n_samples, n_classes]``; and None in the place of labels, which are not read.
+    """
+    _, plan = _devices(device, accelerator)
+    at_start = LambdaCallback(on_predict_start=lambda trainer, model: choose_backends(model))
+    outputs = [torch.empty(0, model.config.num_classes, dtype=torch.float64)]
+    with quiet():
+        if len(dataloader):
+            outputs += trainer(DevicePlan(plan.accelerator, plan.ids[:1]), [at_start]).predict(model, dataloader)
+    return torch.cat([each.cpu() for each in outputs]).numpy(), None
+
+
 def generate_predictions(
     model: ModelBase, dataloader: DataLoader[Batch], device: str | int | list[int], accelerator: str
 ) -> np.ndarray:
-    """Return class probabilities, float64 ``[n_samples, n_classes]``.
+    """Return class probabilities, float64 ``[n_samples, n_classes]``; see :func:`model_inference`."""
+    return model_inference(model, dataloader, accelerator=accelerator, device=device)[0]
 
-    Only the first device is used, because the data is in the memory of this process. :func:`run_batch_inference` uses
-    all devices.
-    """
-    first = device[0] if isinstance(device, list) else 0
-    at_start = LambdaCallback(on_predict_start=lambda trainer, model: choose_backends(model))
-    with quiet():
-        outputs = trainer(DevicePlan(accelerator, (first,)), [at_start]).predict(model, dataloader)
-    return torch.cat(outputs).cpu().numpy()  # type: ignore[arg-type]
+
+def is_main_process() -> bool:
+    """Return whether this process is the first of those that torchrun, SLURM or Lightning started: it writes."""
+    return rank_zero_only.rank in (None, 0)
 
 
 def save_predictions(
@@ -196,15 +271,27 @@ def _read(path: Path, dialect: Dialect | None = None) -> tuple[pa.Table, TableSo
 
 
 def _decoded(table: pa.Table, column: str, path: str | Path) -> pa.ChunkedArray:
+    """Return a column of a text file as numbers or text."""
     try:
-        return table.column(column).cast(pa.string())
+        text = table.column(column).cast(pa.string())
     except pa.ArrowInvalid as error:
         raise DataError(f"column {column!r} is not UTF-8", where=str(path), fix="save the file as UTF-8") from error
+    return text if _is_id(column) else as_numbers(text, may_be_id=not os.environ.get("ID_FIELD"))
+
+
+def _is_id(name: str) -> bool:
+    """Return whether a column is the id or, if the environment does not name the id, may be it by its name."""
+    id_field = os.environ.get("ID_FIELD")
+    return name == id_field if id_field else re.fullmatch(r"(.*[^A-Za-z])?[iI][dD]|.*[a-z]I[dD]", name) is not None
+
+
+def _devices(device: str | int | Sequence[int], accelerator: str) -> tuple[Settings, DevicePlan]:
+    settings = Settings.resolve({"job_type": "inference", "device": device, "accelerator": accelerator}, {})
+    plan = plan_devices(settings, torch.cuda.device_count())
+    if plan.warning:
+        log.warning("%s", plan.warning)
+    return settings, plan
 
 
 def _checked(config: Mapping[str, Any]) -> ArtifactConfig:
     return ArtifactConfig.from_mapping(config, where="config")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.distributed as dist
+from support.plugins import run_python
 from support.processes import python
 from torch.utils.data import DataLoader
 
@@ -78,12 +80,16 @@ def test_the_functions_of_the_contract_with_its_arguments(script):
         "create_bsm_dataset": ["config", "inference_data_dir", "filename"],
         "apply_preprocessing_artifacts": ["bsm_dataset", "processors", "config"],
         "create_dataloader": ["bsm_dataset", "config"],
+        "bsm_collate_batch": ["samples"],
         "setup_device_environment": ["device"],
+        "model_inference": ["model", "dataloader", "accelerator", "device", "model_log_path"],
         "generate_predictions": ["model", "dataloader", "device", "accelerator"],
         "save_predictions": ["ids", "y_prob", "id_col", "output_dir", "input_format"],
     }
     for name, names in arguments.items():
         assert list(inspect.signature(getattr(script, name)).parameters) == names
+    others = {"create_health_check_file", "is_main_process", "run_batch_inference"}
+    assert sorted(script.__all__) == sorted(arguments.keys() | others)
 
 
 # In the contract's order
@@ -193,6 +199,70 @@ def test_cells_stay_as_they_are_typed(script, tmp_path, format):
     got, found = script.load_dataframe_with_format(path)
     assert found == format
     pd.testing.assert_frame_equal(got, frame, check_dtype=False)
+
+
+def test_numbers_are_numbers_and_the_id_is_text(script, tmp_path, monkeypatch):
+    rows = ["key,age,amount,score,zip,note", "17,1,2.50,NA,01234,x", "18,,-3,1e5,99999,7", "19, 3 ,,0.5,1,"]
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+    monkeypatch.setenv("ID_FIELD", "key")
+    frame, _ = script.load_dataframe_with_format(tmp_path / "a.csv")
+    assert frame["key"].tolist() == ["17", "18", "19"]
+    assert frame["zip"].tolist() == ["01234", "99999", "1"]
+    assert frame["note"].tolist() == ["x", "7", ""]
+    assert {name: str(frame[name].dtype) for name in ("age", "amount", "score")} == {
+        "age": "Int64",
+        "amount": "float64",
+        "score": "float64",
+    }
+    told = frame[["age", "amount", "score"]].describe()
+    assert told.loc["count"].tolist() == [2, 2, 2]
+    assert told.loc["mean"].tolist() == [2, -0.25, 50000.25]
+    assert frame[["age", "amount", "score"]].isna().sum().tolist() == [1, 1, 1]
+
+    monkeypatch.delenv("ID_FIELD")
+    frame, _ = script.load_dataframe_with_format(tmp_path / "a.csv")
+    assert frame["amount"].tolist()[:2] == [2.5, -3]
+    assert frame["score"].tolist() == ["NA", "1e5", "0.5"]  # it may be the id
+
+
+IDS = [["00123", "1"], ["9007199254740993"], ["NA", "1"], ["1e5"], ["  x "], ["  7"], ["", "+1"], ["true"]]
+
+
+@pytest.mark.parametrize("ids", IDS, ids=str)
+def test_what_may_be_an_id_is_written_as_it_was_read(script, tmp_path, monkeypatch, ids):
+    monkeypatch.delenv("ID_FIELD", raising=False)
+    before = "".join(f"{cell},2\n" for cell in ["key", *ids])
+    (tmp_path / "a.csv").write_text(before)
+    frame, format = script.load_dataframe_with_format(tmp_path / "a.csv")
+    assert frame["key"].tolist() == ids
+    assert script.save_dataframe_with_format(frame, tmp_path / "b.csv", format).read_text() == before
+
+
+@pytest.mark.parametrize("name", ["id", "ID", "order_id", "customerId", "customer-Id"])
+def test_without_the_variable_a_name_that_ends_in_id_is_that_of_an_id(script, tmp_path, monkeypatch, name):
+    monkeypatch.delenv("ID_FIELD", raising=False)
+    (tmp_path / "a.csv").write_text(f"{name},paid\n12,1\n,2\n")
+    frame, _ = script.load_dataframe_with_format(tmp_path / "a.csv")
+    assert frame[name].tolist() == ["12", ""]
+    assert frame["paid"].tolist() == [1, 2]
+
+
+def test_numbers_of_json_lines_and_nullable_ones_of_parquet(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("ID_FIELD", "key")
+    (tmp_path / "a.jsonl").write_text('{"key": 7, "age": 1}\n{"key": 8, "age": null}\n')
+    pq.write_table(pa.table({"key": [7, None], "age": pa.array([1, None], pa.uint8())}), tmp_path / "a.parquet")
+    for name, keys, kind in (("a.jsonl", ["7", "8"], "Int64"), ("a.parquet", [7, None], "UInt8")):
+        frame, _ = script.load_dataframe_with_format(tmp_path / name)
+        assert frame["key"].tolist() == keys
+        assert str(frame["age"].dtype) == kind
+        assert frame["age"].describe()["count"] == 1
+
+
+def test_the_folder_of_a_file_is_made(script, tmp_path):
+    path = script.save_dataframe_with_format(pd.DataFrame({"a": [1]}), tmp_path / "new/folder/a", "tsv")
+    assert path.read_text() == "a\n1\n"
+    with pytest.raises(SinkError, match="could not be written"):
+        script.save_dataframe_with_format(pd.DataFrame({"a": [1]}), path / "a", "csv")
 
 
 def test_parquet_keeps_types_and_the_ids_of_a_column_with_nulls(script, tmp_path):
@@ -311,6 +381,51 @@ def test_the_loader_keeps_the_order_and_tells_of_odd_cells(script, artifacts, tm
     assert "column 'amount': 1 cell(s)" in log.text
 
 
+def dataset_of(script, artifacts, rows, folder):
+    """The first rows of the goldens as a dataset that is ready to be loaded."""
+    _, config, tokenizer, processors = artifacts
+    pq.write_table(pq.read_table(GOLDENS / "golden.parquet").slice(0, rows), folder / "rows.parquet")
+    dataset = script.create_bsm_dataset(config, folder, "rows.parquet")
+    for column, pipeline in script.data_preprocess_pipeline(config, tokenizer)[1].items():
+        dataset.add_pipeline(column, pipeline)
+    script.apply_preprocessing_artifacts(dataset, processors, config)
+    return dataset
+
+
+def test_the_loader_has_the_batch_size_of_the_config(script, artifacts, tmp_path):
+    model, config, _, _ = artifacts
+    dataset = dataset_of(script, artifacts, 7, tmp_path)
+    found = {}
+    for size in (3, 32, None):
+        loader = script.create_dataloader(dataset, {**config, "batch_size": size})
+        assert loader.batch_size == (size or 32)
+        assert loader.dataset is dataset
+        assert loader.collate_fn is script.bsm_collate_batch
+        assert [batch.rows for batch in loader] == ([3, 3, 1] if size == 3 else [7])
+        found[size] = script.generate_predictions(model, loader, "cpu", "cpu")
+    assert np.abs(found[3] - found[32]).max() < 2e-6
+    assert np.abs(found[3] - expected().iloc[:7, 1:]).to_numpy().max() < 1e-5
+
+
+def test_a_row_of_the_dataset(script, artifacts, tmp_path):
+    _, config, tokenizer, _ = artifacts
+    dataset = dataset_of(script, artifacts, 3, tmp_path)
+    first = dataset[0]
+    assert first["order_id"] == expected()["order_id"][0]
+    assert all(set(chunk) == {"input_ids", "attention_mask"} for chunk in first["dialogue"])
+    ids = first["dialogue"][0]["input_ids"]
+    assert ids[0] == tokenizer.cls_token_id
+    assert "help" in tokenizer.decode(ids)
+    assert first["dialogue"][0]["attention_mask"] == [1] * len(ids)
+    assert all(isinstance(first[name], float) for name in config["tab_field_list"])
+    batch = script.bsm_collate_batch([dataset[2], dataset[0]])
+    whole, _ = dataset.to_batch()
+    assert torch.equal(batch.features, whole.features[[2, 0]])
+    rows = whole.texts["dialogue"].to_rows()
+    assert batch.texts["dialogue"].to_rows() == [rows[2], rows[0]]
+    assert batch.names([0, 1]) == [2, 0]
+
+
 # Devices
 
 
@@ -366,6 +481,20 @@ def test_predictions_of_no_rows(script, artifacts, tmp_path):
     assert (tmp_path / "inference_predictions.tsv").read_text() == "order_id\tprob_class_0\tprob_class_1\n"
 
 
+def test_inference_as_the_contract_calls_it_without_the_gpus(script, artifacts, tmp_path, log):
+    loader = script.create_dataloader(dataset_of(script, artifacts, 2, tmp_path), artifacts[1])
+    y_pred, _ = script.model_inference(artifacts[0], loader, accelerator="gpu", device=4, model_log_path=None)
+    assert np.abs(y_pred - expected().iloc[:2, 1:]).to_numpy().max() < 1e-5
+    assert "4" in log.text
+    assert "using 1 CPU process(es)" in log.text
+    assert script.is_main_process()
+
+
+def test_only_one_process_is_the_main_one(script, monkeypatch):
+    monkeypatch.setattr(script.rank_zero_only, "rank", 1)
+    assert not script.is_main_process()
+
+
 def test_predictions_are_written_with_their_ids(script, tmp_path, log):
     probabilities = np.array([[0.25, 0.5, 0.25], [1, 0, 0]], dtype=np.float32)
     script.save_predictions(["007", "b,c"], probabilities, "customer", str(tmp_path / "out"), "csv")
@@ -387,6 +516,70 @@ def test_the_health_check(script, tmp_path):
     assert (tmp_path / "_SUCCESS").read_bytes() == b""
 
 
+# What the contract's document shows, as it stands
+
+
+def test_its_algorithms(script, artifacts, tmp_path):
+    model, config, tokenizer, processors = artifacts
+    shutil.copy(GOLDENS / "golden.parquet", tmp_path / "data.parquet")
+    bsm_dataset = script.create_bsm_dataset(config, tmp_path, "data.parquet")
+    tokenizer, text_pipelines = script.data_preprocess_pipeline(config, tokenizer)
+
+    # "BSMDataset Pipeline Registration"
+    for text_field, pipeline in text_pipelines.items():
+        bsm_dataset.add_pipeline(text_field, pipeline)
+    for feature, processor in processors["numerical_processors"].items():
+        if feature in bsm_dataset:
+            bsm_dataset.add_pipeline(feature, processor)
+    text_field_names = {config.get("text_name"), config.get("primary_text_name"), config.get("secondary_text_name")}
+    for feature, processor in processors["risk_processors"].items():
+        if feature not in text_field_names and feature in bsm_dataset:
+            bsm_dataset.add_pipeline(feature, processor)
+
+    # "Multi-GPU Distributed Inference with Synchronization", where there is no GPU
+    ids = script.load_dataframe_with_format(tmp_path / "data.parquet")[0]["order_id"]
+    dataloader = script.create_dataloader(bsm_dataset, config)
+    y_pred, _ = script.model_inference(model, dataloader, accelerator="gpu", device=4)
+    if script.is_main_process():
+        script.save_predictions(ids, y_pred, "order_id", tmp_path / "out", "csv")
+        script.create_health_check_file(tmp_path / "out")
+    if dist.is_initialized():
+        dist.barrier()
+    got = pd.read_csv(tmp_path / "out/inference_predictions.csv", dtype={"order_id": str}, keep_default_na=False)
+    assert got["order_id"].tolist() == expected()["order_id"].tolist()
+    assert np.abs(got.iloc[:, 1:] - expected().iloc[:, 1:]).to_numpy().max() < 1e-5
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"_SUCCESS", "_HEALTH"}
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_its_troubleshooting(script, artifacts, monkeypatch, format):
+    monkeypatch.setenv("ID_FIELD", "order_id")
+    model, config, _, processors = artifacts
+    df, _ = script.load_dataframe_with_format(GOLDENS / f"golden.{format}")
+    assert config.get("text_name") in df.columns.tolist()
+    assert "BertTextEncoder" in str(model)
+    tab_field_list = config["tab_field_list"]
+    numbers = [name for name in tab_field_list if name not in processors["risk_processors"]]
+    told = df[tab_field_list].describe()
+    raw = pd.read_parquet(GOLDENS / "golden.parquet")[numbers].astype(float)
+    assert numbers == told.columns.tolist()
+    assert np.allclose(told.loc["mean"], raw.mean())
+    assert df[numbers].isna().sum().tolist() == raw.isna().sum().tolist()
+
+
+def test_its_errors(script, artifacts, tmp_path):
+    shutil.copytree(MODEL, tmp_path / "model", ignore=shutil.ignore_patterns("tokenizer"))
+    with pytest.raises(OSError, match="tokenizer"):
+        script.load_model_artifacts(tmp_path / "model")
+    (tmp_path / "data").mkdir()
+    places = {"model_dir": MODEL, "data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
+    with pytest.raises(RuntimeError, match="no data file"):
+        script.run_batch_inference({"ID_FIELD": "order_id"}, job_type="inference", **places)
+    (tmp_path / "data/a.csv").write_text("order_id,dialogue\n1,a\n")
+    with pytest.raises(KeyError, match="'amount'"):
+        script.create_dataloader(script.create_bsm_dataset(artifacts[1], tmp_path / "data", "a.csv"), artifacts[1])
+
+
 # The whole job
 
 
@@ -402,6 +595,18 @@ def test_run_batch_inference(script, tmp_path):
     assert (tmp_path / "out/_SUCCESS").exists()
     with pytest.raises(UsageError, match="model_dir"):
         script.run_batch_inference(env, job_type="inference", model_dri=MODEL)
+
+
+def test_wrong_flags_do_not_wait_for_torch():
+    code = f"""
+        import runpy, sys
+        sys.argv = ["script", "--job_type", "guessing"]
+        try:
+            runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+        except SystemExit as end:
+            print(end.code, "torch" in sys.modules)
+    """
+    assert run_python(code) == "2 False"
 
 
 def test_the_script_as_the_contract_starts_it(tmp_path):

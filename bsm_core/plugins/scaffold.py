@@ -21,11 +21,14 @@ _TAKEN = ("conftest", "setup", "bsm_core")
 _FIX = "choose a name such as 'acme-shout': letters, digits and hyphens, of which the first is a letter"
 
 
-def new_plugin(kind: Literal["step", "model"], name: str, folder: Path | None, registry: Registry) -> list[Path]:
-    """Write a package with one text step or model class and a test of it.
+Kind = Literal["step", "model", "guard", "observer"]
+
+
+def new_plugin(kind: Kind, name: str, folder: Path | None, registry: Registry) -> list[Path]:
+    """Write a package with one text step, model class, guard or observer and a test of it.
 
     Args:
-        kind: ``"step"`` or ``"model"``.
+        kind: What the package holds.
         name: Name of the distribution, ``"acme-shout"``; its module and its component are named ``acme_shout``.
         folder: Folder to create for the package; None for a folder with the distribution's name.
         registry: The installed plugins, whose names are taken.
@@ -69,6 +72,7 @@ def _values(name: str) -> Mapping[str, str]:
         "distribution": name,
         "module": module,
         "component": module,
+        "variable": module.upper(),
         "class_name": "".join(word.capitalize() for word in module.split("_")),
         "contract": str(CONTRACT),
     }

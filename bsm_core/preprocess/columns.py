@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.errors import UsageError
-from bsm_core.preprocess.features import Column
+from bsm_core.preprocess.features import Column, numbers_of
 from bsm_core.preprocess.findings import TOO_LONG
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.tables.cell_values import cell_values, printed, value_text
@@ -29,6 +29,11 @@ PANDAS_MISSING = (
     *("NULL", "NaN", "None", "n/a", "nan", "null"),
 )
 """Cells that ``pandas.read_csv`` reads as missing (its documentation of ``na_values``)."""
+_NO_NUMBER = r"^\s*[tTfF]|^\s*[+-]?0[0-9]"
+"""Cells that a feature reads as numbers, and that say something else: ``true``, ``007``."""
+_MAY_BE_ID = r"^-?0[0-9]|^[0-9]+[eE][0-9]+$|^[0-9]{16,}$|^[^0-9.-]|\s$"
+"""Cells of which a number would lose something: zeros, many digits, words such as ``NA``, white space, a plus."""
+_INTEGER = r"^\s*[+-]?[0-9]{1,18}\s*$"
 _PRINTED_TYPES = (
     *(pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
     *(pa.types.is_date, pa.types.is_timestamp, pa.types.is_time, pa.types.is_duration),
@@ -76,6 +81,27 @@ def as_pandas_reads(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.Chunked
     """
     missing = pc.is_in(column, value_set=pa.array(PANDAS_MISSING, pa.string()).cast(column.type))
     return pc.if_else(missing, pa.scalar(None, column.type), column)
+
+
+def as_numbers(column: pa.ChunkedArray, *, may_be_id: bool) -> pa.ChunkedArray:
+    """Return a column of text as int64 or float64 if all its cells are numbers or missing; otherwise, the column.
+
+    Cells are numbers or missing if they are so for a feature, but for ``true``, ``false`` and leading zeros.
+
+    Args:
+        column: The cells, as strings.
+        may_be_id: Whether the column also stays as it is if one of its cells looks like an id: ``+1``, ``1e5``, ``NA``,
+            16 digits or more, white space around a number.
+    """
+    text = pc.match_substring_regex(column, _MAY_BE_ID if may_be_id else _NO_NUMBER)
+    values = numbers_of(column)
+    missing = np.isnan(values)
+    if not len(column) or pc.any(text).as_py() or np.isinf(values).any():
+        return column
+    if missing.all() or not pc.all(pc.or_(pc.match_substring_regex(column, _INTEGER), pa.array(missing))).as_py():
+        return pa.chunked_array([pa.array(values, from_pandas=True)])
+    digits = pc.utf8_ltrim(pc.utf8_trim_whitespace(column), "+")
+    return pc.if_else(pa.array(missing), None, digits).cast(pa.int64())
 
 
 def text_values(column: Column, max_cell_mb: int = DEFAULT_MAX_CELL_MB) -> tuple[list[str], dict[int, str]]:

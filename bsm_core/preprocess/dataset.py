@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, SupportsIndex, TypeAlias
 
 import pyarrow as pa
 import torch
+from torch.utils.data import Dataset
 
 from bsm_core.artifact.config import ArtifactConfig
+from bsm_core.errors import UsageError
 from bsm_core.models.batch import Batch, TextBatch
+from bsm_core.preprocess.cell_reasons import text_of
 from bsm_core.preprocess.columns import as_pandas_reads, text_values
 from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable, values_at
 from bsm_core.preprocess.findings import ESCAPES, LOOSE_QUOTES, READ, Findings, Issue, in_order
@@ -19,6 +23,7 @@ from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.profile import FEATURES, Times
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.data_files import DELIMITERS
+from bsm_core.tables.formats.column_types import require_columns
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Position, Window
@@ -170,8 +175,37 @@ class Preprocessor:
         return replace(batch, window=info)
 
 
-class BSMDataset:
-    """Rows of a table, and the processors that turn them into one batch: the dataset of the inference contract.
+class Sample(dict[str, Any]):
+    """Row of a :class:`BSMDataset`: the value of each column by its name, after the processor of the column.
+
+    Values of columns that have no processor are as in the table.
+
+    Args:
+        values: A tokenized text is a list of chunks. A chunk is a dict with two lists, the token ids and the attention
+            mask, by the config's ``text_input_ids_key`` and ``text_attention_mask_key``. A feature is a float.
+        text_features: Values of the features whose columns are text fields too.
+        config: The artifact's config.
+        row: Position of the row in the dataset, from 0.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], text_features: Mapping[str, float], config: ArtifactConfig, row: int
+    ) -> None:
+        super().__init__(values)
+        self.text_features = text_features
+        self.config = config
+        self.row = row
+
+
+_Values: TypeAlias = tuple[Mapping[str, list[list[dict[str, list[int]]]]], Mapping[str, list[float]]]
+"""Chunks of each row by text column, and the value of each row by feature."""
+
+
+class BSMDataset(Dataset[Sample]):
+    """Rows of a table, and the processors of its columns: the dataset of the inference contract.
+
+    ``len(dataset)`` is the number of rows, ``dataset[0]`` the first row as a :class:`Sample`, and ``"age" in dataset``
+    says whether the table has the column. The processors run once for all rows, when the first row is needed.
 
     Args:
         columns: Columns of the table by name: Arrow arrays, or sequences of Python objects.
@@ -188,12 +222,32 @@ class BSMDataset:
         self.config = config
         self.source = source
         self._preprocessor = Preprocessor(config, {}, {}, {}, source=source)
+        self._batch: tuple[Batch, Findings] | None = None
+        self._values: _Values | None = None
 
     def __len__(self) -> int:
         return self.rows
 
+    def __contains__(self, column: object) -> bool:
+        return column in self.columns
+
+    def __getitem__(self, index: SupportsIndex) -> Sample:
+        row = range(self.rows)[operator.index(index)]  # also a negative index; IndexError beyond the last row
+        if self._values is None:
+            self._values = self._process()
+        texts, features = self._values
+        numbers = {name: values[row] for name, values in features.items()}
+        tokens = {name: chunks[row] for name, chunks in texts.items()}
+        processed = {**numbers, **tokens}
+        values = {
+            name: processed[name] if name in processed else _python_value(column, row)
+            for name, column in self.columns.items()
+        }
+        return Sample(values, {name: numbers[name] for name in numbers.keys() & tokens.keys()}, self.config, row)
+
     def add_pipeline(self, name: str, processor: Pipeline | Imputer | RiskTable) -> None:
         """Register the processor of a column. A risk table of a text column is ignored."""
+        self._batch = self._values = None
         if isinstance(processor, Pipeline):
             self._preprocessor.pipelines[name] = processor
         elif isinstance(processor, Imputer):
@@ -208,6 +262,7 @@ class BSMDataset:
             label_name: Name of the label column, which stays unchanged.
             column_cat_name: Names of the categorical columns; columns that the table does not have are ignored.
         """
+        self._batch = self._values = None
         for name in column_cat_name:
             column = self.columns.get(name)
             if name == label_name or not isinstance(column, pa.Array | pa.ChunkedArray):
@@ -215,10 +270,76 @@ class BSMDataset:
             if column.type in (pa.string(), pa.large_string()):
                 self.columns[name] = column.fill_null("")
 
-    def to_batch(self, times: Times | None = None) -> tuple[Batch, Findings]:
+    def to_batch(self) -> tuple[Batch, Findings]:
         """Return the batch of all rows, and their findings.
 
-        Args:
-            times: Object to which the time of each step is added.
+        Raises:
+            MissingColumnsError: Columns that the config names are missing; the error lists all of them.
         """
-        return self._preprocessor.batch(self._preprocessor.as_read(self.columns), self.rows, times)
+        if self._batch is None:
+            preprocessor = self._preprocessor
+            where = str(self.source.files[0]) if self.source else None
+            require_columns(list(self.columns), preprocessor.wanted, where=where)
+            self._batch = preprocessor.batch(preprocessor.as_read(self.columns), self.rows)
+        return self._batch
+
+    def _process(self) -> _Values:
+        batch, _ = self.to_batch()
+        features = dict(zip(batch.feature_names, batch.features.T.tolist(), strict=True))
+        imputers, risk_tables = self._preprocessor.imputers, self._preprocessor.risk_tables
+        others = sorted((imputers.keys() | risk_tables.keys()) & self.columns.keys() - features.keys())
+        mapped, _ = Features(others, imputers, risk_tables).transform(
+            self._preprocessor.as_read(self.columns), self.rows, self._preprocessor.dialect
+        )
+        features |= zip(others, mapped.T.tolist(), strict=True)
+        keys = self.config.text_input_ids_key, self.config.text_attention_mask_key
+        texts = {
+            name: [[_chunk(tokens, *keys) for tokens in row] for row in text.to_rows()]
+            for name, text in batch.texts.items()
+        }
+        return texts, features
+
+
+@dataclass(frozen=True)
+class _Positions:
+    """Rows that are named in errors by their positions in the dataset."""
+
+    positions: Sequence[int]
+
+    def names(self, rows: Sequence[int]) -> list[int]:
+        return [self.positions[row] for row in rows]
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Return the batch of some rows of a dataset.
+
+    Args:
+        samples: The rows, in the order of the batch; at least one.
+
+    Raises:
+        UsageError: A text field has no tokens.
+    """
+    config = samples[0].config
+    texts: dict[str, TextBatch] = {}
+    for column in (text.column for text in config.text_fields):
+        rows = [sample[column] for sample in samples]
+        if not all(isinstance(chunks, list) for chunks in rows):
+            fix = f"add its pipeline first: dataset.add_pipeline({column!r}, pipelines[{column!r}])"
+            raise UsageError(f"the text field {column!r} is not tokenized", fix=fix)
+        texts[column] = TextBatch.from_rows([[chunk[config.text_input_ids_key] for chunk in chunks] for chunks in rows])
+    names = config.tab_field_list
+    numbers = [{**sample, **sample.text_features} for sample in samples]
+    features = torch.tensor([[values[name] for name in names] for values in numbers], dtype=torch.float32)
+    window = _Positions([sample.row for sample in samples])
+    return Batch(len(samples), texts, features, window=window, feature_names=names)
+
+
+def _chunk(tokens: Sequence[int], input_ids_key: str, attention_mask_key: str) -> dict[str, list[int]]:
+    return {input_ids_key: list(tokens), attention_mask_key: [1] * len(tokens)}
+
+
+def _python_value(column: Column, row: int) -> Any:
+    """Return a cell of a column without a processor; bytes of a text file are text, if they are UTF-8."""
+    (value,) = values_at(column, [row])
+    text = text_of(value) if isinstance(value, bytes) else None
+    return value if text is None else text

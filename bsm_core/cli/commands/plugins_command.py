@@ -23,7 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(handler=_plugins)
     actions = parser.add_subparsers(title="for authors of plugins", metavar="ACTION")
     new = actions.add_parser("new", help="write a package with a new plugin and its tests")
-    new.add_argument("kind", choices=["step", "model"], help="a text step or a model class")
+    kinds = ["step", "model", "guard", "observer"]
+    new.add_argument("kind", choices=kinds, help="a text step, a model class, or hooks that can fail a run or watch it")
     new.add_argument("name", metavar="NAME", help="name of the distribution, for example acme-shout")
     new.add_argument("--output", type=Path, metavar="DIR", help="folder to create for the package (default NAME)")
     new.set_defaults(handler=_new_plugin)

@@ -21,9 +21,10 @@ from bsm_core.plugins.scaffold import new_plugin
 NOTHING = Registry([])
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
 OFFLINE = ["--no-build-isolation", "--no-index", "--no-deps"]
-GROUPS = {"step": f"bsm.v{CONTRACT}.steps", "model": f"bsm.v{CONTRACT}.model_classes"}
+GROUPS = {"step": "steps", "model": "model_classes", "guard": "guards", "observer": "observers"}
+CLASSES = ("step", "model")
 
-both_kinds = pytest.mark.parametrize("kind", ["step", "model"])
+every_kind = pytest.mark.parametrize("kind", GROUPS)
 
 
 def refused(name: str, folder: Path | None = None, registry: Registry = NOTHING) -> str:
@@ -32,28 +33,32 @@ def refused(name: str, folder: Path | None = None, registry: Registry = NOTHING)
     return str(caught.value)
 
 
-@both_kinds
-def test_the_tests_of_a_new_package_pass_at_once(kind, tmp_path):
-    site = tmp_path / "site"
-    new_plugin(kind, "acme-thing", tmp_path / "package", NOTHING)
-    subprocess.run([*PIP, *OFFLINE, "--target", str(site), str(tmp_path / "package")], check=True)
-    (tmp_path / "package" / "acme_thing.py").unlink()  # what is tested is what was installed
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path / "package"]
-    environment = {**os.environ, "PYTHONPATH": str(site), "BSM_PLUGINS": "acme-thing"}
+def test_the_tests_of_new_packages_pass_at_once(tmp_path):
+    site, names = tmp_path / "site", [f"acme-{kind}" for kind in GROUPS]
+    packages = [tmp_path / name for name in names]
+    for kind, package in zip(GROUPS, packages, strict=True):
+        new_plugin(kind, package.name, package, NOTHING)
+    subprocess.run([*PIP, *OFFLINE, "--target", str(site), *map(str, packages)], check=True)
+    for kind, package in zip(GROUPS, packages, strict=True):
+        (package / f"acme_{kind}.py").unlink()  # what is tested is what was installed
+    command = ["-m", "pytest", "-v", "-p", "no:cacheprovider", *packages]
+    environment = {**os.environ, "PYTHONPATH": str(site), "BSM_PLUGINS": ",".join(names)}
     done = python(*command, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stdout
-    assert "passed" in done.stdout
+    for kind in GROUPS:
+        assert f"test_acme_{kind}.py::test_conformance[plugin-acme-{kind}-loads] PASSED" in done.stdout
 
 
-@both_kinds
+@every_kind
 def test_the_package_that_is_written(kind, tmp_path):
     files = new_plugin(kind, "Acme.shout-2", tmp_path / "new" / "package", NOTHING)
     assert [file.name for file in files] == ["README.md", "acme_shout_2.py", "pyproject.toml", "test_acme_shout_2.py"]
     assert all(file.parent == tmp_path / "new" / "package" for file in files)
     project = tomllib.loads(files[2].read_text())["project"]
     assert project["name"] == "Acme.shout-2"
-    assert project["entry-points"] == {GROUPS[kind]: {"acme_shout_2": "acme_shout_2:AcmeShout2"}}
-    assert "class AcmeShout2(" in files[1].read_text()
+    target = "acme_shout_2:AcmeShout2" if kind in CLASSES else "acme_shout_2"
+    assert project["entry-points"] == {f"bsm.v{CONTRACT}.{GROUPS[kind]}": {"acme_shout_2": target}}
+    assert ("class AcmeShout2(" in files[1].read_text()) == (kind in CLASSES)
     assert not [file for file in files if "$" in file.read_text()]
 
 
@@ -103,7 +108,7 @@ def test_a_name_that_a_module_has(tmp_path):
 # The commands
 
 
-@both_kinds
+@every_kind
 def test_the_command_says_what_it_wrote_and_how_to_go_on(kind, tmp_path, capsys):
     folder = tmp_path / "package"
     assert cli.main(["plugins", "new", kind, "acme-thing", "--output", str(folder)]) == 0
@@ -129,9 +134,9 @@ def test_the_command_refuses_the_name_of_a_built_in(tmp_path, capsys):
 
 def test_a_kind_that_there_is_not(capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.main(["plugins", "new", "guard", "acme-thing"])
+        cli.main(["plugins", "new", "hook", "acme-thing"])
     assert caught.value.code == 2
-    assert "invalid choice: 'guard'" in capsys.readouterr().err
+    assert "invalid choice: 'hook'" in capsys.readouterr().err
 
 
 def test_the_listing_needs_no_action(capsys):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from support.odd_times import ODD, odd_times
 
-from bsm_core.preprocess.columns import table_columns, text_values
+from bsm_core.preprocess.columns import as_numbers, table_columns, text_values
 from bsm_core.preprocess.features import Features, Imputer, RiskTable
 
 
@@ -179,3 +179,37 @@ def test_a_text_is_cut_at_the_limit(letter):
         assert texts[1] == texts[2] == column[1]
         assert bad == {2: "text longer than 1 MB (--max-cell-mb)"}
     assert text_values(column)[1] == {}
+
+
+# Numbers in a column of text
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers", "kind"),
+    [
+        (["1", "", " 3", None], [1, None, 3, None], pa.int64()),
+        (["9007199254740993", "-1", "+5"], [2**53 + 1, -1, 5], pa.int64()),
+        (["1", "2.50", "NA", "1e5"], [1, 2.5, None, 1e5], pa.float64()),
+        (["12345678901234567890"], [12345678901234567890.0], pa.float64()),
+        (["", "nan"], [None, None], pa.float64()),
+    ],
+)
+def test_columns_of_numbers(cells, numbers, kind):
+    found = as_numbers(pa.chunked_array([cells]), may_be_id=False)
+    assert found.to_pylist() == numbers
+    assert found.type == kind
+
+
+@pytest.mark.parametrize("cells", [["x", "1"], ["1e400"], ["true"], [" False"], ["007", "1"], ["-00"], ["1,5"], []])
+@pytest.mark.parametrize("may_be_id", [True, False])
+def test_columns_of_text(cells, may_be_id):
+    column = pa.chunked_array([pa.array(cells, pa.string())])
+    assert as_numbers(column, may_be_id=may_be_id) is column
+
+
+@pytest.mark.parametrize("cell", ["+1", "1e5", "NA", "nan", " 1", "1 ", "1234567890123456"])
+def test_a_column_that_may_be_the_id_stays_text_where_a_number_would_change_it(cell):
+    column = pa.chunked_array([[cell, "2"]])
+    assert as_numbers(column, may_be_id=True) is column
+    assert as_numbers(column, may_be_id=False) is not column
+    assert as_numbers(pa.chunked_array([["1.5", "2", ""]]), may_be_id=True).to_pylist() == [1.5, 2, None]

@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from support.windows import CONFIG, decoded, write
 
 from bsm_core import ArtifactConfig, BSMDataset
-from bsm_core.preprocess.dataset import Preprocessor
+from bsm_core.errors import UsageError
+from bsm_core.preprocess.dataset import Preprocessor, collate
 from bsm_core.preprocess.features import Features, Imputer, RiskTable
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
@@ -136,6 +138,86 @@ def test_no_plugin_object_is_pickled(preprocessor):
 
 def test_a_dataset_is_as_long_as_its_rows():
     assert len(BSMDataset({"chat": ["a", "b"]}, 2, CONFIG)) == 2
+
+
+def dataset_of(pipeline, config=CONFIG):
+    columns = {
+        "id": pa.array([b"01", b"\xff"]),
+        "chat": pa.array([b"hey|you", b""]),
+        "amount": pa.array([b"3", b""]),
+        "channel": pa.array([b"web", None]),
+        "other": pa.array([b"x", b"y"]),
+    }
+    dataset = BSMDataset(columns, 2, config)
+    for name in ("channel", "other"):
+        dataset.add_pipeline(name, RiskTable({"web": 0.5, "x": 0.1}, 0.25))
+    dataset.add_pipeline("amount", Imputer(2.0))
+    if pipeline:
+        dataset.add_pipeline("chat", pipeline)
+    return dataset
+
+
+def tokens(sample):
+    return [bytes(chunk["input_ids"]).decode() for chunk in sample["chat"]]
+
+
+def test_a_row_of_a_dataset_has_what_the_processors_made_of_it(pipeline):
+    dataset = dataset_of(pipeline)
+    first, last = dataset[0], dataset[torch.tensor(-1)]
+    assert list(first) == ["id", "chat", "amount", "channel", "other"]
+    assert tokens(first) == ["hey", "you"]
+    assert first["chat"][0]["attention_mask"] == [1, 1, 1]
+    assert {**first, "chat": 0} == {"id": "01", "chat": 0, "amount": 3.0, "channel": 0.5, "other": pytest.approx(0.1)}
+    assert {**last, "chat": 0} == {"id": b"\xff", "chat": 0, "amount": 2.0, "channel": 0.25, "other": 0.25}
+    for beyond in (2, -3):
+        with pytest.raises(IndexError):
+            dataset[beyond]
+    assert "chat" in dataset
+    assert "absent" not in dataset
+
+
+def test_the_keys_of_tokens_are_those_of_the_config(pipeline):
+    config = CONFIG.model_copy(update={"text_input_ids_key": "ids", "text_attention_mask_key": "mask"})
+    dataset = dataset_of(pipeline, config)
+    assert dataset[0]["chat"][0].keys() == {"ids", "mask"}
+    assert decoded(collate([dataset[0]])) == ["hey", "you"]
+
+
+def test_rows_are_collated_in_the_given_order(pipeline):
+    dataset = dataset_of(pipeline)
+    batch = collate([dataset[1], dataset[0]])
+    assert decoded(batch) == [*tokens(dataset[1]), "hey", "you"]
+    assert batch.features.tolist() == [[2.0, 0.25], [3.0, 0.5]]
+    assert list(batch.feature_names) == ["amount", "channel"]
+    assert batch.names([1]) == [0]
+
+
+def test_a_processor_that_is_added_later_counts(pipeline):
+    dataset = dataset_of(None)
+    assert dataset[0]["chat"] == "hey|you"
+    with pytest.raises(UsageError, match="'chat' is not tokenized"):
+        collate([dataset[0]])
+    dataset.add_pipeline("chat", pipeline)
+    dataset.add_pipeline("amount", Imputer(7.0))
+    assert tokens(dataset[0]) == ["hey", "you"]
+    assert dataset[1]["amount"] == 7.0
+
+
+def test_a_feature_that_is_a_text_too_has_both_values(pipeline):
+    config = CONFIG.model_copy(update={"tab_field_list": ["chat", "amount"]})
+    dataset = BSMDataset({"chat": pa.array([b"5"]), "amount": pa.array([b"1"])}, 1, config)
+    dataset.add_pipeline("chat", pipeline)
+    batch = collate([dataset[0]])
+    assert decoded(batch) == tokens(dataset[0]) == ["5"]
+    assert batch.features.tolist() == [[5.0, 1.0]]
+
+
+def test_missing_columns_are_all_named():
+    dataset = BSMDataset({"chat": ["a"]}, 1, CONFIG)
+    for use in (dataset.to_batch, lambda: dataset[0]):
+        with pytest.raises(KeyError, match=r"2 column\(s\) are missing") as caught:
+            use()
+        assert all(name in str(caught.value) for name in ("'amount'", "'channel'"))
 
 
 def test_a_text_field_is_never_risk_mapped(pipeline):

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from bsm_core.artifact.files import refuse_pointers, sha256
 from bsm_core.artifact.untrusted.archives.extraction import Extraction
-from bsm_core.artifact.untrusted.archives.layout import archive_in, artifact_in, wanted_of_folder
+from bsm_core.artifact.untrusted.archives.layout import (
+    ARCHIVES,
+    archive_in,
+    artifact_in,
+    wanted_of_folder,
+    warn_of_loose_files,
+)
 from bsm_core.artifact.untrusted.archives.limits import PACK, Limits
 from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError
 from bsm_core.storage.objects import ObjectPath, place
@@ -70,6 +76,8 @@ def unpacked(path: Path, limits: Limits = LIMITS, *, keep: bool = False) -> Iter
         raise MissingArtifactFilesError(
             "there is no artifact", where=str(path), fix="give the path of its folder or of its model.tar.gz"
         )
+    if path.is_dir():
+        warn_of_loose_files(archive.name, lambda name: (path / name).is_file())
     with temporary_folder() as folder:
         extraction = _extract(archive, folder, limits, keep)
         inner = extraction.home
@@ -94,6 +102,8 @@ def _fetch(path: ObjectPath, folder: Path, keep: bool) -> Path:
     else:
         found = {file.relative_to(path).as_posix(): file for file in path.objects()}
         files = {f"{path.name}/{name}": found[name] for name in wanted_of_folder(found, keep=keep)}
+        if ARCHIVES[0] in found:
+            warn_of_loose_files(ARCHIVES[0], found.__contains__)
     try:
         download(files, folder)
     except BSMError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import translate
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from bsm_core.artifact.check_rows import SELF_CHECK
 from bsm_core.artifact.files import EXPORTED, IMPUTE, REQUIRED, RISK_TABLES, TRAINING_METRICS, find
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER
 from bsm_core.artifact.provenance_file import PROVENANCE
+
+log = logging.getLogger("bsm")
 
 ARCHIVES = ("model.tar.gz", "model.tgz", "model.tar")
 """Names of an archive in a folder, best first."""
@@ -102,6 +105,17 @@ def archive_in(folder: Path) -> Path | None:
     if found is None or found.name == ARCHIVES[0]:
         return found
     return None if all(find(artifact_in(folder), names) for names in REQUIRED) else found
+
+
+def warn_of_loose_files(archive: str, is_there: Callable[[str], bool]) -> None:
+    """Log a warning if files of an artifact lie beside the archive that is read in their place.
+
+    Args:
+        archive: Name of the archive.
+        is_there: Function that returns whether the archive's folder has a file of a name.
+    """
+    if loose := sorted(filter(is_there, _OWN)):
+        log.warning("%s is read, and not the files beside it: %s; remove what is old", archive, ", ".join(loose))
 
 
 def artifact_in(folder: Path) -> Path:

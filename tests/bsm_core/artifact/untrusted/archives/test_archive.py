@@ -4,6 +4,7 @@ import bz2
 import gzip
 import hashlib
 import io
+import logging
 import lzma
 import os
 import stat
@@ -72,6 +73,12 @@ def target(tmp_path):
     return tmp_path / "model.tar.gz"
 
 
+@pytest.fixture
+def log(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bsm"), "propagate", True)
+    return caplog
+
+
 # What is to be unpacked
 
 
@@ -81,11 +88,20 @@ def test_a_plain_folder_is_used_where_it_is(tmp_path):
         assert folder == tmp_path
 
 
-def test_an_archive_in_the_folder_wins_over_the_files_beside_it(target):
+def test_an_archive_in_the_folder_wins_over_the_files_beside_it_with_a_warning(target, log):
     archive(target, member("model.pth", b"from the archive"))
-    (target.parent / "model.pth").write_bytes(b"beside it")
+    for name in ("notes.txt", "model.tar.gz.sha256.old"):
+        (target.parent / name).touch()
+    with unpacked(target.parent), unpacked(target):
+        assert not log.text
+    for name in ("model.pth", "impute_dict.pkl"):
+        (target.parent / name).write_bytes(b"beside it")
+    with unpacked(target):  # the archive itself was asked for
+        assert not log.text
     with unpacked(target.parent) as folder:
         assert (folder / "model.pth").read_bytes() == b"from the archive"
+    (said,) = [record.getMessage() for record in log.records]
+    assert said == "model.tar.gz is read, and not the files beside it: impute_dict.pkl, model.pth; remove what is old"
 
 
 @pytest.mark.parametrize("inner", [".", "model"])

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from bsm_core.artifact import Artifact as Artifact
     from bsm_core.artifact.config import ArtifactConfig as ArtifactConfig
     from bsm_core.errors import ConfigError as ConfigError
+    from bsm_core.evaluation import Evaluation as Evaluation
+    from bsm_core.evaluation import evaluate as evaluate
     from bsm_core.models.base import ModelBase as ModelBase
     from bsm_core.models.batch import Batch as Batch
     from bsm_core.models.batch import TextBatch as TextBatch
@@ -39,6 +41,7 @@ _NAMES = {
     "artifact": ("Artifact",),
     "artifact.config": ("ArtifactConfig",),
     "errors": ("ConfigError",),
+    "evaluation": ("Evaluation", "evaluate"),
     "models.base": ("ModelBase",),
     "models.batch": ("Batch", "TextBatch"),
     "models.encoder": ("Backend", "BuildBackend", "Encoder"),

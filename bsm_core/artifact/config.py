@@ -94,6 +94,7 @@ class ArtifactConfig(BaseModel):
     largest_magnitudes: dict[str, Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]] = {}
     is_binary: bool = True
     num_classes: ClassCount = 2
+    class_names: list[str] | None = None
     max_sen_len: Annotated[PositiveInt, Field(le=1_000_000)] = 512
     chunk_trancate: bool = Field(default=False, validation_alias=AliasChoices("chunk_trancate", "chunk_truncate"))
     max_total_chunks: Annotated[PositiveInt, Field(le=1_000_000)] = 5
@@ -107,6 +108,10 @@ class ArtifactConfig(BaseModel):
         columns = [f.column for f in self.text_fields]
         if len(set(columns)) < len(columns):
             raise ValueError(f"primary_text_name and secondary_text_name are both {columns[0]!r}")
+        if self.class_names is not None and len({*self.class_names}) != self.num_classes:
+            raise ValueError(
+                f"class_names has {len({*self.class_names})} different names for {self.num_classes} classes"
+            )
         return self
 
     _classes = model_validator(mode="before")(count_classes)

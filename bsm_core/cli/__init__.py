@@ -45,6 +45,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         clean_command,
         compare_command,
         convert_command,
+        evaluate_command,
         export_command,
         inspect_command,
         merge_command,
@@ -67,6 +68,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         export_command,
         convert_command,
         compare_command,
+        evaluate_command,
         merge_command,
         clean_command,
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from bsm_core.errors import printable
@@ -29,3 +30,16 @@ def say(text: str) -> None:
     except BrokenPipeError:
         # Python flushes standard output once more when the process ends, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table with aligned columns, indented by two spaces.
+
+    Args:
+        rows: Cells of each row, the heads first.
+    """
+    rows = [tuple(map(printable, row)) for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

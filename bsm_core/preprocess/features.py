@@ -104,7 +104,7 @@ class Imputer:
         if (parts := _parts(column)) is not None:
             return _joined(len(column), [(rows, self.transform(part, dialect)) for rows, part in parts])
         with np.errstate(over="ignore"):
-            values = numbers_of(spelled_plainly(column, dialect or Dialect())).astype(np.float32)
+            values = numbers_of(column, dialect).astype(np.float32)
         bad, missing = np.isinf(values), np.isnan(values)
         filled = bad | missing
         values[filled] = self.value
@@ -335,9 +335,14 @@ def _python_cells(column: Sequence[object]) -> Any:
     return pa.array(cells, pa.large_binary(), mask=missing)
 
 
-def numbers_of(column: Column) -> npt.NDArray[np.float64]:
-    """Return a column as numbers, float64: NaN for a missing cell, infinity for an unparsable cell."""
-    cells = _cells(column)
+def numbers_of(column: Column, dialect: Dialect | None = None) -> npt.NDArray[np.float64]:
+    """Return a column as numbers: NaN for a missing cell, infinity for a cell that is unparsable or infinite."""
+    if (parts := _parts(column)) is not None:
+        values = np.empty(len(column))
+        for rows, part in parts:
+            values[rows] = numbers_of(part, dialect)
+        return values
+    cells = _cells(spelled_plainly(column, dialect or Dialect()))
     if not pa.types.is_large_binary(cells.type):
         numbers: npt.NDArray[np.float64] = cells.to_numpy(zero_copy_only=False).astype(np.float64)
         return numbers

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,11 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from bsm_core.errors import DataError, UsageError, quoted, short_repr
-from bsm_core.preprocess.columns import text_values
-from bsm_core.preprocess.features import Imputer, values_at
+from bsm_core.errors import UsageError
 from bsm_core.scoring.comparing import TOLERANCE
 from bsm_core.scoring.comparing.joining import (
     Repeats,
@@ -30,9 +26,9 @@ from bsm_core.scoring.comparing.joining import (
     uneven_ids,
 )
 from bsm_core.scoring.comparing.prediction_columns import common_columns, compared_columns, others_than_probabilities
+from bsm_core.scoring.comparing.prediction_rows import ids_and_probabilities, ids_of, tables_of
 from bsm_core.scoring.comparing.traits import LEAST_ROWS, TraitCounts, Traits
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.formats.plain_values import holds_text, plain_values
 from bsm_core.tables.read import TableSource
 
 if TYPE_CHECKING:
@@ -167,7 +163,11 @@ def compare(
     id_field, names = compared_columns(sources[0], sources[1], id_field)
     if data:
         looked_at[0].require({id_field: "bsm compare as the id"})
-    ids, probabilities = zip(*(_read(source, id_field, names) for source in sources), strict=True)
+    read = (
+        ids_and_probabilities(tables_of(source, [id_field, *names]), id_field, names, str(source.files[0]))
+        for source in sources
+    )
+    ids, probabilities = zip(*read, strict=True)
     joined = join(*ids)
     both = joined.dropna()
     rows = [both[side].to_numpy(np.int64) for side in ("old", "new")]
@@ -201,47 +201,6 @@ def compare(
             looked_at, _Group(id_field, both.index, ~scored, "have a probability in one file only"), traits
         ),
     )
-
-
-def _read(source: TableSource, id_field: str, names: Sequence[str]) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """Return the id of each row, as text, and the probabilities ``[rows, classes]``."""
-    ids: list[str] = []
-    blocks = [np.empty((0, len(names)))]
-    for window in _windows(source, id_field, names):
-        start = len(ids)
-        ids += _texts(window.column(id_field))
-        columns = [Imputer(np.nan).transform(column, _spelling(column)) for column in map(window.column, names)]
-        for name, column in zip(names, columns, strict=True):
-            if column.bad:
-                row, reason = next(iter(column.bad.items()))
-                (cell,) = values_at(window.column(name), [row])
-                text = cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
-                shown = quoted(text[:80]) if isinstance(text, str) else short_repr(text)
-                where = f"{source.files[0]}: column {name!r}, row {start + row + 1:,}, id {quoted(ids[start + row])}"
-                raise DataError(f"a probability cannot be used: {reason}: {shown}", where=where)
-        blocks.append(np.stack([column.values for column in columns], axis=1).astype(np.float64))
-    return ids, np.concatenate(blocks)
-
-
-def _spelling(column: pa.ChunkedArray) -> Dialect:
-    """Return the spelling of a column of probabilities. None of them has a thousand, so a comma is a decimal point."""
-    column = plain_values(column)
-    if not holds_text(column.type):
-        return Dialect()
-    has_comma = pc.any(pc.match_substring(column.cast(pa.large_binary()), ",")).as_py()
-    return Dialect(decimal="," if has_comma else None)
-
-
-def _windows(source: TableSource, id_field: str, names: Sequence[str]) -> Iterator[pa.Table]:
-    with closing(source.windows([id_field, *names], rows=1 << 16)) as windows:
-        yield from (window.table for window in windows)
-
-
-def _texts(column: pa.ChunkedArray) -> list[str]:
-    texts, bad = text_values(column)
-    for row, value in zip(bad, values_at(column, list(bad)), strict=True):
-        texts[row] = value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
-    return texts
 
 
 def _ids(rows: pd.DataFrame) -> list[str]:
@@ -327,7 +286,7 @@ def _traits(sources: Sequence[TableSource], group: _Group, most: int) -> Traits:
 def _traits_of(source: TableSource, columns: Sequence[str], group: _Group, most: int) -> Traits:
     """Look at some columns of a table; see :func:`_traits`."""
     id_field, members = group.id_field, group.members
-    ids = [text for table in _windows(source, id_field, []) for text in _texts(table.column(id_field))]
+    ids = [text for table in tables_of(source, [id_field]) for text in ids_of(table.column(id_field))]
     rows = group.keys.get_indexer(keys_of(ids))  # -1 for a row that one of the prediction files lacks
     inside, outside = (int((members[rows[rows >= 0]] == side).sum()) for side in (True, False))
     if min(inside, outside) < LEAST_ROWS:
@@ -335,13 +294,13 @@ def _traits_of(source: TableSource, columns: Sequence[str], group: _Group, most:
         return Traits([], inside, outside, few)
     counts = TraitCounts(columns, inside, outside)
     start = 0
-    for table in _windows(source, id_field, columns):
+    for table in tables_of(source, [id_field, *columns]):
         found = rows[start : start + table.num_rows]
         start += table.num_rows
         known = pa.array(np.flatnonzero(found >= 0))
         for name in columns:
             column = table.column(name).take(known)
-            counts.add(name, _texts(column), column, source.dialect, members[found[found >= 0]])
+            counts.add(name, ids_of(column), column, source.dialect, members[found[found >= 0]])
     nothing = f"nothing in common was found in {source.files[0]}, column(s) {', '.join(columns)}"
     traits = counts.traits()[:most]
     return Traits(traits, inside, outside, "" if traits else nothing)

@@ -184,7 +184,7 @@ class TrainingJob:
             log.warning("config key %r is ignored: model class %r does not read it", key, self.artifact.model_class)
         models = (ArtifactConfig, TrainingConfig, self.model_class.Config)
         known = {key for model in models for key in _keys(model) if not key.endswith("text_processing_steps")}
-        known |= {*sources(), *_OWN_FILES, "id_name"}
+        known |= {*sources(), *_OWN_FILES, "id_name", "id2label"}
         for text in self.artifact.text_fields:
             known |= {text.steps_key, *params_used(self.names.steps(text), self.registry)}
         for key in sorted(self.values.keys() - known):

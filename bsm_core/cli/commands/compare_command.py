@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from bsm_core.cli.arguments import path_or_url
 from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
-from bsm_core.cli.output import say, say_json
-from bsm_core.errors import BSMError, UsageError, printable, quoted
+from bsm_core.cli.output import say, say_json, table_lines
+from bsm_core.errors import BSMError, UsageError, quoted
 from bsm_core.runtime.memory import explaining_memory
 from bsm_core.scoring.comparing import TOLERANCE
 from bsm_core.tables.formats.dialect import PARSERS, Dialect
@@ -109,7 +109,7 @@ def _lines(found: Comparison, tolerance: float) -> list[str]:
         lines.append(f"the classes are exchanged: {pairs}; read so, {rest}")
     if found.worst:
         rows = [(_id(r), r.column, f"{r.old:.6f}", f"{r.new:.6f}", f"{r.new - r.old:+.6f}") for r in found.worst]
-        lines += ["", "rows that differ most", *_table([("id", "column", "old", "new", "difference"), *rows])]
+        lines += ["", "rows that differ most", *table_lines([("id", "column", "old", "new", "difference"), *rows])]
     return [*lines, *_in_common(found)]
 
 
@@ -152,7 +152,7 @@ def _in_common(found: Comparison) -> list[str]:
         if traits.found:
             heads = ("column", "cell", f"of those {traits.rows:,}", f"of the other {traits.others:,}")
             shares = [(_cut(t.column) or "''", t.what, f"{t.share:.1%}", f"{t.others:.1%}") for t in traits.found]
-            lines += ["", f"what the rows {which} have in common", *_table([heads, *shares])]
+            lines += ["", f"what the rows {which} have in common", *table_lines([heads, *shares])]
     searches = [traits.search for traits in (found.traits, found.unscored_traits) if traits.search]
     return [*lines, "", searches[0]] if searches else lines
 
@@ -168,11 +168,3 @@ def _some(ids: list[str]) -> str:
 
 def _cut(names: str) -> str:
     return names if len(names) <= _LONGEST_NAMES else f"{names[: _LONGEST_NAMES - 3]}..."
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    rows = [tuple(map(printable, row)) for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]

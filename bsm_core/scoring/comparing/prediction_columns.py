@@ -11,7 +11,7 @@ from bsm_core.tables.read import TableSource
 
 PREFIX = "prob_class_"
 _SIDES = ("OLD", "NEW")
-_INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
+INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
 """Names of the index of a frame that pandas wrote, which is no column of the input."""
 
 
@@ -43,7 +43,7 @@ def others_than_probabilities(source: TableSource) -> list[str]:
 def common_columns(sources: Sequence[TableSource]) -> list[str]:
     """Return the names of the columns that both files have, without the probabilities and an index of pandas."""
     old, new = sources
-    return [name for name in others_than_probabilities(old) if name in new.columns and not _INDEX.fullmatch(name)]
+    return [name for name in others_than_probabilities(old) if name in new.columns and not INDEX.fullmatch(name)]
 
 
 def _probability_columns(sources: Sequence[TableSource]) -> list[str]:
@@ -87,9 +87,11 @@ def _id_column(sources: Sequence[TableSource], given: str | None) -> str:
     fix = _fix_of_id(common)
     if name.startswith(PREFIX):
         what = f"--id-field names a probability, {name!r}" if given is not None else _first_is("a probability", name)
-        raise UsageError(what, where=str(new.files[0]), details=[_found(new)], fix=fix)
-    if given is None and _INDEX.fullmatch(name):
-        raise UsageError(_first_is("an index of pandas", name), where=str(new.files[0]), details=[_found(new)], fix=fix)
+        raise UsageError(what, where=str(new.files[0]), details=[columns_found(new)], fix=fix)
+    if given is None and INDEX.fullmatch(name):
+        raise UsageError(
+            _first_is("an index of pandas", name), where=str(new.files[0]), details=[columns_found(new)], fix=fix
+        )
     for side, source in zip(_SIDES, sources, strict=True):
         if name in source.columns:
             continue
@@ -100,7 +102,7 @@ def _id_column(sources: Sequence[TableSource], given: str | None) -> str:
         raise MissingColumnsError(
             f"{side} has no column {name!r}, {which}",
             where=str(source.files[0]),
-            details=[*meant, _found(source), *hints],
+            details=[*meant, columns_found(source), *hints],
             fix=fix,
             settings=[DELIMITER] if hints else [],
         )
@@ -111,7 +113,8 @@ def _first_is(what: str, name: str) -> str:
     return f"the first column of NEW is {what}, {name!r}; give --id-field"
 
 
-def _found(source: TableSource) -> str:
+def columns_found(source: TableSource) -> str:
+    """Return which columns a table has, for the details of an error."""
     return f"columns found: {', '.join(map(repr, source.columns))}"
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bsm_core.artifact.class_labels import ClassLabels
 from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
@@ -120,6 +121,7 @@ def run_record(scorer: Scorer, committed: Committed) -> dict[str, Any]:
         "device": {"asked": settings["device"], "used": str(scorer.plan)},
         "components": [component.model_dump() for component in components],
         "artifact": dict(job.plan["artifact"]),
+        "labels": asdict(ClassLabels.of_config(scorer.predictor.preprocessor.config)),
         "self_check": None if largest is None else {"largest_difference": largest},
         "encoders": None if chosen is None else asdict(chosen),
         "versions": installed(),

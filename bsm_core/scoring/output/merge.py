@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -146,7 +146,7 @@ def mark_job(output: Path, done: DoneShard) -> bool:
         OSError: The marker cannot be written.
     """
     while shards := _all_done(output, done):
-        _opened(output, shards)
+        opened_shards(output, shards)
         Markers(output, done.shard).succeed_of_job()
         if _all_done(output, done):
             return True
@@ -183,11 +183,11 @@ def merge(output: Path) -> tuple[Path, int]:
         OutputInUseError: Another run writes into the folder.
         SinkError: The file cannot be written.
     """
-    _shards(output)  # before something is written
+    done_shards(output)  # before something is written
     work = WorkFolder(output)
     work.check_is_plain_folder()
     with work.held() as lock:
-        shards = [each for each in _shards(output) if each.output]
+        shards = [each for each in done_shards(output) if each.output]
         _require_whole(output, shards)
         sink = Sink(output, lock=lock)
         try:
@@ -202,11 +202,11 @@ def merge(output: Path) -> tuple[Path, int]:
     return path, sum(sum(each.rows) for each in shards)
 
 
-def _shards(output: Path) -> list[DoneShard]:
+def done_shards(output: Path) -> list[DoneShard]:
     """Return the shards of an output folder, in order.
 
     Raises:
-        UsageError: See :func:`merge`.
+        UsageError: Not all shards are done, or they are of different jobs.
     """
     if not output.is_dir():
         raise UsageError("there is no such folder", where=str(output), fix="give the output folder of the shards")
@@ -257,14 +257,31 @@ def _require_whole(output: Path, shards: Sequence[DoneShard]) -> None:
 
 def _write(sink: Sink, shards: Sequence[DoneShard]) -> Path:
     """Write the prediction file of all shards that have one, and return its path."""
-    sources, schema = _opened(sink.folder, shards)
-    with ExitStack() as stack:
-        readers = [stack.enter_context(closing(_Rows(source.typed(schema), schema.names))) for source in sources]
-        tables = (table for number, rows in _in_order(shards) for table in readers[number].take(rows))
+    sources, schema = opened_shards(sink.folder, shards)
+    with closing(rows_of_shards(shards, [source.typed(schema) for source in sources], schema.names)) as tables:
         return sink.write(tables, schema, sources[0].output_format)
 
 
-def _opened(output: Path, shards: Sequence[DoneShard]) -> tuple[list[TableSource], pa.Schema]:
+def rows_of_shards(
+    shards: Sequence[DoneShard], sources: Sequence[TableSource], columns: Sequence[str]
+) -> Generator[pa.Table, None, None]:
+    """Read some columns of the prediction files of shards, with the rows in the order of the data.
+
+    Args:
+        shards: The shards that have a prediction file, in order.
+        sources: Their prediction files.
+        columns: Names of the columns.
+
+    Raises:
+        DataError: A file has fewer rows than its marker says, or cannot be read.
+    """
+    with ExitStack() as stack:
+        readers = [stack.enter_context(closing(_Rows(source, columns))) for source in sources]
+        for number, rows in _in_order(shards):
+            yield from readers[number].take(rows)
+
+
+def opened_shards(output: Path, shards: Sequence[DoneShard]) -> tuple[list[TableSource], pa.Schema]:
     """Open the prediction files of shards; return them with the types that the columns have in one file of all.
 
     The types are those that one run over the data of all hosts would have. Where that is an error, so it is here: no

@@ -43,6 +43,7 @@ DEFAULTS = {
     "largest_magnitudes": {},
     "is_binary": True,
     "num_classes": 2,
+    "class_names": None,
     "max_sen_len": 512,
     "chunk_trancate": False,
     "max_total_chunks": 5,

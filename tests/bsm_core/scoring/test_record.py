@@ -12,7 +12,7 @@ import pytest
 import torch
 from support.plugins import component
 
-from bsm_core import Registry, Settings
+from bsm_core import ArtifactConfig, Registry, Settings
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.hookspecs import Committed
@@ -40,6 +40,8 @@ def record(monkeypatch, tmp_path):
     ]
     monkeypatch.setattr(finish, "components_of", lambda predictor: components)
     monkeypatch.setattr(finish.time, "time", lambda: 11.23456)
+    values = {"model_class": "net", "label_name": "y", "multiclass_categories": [3, "x"], "class_names": ["a", "b"]}
+    config = ArtifactConfig.from_mapping(values, where="config")
     work = WorkFolder(tmp_path)
     work.path.mkdir()
     for number, encoders in ((1, None), (2, {"precision": "fp32"})):
@@ -52,7 +54,7 @@ def record(monkeypatch, tmp_path):
     run = SimpleNamespace(
         job=job,
         plan=DevicePlan("gpu", (0,)),
-        predictor=SimpleNamespace(hooks=Hooks(Registry([]))),
+        predictor=SimpleNamespace(hooks=Hooks(Registry([])), preprocessor=SimpleNamespace(config=config)),
         difference=2.5e-08,
         chosen=ChosenBackends("fp32", {"text": "tuned"}),
         times=Times(),
@@ -102,6 +104,10 @@ def test_each_attempt_of_the_run_with_its_rows(record):
     assert record["attempts"] == [{**first, "encoders": None, "rows": 4}, second]
 
 
+def test_the_labels_and_names_of_the_classes(record):
+    assert record["labels"] == {"column": "y", "labels": ["3", "x"], "names": ["a", "b"]}
+
+
 def test_how_far_off_the_check_rows_were(record):
     assert record["self_check"] == {"largest_difference": 2.5e-08}
 
@@ -115,6 +121,6 @@ def test_what_was_written_and_when(record):
 
 def test_what_happened_is_all_there(record):
     assert set(record) == {
-        *("settings", "device", "components", "attempts", "artifact", "self_check", "versions"),
+        *("settings", "device", "components", "attempts", "artifact", "self_check", "versions", "labels"),
         *("rows", "windows", "counts", "finished", "seconds", "output", "profile", "encoders"),
     }

@@ -1,0 +1,134 @@
+"""``bsm evaluate``: how well predictions fit labels."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
+from bsm_core.cli.output import say, say_json, table_lines
+from bsm_core.errors import quoted
+from bsm_core.tables.formats.dialect import PARSERS, Dialect
+
+if TYPE_CHECKING:
+    from bsm_core.evaluation import Evaluation
+    from bsm_core.evaluation.bootstrap import Estimate
+
+_NAMES = {"auroc": "AUROC", "brier": "Brier score", "ece": "ECE", "f1": "F1"}
+_TABLES = (("auroc", "average_precision", "f1"), ("precision", "recall"), ("log_loss", "brier", "ece"))
+"""Metrics of each table of classes, each of which fits into 80 columns."""
+_LONGEST_NAME = 14
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of ``bsm``."""
+    parser = commands.add_parser("evaluate", help="measure how well predictions fit labels")
+    parser.add_argument(
+        "predictions", type=path_or_url, metavar="OUTPUT", help="the output folder of a run, or a prediction file"
+    )
+    parser.add_argument(
+        "--labels", type=path_or_url, required=True, metavar="FILE", help="table with the id and the label of each row"
+    )
+    parser.add_argument(
+        "--label-column", metavar="NAME", help="label column (default: that of training, or the only one beside the id)"
+    )
+    parser.add_argument("--id-field", metavar="COLUMN", help="id column (default: the first column of OUTPUT)")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="LABEL",
+        help="label of each class, in order (default: those of training, or 0, 1, ...)",
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples; 0 for no intervals (1000)"
+    )
+    add_arguments(parser.add_argument_group("how the labels are written"), PARSERS)
+    parser.add_argument("--json", action="store_true", help="print the evaluation as JSON")
+    parser.set_defaults(handler=_evaluate, advice=give_table_flags)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from bsm_core.evaluation import evaluate
+
+    found = evaluate(
+        arguments.predictions,
+        arguments.labels,
+        label_column=arguments.label_column,
+        id_field=arguments.id_field,
+        classes=arguments.classes,
+        dialect=Dialect.of(vars(arguments)),
+        resamples=arguments.resamples,
+    )
+    if arguments.json:
+        say_json(asdict(found))
+    else:
+        say("\n".join(_lines(found)))
+
+
+def _lines(found: Evaluation) -> Iterator[str]:
+    from bsm_core.evaluation.join_report import left_out_lines, repeated_lines, spelling_lines
+
+    joined = found.joined
+    yield f"rows evaluated: {found.rows:,} of {joined.prediction_rows:,}, label {quoted(found.label_column)}"
+    yield from left_out_lines(joined)
+    yield from spelling_lines(joined)
+    yield from repeated_lines(joined)
+    yield ""
+    of_class = f"class {quoted(found.classes[1].name)}" if found.macro is None else "all classes"
+    interval = f"{found.confidence:.0%} interval" if found.resamples else ""
+    yield from table_lines([(of_class, "value", interval), *_rows(found.metrics)])
+    yield from _notes(of_class, found.metrics)
+    if found.macro is None or found.weighted is None:
+        yield ""
+        yield from table_lines([("class", "rows"), *((each.name, f"{each.rows:,}") for each in found.classes)])
+    else:
+        means = [("macro", "", found.macro), ("weighted", "", found.weighted)]
+        rows = [*means, *((each.name, f"{each.rows:,}", each.metrics) for each in found.classes)]
+        for metrics in _TABLES:
+            yield ""
+            yield from table_lines([("class", "rows", *map(_name, metrics)), *_rows_of_classes(rows, metrics)])
+        for name, _, estimates in rows:
+            yield from _notes(name, estimates)
+    if found.resamples:
+        yield ""
+        yield f"intervals: bootstrap, {found.resamples:,} resamples, not stratified, seed {found.seed}"
+
+
+def _name(metric: str) -> str:
+    return _NAMES.get(metric, metric.replace("_", " "))
+
+
+def _rows(metrics: Mapping[str, Estimate]) -> Iterator[tuple[str, str, str]]:
+    for name, each in metrics.items():
+        yield _name(name), _value(each, 4), _interval(each, 4, " to ")
+
+
+def _rows_of_classes(
+    rows: Sequence[tuple[str, str, Mapping[str, Estimate]]], metrics: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
+    for name, count, estimates in rows:
+        shown = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+        yield shown, count, *(_value(estimates[metric], 4) for metric in metrics)
+        if any(estimates[metric].low is not None for metric in metrics):
+            yield "", "", *(_interval(estimates[metric], 3, "-") for metric in metrics)
+
+
+def _notes(whose: str, metrics: Mapping[str, Estimate]) -> Iterator[str]:
+    """Yield a line for each note, with the metrics that have it."""
+    notes: dict[str, list[str]] = {}
+    for name, each in metrics.items():
+        if each.note:
+            notes.setdefault(each.note, []).append(_name(name))
+    for note, names in notes.items():
+        yield f"  {whose}: {', '.join(names)}: {note}"
+
+
+def _value(estimate: Estimate, digits: int) -> str:
+    return "-" if estimate.value is None else f"{estimate.value:.{digits}f}"
+
+
+def _interval(estimate: Estimate, digits: int, between: str) -> str:
+    return "" if estimate.low is None else f"{estimate.low:.{digits}f}{between}{estimate.high:.{digits}f}"

@@ -326,11 +326,13 @@ def _lives(owner: dict[str, Any]) -> bool:
 def _in_use(path: Path, owner: dict[str, Any]) -> OutputInUseError:
     names = ("process", "host", "started")
     process, host, started = (printable(str(owner.get(name, "unknown")), 80) for name in names)
-    elsewhere = f", or if its machine was lost, run again in {STALE_S:.0f} seconds"
+    fix = "wait for it or end it"
+    if owner.get("machine") != _machine():
+        fix += f", or if its machine was lost, run again in {STALE_S:.0f} seconds"
     return OutputInUseError(
         f"another run writes into this folder: process {process} on host {host}, started {started}",
         where=str(path.parent.parent),
-        fix=f"wait for it or end it{'' if owner.get('machine') == _machine() else elsewhere}",
+        fix=fix,
         settings=[{"output_dir": "ANOTHER"}],
     )
 

@@ -14,6 +14,9 @@ from typing import Any
 from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
+from bsm_core.report.class_names import class_names
+from bsm_core.report.run_statistics import as_record
+from bsm_core.report.statistics import Statistics
 from bsm_core.runtime import signals
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.log import Lines
@@ -57,7 +60,7 @@ def finish(scorer: Scorer) -> Committed:
     if settings.profile:
         figures = table(scorer.times, committed.rows, helped=scorer.num_workers > 0)
         log.info("where the time went, start-up left out:\n%s", Lines(figures))
-    record = run_record(scorer, committed)
+    record = run_record(scorer, committed, review.statistics)
     hooks.committed(committed, record)
     for key, count in hooks.take_failures().items():
         record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
@@ -108,9 +111,10 @@ def _review(scorer: Scorer) -> CommitReview:
     return CommitReview(file, limit, IdCounts(None if isinstance(work, ObjectPath) else work))
 
 
-def run_record(scorer: Scorer, committed: Committed) -> dict[str, Any]:
+def run_record(scorer: Scorer, committed: Committed, statistics: Statistics) -> dict[str, Any]:
     """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
     job: Job = scorer.job
+    classes = class_names(job.artifact.raw_config, len(scorer.predictor.probability_names))
     settings = job.settings.model_dump(mode="json")
     hooks = scorer.predictor.hooks
     components = [*components_of(scorer.predictor), *(record_of(c, c.name) for c in hooks.components)]
@@ -130,7 +134,8 @@ def run_record(scorer: Scorer, committed: Committed) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - job.began, 3),
         "output": committed.path.name,
-        "profile": {what: round(value, 6) for what, value in scorer.times.items()} if settings["profile"] else None,
+        "profile": {what: round(value, 6) for what, value in scorer.times.items()},
+        "statistics": as_record(statistics, scorer.binning, classes, committed.counts),
     }
 
 

@@ -50,6 +50,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         merge_command,
         pack_command,
         plugins_command,
+        report_command,
         run_command,
         train_command,
     )
@@ -67,6 +68,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         export_command,
         convert_command,
         compare_command,
+        report_command,
         merge_command,
         clean_command,
     ):

@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from bsm_core.artifact.training_distributions import CategoryDistribution, NumberDistribution
-from bsm_core.report.binning import Binning
+from bsm_core.artifact.training_distributions import (
+    CategoryDistribution,
+    NumberDistribution,
+    TrainingDistributions,
+)
+from bsm_core.report.binning import Binning, NumberBins, TextLimits, edges_of
 from bsm_core.report.drift import stability_index
 from bsm_core.report.statistics import (
     CHUNKS,
@@ -38,14 +42,15 @@ _LIMITS = ("without_tokens", "full_chunk", "most_chunks")
 
 
 def as_record(
-    statistics: Statistics, binning: Binning, classes: Sequence[str], counts: Mapping[str, float]
+    statistics: Statistics, binning: Binning, config: Mapping[str, Any], classes: int, counts: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return statistics as values of JSON, with the distributions of training and how far the rows have moved.
 
     Args:
         statistics: Sum of the statistics of all windows.
         binning: The bins in which they were counted.
-        classes: Name of each class.
+        config: Config of the artifact, which names the classes.
+        classes: Number of classes.
         counts: Counts of the run's findings, see :meth:`bsm_core.preprocess.findings.Findings.counts`.
     """
     training = binning.training
@@ -53,7 +58,9 @@ def as_record(
     return {
         "format": FORMAT,
         "rows": statistics.rows,
-        "classes": [*classes],
+        "classes": class_names(config, classes),
+        "labels": _labels(config, classes),
+        "label_column": config["label_name"] if isinstance(config.get("label_name"), str) else None,
         "predicted": _padded(statistics.bins.get(PREDICTED), len(statistics.bins.get(PREDICTED, ()))),
         "probabilities": [
             _padded(found, PROBABILITY_BINS) for _, found in sorted(statistics.of(PROBABILITY).items(), key=_number_of)
@@ -62,13 +69,45 @@ def as_record(
         "numbers": numbers,
         "categories": {name: _category(name, statistics, binning, counts) for name in binning.categories},
         "features_not_counted": binning.uncounted,
-        "order": _order(statistics.order, len(classes)),
+        "order": _order(statistics.order, classes),
         "least_certain": [
             {**row._asdict(), "probabilities": [list(pair) for pair in row.probabilities]}
             for row in statistics.least_certain
         ],
         "training": training and {"rows": training.rows, "classes": training.classes, "scores": training.scores},
     }
+
+
+def merged_records(records: Sequence[Mapping[str, Any]], counts: Mapping[str, float]) -> dict[str, Any]:
+    """Return one record of several shards of a job, which were scored with the same artifact.
+
+    Args:
+        records: Records of :func:`as_record`.
+        counts: Sums of the counts of their findings.
+    """
+    total, first = Statistics(), records[0]
+    for record in records:
+        total.add(from_record(record))
+    binning = Binning(
+        numbers=dict.fromkeys(first["numbers"], NumberBins(0, edges_of(None), 0.0)),
+        categories=tuple(first["categories"]),
+        texts={column: TextLimits(**text["limits"]) for column, text in first["texts"].items()},
+        training=_training_of(first),
+        uncounted=first["features_not_counted"],
+    )
+    config = {"multiclass_categories": first["labels"], "label_name": first["label_column"]}
+    return {**as_record(total, binning, config, len(first["classes"]), counts), "classes": first["classes"]}
+
+
+def _training_of(record: Mapping[str, Any]) -> TrainingDistributions | None:
+    """Return the distributions of training in a record."""
+    if not record["training"]:
+        return None
+    parts = {
+        kind: {name: found["training"] for name, found in record[kind].items() if found["training"]}
+        for kind in ("numbers", "categories", "texts")
+    }
+    return TrainingDistributions.model_validate({**record["training"], **parts})
 
 
 def from_record(record: Mapping[str, Any]) -> Statistics:
@@ -189,3 +228,38 @@ def _order(order: Order, classes: int) -> dict[str, Any]:
         "series": series if len(order.rows) else [],
         "means": [[round(value, 6) for value in line] for line in means.tolist()],
     }
+
+
+def _labels(config: Mapping[str, Any], classes: int) -> list[str] | None:
+    """Return the label of each class in training; None if the config does not have them."""
+    given = config.get("multiclass_categories")
+    return [str(label) for label in given] if isinstance(given, list | tuple) and len(given) == classes else None
+
+
+def class_names(config: Mapping[str, Any], classes: int) -> list[str]:
+    """Return the name of each class.
+
+    The names are those of the config key ``class_names`` or, as Hugging Face writes it, ``id2label``; else the labels
+    with which the model was trained (``multiclass_categories``); else ``class 0``, ``class 1`` and so on. A key that
+    does not have a name for each class is passed over. A name that is a number has the word "class" before it.
+
+    Args:
+        config: The artifact's config.
+        classes: Number of classes.
+    """
+    for key in ("class_names", "id2label", "multiclass_categories"):
+        given = config.get(key)
+        if isinstance(given, Mapping):
+            texts = {str(index): value for index, value in given.items()}
+            given = [texts.get(str(index)) for index in range(classes)]
+        if isinstance(given, list | tuple) and len(given) == classes and all(map(_is_name, given)):
+            return [_name(str(value)) for value in given]
+    return [f"class {index}" for index in range(classes)]
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int | float) and str(value).strip() != ""
+
+
+def _name(text: str) -> str:
+    return f"class {text}" if text.replace(".", "", 1).isdecimal() else text

@@ -14,7 +14,6 @@ from typing import Any
 from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
-from bsm_core.report.class_names import class_names
 from bsm_core.report.run_statistics import as_record
 from bsm_core.report.statistics import Statistics
 from bsm_core.runtime import signals
@@ -28,6 +27,7 @@ from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.markers import Markers
 from bsm_core.scoring.output.merge import DoneShard, FileState, mark_job
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
+from bsm_core.scoring.output.run_report import page_of_run, write_report
 from bsm_core.scoring.provenance import components_of, record_of
 from bsm_core.storage.objects import ObjectPath
 from bsm_core.tables.id_counts import IdCounts
@@ -66,6 +66,8 @@ def finish(scorer: Scorer) -> Committed:
         record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
     signals.check()
     sink.require_lock()
+    if settings.report is not None:
+        _report(settings.report, record)
     kept = record if settings.run_record else None
     if settings.shard:
         records, files = list(sink.work.records().values()), len(scorer.source.files)
@@ -77,6 +79,21 @@ def finish(scorer: Scorer) -> Committed:
         markers.remove_leftovers()
         markers.succeed(kept)
     return committed
+
+
+def _report(path: Path, record: Mapping[str, Any]) -> None:
+    """Write the report. An error of ours in it must not cost the predictions, which are complete.
+
+    Raises:
+        SinkError: It cannot be written.
+    """
+    try:
+        page = page_of_run(record)
+    except Exception:
+        log.exception("the report could not be drawn, please report this; the predictions are complete")
+        return
+    write_report(path, page)
+    log.info("report: %s", path)
 
 
 def mark_shard(output: Path, done: DoneShard, record: Mapping[str, Any] | None = None) -> None:
@@ -114,7 +131,7 @@ def _review(scorer: Scorer) -> CommitReview:
 def run_record(scorer: Scorer, committed: Committed, statistics: Statistics) -> dict[str, Any]:
     """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
     job: Job = scorer.job
-    classes = class_names(job.artifact.raw_config, len(scorer.predictor.probability_names))
+    described = job.artifact.raw_config, len(scorer.predictor.probability_names)
     settings = job.settings.model_dump(mode="json")
     hooks = scorer.predictor.hooks
     components = [*components_of(scorer.predictor), *(record_of(c, c.name) for c in hooks.components)]
@@ -135,7 +152,7 @@ def run_record(scorer: Scorer, committed: Committed, statistics: Statistics) -> 
         "seconds": round(time.time() - job.began, 3),
         "output": committed.path.name,
         "profile": {what: round(value, 6) for what, value in scorer.times.items()},
-        "statistics": as_record(statistics, scorer.binning, classes, committed.counts),
+        "statistics": as_record(statistics, scorer.binning, *described, committed.counts),
     }
 
 

@@ -21,6 +21,7 @@ from bsm_core.scoring.engines.devices import DevicePlan, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.row_issues import RowIssuesFile
+from bsm_core.scoring.output.run_report import check_report
 from bsm_core.scoring.output.sink import Part
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.scoring.provenance import require_same
@@ -74,6 +75,8 @@ class Scorer:
         self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
         if first and settings.row_issues is not None:
             RowIssuesFile.check(settings.row_issues, kept.field(0), source.format, settings.output_dir)
+        if first and settings.report is not None:
+            check_report(settings.report)
         self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
         self.binning = binning_of(self.predictor)
         self.chosen: ChosenBackends | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -171,7 +171,10 @@ class Statistics:
         """Add the statistics of other rows."""
         self.rows += other.rows
         for key, counts in other.bins.items():
-            self.bins[key] = _sum(self.bins[key], counts) if key in self.bins else counts
+            if key in self.bins and len(self.bins[key]) == len(counts):
+                self.bins[key] += counts
+            else:
+                self.bins[key] = _sum(self.bins.get(key, counts[:0]), counts)
         for own, others in ((self.categories, other.categories), (self.unseen, other.unseen)):
             for name, found in others.items():
                 own.setdefault(name, Counter()).update(found)
@@ -185,26 +188,32 @@ class Statistics:
         return {key.partition(":")[2]: counts for key, counts in self.bins.items() if key.partition(":")[0] == kind}
 
     def to_bytes(self) -> bytes:
-        """Return the statistics as JSON, without the zeros at the end of counts."""
+        """Return the statistics as bytes: one line of JSON, then the arrays."""
+        order = self.order
         values = {
             **{name: getattr(self, name) for name in ("rows", "categories", "unseen", "least_certain")},
-            "bins": {key: np.trim_zeros(counts, "b").tolist() for key, counts in self.bins.items()},
-            "order": {key: np.asarray(value).tolist() for key, value in asdict(self.order).items()},
+            "bins": {key: len(counts) for key, counts in self.bins.items()},
+            "order": [order.rows_per_bucket, order.first, *order.sums.shape],
         }
-        return json.dumps(values, separators=(",", ":")).encode()
+        arrays = [*self.bins.values(), order.rows, order.sums]
+        return b"\n".join([json.dumps(values).encode(), b"".join(array.tobytes() for array in arrays)])
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Statistics:
         """Return the statistics that :meth:`to_bytes` has written."""
-        values: dict[str, Any] = json.loads(content)
-        order = values["order"]
-        sums = np.array(order["sums"], np.float64).reshape(len(order["sums"]), len(order["rows"]))
+        line, _, arrays = content.partition(b"\n")
+        values: dict[str, Any] = json.loads(line)
+        size, first, series, buckets = values["order"]
+        lengths = [*values["bins"].values(), buckets]
+        counted = np.frombuffer(arrays, np.int64, sum(lengths)).copy()
+        *bins, rows = np.split(counted, np.cumsum(lengths[:-1])) if len(lengths) > 1 else [counted]
+        sums = np.frombuffer(arrays, np.float64, offset=counted.nbytes).reshape(series, buckets)
         return cls(
             rows=values["rows"],
-            bins={key: np.array(counts, np.int64) for key, counts in values["bins"].items()},
+            bins=dict(zip(values["bins"], bins, strict=True)),
             categories={name: Counter(found) for name, found in values["categories"].items()},
             unseen={name: Counter(found) for name, found in values["unseen"].items()},
-            order=Order(order["rows_per_bucket"], order["first"], np.array(order["rows"], np.int64), sums),
+            order=Order(size, first, rows, sums),
             least_certain=[
                 UncertainRow(margin, row, text, [(index, share) for index, share in named])
                 for margin, row, text, named in values["least_certain"]
@@ -255,7 +264,7 @@ def number_bins(values: npt.NDArray[np.float32], edges: npt.NDArray[np.float32])
     """Return the number of values in each bin, int64 ``[edges + 1]``.
 
     Args:
-        values: Sorted values.
+        values: The values, sorted: sorting them takes half the time of looking each up among the edges.
         edges: Edges of the bins, in ascending order. A bin includes its lower edge and not its upper one.
     """
     return np.diff(np.searchsorted(values, edges), prepend=0, append=len(values))
@@ -284,8 +293,9 @@ def least_certain(probabilities: FloatArray, rows: npt.NDArray[np.int64], start:
     """
     if not len(rows):
         return []
-    margins = probabilities[:, 0]
-    if probabilities.shape[1] > 1:
+    if probabilities.shape[1] <= 2:
+        margins = np.abs(probabilities[:, -1] - (probabilities[:, 0] if probabilities.shape[1] == 2 else 0.0))
+    else:
         second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
         margins = first - second
     if len(margins) > LEAST_CERTAIN:

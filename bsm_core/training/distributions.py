@@ -30,8 +30,8 @@ _BINS, _FEW, _DIGITS = 20, 20, 5
 """Number of bins of a number, the number of different values that have a bin each, and significant digits of edges."""
 _OUTER = (0.005, 0.995)
 """Quantiles between which the bins lie; what lies outside is in the first or the last bin."""
-_SKEWED = 20.0
-"""Ratio of the range of the bins to the middle half of the values, above which the bins get wider toward the ends."""
+_SKEWED = 10.0
+"""Ratio of the range of the bins to that of the middle half of the values, above which equal widths say little."""
 
 
 def fit_distributions(
@@ -95,8 +95,8 @@ def _number(rows: Rows, name: str) -> NumberDistribution:
 def bins_of(values: npt.NDArray[np.float32]) -> tuple[list[float], list[float] | None]:
     """Return the edges of the bins of a number, and the value of each bin if there are at most 20 different ones.
 
-    The bins have equal widths. If most values lie close together and a few far away, the bins get wider toward the
-    ends, in steps of the inverse hyperbolic sine.
+    The bins have equal widths. If most values lie close together and a few far away, each bin holds about equally many
+    values instead.
 
     Args:
         values: Sorted values.
@@ -105,15 +105,14 @@ def bins_of(values: npt.NDArray[np.float32]) -> tuple[list[float], list[float] |
     if len(distinct) <= _FEW:
         middles = (distinct[1:].astype(np.float64) + distinct[:-1]) / 2
         return [float(middle) for middle in middles], [float(value) for value in distinct]
-    low, first, middle, third, high = np.quantile(values.astype(np.float64), [_OUTER[0], 0.25, 0.5, 0.75, _OUTER[1]])
-    half, are_whole = (third - first) / 2, bool((distinct == np.floor(distinct)).all())
-    if half and (high - low) / (2 * half) > _SKEWED:
-        ends = np.arcsinh((np.array([low, high]) - middle) / half)
-        edges = middle + half * np.sinh(np.linspace(*ends, _BINS))
-        edges = np.ceil(edges) if are_whole else edges
+    low, first, third, high = np.quantile(values.astype(np.float64), [_OUTER[0], 0.25, 0.75, _OUTER[1]])
+    are_whole = bool((distinct == np.floor(distinct)).all())
+    if third > first and (high - low) / (third - first) > _SKEWED:
+        edges = np.quantile(values, np.linspace(0.0, 1.0, _BINS + 1)[1:-1])
     elif are_whole:  # a bin that holds one whole number more than the next one would look like a peak
         edges = np.arange(np.floor(low), high + 1, max(1.0, np.ceil((high - low) / _BINS)))
     else:
         edges = np.linspace(low, high, _BINS)
+    edges = np.ceil(edges) if are_whole else edges
     rounded = np.unique(np.array([float(f"{edge:.{_DIGITS}g}") for edge in edges], np.float32))
     return [float(f"{edge:.{_DIGITS + 2}g}") for edge in rounded.tolist()], None

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -128,7 +129,7 @@ class PartMaker(Callback):
         found = findings.counts()
         counts = {**found, **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
-        statistics = self.binning.statistics(scored(batch, outputs, found))
+        statistics = partial(self.binning.statistics, scored(batch, outputs, found))
         places = info.index, info.last, info.end
         self.deliver(Part(*places, table, counts, issues, info.fraction, info.files, statistics))
         self._memory.give_back()

@@ -52,7 +52,8 @@ class Part:
         counts: Numbers for the run record, which the commit sums over all parts.
         issues: What was wrong with rows of the window; None if nothing was.
         fraction: Share of the input that was read up to the window, 0 to 1.
-        statistics: Statistics of the window, which the commit adds up; None if it was not scored.
+        statistics: Function that returns the statistics of the window, which the commit adds up; None if it was not
+            scored. It is called in the thread that writes the part, while the next window is scored.
     """
 
     window: int
@@ -63,7 +64,7 @@ class Part:
     issues: pa.Table | None = None
     fraction: float = 0.0
     files: Sequence[tuple[int, int]] = ()
-    statistics: Statistics | None = None
+    statistics: Callable[[], Statistics] | None = None
 
     def packed(self, attempt: int) -> PackedPart:
         """Return the part as the bytes of its file, and its record.
@@ -72,7 +73,7 @@ class Part:
             attempt: Number of the attempt that computed it.
         """
         content = pa.BufferOutputStream()
-        counted = None if self.statistics is None else pa.table({_STATISTICS: [self.statistics.to_bytes()]})
+        counted = None if self.statistics is None else pa.table({_STATISTICS: [self.statistics().to_bytes()]})
         for table in filter(lambda table: table is not None, (self.table, self.issues, counted)):
             with pa.ipc.new_stream(content, table.schema) as writer:
                 writer.write_table(table.unify_dictionaries())

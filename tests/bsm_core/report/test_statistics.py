@@ -77,6 +77,7 @@ def test_the_sum_over_windows_is_that_of_one_window_of_all_rows(sizes, classes):
 def test_what_is_counted_against_a_count_row_by_row():
     rows = np.arange(500)
     data, found = window(0, rows), total([123, 377])
+    found.bins = {key: np.trim_zeros(counts, "b") for key, counts in found.bins.items()}
     assert found.bins["predicted"].tolist() == np.bincount(data.probabilities.argmax(axis=1)).tolist()
     one = np.zeros(100, int)
     for value in data.probabilities[:, 1]:

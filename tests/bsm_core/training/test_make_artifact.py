@@ -66,7 +66,7 @@ def test_a_job_leaves_an_artifact_that_scores_and_checks_itself_and_nothing_besi
     rows = labelled_rows()
     trained = train(values, rows, output)
     assert trained.folder == output
-    assert names(output.parent) == ["model"]
+    assert names(output.parent) == ["model", "model-report.html"]
     assert describe(output).problems == []
     predictor = Predictor.from_artifact(output)
     assert predictor.predict(rows).shape == (40, 2)

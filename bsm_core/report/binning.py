@@ -115,7 +115,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Binning:
-    """What is counted of each window of a run, and in which bins.
+    """Bins in which the windows of a run are counted.
 
     Attributes:
         numbers: Bins of each numeric feature that is counted.

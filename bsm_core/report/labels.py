@@ -33,7 +33,7 @@ _USUAL = "label"
 
 @dataclass
 class Join:
-    """What became of the rows and labels of a join.
+    """Outcome of a join of predictions and labels.
 
     Attributes:
         rows: Rows of the predictions.

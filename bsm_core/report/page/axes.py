@@ -28,22 +28,24 @@ def round_ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Return round numbers from ``low`` to ``high``, at most ``most`` of them, with a step of 1, 2, 2.5 or 5."""
     if not high > low:
         return [low]
-    rough = (high - low) / max(most - 1, 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(step * power for step in (*_STEPS, 20.0) if step * power >= rough * (1 - 1e-9))
+    step = _step_of((high - low) / max(most - 1, 1))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def top_of(values: Sequence[float], least: float = 0.0) -> float:
-    """Return a round number that no value exceeds, for the upper end of an axis that begins at 0."""
+def ticks_from_zero(values: Sequence[float], least: float = 0.0) -> list[float]:
+    """Return round numbers from 0 to one that no value, and not ``least``, exceeds."""
     largest = max([*values, least])
     if largest <= 0:
-        return 1.0
-    rough = largest / 4
+        return [0.0, 1.0]
+    step = _step_of(largest / 4)
+    return [round(number * step, 12) for number in range(math.ceil(largest / step - 1e-9) + 1)]
+
+
+def _step_of(rough: float) -> float:
+    """Return the smallest round step that is not below a number."""
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(step * power for step in (*_STEPS, 20.0) if step * power >= rough * (1 - 1e-9))
-    return math.ceil(largest / step - 1e-9) * step
+    return next(step * power for step in (*_STEPS, 20.0) if step * power >= rough * (1 - 1e-9))
 
 
 def count_text(value: float) -> str:
@@ -87,9 +89,9 @@ def share_text(part: float, whole: float) -> str:
     return f"{share:.0f} %" if share >= 10 or share == 0 else f"{share:.1f} %"
 
 
-def percent_ticks(top: float) -> list[Tick]:
-    """Return the ticks of an axis of shares, from 0 to ``top``."""
-    return [Tick(value, f"{number_text(100 * value, 3)} %") for value in round_ticks(0.0, top)]
+def percent_ticks(shares: Sequence[float]) -> list[Tick]:
+    """Return the ticks of an axis of shares, which begins at 0."""
+    return [Tick(value, f"{number_text(100 * value, 3)} %") for value in ticks_from_zero(shares, 0.01)]
 
 
 def width_of(text: str) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bsm_core.report.drift import LARGE, MODERATE, words_of
-from bsm_core.report.page.axes import Tick, count_text, number_text, percent_ticks, share_text, top_of
+from bsm_core.report.page.axes import Tick, count_text, number_text, percent_ticks, share_text
 from bsm_core.report.page.charts import COLORS, histogram
 
 _NUMBER = re.compile(r"[-–<]? ?[0-9,.e-]*( [%s])?( \([<0-9. %–]+\))?")
@@ -111,7 +111,7 @@ def histogram_figure(
         name: Name of the x axis.
     """
     shares, trained = ([each / (sum(side) or 1) for each in side] for side in (counts, before or []))
-    y = percent_ticks(top_of([*shares, *trained], 0.01))
+    y = percent_ticks([*shares, *trained])
     drawn = histogram(
         title, description, shares, trained if before else None, ticks, y, (name, "share of the rows"), color % COLORS
     )

@@ -1,4 +1,4 @@
-"""What a reader of a report should look at first, in sentences."""
+"""Remarks: sentences that say where a reader of a report should look first."""
 
 from __future__ import annotations
 

@@ -13,13 +13,14 @@ from bsm_core.report.page.axes import (
     round_ticks,
     share_text,
     short_text,
-    top_of,
+    ticks_from_zero,
 )
 from bsm_core.report.page.charts import WIDE, Bar, Series, bars, lines
 from bsm_core.report.page.figures import Figure, Grid, Section, histogram_figure
-from bsm_core.report.statistics import PROBABILITY_BINS
+from bsm_core.report.statistics import MOST_PREDICTED, PROBABILITY_BINS
 
-_MOST_BARS = 15
+_MOST_BARS, _FEW, _MOST_LISTED = 15, 6, 100
+"""Number of classes that are drawn, of those that keep their order, and of those in the table."""
 
 
 def scores(found: Mapping[str, Any]) -> Section:
@@ -45,27 +46,23 @@ def scores(found: Mapping[str, Any]) -> Section:
 def _predicted(found: Mapping[str, Any]) -> Figure:
     names, counts, total = found["classes"], found["predicted"], sum(found["predicted"])
     trained = (found.get("training") or {}).get("classes") or []
-    named = [names[index] if index < min(len(names), 1_000) else "all further classes" for index in range(len(counts))]
-    named += names[len(counts) :]
+    named = [*names[:MOST_PREDICTED], *["all further classes"] * (len(names) > MOST_PREDICTED)]
     counts = [*counts, *[0] * (len(named) - len(counts))]
     shares = [count / total for count in counts]
     before = [count / (sum(trained) or 1) for count in trained] if len(trained) == len(named) else [None] * len(named)
-    order = (
-        sorted(range(len(named)), key=lambda index: (-counts[index], index))[:_MOST_BARS] if len(named) > 6 else None
-    )
-    shown = order or [*range(len(named))]
+    ranked = sorted(range(len(named)), key=lambda index: -counts[index])
+    shown = ranked[:_MOST_BARS] if len(named) > _FEW else range(len(named))
     items = [
         Bar(named[i], shares[i], f"{count_text(counts[i])} · {share_text(counts[i], total)}", before[i]) for i in shown
     ]
-    most = max(range(len(counts)), key=counts.__getitem__)
     heads = ["class", "rows", "share"] + ["share of the training labels"] * (before[0] is not None)
     rows = [
         [named[i], count_text(counts[i]), share_text(counts[i], total)]
         + ([share_text(before[i] or 0.0, 1)] if before[0] is not None else [])
-        for i in sorted(range(len(named)), key=lambda index: -counts[index])[:100]
+        for i in ranked[:_MOST_LISTED]
     ]
     title = "Predicted class"
-    description = f"{named[most]} is predicted most often, for {share_text(counts[most], total)} of the rows."
+    description = f"{named[ranked[0]]} is predicted most often, for {share_text(counts[ranked[0]], total)} of the rows."
     note = "The mark is the share of the class among the training labels." if before[0] is not None else ""
     return Figure(title, bars(title, description, items, max(shares)), Grid(title, heads, rows), note)
 
@@ -101,13 +98,12 @@ def order(found: Mapping[str, Any], rows: int) -> Section | None:
             for at, (mean, count) in enumerate(zip(means, line["rows"], strict=True))
         ]
         series.append(Series(name, points))
-    end = float(max(rows, (line["first"] + len(line["rows"])) * size * (not rows)))
+    end = float(rows)
     title = "Mean score over the order of the rows"
     description = " ".join(
         f"{name}: {_ends_of(means, line['rows'])}." for name, means in zip(called, line["means"], strict=True)
     )
-    top = top_of([mean for means in line["means"] for mean in means], 0.1)
-    y = [Tick(value, number_text(value)) for value in round_ticks(0.0, min(1.0, top))]
+    y = [Tick(at, number_text(at)) for at in ticks_from_zero([mean for means in line["means"] for mean in means], 0.1)]
     names_of = f"row (each point: {count_text(size)} rows)", "mean"
     small, large = (
         lines(

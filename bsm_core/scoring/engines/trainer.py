@@ -166,7 +166,7 @@ def of_all_ranks(times: Times, ranks: int) -> Times:
     return total
 
 
-def trainer(plan: DevicePlan, callbacks: list[Callback], profiler: Clock) -> Trainer:
+def trainer(plan: DevicePlan, callbacks: list[Callback], profiler: Clock | None = None) -> Trainer:
     """Return a Trainer that predicts on the devices of a plan, without logging and without checkpoints."""
     devices: int | list[int] = plan.count if plan.accelerator == "cpu" else list(plan.ids)
     environment, nodes = (

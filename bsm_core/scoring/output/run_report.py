@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,6 @@ import pyarrow.compute as pc
 
 from bsm_core.errors import DataError, UsageError
 from bsm_core.report.binning import Binning, Scored
-from bsm_core.report.labels import Labels
-from bsm_core.report.measures import Measured
-from bsm_core.report.page.draw import draw
 from bsm_core.report.run_statistics import FORMAT, as_record
 from bsm_core.report.statistics import FloatArray, Statistics
 from bsm_core.runtime import durable
@@ -29,6 +26,9 @@ from bsm_core.tables.cell_values import cell_values, value_text
 from bsm_core.tables.data_files import FORMATS
 from bsm_core.tables.formats.plain_values import holds_text
 from bsm_core.tables.read import TableSource
+
+if TYPE_CHECKING:
+    from bsm_core.report.measures import Measured
 
 REPORT = "report.html"
 """Name of the report in the output folder, if no other is given."""
@@ -67,6 +67,8 @@ def write_report(path: Path, page: str) -> None:
 
 def page_of_run(record: Mapping[str, Any]) -> str:
     """Return the page of a run record."""
+    from bsm_core.report.page.draw import draw  # here, because a run needs it at its end, if at all
+
     return draw(record, subject=subject_of(record))
 
 
@@ -108,6 +110,8 @@ def make_report(
         MissingColumnsError: The labels file has no column of ids or labels.
         SinkError: The page cannot be written.
     """
+    from bsm_core.report.page.draw import draw
+
     folder = output if output.is_dir() else output.parent
     if label_column and not labels:
         raise UsageError("--label-column without --labels", fix="give the labels file too")
@@ -160,6 +164,9 @@ def _read(
         Counts of the labeled rows, what became of the labels, and a run record; its statistics are empty where the run
         has recorded them.
     """
+    from bsm_core.report.labels import Labels
+    from bsm_core.report.measures import Measured
+
     source = TableSource.open(path, partitions=False)
     names = [name for name in source.columns if name.startswith(_PROBABILITY)]
     if not names:

@@ -1,4 +1,4 @@
-"""What training records of its rows, and the report of the validation rows."""
+"""Distributions that training records of its rows, and the report of the validation rows."""
 
 from __future__ import annotations
 

@@ -137,8 +137,9 @@ def test_the_keyboard_reaches_the_content_and_opens_the_numbers(opened):
 
 
 def test_on_paper_are_the_charts_and_no_links(opened):
-    page = opened()
+    page = opened(794)  # the width of A4
     page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 794
     assert not page.locator("nav").is_visible()
     assert not page.locator("summary").first.is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

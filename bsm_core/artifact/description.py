@@ -18,6 +18,7 @@ from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, WEIGHTS, f
 from bsm_core.artifact.load import Artifact, check_config
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
 from bsm_core.artifact.resolved_names import ResolvedNames
+from bsm_core.artifact.training_distributions import TrainingDistributions
 from bsm_core.artifact.untrusted.archives.archive import unpacked
 from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.errors import BSMError, MissingArtifactFilesError, printable
@@ -48,6 +49,8 @@ class Description:
         versions: Versions of the libraries that the artifact was trained with.
         self_check: Number of check ``rows``, and the ``precision``, ``device`` and ``versions`` that their
             probabilities were computed with.
+        training: Number of training ``rows``, of those of each class (``classes``), of ``features`` whose distribution
+            is recorded, and of ``validation_rows`` whose scores are.
         provenance: ``components`` and ``versions`` that made the artifact, as recorded in it.
         files: ``name``, ``bytes`` and ``sha256`` of each file.
         components: For the model class and each step its ``kind``, its ``name``, and ``provider`` or ``problem``.
@@ -65,6 +68,7 @@ class Description:
     embedding_shape: list[int] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     self_check: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     files: list[dict[str, Any]] = field(default_factory=list)
     components: list[dict[str, Any]] = field(default_factory=list)
@@ -88,6 +92,7 @@ class Description:
             ("embedding", [f"{self.embedding_shape}"] if self.embedding_shape else []),
             ("versions", [f"{name} {version}" for name, version in self.versions.items()]),
             ("self-check", [_self_check_line(self.self_check)] if self.self_check else []),
+            ("distributions of training", [_training_line(self.training)] if self.training else []),
             ("recorded", _recorded_lines(self.provenance) if self.provenance else []),
             ("provided by", [_component_line(item) for item in self.components]),
             ("files", [f"{item['sha256'][:12]}  {_size(item['bytes']):>9}  {item['name']}" for item in self.files]),
@@ -161,7 +166,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
         tables, missing = problems.guard(lambda: read_risk_tables(folder)), None
     impute, weights, rows = read("impute"), read("weights", *WEIGHTS), read("check_rows")
     embedding = read("embedding_mat") if model_artifacts else None
-    provenance = read("provenance")
+    provenance, distributions = read("provenance"), read("training_distributions")
     model_class = raw["model_class"] if isinstance(raw.get("model_class"), str) else None
     names = artifact.names(registry) if config else ResolvedNames(registry, model_class)
     text_fields = _text_fields(folder, config, wanted_keys(names, registry), problems) if config else []
@@ -181,6 +186,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
         embedding_shape=None if embedding is None else list(embedding.shape),
         versions=artifact.versions if model_artifacts else {},
         self_check={"rows": len(rows.rows), **rows.model_dump(include=_CHECKED_WITH)} if rows else {},
+        training=_training(distributions) if distributions else {},
         provenance=provenance.model_dump(include={"components", "versions"}) if provenance else {},
         files=[
             {"name": name, "bytes": (folder / name).stat().st_size, "sha256": digest}
@@ -303,6 +309,21 @@ def _weights_lines(weights: Mapping[str, Any]) -> list[str]:
 def _self_check_line(item: Mapping[str, Any]) -> str:
     made_with = ", ".join(f"{name} {version}" for name, version in item["versions"].items())
     return f"{item['rows']} row(s), {item['precision']} on {item['device']}, {made_with}"
+
+
+def _training(found: TrainingDistributions) -> dict[str, Any]:
+    return {
+        "rows": found.rows,
+        "classes": found.classes,
+        "features": len(found.numbers) + len(found.categories),
+        "validation_rows": sum(found.scores[0]) if found.scores else 0,
+    }
+
+
+def _training_line(item: Mapping[str, Any]) -> str:
+    classes = ", ".join(f"{rows:,}" for rows in item["classes"])
+    scores = f", scores of {item['validation_rows']:,} validation rows" if item["validation_rows"] else ""
+    return f"{item['rows']:,} rows ({classes} by class), {item['features']:,} features{scores}"
 
 
 def _recorded_lines(recorded: Mapping[str, Any]) -> list[str]:

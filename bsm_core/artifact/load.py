@@ -32,6 +32,7 @@ from bsm_core.artifact.files import (
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, find_asset, load_encoder_config
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
 from bsm_core.artifact.resolved_names import ResolvedNames
+from bsm_core.artifact.training_distributions import TrainingDistributions, read_training_distributions
 from bsm_core.artifact.untrusted.state_dicts import fit_weights
 from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.artifact.untrusted.torch_files import read_embedding, read_model_artifacts, read_vocab, read_weights
@@ -182,6 +183,11 @@ class Artifact:
     def provenance(self) -> Provenance | None:
         """Record of what made the artifact; None where there is none."""
         return read_provenance(self.folder)
+
+    @cached_property
+    def training_distributions(self) -> TrainingDistributions | None:
+        """Distributions of the training rows; None where there are none."""
+        return read_training_distributions(self.folder)
 
     def names(self, registry: Registry) -> ResolvedNames:
         """Return the components of the names in the config, which are resolved once in a registry."""

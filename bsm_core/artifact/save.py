@@ -39,6 +39,7 @@ from bsm_core.artifact.files import (
 from bsm_core.artifact.load import Artifact
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_asset, find_inside
 from bsm_core.artifact.provenance_file import PROVENANCE, write_provenance
+from bsm_core.artifact.training_distributions import TRAINING_DISTRIBUTIONS
 from bsm_core.artifact.untrusted.archives.archive import unpacked
 from bsm_core.errors import TokenizerError, UsageError
 from bsm_core.plugins.registry import default_registry
@@ -110,7 +111,12 @@ def save_artifact(
     _write_weights(folder / WEIGHTS[0], state_dict)
     _write_json(folder / RISK_TABLES[0], tables)
     _write_json(folder / IMPUTE[0], values)
-    for stale in (*_PICKLED_TWINS, SELF_CHECK, PROVENANCE):  # of an artifact that was here before
+    for stale in (
+        *_PICKLED_TWINS,
+        SELF_CHECK,
+        PROVENANCE,
+        TRAINING_DISTRIBUTIONS,
+    ):  # of an artifact that was here before
         (folder / stale).unlink(missing_ok=True)
     shutil.rmtree(folder / EXPORTED, ignore_errors=True)
     if not safe_only:

@@ -51,6 +51,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         merge_command,
         pack_command,
         plugins_command,
+        report_command,
         run_command,
         train_command,
     )
@@ -69,6 +70,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         convert_command,
         compare_command,
         evaluate_command,
+        report_command,
         merge_command,
         clean_command,
     ):

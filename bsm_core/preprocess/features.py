@@ -28,6 +28,7 @@ from bsm_core.preprocess.findings import (
     FEATURE,
     MAGNITUDE,
     POINTS,
+    CategoryCounts,
     Findings,
     Issue,
 )
@@ -64,6 +65,7 @@ class FeatureColumn:
         unseen: Number of categories that the risk table does not have.
         filled: Whether each value stands for a missing or bad number, bool ``[rows]``; None for categories.
         points: Number of cells with a decimal point, if other cells are bad because of a comma; else 0.
+        categories: How often each category occurs; None for numbers.
     """
 
     values: npt.NDArray[np.float32]
@@ -72,6 +74,7 @@ class FeatureColumn:
     unseen: int = 0
     filled: npt.NDArray[np.bool_] | None = None
     points: int = 0
+    categories: CategoryCounts | None = None
 
 
 class _Lookup(IntEnum):
@@ -127,9 +130,9 @@ class RiskTable:
         self.bins = {"nan" if key is None else str(key): float(risk) for key, risk in bins.items()}
         self.default_bin = float(default_bin)
         self._missing = risk_of_missing(self.bins, self.default_bin)
-        self._by_value: dict[Decimal | str, float] = {}
-        for text, risk in self.bins.items():
-            self._by_value.setdefault(category_key(text), risk)
+        self._by_value: dict[Decimal | str, str] = {}
+        for text in self.bins:
+            self._by_value.setdefault(category_key(text), text)
 
     def transform(self, column: Column, missing: float | None = None) -> FeatureColumn:
         """Return the risk of each cell of a column.
@@ -151,30 +154,31 @@ class RiskTable:
         of_missing = self._missing if missing is None else self._find(str(missing), self._missing)[0]
         found = [self._find(text_of(v), of_missing) for v in encoded.dictionary.to_numpy(zero_copy_only=False)]
         codes = encoded.indices.fill_null(len(found)).to_numpy()
-        risks, lookups = zip(*found, (of_missing, _Lookup.MISSING), strict=True)
-        values, lookup = np.array(risks, np.float32)[codes], np.array(lookups, np.int8)[codes]
-        count = np.bincount(lookup, minlength=len(_Lookup)).tolist()
-        bad = _reasons(column, lookup == _Lookup.BAD, why_no_category) if count[_Lookup.BAD] else {}
-        return FeatureColumn(values, bad, count[_Lookup.MISSING], count[_Lookup.UNSEEN])
+        risks, lookups, names = zip(*found, (of_missing, _Lookup.MISSING, ""), strict=True)
+        values, lookup = np.array(risks, np.float32)[codes], np.array(lookups, np.int8)
+        occurs = np.bincount(codes, minlength=len(lookup))
+        count = np.bincount(lookup, weights=occurs, minlength=len(_Lookup)).astype(int).tolist()
+        bad = _reasons(column, lookup[codes] == _Lookup.BAD, why_no_category) if count[_Lookup.BAD] else {}
+        counted = zip(names, occurs.tolist(), lookups, strict=True)
+        categories = CategoryCounts.of((n, times, how == _Lookup.KNOWN) for n, times, how in counted if n)
+        return FeatureColumn(values, bad, count[_Lookup.MISSING], count[_Lookup.UNSEEN], categories=categories)
 
-    def _find(self, text: str | None, of_missing: float) -> tuple[float, _Lookup]:
-        """Return the risk of a text, and how it was found. None is the text of a cell that has none.
+    def _find(self, text: str | None, of_missing: float) -> tuple[float, _Lookup, str]:
+        """Return the risk of a text (None: the cell has no text), how it was found, and the category.
 
-        Args:
-            text: The text.
-            of_missing: Risk of a missing cell.
+        The category has the table's spelling if the table has it. ``of_missing`` is the risk of a missing cell.
         """
         if text is None:
-            return self.default_bin, _Lookup.BAD
+            return self.default_bin, _Lookup.BAD, ""
         if text in ("", "nan"):
-            return of_missing, _Lookup.MISSING
+            return of_missing, _Lookup.MISSING, ""
         if text in self.bins:
-            return self.bins[text], _Lookup.KNOWN
+            return self.bins[text], _Lookup.KNOWN, text
         value = category_key(text)
         if value == "nan":
-            return of_missing, _Lookup.MISSING
-        risk = self._by_value.get(value)
-        return (self.default_bin, _Lookup.UNSEEN) if risk is None else (risk, _Lookup.KNOWN)
+            return of_missing, _Lookup.MISSING, ""
+        name = self._by_value.get(value)
+        return (self.default_bin, _Lookup.UNSEEN, text) if name is None else (self.bins[name], _Lookup.KNOWN, name)
 
 
 class Features:
@@ -226,6 +230,7 @@ class Features:
         issues: list[Issue] = []
         examples: list[Issue] = []
         seen: dict[str, int] = {}
+        categories = {name: column.categories for name, column in made.items() if column.categories}
         for name, column in made.items():
             cells = zip(column.bad.items(), values_at(columns[name], list(column.bad)), strict=True)
             issues += [Issue.of(row, name, FEATURE, reason, value) for (row, reason), value in cells]
@@ -238,7 +243,7 @@ class Features:
                 found[f"{MAGNITUDE}:{name}"] = len(far)
                 examples.append(self._magnitudes.example(name, int(far[0]), column.values))
             seen |= {key: count for key, count in found.items() if count}
-        return values, Findings(issues, seen, examples=tuple(examples))
+        return values, Findings(issues, seen, examples=tuple(examples), categories=categories)
 
     def _column(self, name: str, column: Column, dialect: Dialect | None) -> FeatureColumn:
         imputer = self._imputers.get(name)
@@ -290,10 +295,10 @@ def _joined(count: int, parts: Sequence[tuple[npt.NDArray[np.int64], FeatureColu
     for rows, part in parts:
         values[rows], filled[rows] = part.values, True if part.filled is None else part.filled
         bad |= {int(rows[row]): reason for row, reason in part.bad.items()}
-    missing, unseen, points = (
-        sum(getattr(part, name) for _, part in parts) for name in ("missing", "unseen", "points")
-    )
-    return FeatureColumn(values, dict(sorted(bad.items())), missing, unseen, filled, points)
+    names = "missing", "unseen", "points"
+    missing, unseen, points = (sum(getattr(part, name) for _, part in parts) for name in names)
+    categories = CategoryCounts.sum(part.categories for _, part in parts)
+    return FeatureColumn(values, dict(sorted(bad.items())), missing, unseen, filled, points, categories)
 
 
 def values_at(column: Column, rows: Sequence[int]) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,6 +122,34 @@ class Issue:
 
 
 @dataclass(frozen=True)
+class CategoryCounts:
+    """How often each category of a column occurs.
+
+    Attributes:
+        known: Counts of categories of the risk table, by the table's spelling.
+        unseen: Counts of categories that the risk table does not have, by their text.
+    """
+
+    known: Counter[str] = field(default_factory=Counter)
+    unseen: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, found: Iterable[tuple[str, int, bool]]) -> CategoryCounts | None:
+        """Return the counts of categories, each with its count and whether the table has it; None without any."""
+        counts = cls()
+        for name, times, is_known in found:
+            (counts.known if is_known else counts.unseen)[name] += times
+        return counts if counts.known or counts.unseen else None
+
+    @classmethod
+    def sum(cls, parts: Iterable[CategoryCounts | None]) -> CategoryCounts | None:
+        """Return the counts of several parts of a column; None if no part has any."""
+        found = [part for part in parts if part is not None]
+        joined = cls(sum((p.known for p in found), Counter()), sum((p.unseen for p in found), Counter()))
+        return joined if found else None
+
+
+@dataclass(frozen=True)
 class Findings:
     """Faults of one window.
 
@@ -131,12 +159,14 @@ class Findings:
             ``"points:<column>"``, without zeros.
         bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
         examples: For each column with numbers whose magnitude training never saw, the first one.
+        categories: How often each category occurs, for each feature with a risk table.
     """
 
     issues: Sequence[Issue] = ()
     seen: Mapping[str, int] = field(default_factory=dict)
     bad_lines: Sequence[tuple[int, BadLine]] = ()
     examples: Sequence[Issue] = ()
+    categories: Mapping[str, CategoryCounts] = field(default_factory=dict)
 
     def counts(self) -> Counter[str]:
         """Return the counts of the window, without zeros.

@@ -106,14 +106,15 @@ def _nothing_to_resume(work: WorkFolder) -> NothingToResumeError:
 
 
 def with_shard(settings: Settings, world: World | None) -> Settings:
-    """Return the settings with the shard of this process. The row issues of a shard are a file of its own.
+    """Return the settings with the shard of this process. Row issues and report of a shard are files of its own.
 
     Raises:
         ConfigError: The container's configuration cannot be used.
     """
     shard = _shard_of(settings.shard, settings.data_dir, world)
-    issues = settings.row_issues and shard and shard.own(settings.row_issues)
-    return settings.model_copy(update={"shard": shard, "row_issues": issues or settings.row_issues})
+    given = {"row_issues": settings.row_issues, "report": settings.report}
+    own = {name: path and shard and shard.own(path) for name, path in given.items()}
+    return settings.model_copy(update={"shard": shard, **{name: own[name] or path for name, path in given.items()}})
 
 
 def _shard_of(given: Shard | None, data: Path, world: World | None) -> Shard | None:
@@ -227,7 +228,7 @@ def refuse(flags: Mapping[str, Any], env: Mapping[str, str], reason: str) -> Non
         if output.is_dir() and not (world and world.rank) and not _is_input(output, data, model, written):
             work = WorkFolder(output, shard)
             work.check_is_plain_folder()
-            check_no_input_is_replaced(written, data, model, [])
+            check_no_input_is_replaced(written, data, model, {})
             with work.held():
                 Markers(output, shard).fail(reason)
 
@@ -265,46 +266,52 @@ def check_paths(settings: Settings) -> None:
     for path in (data, model):
         if path.resolve().is_relative_to(work.path.resolve()):
             raise UsageError("the run would remove its input with the work folder", where=str(path), fix=fix)
-    if settings.row_issues is not None:
-        check_row_issues_path(settings.row_issues, settings)
-    check_no_input_is_replaced(written, data, model, [settings.row_issues] if settings.row_issues else [])
+    others = {flag: path for flag, path in _further_files(settings).items() if path is not None}
+    for flag, path in others.items():
+        check_path_of_file(flag, path, settings)
+    check_no_input_is_replaced(written, data, model, others)
 
 
-def check_no_input_is_replaced(output: Sequence[Path], data: Path, model: Path, others: Sequence[Path]) -> None:
+def _further_files(settings: Settings) -> dict[str, Path | None]:
+    """Return the files that a run writes outside of its output folder, by flag."""
+    return {"--row-issues": settings.row_issues, "--report": settings.report}
+
+
+def check_no_input_is_replaced(output: Sequence[Path], data: Path, model: Path, others: Mapping[str, Path]) -> None:
     """Check that no input is one of the files that a run replaces or removes.
 
     Args:
         output: The files that a run replaces or removes in its output folder.
         data: File or folder of the data.
         model: The artifact.
-        others: Files that the run writes elsewhere.
+        others: Files that the run writes elsewhere, by the flag that names each.
 
     Raises:
         UsageError: An input is one of them.
     """
-    replaced = {identity: path for path in [*output, *others] if (identity := _identity(path))}
+    flags = {path: flag for flag, path in others.items()}
+    replaced = {identity: path for path in [*output, *flags] if (identity := _identity(path))}
     for path in _inputs(data, model, {type(path) for path in replaced.values()}):
         if (identity := _identity(path)) in replaced:
             written = replaced[identity]
             what = f"the run would replace or remove {written.name}, which is one of its inputs"
-            flag = "--row-issues" if written in others else "--output-dir"
-            raise UsageError(what, where=str(path), fix=f"choose another {flag}")
+            raise UsageError(what, where=str(path), fix=f"choose another {flags.get(written, '--output-dir')}")
 
 
-def check_row_issues_path(row_issues: Path, settings: Settings) -> None:
-    """Check that the row-issues file is none of the files that the run writes, and that no run reads it as data.
+def check_path_of_file(flag: str, path: Path, settings: Settings) -> None:
+    """Check that a file of a flag is none of the files that the run writes, and that no run reads it as data.
 
     Raises:
         UsageError: It is one of them, or lies in the data folder, the artifact or the work folder.
     """
-    place, fix = row_issues.resolve(), "choose another --row-issues"
+    place, fix, what = path.resolve(), f"choose another {flag}", flag.removeprefix("--").replace("-", " ")
     if place in (file.resolve() for file in _written(settings.output_dir, settings.shard)):
-        raise UsageError("the row issues would replace a file that the run writes", where=str(row_issues), fix=fix)
+        raise UsageError(f"the {what} would replace a file that the run writes", where=str(path), fix=fix)
     data, model, work = settings.data_dir, settings.model_dir, WorkFolder(settings.output_dir, settings.shard).path
     for folder in (data, model, work):
         inside = is_read(place, data) if folder == data else place.is_relative_to(folder.resolve())
         if not folder.is_file() and inside:
-            raise UsageError("the row issues cannot be written to this folder", where=str(folder), fix=fix)
+            raise UsageError(f"the {what} cannot be written to this folder", where=str(folder), fix=fix)
 
 
 def _written(output: Path, shard: Shard | None) -> list[Path]:

@@ -112,6 +112,12 @@ def _parse_table_name(value: Any) -> Any:
     return value
 
 
+def _parse_report(value: Any) -> Any:
+    if value is None or str(value).lower().endswith((".html", ".htm")):
+        return value
+    raise ValueError("should end in .html")
+
+
 def _parse_columns(value: Any) -> Any:
     return tuple(name for name in value.split(",") if name) if isinstance(value, str) else value
 
@@ -282,6 +288,11 @@ class Settings(BaseModel):
         ),
     ] = "auto"
     run_record: Annotated[bool, Source("--run-record", "write run.json next to the predictions")] = False
+    report: Annotated[
+        Place | None,
+        BeforeValidator(_parse_report),
+        Source("--report", "write a report of the run, an HTML file", "REPORT", False, "FILE"),
+    ] = None
     profile: Annotated[bool, Source("--profile", "log at the end how the time was spent")] = False
     self_check: Annotated[bool, Source("--no-self-check", "skip the check rows of the artifact")] = True
     allow_downloads: Annotated[

@@ -20,6 +20,7 @@ from torch import Tensor
 from bsm_core.artifact import Artifact, save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
 from bsm_core.artifact.files import TRAINING_METRICS
+from bsm_core.artifact.training_distributions import write_training_distributions
 from bsm_core.errors import DataError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
@@ -28,9 +29,10 @@ from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor import Predictor, building
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.features import Column
-from bsm_core.preprocess.findings import IssueWarnings, warn_of_counts
+from bsm_core.preprocess.findings import Findings, IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
+from bsm_core.scoring.output.run_report import check_report, write_report
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
 from bsm_core.storage.objects import place
@@ -38,11 +40,13 @@ from bsm_core.storage.temporary import is_temporary, uploading
 from bsm_core.tables.data_files import SourceFormat
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.data import Rows, class_indices, class_order, read_columns
+from bsm_core.training.distributions import fit_distributions
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_magnitudes, fit_risk_tables
 from bsm_core.training.loop import LAST, fit
 from bsm_core.training.metrics import History
 from bsm_core.training.text_assets import TextAssets
 from bsm_core.training.training_config import TrainingJob, read_config_file
+from bsm_core.training.validation_report import Validated, with_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +79,9 @@ class _Prepared:
         text: Tokenizers, encoders and embeddings.
         changes: Config keys of the artifact whose values the job chose.
         train: The training rows, with labels.
+        distributions: Distributions of the training rows.
         validation: The validation rows, with labels; None if there are none.
+        validation_findings: What was wrong with cells of the validation rows.
     """
 
     def __init__(self, job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[Any]) -> None:
@@ -99,8 +105,13 @@ class _Prepared:
         tokenizer = self.text.tokenizer
         pipelines = text_pipelines(config, lambda field: tokenizer(field.prefix), job.registry, job.names)
         preprocess = Preprocessor(config, pipelines, self.impute, self.risk_tables)
-        self.train = _batch(preprocess, rows)
-        self.validation = _batch(preprocess, held_out) if held_out else None
+        self.train, found = _batch(preprocess, rows)
+        kinds = {"numbers": numbers, "categories": categories}
+        self.distributions = fit_distributions(preprocess, rows, self.train, found, **kinds)
+        self.validation: Batch | None = None
+        self.validation_findings = Findings()
+        if held_out:
+            self.validation, self.validation_findings = _batch(preprocess, held_out)
 
 
 def train(
@@ -110,6 +121,7 @@ def train(
     *,
     validation: str | Path | pd.DataFrame | pa.Table | None = None,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    report: str | Path | None = None,
     registry: Registry | None = None,
 ) -> Trained:
     """Train a model and write its artifact.
@@ -126,6 +138,8 @@ def train(
         validation: Rows with labels, on which each epoch is measured and the best one is chosen. If None,
             ``validation_fraction`` of ``data`` is used for this, and not for training.
         accelerator: ``"auto"`` is a GPU if there is one. One device is used.
+        report: HTML file for the report of the validation rows. None: beside ``output``, with ``-report.html`` at the
+            end of its name. Without validation rows there is no report.
         registry: Registry in which names are looked up; the default registry of the process if None.
 
     Raises:
@@ -138,6 +152,8 @@ def train(
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         what = "the output already exists and is not an empty folder"
         raise UsageError(what, where=str(output), fix="name a new folder, or remove this one")
+    beside = place(report) if report else output.absolute().with_name(f"{output.absolute().name}-report.html")
+    check_report(beside)
     gpu = accelerator != "cpu" and torch.cuda.is_available()
     if accelerator == "gpu" and not gpu:
         raise UsageError("this machine has no GPU", fix="set the accelerator to 'auto' or 'cpu'")
@@ -160,10 +176,16 @@ def train(
             if job.training.check_rows:
                 shown = held_out or rows
                 write_check_rows(artifact, make(predictor, shown.head(job.training.check_rows), shown.dialect))
+            scored = Validated.of(predictor, prepared.validation, gpu=gpu) if prepared.validation else None
+            write_training_distributions(artifact, with_scores(prepared.distributions, scored))
             add_provenance(artifact, predictor)
+            if scored and held_out:
+                page = scored.page(output, prepared.validation_findings, held_out.numbers(), best + 1)
+                write_report(beside, page)
             _publish(artifact, made)
     if held_out:
         log.info("the best epoch is %d", best + 1)
+        log.info("report of the validation rows: %s", beside)
     log.info("artifact: %s", output)
     return Trained(output, metrics, history.seconds)
 
@@ -226,12 +248,12 @@ def _called(data: Any, name: str) -> str:
     return str(data) if isinstance(data, str | Path) else name
 
 
-def _batch(preprocess: Preprocessor, rows: Rows) -> Batch:
+def _batch(preprocess: Preprocessor, rows: Rows) -> tuple[Batch, Findings]:
     batch, findings = preprocess.batch(rows.columns, len(rows), dialect=rows.dialect)
     numbers = rows.numbers()
     IssueWarnings().add(findings, lambda found: [numbers[row] for row in found])
     warn_of_counts(findings.counts(), len(rows), rows.source)
-    return replace(batch, labels=rows.labels)
+    return replace(batch, labels=rows.labels), findings
 
 
 def _model(job: TrainingJob, prepared: _Prepared) -> ModelBase:

@@ -159,6 +159,7 @@ def test_train_writes_an_artifact_and_tells_of_each_epoch(train, tmp_path, capsy
         "epoch 2",
         "epoch 3",
         "the best epoch is 3",
+        "report of the validation rows",
         "artifact",
     ]
     assert "epoch" not in captured.out
@@ -234,7 +235,7 @@ sys.exit(cli.main(sys.argv[1:]))
     assert "resuming from" in again
     assert "epoch 2:" not in again
     assert "epoch 3:" in again
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model", "rows.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model", "model-report.html", "rows.csv"]
 
 
 # bsm inspect, pack, convert

@@ -76,6 +76,7 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "allow_downloads": True,
         "strict": True,
         "row_issues": "issues.csv",
+        "report": "report.html",
         "max_cell_mb": "2",
         "max_bad_rows": "7%",
         "on_bad_row": "null",

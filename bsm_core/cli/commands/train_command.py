@@ -28,6 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--output", type=path_or_url, required=True, metavar="DIR", help="a new folder for the artifact"
     )
+    place("--report", metavar="FILE", help="report of the validation rows (default: OUTPUT-report.html)")
     parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu"], default="auto", help="(default auto)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="set a config key, to JSON or text; repeatable"
@@ -42,7 +43,8 @@ def _train(arguments: argparse.Namespace) -> None:
         from bsm_core.training.training_config import read_config_file
 
     config = read_config_file(arguments.config) | dict(map(key_and_value, arguments.set))
-    train(config, arguments.data, arguments.output, validation=arguments.validation, accelerator=arguments.accelerator)
+    options = {name: getattr(arguments, name) for name in ("validation", "accelerator", "report")}
+    train(config, arguments.data, arguments.output, **options)
 
 
 def key_and_value(text: str) -> tuple[str, Any]:

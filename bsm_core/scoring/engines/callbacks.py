@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -24,8 +25,10 @@ from bsm_core.models.batch import Batch
 from bsm_core.predictor import Predictor, probability_names
 from bsm_core.preprocess.dataset import WindowInfo
 from bsm_core.preprocess.findings import IssueWarnings
+from bsm_core.report.binning import Binning
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import Times
+from bsm_core.scoring.counting import scored
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
 from bsm_core.scoring.output.sink import Part, Sink
@@ -95,12 +98,14 @@ class PartMaker(Callback):
 
     Args:
         predictor: The model and preprocessing.
+        binning: What is counted of each window.
         times: Where the times of each window are added.
         deliver: Function that takes each part.
     """
 
-    def __init__(self, predictor: Predictor, times: Times, deliver: Callable[[Part], None]) -> None:
+    def __init__(self, predictor: Predictor, binning: Binning, times: Times, deliver: Callable[[Part], None]) -> None:
         self.predictor = predictor
+        self.binning = binning
         self.times = times
         self.deliver = deliver
         self._warnings = IssueWarnings(ISSUES_NAMED)
@@ -121,9 +126,12 @@ class PartMaker(Callback):
         self._warnings.add(findings, info.names)
         table = with_probabilities(info.kept, outputs, [*batch.failed])
         issues = issues_table(info.kept, info.start, findings)
-        counts = {**findings.counts(), **self.predictor.hooks.window_end(batch, outputs)}
+        found = findings.counts()
+        counts = {**found, **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
-        self.deliver(Part(info.index, info.last, info.end, table, counts, issues, info.fraction, info.files))
+        statistics = partial(self.binning.statistics, scored(batch, outputs, found))
+        places = info.index, info.last, info.end
+        self.deliver(Part(*places, table, counts, issues, info.fraction, info.files, statistics))
         self._memory.give_back()
 
 

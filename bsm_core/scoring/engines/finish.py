@@ -15,6 +15,8 @@ from bsm_core.artifact.class_labels import ClassLabels
 from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
+from bsm_core.report.run_statistics import as_record
+from bsm_core.report.statistics import Statistics
 from bsm_core.runtime import signals
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.log import Lines
@@ -26,6 +28,7 @@ from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.markers import Markers
 from bsm_core.scoring.output.merge import DoneShard, FileState, mark_job
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
+from bsm_core.scoring.output.run_report import page_of_run, write_report
 from bsm_core.scoring.provenance import components_of, record_of
 from bsm_core.storage.objects import ObjectPath
 from bsm_core.tables.id_counts import IdCounts
@@ -58,12 +61,14 @@ def finish(scorer: Scorer) -> Committed:
     if settings.profile:
         figures = table(scorer.times, committed.rows, helped=scorer.num_workers > 0)
         log.info("where the time went, start-up left out:\n%s", Lines(figures))
-    record = run_record(scorer, committed)
+    record = run_record(scorer, committed, review.statistics)
     hooks.committed(committed, record)
     for key, count in hooks.take_failures().items():
         record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
     signals.check()
     sink.require_lock()
+    if settings.report is not None:
+        _report(settings.report, record)
     kept = record if settings.run_record else None
     if settings.shard:
         records, files = list(sink.work.records().values()), len(scorer.source.files)
@@ -75,6 +80,21 @@ def finish(scorer: Scorer) -> Committed:
         markers.remove_leftovers()
         markers.succeed(kept)
     return committed
+
+
+def _report(path: Path, record: Mapping[str, Any]) -> None:
+    """Write the report. An error of ours in it must not cost the predictions, which are complete.
+
+    Raises:
+        SinkError: It cannot be written.
+    """
+    try:
+        page = page_of_run(record)
+    except Exception:
+        log.exception("the report could not be drawn, please report this; the predictions are complete")
+        return
+    write_report(path, page)
+    log.info("report: %s", path)
 
 
 def mark_shard(output: Path, done: DoneShard, record: Mapping[str, Any] | None = None) -> None:
@@ -109,9 +129,10 @@ def _review(scorer: Scorer) -> CommitReview:
     return CommitReview(file, limit, IdCounts(None if isinstance(work, ObjectPath) else work))
 
 
-def run_record(scorer: Scorer, committed: Committed) -> dict[str, Any]:
+def run_record(scorer: Scorer, committed: Committed, statistics: Statistics) -> dict[str, Any]:
     """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
     job: Job = scorer.job
+    described = job.artifact.raw_config, len(scorer.predictor.probability_names)
     settings = job.settings.model_dump(mode="json")
     hooks = scorer.predictor.hooks
     components = [*components_of(scorer.predictor), *(record_of(c, c.name) for c in hooks.components)]
@@ -132,7 +153,8 @@ def run_record(scorer: Scorer, committed: Committed) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - job.began, 3),
         "output": committed.path.name,
-        "profile": {what: round(value, 6) for what, value in scorer.times.items()} if settings["profile"] else None,
+        "profile": {what: round(value, 6) for what, value in scorer.times.items()},
+        "statistics": as_record(statistics, scorer.binning, *described, committed.counts),
     }
 
 

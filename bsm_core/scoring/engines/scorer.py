@@ -15,11 +15,13 @@ from bsm_core.predictor import Predictor
 from bsm_core.preprocess.loader import OnDemandLoader, WindowLoader, Work
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.profile import TOTAL, Times
+from bsm_core.scoring.counting import binning_of
 from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, Begin, PartMaker
 from bsm_core.scoring.engines.devices import DevicePlan, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.row_issues import RowIssuesFile
+from bsm_core.scoring.output.run_report import check_report
 from bsm_core.scoring.output.sink import Part
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.scoring.provenance import require_same
@@ -43,9 +45,10 @@ class Scorer:
         source: The input table.
         schema: Columns and types of the predictions.
         num_workers: Number of loader workers.
+        binning: What is counted of each window.
         chosen: Chosen backends and precision; None before :meth:`predict`.
         difference: Largest difference of a check row's probability from the stored one; None if none was scored.
-        times: Times of this process; with ``--profile``, of all processes after :meth:`wait_for_others`.
+        times: Times of this process; of all processes after :meth:`wait_for_others`.
 
     Raises:
         BSMError: The data, the artifact or a plugin is at fault.
@@ -72,7 +75,10 @@ class Scorer:
         self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
         if first and settings.row_issues is not None:
             RowIssuesFile.check(settings.row_issues, kept.field(0), source.format, settings.output_dir)
+        if first and settings.report is not None:
+            check_report(settings.report)
         self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
+        self.binning = binning_of(self.predictor)
         self.chosen: ChosenBackends | None = None
         self.difference: float | None = None
         self.times = Times()
@@ -112,11 +118,10 @@ class Scorer:
         lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
         check_rows = self.job.artifact.check_rows if settings.self_check or lower_precision else None
         before = BeforeFirstWindow(predictor, settings, check_rows, begin, earlier)
-        maker = PartMaker(predictor, self.times, deliver)
+        maker = PartMaker(predictor, self.binning, self.times, deliver)
         try:
             with quiet(), threads_for(predictor), self.times.of(TOTAL):
-                clock = Clock(self.times) if settings.profile else None
-                runner = trainer(plan, [before, *callbacks, maker], clock)
+                runner = trainer(plan, [before, *callbacks, maker], Clock(self.times))
                 runner.predict(predictor.model, loader, return_predictions=False)
         except DataError:
             self.require_unchanged()  # explains what is odd in a file that was changed while it was read
@@ -125,10 +130,9 @@ class Scorer:
         self._barrier = runner.strategy.barrier
 
     def wait_for_others(self) -> None:
-        """Wait until all processes have come here; with ``--profile``, add up their times."""
+        """Wait until all processes have come here, and add up their times."""
         self._barrier("parts")
-        if self.job.settings.profile:
-            self.times = of_all_ranks(self.times, self.plan.count)
+        self.times = of_all_ranks(self.times, self.plan.count)
 
     def require_unchanged(self) -> None:
         """Check that the input and the artifact are those with which the run began.

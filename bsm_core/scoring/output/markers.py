@@ -119,7 +119,7 @@ class Markers:
         if self.shard:  # a job with another number of hosts may have written it since this one began
             (self.folder / SUCCESS).unlink(missing_ok=True)
         if record is not None:
-            durable.write(self._path(RECORD), json.dumps(record, indent=2, default=str) + "\n")
+            durable.write(self._path(RECORD), _text_of(record))
         durable.write(self._path(HEALTH), f"healthy: {datetime.now().isoformat()}\n")
         durable.write(self._path(SUCCESS), done)
 
@@ -167,3 +167,12 @@ class Markers:
             path.write_text(f"not valid: of an earlier run; it could not be removed: {error.strerror or error}\n")
         except OSError:
             log.error("%s is of an earlier run and can be neither removed nor changed", path)
+
+
+def _text_of(record: Mapping[str, Any]) -> str:
+    """Return a run record as JSON. The statistics, which are thousands of numbers, are its last line."""
+    others = json.dumps({key: value for key, value in record.items() if key != "statistics"}, indent=2, default=str)
+    if "statistics" not in record:
+        return others + "\n"
+    statistics = json.dumps(record["statistics"], separators=(",", ":"))
+    return others.removesuffix("\n}") + f',\n  "statistics": {statistics}\n}}\n'

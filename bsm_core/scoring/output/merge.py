@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from bsm_core.errors import DataError, UsageError
+from bsm_core.report.run_statistics import merged_records
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
-from bsm_core.scoring.output.markers import FAILURE, SUCCESS, Markers, named
+from bsm_core.scoring.output.markers import FAILURE, RECORD, SUCCESS, Markers, named
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.sink import Sink
 from bsm_core.tables.data_files import FORMATS
@@ -196,10 +198,43 @@ def merge(output: Path) -> tuple[Path, int]:
             for format in FORMATS:
                 with suppress(OSError):
                     sink.temporary(format).unlink()
+        rows = sum(sum(each.rows) for each in shards)
         with writing(output):
+            record = _record_of(output, shards, path, rows)
             Markers(output).clear()
-            Markers(output).succeed()
-    return path, sum(sum(each.rows) for each in shards)
+            Markers(output).succeed(record)
+    return path, rows
+
+
+def _record_of(output: Path, shards: Sequence[DoneShard], path: Path, rows: int) -> dict[str, Any] | None:
+    """Return one run record of the records of all shards; None if a shard has none.
+
+    Counts and statistics are sums. The scores over the order of the rows are left out: files of several hosts follow
+    each other in the merged file. What is not the same in all shards is that of the first one.
+    """
+    records = []
+    for each in shards:
+        try:
+            records.append(json.loads((output / named(RECORD, each.shard)).read_bytes()))
+        except (OSError, ValueError, RecursionError):
+            return None
+    counts, times, attempts = Counter[str](), Counter[str](), list[dict[str, Any]]()
+    for record in records:
+        counts.update(record["counts"])
+        times.update(record["profile"] or {})
+        attempts += record["attempts"]
+    settings = {**records[0]["settings"], "shard": None}
+    sums = {"rows": rows, "windows": sum(r["windows"] for r in records), "counts": dict(counts), "profile": dict(times)}
+    return {
+        **records[0],
+        **sums,
+        "settings": settings,
+        "attempts": attempts,
+        "seconds": max(record["seconds"] for record in records),
+        "finished": max(record["finished"] for record in records),
+        "output": path.name,
+        "statistics": merged_records([record["statistics"] for record in records], counts),
+    }
 
 
 def done_shards(output: Path) -> list[DoneShard]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from bsm_core.errors import DataError, TooManyBadRowsError, quoted
 from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, READ, REPEATED_IDS, Findings, advice, id_text
+from bsm_core.report.statistics import Statistics
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
 from bsm_core.storage.temporary import scratch
@@ -220,7 +221,8 @@ class BadRowLimit:
 class CommitReview:
     """Context manager that looks at the parts while they are committed.
 
-    It writes the row-issues file, judges the number of bad rows of all processes, and counts missing and repeated ids.
+    It writes the row-issues file, judges the number of bad rows of all processes, counts missing and repeated ids, and
+    holds the sum of the statistics.
 
     Args:
         file: The row-issues file; None: it is not asked for.
@@ -229,11 +231,13 @@ class CommitReview:
 
     Attributes:
         id_counts: Counts of missing and repeated ids, without zeros; complete after :meth:`end`.
+        statistics: Sum of the statistics of the parts so far.
     """
 
     def __init__(self, file: RowIssuesFile | None, limit: BadRowLimit, ids: IdCounts) -> None:
         self._file, self._limit, self._ids = file, limit, ids
         self.id_counts: dict[str, int] = {}
+        self.statistics = Statistics()
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from bsm_core.errors import EngineError, NothingToResumeError
 from bsm_core.plugins.hookspecs import Committed
+from bsm_core.report.statistics import Statistics
 from bsm_core.runtime import durable, signals
 from bsm_core.runtime.durable import in_parallel, writing
 from bsm_core.scoring.output.lock import Lock
@@ -37,6 +38,8 @@ RUN_AGAIN = "run again; please report it if it happens again"
 """Advice for errors that only a fault of bsm can cause."""
 _READ_AHEAD = 3
 """Number of parts that are read while one is written into the prediction file."""
+_STATISTICS = "statistics"
+"""Column of the last table of a part's file, which has one cell: the statistics of the window."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Part:
         counts: Numbers for the run record, which the commit sums over all parts.
         issues: What was wrong with rows of the window; None if nothing was.
         fraction: Share of the input that was read up to the window, 0 to 1.
+        statistics: Function that returns the statistics of the window, which the commit adds up; None if it was not
+            scored. It is called in the thread that writes the part, while the next window is scored.
     """
 
     window: int
@@ -59,6 +64,7 @@ class Part:
     issues: pa.Table | None = None
     fraction: float = 0.0
     files: Sequence[tuple[int, int]] = ()
+    statistics: Callable[[], Statistics] | None = None
 
     def packed(self, attempt: int) -> PackedPart:
         """Return the part as the bytes of its file, and its record.
@@ -67,7 +73,8 @@ class Part:
             attempt: Number of the attempt that computed it.
         """
         content = pa.BufferOutputStream()
-        for table in filter(lambda table: table is not None, (self.table, self.issues)):
+        counted = None if self.statistics is None else pa.table({_STATISTICS: [self.statistics().to_bytes()]})
+        for table in filter(lambda table: table is not None, (self.table, self.issues, counted)):
             with pa.ipc.new_stream(content, table.schema) as writer:
                 writer.write_table(table.unify_dictionaries())
         data = content.getvalue()
@@ -314,9 +321,12 @@ class Sink:
 
     def _reviewed(self, records: Sequence[PartRecord], review: CommitReview | None) -> Iterator[pa.Table]:
         """Return the output rows of each part, after it was reviewed."""
-        for record, (table, *issues) in zip(records, in_parallel(self._read, records, _READ_AHEAD), strict=True):
+        for record, (table, *others) in zip(records, in_parallel(self._read, records, _READ_AHEAD), strict=True):
             if review is not None:
-                review.add(table, record.counts, *issues)
+                statistics = others.pop() if others and others[-1].column_names == [_STATISTICS] else None
+                review.add(table, record.counts, *others)
+                if statistics is not None:
+                    review.statistics.add(Statistics.from_bytes(statistics.column(0)[0].as_py()))
             yield table
         if review is not None:
             self.require_lock()
@@ -336,7 +346,7 @@ class Sink:
         return records
 
     def _read(self, record: PartRecord) -> list[pa.Table]:
-        """Return the tables of a part: the predictions and, if there are any, the issues."""
+        """Return the tables of a part: the predictions, the issues and the statistics, if there are any."""
         path = self.work.part(record.window)
         data = path.read_bytes()  # not mapped: a network file system keeps a deleted file that is mapped
         if hashlib.sha256(data).hexdigest() != record.sha256:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from support.odd_times import ODD, odd_times
 
 from bsm_core.preprocess.features import MISSING_NUMBER, Features, Imputer, RiskTable, category_key, category_texts
-from bsm_core.preprocess.findings import Findings, Issue
+from bsm_core.preprocess.findings import CategoryCounts, Findings, Issue
 
 
 def csv(*cells: str | bytes) -> pa.Array:
@@ -441,6 +441,19 @@ def test_the_matrix_follows_tab_field_list():
     assert findings.seen == {"missing:age": 1, "unseen:channel": 1}
     assert matrix.dtype == np.float32
     assert matrix.flags.c_contiguous
+
+
+def test_each_category_is_counted_by_the_spelling_of_its_table():
+    table = RiskTable({"web": 0.5, "3": 0.1, "nan": 0.2}, 0.0)
+    column = table.transform(csv("web", "3.0", "3", "", "nan", "mail", "web", "mail", b"\xff"))
+    assert column.categories == CategoryCounts(Counter({"web": 2, "3": 2}), Counter({"mail": 2}))
+    assert (column.missing, column.unseen, [*column.bad]) == (2, 2, [8])
+    union = pa.UnionArray.from_dense(
+        pa.array([0, 1, 0], pa.int8()), pa.array([0, 0, 1], pa.int32()), [pa.array(["web", "mail"]), pa.array([3])]
+    )
+    assert table.transform(union).categories == CategoryCounts(Counter({"web": 1, "3": 1}), Counter({"mail": 1}))
+    _, findings = Features(["n", "c"], {}, {"c": table}).transform({"n": csv("1"), "c": csv("web")}, 1)
+    assert findings.categories == {"c": CategoryCounts(Counter({"web": 1}))}
 
 
 def test_an_imputed_category_is_looked_up_as_its_number():

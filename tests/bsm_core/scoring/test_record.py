@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from support.plugins import component
@@ -16,6 +17,7 @@ from bsm_core import ArtifactConfig, Registry, Settings
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.hookspecs import Committed
+from bsm_core.report.binning import Binning, Scored
 from bsm_core.runtime.profile import Times
 from bsm_core.scoring.engines import finish
 from bsm_core.scoring.engines.devices import DevicePlan
@@ -49,17 +51,28 @@ def record(monkeypatch, tmp_path):
     for window, number in ((0, 1), (1, 2)):
         work.add(PartRecord(window, 4 - window, window == 1, None, 99, "cd34", {}, number))
     job = SimpleNamespace(
-        settings=Settings(**SETTINGS), plan={"artifact": {"model.pth": "ab12"}}, began=10.0, sink=Sink(tmp_path, 2)
+        settings=Settings(**SETTINGS),
+        plan={"artifact": {"model.pth": "ab12"}},
+        began=10.0,
+        sink=Sink(tmp_path, 2),
+        artifact=SimpleNamespace(raw_config={"class_names": ["ham", "spam"]}),
     )
     run = SimpleNamespace(
         job=job,
         plan=DevicePlan("gpu", (0,)),
-        predictor=SimpleNamespace(hooks=Hooks(Registry([])), preprocessor=SimpleNamespace(config=config)),
+        predictor=SimpleNamespace(
+            hooks=Hooks(Registry([])),
+            preprocessor=SimpleNamespace(config=config),
+            probability_names=["prob_class_0", "prob_class_1"],
+        ),
+        binning=Binning(),
         difference=2.5e-08,
         chosen=ChosenBackends("fp32", {"text": "tuned"}),
         times=Times(),
     )
-    return finish.run_record(run, Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3})))
+    counted = Binning().statistics(Scored(0, np.array([[0.25, 0.75]] * 7)))
+    committed = Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3}))
+    return finish.run_record(run, committed, counted)
 
 
 def test_it_is_json(record):
@@ -119,8 +132,15 @@ def test_what_was_written_and_when(record):
     assert abs((datetime.now(UTC) - finished).total_seconds()) < 60
 
 
+def test_the_statistics_with_the_names_of_the_classes(record):
+    statistics = record["statistics"]
+    assert (statistics["rows"], statistics["classes"], statistics["predicted"]) == (7, ["ham", "spam"], [0, 7])
+    assert statistics["probabilities"][1][75] == 7
+
+
 def test_what_happened_is_all_there(record):
     assert set(record) == {
         *("settings", "device", "components", "attempts", "artifact", "self_check", "versions", "labels"),
         *("rows", "windows", "counts", "finished", "seconds", "output", "profile", "encoders"),
+        "statistics",
     }

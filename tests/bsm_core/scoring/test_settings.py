@@ -32,6 +32,7 @@ LAYERS = {
     "backend": [("Eager", "eager"), None, None, "auto"],
     "num_workers": [("2", 2), ("3", 3), (4, 4), None],
     "window_rows": [("2", 2), None, None, 4096],
+    "report": [("a.html", Path("a.html")), ("B.HTM", Path("B.HTM")), None, None],
     "row_issues": [("a.csv", Path("a.csv")), ("b.parquet", Path("b.parquet")), None, None],
     "max_cell_mb": [("2", 2), ("3", 3), None, 16],
     "max_bad_rows": [("2", 2), None, None, "50%"],

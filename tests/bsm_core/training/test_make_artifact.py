@@ -66,7 +66,7 @@ def test_a_job_leaves_an_artifact_that_scores_and_checks_itself_and_nothing_besi
     rows = labelled_rows()
     trained = train(values, rows, output)
     assert trained.folder == output
-    assert names(output.parent) == ["model"]
+    assert names(output.parent) == ["model", "model-report.html"]
     assert describe(output).problems == []
     predictor = Predictor.from_artifact(output)
     assert predictor.predict(rows).shape == (40, 2)
@@ -103,7 +103,7 @@ def test_the_artifact_has_the_safe_files_their_twins_and_the_metrics(output):
     assert {
         *("hyperparameters.json", "model_artifacts.pth", "model.safetensors", "model.pth", "risk_table_map.json"),
         *("risk_table_map.pkl", "impute_dict.json", "impute_dict.pkl", "training_metrics.json", "self_check.json"),
-        *("tokenizer", "text_encoder", "provenance.json"),
+        *("tokenizer", "text_encoder", "provenance.json", "training_distributions.json"),
     } == set(names(output))
 
 
@@ -296,6 +296,7 @@ def test_the_log_tells_the_rows_the_epochs_and_the_place(output, caplog):
         "epoch 2",
         "epoch 3",
         "the best epoch is 3",
+        "report of the validation rows",
         "artifact",
     ]
     assert said[-1] == f"artifact: {output}"
@@ -369,7 +370,7 @@ def test_a_job_that_was_stopped_and_run_again_gives_the_same_files(output, tmp_p
     trained = train(values, labelled_rows(), output)
     assert len(trained.seconds) == 3 - epoch
     assert files(output) == files(tmp_path / "whole")
-    assert names(output.parent) == ["model"]
+    assert names(output.parent) == ["model", "model-report.html"]
 
 
 @pytest.mark.parametrize("patience", [1, 5])
@@ -416,7 +417,7 @@ def test_what_a_killed_job_left_without_a_checkpoint_is_in_nobodys_way(output):
     work.mkdir()
     (work / "job.sha256").write_text("of another job")
     train(CONFIG, labelled_rows(), output)
-    assert names(output.parent) == ["model"]
+    assert names(output.parent) == ["model", "model-report.html"]
 
 
 def test_the_process_is_as_it_was(output):
@@ -451,13 +452,13 @@ def test_an_empty_folder_is_filled_and_not_replaced(output):
     train(CONFIG, labelled_rows(), output)
     assert output.stat().st_ino == before
     assert Predictor.from_artifact(output)
-    assert names(output.parent) == ["model"]
+    assert names(output.parent) == ["model", "model-report.html"]
 
 
 def test_folders_above_the_output_are_made_and_relative_names_are_fine(output, monkeypatch):
     monkeypatch.chdir(output.parent)
     assert train(CONFIG, labelled_rows(), "deep/down").folder.name == "down"
-    assert names(output.parent / "deep") == ["down"]
+    assert names(output.parent / "deep") == ["down", "down-report.html"]
 
 
 # What fails

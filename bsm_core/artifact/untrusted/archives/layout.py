@@ -12,6 +12,7 @@ from bsm_core.artifact.check_rows import SELF_CHECK
 from bsm_core.artifact.files import EXPORTED, IMPUTE, REQUIRED, RISK_TABLES, TRAINING_METRICS, find
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER
 from bsm_core.artifact.provenance_file import PROVENANCE
+from bsm_core.artifact.training_distributions import TRAINING_DISTRIBUTIONS
 
 log = logging.getLogger("bsm")
 
@@ -21,7 +22,7 @@ _NEVER = ("code", "logs")
 """Folders that other tools put beside the files of a model; nothing in them is read."""
 _WEIGHTS = (".bin", ".ckpt", ".distcp", ".h5", ".msgpack", ".pt", ".pth", ".safetensors", ".safetensors.index.json")
 _SIGNS = frozenset(name for names in REQUIRED for name in names)
-_OWN = _SIGNS | {*RISK_TABLES, *IMPUTE, SELF_CHECK, PROVENANCE, TRAINING_METRICS}
+_OWN = _SIGNS | {*RISK_TABLES, *IMPUTE, SELF_CHECK, PROVENANCE, TRAINING_METRICS, TRAINING_DISTRIBUTIONS}
 _OTHERS = re.compile("|".join(map(translate, {*TOKENIZER.files, *ENCODER.files})))
 
 

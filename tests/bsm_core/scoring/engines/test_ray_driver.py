@@ -163,6 +163,15 @@ def test_the_bytes_are_those_of_one_process(score, one, name):
     assert sorted(MortalActor.given) == list(range(14))
 
 
+def test_the_statistics_are_those_of_one_process_whoever_dies(score, one):
+    found = []
+    for start in (score.local, lambda **flags: score(deadly={2: 3, 9: 1}, **flags)):
+        start(run_record=True, device="cpu", window_rows=3)
+        found.append(json.loads((score.out / "run.json").read_text())["statistics"])
+    assert found[0] == found[1]
+    assert found[1]["rows"] == sum(found[1]["predicted"]) == 40
+
+
 def test_files_of_the_artifact_may_be_links(score, one, tmp_path):
     """As in the cache of the Hugging Face hub, and in a volume of Kubernetes."""
     (tmp_path / "linked").mkdir()
@@ -204,7 +213,9 @@ def test_a_window_that_kills_a_fourth_actor_is_named_and_can_be_left_empty(score
         score(deadly={2: 4}, actors=1)
     assert MortalActor.given[2] == 4
     issues = score.out.parent / "issues.csv"
-    done = score(deadly={2: 4}, actors=1, on_bad_row="null", row_issues=issues)
+    report = score.out.parent / "report.html"
+    done = score(deadly={2: 4}, actors=1, on_bad_row="null", row_issues=issues, report=report)
+    assert "3 row(s) are in no statistics: they were not scored." in report.read_text("utf-8")
     got = pd.read_csv(done.path, dtype={"id": str})
     assert got["id"].tolist() == rows["id"].tolist()
     assert got["prob_class_0"].isna().tolist() == [6 <= i <= 8 for i in range(12)]

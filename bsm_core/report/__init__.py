@@ -1,0 +1,1 @@
+"""Statistics of scored rows, and the report that is drawn from them."""

@@ -1,0 +1,1 @@
+"""Drawing the page of a report: charts, sections and the template."""

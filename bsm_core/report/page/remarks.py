@@ -1,0 +1,100 @@
+"""Remarks: sentences that say where a reader of a report should look first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, REPEATED_IDS
+from bsm_core.report.drift import LARGE, MODERATE
+from bsm_core.report.page.axes import count_text, number_text, share_text
+
+_SHARE, _NAMED = 0.05, 5
+_STEP = 0.15
+"""Difference of the mean score between the first and the last fifth of the input that is worth a remark."""
+
+
+def remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return sentences, each with its kind: ``bad``, ``watch``, or ``good`` if there is nothing else to say."""
+    found = [*_of_rows(record), *_of_scores(record["statistics"]), *_of_inputs(record["statistics"])]
+    found.sort(key=lambda remark: remark[0] != "bad")
+    return found or [("good", "Nothing unusual was found.")]
+
+
+def _of_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    counts, rows, found = record.get("counts") or {}, record["rows"], record["statistics"]
+    if not rows:
+        yield "watch", "The input has no rows."
+        return
+    if unscored := found["rows"] - sum(found["predicted"]):
+        yield "bad", f"{count_text(unscored)} row(s) have no probabilities, because the model failed on them."
+    if rows > found["rows"]:
+        yield "watch", f"{count_text(rows - found['rows'])} row(s) are in no statistics: they were not scored."
+    if bad := counts.get(BAD_ROWS):
+        kind = "bad" if bad > _SHARE * rows else "watch"
+        yield kind, f"{count_text(bad)} row(s) have an issue, {share_text(bad, rows)} of all; see Row issues."
+    if lines := counts.get(LINES):
+        yield "bad", f"{count_text(lines)} line(s) of the input could not be read and are not in the output."
+    for key, what in ((MISSING_IDS, "have no id"), (REPEATED_IDS, "have the id of an earlier row")):
+        if counts.get(key):
+            yield "watch", f"{count_text(counts[key])} row(s) {what}."
+
+
+def _of_scores(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    total, names = sum(found["predicted"]), found["classes"]
+    if total > 1 and max(found["predicted"]) == total:
+        only = found["predicted"].index(total)
+        yield "watch", f"Every row is predicted to be {names[only] if only < len(names) else 'a further class'}."
+    if any(max(counts) == sum(counts) > 10 for counts in found["probabilities"]):
+        yield (
+            "bad",
+            "All rows have nearly the same probabilities: does the model get the columns that it was trained on?",
+        )
+    line = found["order"]
+    for index, means in zip(line["series"], line["means"], strict=True):
+        fifth = max(1, len(means) // 5)
+        if len(means) >= 2 * fifth and (
+            step := _mean(line, means, slice(-fifth, None)) - _mean(line, means, slice(fifth))
+        ):
+            if abs(step) < _STEP:
+                continue
+            name = "largest probability" if index is None else f"probability of {names[index]}"
+            word = "higher" if step > 0 else "lower"
+            by = number_text(abs(step), 2)
+            yield "watch", f"The mean {name} is {by} {word} in the last fifth of the input than in the first."
+
+
+def _mean(line: Mapping[str, Any], means: list[float], part: slice) -> float:
+    rows = line["rows"][part]
+    return float(sum(mean * count for mean, count in zip(means[part], rows, strict=True)) / (sum(rows) or 1))
+
+
+def _of_inputs(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    features = {**found["numbers"], **found["categories"], **found["texts"]}
+    indices = sorted(((each["stability_index"] or 0.0, name) for name, each in features.items()), reverse=True)
+    for kind, low, high, words in (("bad", LARGE, math.inf, "far"), ("watch", MODERATE, LARGE, "somewhat")):
+        moved = [(name, index) for index, name in indices if low < index <= high]
+        if moved:
+            named = ", ".join(f"{name} (PSI {number_text(index, 2)})" for name, index in moved[:_NAMED])
+            more = f" and {len(moved) - _NAMED} more" if len(moved) > _NAMED else ""
+            yield kind, f"Moved {words} from training: {named}{more}."
+    if left_out := found["features_not_counted"]:
+        yield "watch", f"{count_text(left_out)} feature(s) of the model are in no statistics: the model has too many."
+    for name, each in found["categories"].items():
+        if each["unseen"] > _SHARE * found["rows"]:
+            share, such = share_text(each["unseen"], found["rows"]), ", ".join(each["unseen_examples"])
+            yield (
+                "bad",
+                f"{share} of the rows have a category of {name} that the risk table does not have, such as {such}.",
+            )
+    for name, each in found["texts"].items():
+        if found["rows"] and each["missing"] == found["rows"]:
+            yield "bad", f"The text column {name} is empty in every row."
+        for key, what in (
+            ("full_chunk", "a chunk of the largest length"),
+            ("most_chunks", "the largest number of chunks"),
+        ):
+            if each[key] > 0.25 * found["rows"]:
+                share = share_text(each[key], found["rows"])
+                yield "watch", f"{share} of the texts of {name} reach {what}: the rest of these texts may not be read."

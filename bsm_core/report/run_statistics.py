@@ -1,0 +1,265 @@
+"""The key ``statistics`` of a run record: the sum of the statistics of all windows, as values of JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bsm_core.artifact.training_distributions import (
+    CategoryDistribution,
+    NumberDistribution,
+    TrainingDistributions,
+)
+from bsm_core.report.binning import Binning, NumberBins, TextLimits, edges_of
+from bsm_core.report.drift import stability_index
+from bsm_core.report.statistics import (
+    CHUNKS,
+    LIMITS,
+    MOST_CHUNKS,
+    MOST_SERIES,
+    NUMBER,
+    NUMBER_EDGES,
+    OTHER,
+    PREDICTED,
+    PROBABILITY,
+    PROBABILITY_BINS,
+    TOKEN_EDGES,
+    TOKENS,
+    IntArray,
+    Order,
+    Statistics,
+    UncertainRow,
+    shown,
+)
+
+FORMAT = 1
+"""Version of the form of this key."""
+_CATEGORIES_SHOWN, _UNSEEN_SHOWN = 10, 5
+_LIMITS = ("without_tokens", "full_chunk", "most_chunks")
+
+
+def as_record(
+    statistics: Statistics, binning: Binning, config: Mapping[str, Any], classes: int, counts: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return statistics as values of JSON, with the distributions of training and how far the rows have moved.
+
+    Args:
+        statistics: Sum of the statistics of all windows.
+        binning: The bins in which they were counted.
+        config: Config of the artifact, which names the classes.
+        classes: Number of classes.
+        counts: Counts of the run's findings, see :meth:`bsm_core.preprocess.findings.Findings.counts`.
+    """
+    training = binning.training
+    numbers = {name: _number(name, statistics, binning, counts) for name in binning.numbers}
+    return {
+        "format": FORMAT,
+        "rows": statistics.rows,
+        "classes": class_names(config, classes),
+        "labels": _labels(config, classes),
+        "label_column": config["label_name"] if isinstance(config.get("label_name"), str) else None,
+        "predicted": _padded(statistics.bins.get(PREDICTED), len(statistics.bins.get(PREDICTED, ()))),
+        "probabilities": [
+            _padded(found, PROBABILITY_BINS) for _, found in sorted(statistics.of(PROBABILITY).items(), key=_number_of)
+        ],
+        "texts": {column: _text(column, statistics, binning, counts) for column in binning.texts},
+        "numbers": numbers,
+        "categories": {name: _category(name, statistics, binning, counts) for name in binning.categories},
+        "features_not_counted": binning.uncounted,
+        "order": _order(statistics.order, classes),
+        "least_certain": [
+            {**row._asdict(), "probabilities": [list(pair) for pair in row.probabilities]}
+            for row in statistics.least_certain
+        ],
+        "training": training and {"rows": training.rows, "classes": training.classes, "scores": training.scores},
+    }
+
+
+def merged_records(records: Sequence[Mapping[str, Any]], counts: Mapping[str, float]) -> dict[str, Any]:
+    """Return one record of several shards of a job, which were scored with the same artifact.
+
+    Args:
+        records: Records of :func:`as_record`.
+        counts: Sums of the counts of their findings.
+    """
+    total, first = Statistics(), records[0]
+    for record in records:
+        total.add(from_record(record))
+    binning = Binning(
+        numbers=dict.fromkeys(first["numbers"], NumberBins(0, edges_of(None), 0.0)),
+        categories=tuple(first["categories"]),
+        texts={column: TextLimits(**text["limits"]) for column, text in first["texts"].items()},
+        training=_training_of(first),
+        uncounted=first["features_not_counted"],
+    )
+    config = {"multiclass_categories": first["labels"], "label_name": first["label_column"]}
+    return {**as_record(total, binning, config, len(first["classes"]), counts), "classes": first["classes"]}
+
+
+def _training_of(record: Mapping[str, Any]) -> TrainingDistributions | None:
+    """Return the distributions of training in a record."""
+    if not record["training"]:
+        return None
+    parts = {
+        kind: {name: found["training"] for name, found in record[kind].items() if found["training"]}
+        for kind in ("numbers", "categories", "texts")
+    }
+    return TrainingDistributions.model_validate({**record["training"], **parts})
+
+
+def from_record(record: Mapping[str, Any]) -> Statistics:
+    """Return the statistics in a record of :func:`as_record`, to add those of another one.
+
+    The rarer categories of a feature count as others, and the order of the rows is left out: rows of several shards do
+    not follow each other.
+    """
+    bins = {PREDICTED: record["predicted"]}
+    bins |= {f"{PROBABILITY}:{index}": found for index, found in enumerate(record["probabilities"])}
+    for column, text in record["texts"].items():
+        bins[f"{CHUNKS}:{column}"], bins[f"{TOKENS}:{column}"] = text["chunks"], text["tokens"]
+        bins[f"{LIMITS}:{column}"] = [text[name] for name in _LIMITS]
+    bins |= {f"{NUMBER}:{name}": found["counts"] for name, found in record["numbers"].items()}
+    features = record["categories"].items()
+    return Statistics(
+        rows=record["rows"],
+        bins={key: np.array(counts, np.int64) for key, counts in bins.items()},
+        categories={name: Counter({**found["counts"], OTHER: found["other"]}) for name, found in features},
+        unseen={name: Counter({**found["unseen_examples"], OTHER: found["other_unseen"]}) for name, found in features},
+        least_certain=[
+            UncertainRow(
+                row["margin"], row["row"], row["id"], [(index, share) for index, share in row["probabilities"]]
+            )
+            for row in record["least_certain"]
+        ],
+    )
+
+
+def _number_of(item: tuple[str, IntArray]) -> int:
+    return int(item[0])
+
+
+def _padded(counts: IntArray | None, length: int) -> list[int]:
+    found = [] if counts is None else counts.tolist()
+    return [*found, *[0] * (length - len(found))]
+
+
+def _text(column: str, statistics: Statistics, binning: Binning, counts: Mapping[str, float]) -> dict[str, Any]:
+    limits, trained = binning.texts[column], binning.training and binning.training.texts.get(column)
+    chunks = _padded(statistics.bins.get(f"{CHUNKS}:{column}"), MOST_CHUNKS + 1)
+    tokens = _padded(statistics.bins.get(f"{TOKENS}:{column}"), len(TOKEN_EDGES) + 1)
+    before = (trained.tokens if trained else None, trained.chunks if trained else None)
+    return {
+        "chunks": chunks,
+        "tokens": tokens,
+        **dict(zip(_LIMITS, _padded(statistics.bins.get(f"{LIMITS}:{column}"), len(_LIMITS)), strict=True)),
+        "missing": int(counts.get(f"missing:{column}", 0)),
+        "unusable": int(counts.get(f"text:{column}", 0)),
+        "limits": {"tokens": limits.tokens, "chunks": limits.chunks},
+        "training": {"tokens": before[0], "chunks": before[1]} if trained else None,
+        "stability_index": _index(before[0], tokens, ordered=True),
+    }
+
+
+def _number(name: str, statistics: Statistics, binning: Binning, counts: Mapping[str, float]) -> dict[str, Any]:
+    trained: NumberDistribution | None = binning.training.numbers.get(name) if binning.training else None
+    found = _padded(statistics.bins.get(f"{NUMBER}:{name}"), len(trained.edges if trained else NUMBER_EDGES) + 1)
+    missing, unusable = (int(counts.get(f"{kind}:{name}", 0)) for kind in ("missing", "number"))
+    before = [*trained.counts, trained.missing] if trained else None
+    return {
+        "counts": found,
+        "missing": missing,
+        "unusable": unusable,
+        "training": trained and trained.model_dump(),
+        "stability_index": _index(before, [*found, missing + unusable], ordered=True),
+    }
+
+
+def _category(name: str, statistics: Statistics, binning: Binning, counts: Mapping[str, float]) -> dict[str, Any]:
+    trained: CategoryDistribution | None = binning.training.categories.get(name) if binning.training else None
+    known, unseen = (found.get(name, Counter()) for found in (statistics.categories, statistics.unseen))
+    missing, unusable = (int(counts.get(f"{kind}:{name}", 0)) for kind in ("missing", "number"))
+    first = _first(known, _CATEGORIES_SHOWN, trained.counts if trained else ())
+    examples = _first(unseen, _UNSEEN_SHOWN)
+    before = now = None
+    if trained:
+        others = known.total() - sum(known[key] for key in trained.counts)
+        before = [*trained.counts.values(), trained.other, trained.missing, 0]
+        now = [*(known[key] for key in trained.counts), others, missing + unusable, unseen.total()]
+    return {
+        "counts": first,
+        "other": known.total() - sum(first.values()),
+        "missing": missing,
+        "unusable": unusable,
+        "unseen": unseen.total(),
+        "unseen_examples": examples,
+        "other_unseen": unseen.total() - sum(examples.values()),
+        "training": trained and trained.model_dump(),
+        "stability_index": _index(before, now or [], ordered=False),
+    }
+
+
+def _first(counts: Counter[str], most: int, wanted: Collection[str] = ()) -> dict[str, int]:
+    """Return the counts of some categories, the most frequent first: the wanted ones, and the first of the others."""
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ranked = [(key, count) for key, count in ranked if key != OTHER and count]
+    others = [key for key, _ in ranked if key not in wanted][:most]
+    found = Counter[str]()
+    for key, count in ranked:
+        if key in wanted or key in others:
+            found[shown(key)] += count
+    return dict(found)
+
+
+def _index(before: Sequence[int] | None, now: Sequence[int], *, ordered: bool) -> float | None:
+    index = stability_index(before, now, ordered=ordered) if before and len(before) == len(now) else None
+    return None if index is None else round(index, 6)
+
+
+def _order(order: Order, classes: int) -> dict[str, Any]:
+    series: list[int | None] = [1] if classes == 2 else [*range(classes)] if classes <= MOST_SERIES else [None]
+    means = order.sums / np.maximum(order.rows, 1)
+    return {
+        "rows_per_bucket": order.rows_per_bucket,
+        "first": order.first,
+        "rows": order.rows.tolist(),
+        "series": series if len(order.rows) else [],
+        "means": [[round(value, 6) for value in line] for line in means.tolist()],
+    }
+
+
+def _labels(config: Mapping[str, Any], classes: int) -> list[str] | None:
+    """Return the label of each class in training; None if the config does not have them."""
+    given = config.get("multiclass_categories")
+    return [str(label) for label in given] if isinstance(given, list | tuple) and len(given) == classes else None
+
+
+def class_names(config: Mapping[str, Any], classes: int) -> list[str]:
+    """Return the name of each class.
+
+    The names are those of the config key ``class_names`` or, as Hugging Face writes it, ``id2label``; else the labels
+    with which the model was trained (``multiclass_categories``); else ``class 0``, ``class 1`` and so on. A key that
+    does not have a name for each class is passed over. A name that is a number has the word "class" before it.
+
+    Args:
+        config: The artifact's config.
+        classes: Number of classes.
+    """
+    for key in ("class_names", "id2label", "multiclass_categories"):
+        given = config.get(key)
+        if isinstance(given, Mapping):
+            texts = {str(index): value for index, value in given.items()}
+            given = [texts.get(str(index)) for index in range(classes)]
+        if isinstance(given, list | tuple) and len(given) == classes and all(map(_is_name, given)):
+            return [_name(str(value)) for value in given]
+    return [f"class {index}" for index in range(classes)]
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int | float) and str(value).strip() != ""
+
+
+def _name(text: str) -> str:
+    return f"class {text}" if text.replace(".", "", 1).isdecimal() else text

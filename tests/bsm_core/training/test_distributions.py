@@ -1,0 +1,90 @@
+"""Distributions that training records of its rows, and the report of the validation rows."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from support.training import CONFIG, labelled_rows
+
+from bsm_core import train
+from bsm_core.artifact import Artifact, describe, pack, unpacked
+from bsm_core.report.statistics import number_bins
+from bsm_core.training.distributions import bins_of
+
+pytestmark = pytest.mark.usefixtures("toy_site")
+
+
+def test_training_records_its_distributions_and_writes_a_report(tmp_path, caplog):
+    rows = labelled_rows(80)
+    rows.loc[[1, 2], "amount"] = ["", "many"]
+    train({**CONFIG, "max_epochs": 1}, rows[:60], tmp_path / "model", validation=rows[60:])
+    found = Artifact.at(tmp_path / "model").training_distributions
+    assert (found.rows, found.classes) == (60, [20, 40])
+    amount = found.numbers["amount"]
+    assert amount.missing == 14
+    assert sum(amount.counts) == 46
+    assert found.categories["channel"].counts == {"mail": 20, "shop": 20, "web": 20}
+    assert found.categories["channel"].other == found.categories["channel"].missing == 0
+    assert found.texts["chat"].chunks[:5] == [0, 0, 20, 40, 0]
+    assert sum(found.texts["chat"].tokens) == 60
+    assert [sum(counts) for counts in found.scores] == [20, 20]
+    page = (tmp_path / "model-report.html").read_text("utf-8")
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    assert titles[:3] == ["At a glance", "With labels", "Scores"]
+    assert "20 rows have a label" in page
+    assert "row 1 of the table" in page
+    packed = pack(tmp_path / "model", tmp_path / "model.tar.gz")
+    with unpacked(packed) as folder:
+        assert Artifact.at(folder).training_distributions == found
+    described = describe(tmp_path / "model")
+    assert described.problems == []
+    assert described.training == {"rows": 60, "classes": [20, 40], "features": 2, "validation_rows": 20}
+    assert "  60 rows (20, 40 by class), 2 features, scores of 20 validation rows" in described.to_text().splitlines()
+
+
+def test_the_report_lies_where_it_is_asked_for_and_only_with_validation_rows(tmp_path):
+    rows, config = labelled_rows(20), {**CONFIG, "max_epochs": 1}
+    train(config, rows, tmp_path / "a" / "model", report=tmp_path / "page.html")
+    assert (tmp_path / "page.html").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["model"]
+    train({**config, "validation_fraction": 0}, rows, tmp_path / "b" / "model")
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["model"]
+    assert Artifact.at(tmp_path / "b" / "model").training_distributions.scores == []
+
+
+@pytest.mark.parametrize("values", [[], [3.0], [1.0, 2.0, 2.0, 5.0], range(20)])
+def test_few_different_values_have_a_bin_each(values):
+    edges, each = bins_of(np.sort(np.array(values, np.float32)))
+    assert each == sorted({float(value) for value in values})
+    assert len(edges) == max(0, len(each) - 1)
+    counts = number_bins(np.sort(np.array(values, np.float32)), np.array(edges, np.float32))
+    assert counts.tolist() == [list(values).count(value) for value in each] or not len(values)
+
+
+def test_the_bins_of_whole_numbers_hold_equally_many_of_them():
+    edges, each = bins_of(np.sort(np.random.default_rng(0).normal(40, 12, 5_000).round().astype(np.float32)))
+    assert each is None
+    assert {*np.diff(edges)} == {4.0}
+    assert all(edge == round(edge) for edge in edges)
+
+
+def test_the_bins_of_skewed_numbers_hold_equally_many_rows():
+    values = np.sort(np.random.default_rng(0).lognormal(0, 3, 5_000).astype(np.float32))
+    edges, _ = bins_of(values)
+    counts = number_bins(values, np.array(edges, np.float32))
+    assert counts.tolist() == pytest.approx([250] * 20, abs=2)  # equal widths would put nearly all into one bin
+    assert np.all(np.diff(edges) > 0)
+
+
+def test_the_bins_of_even_numbers_have_equal_widths():
+    edges, _ = bins_of(np.sort(np.random.default_rng(0).normal(0, 1, 5_000).astype(np.float32)))
+    assert len(edges) == 20
+    assert np.diff(edges) == pytest.approx(np.full(19, np.diff(edges).mean()), rel=0.01)
+
+
+def test_nearly_equal_values_have_bins_too():
+    values = np.sort((1e6 + np.arange(100) * 0.0625).astype(np.float32))
+    edges, _ = bins_of(values)
+    assert number_bins(values, np.array(edges, np.float32)).sum() == 100

@@ -113,10 +113,10 @@ def _parse_table_name(value: Any) -> Any:
 
 
 def _parse_columns(value: Any) -> Any:
-    return tuple(name for name in value.split(",") if name) if isinstance(value, str) else value
+    return tuple(filter(None, csv.split_names(value))) if isinstance(value, str) else value
 
 
-Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str) else value)]
+Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str | Path) else value)]
 Device = Annotated[Literal["auto", "cpu", "gpu"] | int | tuple[int, ...], BeforeValidator(_parse_device)]
 CONTAINER = Path("/opt/ml/processing")
 """Folder of the inputs and outputs in a SageMaker-style processing container."""
@@ -155,7 +155,9 @@ class Settings(BaseModel):
     keep_columns: Annotated[
         tuple[str, ...],
         BeforeValidator(_parse_columns),
-        Source("--keep-columns", "columns to copy to the output, comma-separated, or 'all'", metavar="COLUMNS"),
+        Source(
+            "--keep-columns", "columns to copy to the output: names such as a,\"b, c\"; or 'all'", metavar="COLUMNS"
+        ),
     ] = ()
     device: Annotated[
         Device,

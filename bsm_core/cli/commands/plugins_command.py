@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from pathlib import Path
 
+from bsm_core.cli.arguments import path_or_url
 from bsm_core.cli.output import say, say_json
 
 
@@ -25,7 +25,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     new = actions.add_parser("new", help="write a package with a new plugin and its tests")
     new.add_argument("kind", choices=["step", "model"], help="a text step or a model class")
     new.add_argument("name", metavar="NAME", help="name of the distribution, for example acme-shout")
-    new.add_argument("--output", type=Path, metavar="DIR", help="folder to create for the package (default NAME)")
+    new.add_argument(
+        "--output", type=path_or_url, metavar="DIR", help="folder to create for the package (default NAME)"
+    )
     new.set_defaults(handler=_new_plugin)
     check = actions.add_parser("check", help="check that an installed plugin keeps the plugin contract")
     check.add_argument("name", metavar="NAME", help="name of the distribution")

@@ -260,7 +260,10 @@ def test_a_number_of_processes_that_contradicts_nothing():
 
 @pytest.mark.parametrize(
     ("given", "columns"),
-    [("a", ("a",)), ("b,a", ("b", "a")), ("all", ("all",)), ("", ()), ("a,,b,", ("a", "b")), ("a b, c", ("a b", " c"))],
+    [
+        *[("a", ("a",)), ("b,a", ("b", "a")), ("all", ("all",)), ("", ()), ("a,,b,", ("a", "b"))],
+        *[("a b, c", ("a b", " c")), ('a,"b, c",d', ("a", "b, c", "d")), ('"say ""hi""",5"', ('say "hi"', '5"'))],
+    ],
 )
 def test_keep_columns(given, columns):
     assert resolve(keep_columns=given).keep_columns == columns

@@ -120,8 +120,12 @@ class BSMError(Exception):
     def _more(self) -> list[str]:
         more = len(self.details) - _MOST_DETAILS
         left_out = [f"and {more:,} more"] if more > 0 else []
-        fix = ", or ".join(filter(None, (self.fix, self.advice(self.settings))))
-        return [*self.details[:_MOST_DETAILS], *left_out, *([f"To fix: {fix}"] if fix else [])]
+        return [*self.details[:_MOST_DETAILS], *left_out, *([f"To fix: {self.to_fix}"] if self.to_fix else [])]
+
+    @property
+    def to_fix(self) -> str:
+        """All advice on how to solve the problem; "" if there is none."""
+        return ", or ".join(filter(None, (self.fix, self.advice(self.settings))))
 
     def _headline(self) -> str:
         return f"{self.what} ({self.where})" if self.where else self.what

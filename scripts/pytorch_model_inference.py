@@ -207,4 +207,4 @@ def _checked(config: Mapping[str, Any]) -> ArtifactConfig:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(needs_job_type=True))

@@ -157,12 +157,14 @@ class Committed:
         rows: Number of rows in the file.
         windows: Number of windows that were scored.
         counts: Counts, summed over all windows.
+        classes: Number of rows of which each class is the most probable one; empty if that was not counted.
     """
 
     path: Path
     rows: int
     windows: int
     counts: dict[str, float]
+    classes: tuple[int, ...] = ()
 
 
 @hookspec

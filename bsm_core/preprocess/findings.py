@@ -303,6 +303,13 @@ def warn_of_counts(
             log.warning(_ROW_WARNINGS[key].format(count) + "%s", _listed(reasons.get(key)))
         elif kind in _WARNINGS:
             log.warning(_WARNINGS[kind].format(count) + "%s", name, _listed(reasons.get(key)))
+    warn_of_advice(counts, rows, source, in_python=in_python)
+
+
+def warn_of_advice(
+    counts: Mapping[str, float], rows: int, source: SourceFormat | None = None, *, in_python: bool = False
+) -> None:
+    """Log advice on settings; see :func:`advice` for the arguments."""
     for text in advice(counts, rows, source, in_python=in_python):
         log.warning("%s", printable(text))
 

@@ -1,8 +1,8 @@
 """Settings of a scoring job: every flag, environment variable and default in one model.
 
-A flag takes precedence over its environment variable, the variable over the artifact's config, and the config over the
-default. The inference contract makes one exception: the ``batch_size`` of the artifact's config takes precedence over
-the variable ``BATCH_SIZE``.
+A flag takes precedence over the file of ``--config``, the file over the environment variable, the variable over the
+artifact's config, and the config over the default. The inference contract makes one exception: the ``batch_size`` of
+the artifact's config takes precedence over the variable ``BATCH_SIZE``.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Settings(BaseModel):
 
     job_type: Annotated[
         Literal["inference", "validation", "testing"], Source("--job_type", "name of the kind of job; changes nothing")
-    ]
+    ] = "inference"
     id_field: Annotated[
         str | None, Source("--id-field", "id column of the data (required)", "ID_FIELD", metavar="COLUMN")
     ] = None
@@ -144,6 +144,9 @@ class Settings(BaseModel):
     data_dir: Annotated[Place, Source("--data-dir", "input data: a folder, a file or a pattern", metavar="PATH")] = (
         CONTAINER / "input/inference_data"
     )
+    limit: Annotated[
+        PositiveInt | None, Source("--limit", "score the first N rows alone, for a trial", metavar="N")
+    ] = None
     output_dir: Annotated[Place, Source("--output-dir", "folder for the predictions", metavar="PATH")] = (
         CONTAINER / "output/predictions"
     )
@@ -301,12 +304,15 @@ class Settings(BaseModel):
         return self
 
     @classmethod
-    def resolve(cls, flags: Mapping[str, Any], env: Mapping[str, str]) -> Settings:
-        """Read and check flags and environment variables.
+    def resolve(
+        cls, flags: Mapping[str, Any], env: Mapping[str, str], file: Mapping[str, tuple[Any, str]] | None = None
+    ) -> Settings:
+        """Read and check flags, the values of a file, and environment variables.
 
         Args:
             flags: Values from the command line or a caller, by setting name; None means not set.
             env: Environment variables; an empty one counts as not set.
+            file: Values of the file of ``--config``, by setting name, each with its place.
 
         Raises:
             UsageError: A flag or variable has an invalid value, or ``flags`` has a name that is no setting.
@@ -320,6 +326,8 @@ class Settings(BaseModel):
         for name, source in sources().items():
             if flags.get(name) is not None:
                 values[name], origins[name] = flags[name], source.flag
+            elif file and name in file:
+                values[name], origins[name] = file[name]
             elif source.env and env.get(source.env):
                 values[name], origins[name] = env[source.env], source.env
         return cls._checked(values, origins)

@@ -7,7 +7,7 @@ import contextlib
 import sys
 
 from bsm_core.cli.arguments import path_or_url
-from bsm_core.cli.output import say, say_json
+from bsm_core.cli.output import say, say_json, say_table
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,7 +36,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _plugins(arguments: argparse.Namespace) -> None:
-    from bsm_core.plugins.listing import errors_text, listing, listing_text
+    from bsm_core.plugins.listing import errors_text, listing
     from bsm_core.plugins.registry import default_registry
 
     registry = default_registry()
@@ -48,7 +48,8 @@ def _plugins(arguments: argparse.Namespace) -> None:
     elif arguments.json:
         say_json(listing(registry))
     else:
-        say(listing_text(registry))
+        columns = ("name", "kind", "provider", "version", "status")
+        say_table([columns, *(tuple(entry[name] for name in columns) for entry in listing(registry))])
 
 
 def _new_plugin(arguments: argparse.Namespace) -> None:

@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import dropwhile, zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -229,11 +231,13 @@ class CommitReview:
 
     Attributes:
         id_counts: Counts of missing and repeated ids, without zeros; complete after :meth:`end`.
+        classes: Number of rows of which each class is the most probable one.
     """
 
     def __init__(self, file: RowIssuesFile | None, limit: BadRowLimit, ids: IdCounts) -> None:
         self._file, self._limit, self._ids = file, limit, ids
         self.id_counts: dict[str, int] = {}
+        self.classes: list[int] = []
 
     def __enter__(self) -> Self:
         return self
@@ -255,9 +259,19 @@ class CommitReview:
             TooManyBadRowsError: See :meth:`BadRowLimit.add`.
         """
         self._ids.add(table.column(0))
+        self._count_classes(table)
         self._limit.add(counts, len(table), issues)
         if issues is not None and self._file is not None:
             self._file.write(issues)
+
+    def _count_classes(self, table: pa.Table) -> None:
+        names = [*dropwhile(lambda name: name != "prob_class_0", table.column_names)]  # they are the last columns
+        if not names:
+            return
+        probabilities = np.stack([table.column(name).to_numpy() for name in names], axis=1)
+        scored = probabilities[~np.isnan(probabilities).any(axis=1)]
+        counts = np.bincount(scored.argmax(axis=1), minlength=len(names)).tolist()
+        self.classes = [a + b for a, b in zip_longest(self.classes, counts, fillvalue=0)]
 
     def end(self) -> None:
         """Publish the row-issues file, and judge the whole table.

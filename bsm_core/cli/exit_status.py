@@ -54,7 +54,7 @@ def exit_status(parse: Callable[[], Work]) -> int:
     sys.excepthook = _print_bug
     screen = Screen(Style())
     try:
-        with interruptible(), last_words(_say):
+        with interruptible(), last_words(lambda interrupted: screen.show_end(_reason(interrupted))):
             with at_once():
                 work = parse()
             screen = Screen(work.style if isinstance(work, Command) else Style())
@@ -64,7 +64,7 @@ def exit_status(parse: Callable[[], Work]) -> int:
         screen.show_error(error)
         return error.exit_code
     except Interrupted as interrupted:
-        _say(interrupted)
+        screen.show_end(_reason(interrupted))
         return 128 + interrupted.signal
 
 
@@ -82,5 +82,5 @@ def _print_bug(kind: type[BaseException], error: BaseException, trace: Traceback
     print("\n".join(map(printable, lines)), file=sys.stderr, flush=True)
 
 
-def _say(interrupted: Interrupted) -> None:
-    print(f"interrupted by {interrupted}", file=sys.stderr)
+def _reason(interrupted: Interrupted) -> str:
+    return f"interrupted by {interrupted}"

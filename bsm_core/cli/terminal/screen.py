@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -65,7 +65,8 @@ class Screen:
             return
         configure(self.style._replace(beside_bar=True), self._show_line)
         try:
-            with listening(self._show_event, shows=True):
+            # Without a listener, events are lines, of which a quiet command shows warnings alone.
+            with nullcontext() if self.style.quiet else listening(self._show_event, shows=True):
                 yield
         finally:
             self._end_bar()
@@ -84,6 +85,10 @@ class Screen:
         else:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
 
+    def show_end(self, reason: str) -> None:
+        """Show why a command was ended from outside."""
+        print(json.dumps({"level": "ERROR", "message": reason}) if self.style.as_json else reason, file=sys.stderr)
+
     def _show_line(self, record: logging.LogRecord, line: str) -> None:
         from rich.text import Text
 
@@ -95,8 +100,6 @@ class Screen:
         self.console.print(text)
 
     def _show_event(self, event: Event) -> None:
-        if self.style.quiet:
-            return
         if isinstance(event, Advance):
             if self._bar is None:
                 from bsm_core.cli.terminal.bar import Bar

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -150,8 +151,13 @@ def test_without_color_there_is_none(terminal, monkeypatch):
 
 
 def test_quiet_shows_warnings_alone(terminal):
-    show(terminal, OUTLINE, Advance("scoring", 5), "heard", DONE, style=Style(quiet=True))
+    show(terminal, OUTLINE, Advance("scoring", 5, is_due=True), "heard", DONE, style=Style(quiet=True))
     assert terminal.text().partition("WARNING ")[2] == "heard\n"
+
+
+def test_a_quiet_command_is_not_spared_the_warnings_that_a_summary_would_have_replaced(terminal):
+    with redirect_stderr(terminal), Screen(Style(quiet=True)).open():
+        assert not is_shown()
 
 
 def test_elsewhere_events_are_log_lines(capsys):
@@ -197,6 +203,14 @@ def test_an_error_is_a_panel_that_says_what_where_and_how_to_fix_it(terminal):
     for word in (r"no good\x1b[2J", "in a.csv", "line 3", "To fix: mend it, or give --limit 9"):
         assert word in text
     assert "Traceback" not in text
+
+
+def test_the_end_by_a_signal_is_an_object_of_json_too(capsys):
+    def end():
+        signal.raise_signal(signal.SIGTERM)
+
+    assert exit_status(lambda: Command(end, Style(as_json=True))) == 143
+    assert json.loads(capsys.readouterr().err) == {"level": "ERROR", "message": "interrupted by SIGTERM"}
 
 
 def test_what_listens_is_gone_after_the_command(terminal):

@@ -32,7 +32,8 @@ def say(text: str) -> None:
         return
     from bsm_core.cli.terminal.text_views import text_view
 
-    console_of(sys.stdout).print(text_view([printable(line, None) for line in text.split("\n")]))
+    console = console_of(sys.stdout)
+    console.print(text_view([printable(line, None) for line in text.split("\n")], console.width))
 
 
 def say_table(rows: Sequence[Sequence[str]]) -> None:

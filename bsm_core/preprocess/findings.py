@@ -311,7 +311,7 @@ def warn_of_counts(
 def warn_of_advice(
     counts: Mapping[str, float], rows: int, source: SourceFormat | None = None, *, in_python: bool = False
 ) -> None:
-    """Log advice on settings and files, which a list of the counts does not have; see :func:`advice` for the arguments."""
+    """Log advice, which a list of the counts does not have; see :func:`advice` for the arguments."""
     for key in _WITH_ADVICE:
         if counts.get(key):
             log.warning("%s", _ROW_WARNINGS[key].format(counts[key]))

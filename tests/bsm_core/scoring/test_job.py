@@ -92,6 +92,7 @@ def test_every_row_in_order_in_every_format(run, format, window_rows):
     want = Predictor.from_artifact(run.artifact).predict(rows)
     assert (got[want.columns] - want).abs().to_numpy().max() < 1e-6
     assert (done.rows, done.windows) == (23, -(-23 // window_rows))
+    assert done.classes == tuple(int((want.to_numpy().argmax(axis=1) == number).sum()) for number in (0, 1))
 
 
 def test_the_output_format_is_a_setting(run):

@@ -49,7 +49,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
     )
     from bsm_core.cli.commands.setup import completion_command, doctor_command
 
-    parser: argparse.ArgumentParser = CommandParser(
+    parser = CommandParser(
         prog="bsm",
         description="Batch inference for text and tabular classifiers.",
         epilog=_EXAMPLES,

@@ -7,10 +7,11 @@ import contextlib
 import sys
 
 from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.output import say, say_json, say_table
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("plugins", help="list text steps, model classes and hooks, with their packages")
     forms = parser.add_mutually_exclusive_group()

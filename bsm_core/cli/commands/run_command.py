@@ -10,16 +10,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.output import say
 from bsm_core.errors import UsageError, give_flags
-from bsm_core.scoring.settings import Settings, sources
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     about = "score a table (the same as python -m bsm_core.run)"
     parser = commands.add_parser("run", help=about, usage="%(prog)s [-h] [FLAGS]", **HELP)
-    add_flags(parser)
+    parser.fill_later(add_flags)
     parser.set_defaults(handler=execute, advice=give_flags)
 
 
@@ -88,6 +88,8 @@ def add_arguments(parser: argparse._ActionsContainer, names: Iterable[str], requ
         names: Names of the settings.
         required: Names of those of them that must be given.
     """
+    from bsm_core.scoring.settings import Settings, sources  # here, as below: it imports pydantic
+
     for name in names:
         source = sources()[name]
         field = Settings.model_fields[name]
@@ -110,6 +112,8 @@ def give_table_flags(settings: Sequence[Mapping[str, str]]) -> str:
 
 def set_keys(settings: Sequence[Mapping[str, str]]) -> str:
     """Return advice to set keys of the artifact's config; see :class:`~bsm_core.errors.BSMError`."""
+    from bsm_core.scoring.settings import sources
+
     known = [each for each in settings if all(sources()[name].in_artifact for name in each)]
     keys = (" and ".join(f"{name} to {value}" for name, value in each.items()) for each in known)
     return f"set {' or '.join(keys)} in the config" if known else ""
@@ -141,6 +145,8 @@ def read_config(arguments: argparse.Namespace) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Run the job that the arguments describe."""
+    from bsm_core.scoring.settings import sources
+
     flags = {name: getattr(arguments, name) for name in sources()}
     if arguments.dry_run:
         from bsm_core.scoring.dry_run import dry_run
@@ -176,6 +182,8 @@ def usage_errors(argv: Sequence[str] | None) -> Iterator[None]:
 
 
 def _help(name: str) -> str:
+    from bsm_core.scoring.settings import Settings, sources
+
     source, default = sources()[name], Settings.model_fields[name].get_default()
     notes = [f"env {source.env}"] if source.env else []
     if isinstance(default, str | int | Path) and not isinstance(default, bool):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
+from bsm_core.cli.command_parser import CommandParser, Commands
 from bsm_core.cli.output import say_as_it_is
 
 SHELLS = ("bash", "zsh", "fish")
@@ -16,7 +17,7 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], whole: argparse.ArgumentParser) -> None:
+def add(commands: Commands, whole: CommandParser) -> None:
     """Add the command to the parser of ``bsm``, which is ``whole``."""
     parser = commands.add_parser(
         "completion",
@@ -25,10 +26,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], whole: ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shell", choices=SHELLS, help="the shell")
-    parser.set_defaults(handler=partial(_completion, whole))
+    parser.set_defaults(handler=partial(_completion, whole, commands))
 
 
-def _completion(whole: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+def _completion(whole: CommandParser, commands: Commands, arguments: argparse.Namespace) -> None:
     import shtab  # here, because other commands need no shtab
 
+    for command in commands.choices.values():
+        command.filled()
     say_as_it_is(shtab.complete(whole, arguments.shell))

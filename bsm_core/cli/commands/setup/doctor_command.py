@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.output import say, say_json
 from bsm_core.runtime.memory import require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("doctor", help="show versions, devices, backends that work here, and problems")
     parser.add_argument("--json", action="store_true", help="print JSON")

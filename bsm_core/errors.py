@@ -7,6 +7,8 @@ contract promises a built-in type such as ``FileNotFoundError`` or ``KeyError``,
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import reprlib
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -118,8 +120,12 @@ class BSMError(Exception):
     def _more(self) -> list[str]:
         more = len(self.details) - _MOST_DETAILS
         left_out = [f"and {more:,} more"] if more > 0 else []
-        fix = ", or ".join(filter(None, (self.fix, self.advice(self.settings))))
-        return [*self.details[:_MOST_DETAILS], *left_out, *([f"To fix: {fix}"] if fix else [])]
+        return [*self.details[:_MOST_DETAILS], *left_out, *([f"To fix: {self.to_fix}"] if self.to_fix else [])]
+
+    @property
+    def to_fix(self) -> str:
+        """All advice on how to solve the problem; "" if there is none."""
+        return ", or ".join(filter(None, (self.fix, self.advice(self.settings))))
 
     def _headline(self) -> str:
         return f"{self.what} ({self.where})" if self.where else self.what
@@ -130,6 +136,20 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     by_lower = {k.lower(): k for k in known}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[matches[0]] if matches else None
+
+
+def why_unreadable(error: OSError) -> tuple[str, str]:
+    """Return why the system does not let a process read a file, and what to do about it.
+
+    Args:
+        error: The error, with its ``errno``.
+    """
+    fix = "check the disk or the network file system that holds the file"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        fix = "let the user of this process read the file and enter its folder: see chmod and chown"
+    elif error.errno == errno.ENOENT:
+        fix = "check the path, and that no other program removes the file"
+    return os.strerror(error.errno or 0), fix
 
 
 class UsageError(BSMError, ValueError):

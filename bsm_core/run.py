@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
 
-from bsm_core.cli.exit_status import Work, exit_status
+from bsm_core.cli.exit_status import Command, Work, exit_status, style_of
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, needs_job_type: bool = False) -> int:
     """Run the command and return its exit status.
 
     Args:
         argv: The arguments; those of the process if None.
+        needs_job_type: Whether ``--job_type`` must be given, as the inference contract wants it of its script.
     """
-    return exit_status(partial(_parse, argv))
+    return exit_status(partial(_parse, argv, needs_job_type))
 
 
-def _parse(argv: Sequence[str] | None) -> Work:
+def _parse(argv: Sequence[str] | None, needs_job_type: bool) -> Work:
     # Imported here, where signals are handled: until then, the first process of a container ignores SIGTERM.
-    from bsm_core.cli.commands.run_command import add_arguments, execute, usage_errors
+    from bsm_core.cli.command_parser import CommandParser
+    from bsm_core.cli.commands.run_command import HELP, add_flags, execute, read_config, usage_errors
 
-    parser = argparse.ArgumentParser(
-        prog="python -m bsm_core.run",
-        description="Compute class probabilities for every row of a CSV, TSV or Parquet table.",
-        epilog="A flag has precedence over its environment variable, and this over the artifact's config; except that "
-        "the config has precedence over BATCH_SIZE. Exit status: 0 for success, 1 for a failure (see _FAILURE in the "
-        "output folder), 2 for wrong usage, 128 + n after signal n.",
-    )
-    add_arguments(parser)
+    parser = CommandParser(prog="python -m bsm_core.run", usage="%(prog)s [-h] [FLAGS]", **HELP)
+    add_flags(parser, needs_job_type=needs_job_type)
     with usage_errors(argv):
         arguments = parser.parse_args(argv)
-    return partial(execute, arguments)
+    read_config(arguments)
+    return Command(partial(execute, arguments), style_of(arguments))
 
 
 if __name__ == "__main__":

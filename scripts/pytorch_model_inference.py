@@ -18,7 +18,7 @@ from typing import Any
 from bsm_core.run import main
 
 if __name__ == "__main__":  # before the imports below, which take seconds: wrong flags and signals do not wait for them
-    sys.exit(main())
+    sys.exit(main(needs_job_type=True))
 
 import numpy as np
 import pandas as pd

@@ -111,7 +111,7 @@ def test_the_table_of_settings():
         expected.append([[source.flag], [source.env] if source.env else [], [str(default)] if has_value else []])
     table = rows("start.md", "flag", "variable", "default", "what it says")
     assert [[names(cell) for cell in cells[:3]] for cells in table] == expected
-    assert [cells[0] for cells in table if cells[2] == "required"] == ["`--job_type`", "`--id-field`"]
+    assert [cells[0] for cells in table if cells[2] == "required"] == ["`--id-field`"]
     (keys,) = re.findall(r"The settings ([^.]*?) can stand in the\s+artifact's config", (DOCS / "start.md").read_text())
     assert names(keys) == [name for name, source in sources().items() if source.in_artifact]
 

@@ -93,8 +93,8 @@ class Description:
             ("versions", [f"{name} {version}" for name, version in self.versions.items()]),
             ("self-check", [_self_check_line(self.self_check)] if self.self_check else []),
             ("distributions of training", [_training_line(self.training)] if self.training else []),
-            ("recorded", _recorded_lines(self.provenance) if self.provenance else []),
-            ("provided by", [_component_line(item) for item in self.components]),
+            ("made with", [_versions_line(self.provenance["versions"])] if self.provenance else []),
+            ("provided by", [_component_line(item, self.provenance) for item in self.components]),
             ("files", [f"{item['sha256'][:12]}  {_size(item['bytes']):>9}  {item['name']}" for item in self.files]),
             ("warnings", self.warnings),
             ("problems", self.problems or ["none"]),
@@ -169,6 +169,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
     provenance, distributions = read("provenance"), read("training_distributions")
     model_class = raw["model_class"] if isinstance(raw.get("model_class"), str) else None
     names = artifact.names(registry) if config else ResolvedNames(registry, model_class)
+    names.explain(provenance)
     text_fields = _text_fields(folder, config, wanted_keys(names, registry), problems) if config else []
     tokenizers = sorted({item["tokenizer"] for item in text_fields if item["tokenizer"]})
     compat = problems.guard(artifact.undecided_compat) if config and model_artifacts else None
@@ -307,8 +308,7 @@ def _weights_lines(weights: Mapping[str, Any]) -> list[str]:
 
 
 def _self_check_line(item: Mapping[str, Any]) -> str:
-    made_with = ", ".join(f"{name} {version}" for name, version in item["versions"].items())
-    return f"{item['rows']} row(s), {item['precision']} on {item['device']}, {made_with}"
+    return f"{item['rows']} row(s), {item['precision']} on {item['device']}, {_versions_line(item['versions'])}"
 
 
 def _training(found: TrainingDistributions) -> dict[str, Any]:
@@ -326,17 +326,20 @@ def _training_line(item: Mapping[str, Any]) -> str:
     return f"{item['rows']:,} rows ({classes} by class), {item['features']:,} features{scores}"
 
 
-def _recorded_lines(recorded: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"{item['kind'].replace('_', ' ')} {item['name']}: {item['distribution']}=={item['version']}:{item['object']}"
-        for item in recorded["components"]
-    ]
-    return [*lines, ", ".join(f"{name} {version}" for name, version in recorded["versions"].items())]
+def _versions_line(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _component_line(item: Mapping[str, Any]) -> str:
+def _component_line(item: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    """Return a line of what provides a component here and, if that was another when the artifact was made, then."""
+    then = {
+        f"{made['distribution']}=={made['version']}:{made['object']}"
+        for made in recorded.get("components", ())
+        if (made["kind"], made["name"]) == (item["kind"], item["name"])
+    } - {item["provider"]}
     answer = item["provider"] or "not found, see problems"
-    return f"{item['kind'].replace('_', ' ')} {item['name']}: {answer}"
+    changed = f" (recorded: {', '.join(sorted(then))})" if then else ""
+    return f"{item['kind'].replace('_', ' ')} {item['name']}: {answer}{changed}"
 
 
 def _size(size: float) -> str:

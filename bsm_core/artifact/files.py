@@ -14,7 +14,14 @@ from pydantic_core import from_json
 
 from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
 from bsm_core.artifact.untrusted.values import check_nesting
-from bsm_core.errors import ArtifactError, BSMError, CorruptArtifactError, MissingArtifactFilesError, printable
+from bsm_core.errors import (
+    ArtifactError,
+    BSMError,
+    CorruptArtifactError,
+    MissingArtifactFilesError,
+    printable,
+    why_unreadable,
+)
 from bsm_core.runtime.validation import Problem, problems_of
 
 ARCHIVE = "model.tar.gz"
@@ -156,7 +163,9 @@ def read_json_object(path: Path, name: str | None = None, most_bytes: int = LARG
         # json.loads makes a text of the whole content first, which takes up to four times the memory of the file.
         value = json.loads(content) if len(content) <= _LARGEST_SMALL_JSON else from_json(content, cache_strings="none")
         check_nesting(value, _MOST_BRACKETS)
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         refuse_pointers(path.parent, [path])
         raise corrupt(where, f"cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
@@ -192,7 +201,7 @@ def read_validated(
             raise refuse([f"it is larger than {most_bytes >> 20} MiB"])
         return model.model_validate_json(content)
     except OSError as error:
-        raise refuse([error.strerror or str(error)]) from error
+        raise unreadable(path, error) from error
     except ValidationError as error:
         problems = [_line(problem) for problem in problems_of(error)]
         more = len(problems) - _PROBLEMS_NAMED
@@ -251,9 +260,8 @@ def corrupt(where: str, problem: str, fix: str | None = None, *, details: Sequen
 
 def unreadable(path: Path, error: OSError) -> ArtifactError:
     """Return the error for a file that the system does not let us read."""
-    return ArtifactError(
-        f"{path.name} cannot be read: {error.strerror or error}", where=str(path), fix="check its permissions"
-    )
+    reason, fix = why_unreadable(error)
+    return ArtifactError(f"{path.name} cannot be read: {reason}", where=str(path), fix=fix)
 
 
 def list_files(folder: Path) -> dict[str, Path]:

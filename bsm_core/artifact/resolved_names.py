@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from bsm_core.artifact.config import TextField
 from bsm_core.artifact.provenance_file import Provenance
@@ -65,12 +65,22 @@ class ResolvedNames:
         if errors:
             first, *others = errors.values()
             details = [*first.details, *(f"{error.what} ({error.where})" for error in others)]
-            made = record()
-            made_with = [c for c in made.components if (c.kind, c.name) in errors] if made else []
-            missing = [c for c in made_with if Provider(c.distribution, c.version) not in self._registry.providers]
-            wanted = " and ".join(dict.fromkeys(f"{c.distribution}=={c.version}" for c in missing))
-            fix = f"the artifact was made with {wanted}: install that" if wanted else first.fix
+            fix = self._fix(errors, record()) or first.fix
             raise type(first)(first.what, where=first.where, details=details, fix=fix)
+
+    def explain(self, made: Provenance | None) -> None:
+        """Let the error of each unknown name advise what the artifact was made with, as :meth:`require_all` does."""
+        for key, error in self.found.items():
+            if isinstance(error, UnknownComponentError):
+                error.fix = self._fix([key], made) or error.fix
+
+    def _fix(self, unknown: Collection[tuple[str, str]], made: Provenance | None) -> str:
+        """Return how to get the distributions that provided some names when the artifact was made; "" if unknown."""
+        made_with = [c for c in made.components if (c.kind, c.name) in unknown] if made else []
+        admitted = self._registry.admitting(c.distribution for c in made_with)
+        missing = [c for c in made_with if Provider(c.distribution, c.version) not in self._registry.providers]
+        wanted = " and ".join(dict.fromkeys(f"{c.distribution}=={c.version}" for c in missing))
+        return admitted or (f"the artifact was made with {wanted}: install that" if wanted else "")
 
     def _resolve(self, kind: Named, name: str, where: str) -> None:
         if (kind, name) not in self.found:

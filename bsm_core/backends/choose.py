@@ -72,11 +72,8 @@ def choose_backends(
         ArtifactError: The ONNX file of an encoder refers to other files; or ``backend`` asks for it, and ONNX Runtime
             cannot use it.
     """
-    if precision not in (AUTO, *Precision):
-        raise UsageError(
-            f"unknown precision {precision!r}", where="--precision", fix=f"choose one of auto, {', '.join(Precision)}"
-        )
     encoders = encoders_of(model)
+    _check_asked(precision, backend, encoders)
     if precision != AUTO:
         lower = Precision(precision)
     elif model.device.type == "cuda" and sample is not None:
@@ -85,8 +82,8 @@ def choose_backends(
         lower = Precision.FP32
     set_backends = partial(_set_backends, model, encoders, earlier=earlier or {}, sample=sample)
     chosen = set_backends(Precision.FP32, backend if lower == Precision.FP32 else AUTO)
-    if not encoders and (lower != Precision.FP32 or backend not in (AUTO, EAGER)):
-        log.warning("the model has no text encoder, so --precision and --backend change nothing: it stays in fp32")
+    if not encoders and lower != Precision.FP32:
+        log.warning("the model has no text encoder, so --precision changes nothing: it stays in fp32")
     if lower == Precision.FP32 or not encoders:
         return ChosenBackends(Precision.FP32, chosen)
     if sample is None:
@@ -112,6 +109,17 @@ def choose_backends(
         lower, sample.rows, largest, float(changes.mean()),
     )  # fmt: skip
     return ChosenBackends(lower, chosen, largest)
+
+
+def _check_asked(precision: str, backend: str, encoders: Mapping[str, Encoder]) -> None:
+    """Check that the precision is known, and that a model without encoders is not to have a backend for them."""
+    if precision not in (AUTO, *Precision):
+        raise UsageError(
+            f"unknown precision {precision!r}", where="--precision", fix=f"choose one of auto, {', '.join(Precision)}"
+        )
+    if not encoders and backend not in (AUTO, EAGER):
+        what = f"no backend {backend!r}: the model has no text encoder that a backend could compute"
+        raise UsageError(what, where="--backend", fix="leave --backend out")
 
 
 def restore_backends(model: ModelBase) -> None:

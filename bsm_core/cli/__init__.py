@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from typing import NoReturn
 
-from bsm_core.cli.exit_status import Work, exit_status
+from bsm_core.cli.command_parser import CommandParser
+from bsm_core.cli.exit_status import Command, Work, exit_status, style_of
 from bsm_core.errors import BSMError
 from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.versions import __version__
-from bsm_core.storage.urls import shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,20 +22,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_status(partial(_parse, argv))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Parser that prints its own usage where a flag is unknown; those of its commands are of the same class."""
+_EXAMPLES = """\
+examples:
+  bsm inspect model.tar.gz                  # what an artifact needs
+  bsm run --model-dir model.tar.gz --data-dir rows.csv --id-field id --output-dir out
+  bsm train --config config.json --data labeled.csv --output model
 
-    def error(self, message: str) -> NoReturn:
-        """End the command with a message, which may quote arguments."""
-        super().error(shown(message))
-
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        known, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return known, unknown
+bsm COMMAND --help shows the flags of a command; those of bsm run stand in groups: input,
+output, device, speed and safety.
+"""
 
 
 def _parse(argv: Sequence[str] | None) -> Work:
@@ -55,11 +49,17 @@ def _parse(argv: Sequence[str] | None) -> Work:
         run_command,
         train_command,
     )
+    from bsm_core.cli.commands.setup import completion_command, doctor_command
 
-    parser = _Parser(prog="bsm", description="Batch inference for text and tabular classifiers.")
+    parser = CommandParser(
+        prog="bsm",
+        description="Batch inference for text and tabular classifiers.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"bsm {__version__}")
-    parser.set_defaults(advice=lambda settings: "")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.set_defaults(advice=lambda settings: "", handler=lambda arguments: parser.print_help())
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     for command in (
         run_command,
         train_command,
@@ -73,11 +73,15 @@ def _parse(argv: Sequence[str] | None) -> Work:
         report_command,
         merge_command,
         clean_command,
+        doctor_command,
     ):
         command.add(commands)
+    completion_command.add(commands, parser)
     with run_command.usage_errors(argv):
         arguments = parser.parse_args(argv)
-    return partial(_with_advice_of, arguments)
+    if arguments.command == "run":
+        run_command.read_config(arguments)
+    return Command(partial(_with_advice_of, arguments), style_of(arguments))
 
 
 def _with_advice_of(arguments: argparse.Namespace) -> int | None:

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
+from bsm_core.cli.terminal.screen import Screen
 from bsm_core.errors import BSMError, Interrupted, printable
-from bsm_core.runtime.log import configure
+from bsm_core.runtime.log import Style
 from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.signals import at_once, interruptible, last_words
 
 Work = Callable[[], int | None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Command whose arguments say how its log lines are written.
+
+    Attributes:
+        work: The command.
+        style: How log lines are written.
+    """
+
+    work: Work
+    style: Style
+
+    def __call__(self) -> int | None:
+        """Run the command."""
+        return self.work()
+
+
+def style_of(arguments: argparse.Namespace) -> Style:
+    """Return how log lines are written, from the flags that every command has."""
+    return Style(getattr(arguments, "log_format", "text") == "json", getattr(arguments, "quiet", False))
 
 
 def exit_status(parse: Callable[[], Work]) -> int:
@@ -27,18 +52,19 @@ def exit_status(parse: Callable[[], Work]) -> int:
         signal ``n``, as in shells; 1 if a plugin called ``sys.exit``. Other exceptions are bugs and are not caught.
     """
     sys.excepthook = _print_bug
+    screen = Screen(Style())
     try:
-        with interruptible(), last_words(_say):
+        with interruptible(), last_words(lambda interrupted: screen.show_end(_reason(interrupted))):
             with at_once():
                 work = parse()
-            configure()
-            with explaining_memory():
+            screen = Screen(work.style if isinstance(work, Command) else Style())
+            with screen.open(), explaining_memory():
                 return _status(work)
     except BSMError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        screen.show_error(error)
         return error.exit_code
     except Interrupted as interrupted:
-        _say(interrupted)
+        screen.show_end(_reason(interrupted))
         return 128 + interrupted.signal
 
 
@@ -56,5 +82,5 @@ def _print_bug(kind: type[BaseException], error: BaseException, trace: Traceback
     print("\n".join(map(printable, lines)), file=sys.stderr, flush=True)
 
 
-def _say(interrupted: Interrupted) -> None:
-    print(f"interrupted by {interrupted}", file=sys.stderr)
+def _reason(interrupted: Interrupted) -> str:
+    return f"interrupted by {interrupted}"

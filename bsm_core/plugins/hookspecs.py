@@ -157,12 +157,15 @@ class Committed:
         rows: Number of rows in the file.
         windows: Number of windows that were scored.
         counts: Counts, summed over all windows.
+        classes: Number of rows of which each class is the most probable one; of more than 1,000 classes, the last number
+            is that of all others. Empty if no row has probabilities.
     """
 
     path: Path
     rows: int
     windows: int
     counts: dict[str, float]
+    classes: tuple[int, ...] = ()
 
 
 @hookspec

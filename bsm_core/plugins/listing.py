@@ -26,14 +26,6 @@ def listing(registry: Registry) -> list[dict[str, str]]:
     return sorted(entries, key=lambda e: (e["kind"], e["name"], e["provider"], e["version"]))
 
 
-def listing_text(registry: Registry) -> str:
-    """Return the listing as a table for people."""
-    head = ("name", "kind", "provider", "version", "status")
-    rows = [head, *(tuple(entry[key] for key in head) for entry in listing(registry))]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
 def errors_text(registry: Registry, bases: Mapping[ComponentKind, type]) -> str:
     """Import every component; return what cannot be used, with tracebacks, and what plugins register in code.
 

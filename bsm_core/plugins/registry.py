@@ -48,6 +48,7 @@ class Registry:
         components: Components that metadata name, including several of one name.
         failures: Plugins and entry points that cannot be used.
         blocked: Providers that ``BSM_PLUGINS`` leaves out.
+        left_out: Components of these providers.
         hidden: Later copies of a distribution on ``sys.path``; the first copy is used.
 
     Attributes:
@@ -60,11 +61,13 @@ class Registry:
         failures: Iterable[UnusablePlugin] = (),
         blocked: Iterable[Provider] = (),
         hidden: Iterable[Provider] = (),
+        left_out: Iterable[Component] = (),
     ) -> None:
         self.components = tuple(components)
         self.failures = tuple(failures)
         self.blocked = tuple(blocked)
         self.hidden = tuple(hidden)
+        self.left_out = tuple(left_out)
         self.in_code = InCode(self.components)
 
     @classmethod
@@ -84,7 +87,8 @@ class Registry:
         failures = [f for f in found.failures if f.provider not in blocked]
         failures += [UnusablePlugin(Provider(name, "(not found)"), reason) for name in missing]
         components = [c for c in found.components if c.provider not in blocked]
-        return cls(components, failures, sorted(blocked), found.hidden)
+        left_out = [c for c in found.components if c.provider in blocked]
+        return cls(components, failures, sorted(blocked), found.hidden, left_out)
 
     def names(self, kind: ComponentKind) -> list[str]:
         """Return all names of a kind that metadata have, sorted."""
@@ -194,12 +198,21 @@ class Registry:
         details += [f"cannot be used: {plugin.provider}: {e.what}" for plugin, e in self.in_code.errors.items()]
         if self.blocked:
             details.append(f"left out by BSM_PLUGINS: {', '.join(map(str, self.blocked))}")
-        fix = lost or self._fix(name.rpartition("/")[2], known)
+        fix = lost or self._fix(kind, name, known)
         unknown = UnknownStepError if kind == "step" else UnknownModelClassError
         return unknown(f"no {WORDS[kind]} {name!r}", where=where, details=details, fix=fix)
 
-    def _fix(self, name: str, known: list[str]) -> str:
+    def admitting(self, distributions: Iterable[str]) -> str:
+        """Return advice to let ``BSM_PLUGINS`` admit those of some distributions that it leaves out; "" if none is."""
+        wanted = [p.distribution for p in self.blocked if any(p.is_named(name) for name in distributions)]
+        names = ",".join(dict.fromkeys(wanted))
+        return f"add {names} to the variable BSM_PLUGINS, which leaves it out" if wanted else ""
+
+    def _fix(self, kind: Named, name: str, known: list[str]) -> str:
         """Return how to make an unknown name known."""
+        if admitted := self.admitting(c.provider.distribution for c in _named(self.left_out, kind, name)):
+            return admitted
+        name = name.rpartition("/")[2]
         if would := [str(failure.provider) for failure in self.failures if name in failure.names]:
             return f"{' and '.join(would)} would provide it, but cannot be used: see above"
         if near := nearest(name, known):

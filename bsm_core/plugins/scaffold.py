@@ -15,6 +15,7 @@ from bsm_core.errors import UsageError
 from bsm_core.plugins.discovery import canonical
 from bsm_core.plugins.hookspecs import CONTRACT, NAME
 from bsm_core.plugins.registry import Registry
+from bsm_core.storage.objects import ObjectPath
 
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")  # packaging standards, PEP 508
 _TAKEN = ("conftest", "setup", "bsm_core")
@@ -43,6 +44,8 @@ def new_plugin(kind: Kind, name: str, folder: Path | None, registry: Registry) -
     values = _values(name)
     _require_free(values["component"], registry)
     folder = Path(name) if folder is None else folder
+    if isinstance(folder, ObjectPath):
+        raise UsageError("a package cannot be written to an object store", where=str(folder), fix="name a folder here")
     templates = resources.files("bsm_core.plugins") / "templates" / kind
     try:
         folder.mkdir(parents=True)

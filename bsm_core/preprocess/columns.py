@@ -55,7 +55,12 @@ def table_columns(data: pd.DataFrame | pa.Table, wanted: Mapping[str, str]) -> t
     import pandas as pd
 
     if not isinstance(data, pa.Table | pd.DataFrame):
-        raise UsageError(f"{type(data).__name__} is not a table", fix="pass a pandas DataFrame or a pyarrow Table")
+        kind = type(data)
+        name = (
+            kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        )
+        fix = "pass a pandas DataFrame or a pyarrow Table; of polars, frame.to_arrow() is one"
+        raise UsageError(f"{name} is not a table of pandas or pyarrow", fix=fix)
     if isinstance(data, pa.Table):
         require_columns(data.column_names, wanted)
         return {name: data.column(name) for name in wanted}, None

@@ -84,6 +84,8 @@ _ROW_WARNINGS = {
     REPEATED_IDS: "{:,.0f} row(s) have the id of an earlier row",
     ALTERED_PARTS: "{:,.0f} part(s) of earlier attempts were torn or altered, and computed again",
 }
+_WITH_ADVICE = (ESCAPES, LOOSE_QUOTES, ALTERED_PARTS)
+"""Counts of which more is said than how many there are."""
 _NOTES = {
     "missing": "missing values",
     "unseen": "categories that the risk tables do not have",
@@ -329,10 +331,20 @@ def warn_of_counts(
             reasons.setdefault(_total(stage, column), []).append(f"{count:,.0f} {printable(kind)}")
     for key, count in counts.items():
         kind, _, name = key.partition(":")
-        if key in _ROW_WARNINGS:
+        if key in _ROW_WARNINGS and key not in _WITH_ADVICE:
             log.warning(_ROW_WARNINGS[key].format(count) + "%s", _listed(reasons.get(key)))
         elif kind in _WARNINGS:
             log.warning(_WARNINGS[kind].format(count) + "%s", name, _listed(reasons.get(key)))
+    warn_of_advice(counts, rows, source, in_python=in_python)
+
+
+def warn_of_advice(
+    counts: Mapping[str, float], rows: int, source: SourceFormat | None = None, *, in_python: bool = False
+) -> None:
+    """Log advice, which a list of the counts does not have; see :func:`advice` for the arguments."""
+    for key in _WITH_ADVICE:
+        if counts.get(key):
+            log.warning("%s", _ROW_WARNINGS[key].format(counts[key]))
     for text in advice(counts, rows, source, in_python=in_python):
         log.warning("%s", printable(text))
 

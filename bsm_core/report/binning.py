@@ -171,7 +171,8 @@ class Binning:
         for column, text in window.texts.items():
             bins[f"{CHUNKS}:{column}"] = np.bincount(np.minimum(text.row_lengths, MOST_CHUNKS))
             bins[f"{LIMITS}:{column}"] = _at_limits(text, self.texts.get(column, TextLimits()))
-        bins[PREDICTED] = np.bincount(np.minimum(probabilities.argmax(axis=1), MOST_PREDICTED))
+        counted = min(probabilities.shape[1], MOST_PREDICTED + 1)
+        bins[PREDICTED] = np.bincount(np.minimum(probabilities.argmax(axis=1), MOST_PREDICTED), minlength=counted)
         for index, counts in enumerate(score_bins(probabilities[:, :MOST_CLASSES])):
             bins[f"{PROBABILITY}:{index}"] = counts
         return Statistics(

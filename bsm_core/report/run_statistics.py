@@ -61,7 +61,7 @@ def as_record(
         "classes": class_names(config, classes),
         "labels": _labels(config, classes),
         "label_column": config["label_name"] if isinstance(config.get("label_name"), str) else None,
-        "predicted": _padded(statistics.bins.get(PREDICTED), len(statistics.bins.get(PREDICTED, ()))),
+        "predicted": statistics.predicted,
         "probabilities": [
             _padded(found, PROBABILITY_BINS) for _, found in sorted(statistics.of(PROBABILITY).items(), key=_number_of)
         ],

@@ -183,6 +183,12 @@ class Statistics:
         nearest = sorted([*self.least_certain, *other.least_certain], key=lambda row: row[:2])
         self.least_certain = nearest[:LEAST_CERTAIN]
 
+    @property
+    def predicted(self) -> list[int]:
+        """Number of rows for which each class is the predicted one, and, after 1,000 classes, any of the others."""
+        found = self.bins.get(PREDICTED)
+        return [] if found is None else found.tolist()
+
     def of(self, kind: str) -> dict[str, IntArray]:
         """Return the counts whose keys begin with a word, by the rest of the key."""
         return {key.partition(":")[2]: counts for key, counts in self.bins.items() if key.partition(":")[0] == kind}

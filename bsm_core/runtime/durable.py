@@ -52,6 +52,24 @@ def writing(destination: Path) -> Iterator[None]:
         raise SinkError(f"could not be written: {reason}", where=where, fix=fix) from error
 
 
+def require_can_write(folder: Path) -> None:
+    """Check that files can be written to a folder, or that it can be made. Nothing is written.
+
+    Of an object store, nothing is checked: its rules show only when something is written.
+
+    Raises:
+        SinkError: The folder, or the one that it would be made in, is a file or refuses this user.
+    """
+    if isinstance(folder, ObjectPath):
+        return
+    there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
+    with writing(folder):
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "", str(there))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "", str(there))
+
+
 def flush(path: Path) -> None:
     """Wait until a file, or the list of the files in a folder, is on the disk.
 

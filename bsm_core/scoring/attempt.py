@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,18 +19,21 @@ from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import MODEL_ROWS
 from bsm_core.runtime.durable import writing
+from bsm_core.runtime.profile import notify
 from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks, ray_cluster
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices, plan_world
 from bsm_core.scoring.engines.finish import mark_shard
+from bsm_core.scoring.engines.scorer import trial
 from bsm_core.scoring.engines.work import Job, components_of_run, guards_of_run
 from bsm_core.scoring.engines.world import Leader
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.markers import SUCCESS, Markers, named
 from bsm_core.scoring.output.merge import DoneShard, job_of
 from bsm_core.scoring.output.shard import Shard
-from bsm_core.scoring.output.sink import Sink
+from bsm_core.scoring.output.sink import Found, Sink
 from bsm_core.scoring.plan import inputs_of
+from bsm_core.scoring.run_events import Finished, Outline
 from bsm_core.scoring.settings import Settings
 from bsm_core.tables.data_files import FORMATS, Format, warn_of_passed_over
 from bsm_core.tables.formats.dialect import Dialect
@@ -67,17 +71,43 @@ def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> Committ
         with _engine(settings, leader) as (score, devices):
             job = _job(settings, artifact, whole, devices, lock, began)
             committed, used = score(job, devices)
-    earlier = job.rows_done
-    seconds = time.time() - began
-    rows = committed.rows - earlier
-    log.info(
-        "%s rows in %.1f s (%s rows/s) on %s, device asked for: %s",
-        f"{rows:,}", seconds, f"{rows / seconds:,.0f}", used, settings.device,
-    )  # fmt: skip
-    if earlier:
-        log.info("%s rows with those of earlier attempts", f"{committed.rows:,}")
-    log.info("predictions: %s", committed.path)
+    notify(
+        Finished(
+            path=committed.path,
+            rows=committed.rows,
+            earlier=job.rows_done,
+            seconds=time.time() - began,
+            devices=str(used),
+            asked=str(settings.device),
+            counts=committed.counts,
+            classes=committed.classes,
+            row_issues=settings.row_issues,
+            limit=settings.limit,
+        )
+    )
     return committed
+
+
+def outline(settings: Settings) -> Outline:
+    """Open the artifact and the data as :func:`run` does, make the self-check, and return the plan. Nothing is written.
+
+    Args:
+        settings: Settings from flags and variables.
+
+    Raises:
+        BSMError: See :func:`run`.
+    """
+    if settings.allow_downloads:
+        allow_downloads()
+    with unpacked(settings.model_dir) as folder:
+        artifact = Artifact.load(folder)
+        settings = settings.with_artifact(artifact.raw_config)
+        whole = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
+        devices = plan_devices(settings, torch.cuda.device_count())
+        if devices.warning:
+            log.warning("%s", devices.warning)
+        job = _planned(settings, artifact, whole, devices, None, time.time())[0]
+        return trial(job, devices)
 
 
 Engine: TypeAlias = Callable[[Job, DevicePlan], tuple[Committed, DevicePlan]]
@@ -99,27 +129,22 @@ def _engine(settings: Settings, leader: Leader | None) -> Iterator[tuple[Engine,
     yield partial(ranks.lead, leader) if leader else ranks.run, devices
 
 
-def _job(
-    settings: Settings, artifact: Artifact, whole: TableSource, devices: DevicePlan, lock: Lock, began: float
-) -> Job:
-    """Find what is done, remove the markers of an earlier run, and return the job."""
+def _planned(
+    settings: Settings, artifact: Artifact, whole: TableSource, devices: DevicePlan, lock: Lock | None, began: float
+) -> tuple[Job, Found]:
+    """Find what is done, and return it with the job. Nothing is written."""
     format, source, shard = settings.output_format or whole.output_format, whole, settings.shard
     keep = whole.columns if settings.keep_columns == ("all",) else (settings.id_field or "", *settings.keep_columns)
     if shard and not shard.divided:
         source = whole.share(shard.number, shard.hosts, keep)
         if source.rowless:
             log.warning("there are %d files for %d shards: shard %s has none", len(whole.files), shard.hosts, shard)
+    source = dataclasses.replace(source, limit=settings.limit)
     plan = plan_of(settings, artifact, inputs_of(source, settings.data_dir), format, source.dialect, devices)
     sink = Sink(settings.output_dir, lock=lock, shard=shard)
     fail = settings.on_bad_row == "fail"  # an earlier attempt may have left probabilities empty
     found = sink.find(plan, settings.resume, lambda record: not (fail and record.counts.get(MODEL_ROWS)))
-    sink.require_lock()
-    with writing(settings.output_dir):  # with --resume require, they are still there
-        Markers(settings.output_dir, shard).clear()
     attempts = sink.work.attempts() if found.done else []
-    log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
-    warn_of_passed_over(settings.data_dir, whole.files)
-    warn_of_no_marker(settings.data_dir)
     digest = _digest_of_divided(settings, plan)
     if not (shard and shard.divided):
         inputs = inputs_of(whole, settings.data_dir)  # the times of files are not the same on all hosts
@@ -127,9 +152,23 @@ def _job(
         digest = job_of(plan, shard, states, {})
     done, guards = found.done, guards_of_run()
     job = Job(settings, artifact, source, format, plan, done, found.altered, attempts, began, lock, digest, guards)
+    warn_of_passed_over(settings.data_dir, whole.files)
+    warn_of_no_marker(settings.data_dir)
+    return job, found
+
+
+def _job(
+    settings: Settings, artifact: Artifact, whole: TableSource, devices: DevicePlan, lock: Lock, began: float
+) -> Job:
+    """Find what is done, remove the markers of an earlier run, and return the job."""
+    log.info("scoring %s with %s on %s", settings.data_dir, settings.model_dir, devices)
+    job, found = _planned(settings, artifact, whole, devices, lock, began)
+    lock.require()
+    with writing(settings.output_dir):  # with --resume require, they are still there
+        Markers(settings.output_dir, settings.shard).clear()
     job.require_columns()
     if found.changed:
-        lost, why = sink.work.rows_done(), "; ".join(found.changed)
+        lost, why = job.sink.work.rows_done(), "; ".join(found.changed)
         log.warning("the run begins anew, without %s finished rows, because it is another one: %s", f"{lost:,}", why)
     if found.done:
         log.info("%s rows are done by an earlier attempt: going on from there", f"{job.rows_done:,}")
@@ -209,6 +248,7 @@ def plan_of(
             "output_format": format,
             "window_rows": settings.window_rows,
             "max_cell_mb": settings.max_cell_mb,
+            **({} if settings.limit is None else {"limit": settings.limit}),
             "on_bad_line": settings.on_bad_line,
             **_dialect(dialect),
             "precision": automatic if settings.precision == "auto" else str(settings.precision),

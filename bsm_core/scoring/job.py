@@ -43,12 +43,15 @@ _OF_RAY = ("ray_address", "num_actors")
 _GO_ON = "a run goes on; `bsm clean` removes them"
 
 
-def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
+def run(
+    flags: Mapping[str, Any], env: Mapping[str, str], file: Mapping[str, tuple[Any, str]] | None = None
+) -> Committed:
     """Score a table with an artifact, from file to file.
 
     Args:
         flags: Settings by name; None means not set.
         env: Environment variables.
+        file: See :meth:`bsm_core.scoring.settings.Settings.resolve`.
 
     Returns:
         The prediction file, its number of rows, and counts of what was unusual in the data.
@@ -62,12 +65,11 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
     """
     world = World.of(env)
+    given = {**{name: value for name, (value, _) in (file or {}).items()}, **_set(flags)}
     try:
-        settings = Settings.resolve(flags, env)
-        _check_engine(settings, flags, world)
-        settings = with_shard(settings, world)
+        settings = settings_of(flags, env, file, world)
     except (UsageError, ConfigError, StorageError) as error:
-        refuse(flags, env, error.one_line())
+        refuse(given, env, error.one_line())
         raise
     if world and world.rank:
         return _follow(settings, world)
@@ -75,13 +77,26 @@ def run(flags: Mapping[str, Any], env: Mapping[str, str]) -> Committed:
         try:
             check_paths(settings)
         except (UsageError, StorageError) as error:
-            refuse(flags, env, error.one_line())
+            refuse(given, env, error.one_line())
             raise
         work = WorkFolder(settings.output_dir, settings.shard)
         if settings.resume == "require" and not work.path.exists():
-            raise _nothing_to_resume(work)
+            raise nothing_to_resume(work)
         with work.held() as lock:
             return _run(settings, work, lock, leader)
+
+
+def _set(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def settings_of(
+    flags: Mapping[str, Any], env: Mapping[str, str], file: Mapping[str, tuple[Any, str]] | None, world: World | None
+) -> Settings:
+    """Return the settings of a run, checked as far as they can be before the artifact is opened; see :func:`run`."""
+    settings = Settings.resolve(flags, env, file)
+    _check_engine(settings, {**(file or {}), **_set(flags)}, world)
+    return with_shard(settings, world)
 
 
 def _check_engine(settings: Settings, flags: Mapping[str, Any], world: World | None) -> None:
@@ -98,7 +113,8 @@ def _check_engine(settings: Settings, flags: Mapping[str, Any], world: World | N
         raise UsageError(f"{given} without --engine ray", fix=f"give --engine ray too, or leave {given} out")
 
 
-def _nothing_to_resume(work: WorkFolder) -> NothingToResumeError:
+def nothing_to_resume(work: WorkFolder) -> NothingToResumeError:
+    """Return the error of a run that has no work folder to continue."""
     succeeded = (work.output / named(SUCCESS, work.shard)).exists()
     why = "the run in this folder has succeeded" if succeeded else "no run has begun here"
     what, fix = f"--resume require: there is nothing to resume: {why}", "leave --resume out to begin anew"

@@ -1,8 +1,8 @@
 """Settings of a scoring job: every flag, environment variable and default in one model.
 
-A flag takes precedence over its environment variable, the variable over the artifact's config, and the config over the
-default. The inference contract makes one exception: the ``batch_size`` of the artifact's config takes precedence over
-the variable ``BATCH_SIZE``.
+A flag takes precedence over the file of ``--config``, the file over the environment variable, the variable over the
+artifact's config, and the config over the default. The inference contract makes one exception: the ``batch_size`` of
+the artifact's config takes precedence over the variable ``BATCH_SIZE``.
 """
 
 from __future__ import annotations
@@ -119,10 +119,10 @@ def _parse_report(value: Any) -> Any:
 
 
 def _parse_columns(value: Any) -> Any:
-    return tuple(name for name in value.split(",") if name) if isinstance(value, str) else value
+    return tuple(filter(None, csv.split_names(value))) if isinstance(value, str) else value
 
 
-Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str) else value)]
+Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str | Path) else value)]
 Device = Annotated[Literal["auto", "cpu", "gpu"] | int | tuple[int, ...], BeforeValidator(_parse_device)]
 CONTAINER = Path("/opt/ml/processing")
 """Folder of the inputs and outputs in a SageMaker-style processing container."""
@@ -140,7 +140,7 @@ class Settings(BaseModel):
 
     job_type: Annotated[
         Literal["inference", "validation", "testing"], Source("--job_type", "name of the kind of job; changes nothing")
-    ]
+    ] = "inference"
     id_field: Annotated[
         str | None, Source("--id-field", "id column of the data (required)", "ID_FIELD", metavar="COLUMN")
     ] = None
@@ -150,6 +150,9 @@ class Settings(BaseModel):
     data_dir: Annotated[Place, Source("--data-dir", "input data: a folder, a file or a pattern", metavar="PATH")] = (
         CONTAINER / "input/inference_data"
     )
+    limit: Annotated[
+        PositiveInt | None, Source("--limit", "score the first N rows alone, for a trial", metavar="N")
+    ] = None
     output_dir: Annotated[Place, Source("--output-dir", "folder for the predictions", metavar="PATH")] = (
         CONTAINER / "output/predictions"
     )
@@ -161,7 +164,9 @@ class Settings(BaseModel):
     keep_columns: Annotated[
         tuple[str, ...],
         BeforeValidator(_parse_columns),
-        Source("--keep-columns", "columns to copy to the output, comma-separated, or 'all'", metavar="COLUMNS"),
+        Source(
+            "--keep-columns", "columns to copy to the output: names such as a,\"b, c\"; or 'all'", metavar="COLUMNS"
+        ),
     ] = ()
     device: Annotated[
         Device,
@@ -310,12 +315,15 @@ class Settings(BaseModel):
         return self
 
     @classmethod
-    def resolve(cls, flags: Mapping[str, Any], env: Mapping[str, str]) -> Settings:
-        """Read and check flags and environment variables.
+    def resolve(
+        cls, flags: Mapping[str, Any], env: Mapping[str, str], file: Mapping[str, tuple[Any, str]] | None = None
+    ) -> Settings:
+        """Read and check flags, the values of a file, and environment variables.
 
         Args:
             flags: Values from the command line or a caller, by setting name; None means not set.
             env: Environment variables; an empty one counts as not set.
+            file: Values of the file of ``--config``, by setting name, each with its place.
 
         Raises:
             UsageError: A flag or variable has an invalid value, or ``flags`` has a name that is no setting.
@@ -329,6 +337,8 @@ class Settings(BaseModel):
         for name, source in sources().items():
             if flags.get(name) is not None:
                 values[name], origins[name] = flags[name], source.flag
+            elif file and name in file:
+                values[name], origins[name] = file[name]
             elif source.env and env.get(source.env):
                 values[name], origins[name] = env[source.env], source.env
         return cls._checked(values, origins)

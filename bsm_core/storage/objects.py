@@ -336,11 +336,16 @@ def _status(meta: Mapping[str, Any]) -> Status:
 def place(text: str | os.PathLike[str]) -> Path:
     """Return the path that a text names: a path of this machine, a ``file://`` URL, or a URL of an object store.
 
+    A URL in a ``pathlib.Path`` has lost one of its two slashes. It is understood if there is no such path here.
+
     Raises:
         StorageError, UsageError: See :meth:`~bsm_core.storage.urls.URL.require_usable`.
     """
     if isinstance(text, Path):
-        return text
+        scheme = text.parts[0][:-1] if text.parts and text.parts[0].endswith(":") else ""
+        if isinstance(text, ObjectPath) or scheme not in (*SCHEMES, "file") or text.exists():
+            return text
+        text = f"{scheme}://{'/' * (scheme == 'file')}{'/'.join(text.parts[1:])}"
     text = os.fspath(text)
     url = URL.of(text)
     if url is None or (url.scheme not in (*SCHEMES, "file") and Path(text).exists()):

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
-from bsm_core.errors import BSMError, DataError, MixedFormatsError, NoInferenceDataError
+from bsm_core.errors import BSMError, DataError, MixedFormatsError, NoInferenceDataError, why_unreadable
 from bsm_core.storage.objects import pinned, place
 from bsm_core.tables.formats.first_bytes import CODECS, HEAD_BYTES, is_text, kind_of, misnamed
 from bsm_core.tables.formats.folders import is_pattern, require_plain_above, root_of, visible_files
@@ -144,7 +144,8 @@ def _explained(path: Path) -> Iterator[None]:
     except BSMError:
         raise
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or path)) from error
+        reason, fix = why_unreadable(error)
+        raise DataError(f"cannot be read: {reason}", where=str(error.filename or path), fix=fix) from error
     except UnicodeEncodeError as error:
         raise DataError("the file's name is not UTF-8", where=ascii(error.object), fix="rename the file") from error
 

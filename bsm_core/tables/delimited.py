@@ -131,15 +131,15 @@ def _parse(
     scans = (Quotes(dialect.mark), row_ends)
     given_up = threading.Event()
     left_out = LeftOut(bad_lines(given_up) if bad_lines else (), begin)
-    held, share = None, 0.0
+    held = None
     with TextStream(path, dialect, _sentinel_row(dialect, len(schema)), scans, begin, left_out, stop) as stream:
         try:
             with pacsv.open_csv(stream, read_options, parse_options, convert_options) as reader:
                 try:
                     for batch in filter(len, reader):
                         if held is not None:
-                            yield _rows_of(held, share, row_ends, left_out)
-                        held, share = batch, stream.share
+                            yield _rows_of(held, stream, row_ends, left_out)
+                        held = batch
                 finally:
                     given_up.set()  # Arrow's reader waits for its thread, which may search for the next bad line
             end = _sentinel(dialect)
@@ -148,18 +148,19 @@ def _parse(
         except pa.ArrowInvalid as error:
             raise stream.error or error from None
     rest = held.slice(0, len(held) - 1)
-    yield _rows_of(rest, stream.share, row_ends, left_out, last=True)
+    yield _rows_of(rest, stream, row_ends, left_out, last=True)
 
 
 def _rows_of(
     batch: pa.RecordBatch,
-    share: float,
+    stream: TextStream,
     row_ends: RowEnds,
     left_out: LeftOut,
     *,
     last: bool = False,
 ) -> FileRows:
     ends = row_ends.take(len(batch))
+    share = 1.0 if last else stream.share_before(int(ends[-1]))
     positions, bad_lines = left_out.take(ends, last)
     odd = np.stack([row_ends.escapes.take(ends), row_ends.loose.take(ends)], axis=1)
     return FileRows(batch, share, positions, odd, bad_lines)

@@ -38,7 +38,7 @@ from bsm_core.tables.formats.dialect import DELIMITER, NO_HEADER, Dialect
 from bsm_core.tables.formats.folders import root_of
 from bsm_core.tables.formats.partitions import partitions_of, with_partitions
 from bsm_core.tables.lent_streams import Reader
-from bsm_core.tables.windows import Piece, Position, Split, Window, cut, first_left
+from bsm_core.tables.windows import Piece, Position, Split, Window, cut, first_left, first_rows
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class TableSource:
         dialect: Dialect of CSV and TSV files, with their delimiter; of the others, the spelling of numbers in text.
         rowless: Whether the rows are those of another, see :meth:`share`.
         partitions: For each file, the values of the columns that stand in the names of folders.
+        limit: Number of rows after which the table ends; None: it has all rows of its files.
     """
 
     format: SourceFormat
@@ -68,6 +69,7 @@ class TableSource:
     dialect: Dialect = field(default_factory=Dialect)
     rowless: bool = False
     partitions: tuple[Mapping[str, str | None], ...] = field(default=(), repr=False)
+    limit: int | None = None
 
     @classmethod
     def open(
@@ -268,17 +270,25 @@ class TableSource:
             return
         while start.file < len(self.files):
             pieces = self._pieces(schema, rows, start)
+            if self.limit is not None:
+                pieces = first_rows(pieces, self.limit - index * rows)
             windows = cut(pieces, schema, rows, index, Position(len(self.files), 0), self._share)
             with closing(pieces), closing(windows):
                 for window in windows:
                     if window.index not in done:
-                        yield window
+                        yield self._within_limit(window)
                     index = window.index + 1
                     if window.last:
                         return
                     if (known := done.get(index)) is not None and not self._goes_on(window, known):
                         index, start = first_left(done, index)
                         break
+
+    def _within_limit(self, window: Window) -> Window:
+        """Return a window with the share that its end is of the rows up to the limit, if there is one."""
+        if self.limit is None or window.last:
+            return window
+        return dataclasses.replace(window, fraction=(window.start + len(window.table)) / self.limit)
 
     def windows_of(self, split: Split, columns: Sequence[str], *, rows: int = 4096) -> Reader[Window]:
         """Read the windows of a split, and nothing else of the table.

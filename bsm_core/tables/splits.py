@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from bsm_core.runtime.durable import in_parallel
 from bsm_core.tables.data_files import DELIMITERS, codec_of
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.headers import first_row, reading
@@ -35,6 +36,8 @@ _HERE = 0.1
 """Largest share of the windows of a Parquet table that are read here only to let all consumers end together."""
 _MOST_READ = 0.6
 """Largest share of a Parquet table that a consumer reads to score as much as each of the others."""
+_MOST_FILES = 200
+"""Number of Parquet files from which on their rows are not counted before they are read."""
 _MOST_PIECES = 8
 """Number of consumers that may share a row group: each decodes it from its beginning to the end of its piece."""
 _WHOLE = 0.8
@@ -59,10 +62,22 @@ class _Found(NamedTuple):
 
 def can_split(source: TableSource) -> bool:
     """Return whether windows can be found without reading the rows: in Parquet, and in text that is read as it is."""
-    if source.rowless or source.format == "parquet":
-        return not source.rowless
+    if source.rowless or source.limit is not None:
+        return False
+    if source.format == "parquet":
+        return True
     as_it_is = source.format in DELIMITERS and not source.dialect.translated and source.on_bad_line == "fail"
     return as_it_is and not any(map(codec_of, source.files))
+
+
+def known_rows(source: TableSource) -> int | None:
+    """Return the number of rows of a Parquet table, which its metadata say; None of other tables, or of many files."""
+    if source.rowless:
+        return 0
+    if source.format != "parquet" or len(source.files) > _MOST_FILES:
+        return None
+    rows = sum(sum(sizes) for sizes in in_parallel(row_group_sizes, source.files))
+    return rows if source.limit is None else min(rows, source.limit)
 
 
 def work_of(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +40,8 @@ class Window:
         start: Position of the first row in the whole table, from 0.
         table: The requested columns, in the requested order. They may be slices of larger buffers.
         last: Whether this is the last window of the table.
-        fraction: Share of the input up to the end of this window, 0 to 1; for progress bars. Where it is unknown, as in
-            compressed files, the share that has been read, which may be more.
+        fraction: Share of the input up to the end of this window, 0 to 1; for progress bars. Between places that are
+            known, as in compressed files, it is estimated.
         end: Where the next window begins; None if it is unknown.
         bad_lines: Lines that were left out, each with the number of rows of the window that come before it.
         escapes: Number of cells in which a backslash seems to escape a quote.
@@ -113,6 +115,18 @@ def first_left(done: Mapping[int, Position | None], index: int = 0) -> tuple[int
     return index, start
 
 
+def first_rows(pieces: Generator[Piece, None, None], rows: int) -> Generator[Piece, None, None]:
+    """Yield pieces up to a number of rows. Lines that were left out after the last row are left out without a word."""
+    with closing(pieces):
+        for piece in pieces:
+            if len(piece.table) >= rows:
+                bad_lines = [(at, bad) for at, bad in piece.bad_lines if at < rows]
+                yield Piece(piece.table.slice(0, rows), piece.fraction, piece.ends[:rows], bad_lines)
+                return
+            yield piece
+            rows -= len(piece.table)
+
+
 def cut(
     pieces: Iterator[Piece],
     schema: pa.Schema,
@@ -135,7 +149,7 @@ def cut(
         last: Whether the last window is the last one of the table.
     """
     nothing = Piece(pa.Table.from_batches([], schema), 0.0, np.empty((0, 4), np.int64))
-    held, count, fraction = [nothing], 0, 0.0
+    held, count, fraction, before = [nothing], 0, 0.0, 0.0
     for piece in pieces:
         fraction = piece.fraction
         held.append(piece)
@@ -143,19 +157,22 @@ def cut(
         if count <= rows:  # a full window is held back until another row arrives: it may be the last one
             continue
         table, _, ends, bad_lines = _joined(held)
+        known_at = list(accumulate(len(each.table) for each in held))  # for each piece, the row after it
+        fractions = [before, *(each.fraction for each in held[1:])]
         while len(table) > rows:
+            read = float(np.interp(known_at[-1] - len(table) + rows, known_at, fractions))
             file, offset = ends[rows - 1, :2].tolist()
             place = Position(file, offset) if offset >= 0 else None
             # Lines after the last row of a window belong to the next one, which begins at them when it is read again.
             here = [(at, bad) for at, bad in bad_lines if at < rows]
             escapes, loose = ends[:rows, 2:].sum(axis=0).tolist()
             files, known = _rows_of_files(ends[:rows]), share(place) if place else None
-            so_far = fraction if known is None else known
-            yield Window(index, index * rows, table.slice(0, rows), False, so_far, place, here, escapes, loose, files)
+            before = read if known is None else known
+            yield Window(index, index * rows, table.slice(0, rows), False, before, place, here, escapes, loose, files)
             table, ends = table.slice(rows), ends[rows:]
             bad_lines = [(at - rows, bad) for at, bad in bad_lines if at >= rows]
             index += 1
-        held, count = [Piece(table, 0.0, ends, bad_lines)], len(table)
+        held, count = [nothing, Piece(table, fraction, ends, bad_lines)], len(table)
     table, _, ends, bad_lines = _joined(held)
     known, (escapes, loose) = 1.0 if last else share(end), ends[:, 2:].sum(axis=0).tolist()
     fraction = fraction if known is None else known

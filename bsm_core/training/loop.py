@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-import sys
+import time
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -16,13 +16,15 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from bsm_core.errors import BSMError, EngineError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
+from bsm_core.runtime.profile import Advance, Ended, notify
+from bsm_core.scoring.engines.callbacks import SECONDS_BETWEEN_LINES
 from bsm_core.scoring.engines.trainer import quiet
 from bsm_core.training.data import BatchRows, ShuffledBatches
 from bsm_core.training.metrics import MODES, History
@@ -73,8 +75,7 @@ def fit(
         sampler = BatchSampler(range(validation.rows), _VALIDATION_ROWS_PER_BATCH, drop_last=False)
         validation_loader = _loader(validation, sampler, gpu)
     callbacks.append(last)
-    if sys.stderr.isatty():
-        callbacks.append(TQDMProgressBar())
+    callbacks.append(EpochProgress(train.rows, config.max_epochs))
     resume = folder / LAST if (folder / LAST).exists() else None
     if resume:
         log.info("resuming from %s", resume)
@@ -90,7 +91,7 @@ def fit(
             deterministic="warn" if gpu else True,  # some GPU kernels have no deterministic version
             num_sanity_val_steps=0,
             logger=False,
-            enable_progress_bar=sys.stderr.isatty(),
+            enable_progress_bar=False,
             enable_model_summary=False,
         )
         trainer.fit(model, loader, validation_loader, ckpt_path=resume)
@@ -125,6 +126,40 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         torch.set_deterministic_debug_mode(mode)
+
+
+class EpochProgress(Callback):
+    """Report of the rows of each epoch, which has the number that the log lines give it.
+
+    Args:
+        rows: Number of training rows.
+        epochs: Number of epochs.
+    """
+
+    def __init__(self, rows: int, epochs: int) -> None:
+        self._total, self._epochs = rows, epochs
+        self._rows, self._began, self._reported = 0, 0.0, time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin to count."""
+        self._rows, self._began = 0, time.monotonic()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Report the rows of the epoch up to a batch."""
+        now = time.monotonic()
+        is_due = now - self._reported >= SECONDS_BETWEEN_LINES
+        self._reported = now if is_due else self._reported
+        self._rows = min(self._total, self._rows + batch.rows)
+        what, share = f"epoch {trainer.current_epoch + 1} of {self._epochs}", self._rows / max(1, self._total)
+        notify(Advance(what, self._rows, share, self._total, True, now - self._began, is_due=is_due))
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """End the report of the epoch, so that its log line stands alone."""
+        notify(Ended())
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """End the report, so that the error message stands alone."""
+        notify(Ended())
 
 
 class _Stopping(EarlyStopping):

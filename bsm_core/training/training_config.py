@@ -22,7 +22,7 @@ from pydantic import (
 from bsm_core.artifact.config import ArtifactConfig, json_config
 from bsm_core.artifact.pretrained_files import load_encoder_config
 from bsm_core.artifact.resolved_names import ResolvedNames
-from bsm_core.errors import ConfigError, StorageError, nearest
+from bsm_core.errors import BSMError, ConfigError, nearest, why_unreadable
 from bsm_core.models.base import ModelBase
 from bsm_core.plugins.registry import Registry
 from bsm_core.preprocess.pipeline import params_used
@@ -200,9 +200,12 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_bytes())
-    except StorageError:
+    except BSMError:
         raise
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        reason, fix = why_unreadable(error)
+        raise ConfigError(f"the config cannot be read: {reason}", where=str(path), fix=fix) from error
+    except ValueError as error:
         raise ConfigError(
             f"the config cannot be read: {error}", where=str(path), fix="give the path of a JSON file"
         ) from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 
 import pytest
 
 from bsm_core import errors
-from bsm_core.errors import BSMError, ComponentLoadError, MissingColumnsError, nearest, short_repr
+from bsm_core.errors import BSMError, ComponentLoadError, MissingColumnsError, nearest, short_repr, why_unreadable
 
 ALL = sorted(
     (e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, BSMError)), key=lambda e: e.__name__
@@ -109,3 +110,18 @@ def test_nearest(name, found):
 def test_nearest_keeps_the_case_of_what_is_known():
     assert nearest("id_feild", ["ID_FIELD"]) == "ID_FIELD"
     assert nearest("anything", []) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "advice"),
+    [
+        (errno.EACCES, "Permission denied", "chmod"),
+        (errno.ENOENT, "No such file or directory", "check the path"),
+        (errno.EIO, "Input/output error", "check the disk"),
+    ],
+)
+def test_why_a_file_cannot_be_read(number, reason, advice):
+    said, fix = why_unreadable(OSError(number, "Failed to open local file", "x"))
+    assert said == reason
+    assert advice in fix
+    assert "damaged" not in fix

@@ -35,7 +35,7 @@ def ends(monkeypatch):
 
 
 def raises(error):
-    def action(flags, env):
+    def action(flags, env, file):
         raise error
 
     return action
@@ -58,6 +58,7 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "id_field": "x",
         "model_dir": "/m",
         "data_dir": "/d",
+        "limit": "7",
         "output_dir": "/o",
         "output_format": "tsv",
         "keep_columns": "a,b",
@@ -97,14 +98,15 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
     assert set(flags) == set(values)
     seen = []
     words = [w for n, v in values.items() for w in ([flags[n]] if isinstance(v, bool) else [flags[n], v])]
-    assert ends(lambda flags, env: seen.append(flags), *words) == 0
+    assert ends(lambda flags, env, file: seen.append(flags), *words) == 0
     assert seen == [{"job_type": "testing", **values}]
+    assert set(seen[0]) == set(sources())
     Settings.resolve(seen[0], {})
 
 
 def test_what_is_not_given_is_left_to_the_other_layers(ends):
     seen = []
-    assert ends(lambda flags, env: seen.append((flags, env))) == 0
+    assert ends(lambda flags, env, file: seen.append((flags, env))) == 0
     assert {name for name, value in seen[0][0].items() if value is not None} == {"job_type"}
     assert seen[0][1] is os.environ
 
@@ -112,7 +114,7 @@ def test_what_is_not_given_is_left_to_the_other_layers(ends):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ([], "--job_type"),
+        (["--job-type", "training"], "'inference', 'validation', 'testing'"),
         (["--job_type", "training"], "'inference', 'validation', 'testing'"),
         (["--job_type", ""], "'inference', 'validation', 'testing'"),
         ([*TESTING, "--output-format", "json"], "'csv', 'tsv', 'parquet'"),
@@ -178,7 +180,7 @@ def test_a_plugin_that_ends_the_process_is_a_failure_whatever_its_status(ends, c
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_run_and_the_handlers_are_put_back(ends, capsys, number):
     before = signal.getsignal(number)
-    assert ends(lambda flags, env: signal.raise_signal(number)) == 128 + number
+    assert ends(lambda flags, env, file: signal.raise_signal(number)) == 128 + number
     assert capsys.readouterr().err == f"interrupted by {number.name}\n"
     assert signal.getsignal(number) is before
 
@@ -203,7 +205,7 @@ def test_a_run_in_process(places, tmp_path, capsys):
 def test_a_bug_prints_a_traceback_without_control_characters_and_exits_with_1():
     code = """
 import sys, types
-def fail(flags, env):
+def fail(flags, env, file):
     raise ZeroDivisionError("a\\x1b[31m\\x9b")
 sys.modules["bsm_core.scoring.job"] = types.SimpleNamespace(run=fail)
 from bsm_core.run import main

@@ -12,6 +12,11 @@ from pathlib import Path
 import pytest
 from support.processes import python
 
+from bsm_core import Predictor
+from bsm_core.artifact import unpacked
+from bsm_core.errors import ProvenanceError
+from bsm_core.scoring.provenance import require_same
+
 EXAMPLE = Path(__file__).parents[2] / "examples/reviews"
 
 
@@ -53,6 +58,19 @@ def test_processes_and_loader_workers_that_are_really_spawned(tmp_path):
     assert [row[0] for row in several] == [row[0] for row in one]
     for expected, row in zip(one[1:], several[1:], strict=True):
         assert list(map(float, row[1:])) == pytest.approx(list(map(float, expected[1:])), abs=2e-6)
+
+
+def test_the_record_of_the_artifact_is_that_of_this_code():
+    """Whoever tries --strict gets differences of libraries at most."""
+    with unpacked(EXAMPLE / "model.tar.gz") as folder:
+        predictor = Predictor.open(folder)
+        assert predictor.artifact.provenance is not None
+        try:
+            require_same(predictor.artifact, predictor)
+            differences = []
+        except ProvenanceError as error:
+            differences = [line for line in error.details if not line.startswith("library")]
+    assert differences == [], "pack it again: bsm pack examples/reviews/model.tar.gz NEW.tar.gz"
 
 
 def test_the_artifact_is_what_its_page_says():

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bsm_core.artifact.files import SAFE_ADVICE, corrupt, refuse_pointers
+from bsm_core.artifact.files import SAFE_ADVICE, corrupt, refuse_pointers, unreadable
 from bsm_core.artifact.untrusted.opcodes import check_opcodes
 from bsm_core.artifact.untrusted.values import check_nesting, check_shape
 from bsm_core.errors import UnsafeArtifactError, short_repr
@@ -51,6 +51,8 @@ def load_pickle(path: Path) -> Any:
     except ForbiddenGlobalError as error:
         raise forbidden(str(error), path.name, path.with_suffix(".json").name) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise unreadable(path, error) from error
         refuse_pointers(path.parent, [path])
         problem = f"cannot be read as a pickle: {type(error).__name__}: {error}"
         raise corrupt(path.name, problem, "copy the artifact again, or have it saved again") from error

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, corrupt, refuse_pointers, require
+from bsm_core.artifact.files import MODEL_ARTIFACTS, WEIGHTS, corrupt, refuse_pointers, require, unreadable
 from bsm_core.artifact.untrusted.safe_pickle import (
     STAND_INS,
     ForbiddenGlobalError,
@@ -76,6 +76,8 @@ def load_torch(path: Path, safe_twin: str | None = None, *, mapped: bool = False
     except ForbiddenGlobalError as error:
         raise forbidden(str(error), path.name, safe_twin) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise unreadable(path, error) from error
         if match := _FORBIDDEN.search(str(error)):
             raise _with_code(match[1], path, safe_twin) from None
         refuse_pointers(path.parent, [path])

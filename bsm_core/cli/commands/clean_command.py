@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 
 from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.output import say
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("clean", help="remove the finished parts of a run that was killed or failed")
     parser.add_argument("output", type=path_or_url, metavar="OUTPUT", help="the output folder of the run")

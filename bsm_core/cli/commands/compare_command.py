@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
 from bsm_core.cli.output import say, say_json, table_lines
 from bsm_core.errors import BSMError, UsageError, quoted
@@ -26,7 +27,7 @@ _EXIT_STATUS = (
 )
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("compare", help="compare two prediction files, row by row", epilog=_EXIT_STATUS)
     parser.add_argument("old", type=path_or_url, metavar="OLD", help="a prediction file, of bsm or of another job")
@@ -43,7 +44,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help=f"largest difference that counts as none ({TOLERANCE})",
     )
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="number of rows to show (10)")
-    add_arguments(parser.add_argument_group("how TABLE is written"), PARSERS)
+    parser.fill_later(lambda parser: add_arguments(parser.add_argument_group("how TABLE is written"), PARSERS))
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.set_defaults(handler=_compare, advice=_convert_first)
 

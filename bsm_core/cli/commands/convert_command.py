@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 
 from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import TABLE_SETTINGS, add_arguments, give_table_flags
 from bsm_core.cli.output import say
 from bsm_core.runtime.durable import writing
 from bsm_core.tables.formats.dialect import Dialect
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("convert", help="convert a table to CSV, TSV or Parquet")
     parser.add_argument(
@@ -20,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "destination", type=path_or_url, metavar="DESTINATION", help="a file; its extension is the format"
     )
-    add_arguments(parser, TABLE_SETTINGS)
+    parser.fill_later(lambda parser: add_arguments(parser, TABLE_SETTINGS))
     parser.set_defaults(handler=_convert, advice=give_table_flags)
 
 

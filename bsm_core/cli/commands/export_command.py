@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.pack_command import add_places, pack_and_say
 from bsm_core.cli.commands.run_command import set_keys
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("export", help="pack an artifact and add its text encoders as ONNX files")
     add_places(parser)

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.cli.output import say, say_json
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("inspect", help="describe an artifact and list its problems")
     parser.add_argument(

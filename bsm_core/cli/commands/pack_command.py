@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.cli.output import say
 from bsm_core.errors import BSMError, HookFailedError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("pack", help="make an artifact complete: safe formats, tokenizer, encoder config")
     add_places(parser)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from pathlib import Path
 
-from bsm_core.cli.output import say, say_json
+from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.command_parser import Commands
+from bsm_core.cli.output import say, say_json, say_table
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("plugins", help="list text steps, model classes and hooks, with their packages")
     forms = parser.add_mutually_exclusive_group()
@@ -26,7 +27,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     kinds = ["step", "model", "guard", "observer"]
     new.add_argument("kind", choices=kinds, help="a text step, a model class, or hooks that can fail a run or watch it")
     new.add_argument("name", metavar="NAME", help="name of the distribution, for example acme-shout")
-    new.add_argument("--output", type=Path, metavar="DIR", help="folder to create for the package (default NAME)")
+    new.add_argument(
+        "--output", type=path_or_url, metavar="DIR", help="folder to create for the package (default NAME)"
+    )
     new.set_defaults(handler=_new_plugin)
     check = actions.add_parser("check", help="check that an installed plugin keeps the plugin contract")
     check.add_argument("name", metavar="NAME", help="name of the distribution")
@@ -35,7 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _plugins(arguments: argparse.Namespace) -> None:
-    from bsm_core.plugins.listing import errors_text, listing, listing_text
+    from bsm_core.plugins.listing import errors_text, listing
     from bsm_core.plugins.registry import default_registry
 
     registry = default_registry()
@@ -47,7 +50,8 @@ def _plugins(arguments: argparse.Namespace) -> None:
     elif arguments.json:
         say_json(listing(registry))
     else:
-        say(listing_text(registry))
+        columns = ("name", "kind", "provider", "version", "status")
+        say_table([columns, *(tuple(entry[name] for name in columns) for entry in listing(registry))])
 
 
 def _new_plugin(arguments: argparse.Namespace) -> None:

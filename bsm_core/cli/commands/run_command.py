@@ -4,37 +4,94 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
-from bsm_core.errors import give_flags
-from bsm_core.scoring.settings import Settings, sources
+from bsm_core.cli.command_parser import Commands
+from bsm_core.cli.output import say
+from bsm_core.errors import UsageError, give_flags
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
-    parser = commands.add_parser("run", help="score a table (the same as python -m bsm_core.run)")
-    add_arguments(parser)
+    about = "score a table (the same as python -m bsm_core.run)"
+    parser = commands.add_parser("run", help=about, usage="%(prog)s [-h] [FLAGS]", **HELP)
+    parser.fill_later(add_flags)
     parser.set_defaults(handler=execute, advice=give_flags)
+
+
+HELP: dict[str, Any] = {
+    "description": "Compute class probabilities for every row of a CSV, TSV, JSON lines or Parquet table.",
+    "epilog": """\
+examples:
+  bsm run --model-dir model.tar.gz --data-dir rows.parquet --id-field id --output-dir out
+  bsm run --config nightly.toml --limit 1000            # a trial on the first rows
+  bsm run --config nightly.toml --dry-run               # check everything, score nothing
+
+A flag has precedence over the file of --config, the file over the environment variable, and the
+variable over the artifact's config; except that the config has precedence over BATCH_SIZE.
+Exit status: 0 for success, 1 for a failure (see _FAILURE in the output folder), 2 for wrong
+usage, 128 + n after signal n.
+""",
+    "formatter_class": argparse.RawDescriptionHelpFormatter,
+}
+"""Description and examples of ``bsm run``, for its parser."""
+GROUPS: dict[str, tuple[str, ...]] = {
+    "input": (
+        *("model_dir", "data_dir", "id_field", "limit", "shard", "max_cell_mb", "on_bad_line"),
+        *("csv_delimiter", "csv_escape", "csv_encoding", "csv_header", "csv_columns", "csv_decimal", "csv_thousands"),
+    ),
+    "output": ("output_dir", "output_format", "keep_columns", "row_issues", "run_record"),
+    "device": ("device", "devices", "accelerator", "engine", "ray_address", "num_actors"),
+    "speed": ("batch_size", "precision", "backend", "num_workers", "window_rows", "profile"),
+    "safety": ("resume", "max_bad_rows", "on_bad_row", "self_check", "strict", "allow_downloads"),
+    "job": ("job_type",),
+}
+"""Settings by the group in which ``--help`` shows them."""
+_OTHERS: dict[str, tuple[Any, ...]] = {
+    "dry-run": (True, False),
+    "quiet": (True, False),
+    "log-format": ("text", "json"),
+}
+"""Flags that are no settings and that the file of ``--config`` may have, with their values."""
+_SPELLINGS = {"job_type": ("--job-type",)}
+
+
+def add_flags(parser: argparse.ArgumentParser, *, needs_job_type: bool = False) -> None:
+    """Add all flags of a run, in groups.
+
+    Args:
+        parser: The parser.
+        needs_job_type: Whether ``--job_type`` must be given.
+    """
+    groups = {title: parser.add_argument_group(title) for title in GROUPS}
+    for title, names in GROUPS.items():
+        add_arguments(groups[title], names, required=("job_type",) if needs_job_type else ())
+    job = groups["job"]
+    job.add_argument("--config", dest="run_config", type=Path, metavar="FILE", help="a TOML file with flags by name")
+    about = "check everything and print the plan; score and write nothing"
+    job.add_argument("--dry-run", action="store_true", default=None, help=about)
 
 
 TABLE_SETTINGS = ("csv_delimiter", "csv_escape", "csv_encoding", "csv_header", "csv_columns")
 """Settings that say how the cells of a file of CSV or TSV are found."""
 
 
-def add_arguments(parser: argparse._ActionsContainer, names: Collection[str] | None = None) -> None:
-    """Add a flag for each setting.
+def add_arguments(parser: argparse._ActionsContainer, names: Iterable[str], required: Sequence[str] = ()) -> None:
+    """Add a flag for each of some settings.
 
     Args:
         parser: A parser, or a group of its flags.
-        names: Names of the settings. None: all.
+        names: Names of the settings.
+        required: Names of those of them that must be given.
     """
-    for name, source in sources().items():
-        if names is not None and name not in names:
-            continue
+    from bsm_core.scoring.settings import Settings, sources  # here, as below: it imports pydantic
+
+    for name in names:
+        source = sources()[name]
         field = Settings.model_fields[name]
         options: dict[str, Any] = {"dest": name, "help": _help(name)}
         choices = [c for c in _flatten(field.annotation) if isinstance(c, str)]
@@ -45,7 +102,7 @@ def add_arguments(parser: argparse._ActionsContainer, names: Collection[str] | N
             options["choices"], options["type"] = choices, str.lower
         else:
             options["metavar"] = source.metavar
-        parser.add_argument(source.flag, required=field.is_required(), **options)
+        parser.add_argument(source.flag, *_SPELLINGS.get(name, ()), required=name in required, **options)
 
 
 def give_table_flags(settings: Sequence[Mapping[str, str]]) -> str:
@@ -55,16 +112,51 @@ def give_table_flags(settings: Sequence[Mapping[str, str]]) -> str:
 
 def set_keys(settings: Sequence[Mapping[str, str]]) -> str:
     """Return advice to set keys of the artifact's config; see :class:`~bsm_core.errors.BSMError`."""
+    from bsm_core.scoring.settings import sources
+
     known = [each for each in settings if all(sources()[name].in_artifact for name in each)]
     keys = (" and ".join(f"{name} to {value}" for name, value in each.items()) for each in known)
     return f"set {' or '.join(keys)} in the config" if known else ""
 
 
+def read_config(arguments: argparse.Namespace) -> None:
+    """Read the file of ``--config``, and set what the flags of the command that are no settings leave open.
+
+    Raises:
+        UsageError: The file cannot be used.
+    """
+    arguments.file = None
+    if arguments.run_config is None:
+        return
+    from bsm_core.scoring.run_file import RunFile
+
+    try:
+        file = RunFile.read(arguments.run_config, _OTHERS)
+    except UsageError as error:
+        from bsm_core.scoring import job
+
+        job.refuse(vars(arguments), os.environ, error.one_line())
+        raise
+    arguments.file = file.settings
+    for flag, value in file.others.items():
+        if getattr(arguments, name := flag.replace("-", "_"), None) is None:
+            setattr(arguments, name, value)
+
+
 def execute(arguments: argparse.Namespace) -> None:
     """Run the job that the arguments describe."""
+    from bsm_core.scoring.settings import sources
+
+    flags = {name: getattr(arguments, name) for name in sources()}
+    if arguments.dry_run:
+        from bsm_core.scoring.dry_run import dry_run
+
+        outline = dry_run(flags, os.environ, arguments.file)
+        say("\n".join(["all checks passed; nothing was scored or written", *map(": ".join, outline.entries())]))
+        return
     from bsm_core.scoring import job  # here, because the help of all commands needs the flags alone
 
-    job.run({name: getattr(arguments, name) for name in sources()}, os.environ)
+    job.run(flags, os.environ, arguments.file)
 
 
 @contextmanager
@@ -77,7 +169,8 @@ def usage_errors(argv: Sequence[str] | None) -> Iterator[None]:
         yield
     except SystemExit as end:
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        for flag in ("--job_type", "--output-dir", "--data-dir", "--model-dir", "--shard"):
+        parser.add_argument("--job_type", "--job-type")
+        for flag in ("--output-dir", "--data-dir", "--model-dir", "--shard"):
             parser.add_argument(flag)
         with suppress(SystemExit):
             known, _ = parser.parse_known_args(argv)
@@ -89,6 +182,8 @@ def usage_errors(argv: Sequence[str] | None) -> Iterator[None]:
 
 
 def _help(name: str) -> str:
+    from bsm_core.scoring.settings import Settings, sources
+
     source, default = sources()[name], Settings.model_fields[name].get_default()
     notes = [f"env {source.env}"] if source.env else []
     if isinstance(default, str | int | Path) and not isinstance(default, bool):

@@ -8,13 +8,14 @@ from functools import partial
 from typing import Any
 
 from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.errors import UsageError
 from bsm_core.runtime.memory import require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("train", help="train a model on a table and write its artifact")
     place = partial(parser.add_argument, type=path_or_url)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +15,6 @@ import pyarrow as pa
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from tqdm import tqdm
 
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.backends.choose import ChosenBackends
@@ -27,7 +24,7 @@ from bsm_core.preprocess.dataset import WindowInfo
 from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.report.binning import Binning
 from bsm_core.runtime.memory import FreeMemory
-from bsm_core.runtime.profile import Times
+from bsm_core.runtime.profile import SCORING, Advance, Ended, Times, is_shown, notify, stages_of
 from bsm_core.scoring.counting import scored
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
@@ -40,6 +37,8 @@ log = logging.getLogger("bsm")
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_COUNTS = 1.0
 """Seconds between two counts of what several processes have scored, for the bar."""
+_WRONG = 0.05
+"""Share by which an estimate of the number of rows may be wrong before it is made again."""
 ISSUES_NAMED = 20
 """Number of issues that a process names in its log; others are only counted."""
 
@@ -193,56 +192,62 @@ def with_probabilities(kept: pa.Table, probabilities: Tensor, failed: Sequence[i
 
 
 class Progress:
-    """Report of the rows, the rows per second and the remaining time: a bar on a terminal, else a line now and then.
+    """Report of the rows that are done: events for whoever shows them, and a log line now and then for nobody.
 
-    The number of rows of a CSV file is unknown until all of it is read. So the total is estimated from the share of the
-    input that the rows are. That of a compressed file is unknown once all of it has been read, which is ahead of the
-    rows that are scored; then only the rows are counted.
+    The number of rows of a text file is unknown until all of it is read. So the total is estimated from the share of
+    the input that the first rows are, and again only if that turns out to be wrong: it does not grow with the rows.
 
     Args:
         done: Number of rows that earlier attempts have scored.
+        total: Number of all rows, if it is known.
 
     Attributes:
         done: See above.
     """
 
-    def __init__(self, done: int = 0) -> None:
+    def __init__(self, done: int = 0, total: int | None = None) -> None:
         self.done = done
-        self._bar: tqdm[Any] | None = None
+        self._total, self._estimate = total, 0.0
         self._began = self._reported = time.monotonic()
 
     def start(self) -> None:
-        """Start the clock, and the bar if there is a terminal."""
+        """Start the clock."""
         self._began = self._reported = time.monotonic()
-        if sys.stderr.isatty():
-            self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", initial=self.done, **_size_of_bar())
+        if is_shown():
+            notify(Advance(SCORING, self.done, total=self._total, is_exact=True, before=self.done))
 
     @property
     def is_due(self) -> bool:
         """Whether it is time for a report, if the number of rows is not known without effort."""
-        pause = SECONDS_BETWEEN_LINES if self._bar is None else SECONDS_BETWEEN_COUNTS
+        pause = SECONDS_BETWEEN_COUNTS if is_shown() else SECONDS_BETWEEN_LINES
         return time.monotonic() - self._reported >= pause
 
-    def report(self, rows: int, share: float) -> None:
+    def report(self, rows: int, share: float, times: Mapping[str, float]) -> None:
         """Report the rows up to a window.
 
         Args:
             rows: Number of rows so far, those of earlier attempts included.
             share: Share of the input that they are, 0 to 1; 0 if unknown.
+            times: Seconds by activity so far, see :mod:`bsm_core.runtime.profile`.
         """
-        if self._bar is not None:
-            if share:
-                self._bar.total = round(rows / share)
-            self._bar.update(rows - self._bar.n)
-            self._reported = time.monotonic()
-        elif self.is_due:
-            self._reported = time.monotonic()
-            log.info("%s", progress_line(rows, share, self._reported - self._began, self.done))
+        now, is_due = time.monotonic(), self.is_due
+        if is_due:
+            self._reported = now
+        if self._total is not None:
+            share = min(1.0, rows / max(1, self._total))
+        total = self._total if self._total is not None else self._estimated(rows, share)
+        exact = self._total is not None or share == 1
+        stages = stages_of(times)
+        notify(Advance(SCORING, rows, share, total, exact, now - self._began, self.done, stages, is_due))
+
+    def _estimated(self, rows: int, share: float) -> int | None:
+        if share and (share == 1 or abs(rows / share - self._estimate) > _WRONG * self._estimate):
+            self._estimate = rows / share
+        return max(rows, round(self._estimate)) if self._estimate else None
 
     def close(self) -> None:
-        """Close the bar, so that what follows begins on a new line."""
-        if self._bar is not None:
-            self._bar.close()
+        """End the report."""
+        notify(Ended())
 
 
 class WindowProgress(Callback):
@@ -251,10 +256,11 @@ class WindowProgress(Callback):
     Args:
         progress: The report.
         work: Work folder whose manifest says what other processes have scored too. None: there are no others.
+        times: Times of this process. Those of preparing the last window are added after it was reported.
     """
 
-    def __init__(self, progress: Progress, work: WorkFolder | None = None) -> None:
-        self._progress, self._work = progress, work
+    def __init__(self, progress: Progress, work: WorkFolder | None = None, times: Times | None = None) -> None:
+        self._progress, self._work, self._times = progress, work, Times() if times is None else times
         self._rows, self._read = progress.done, 0
         self._furthest = (0, 0.0)  # a position in the table, and the share of the input up to it
 
@@ -276,44 +282,22 @@ class WindowProgress(Callback):
         if self._work is None:
             self._rows += batch.rows
         if self._work is None or self._progress.is_due:  # in an object store, a count can take longer than a window
-            self._report()
+            self._report(info.times)
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         """Report the rows of all processes, and close the report."""
         if self._work is not None:
-            self._report()
+            self._report({})
         self._progress.close()
 
-    def _report(self) -> None:
+    def _report(self, more: Mapping[str, float]) -> None:
         if self._work is not None:
             self._rows, self._read = self._work.rows_on(self._rows if self._read else 0, self._read)
         end, share = self._furthest
-        self._progress.report(self._rows, min(1.0, self._rows * share / max(1, end)))
+        times = Times(self._times)
+        times.add(more)
+        self._progress.report(self._rows, min(1.0, self._rows * share / max(1, end)), times)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Close the report, so that the error message begins on a new line."""
         self._progress.close()
-
-
-def _size_of_bar() -> dict[str, Any]:
-    """Return options for tqdm: a fixed size for a terminal that reports none, as in containers."""
-    try:
-        unknown = 0 in os.get_terminal_size(sys.stderr.fileno())
-    except OSError:
-        unknown = False
-    return {"ncols": 80, "nrows": 24} if unknown else {"dynamic_ncols": True}
-
-
-def progress_line(rows: int, fraction: float, seconds: float, start: int = 0) -> str:
-    """Return a log line such as ``12,288 rows, 1,024 rows/s, 00:35 left``.
-
-    Args:
-        rows: Number of rows so far, those of earlier attempts included.
-        fraction: Share of the input, 0 to 1; 0 if unknown.
-        seconds: Time since the start of this attempt.
-        start: Number of rows at the start of this attempt.
-    """
-    scored = rows - start
-    seconds_left = seconds / max(scored, 1) * rows * (1 - fraction) / fraction if fraction else None
-    left = "" if seconds_left is None else f", {tqdm.format_interval(round(seconds_left))} left"
-    return f"{rows:,} rows, {scored / max(seconds, 1e-9):,.0f} rows/s{left}"

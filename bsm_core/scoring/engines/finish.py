@@ -14,13 +14,13 @@ from typing import Any
 from bsm_core.artifact.class_labels import ClassLabels
 from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_counts
+from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_advice, warn_of_counts
 from bsm_core.report.run_statistics import as_record
 from bsm_core.report.statistics import Statistics
 from bsm_core.runtime import signals
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.log import Lines
-from bsm_core.runtime.profile import COMMIT, TOTAL, table
+from bsm_core.runtime.profile import COMMIT, TOTAL, is_shown, table
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
@@ -56,8 +56,11 @@ def finish(scorer: Scorer) -> Committed:
         committed = sink.commit(scorer.schema, job.format, review, seal)
     if job.altered:
         committed.counts[ALTERED_PARTS] = job.altered
-    warn_of_counts(committed.counts, committed.rows, scorer.source.format)
-    note_counts(committed.counts)
+    if is_shown():  # with the counts
+        warn_of_advice(committed.counts, committed.rows, scorer.source.format)
+    else:
+        warn_of_counts(committed.counts, committed.rows, scorer.source.format)
+        note_counts(committed.counts)
     if settings.profile:
         figures = table(scorer.times, committed.rows, helped=scorer.num_workers > 0)
         log.info("where the time went, start-up left out:\n%s", Lines(figures))

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import ExitStack
+from functools import partial
 
+from bsm_core.backends.choose import ChosenBackends
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.handout import Address, handing_back
+from bsm_core.runtime.profile import notify
 from bsm_core.scoring.engines.callbacks import PartWriter, Progress, WindowProgress
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.finish import finish
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.row_issues import BadRowLimit
+from bsm_core.tables.splits import known_rows
 
 
 def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = None) -> Committed | None:
@@ -41,7 +45,8 @@ def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = N
     for record in job.done.values():
         limit.add(record.counts, record.rows)
     others = job.sink.work if plan.count > 1 else None
-    callbacks = [] if rank else [WindowProgress(Progress(job.rows_done), others)]
+    progress = Progress(job.rows_done, known_rows(job.source))
+    callbacks = [] if rank else [WindowProgress(progress, others, scorer.times)]
     with ExitStack() as stack:
         sink = job.sink
         if address is not None:
@@ -49,10 +54,15 @@ def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = N
         writer = stack.enter_context(PartWriter(sink, limit))
         scorer.predict(
             writer.add,
-            lambda chosen, _: job.begin(chosen, plan),
+            partial(_begin, scorer),
             work=address,
             earlier=job.earlier_backends(plan),
             callbacks=callbacks,
         )
     scorer.wait_for_others()  # all their parts are on the disk then
     return None if rank else finish(scorer)
+
+
+def _begin(scorer: Scorer, chosen: ChosenBackends | None, difference: float | None) -> None:
+    notify(scorer.outline(chosen))
+    scorer.job.begin(chosen, scorer.plan)

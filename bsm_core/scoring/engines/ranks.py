@@ -28,9 +28,10 @@ from bsm_core.artifact.pretrained_files import allow_downloads
 from bsm_core.errors import BSMError, EngineError, Interrupted
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.handout import GRACE_S, Address, Handout, present
-from bsm_core.runtime.log import Lines, configure
+from bsm_core.runtime.log import Lines, Style, configure, current_style
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
 from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts
+from bsm_core.runtime.profile import Event, is_shown, listening, pass_on
 from bsm_core.runtime.signals import at_once, interruptible
 from bsm_core.scoring.engines.devices import DevicePlan, plan_world
 from bsm_core.scoring.engines.local import score
@@ -227,8 +228,12 @@ class _WatchedRank:
         # The exit code comes first: a process may send its message and end between the two checks.
         self.ended = self.process.exitcode is not None
         try:
-            if not self.pipe.closed and self.pipe.poll():
-                self.message = self.pipe.recv()
+            while not self.pipe.closed and self.pipe.poll():
+                message = self.pipe.recv()
+                if isinstance(message, Event):
+                    pass_on(message)
+                    continue
+                self.message = message
                 self.pipe.close()
         except EOFError:
             self.pipe.close()
@@ -259,7 +264,8 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
         try:
             for rank in range(plan.count):
                 receiver, sender = context.Pipe(duplex=False)
-                content = pickle.dumps((_main, (job, plan, rank, handout.address, port)))
+                told = current_style(), is_shown()
+                content = pickle.dumps((_main, (job, plan, rank, handout.address, port, told)))
                 process = context.Process(target=call_pickled, args=(content, sender), name=f"bsm-rank-{rank}")
                 # Before the process starts: a signal may end the next lines.
                 ranks.append(_WatchedRank(_name(rank, plan.count), process, receiver))
@@ -313,9 +319,14 @@ def _name(rank: int, world: int) -> str:
     return f"process {rank + 1} of {world} (rank {rank})"
 
 
-def _main(job: Job, plan: DevicePlan, rank: int, address: Address, port: int, pipe: Connection) -> None:
-    """Main function of the process of one rank: send the result of :func:`score`, or a :class:`_RankFailure`."""
-    configure()
+def _main(
+    job: Job, plan: DevicePlan, rank: int, address: Address, port: int, told: tuple[Style, bool], pipe: Connection
+) -> None:
+    """Main function of the process of one rank: send the result of :func:`score`, or a :class:`_RankFailure`.
+
+    Events are sent before it; ``told`` says how log lines are written, and whether the watcher shows the events.
+    """
+    configure(told[0])
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
@@ -326,7 +337,7 @@ def _main(job: Job, plan: DevicePlan, rank: int, address: Address, port: int, pi
     share_cores(plan.count)
     try:
         # Lightning answers SIGTERM with a broadcast that the other ranks do not expect, and waits for ever.
-        with interruptible(), at_once(), explaining_memory():
+        with interruptible(), at_once(), explaining_memory(), listening(pipe.send, shows=told[1]):
             pipe.send(score(job, plan, rank, address))
     except BSMError as error:
         pipe.send(_RankFailure(error, consequence=isinstance(error, DistributedUnavailableError)))

@@ -25,7 +25,7 @@ from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import Findings
 from bsm_core.runtime import signals
 from bsm_core.runtime.log import Lines
-from bsm_core.runtime.profile import Times
+from bsm_core.runtime.profile import Times, notify
 from bsm_core.scoring.engines.callbacks import Progress, with_probabilities
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.finish import finish
@@ -35,6 +35,7 @@ from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
 from bsm_core.scoring.output.sink import PackedPart, Part
+from bsm_core.tables.splits import known_rows
 from bsm_core.tables.windows import Split, Window
 
 log = logging.getLogger("bsm")
@@ -65,7 +66,7 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
         BSMError: The data, the artifact, a plugin or a device is at fault, or actors die again and again.
     """
     scorer = Scorer(job, plan)
-    driver = Driver(job, plan, len(scorer.predictor.probability_names), WindowActor)
+    driver = Driver(scorer, WindowActor)
     try:
         driver.score()
     except BaseException as error:
@@ -150,9 +151,7 @@ class Driver:
     """Loop that hands out work to actors and writes what they return.
 
     Args:
-        job: The job.
-        plan: Devices of the actors.
-        classes: Number of classes.
+        scorer: The predictor, checked against the data, with the job and the devices of the actors.
         kind: Class of the actors.
 
     Attributes:
@@ -160,13 +159,13 @@ class Driver:
         times: Times of all actors.
     """
 
-    def __init__(self, job: Job, plan: DevicePlan, classes: int, kind: type[Any]) -> None:
-        self._job, self._plan, self._classes = job, plan, classes
+    def __init__(self, scorer: Scorer, kind: type[Any]) -> None:
+        self._job, self._plan = job, plan = scorer.job, scorer.plan
+        self._classes, self._outline = len(scorer.predictor.probability_names), scorer.outline
         self._needs = {"CPU": plan.cores, "GPU": int(plan.accelerator == "gpu")}
         options = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"], "max_concurrency": IN_FLIGHT + 1}
         self._kind = ray.remote(kind).options(**options)
-        self._looked = time.monotonic()
-        self._archive = ray.put(archive_of(job.artifact))
+        self._looked, self._archive = time.monotonic(), ray.put(archive_of(job.artifact))
         self._workers: list[_Worker] = []
         self._again: deque[_Piece] = deque()
         self._failed_starts = Counter[int]()
@@ -174,7 +173,7 @@ class Driver:
         self._earlier: Mapping[str, str] = job.earlier_backends(plan)
         self._rows = job.rows_done
         self._limit = BadRowLimit(job.settings.max_bad_rows, job.source.format, job.settings.row_issues)
-        self._progress = Progress(job.rows_done)
+        self._progress = Progress(job.rows_done, known_rows(job.source))
         self.readiness = Readiness(None, None)
         self.times = Times()
 
@@ -223,6 +222,7 @@ class Driver:
             self._raise_failure()
         chosen = self.readiness.chosen
         self._earlier = self._earlier if chosen is None else chosen.backends
+        notify(self._outline(chosen))
         self._job.begin(chosen, self._plan)
 
     def _new(self, number: int) -> _Worker:
@@ -336,8 +336,8 @@ class Driver:
             self._limit.add(part.record.counts, part.record.rows, part.examples)
         self._rows += sum(part.record.rows for part in parts)
         newest = max(parts, key=lambda part: part.record.window)
-        read = newest.record.window * self._job.settings.window_rows + newest.record.rows
-        self._progress.report(self._rows, min(1.0, self._rows * newest.fraction / max(1, read)))
+        read = max(1, newest.record.window * self._job.settings.window_rows + newest.record.rows)
+        self._progress.report(self._rows, min(1.0, self._rows * newest.fraction / read), {})
 
     def _replace(self, worker: _Worker, error: RayError) -> list[PackedPart]:
         """Start an actor in the place of one that died, and set its work aside for actors that have nothing else.

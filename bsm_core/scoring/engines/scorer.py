@@ -11,11 +11,13 @@ from lightning.pytorch.callbacks import Callback
 
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.errors import ArtifactError, DataError
+from bsm_core.plugins.discovery import WORDS
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.loader import OnDemandLoader, WindowLoader, Work
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.profile import TOTAL, Times
 from bsm_core.scoring.counting import binning_of
+from bsm_core.runtime.versions import DISTRIBUTION
 from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, Begin, PartMaker
 from bsm_core.scoring.engines.devices import DevicePlan, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
@@ -25,8 +27,11 @@ from bsm_core.scoring.output.run_report import check_report
 from bsm_core.scoring.output.sink import Part
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.scoring.provenance import require_same
+from bsm_core.scoring.run_events import Outline
+from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
 from bsm_core.tables.read import TableSource
+from bsm_core.tables.splits import known_rows
 
 log = logging.getLogger("bsm")
 
@@ -38,6 +43,7 @@ class Scorer:
         job: The job.
         plan: Devices of the job.
         first: Whether this is the first process, which alone checks what all processes have in common.
+        dry: Whether nothing may be written, not even to see whether it can be.
 
     Attributes:
         job, plan: See above.
@@ -54,7 +60,7 @@ class Scorer:
         BSMError: The data, the artifact or a plugin is at fault.
     """
 
-    def __init__(self, job: Job, plan: DevicePlan, *, first: bool = True) -> None:
+    def __init__(self, job: Job, plan: DevicePlan, *, first: bool = True, dry: bool = False) -> None:
         self.job, self.plan = job, plan
         settings, source, keep = job.settings, job.source, job.keep
         self.predictor = Predictor.load(
@@ -73,7 +79,7 @@ class Scorer:
         self.source = job.table
         kept = self.source.schema(list(keep))
         self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
-        if first and settings.row_issues is not None:
+        if first and settings.row_issues is not None and not dry:
             RowIssuesFile.check(settings.row_issues, kept.field(0), source.format, settings.output_dir)
         if first and settings.report is not None:
             check_report(settings.report)
@@ -129,6 +135,38 @@ class Scorer:
         self.chosen, self.difference = before.chosen, before.difference
         self._barrier = runner.strategy.barrier
 
+    def outline(self, chosen: ChosenBackends | None) -> Outline:
+        """Return the plan of the run, for people.
+
+        Args:
+            chosen: Chosen backends and precision.
+        """
+        job, preprocessor, model = self.job, self.predictor.preprocessor, self.predictor.model.component
+        steps = [step.component for pipeline in preprocessor.pipelines.values() for step in pipeline.steps]
+        others = [
+            c
+            for c in (model, *steps, *self.predictor.hooks.components)
+            if c and c.provider.distribution != DISTRIBUTION
+        ]
+        files = f"{len(self.source.files)} {self.source.format} file(s)"
+        return Outline(
+            data_path=str(job.settings.data_dir),
+            model=str(job.settings.model_dir),
+            output=str(job.sink.path(job.format)),
+            rows=known_rows(self.source),
+            done=job.rows_done,
+            window_rows=job.settings.window_rows,
+            files=files if job.settings.limit is None else f"{files}, the first {job.settings.limit:,} rows",
+            devices=str(self.plan),
+            model_class=preprocessor.config.model_class,
+            precision="fp32" if chosen is None else str(chosen.precision),
+            backends={} if chosen is None else dict(chosen.backends),
+            text={name: [step.name for step in p.steps] for name, p in preprocessor.pipelines.items()},
+            features=list(preprocessor.config.tab_field_list),
+            kept=list(job.keep),
+            provided={f"{WORDS[c.kind]} {c.name}": str(c.provider) for c in others},
+        )
+
     def wait_for_others(self) -> None:
         """Wait until all processes have come here, and add up their times."""
         self._barrier("parts")
@@ -147,6 +185,29 @@ class Scorer:
                 where=str(self.job.settings.model_dir),
                 fix="run again when nothing writes to the artifact any more; the run begins anew then",
             )
+
+
+def trial(job: Job, plan: DevicePlan) -> Outline:
+    """Build the predictor of a job, choose its backends and score the check rows, and return the plan of the run.
+
+    Args:
+        job: The job.
+        plan: Devices of the job, of which the first one is used.
+
+    Raises:
+        BSMError: The artifact, a plugin or the device is at fault, or columns are missing.
+    """
+    job.require_columns()
+    scorer, settings = Scorer(job, plan, dry=True), job.settings
+    predictor, check_rows = scorer.predictor, job.artifact.check_rows
+    if check_rows is not None:
+        require_fit(predictor, check_rows)
+    predictor.model.to("cpu" if plan.accelerator == "cpu" else f"cuda:{plan.ids[0]}")
+    earlier = job.earlier_backends(plan)
+    chosen = predictor.choose_backends(settings.precision, settings.backend, check_rows, earlier)
+    if check_rows is not None and settings.self_check:
+        check(predictor, check_rows)
+    return scorer.outline(chosen)
 
 
 def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, source: TableSource) -> int:

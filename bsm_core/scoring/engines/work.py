@@ -48,7 +48,7 @@ class Job:
         altered: Number of parts that are computed again, because their checksums are wrong.
         earlier: Attempts that made these parts.
         began: Start of the run, in seconds as ``time.time()`` returns them.
-        lock: Lock of the output folder.
+        lock: Lock of the output folder; None of a dry run, which holds none.
         digest: What this run has in common with the other shards of its job.
         guards: The guards that let this run begin, as :func:`guards_of_run` returns them.
     """
@@ -62,7 +62,7 @@ class Job:
     altered: int
     earlier: Sequence[Attempt]
     began: float
-    lock: Lock
+    lock: Lock | None
     digest: str
     guards: Mapping[str, list[str | None]]
 

@@ -281,7 +281,8 @@ class Sink:
         for record in records:
             for key, value in record.counts.items():
                 counts[key] = counts.get(key, 0) + value
-        return Committed(path, sum(record.rows for record in records), len(records), counts)
+        classes = () if review is None else tuple(review.statistics.predicted)
+        return Committed(path, sum(record.rows for record in records), len(records), counts, classes)
 
     def write(
         self,

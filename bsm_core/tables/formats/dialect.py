@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -196,9 +197,21 @@ def parse_header(value: Any) -> str:
     raise ValueError("should be first or none")
 
 
+def split_names(text: str) -> list[str]:
+    """Return the names in a text with commas. A name that has a comma stands in quotes: ``id,"height, cm"``.
+
+    Raises:
+        ValueError: There is a line break outside quotes.
+    """
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error as error:
+        raise ValueError(f"should be names with commas between them ({error})") from error
+
+
 def parse_columns(value: Any) -> tuple[str, ...] | None:
-    """Return names of columns, from a list or from a text with commas."""
-    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    """Return names of columns, from a list or from a text; see :func:`split_names`."""
+    names = [name.strip() for name in split_names(value)] if isinstance(value, str) else value
     if names is None:
         return None
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) and name for name in names):

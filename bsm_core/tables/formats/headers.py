@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bsm_core.errors import BSMError, DataError
+from bsm_core.errors import BSMError, DataError, why_unreadable
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.first_bytes import FileKind, misnamed
 from bsm_core.tables.formats.text_stream import TextStream, text_lines
@@ -36,7 +36,9 @@ def reading(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         fix = "the file may be cut off or damaged"
-        if kind := misnamed(path):
+        if isinstance(error, OSError) and error.errno:
+            reason, fix = why_unreadable(error)
+        elif kind := misnamed(path):
             raise _of_kind(path, kind) from error
         if isinstance(error, pa.ArrowNotImplementedError):
             fix = "write the file with other types, such as plain values in place of nested categories"

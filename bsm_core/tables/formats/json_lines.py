@@ -108,7 +108,7 @@ def _rows(
     on_bad_line: Literal["fail", "skip"],
     cells_of: Callable[[dict[str, Any], str], list[Any] | str],
 ) -> Iterator[tuple[list[Any] | BadLine, int, float]]:
-    """Yield the cells or the fault of each line, the position after it, and the share of the file that is read.
+    """Yield the cells or the fault of each line, the position after it, and the share of the file before that.
 
     Args:
         path: The file.
@@ -130,13 +130,13 @@ def _rows(
             text, found = ("", f"longer than {longest:,} bytes") if too_long else _parsed(content)
             cells = found if isinstance(found, str) else cells_of(found, text)
             if not isinstance(cells, str):
-                yield cells, at, stream.fraction()
+                yield cells, at, stream.share_before(at)
                 continue
             before = line_breaks(path, Dialect(), offset) if before < 0 else before
             bad = BadLine(f"{path}, line {before + count}", cells, _shown(content), start, at)
             if too_long or on_bad_line == "fail":
                 raise _error(bad, [] if too_long else [SKIP])
-            yield bad, at, stream.fraction()
+            yield bad, at, stream.share_before(at)
 
 
 def _parsed(content: bytes) -> tuple[str, dict[str, Any] | str]:

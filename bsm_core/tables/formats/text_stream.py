@@ -43,7 +43,6 @@ class TextStream(io.RawIOBase):
     - The ``\n`` after a block that ends with ``\r``. So such a ``\r`` waits for the next block.
 
     Attributes:
-        share: Share of the file that has been read, 0 to 1, of its compressed bytes.
         error: Error that ended the stream. An error that is raised while pyarrow reads can leave one of its threads
             waiting for ever; after as many as it has, all readers hang.
     """
@@ -74,7 +73,7 @@ class TextStream(io.RawIOBase):
         self._stop = stop
         self._head = BOM_UTF8 if scans else b""  # the bytes with which the next block begins
         self._reading = threading.Lock()
-        self.share = 0.0
+        self._read = 0.0, offset  # share of the file's own bytes, and the position after what they contained
         self.error: Exception | None = None
         lend(self)
 
@@ -89,6 +88,7 @@ class TextStream(io.RawIOBase):
             try:
                 if self.error is None:
                     data = self._scanned(len(view), *self._scans) if self._scans else self._next(len(view))
+                    self._read = self._raw.tell() / max(1, self._raw.size()), self._read[1] + len(data)
             except Exception as error:
                 if not self._scans:
                     raise
@@ -105,7 +105,6 @@ class TextStream(io.RawIOBase):
             data, self._head = self._head + data, b""
         if data.endswith(b"\r") and len(data) > 1:
             data, self._head = data[:-1], b"\r"
-        self.share = self.fraction()
         return data
 
     def _next(self, size: int) -> bytes:
@@ -123,9 +122,13 @@ class TextStream(io.RawIOBase):
             data += self._left_out.keep(block)
         return data
 
-    def fraction(self) -> float:
-        """Return the share of the file's own bytes that has been read, 0 to 1."""
-        return float(self._raw.tell() / max(1, self._raw.size()))
+    def share_before(self, position: int) -> float:
+        """Return the share of the file before a position in the stream, 0 to 1; of a compressed file, an estimate.
+
+        Of the file's own bytes, more has been read, in blocks: the position is a part of what they contained.
+        """
+        share, end = self._read
+        return float(share * min(1.0, position / max(1, end)))
 
     def close(self) -> None:
         """Close the file."""

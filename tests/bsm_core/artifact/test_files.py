@@ -4,14 +4,16 @@ import hashlib
 import json
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 from support.artifacts import write_artifact
 
-from bsm_core.artifact import Artifact, files
+from bsm_core.artifact import Artifact, describe, files
 from bsm_core.artifact.files import FileHashes, read_json_object, require_artifact
 from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
 from bsm_core.errors import CorruptArtifactError, MissingArtifactFilesError
+from bsm_core.plugins.registry import Registry
 
 
 @pytest.fixture
@@ -149,3 +151,26 @@ def test_a_name_that_a_shell_could_run_is_in_no_command(name):
     assert name not in fix
     assert not re.search(r"touch pwned|__import__|`id`|;id|a b/|-f\.ckpt|a&b|\n", fix)
     assert re.search("PATH|FOLDER|ABOVE", fix)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hyperparameters.json", "model_artifacts.pth", "risk_table_map.json", "impute_dict.pkl", "model.pth"],
+)
+def test_a_file_that_may_not_be_read_is_not_said_to_be_damaged(tmp_path, monkeypatch, name):
+    folder = write_artifact(tmp_path)
+    (folder / name).touch()
+    if name.endswith(".pkl"):
+        (folder / name).with_suffix(".json").unlink(missing_ok=True)
+    opened = Path.open
+
+    def refuse(path, *arguments, **options):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    problems = describe(folder, Registry([])).problems
+    said = [problem for problem in problems if f"{name} cannot be read: Permission denied" in problem]
+    assert said
+    assert all("chmod" in problem and "copy the artifact" not in problem for problem in said)

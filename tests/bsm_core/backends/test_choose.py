@@ -256,9 +256,15 @@ def test_a_model_without_an_encoder_stays_as_it_is(caplog):
     plain = Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval()
     with caplog.at_level(logging.WARNING, logger="bsm"):
         assert choose_backends(plain, precision="bf16") == ChosenBackends("fp32", {})
-        assert choose_backends(plain, backend="quick") == ChosenBackends("fp32", {})
-        assert choose_backends(plain) == ChosenBackends("fp32", {})
-    assert caplog.text.count("stays in fp32") == 2
+        assert choose_backends(plain) == choose_backends(plain, backend="eager") == ChosenBackends("fp32", {})
+    assert caplog.text.count("stays in fp32") == 1
+
+
+def test_a_model_without_an_encoder_has_no_other_backend():
+    plain = Two(nn.Linear(1, 1), nn.Linear(1, 1)).eval()
+    with pytest.raises(UsageError, match="no backend 'quick': the model has no text encoder") as caught:
+        choose_backends(plain, backend="quick")
+    assert (caught.value.where, caught.value.fix) == ("--backend", "leave --backend out")
 
 
 class OnGpu(Two):

@@ -6,7 +6,7 @@ from support.plugins import component
 
 from bsm_core import TextStep
 from bsm_core.plugins.discovery import Provider, UnusablePlugin
-from bsm_core.plugins.listing import errors_text, listing, listing_text
+from bsm_core.plugins.listing import errors_text, listing
 from bsm_core.plugins.registry import Registry
 
 ACME = Provider("acme", "2.0", "/first")
@@ -81,16 +81,6 @@ def test_the_order_does_not_depend_on_that_of_discovery():
         (c.kind, c.name, c.provider.distribution) for c in components
     ]
     assert json.loads(json.dumps(entries)) == entries
-
-
-def test_the_table():
-    components = [component("step", "shout", "a:B"), component("model_class", "net", "a:C", "acme", "2.0")]
-    assert listing_text(Registry(components)) == (
-        "name   kind         provider  version  status\n"
-        "net    model_class  acme      2.0      registered\n"
-        "shout  step         fake      1.0      registered"
-    )
-    assert listing_text(Registry([])) == "name  kind  provider  version  status"
 
 
 def test_the_errors():

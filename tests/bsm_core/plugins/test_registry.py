@@ -105,6 +105,9 @@ def test_the_allow_list_admits_nothing_else(site):
     with pytest.raises(UnknownStepError) as caught:
         registry.resolve("step", "whisper")
     assert "left out by BSM_PLUGINS: bad-one 1.0" in str(caught.value)
+    assert caught.value.fix == "add bad-one to the variable BSM_PLUGINS, which leaves it out"
+    with pytest.raises(UnknownStepError) as caught:
+        registry.resolve("step", "mumble")
     assert "or let BSM_PLUGINS admit one that it leaves out" in str(caught.value.fix)
 
 

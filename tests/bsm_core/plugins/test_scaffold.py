@@ -17,6 +17,7 @@ from bsm_core.errors import UsageError
 from bsm_core.plugins.hookspecs import CONTRACT
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.plugins.scaffold import new_plugin
+from bsm_core.storage.objects import ObjectPath
 
 NOTHING = Registry([])
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
@@ -150,3 +151,9 @@ def test_names_that_do_harm_are_refused(name, tmp_path):
     with pytest.raises(UsageError, match="cannot be the name of a plugin"):
         new_plugin("step", name, tmp_path / "package", Registry([]))
     assert not (tmp_path / "package").exists()
+
+
+def test_a_url_is_no_folder_for_a_package():
+    assert "cannot be written to an object store (s3://bucket/x)" in refused(
+        "acme-thing", ObjectPath("s3:", "bucket", "x")
+    )

@@ -6,7 +6,15 @@ import pyarrow as pa
 import pytest
 
 from bsm_core.preprocess.features import Features, Imputer, RiskTable
-from bsm_core.preprocess.findings import Findings, Issue, IssueWarnings, advice, note_counts, warn_of_counts
+from bsm_core.preprocess.findings import (
+    Findings,
+    Issue,
+    IssueWarnings,
+    advice,
+    note_counts,
+    warn_of_advice,
+    warn_of_counts,
+)
 from bsm_core.tables.bad_lines import BadLine
 from bsm_core.tables.formats.dialect import Dialect
 
@@ -251,3 +259,12 @@ def test_bytes_and_control_characters_are_shown_escaped_once(messages):
         'a.csv, line 2: bytes: "G\\xe9n\\x1b[1m\'\\n"; the line is left out',
         "row '\\xe9': column 'c': not a number: \"G\\xe9n\\x1b[1m'\\n\"; the cell is taken as missing",
     ]
+
+
+def test_what_a_summary_lists_is_not_warned_of_but_its_advice_is(caplog):
+    counts = {"number:age": 9, "reason:feature:number with a decimal comma:age": 9, "bad_rows": 9}
+    counts |= {"ids:missing": 1, "escapes:cells": 2, "quotes:cells": 3, "parts:altered": 4}
+    with caplog.at_level(logging.WARNING, "bsm"):
+        warn_of_advice(counts, 10, "csv")
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line[:9] for line in lines] == ["2 quoted ", "3 quoted ", "4 part(s)", "the numbe"]

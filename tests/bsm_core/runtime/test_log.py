@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
-from bsm_core.runtime.log import Lines, configure
+from bsm_core.runtime.log import Lines, Style, configure, current_style
 
 
 @pytest.fixture
@@ -37,14 +40,41 @@ def test_a_line_says_when_and_how_bad_and_is_said_once(logger, capsys, caplog):
     assert not caplog.records  # they do not reach the root logger, whose handlers would say them again
 
 
-def test_the_level_is_a_choice(logger, capsys):
-    configure(logging.WARNING)
+def test_quiet_is_warnings_alone_until_the_next_command(logger, capsys):
+    configure(Style(quiet=True))
     logger.info("unheard")
     logger.warning("heard")
-    assert capsys.readouterr().err.endswith("WARNING heard\n")
-    configure(logging.DEBUG)
-    logger.debug("now heard")
-    assert capsys.readouterr().err.endswith("DEBUG now heard\n")
+    configure()
+    logger.info("unheard")
+    configure(Style())
+    logger.info("now heard")
+    said = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["WARNING heard", "INFO now heard"]
+
+
+def test_lines_of_json_have_the_data_of_a_record(logger, capsys):
+    configure(Style(as_json=True))
+    logger.warning("%s\x1b", "a\nb", extra={"data": {"rows": 3, "path": Path("x")}})
+    first, *others = capsys.readouterr().err.splitlines()
+    assert others == []
+    content = json.loads(first)
+    assert datetime.fromisoformat(content.pop("time")).tzinfo is not None
+    assert content == {"level": "WARNING", "message": "a\\nb\x1b", "rows": 3, "path": "x"}
+    assert current_style() == Style(as_json=True)
+
+
+def test_a_line_beside_the_bar_of_another_process_begins_where_the_bar_does(logger, capsys):
+    configure(Style(beside_bar=True))
+    logger.info("x")
+    assert re.fullmatch(r"\r\x1b\[2K\d\d:\d\d:\d\d INFO x\n", capsys.readouterr().err)
+
+
+def test_lines_go_through_a_function(logger, capsys):
+    shown = []
+    configure(Style(), lambda record, line: shown.append((record.levelname, line.partition(" ")[2])))
+    logger.info("x")
+    assert shown == [("INFO", "INFO x")]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_line_cannot_be_forged(logger, capsys, tmp_path):

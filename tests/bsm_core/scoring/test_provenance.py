@@ -15,7 +15,7 @@ from bsm_core import Predictor, cli
 from bsm_core.artifact import Artifact, describe, unpacked
 from bsm_core.artifact.provenance_file import Provenance, read_provenance
 from bsm_core.errors import ArtifactError, CorruptArtifactError, ProvenanceError, UnknownModelClassError
-from bsm_core.plugins.registry import Registry, default_registry
+from bsm_core.plugins.registry import Provider, Registry, default_registry
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring import provenance
 from bsm_core.scoring.provenance import add_provenance, components_of, record_of, require_same
@@ -269,9 +269,9 @@ def test_pack_records_and_inspect_shows(toy_artifact, tmp_path, capsys):
     assert cli.main(["pack", str(toy_artifact), str(packed)]) == 0
     description = describe(packed)
     assert [c["name"] for c in description.provenance["components"]] == ["toy_model", "toy_trap", "toy_tokens"]
-    text = description.to_text().partition("recorded\n")[2].partition("provided by")[0]
-    assert text.startswith("  model class toy_model: toy-bsm==1.0:toy_bsm_model:ToyModel\n")
-    assert f"torch {installed()['torch']}" in text
+    made, _, provided = description.to_text().partition("made with\n")[2].partition("provided by\n")
+    assert f"torch {installed()['torch']}" in made
+    assert provided.startswith("  model class toy_model: toy-bsm==1.0:toy_bsm_model:ToyModel\n")
 
 
 def test_pack_goes_on_where_a_plugin_is_not_installed(toy_artifact, tmp_path, capsys, monkeypatch):
@@ -314,8 +314,33 @@ def test_what_is_installed_and_cannot_be_used_is_not_to_be_installed_again(recor
     with pytest.raises(UnknownModelClassError) as caught:
         Predictor.open(recorded)
     assert "left out by BSM_PLUGINS: toy-bsm 1.0" in caught.value.details
-    assert "let BSM_PLUGINS admit" in caught.value.fix
+    assert caught.value.fix == "add toy-bsm to the variable BSM_PLUGINS, which leaves it out"
+    [problem] = [problem for problem in describe(recorded).problems if "toy_model" in problem]
+    assert "To fix: add toy-bsm to the variable BSM_PLUGINS" in problem
     default_registry.cache_clear()
+
+
+def test_of_what_is_left_out_in_another_version_nothing_is_to_be_installed(recorded):
+    registry = Registry([], blocked=[Provider("Toy_BSM", "0.9")])
+    with pytest.raises(UnknownModelClassError) as caught:
+        Predictor.open(recorded, registry=registry)
+    assert caught.value.fix == "add Toy_BSM to the variable BSM_PLUGINS, which leaves it out"
+
+
+def test_a_description_advises_what_a_run_advises(recorded):
+    problems = describe(recorded, Registry([])).problems
+    assert problems
+    assert all("To fix: the artifact was made with toy-bsm==1.0: install that" in problem for problem in problems)
+
+
+def test_a_description_names_each_component_once(recorded):
+    described = describe(recorded)
+    assert described.to_text().count("toy_model: ") == 1
+    assert "(recorded:" not in described.to_text()
+    edit(recorded, lambda values: values["components"][0].update(version="0.9"))
+    [line] = [line for line in describe(recorded).to_text().splitlines() if "model class toy_model: " in line]
+    assert line.startswith("  model class toy_model: toy-bsm==1.0:")
+    assert "(recorded: toy-bsm==0.9:" in line
 
 
 def test_pack_keeps_a_record_that_it_cannot_make(recorded, tmp_path, monkeypatch, capsys):

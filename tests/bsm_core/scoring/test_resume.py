@@ -167,6 +167,7 @@ def test_a_partition_that_was_renamed_is_another_run(stopped, data, caplog, monk
         ({"keep_columns": "chat"}, "setting keep_columns"),
         ({"output_format": "tsv"}, "setting output_format: was csv, is tsv"),
         ({"precision": "bf16"}, "setting precision: was fp32, is bf16"),
+        ({"limit": 7}, "setting limit: is new"),
     ],
 )
 def test_other_settings_are_another_run(stopped, data, caplog, monkeypatch, flags, words):

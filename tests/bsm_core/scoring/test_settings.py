@@ -18,6 +18,7 @@ LAYERS = {
     "id_field": [("a", "a"), ("b", "b"), None, None],
     "model_dir": [("/a", Path("/a")), None, None, Path("/opt/ml/processing/input/model")],
     "data_dir": [("/a", Path("/a")), None, None, Path("/opt/ml/processing/input/inference_data")],
+    "limit": [("7", 7), None, None, None],
     "output_dir": [("/a", Path("/a")), None, None, Path("/opt/ml/processing/output/predictions")],
     "output_format": [("csv", "csv"), ("tsv", "tsv"), ("parquet", "parquet"), None],
     "keep_columns": [("a,b", ("a", "b")), None, None, ()],
@@ -196,9 +197,19 @@ def test_all_problems_at_once_each_with_its_flag_or_variable():
     assert "(it is 'x')" in str(error)
 
 
-def test_job_type_is_required():
-    with pytest.raises(UsageError, match="--job_type: missing"):
-        Settings.resolve({}, {})
+def test_the_kind_of_job_is_inference_unless_it_is_given():
+    assert Settings.resolve({}, {}).job_type == "inference"
+    assert Settings.resolve({"job_type": "testing"}, {}).job_type == "testing"
+
+
+def test_a_file_beats_the_variable_and_a_flag_beats_the_file():
+    env, file = {"BATCH_SIZE": "8", "DEVICE": "gpu"}, {"batch_size": (16, "run.toml: batch-size")}
+    assert Settings.resolve({}, env, file).with_artifact({"batch_size": 64}).batch_size == 16
+    assert Settings.resolve({"batch_size": "4"}, env, file).batch_size == 4
+    assert Settings.resolve({}, env, file).device == "gpu"
+    with pytest.raises(UsageError, match="settings that cannot be used") as caught:
+        Settings.resolve({}, {}, {"batch_size": ("many", "run.toml: batch-size")})
+    assert "run.toml: batch-size: " in str(caught.value)
 
 
 @pytest.mark.parametrize("job_type", ["inference", "validation", "testing"])
@@ -261,7 +272,10 @@ def test_a_number_of_processes_that_contradicts_nothing():
 
 @pytest.mark.parametrize(
     ("given", "columns"),
-    [("a", ("a",)), ("b,a", ("b", "a")), ("all", ("all",)), ("", ()), ("a,,b,", ("a", "b")), ("a b, c", ("a b", " c"))],
+    [
+        *[("a", ("a",)), ("b,a", ("b", "a")), ("all", ("all",)), ("", ()), ("a,,b,", ("a", "b"))],
+        *[("a b, c", ("a b", " c")), ('a,"b, c",d', ("a", "b, c", "d")), ('"say ""hi""",5"', ('say "hi"', '5"'))],
+    ],
 )
 def test_keep_columns(given, columns):
     assert resolve(keep_columns=given).keep_columns == columns

@@ -48,6 +48,15 @@ def test_any_other_text_is_a_path_of_this_machine(text):
     assert type(place(text)) is type(Path(text))
 
 
+@pytest.mark.parametrize("text", ["s3://bucket", "s3://bucket/a b/c.csv", "gs://bucket/a", "file:///a/b"])
+def test_a_url_in_a_path_of_pathlib_is_still_a_url(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    found = place(Path(text))
+    assert (found, type(found)) == (place(text), type(place(text)))
+    Path(text.partition("/")[0]).mkdir()
+    assert place(Path(text.partition("/")[0])) == Path(text.partition("/")[0])
+
+
 def test_a_path_that_looks_like_an_unknown_url_is_a_path_if_it_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="the URL cannot be used"):

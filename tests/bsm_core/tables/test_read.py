@@ -1,7 +1,9 @@
 """Windows over the whole table, whatever the format and the files."""
 
 import pickle
+from dataclasses import replace
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -167,3 +169,42 @@ def test_memory_does_not_grow_with_rows(tmp_path, format):
     # Arrow reads a little ahead, as far as the clock lets it.
     assert many < 3 * few
     assert many < (tmp_path / f"150000.{format}").stat().st_size / 4
+
+
+# The first rows, and the share of the input
+
+
+ROWS_OF_LIMITS = 50
+
+
+def limited(tmp_path, name, limit, **options):
+    """Return the windows of 8 rows of a table of 50 rows, of which the first ones are read."""
+    frame = pd.DataFrame({"id": range(ROWS_OF_LIMITS), "text": ["a b\nc" * 9] * ROWS_OF_LIMITS})
+    if name.endswith(".parquet"):
+        frame.to_parquet(tmp_path / name, row_group_size=30)
+    elif "jsonl" in name:
+        frame.to_json(tmp_path / name, orient="records", lines=True)
+    else:
+        frame.to_csv(tmp_path / name, index=False)
+    source = replace(TableSource.open(tmp_path / name, **options), limit=limit)
+    return list(source.windows(["id", "text"], rows=8))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("limit", [1, 7, 8, 9, 16, 31, 50, 99])
+def test_a_table_may_end_after_a_number_of_rows(tmp_path, name, limit):
+    windows = limited(tmp_path, name, limit)
+    assert sum(len(window.table) for window in windows) == min(limit, ROWS_OF_LIMITS)
+    assert [len(window.table) for window in windows[:-1]] == [8] * (len(windows) - 1)
+    assert [window.last for window in windows] == [False] * (len(windows) - 1) + [True]
+    assert windows[-1].end == (1, 0)
+    assert [window.fraction for window in windows[:-1]] == [8 * i / limit for i in range(1, len(windows))]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize("on_bad_line", ["fail", "skip"])
+def test_the_share_of_the_input_is_that_of_its_rows(tmp_path, name, on_bad_line):
+    windows = limited(tmp_path, name, None, on_bad_line=on_bad_line)
+    for window in windows:
+        share = (window.start + len(window.table)) / ROWS_OF_LIMITS
+        assert window.fraction == pytest.approx(share, abs=0.05)

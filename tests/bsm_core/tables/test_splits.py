@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from contextlib import closing
+from dataclasses import replace
 from itertools import accumulate, chain
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from bsm_core.errors import DataError
 from bsm_core.tables import splits
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
-from bsm_core.tables.splits import can_split, row_ends, splits_of, work_of
+from bsm_core.tables.splits import can_split, known_rows, row_ends, splits_of, work_of
 from bsm_core.tables.windows import BEGIN, Position, Split, Window
 
 COLUMNS = ["id", "text"]
@@ -327,3 +328,19 @@ def test_a_split_ends_within_a_row_group_that_is_not_read_on(tmp_path, monkeypat
     first, _ = splits_of(source, 300)
     assert [window.index for window in source.windows_of(first, COLUMNS, rows=300)] == [0, 1, 2, 3]
     assert sum(taken) <= 1300
+
+
+def test_the_rows_of_parquet_are_known_before_they_are_read(tmp_path, monkeypatch):
+    for name, rows in (("a", 5), ("b", 7)):
+        pq.write_table(pa.table({"id": range(rows)}), tmp_path / f"{name}.parquet", row_group_size=3)
+    source = TableSource.open(tmp_path)
+    assert known_rows(source) == 12
+    assert known_rows(replace(source, limit=4)) == 4
+    assert known_rows(replace(source, limit=40)) == 12
+    assert known_rows(source.share(1, 2)) == 7
+    assert known_rows(source.share(2, 3)) == 0
+    assert not can_split(replace(source, limit=4))
+    monkeypatch.setattr(splits, "_MOST_FILES", 1)
+    assert known_rows(source) is None
+    (tmp_path / "t.csv").write_text("id\n1\n")
+    assert known_rows(TableSource.open(tmp_path / "t.csv")) is None

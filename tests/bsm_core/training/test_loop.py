@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import io
 import logging
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import TQDMProgressBar
 
 from bsm_core import Batch, ModelBase
 from bsm_core.errors import EngineError, ModelFailedError
+from bsm_core.runtime.profile import Ended, listening
 from bsm_core.training import loop
 from bsm_core.training.loop import LAST, fit
 from bsm_core.training.metrics import History
@@ -53,13 +52,6 @@ class Scripted(ModelBase):
         else:
             logit = self.weight * 0 + self.script[int(self.epochs_trained) - 1]
         return torch.stack([torch.zeros_like(logit), logit]).expand(batch.rows, 2)
-
-
-class Terminal(io.StringIO):
-    """A standard error that somebody looks at."""
-
-    def isatty(self):
-        return True
 
 
 def batch(rows=32, seed=0):
@@ -336,11 +328,18 @@ def test_a_clusters_variables_are_not_ours(tmp_path, monkeypatch):
     assert len(train(tmp_path, max_epochs=1).epochs) == 1
 
 
-def test_a_bar_is_for_terminals(tmp_path, monkeypatch):
-    bars = []
-    monkeypatch.setattr(loop, "TQDMProgressBar", lambda: bars.append(TQDMProgressBar()) or bars[-1])
-    train(tmp_path / "pipe", max_epochs=1)
-    assert bars == []
-    monkeypatch.setattr("sys.stderr", Terminal())
-    train(tmp_path / "terminal", max_epochs=1)
-    assert len(bars) == 1
+def test_the_rows_of_an_epoch_are_told_under_the_number_that_its_line_has(tmp_path):
+    events = []
+    with listening(events.append, shows=True):
+        train(tmp_path, max_epochs=2)
+    told = [event if isinstance(event, Ended) else (event.what, event.rows, event.total) for event in events]
+    first, second = ([(f"epoch {n} of 2", rows, 32) for rows in (8, 16, 24, 32)] for n in (1, 2))
+    assert told == [*first, Ended(), *second, Ended()]
+
+
+def test_an_epoch_that_takes_long_logs_its_rows_now_and_then(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level(logging.INFO, "bsm"):
+        train(tmp_path, max_epochs=1)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.partition(" rows,")[0] for line in lines[:4]] == [f"epoch 1 of 1: {rows}" for rows in (8, 16, 24, 32)]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bsm_core.artifact.files import refuse_pointers, sha256
+from bsm_core.artifact.files import refuse_pointers, sha256, unreadable
 from bsm_core.artifact.untrusted.archives.extraction import Extraction
 from bsm_core.artifact.untrusted.archives.layout import (
     ARCHIVES,
@@ -26,9 +26,7 @@ from bsm_core.storage.objects import ObjectPath, place
 from bsm_core.storage.temporary import download, temporary_folder
 
 LIMITS = Limits()
-_SPACE = (
-    f"check that it can be read and that {tempfile.gettempdir()} has enough free space, or set TMPDIR to another folder"
-)
+_SPACE = f"check that {tempfile.gettempdir()} has enough free space, or set TMPDIR to another folder"
 _KINDS = {b"PK\3\4": "a zip file", b"BZh": "compressed with bzip2", b"\xfd7zXZ": "compressed with xz"} | {
     b"\x28\xb5\x2f\xfd": "compressed with zstd"
 }
@@ -168,6 +166,8 @@ def _extract(archive: Path, folder: Path, limits: Limits, keep: bool) -> Extract
             fix=pack if kind else "copy the archive again, or pack the artifact again",
         ) from error
     except OSError as error:
+        if error.filename == str(archive):
+            raise unreadable(archive, error) from error
         raise ArtifactError(
             f"{archive.name} cannot be extracted: {error.strerror or error}",
             where=where,

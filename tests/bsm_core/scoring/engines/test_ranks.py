@@ -17,6 +17,7 @@ import pytest
 
 from bsm_core.errors import BSMError, DataError, EngineError, Interrupted
 from bsm_core.plugins.hookspecs import Committed
+from bsm_core.runtime.profile import Advance, listening
 from bsm_core.runtime.signals import interruptible
 from bsm_core.scoring.engines import ranks, world
 from bsm_core.scoring.engines.devices import DevicePlan
@@ -67,6 +68,19 @@ def watch(*pairs):
     finally:
         for _, process in pairs:
             os.close(process.sentinel)
+
+
+def test_what_a_rank_tells_of_its_progress_reaches_the_listener_before_its_result():
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    rank = ranks._WatchedRank("rank 0", SimpleNamespace(exitcode=None), ours)
+    for message in (Advance("scoring", 5), Advance("scoring", 9), "result"):
+        theirs.send(message)
+    told = []
+    with listening(told.append, shows=True):
+        rank.poll()
+    assert [event.rows for event in told] == [5, 9]
+    assert rank.message == "result"
+    assert ours.closed
 
 
 def test_what_rank_0_committed_is_returned():

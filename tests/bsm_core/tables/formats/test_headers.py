@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bsm_core.errors import DataError
@@ -125,3 +127,18 @@ def test_files_with_different_delimiters(tmp_path, one, other, named):
     with pytest.raises(DataError, match=named) as caught:
         TableSource.open(tmp_path)
     assert "--csv-header" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.csv.gz", "data.jsonl", "data.parquet"])
+def test_a_file_that_may_not_be_read_is_not_said_to_be_damaged(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(b"id\n1\n")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Failed to open local file", str(tmp_path / name))
+
+    for opener in ("input_stream", "OSFile", "memory_map", "PythonFile"):
+        monkeypatch.setattr(pa, opener, refuse)
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied") as caught:
+        TableSource.open(tmp_path / name)
+    assert "chmod" in caught.value.fix

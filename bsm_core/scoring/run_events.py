@@ -1,0 +1,118 @@
+"""Events of a run: its plan at the beginning, and at the end what was done. See :mod:`bsm_core.runtime.profile`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bsm_core.runtime.profile import Event
+
+_NAMED = 8
+"""Number of features that the plan names; of more, it says how many there are."""
+
+
+@dataclass(frozen=True)
+class Outline(Event):
+    """The plan of a run, for people. What makes two runs the same run is :mod:`bsm_core.scoring.plan`.
+
+    Attributes:
+        data, model, output: The places.
+        rows: Number of rows; None if it is not known before all are read.
+        done: Number of rows that earlier attempts have scored.
+        window_rows: Rows that are scored at a time.
+        files: Number of data files, and their format.
+        devices: Devices in words.
+        model_class: Name of the model class.
+        precision: Precision of the text encoders.
+        backends: Backend of each text encoder, by its name in the model.
+        text: Names of the steps of each text column.
+        features: Names of the features.
+        kept: Names of the columns that are copied to the output, the id first.
+        provided: Package and version that provides a component, by the component, of those that are not bsm's own.
+    """
+
+    data_path: str
+    model: str
+    output: str
+    rows: int | None
+    done: int
+    window_rows: int
+    files: str
+    devices: str
+    model_class: str
+    precision: str
+    backends: Mapping[str, str]
+    text: Mapping[str, Sequence[str]]
+    features: Sequence[str]
+    kept: Sequence[str]
+    provided: Mapping[str, str]
+
+    def entries(self) -> list[tuple[str, str]]:
+        """Return the plan as pairs of a title and a text."""
+        windows = -(-(self.rows or 0) // self.window_rows) or 1
+        rows = "as many as the files have" if self.rows is None else f"{self.rows:,} in {windows:,} window(s)"
+        done = f"; {self.done:,} are done already" if self.done else ""
+        backends = ", ".join(dict.fromkeys(self.backends.values())) or "none, because there is no text encoder"
+        features = [*self.features[:_NAMED], *(["..."] if self.features[_NAMED:] else [])]
+        count = f"{len(self.features)}: {', '.join(features)}" if features else "none"
+        found = [
+            ("data", f"{self.data_path} ({self.files})"),
+            ("rows", f"{rows}, {self.window_rows:,} at a time{done}"),
+            ("model", f"{self.model} ({self.model_class})"),
+            ("device", f"{self.devices}, {self.precision}, backend {backends}"),
+            *((f"text {column!r}", " > ".join(steps)) for column, steps in self.text.items()),
+            ("features", count),
+            ("columns", ", ".join([*self.kept, "prob_class_..."])),
+            *((f"{what} from", package) for what, package in self.provided.items()),
+            ("output", self.output),
+        ]
+        return [(title, text) for title, text in found if text]
+
+    def lines(self) -> Sequence[str]:
+        """Return one message: the plan, with a line for each of its parts."""
+        return ["\n".join(["plan", *(f"{title}: {text}" for title, text in self.entries())])]
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """End of a run: what was done.
+
+    Attributes:
+        path: The prediction file.
+        rows: Number of rows in the file.
+        earlier: Number of those that earlier attempts had scored.
+        seconds: Seconds of this attempt.
+        devices, asked: Devices that were used, and what was asked for.
+        counts: See :class:`bsm_core.plugins.hookspecs.Committed`.
+        classes: See :class:`bsm_core.plugins.hookspecs.Committed`.
+        row_issues: File with the row issues; None if it was not asked for.
+        limit: Number of rows to which the run was limited; None if it was not.
+    """
+
+    path: Path
+    rows: int
+    earlier: int
+    seconds: float
+    devices: str
+    asked: str
+    counts: Mapping[str, float]
+    classes: Sequence[int] = ()
+    row_issues: Path | None = None
+    limit: int | None = None
+
+    def data(self) -> dict[str, Any]:
+        """Return the fields for ``--log-format json``."""
+        issues = None if self.row_issues is None else str(self.row_issues)
+        return {**super().data(), "path": str(self.path), "row_issues": issues}
+
+    def lines(self) -> Sequence[str]:
+        """Return the messages: rows and seconds, and where the predictions are."""
+        rows = self.rows - self.earlier
+        rate = f"{rows / max(self.seconds, 1e-9):,.0f} rows/s"
+        return [
+            f"{rows:,} rows in {self.seconds:.1f} s ({rate}) on {self.devices}, device asked for: {self.asked}",
+            *([f"{self.rows:,} rows with those of earlier attempts"] if self.earlier else []),
+            f"predictions: {self.path}",
+        ]

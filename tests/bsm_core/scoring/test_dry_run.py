@@ -1,0 +1,113 @@
+"""``bsm run --dry-run``, ``--limit`` and ``--config``, as commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pandas as pd
+import pytest
+from support.toy import toy_rows
+
+from bsm_core import cli
+from bsm_core.errors import ArtifactError, MissingColumnsError, OutputInUseError, SinkError, UsageError
+from bsm_core.scoring.dry_run import dry_run
+from bsm_core.scoring.output.manifest import WorkFolder
+
+pytestmark = pytest.mark.usefixtures("quiet_log")
+
+
+@pytest.fixture
+def flags(toy_artifact, tmp_path):
+    """Flags of a run on nine rows."""
+    toy_rows(9).to_parquet(tmp_path / "t.parquet")
+    places = {"model_dir": toy_artifact, "data_dir": tmp_path / "t.parquet", "output_dir": tmp_path / "out"}
+    return {"id_field": "id", "device": "cpu", **{name: str(path) for name, path in places.items()}}
+
+
+def words(flags):
+    return [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", value)]
+
+
+def everything(folder):
+    return sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+
+
+def test_a_dry_run_returns_the_plan_and_writes_nothing(flags, tmp_path):
+    before = everything(tmp_path)
+    outline = dry_run({**flags, "row_issues": str(tmp_path / "i.csv")}, {})
+    assert everything(tmp_path) == before
+    assert (outline.rows, outline.window_rows, outline.files) == (9, 4096, "1 parquet file(s)")
+    assert (outline.model_class, outline.precision, outline.kept) == ("toy_model", "fp32", ["id"])
+    assert outline.output == str(tmp_path / "out/inference_predictions.parquet")
+    assert outline.provided["model class toy_model"] == "toy-bsm 1.0"
+    assert dry_run({**flags, "limit": "4"}, {}).rows == 4
+
+
+def test_the_command_prints_the_plan(flags, tmp_path, capsys):
+    assert cli.main(["run", "--dry-run", *words(flags)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("all checks passed; nothing was scored or written\n")
+    assert "\nrows: 9 in 1 window(s), 4,096 at a time\n" in out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"id_field": "idd"}, MissingColumnsError),
+        ({"keep_columns": "nope"}, MissingColumnsError),
+        ({"model_dir": "/nope"}, ArtifactError),
+        ({"backend": "nope"}, UsageError),
+        ({"output_dir": "/dev/null/x"}, SinkError),
+        ({"row_issues": "/dev/null/x/i.csv"}, SinkError),
+        ({"num_actors": "2"}, UsageError),
+    ],
+)
+def test_a_dry_run_fails_where_the_run_would(flags, tmp_path, changes, kind):
+    before = everything(tmp_path)
+    with pytest.raises(kind):
+        dry_run({**flags, **changes}, {})
+    assert everything(tmp_path) == before
+
+
+def test_a_dry_run_says_that_another_run_writes_there(flags, tmp_path):
+    (tmp_path / "out").mkdir()
+    with WorkFolder(tmp_path / "out").held(), pytest.raises(OutputInUseError):
+        dry_run(flags, {})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_dry_run_finds_a_folder_that_cannot_be_written(flags, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o500)
+    with pytest.raises(SinkError, match="Permission denied"):
+        dry_run(flags, {})
+
+
+def test_a_limit_scores_the_first_rows_as_the_whole_run_does(flags, tmp_path, capsys):
+    assert cli.main(["run", *words(flags), "--window-rows", "2", "--limit", "5"]) == 0
+    first = pd.read_parquet(tmp_path / "out/inference_predictions.parquet")
+    assert cli.main(["run", *words(flags), "--window-rows", "2"]) == 0
+    whole = pd.read_parquet(tmp_path / "out/inference_predictions.parquet")
+    pd.testing.assert_frame_equal(first, whole[:5])
+    assert len(whole) == 9
+
+
+def test_a_file_of_flags_and_flags_that_beat_it(flags, tmp_path, capsys):
+    lines = [f"{name} = {json.dumps(value)}" for name, value in flags.items()]
+    (tmp_path / "run.toml").write_text("\n".join([*lines, "limit = 7", 'log-format = "json"', "run-record = true"]))
+    assert cli.main(["run", "--config", str(tmp_path / "run.toml"), "--limit", "3"]) == 0
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["rows"] for line in said if line.get("event") == "finished"] == [3]
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert (record["settings"]["limit"], record["settings"]["run_record"]) == (3, True)
+
+
+def test_a_file_that_cannot_be_used_leaves_a_failure_where_the_flags_say(flags, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "run.toml").write_text("nope = 1")
+    assert cli.main(["run", *words(flags), "--config", str(tmp_path / "run.toml")]) == 2
+    assert "keys that are no flags" in capsys.readouterr().err
+    assert "keys that are no flags" in (tmp_path / "out/_FAILURE").read_text()
+    shutil.rmtree(tmp_path / "out")

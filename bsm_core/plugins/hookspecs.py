@@ -157,8 +157,8 @@ class Committed:
         rows: Number of rows in the file.
         windows: Number of windows that were scored.
         counts: Counts, summed over all windows.
-        classes: Number of rows of which each class is the most probable one; of more than 1,000 classes, the last number
-            is that of all others. Empty if no row has probabilities.
+        classes: Number of rows of which each class is the most probable one; of more than 1,000 classes, the last
+            number is that of all others. Empty if no row has probabilities.
     """
 
     path: Path

@@ -16,8 +16,8 @@ from bsm_core.predictor import Predictor
 from bsm_core.preprocess.loader import OnDemandLoader, WindowLoader, Work
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.profile import TOTAL, Times
-from bsm_core.scoring.counting import binning_of
 from bsm_core.runtime.versions import DISTRIBUTION
+from bsm_core.scoring.counting import binning_of
 from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, Begin, PartMaker
 from bsm_core.scoring.engines.devices import DevicePlan, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer

@@ -229,6 +229,11 @@ def test_every_public_name_is_on_the_api_page():
     assert sorted(shown) == sorted(set(bsm_core.__all__) - {"__version__"})
 
 
+def test_every_public_name_has_an_example():
+    code = "".join(block.body for block in blocks(DOCS / "api.md") if block.language == "pycon")
+    assert [name for name in bsm_core.__all__ if not re.search(rf"\b{name}\b", code)] == ["__version__"]
+
+
 @pytest.mark.checkout
 @by_page
 def test_links_lead_somewhere(page):

@@ -48,6 +48,7 @@ def _step_spec(entry: Any) -> StepSpec:
 
 StepList = Annotated[list[Annotated[StepSpec, BeforeValidator(_step_spec)]], Field(max_length=100)]
 FieldList = Annotated[list[str], Field(max_length=50_000)]
+NameList = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=100_000)]
 
 
 def _default_steps(names: tuple[str, ...]) -> list[StepSpec]:
@@ -94,6 +95,7 @@ class ArtifactConfig(BaseModel):
     largest_magnitudes: dict[str, Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]] = {}
     is_binary: bool = True
     num_classes: ClassCount = 2
+    class_names: NameList | None = None
     max_sen_len: Annotated[PositiveInt, Field(le=1_000_000)] = 512
     chunk_trancate: bool = Field(default=False, validation_alias=AliasChoices("chunk_trancate", "chunk_truncate"))
     max_total_chunks: Annotated[PositiveInt, Field(le=1_000_000)] = 5
@@ -107,6 +109,9 @@ class ArtifactConfig(BaseModel):
         columns = [f.column for f in self.text_fields]
         if len(set(columns)) < len(columns):
             raise ValueError(f"primary_text_name and secondary_text_name are both {columns[0]!r}")
+        if self.class_names is not None and len(set(self.class_names)) != self.num_classes:
+            names = f"{len(self.class_names)} names, {len(set(self.class_names))} of them different"
+            raise ValueError(f"class_names has {names}, for {self.num_classes} classes")
         return self
 
     _classes = model_validator(mode="before")(count_classes)
@@ -134,6 +139,24 @@ class ArtifactConfig(BaseModel):
             if column:
                 fields.append(TextField(key, column, steps_key, tuple(getattr(self, steps_key))))
         return tuple(fields)
+
+    @property
+    def classes(self) -> list[str] | list[int]:
+        """Name of each class, in the order of ``prob_class_0``, ``prob_class_1`` and so on.
+
+        The names are ``class_names``; else those of ``id2label``, as Hugging Face writes it; else the labels in
+        ``multiclass_categories``, as ``bsm train`` writes them. The last two are ignored unless they name each class.
+        Without names, the classes are 0, 1 and so on. Labels that are integers stay integers.
+        """
+        extra, numbers = self.model_extra or {}, list(range(self.num_classes))
+        by_id = extra.get("id2label")
+        by_id = {str(key): name for key, name in by_id.items()} if isinstance(by_id, Mapping) else {}
+        for found in (self.class_names, [by_id.get(str(i)) for i in numbers], extra.get("multiclass_categories")):
+            labels = found if isinstance(found, list) and None not in found else []
+            names = [str(label) for label in labels]
+            if len(set(names)) == len(names) == len(numbers):
+                return labels if all(type(label) is int for label in labels) else names
+        return numbers
 
     def as_mapping(self) -> dict[str, Any]:
         """Return every key and value, including defaults and unknown keys: the values for steps and model classes."""

@@ -6,26 +6,25 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-import numpy as np
-import pyarrow as pa
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 from tqdm import tqdm
 
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.models.batch import Batch
-from bsm_core.predictor import Predictor, probability_names
+from bsm_core.predictor import Predictor
+from bsm_core.predictor.probability_columns import Classes, with_probabilities
 from bsm_core.preprocess.dataset import WindowInfo
 from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import Times
+from bsm_core.scoring.engines.work import OnProgress
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
 from bsm_core.scoring.output.sink import Part, Sink
@@ -97,10 +96,14 @@ class PartMaker(Callback):
         predictor: The model and preprocessing.
         times: Where the times of each window are added.
         deliver: Function that takes each part.
+        classes: Name of each class, for the column ``predicted_class``. None: there is none.
     """
 
-    def __init__(self, predictor: Predictor, times: Times, deliver: Callable[[Part], None]) -> None:
+    def __init__(
+        self, predictor: Predictor, times: Times, deliver: Callable[[Part], None], classes: Classes | None = None
+    ) -> None:
         self.predictor = predictor
+        self.classes = classes
         self.times = times
         self.deliver = deliver
         self._warnings = IssueWarnings(ISSUES_NAMED)
@@ -119,7 +122,7 @@ class PartMaker(Callback):
         info: WindowInfo = batch.window
         findings = info.findings.with_failed_rows(batch.failed)
         self._warnings.add(findings, info.names)
-        table = with_probabilities(info.kept, outputs, [*batch.failed])
+        table = with_probabilities(info.kept, outputs.cpu().numpy(), [*batch.failed], self.classes)
         issues = issues_table(info.kept, info.start, findings)
         counts = {**findings.counts(), **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
@@ -167,23 +170,6 @@ class PartWriter:
             self._written.result()
 
 
-def with_probabilities(kept: pa.Table, probabilities: Tensor, failed: Sequence[int] = ()) -> pa.Table:
-    """Return the kept columns followed by float64 columns ``prob_class_*``.
-
-    Args:
-        kept: Columns of ``rows`` rows.
-        probabilities: Float64 ``[rows, classes]``.
-        failed: Rows whose probabilities are null.
-    """
-    columns, empty = probabilities.cpu().numpy(), None
-    if failed:
-        empty = np.zeros(len(columns), bool)
-        empty[failed] = True
-    for i, name in enumerate(probability_names(columns.shape[1])):
-        kept = kept.append_column(name, pa.array(columns[:, i], type=pa.float64(), mask=empty))
-    return kept
-
-
 class Progress:
     """Report of the rows, the rows per second and the remaining time: a bar on a terminal, else a line now and then.
 
@@ -193,26 +179,28 @@ class Progress:
 
     Args:
         done: Number of rows that earlier attempts have scored.
+        tell: Function that is told of each report, instead of the user.
 
     Attributes:
         done: See above.
     """
 
-    def __init__(self, done: int = 0) -> None:
+    def __init__(self, done: int = 0, tell: OnProgress | None = None) -> None:
         self.done = done
+        self._tell = tell
         self._bar: tqdm[Any] | None = None
         self._began = self._reported = time.monotonic()
 
     def start(self) -> None:
         """Start the clock, and the bar if there is a terminal."""
         self._began = self._reported = time.monotonic()
-        if sys.stderr.isatty():
+        if self._tell is None and sys.stderr.isatty():
             self._bar = tqdm(unit=" rows", unit_scale=True, desc="scoring", initial=self.done, **_size_of_bar())
 
     @property
     def is_due(self) -> bool:
         """Whether it is time for a report, if the number of rows is not known without effort."""
-        pause = SECONDS_BETWEEN_LINES if self._bar is None else SECONDS_BETWEEN_COUNTS
+        pause = SECONDS_BETWEEN_LINES if self._bar is None and self._tell is None else SECONDS_BETWEEN_COUNTS
         return time.monotonic() - self._reported >= pause
 
     def report(self, rows: int, share: float) -> None:
@@ -222,7 +210,10 @@ class Progress:
             rows: Number of rows so far, those of earlier attempts included.
             share: Share of the input that they are, 0 to 1; 0 if unknown.
         """
-        if self._bar is not None:
+        if self._tell is not None:
+            self._tell(rows, share or None)
+            self._reported = time.monotonic()
+        elif self._bar is not None:
             if share:
                 self._bar.total = round(rows / share)
             self._bar.update(rows - self._bar.n)

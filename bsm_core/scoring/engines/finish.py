@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,29 @@ from bsm_core.tables.id_counts import IdCounts
 log = logging.getLogger("bsm")
 
 
-def finish(scorer: Scorer) -> Committed:
+@dataclass(frozen=True)
+class RunResult:
+    """Result of a run.
+
+    Attributes:
+        path: The prediction file; the marker ``_SUCCESS-...`` of a shard to which the platform has given no files.
+        rows: Number of rows in the file.
+        windows: Number of windows that were scored.
+        seconds: Duration of this attempt.
+        counts: Numbers of row issues and other counts, such as ``{"bad_rows": 2, "number:Age": 2}``; those that are
+            zero are left out.
+        record: Content of ``run.json``, which is written with ``run_record=True``; empty for a shard without files.
+    """
+
+    path: Path
+    rows: int
+    windows: int
+    seconds: float
+    counts: Mapping[str, float]
+    record: Mapping[str, Any]
+
+
+def finish(scorer: Scorer) -> RunResult:
     """Combine the parts into the prediction file, call the hooks, and write the run record and the markers.
 
     Args:
@@ -64,16 +86,18 @@ def finish(scorer: Scorer) -> Committed:
     signals.check()
     sink.require_lock()
     kept = record if settings.run_record else None
+    values = committed.path, committed.rows, committed.windows, record["seconds"], committed.counts
+    result = RunResult(*values, record)
     if settings.shard:
         records, files = list(sink.work.records().values()), len(scorer.source.files)
         done = DoneShard.of(settings.shard, job.digest, committed.path.name, states[0], records, files)
         mark_shard(settings.output_dir, done, kept)
-        return committed
+        return result
     with writing(settings.output_dir):
         markers = Markers(settings.output_dir)
         markers.remove_leftovers()
         markers.succeed(kept)
-    return committed
+    return result
 
 
 def mark_shard(output: Path, done: DoneShard, record: Mapping[str, Any] | None = None) -> None:

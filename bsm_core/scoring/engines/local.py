@@ -11,17 +11,16 @@ from __future__ import annotations
 import dataclasses
 from contextlib import ExitStack
 
-from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.handout import Address, handing_back
 from bsm_core.scoring.engines.callbacks import PartWriter, Progress, WindowProgress
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.engines.finish import finish
+from bsm_core.scoring.engines.finish import RunResult, finish
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.row_issues import BadRowLimit
 
 
-def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = None) -> Committed | None:
+def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = None) -> RunResult | None:
     """Score the windows of one process; on rank 0, also write the prediction file and the markers.
 
     Args:
@@ -41,7 +40,7 @@ def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = N
     for record in job.done.values():
         limit.add(record.counts, record.rows)
     others = job.sink.work if plan.count > 1 else None
-    callbacks = [] if rank else [WindowProgress(Progress(job.rows_done), others)]
+    callbacks = [] if rank else [WindowProgress(Progress(job.rows_done, job.on_progress), others)]
     with ExitStack() as stack:
         sink = job.sink
         if address is not None:

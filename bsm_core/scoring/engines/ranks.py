@@ -26,16 +26,16 @@ import torch
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.pretrained_files import allow_downloads
 from bsm_core.errors import BSMError, EngineError, Interrupted
-from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.handout import GRACE_S, Address, Handout, present
 from bsm_core.runtime.log import Lines, configure
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
-from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts
+from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts, without_main_module
 from bsm_core.runtime.signals import at_once, interruptible
 from bsm_core.scoring.engines.devices import DevicePlan, plan_world
+from bsm_core.scoring.engines.finish import RunResult
 from bsm_core.scoring.engines.local import score
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError, share_cores
-from bsm_core.scoring.engines.work import Job, require_same_code
+from bsm_core.scoring.engines.work import Job, OnProgress, require_same_code
 from bsm_core.scoring.engines.world import Leader, World, connected, host_of_leader, require_all, shared
 from bsm_core.scoring.output.sink import RUN_AGAIN
 from bsm_core.scoring.plan import differences
@@ -44,7 +44,7 @@ from bsm_core.scoring.settings import Settings
 log = logging.getLogger("bsm")
 
 
-def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
+def run(job: Job, plan: DevicePlan) -> tuple[RunResult, DevicePlan]:
     """Score a job on all devices of a plan, in processes of its own.
 
     Returns:
@@ -68,13 +68,13 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     return _committed(score(job, plan)), plan
 
 
-def _committed(found: Committed | None) -> Committed:
+def _committed(found: RunResult | None) -> RunResult:
     if found is None:
         raise EngineError("the process committed no predictions", fix=RUN_AGAIN)
     return found
 
 
-def lead(leader: Leader, job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
+def lead(leader: Leader, job: Job, plan: DevicePlan) -> tuple[RunResult, DevicePlan]:
     """Score a job as the first process of a world, and give the others their work.
 
     Returns:
@@ -103,7 +103,7 @@ def lead(leader: Leader, job: Job, plan: DevicePlan) -> tuple[Committed, DeviceP
     return _committed(committed), plan
 
 
-def follow(settings: Settings, world: World) -> Committed:
+def follow(settings: Settings, world: World) -> RunResult:
     """Score windows as one of the other processes of a world; return what the first one has committed.
 
     Args:
@@ -123,7 +123,7 @@ def follow(settings: Settings, world: World) -> Committed:
             told = shared()
             if isinstance(told, BSMError):
                 raise told
-            if isinstance(told, Committed):  # there is nothing to score
+            if isinstance(told, RunResult):  # there is nothing to score
                 return told
             job, plan, address = told
             with _present(address, name), unpacked(settings.model_dir) as folder:
@@ -214,6 +214,7 @@ class _WatchedRank:
         pipe: Receiving end of its pipe; closed once the message has been received or cannot come any more.
         message: The result of :func:`score`, a :class:`_RankFailure`, or ``_NO_MESSAGE``.
         ended: Whether the process has ended.
+        on_progress: Function that is told of its progress.
     """
 
     name: str
@@ -221,14 +222,19 @@ class _WatchedRank:
     pipe: Connection
     message: Any = _NO_MESSAGE
     ended: bool = False
+    on_progress: OnProgress | None = None
 
     def poll(self) -> None:
         """Receive the message if it is there; a process cannot end before a long message has been received."""
         # The exit code comes first: a process may send its message and end between the two checks.
         self.ended = self.process.exitcode is not None
         try:
-            if not self.pipe.closed and self.pipe.poll():
-                self.message = self.pipe.recv()
+            while not self.pipe.closed and self.pipe.poll():
+                message = self.pipe.recv()
+                if isinstance(message, _Progressed) and self.on_progress is not None:
+                    self.on_progress(message.rows, message.share)
+                    continue
+                self.message = message
                 self.pipe.close()
         except EOFError:
             self.pipe.close()
@@ -249,7 +255,28 @@ class _WatchedRank:
         return _RankFailure(error, terminated=_terminated(code))
 
 
-def _launch(job: Job, plan: DevicePlan) -> Committed:
+@dataclass(frozen=True)
+class _Told:
+    """Facts about the process that has started the ranks.
+
+    Attributes:
+        progress: Whether rank 0 sends its progress as a :class:`_Progressed`, instead of telling the user.
+        level: Level of the log lines that it prints.
+    """
+
+    progress: bool
+    level: int
+
+
+@dataclass(frozen=True)
+class _Progressed:
+    """Message of rank 0 with the arguments of an :data:`~bsm_core.scoring.engines.work.OnProgress`."""
+
+    rows: int
+    share: float | None
+
+
+def _launch(job: Job, plan: DevicePlan) -> RunResult:
     """Start one process for each device, give them work, wait for all of them, and end them all when one fails."""
     # Spawn, not fork: a forked child cannot use CUDA, and may wait for locks of threads that it does not have.
     context = multiprocessing.get_context("spawn")
@@ -259,11 +286,13 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
         try:
             for rank in range(plan.count):
                 receiver, sender = context.Pipe(duplex=False)
-                content = pickle.dumps((_main, (job, plan, rank, handout.address, port)))
+                told = _Told(job.on_progress is not None, log.getEffectiveLevel())
+                content = pickle.dumps((_main, (job, plan, rank, handout.address, port, told)))
                 process = context.Process(target=call_pickled, args=(content, sender), name=f"bsm-rank-{rank}")
                 # Before the process starts: a signal may end the next lines.
-                ranks.append(_WatchedRank(_name(rank, plan.count), process, receiver))
-                with without_interrupts():
+                watched = _WatchedRank(_name(rank, plan.count), process, receiver, on_progress=job.on_progress)
+                ranks.append(watched)
+                with without_interrupts(), without_main_module():
                     process.start()
                 sender.close()
             return _watch(ranks)
@@ -273,7 +302,7 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
                 process.join()
 
 
-def _watch(ranks: list[_WatchedRank]) -> Committed:
+def _watch(ranks: list[_WatchedRank]) -> RunResult:
     """Wait for all ranks, and return the result of rank 0.
 
     Raises:
@@ -300,7 +329,7 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
         for rank in running:
             rank.poll()
     committed = ranks[0].message
-    if not isinstance(committed, Committed):
+    if not isinstance(committed, RunResult):
         raise EngineError("the first process ended without committing the predictions", fix=RUN_AGAIN)
     return committed
 
@@ -313,9 +342,11 @@ def _name(rank: int, world: int) -> str:
     return f"process {rank + 1} of {world} (rank {rank})"
 
 
-def _main(job: Job, plan: DevicePlan, rank: int, address: Address, port: int, pipe: Connection) -> None:
+def _main(job: Job, plan: DevicePlan, rank: int, address: Address, port: int, told: _Told, pipe: Connection) -> None:
     """Main function of the process of one rank: send the result of :func:`score`, or a :class:`_RankFailure`."""
-    configure()
+    configure(told.level)
+    if told.progress:
+        job = dataclasses.replace(job, on_progress=lambda rows, share: pipe.send(_Progressed(rows, share)))
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from bsm_core.artifact import Artifact
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.errors import EngineError, MissingColumnsError
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import default_registry
+from bsm_core.predictor.probability_columns import Classes
 from bsm_core.preprocess.dataset import wanted_columns
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.durable import writing
@@ -32,6 +33,9 @@ from bsm_core.tables.read import TableSource
 from bsm_core.tables.splits import work_of
 from bsm_core.tables.windows import Position, Split, Window
 from bsm_core.tables.write import output_schema
+
+OnProgress: TypeAlias = Callable[[int, float | None], object]
+"""Function of the number of rows so far, and of the estimated share of the input that they are; None if unknown."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Job:
         lock: Lock of the output folder.
         digest: What this run has in common with the other shards of its job.
         guards: The guards that let this run begin, as :func:`guards_of_run` returns them.
+        on_progress: Function of the caller that is told of the progress; None in other processes than the caller's.
     """
 
     settings: Settings
@@ -65,6 +70,10 @@ class Job:
     lock: Lock
     digest: str
     guards: Mapping[str, list[str | None]]
+    on_progress: OnProgress | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "on_progress": None}
 
     @property
     def attempt(self) -> int:
@@ -92,6 +101,11 @@ class Job:
         others = self.source.columns if self.settings.keep_columns == ("all",) else self.settings.keep_columns
         kept = dict.fromkeys([self.settings.id_field, *others], "--keep-columns")
         return kept | {self.settings.id_field: "--id-field (ID_FIELD)"}
+
+    @property
+    def classes(self) -> Classes | None:
+        """Name of each class with ``--predicted-class``; else None."""
+        return self.artifact.config.classes if self.settings.predicted_class else None
 
     def require_columns(self) -> None:
         """Check that the data has the columns that are kept, and those that the artifact needs.

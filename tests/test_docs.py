@@ -34,6 +34,9 @@ RUN = {"python", "pycon", "bash", "console", "toml", "json"}
 NOT_CODE = {"text", "{toctree}", "{eval-rst}", "{literalinclude}"}
 """Diagrams, trees of files, commands for machines that are not here, and Sphinx's own blocks."""
 
+NEEDED = {"scale.md": "ray", "mlflow.md": "mlflow"}
+"""Packages of extras without which a page is not read."""
+
 COLUMNS = 90
 """Number of characters that fit into a line of the built pages."""
 
@@ -76,8 +79,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
 
 @by_page
 def test_a_page_does_what_it_says(page, reader):
-    if page.name == "scale.md":
-        pytest.importorskip("ray")
+    if page.name in NEEDED:
+        pytest.importorskip(NEEDED[page.name])
     reader.read(page)
 
 

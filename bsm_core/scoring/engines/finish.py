@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,9 @@ class RunResult:
     path: Path
     rows: int
     windows: int
-    seconds: float
+    seconds: float = field(compare=False)
     counts: Mapping[str, float]
-    record: Mapping[str, Any]
+    record: Mapping[str, Any] = field(compare=False, repr=False)
 
 
 def finish(scorer: Scorer) -> RunResult:

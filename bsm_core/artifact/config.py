@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -48,7 +49,22 @@ def _step_spec(entry: Any) -> StepSpec:
 
 StepList = Annotated[list[Annotated[StepSpec, BeforeValidator(_step_spec)]], Field(max_length=100)]
 FieldList = Annotated[list[str], Field(max_length=50_000)]
-NameList = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=100_000)]
+
+
+def _can_name(label: Any) -> bool:
+    """Return whether a label can name a class in a table: Unicode text, a number of 64 bits, or a boolean."""
+    if isinstance(label, str):
+        return all(not 0xD800 <= ord(letter) < 0xE000 for letter in label)
+    return isinstance(label, float) or (isinstance(label, int) and abs(label) < 1 << 63)
+
+
+def _class_name(name: str) -> str:
+    if not name or not _can_name(name):
+        raise ValueError("a name of a class is text with at least one character, all of them Unicode")
+    return name
+
+
+NameList = Annotated[list[Annotated[str, AfterValidator(_class_name)]], Field(max_length=100_000)]
 
 
 def _default_steps(names: tuple[str, ...]) -> list[StepSpec]:
@@ -152,7 +168,7 @@ class ArtifactConfig(BaseModel):
         by_id = extra.get("id2label")
         by_id = {str(key): name for key, name in by_id.items()} if isinstance(by_id, Mapping) else {}
         for found in (self.class_names, [by_id.get(str(i)) for i in numbers], extra.get("multiclass_categories")):
-            labels = found if isinstance(found, list) and None not in found else []
+            labels = found if isinstance(found, list) and all(map(_can_name, found)) else []
             names = [str(label) for label in labels]
             if len(set(names)) == len(names) == len(numbers):
                 return labels if all(type(label) is int for label in labels) else names

@@ -45,7 +45,7 @@ def run(
 
     Raises:
         UsageError: A setting has an invalid value, or does not exist.
-        BSMError: The run failed; the output folder holds ``_FAILURE``. See :ref:`errors`.
+        BSMError: The run failed; the output folder holds ``_FAILURE``.
         KeyboardInterrupt: Ctrl-C ended the run, which the same call resumes.
     """
     require_callable("on_progress", on_progress, "the number of rows and of their share")

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when it is imported: tests use no network
 mlflow = pytest.importorskip("mlflow")
 
 from bsm_core.integrations.mlflow import log_model, save_model  # noqa: E402

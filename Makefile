@@ -40,6 +40,7 @@ check: $(VENV)/.ready  ## check style, types and the imports between folders
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/support/users_script.py
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.ready  ## build the documentation into docs/_build/html

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from bsm_core.plugins.hookspecs import Removed as Removed
     from bsm_core.plugins.hookspecs import hookimpl as hookimpl
     from bsm_core.plugins.registry import Registry as Registry
-    from bsm_core.predictor import Predictor as Predictor
+    from bsm_core.predictor.predictor import Predictor as Predictor
     from bsm_core.preprocess.dataset import BSMDataset as BSMDataset
+    from bsm_core.preprocess.findings import Issue as Issue
     from bsm_core.preprocess.pipeline import Pipeline as Pipeline
     from bsm_core.preprocess.steps import Kind as Kind
     from bsm_core.preprocess.steps import TextStep as TextStep
+    from bsm_core.scoring.engines.finish import RunResult as RunResult
+    from bsm_core.scoring.run_function import run as run
     from bsm_core.scoring.settings import Settings as Settings
     from bsm_core.training import Trained as Trained
     from bsm_core.training import train as train
@@ -49,10 +52,13 @@ _NAMES = {
     "models.model_config": ("ModelConfig",),
     "plugins.hookspecs": ("Removed", "hookimpl"),
     "plugins.registry": ("Registry",),
-    "predictor": ("Predictor",),
+    "predictor.predictor": ("Predictor",),
     "preprocess.dataset": ("BSMDataset",),
+    "preprocess.findings": ("Issue",),
     "preprocess.pipeline": ("Pipeline",),
     "preprocess.steps": ("Kind", "TextStep"),
+    "scoring.engines.finish": ("RunResult",),
+    "scoring.run_function": ("run",),
     "scoring.settings": ("Settings",),
     "training": ("Trained", "train"),
 }

@@ -158,6 +158,21 @@ class UsageError(BSMError, ValueError):
     exit_code = 2
 
 
+def require_callable(name: str, value: object, of: str) -> None:
+    """Check that an argument is a function, or None.
+
+    Args:
+        name: Name of the argument.
+        value: Value of the argument.
+        of: Arguments of the function, in words.
+
+    Raises:
+        UsageError: The value is something else.
+    """
+    if value is not None and not callable(value):
+        raise UsageError(f"{name}={short_repr(value)} cannot be used", fix=f"pass a function of {of}")
+
+
 # Plugins
 
 

@@ -1,10 +1,16 @@
-"""``python -m bsm_core.run``: score a table with an artifact, as ``bsm run`` does."""
+"""``python -m bsm_core.run``: score a table with an artifact, as ``bsm run`` does.
+
+``bsm_core.run`` is a function, too. When this module is imported, it takes the name of the function. So the module can
+be called as the function can.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from functools import partial
+from types import ModuleType
+from typing import Any
 
 from bsm_core.cli.exit_status import Command, Work, exit_status, style_of
 
@@ -32,5 +38,13 @@ def _parse(argv: Sequence[str] | None, needs_job_type: bool) -> Work:
     return Command(partial(execute, arguments), style_of(arguments))
 
 
+class _CallableModule(ModuleType):
+    def __call__(self, **settings: Any) -> Any:
+        from bsm_core.scoring.run_function import run
+
+        return run(**settings)
+
+
 if __name__ == "__main__":
     sys.exit(main())
+sys.modules[__name__].__class__ = _CallableModule

@@ -34,11 +34,11 @@ from bsm_core.backends.choose import choose_backends
 from bsm_core.errors import DataError
 from bsm_core.preprocess.columns import as_numbers
 from bsm_core.preprocess.dataset import Sample, collate
+from bsm_core.predictor.probability_columns import with_probabilities
 from bsm_core.preprocess.findings import IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring import job
-from bsm_core.scoring.engines.callbacks import with_probabilities
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices
 from bsm_core.scoring.engines.trainer import quiet, trainer
 from bsm_core.scoring.output.lock import holding
@@ -237,7 +237,7 @@ def save_predictions(
 ) -> None:
     """Write ids and probabilities to ``inference_predictions.<format>``, and remove the markers of an earlier run."""
     format = detect_format(f"{PREDICTIONS}.{input_format}")
-    table = with_probabilities(pa.table({id_col: pa.array(ids)}), torch.from_numpy(y_prob))
+    table = with_probabilities(pa.table({id_col: pa.array(ids)}), y_prob)
     folder = Path(output_dir)
     sink = Sink(folder)
     with holding(sink.work.lock), writing(folder):

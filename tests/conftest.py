@@ -20,6 +20,7 @@ settings.load_profile("bsm")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray reads these when it is imported: a cluster of the tests answers the tests alone.
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-the-tests-" * 3}
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when it is imported; tests use no network
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bsm-tests-")  # what a trial of backends found is the user's
 
 

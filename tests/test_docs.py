@@ -34,8 +34,8 @@ RUN = {"python", "pycon", "bash", "console", "toml", "json"}
 NOT_CODE = {"text", "{toctree}", "{eval-rst}", "{literalinclude}"}
 """Diagrams, trees of files, commands for machines that are not here, and Sphinx's own blocks."""
 
-NEEDS = {"scale.md": "ray", "evaluation.md": "sklearn"}
-"""Packages beyond those of bsm that a page uses."""
+NEEDED = {"scale.md": "ray", "evaluation.md": "sklearn", "mlflow.md": "mlflow"}
+"""Packages beyond those of bsm without which a page is not read."""
 
 COLUMNS = 90
 """Number of characters that fit into a line of the built pages."""
@@ -79,8 +79,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
 
 @by_page
 def test_a_page_does_what_it_says(page, reader):
-    if module := NEEDS.get(page.name):
-        pytest.importorskip(module)
+    if page.name in NEEDED:
+        pytest.importorskip(NEEDED[page.name])
     reader.read(page)
 
 
@@ -230,6 +230,11 @@ def test_the_folders_and_their_order():
 def test_every_public_name_is_on_the_api_page():
     shown = re.findall(r"^\.\. auto\w+:: bsm_core\.(\w+)(?:\(.*\))?$", (DOCS / "api.md").read_text(), re.MULTILINE)
     assert sorted(shown) == sorted(set(bsm_core.__all__) - {"__version__"})
+
+
+def test_every_public_name_has_an_example():
+    code = "".join(block.body for block in blocks(DOCS / "api.md") if block.language == "pycon")
+    assert [name for name in bsm_core.__all__ if not re.search(rf"\b{name}\b", code)] == ["__version__"]
 
 
 @pytest.mark.checkout

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from bsm_core.artifact.config import ArtifactConfig
 
@@ -30,19 +28,8 @@ class ClassLabels:
         """Return the labels of a config."""
         values, classes = config.as_mapping(), config.num_classes
         column, labels = values.get("label_name"), values.get("multiclass_categories")
-        names = config.class_names or _names_of(values.get("id2label"), classes)
-        return cls(
+                return cls(
             column=column if isinstance(column, str) else None,
             labels=[*map(str, labels)] if isinstance(labels, list) and len(labels) == classes else None,
-            names=names,
+            names=config.given_class_names,
         )
-
-
-def _names_of(id2label: Any, classes: int) -> list[str] | None:
-    """Return the names of the classes in ``id2label`` of Hugging Face, whose keys are class indices or their text."""
-    if not isinstance(id2label, Mapping):
-        return None
-    names = {str(key): name for key, name in id2label.items()}
-    found = [names.get(str(i)) for i in range(classes)]
-    is_whole = len(names) == classes and all(isinstance(name, str) for name in found)
-    return [str(name) for name in found] if is_whole else None

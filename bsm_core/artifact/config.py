@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -48,6 +49,22 @@ def _step_spec(entry: Any) -> StepSpec:
 
 StepList = Annotated[list[Annotated[StepSpec, BeforeValidator(_step_spec)]], Field(max_length=100)]
 FieldList = Annotated[list[str], Field(max_length=50_000)]
+
+
+def _can_name(label: Any) -> bool:
+    """Return whether a label can name a class in a table: Unicode text, a number of 64 bits, or a boolean."""
+    if isinstance(label, str):
+        return all(not 0xD800 <= ord(letter) < 0xE000 for letter in label)
+    return isinstance(label, float) or (isinstance(label, int) and abs(label) < 1 << 63)
+
+
+def _class_name(name: str) -> str:
+    if not name or not _can_name(name):
+        raise ValueError("a name of a class is text with at least one character, all of them Unicode")
+    return name
+
+
+NameList = Annotated[list[Annotated[str, AfterValidator(_class_name)]], Field(max_length=100_000)]
 
 
 def _default_steps(names: tuple[str, ...]) -> list[StepSpec]:
@@ -94,7 +111,7 @@ class ArtifactConfig(BaseModel):
     largest_magnitudes: dict[str, Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]] = {}
     is_binary: bool = True
     num_classes: ClassCount = 2
-    class_names: list[str] | None = None
+    class_names: NameList | None = None
     max_sen_len: Annotated[PositiveInt, Field(le=1_000_000)] = 512
     chunk_trancate: bool = Field(default=False, validation_alias=AliasChoices("chunk_trancate", "chunk_truncate"))
     max_total_chunks: Annotated[PositiveInt, Field(le=1_000_000)] = 5
@@ -108,10 +125,9 @@ class ArtifactConfig(BaseModel):
         columns = [f.column for f in self.text_fields]
         if len(set(columns)) < len(columns):
             raise ValueError(f"primary_text_name and secondary_text_name are both {columns[0]!r}")
-        if self.class_names is not None and len({*self.class_names}) != self.num_classes:
-            raise ValueError(
-                f"class_names has {len({*self.class_names})} different names for {self.num_classes} classes"
-            )
+        if self.class_names is not None and len(set(self.class_names)) != self.num_classes:
+            names = f"{len(self.class_names)} names, {len(set(self.class_names))} of them different"
+            raise ValueError(f"class_names has {names}, for {self.num_classes} classes")
         return self
 
     _classes = model_validator(mode="before")(count_classes)
@@ -139,6 +155,36 @@ class ArtifactConfig(BaseModel):
             if column:
                 fields.append(TextField(key, column, steps_key, tuple(getattr(self, steps_key))))
         return tuple(fields)
+
+    @property
+    def classes(self) -> list[str] | list[int]:
+        """Name of each class, in the order of ``prob_class_0``, ``prob_class_1`` and so on.
+
+        The names are :attr:`given_class_names`; else the labels in ``multiclass_categories``, as ``bsm train`` writes
+        them, if they name each class; else 0, 1 and so on. Labels that are integers stay integers.
+        """
+        labels = (self.model_extra or {}).get("multiclass_categories")
+        return self.given_class_names or self._naming(labels) or list(range(self.num_classes))
+
+    @property
+    def given_class_names(self) -> list[str] | None:
+        """``class_names``; else the names in ``id2label``, as Hugging Face writes it; None if neither names each class.
+
+        The keys of ``id2label`` are class indices or their text.
+        """
+        by_id = (self.model_extra or {}).get("id2label")
+        by_id = {str(key): name for key, name in by_id.items()} if isinstance(by_id, Mapping) else {}
+        names = self.class_names or self._naming([by_id.get(str(i)) for i in range(self.num_classes)])
+        return names and [*map(str, names)]
+
+    def _naming(self, labels: Any) -> list[str] | list[int] | None:
+        """Return labels that name each class, as text unless all are integers; None for anything else."""
+        if not isinstance(labels, list) or not all(map(_can_name, labels)):
+            return None
+        names = [str(label) for label in labels]
+        if not len(set(names)) == len(names) == self.num_classes:
+            return None
+        return labels if all(type(label) is int for label in labels) else names
 
     def as_mapping(self) -> dict[str, Any]:
         """Return every key and value, including defaults and unknown keys: the values for steps and model classes."""

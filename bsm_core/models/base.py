@@ -7,10 +7,11 @@ class has what all of them share: prediction, loss, optimizer and learning rate 
 from __future__ import annotations
 
 import inspect
+import threading
 import traceback
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from bsm_core.errors import BSMError, ConfigError, ModelFailedError
 from bsm_core.models.bad_rows import NOT_FINITE, bad_rows, large_numbers, score_good_rows
 from bsm_core.models.batch import Batch
+from bsm_core.models.encoder import Encoder
 from bsm_core.models.micro_batches import TokenBudget
 from bsm_core.models.model_config import ModelConfig
 from bsm_core.plugins.discovery import Component
@@ -30,6 +32,8 @@ from bsm_core.runtime.validation import validated
 _ROWS_NAMED = 10
 """Largest number of rows that an error names."""
 _LEAVE_EMPTY = {"on_bad_row": "null"}
+_ALONE = threading.Lock()
+"""Lock that a model holds while it predicts, if one of its encoders changes settings of the process."""
 
 
 class ModelBase(pl.LightningModule):
@@ -105,12 +109,16 @@ class ModelBase(pl.LightningModule):
 
     def _probabilities(self, batch: Batch) -> Tensor:
         """Return class probabilities, finite or not."""
-        with self._named_in_errors():
+        with self._named_in_errors(), self._alone():
             logits = self._checked_logits(self(batch), batch.rows)
             probabilities = logits.double().softmax(dim=-1)
             if self.config.num_classes == 2:
                 probabilities[:, 0] = 1 - probabilities[:, 1]
         return probabilities
+
+    def _alone(self) -> AbstractContextManager[Any]:
+        encoders = (module for module in self.modules() if isinstance(module, Encoder))
+        return _ALONE if any(encoder.backend.alone for encoder in encoders) else nullcontext()
 
     def _probabilities_or_rows(self, batch: Batch) -> Tensor:
         """Return class probabilities. If the class fails, the error names the rows for which it fails alone."""

@@ -37,6 +37,8 @@ class Backend:
         encode: Function that encodes chunks without padding; None for the encoder's own ``encode``.
         tokens: Number of tokens at once with which the backend is fastest.
         in_streams: Whether several micro-batches at once, each on one thread, are faster than one on all threads.
+        alone: Whether ``encode`` changes settings of the whole process, such as PyTorch's precision of matrix products.
+            Of the models that have such an encoder, one at a time predicts.
         sample: Chunks that int8 was calibrated with.
 
     Raises:
@@ -48,6 +50,7 @@ class Backend:
     encode: EncodeRagged | None = None
     tokens: int = 2**31
     in_streams: bool = False
+    alone: bool = False
     sample: TextBatch | None = None
 
     def __post_init__(self) -> None:

@@ -7,10 +7,10 @@ padding stays small. The largest micro-batches come first, so memory runs out at
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -38,9 +38,15 @@ class TokenBudget:
 
     tokens: int
 
-    def halve(self) -> None:
-        """Allow half as many tokens, at least one."""
-        self.tokens = max(1, self.tokens // 2)
+    def halve(self, failed: int | None = None) -> None:
+        """Allow half as many tokens, at least one.
+
+        Args:
+            failed: Number of tokens that did not fit into memory, of which half are allowed. A budget that another
+                thread has made smaller than that meanwhile does not change. None: the whole budget.
+        """
+        half = max(1, (self.tokens if failed is None else failed) // 2)
+        self.tokens = min(self.tokens, half)
 
 
 def encode_rows(
@@ -136,18 +142,41 @@ def _encode_in_streams(
 
     Cores that work on the same micro-batch wait for each other after every operation; streams wait once in a window.
     """
-    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+    threads, inference, started = torch.get_num_threads(), torch.is_inference_mode_enabled(), threading.Barrier(streams)
+
+    def start(_: int) -> None:
+        torch.get_num_threads()  # or the first use of PyTorch later would take over the number of all threads
+        torch.set_num_threads(max(1, threads // streams))
+        started.wait()  # so that every thread of the pool starts, and has its share
 
     def encode_one(bounds: tuple[int, int]) -> Tensor:
         with torch.inference_mode(inference):  # a new thread does not inherit the mode
             return encode(*bounds)
 
-    share = partial(torch.set_num_threads, max(1, threads // streams))
-    try:
-        with ThreadPoolExecutor(streams, initializer=share) as pool:
-            return list(pool.map(encode_one, bounds))
-    finally:
-        torch.set_num_threads(threads)
+    with ThreadPoolExecutor(streams) as pool:
+        with _SHARING:
+            try:
+                list(pool.map(start, range(streams)))
+            except BaseException:  # where no more threads can be started, the others would wait for ever
+                started.abort()
+                raise
+            finally:
+                torch.set_num_threads(threads)
+        return list(pool.map(encode_one, bounds))
+
+
+_SHARING = threading.Lock()
+"""Lock that is held while PyTorch's number of threads is that of a stream."""
+
+
+def settle_threads() -> None:
+    """Let this thread have the number of threads that PyTorch was told, and not that of a stream of another thread.
+
+    A thread that uses PyTorch for the first time takes over the number that any thread has set last, and keeps it. With
+    another number, micro-batches are cut elsewhere, and the last digits of vectors change.
+    """
+    with _SHARING:
+        torch.get_num_threads()
 
 
 def _micro_batches(
@@ -174,8 +203,7 @@ def _micro_batches(
                     fix="lower max_sen_len, or free memory of the device",
                     settings=[{"device": "cpu"}],
                 ) from error
-            budget.tokens = tokens  # the size that failed, which may be less than the budget
-            budget.halve()
+            budget.halve(tokens)  # the size that failed, which may be less than the budget
         if vectors is None:  # after the except block, because the exception keeps the intermediate tensors alive
             torch.cuda.empty_cache()
             continue

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, time, timedelta
 from numbers import Number
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -40,32 +40,98 @@ _PRINTED_TYPES = (
 )
 
 
-def table_columns(data: pd.DataFrame | pa.Table, wanted: Mapping[str, str]) -> tuple[dict[str, Column], Any]:
-    """Return some columns of a frame or table, by name, and the frame's index (None for a table).
+class ArrowStream(Protocol):
+    """Table of a library that hands it over by Arrow's PyCapsule interface, such as a DataFrame of polars."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
+TableLike: TypeAlias = "pd.DataFrame | ArrowStream | Mapping[str, Any] | Sequence[Mapping[str, Any]]"
+"""Frame of pandas, pyarrow or polars, or any :class:`ArrowStream`; a dict of columns; or a list of dicts, the rows.
+
+A value that a dict of a row does not have is missing.
+"""
+
+
+def table_columns(data: TableLike, wanted: Mapping[str, str]) -> tuple[dict[str, Column], pd.Index[Any]]:
+    """Return some columns of a table, by name, and its index: that of a pandas DataFrame, or the numbers of the rows.
 
     Args:
-        data: The frame or table.
+        data: The table.
         wanted: Names of the columns, each with the config key that names it.
 
     Raises:
-        UsageError: ``data`` is neither a pandas DataFrame nor a pyarrow Table.
+        UsageError: ``data`` is no table, its columns have different lengths, or Arrow cannot read it.
         MissingColumnsError: Columns are missing; the error lists all of them.
         DataError: A wanted column occurs more than once.
     """
     import pandas as pd
 
-    if not isinstance(data, pa.Table | pd.DataFrame):
-        kind = type(data)
-        name = (
-            kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
-        )
-        fix = "pass a pandas DataFrame or a pyarrow Table; of polars, frame.to_arrow() is one"
-        raise UsageError(f"{name} is not a table of pandas or pyarrow", fix=fix)
-    if isinstance(data, pa.Table):
-        require_columns(data.column_names, wanted)
-        return {name: data.column(name) for name in wanted}, None
-    require_columns(list(data.columns), wanted)
-    return {name: _from_pandas(data[name]) for name in wanted}, data.index
+    if isinstance(data, pd.DataFrame):
+        require_columns(list(data.columns), wanted)
+        return {name: _from_pandas(data[name]) for name in wanted}, data.index
+    if isinstance(data, Mapping):
+        require_columns(list(data), wanted)
+        columns = {name: _from_values(name, data[name]) for name in wanted}
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len({*lengths.values()}) > 1:
+            details = [f"{name!r}: {length:,}" for name, length in lengths.items()]
+            fix = "give each column one value for each row"
+            raise UsageError("the columns have different numbers of values", details=details, fix=fix)
+        return columns, pd.RangeIndex(max(lengths.values(), default=0))
+    if isinstance(data, list | tuple) and all(isinstance(row, Mapping) for row in data):
+        if data:
+            require_columns(list(dict.fromkeys(name for row in data for name in row)), wanted)
+        return {name: _from_values(name, [row.get(name) for row in data]) for name in wanted}, pd.RangeIndex(len(data))
+    table = _from_arrow(data)
+    require_columns(table.column_names, wanted)
+    return {name: table.column(name) for name in wanted}, pd.RangeIndex(len(table))
+
+
+def _from_arrow(data: Any) -> pa.Table:
+    """Return a table that another library hands over.
+
+    Raises:
+        UsageError: It does not hand over any, or one that Arrow cannot read.
+    """
+    name = type(data).__name__
+    if not _gives_arrow(data):
+        fix = "pass a frame of pandas, polars or pyarrow, a dict of columns or a list of dicts"
+        if callable(getattr(data, "collect", None)):
+            fix = f"call collect() of the {name} first, or {fix}"
+        raise UsageError(f"{name} is not a table", fix=fix)
+    try:
+        return pa.table(data)
+    except Exception as error:  # of many types: of Arrow, and of the library
+        what = f"{name} cannot be read as an Arrow table: {type(error).__name__}: {error}"
+        raise UsageError(what, fix="select the columns that the artifact needs, or convert them") from error
+
+
+def _gives_arrow(data: object) -> bool:
+    return hasattr(type(data), "__arrow_c_stream__") or hasattr(type(data), "__arrow_c_array__")
+
+
+def _from_values(name: str, values: Any) -> Column:
+    """Return the values of a column that was passed by itself: an Arrow array where that is possible.
+
+    Raises:
+        UsageError: They are not one value for each row.
+    """
+    import pandas as pd
+
+    if isinstance(values, pd.Series):
+        return _from_pandas(values)
+    try:
+        if _gives_arrow(values):
+            return pa.chunked_array(values) if hasattr(type(values), "__arrow_c_stream__") else pa.array(values)
+        one_each = isinstance(values, Sequence | np.ndarray | pd.Index | pd.api.extensions.ExtensionArray)
+        if one_each and not isinstance(values, str | bytes):
+            typed = isinstance(values, Sequence)
+            return _from_pandas(pd.Series(list(values) if typed else values, dtype=object if typed else None))
+    except Exception as error:
+        what = f"the column {name!r} cannot be read: {type(error).__name__}: {error}"
+        raise UsageError(what, fix="pass a list of values, one for each row") from error
+    raise UsageError(f"the column {name!r} is a {type(values).__name__}", fix="pass a list of values, one for each row")
 
 
 def _from_pandas(series: Any) -> Column:

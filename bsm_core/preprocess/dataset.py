@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -94,8 +95,7 @@ class Preprocessor:
         source: TableSource | None = None,
     ) -> None:
         self.config = config
-        self.dialect = source.dialect if source else Dialect.of_config(config.as_mapping())
-        self._na_is_missing = config.compat == "original" and source is not None and source.format in DELIMITERS
+        self._read_as(source)
         self.pipelines = dict(pipelines)
         self.imputers = {name: Imputer(value) for name, value in impute.items()}
         tabular = risk_tables.keys() - {text.column for text in config.text_fields}
@@ -104,6 +104,21 @@ class Preprocessor:
         self.max_cell_mb = max_cell_mb
         imputers = {} if config.compat == "original" else self.imputers
         self._features = Features(config.tab_field_list, imputers, self.risk_tables, config.largest_magnitudes)
+
+    def _read_as(self, source: TableSource | None) -> None:
+        self.dialect = source.dialect if source else Dialect.of_config(self.config.as_mapping())
+        self._na_is_missing = self.config.compat == "original" and source is not None and source.format in DELIMITERS
+
+    def of_table(self, source: TableSource, keep: Sequence[str]) -> Preprocessor:
+        """Return this preprocessor for the rows of another table; it has the same pipelines.
+
+        Args:
+            source, keep: See :class:`Preprocessor`.
+        """
+        other = copy.copy(self)
+        other.keep = tuple(keep)
+        other._read_as(source)
+        return other
 
     @property
     def wanted(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ from bsm_core.errors import BSMError, EngineError
 from bsm_core.models.batch import Batch
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.runtime.handout import Address, Handout, received
-from bsm_core.runtime.processes import end_with_parent, how_it_ended, without_interrupts
+from bsm_core.runtime.processes import end_with_parent, how_it_ended, without_interrupts, without_main_module
 from bsm_core.runtime.profile import READING, WAITING, Times
 from bsm_core.runtime.signals import check
 from bsm_core.tables.read import TableSource
@@ -186,7 +186,7 @@ class WindowLoader:
         others = multiprocessing.active_children()
         try:
             multiprocessing.get_context("spawn").Event()  # where it fails, torch would print a traceback of its own
-            with without_interrupts(), _same_handler(signal.SIGCHLD):
+            with without_interrupts(), without_main_module(), _same_handler(signal.SIGCHLD):
                 items = iter(self._loader)
         except OSError as error:
             raise EngineError(

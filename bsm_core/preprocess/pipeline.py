@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -79,6 +80,8 @@ class _BatchFailedError(Exception):
 class Pipeline:
     """The steps of one text field, built and checked.
 
+    One thread at a time runs the steps, so a step need not be thread-safe: a Hugging Face tokenizer is not.
+
     Args:
         specs: The field's steps as the config lists them.
         context: Values that the artifact provides to the steps.
@@ -111,6 +114,7 @@ class Pipeline:
         self.steps: list[PipelineStep] = []
         build = partial(Pipeline, tuple(specs), context, registry=registry, where=where, must_give=must_give)
         self._rebuild = partial(build, components=self.components)
+        self._one_thread = threading.Lock()
         kind, previous = Kind.TEXT, "the column"
         for spec, component in zip(specs, self.components, strict=True):
             step = build_step(registry.load(component, TextStep), spec, context, where)
@@ -152,8 +156,9 @@ class Pipeline:
         distinct = list(numbers)
         issues: list[Issue] = []
         results: list[Any] = []
-        for start in range(0, len(distinct), ROWS_AT_ONCE):
-            results += self._isolate(distinct[start : start + ROWS_AT_ONCE], start, issues, times)
+        with self._one_thread:
+            for start in range(0, len(distinct), ROWS_AT_ONCE):
+                results += self._isolate(distinct[start : start + ROWS_AT_ONCE], start, issues, times)
         failed = {issue.row: issue for issue in issues}
         return [results[number] for number in rows], [
             replace(failed[number], row=row) for row, number in enumerate(rows) if number in failed

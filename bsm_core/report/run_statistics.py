@@ -42,15 +42,14 @@ _LIMITS = ("without_tokens", "full_chunk", "most_chunks")
 
 
 def as_record(
-    statistics: Statistics, binning: Binning, config: Mapping[str, Any], classes: int, counts: Mapping[str, float]
+    statistics: Statistics, binning: Binning, classes: Sequence[str] | Sequence[int], counts: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return statistics as values of JSON, with the distributions of training and how far the rows have moved.
 
     Args:
         statistics: Sum of the statistics of all windows.
         binning: The bins in which they were counted.
-        config: Config of the artifact, which names the classes.
-        classes: Number of classes.
+        classes: Name or label of each class.
         counts: Counts of the run's findings, see :meth:`bsm_core.preprocess.findings.Findings.counts`.
     """
     training = binning.training
@@ -58,9 +57,7 @@ def as_record(
     return {
         "format": FORMAT,
         "rows": statistics.rows,
-        "classes": class_names(config, classes),
-        "labels": _labels(config, classes),
-        "label_column": config["label_name"] if isinstance(config.get("label_name"), str) else None,
+        "classes": [*map(_name, classes)],
         "predicted": statistics.predicted,
         "probabilities": [
             _padded(found, PROBABILITY_BINS) for _, found in sorted(statistics.of(PROBABILITY).items(), key=_number_of)
@@ -69,7 +66,7 @@ def as_record(
         "numbers": numbers,
         "categories": {name: _category(name, statistics, binning, counts) for name in binning.categories},
         "features_not_counted": binning.uncounted,
-        "order": _order(statistics.order, classes),
+        "order": _order(statistics.order, len(classes)),
         "least_certain": [
             {**row._asdict(), "probabilities": [list(pair) for pair in row.probabilities]}
             for row in statistics.least_certain
@@ -95,8 +92,7 @@ def merged_records(records: Sequence[Mapping[str, Any]], counts: Mapping[str, fl
         training=_training_of(first),
         uncounted=first["features_not_counted"],
     )
-    config = {"multiclass_categories": first["labels"], "label_name": first["label_column"]}
-    return {**as_record(total, binning, config, len(first["classes"]), counts), "classes": first["classes"]}
+    return as_record(total, binning, first["classes"], counts)
 
 
 def _training_of(record: Mapping[str, Any]) -> TrainingDistributions | None:
@@ -230,36 +226,7 @@ def _order(order: Order, classes: int) -> dict[str, Any]:
     }
 
 
-def _labels(config: Mapping[str, Any], classes: int) -> list[str] | None:
-    """Return the label of each class in training; None if the config does not have them."""
-    given = config.get("multiclass_categories")
-    return [str(label) for label in given] if isinstance(given, list | tuple) and len(given) == classes else None
-
-
-def class_names(config: Mapping[str, Any], classes: int) -> list[str]:
-    """Return the name of each class.
-
-    The names are those of the config key ``class_names`` or, as Hugging Face writes it, ``id2label``; else the labels
-    with which the model was trained (``multiclass_categories``); else ``class 0``, ``class 1`` and so on. A key that
-    does not have a name for each class is passed over. A name that is a number has the word "class" before it.
-
-    Args:
-        config: The artifact's config.
-        classes: Number of classes.
-    """
-    for key in ("class_names", "id2label", "multiclass_categories"):
-        given = config.get(key)
-        if isinstance(given, Mapping):
-            texts = {str(index): value for index, value in given.items()}
-            given = [texts.get(str(index)) for index in range(classes)]
-        if isinstance(given, list | tuple) and len(given) == classes and all(map(_is_name, given)):
-            return [_name(str(value)) for value in given]
-    return [f"class {index}" for index in range(classes)]
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str | int | float) and str(value).strip() != ""
-
-
-def _name(text: str) -> str:
+def _name(label: str | int) -> str:
+    """Return the name of a class as a report shows it: a number has the word "class" before it."""
+    text = str(label)
     return f"class {text}" if text.replace(".", "", 1).isdecimal() else text

@@ -61,7 +61,7 @@ def configure(style: Style | None = None, show: Callable[[logging.LogRecord, str
 def current_style() -> Style:
     """Return how the log lines of this process are written."""
     found = [each.style for each in logging.getLogger("bsm").handlers if isinstance(each, _Handler)]
-    return found[0] if found else Style()
+    return found[0] if found else Style(quiet=not logging.getLogger("bsm").isEnabledFor(logging.INFO))
 
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"

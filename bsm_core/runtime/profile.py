@@ -172,6 +172,11 @@ def pass_on(event: Event) -> None:
         listening_now[0](event)
 
 
+def is_followed() -> bool:
+    """Return whether there is a listener."""
+    return _listener.get() is not None
+
+
 def is_shown() -> bool:
     """Return whether a listener shows the events, so that log lines of the same content are not wanted."""
     listening_now = _listener.get()

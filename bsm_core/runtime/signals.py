@@ -134,6 +134,42 @@ def interruptible() -> Iterator[None]:
             os.close(reader)
 
 
+@contextmanager
+def interruptible_call() -> Iterator[None]:
+    """Let signals end a block that other code than a command runs, as they would end that code.
+
+    Lightning ignores SIGTERM while it predicts, and after Ctrl-C it ends the process and ignores SIGINT for ever. So
+    inside the block, these signals raise :class:`Interrupted`. At its end, SIGINT becomes a ``KeyboardInterrupt``, and
+    another signal does what it does in this process. Signals that the process handles itself are left alone, and so are
+    all of them in another thread than the main one.
+
+    Raises:
+        KeyboardInterrupt: SIGINT arrived.
+    """
+    global _command
+    if _command is not None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _command = command = _Command()
+    defaults = (signal.default_int_handler, signal.SIG_DFL)
+    command.before = {n: handler for n in ENDING if (handler := signal.getsignal(n)) in defaults}
+    for number in command.before:
+        signal.signal(number, command.handle)
+    try:
+        yield
+    except Interrupted:
+        pass  # raised below as what it is here
+    except Exception:
+        if command.signal is None:
+            raise
+    finally:
+        for number, handler in command.before.items():
+            signal.signal(number, handler)
+        _command = None
+    if command.signal is not None:
+        signal.raise_signal(command.signal)
+
+
 def _forget() -> None:
     """Take the handlers and the pipe from a process that was forked: its signals are not those of the command."""
     global _command

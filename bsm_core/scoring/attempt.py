@@ -16,14 +16,13 @@ import torch
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.pretrained_files import allow_downloads
 from bsm_core.errors import DataError
-from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import MODEL_ROWS
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.profile import notify
 from bsm_core.runtime.versions import __version__
 from bsm_core.scoring.engines import ranks, ray_cluster
 from bsm_core.scoring.engines.devices import DevicePlan, plan_devices, plan_world
-from bsm_core.scoring.engines.finish import mark_shard
+from bsm_core.scoring.engines.finish import RunResult, mark_shard
 from bsm_core.scoring.engines.scorer import trial
 from bsm_core.scoring.engines.work import Job, components_of_run, guards_of_run
 from bsm_core.scoring.engines.world import Leader
@@ -43,7 +42,7 @@ from bsm_core.tables.read import TableSource
 log = logging.getLogger("bsm")
 
 
-def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> Committed:
+def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> RunResult:
     """Score the windows that no earlier attempt has finished, and write the predictions of all.
 
     Args:
@@ -66,7 +65,7 @@ def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> Committ
         settings = settings.with_artifact(artifact.raw_config)
         shard = settings.shard
         if shard and shard.divided and not _has_files(settings.data_dir):
-            return _without_files(settings, shard, artifact, lock, leader)
+            return _without_files(settings, shard, artifact, lock, leader, began)
         whole = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
         with _engine(settings, leader) as (score, devices):
             job = _job(settings, artifact, whole, devices, lock, began)
@@ -110,7 +109,7 @@ def outline(settings: Settings) -> Outline:
         return trial(job, devices)
 
 
-Engine: TypeAlias = Callable[[Job, DevicePlan], tuple[Committed, DevicePlan]]
+Engine: TypeAlias = Callable[[Job, DevicePlan], tuple[RunResult, DevicePlan]]
 
 
 @contextmanager
@@ -184,8 +183,8 @@ def _has_files(data: Path) -> bool:
 
 
 def _without_files(
-    settings: Settings, shard: Shard, artifact: Artifact, lock: Lock, leader: Leader | None
-) -> Committed:
+    settings: Settings, shard: Shard, artifact: Artifact, lock: Lock, leader: Leader | None, began: float
+) -> RunResult:
     """Mark the shard of a host to which the platform has given no files as done, without a prediction file.
 
     Nothing says which columns, and of which types, the files of the other hosts have.
@@ -200,7 +199,7 @@ def _without_files(
             Sink(output, shard=shard).path(format).unlink(missing_ok=True)
     mark_shard(output, DoneShard.without_rows(shard, _digest_of_divided(settings, plan)))
     log.info("the platform has given this host no files: it has nothing to score")
-    committed = Committed(output / named(SUCCESS, shard), 0, 0, {})
+    committed = RunResult(output / named(SUCCESS, shard), 0, 0, time.time() - began, (), {}, {})
     if leader:
         leader.tell(committed)
     return committed
@@ -245,6 +244,7 @@ def plan_of(
             "shard": settings.shard and str(settings.shard),
             "id_field": settings.id_field,
             "keep_columns": list(settings.keep_columns),
+            "predicted_class": settings.predicted_class,
             "output_format": format,
             "window_rows": settings.window_rows,
             "max_cell_mb": settings.max_cell_mb,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bsm_core.errors import (
     BSMError,
@@ -23,7 +24,6 @@ from bsm_core.errors import (
     TooManyBadRowsError,
     UsageError,
 )
-from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once, cause_of, last_words
@@ -37,6 +37,9 @@ from bsm_core.storage.objects import ObjectPath, place
 from bsm_core.tables.data_files import FORMATS, discover
 from bsm_core.tables.formats.folders import is_pattern, is_read
 
+if TYPE_CHECKING:
+    from bsm_core.scoring.engines.finish import RunResult
+
 log = logging.getLogger("bsm")
 
 _OF_RAY = ("ray_address", "num_actors")
@@ -45,16 +48,13 @@ _GO_ON = "a run goes on; `bsm clean` removes them"
 
 def run(
     flags: Mapping[str, Any], env: Mapping[str, str], file: Mapping[str, tuple[Any, str]] | None = None
-) -> Committed:
+) -> RunResult:
     """Score a table with an artifact, from file to file.
 
     Args:
         flags: Settings by name; None means not set.
         env: Environment variables.
         file: See :meth:`bsm_core.scoring.settings.Settings.resolve`.
-
-    Returns:
-        The prediction file, its number of rows, and counts of what was unusual in the data.
 
     Raises:
         UsageError: A setting has an invalid value, or the run would replace one of its own inputs.
@@ -147,16 +147,23 @@ def _shard_of(given: Shard | None, data: Path, world: World | None) -> Shard | N
     return shard
 
 
-def _follow(settings: Settings, world: World) -> Committed:
+def _follow(settings: Settings, world: World) -> RunResult:
     """Score windows for the first process of a world, which holds the output folder."""
     with explaining_memory():
         require_memory_for_libraries()
-        with at_once(), starting():
+        with _importing():
             from bsm_core.scoring.engines import ranks
         return ranks.follow(settings, world)
 
 
-def _run(settings: Settings, work: WorkFolder, lock: Lock, leader: Leader | None) -> Committed:
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Import libraries inside the block. The garbage collector of a process that has them already is left alone."""
+    with at_once(), nullcontext() if "torch" in sys.modules else starting():
+        yield
+
+
+def _run(settings: Settings, work: WorkFolder, lock: Lock, leader: Leader | None) -> RunResult:
     markers = Markers(settings.output_dir, settings.shard)
     earlier = _attempts(work)
 
@@ -174,7 +181,7 @@ def _run(settings: Settings, work: WorkFolder, lock: Lock, leader: Leader | None
                 with writing(settings.output_dir):
                     markers.clear()
             require_memory_for_libraries()
-            with at_once(), starting():
+            with _importing():
                 from bsm_core.scoring import attempt
             committed = attempt.run(settings, lock, leader)
     except NothingToResumeError:

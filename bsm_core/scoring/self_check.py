@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from bsm_core.models.batch import TextBatch
 from bsm_core.models.encoder import Encoder
 from bsm_core.plugins.registry import Registry
 from bsm_core.predictor import Predictor
-from bsm_core.preprocess.columns import table_columns, text_values
+from bsm_core.preprocess.columns import TableLike, table_columns, text_values
 from bsm_core.preprocess.features import spelled_plainly, values_at
 from bsm_core.runtime.precision import TF32, Precision, precision_of_dtype, tolerance
 from bsm_core.runtime.versions import installed
@@ -27,7 +26,7 @@ from bsm_core.scoring.provenance import changes
 from bsm_core.tables.formats.dialect import Dialect
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 ROWS = 8
 """Number of check rows that are stored."""
@@ -38,7 +37,7 @@ _FIX = (
 )
 
 
-def add_check(folder: Path, rows: pd.DataFrame | pa.Table, registry: Registry | None = None) -> None:
+def add_check(folder: Path, rows: TableLike, registry: Registry | None = None) -> None:
     """Store the first :data:`ROWS` rows of a table in an artifact, with their probabilities.
 
     Args:
@@ -54,7 +53,7 @@ def add_check(folder: Path, rows: pd.DataFrame | pa.Table, registry: Registry | 
     write_check_rows(folder, make(Predictor.open(folder, registry=registry), rows))
 
 
-def make(predictor: Predictor, data: pd.DataFrame | pa.Table, dialect: Dialect | None = None) -> CheckRows:
+def make(predictor: Predictor, data: TableLike, dialect: Dialect | None = None) -> CheckRows:
     """Score the first rows of a table and return them as check rows; raise as :func:`add_check` does.
 
     Args:
@@ -139,10 +138,10 @@ def _digest(text: TextBatch) -> str:
     return hashlib.sha256(json.dumps(text.to_rows()).encode()).hexdigest()
 
 
-def _as_text(predictor: Predictor, data: pd.DataFrame | pa.Table, dialect: Dialect) -> list[dict[str, str | None]]:
+def _as_text(predictor: Predictor, data: TableLike, dialect: Dialect) -> list[dict[str, str | None]]:
     """Return the first rows with each cell as the text that a CSV file would have, or None if it is missing."""
-    columns, _ = table_columns(data, predictor.preprocessor.wanted)
-    if not len(data) or not columns:
+    columns, index = table_columns(data, predictor.preprocessor.wanted)
+    if not len(index) or not columns:
         raise DataError("there are no rows to check the artifact with", fix="give a table with rows and its columns")
     texts = {field.column for field in predictor.preprocessor.config.text_fields}
     cells: dict[str, list[str | None]] = {}

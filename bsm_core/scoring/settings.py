@@ -168,6 +168,14 @@ class Settings(BaseModel):
             "--keep-columns", "columns to copy to the output: names such as a,\"b, c\"; or 'all'", metavar="COLUMNS"
         ),
     ] = ()
+    predicted_class: Annotated[
+        bool,
+        Source(
+            "--predicted-class",
+            "add a column predicted_class with the name of the class that is most probable",
+            "PREDICTED_CLASS",
+        ),
+    ] = False
     device: Annotated[
         Device,
         Source("--device", "auto, cpu, gpu, a number of GPUs, or GPU ids such as [0,2,3]", "DEVICE", True, "DEVICE"),

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from bsm_core.errors import DataError
 from bsm_core.models.batch import Batch
-from bsm_core.preprocess.columns import table_columns
+from bsm_core.preprocess.columns import TableLike, table_columns
 from bsm_core.preprocess.features import Column, category_key, category_texts
 from bsm_core.storage.objects import place
 from bsm_core.tables.data_files import SourceFormat
@@ -103,12 +103,12 @@ class Rows:
 
 
 def read_columns(
-    data: str | Path | pd.DataFrame | pa.Table,
+    data: str | Path | TableLike,
     wanted: Mapping[str, str],
     called: str = "data",
     dialect: Dialect | None = None,
 ) -> tuple[dict[str, Column], TableSource | None]:
-    """Return columns of a file, a folder, a DataFrame or a table, with all rows; and the files.
+    """Return columns of files or of a table in memory, with all rows; and the files.
 
     Args:
         data: The source of the rows.
@@ -124,9 +124,11 @@ def read_columns(
     if isinstance(data, str | Path):
         source = TableSource.open(place(data), dialect=dialect)
         source.require(wanted)
-        data = pa.concat_tables(window.table for window in source.windows(list(wanted)))
-    columns, _ = table_columns(data, wanted)
-    if not len(data):
+        table: TableLike = pa.concat_tables(window.table for window in source.windows(list(wanted)))
+    else:
+        table = data
+    columns, index = table_columns(table, wanted)
+    if not len(index):
         raise DataError("the table has no rows", where=called, fix="give a table with labeled rows")
     return columns, source
 

@@ -26,7 +26,8 @@ from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
-from bsm_core.predictor import Predictor, building
+from bsm_core.predictor import Predictor
+from bsm_core.predictor.model_building import building
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.features import Column
 from bsm_core.preprocess.findings import Findings, IssueWarnings, warn_of_counts
@@ -49,8 +50,7 @@ from bsm_core.training.training_config import TrainingJob, read_config_file
 from bsm_core.training.validation_report import Validated, with_scores
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
+    from bsm_core.preprocess.columns import TableLike
 
 log = logging.getLogger("bsm")
 
@@ -116,10 +116,10 @@ class _Prepared:
 
 def train(
     config: Mapping[str, Any] | str | Path,
-    data: str | Path | pd.DataFrame | pa.Table,
+    data: str | Path | TableLike,
     output: str | Path,
     *,
-    validation: str | Path | pd.DataFrame | pa.Table | None = None,
+    validation: str | Path | TableLike | None = None,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     report: str | Path | None = None,
     registry: Registry | None = None,
@@ -132,7 +132,7 @@ def train(
 
     Args:
         config: Config keys of the artifact, the model class and the training job, or a JSON file that holds them.
-        data: Rows with labels: a file, a folder, a DataFrame or a pyarrow Table.
+        data: Rows with labels: a file, a folder, or a table as :meth:`bsm_core.Predictor.predict` takes it.
         output: Folder of the artifact, which must be empty or not exist. For a folder of an object store, the job
             works in a temporary folder, so it begins anew after it was stopped.
         validation: Rows with labels, on which each epoch is measured and the best one is chosen. If None,

@@ -89,7 +89,7 @@ class Validated:
             "components": [component.model_dump() for component in components_of(self.predictor)],
             "versions": installed(),
             "artifact_path": str(output),
-            "statistics": as_record(statistics, binning, config, measured.classes, counts),
+            "statistics": as_record(statistics, binning, self.predictor.preprocessor.config.classes, counts),
         }
         subject = f"{output.name} · {config.get('model_class', '')} · epoch {epoch}"
         notes = ["The best epoch was chosen by these validation rows, so new rows may score a little worse."]

@@ -11,9 +11,10 @@ import sys
 import pytest
 from support.toy import toy_rows
 
-from bsm_core import Settings, run
+from bsm_core import Settings
 from bsm_core.cli.exit_status import exit_status
 from bsm_core.errors import DataError, UsageError
+from bsm_core.run import main
 from bsm_core.scoring import job
 from bsm_core.scoring.settings import sources
 
@@ -29,7 +30,7 @@ def ends(monkeypatch):
 
     def end(action, *arguments):
         monkeypatch.setattr(job, "run", action)
-        return run.main([*TESTING, *arguments])
+        return main([*TESTING, *arguments])
 
     return end
 
@@ -72,6 +73,7 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "run_record": True,
         "profile": True,
         "self_check": False,
+        "predicted_class": True,
         "precision": "bf16",
         "backend": "eager",
         "allow_downloads": True,
@@ -125,7 +127,7 @@ def test_what_is_not_given_is_left_to_the_other_layers(ends):
 )
 def test_wrong_usage(arguments, word, capsys):
     with pytest.raises(SystemExit) as caught:
-        run.main(arguments)
+        main(arguments)
     assert caught.value.code == 2
     assert word in capsys.readouterr().err
 
@@ -133,7 +135,7 @@ def test_wrong_usage(arguments, word, capsys):
 def test_all_settings_that_cannot_be_used_at_once(places, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("DEVICE", "many")
     monkeypatch.setenv("BATCH_SIZE", "none")
-    assert run.main([*places, "--num-workers", "-1"]) == 2
+    assert main([*places, "--num-workers", "-1"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("UsageError: settings that cannot be used\n")
     for where in ("DEVICE: ", "BATCH_SIZE: ", "--num-workers: "):
@@ -143,7 +145,7 @@ def test_all_settings_that_cannot_be_used_at_once(places, capsys, monkeypatch, t
 
 def test_help_tells_the_variable_and_the_default_of_each_setting(capsys):
     with pytest.raises(SystemExit) as caught:
-        run.main(["--help"])
+        main(["--help"])
     assert caught.value.code == 0
     out = " ".join(capsys.readouterr().out.split())
     for source in sources().values():
@@ -195,7 +197,7 @@ def test_any_long_work_is_guarded_and_its_log_lines_are_for_people(capsys):
 
 
 def test_a_run_in_process(places, tmp_path, capsys):
-    assert run.main([*places, "--device", "cpu"]) == 0
+    assert main([*places, "--device", "cpu"]) == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["_HEALTH", "_SUCCESS", "inference_predictions.csv"]
     captured = capsys.readouterr()
     assert captured.out == ""

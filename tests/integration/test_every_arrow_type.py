@@ -16,18 +16,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from support.arrow_types import COLUMNS, PLAIN
 from support.toy import SITE, toy_rows, write_toy_artifact
 
 from bsm_core import ArtifactConfig
 from bsm_core.errors import DataError
 from bsm_core.plugins.registry import default_registry
+from bsm_core.predictor.probability_columns import with_probabilities
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.run import main
-from bsm_core.scoring.engines.callbacks import with_probabilities
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile, issues_table
 from bsm_core.scoring.output.sink import Part, Sink
 from bsm_core.tables.cell_values import cell_values
@@ -96,7 +95,7 @@ def scored(data, folder, format, rows, *roles, keep=("id",)):
             info = batch.window
             ids = cell_values(info.kept.column(0))
             IssueWarnings().add(info.findings, lambda rows, ids=ids: [ids[row] for row in rows])
-            table = with_probabilities(info.kept, torch.full((batch.rows, 2), 0.5, dtype=torch.float64))
+            table = with_probabilities(info.kept, np.full((batch.rows, 2), 0.5))
             issues = issues_table(info.kept, info.start, info.findings)
             sink.write_part(Part(info.index, info.last, info.end, table, info.findings.counts(), issues))
             features += batch.features.tolist()

@@ -7,13 +7,19 @@ positions beyond ``max_sen_len``, and the ``embedding_mat`` that training starte
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import torch
 from support.processes import descendants
 
 from bsm_core import Predictor
@@ -83,6 +89,32 @@ def test_the_python_api_gives_the_same(tmp_path):
     got = Predictor.from_artifact(GOLDENS / "bimodal_bert/model").predict(rows)
     want = pd.read_parquet(GOLDENS / "bimodal_bert/expected.parquet").iloc[:, 1:]
     assert (got - want).abs().to_numpy().max() < 1e-5
+
+
+def test_threads_get_the_bytes_of_one():
+    """The case has a backend that changes settings of the process, and a tokenizer that changes its own."""
+    rows = pd.read_parquet(GOLDENS / "golden.parquet")
+    predictor = Predictor.from_artifact(GOLDENS / "bimodal_bert/model", backend="tuned")
+    parts = [rows.iloc[start:] for start in range(6)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)  # several streams
+    try:
+        alone = [predictor.predict_proba(part) for part in parts]
+        with ThreadPoolExecutor(6) as threads:
+            together = list(threads.map(predictor.predict_proba, parts * 3))
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(found, want) for found, want in zip(together, alone * 3, strict=True))
+
+
+def test_copies_and_files_give_the_same():
+    predictor = Predictor.from_artifact(GOLDENS / "trimodal_bert/model")
+    want = pd.read_parquet(GOLDENS / "trimodal_bert/expected.parquet")
+    for each in (predictor, copy.deepcopy(predictor), pickle.loads(pickle.dumps(predictor))):
+        tables = each.score(GOLDENS / "golden.csv", id_field="order_id", window_rows=25)
+        found = pa.concat_tables(tables).to_pandas()
+        assert found["order_id"].tolist() == want["order_id"].tolist()
+        assert (found.iloc[:, 1:] - want.iloc[:, 1:]).abs().to_numpy().max() < 1e-5
 
 
 def test_a_precision_that_the_model_has_not_is_said_in_the_folder_of_an_earlier_run(tmp_path):

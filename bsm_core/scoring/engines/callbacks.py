@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-import numpy as np
-import pyarrow as pa
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.models.batch import Batch
-from bsm_core.predictor import Predictor, probability_names
+from bsm_core.predictor import Predictor
+from bsm_core.predictor.probability_columns import Classes, with_probabilities
 from bsm_core.preprocess.dataset import WindowInfo
 from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.report.binning import Binning
 from bsm_core.runtime.memory import FreeMemory
-from bsm_core.runtime.profile import SCORING, Advance, Ended, Times, is_shown, notify, stages_of
+from bsm_core.runtime.profile import SCORING, Advance, Ended, Times, is_followed, is_shown, notify, stages_of
 from bsm_core.scoring.counting import scored
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
@@ -100,11 +98,20 @@ class PartMaker(Callback):
         binning: What is counted of each window.
         times: Where the times of each window are added.
         deliver: Function that takes each part.
+        classes: Name of each class, for the column ``predicted_class``. None: there is none.
     """
 
-    def __init__(self, predictor: Predictor, binning: Binning, times: Times, deliver: Callable[[Part], None]) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        binning: Binning,
+        times: Times,
+        deliver: Callable[[Part], None],
+        classes: Classes | None = None,
+    ) -> None:
         self.predictor = predictor
         self.binning = binning
+        self.classes = classes
         self.times = times
         self.deliver = deliver
         self._warnings = IssueWarnings(ISSUES_NAMED)
@@ -123,7 +130,7 @@ class PartMaker(Callback):
         info: WindowInfo = batch.window
         findings = info.findings.with_failed_rows(batch.failed)
         self._warnings.add(findings, info.names)
-        table = with_probabilities(info.kept, outputs, [*batch.failed])
+        table = with_probabilities(info.kept, outputs.cpu().numpy(), [*batch.failed], self.classes)
         issues = issues_table(info.kept, info.start, findings)
         found = findings.counts()
         counts = {**found, **self.predictor.hooks.window_end(batch, outputs)}
@@ -174,23 +181,6 @@ class PartWriter:
             self._written.result()
 
 
-def with_probabilities(kept: pa.Table, probabilities: Tensor, failed: Sequence[int] = ()) -> pa.Table:
-    """Return the kept columns followed by float64 columns ``prob_class_*``.
-
-    Args:
-        kept: Columns of ``rows`` rows.
-        probabilities: Float64 ``[rows, classes]``.
-        failed: Rows whose probabilities are null.
-    """
-    columns, empty = probabilities.cpu().numpy(), None
-    if failed:
-        empty = np.zeros(len(columns), bool)
-        empty[failed] = True
-    for i, name in enumerate(probability_names(columns.shape[1])):
-        kept = kept.append_column(name, pa.array(columns[:, i], type=pa.float64(), mask=empty))
-    return kept
-
-
 class Progress:
     """Report of the rows that are done: events for whoever shows them, and a log line now and then for nobody.
 
@@ -208,18 +198,18 @@ class Progress:
     def __init__(self, done: int = 0, total: int | None = None) -> None:
         self.done = done
         self._total, self._estimate = total, 0.0
-        self._began = self._reported = time.monotonic()
+        self._began = self._reported = self._logged = time.monotonic()
 
     def start(self) -> None:
         """Start the clock."""
-        self._began = self._reported = time.monotonic()
+        self._began = self._reported = self._logged = time.monotonic()
         if is_shown():
             notify(Advance(SCORING, self.done, total=self._total, is_exact=True, before=self.done))
 
     @property
     def is_due(self) -> bool:
         """Whether it is time for a report, if the number of rows is not known without effort."""
-        pause = SECONDS_BETWEEN_COUNTS if is_shown() else SECONDS_BETWEEN_LINES
+        pause = SECONDS_BETWEEN_COUNTS if is_followed() else SECONDS_BETWEEN_LINES
         return time.monotonic() - self._reported >= pause
 
     def report(self, rows: int, share: float, times: Mapping[str, float]) -> None:
@@ -230,15 +220,16 @@ class Progress:
             share: Share of the input that they are, 0 to 1; 0 if unknown.
             times: Seconds by activity so far, see :mod:`bsm_core.runtime.profile`.
         """
-        now, is_due = time.monotonic(), self.is_due
-        if is_due:
-            self._reported = now
+        now = time.monotonic()
+        logs = now - self._logged >= SECONDS_BETWEEN_LINES
+        self._reported = now if self.is_due else self._reported
+        self._logged = now if logs else self._logged
         if self._total is not None:
             share = min(1.0, rows / max(1, self._total))
         total = self._total if self._total is not None else self._estimated(rows, share)
         exact = self._total is not None or share == 1
         stages = stages_of(times)
-        notify(Advance(SCORING, rows, share, total, exact, now - self._began, self.done, stages, is_due))
+        notify(Advance(SCORING, rows, share, total, exact, now - self._began, self.done, stages, logs))
 
     def _estimated(self, rows: int, share: float) -> int | None:
         if share and (share == 1 or abs(rows / share - self._estimate) > _WRONG * self._estimate):

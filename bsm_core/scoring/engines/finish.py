@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,32 @@ from bsm_core.tables.id_counts import IdCounts
 log = logging.getLogger("bsm")
 
 
-def finish(scorer: Scorer) -> Committed:
+@dataclass(frozen=True)
+class RunResult:
+    """Result of a run.
+
+    Attributes:
+        path: The prediction file; the marker ``_SUCCESS-...`` of a shard to which the platform has given no files.
+        rows: Number of rows in the file.
+        windows: Number of windows that were scored.
+        seconds: Duration of this attempt.
+        classes: Number of rows of which each class is the most probable one; of more than 1,000 classes, the last
+            number is that of all others.
+        counts: Numbers of row issues and other counts, such as ``{"bad_rows": 2, "number:Age": 2}``; those that are
+            zero are left out.
+        record: Content of ``run.json``, which is written with ``run_record=True``; empty for a shard without files.
+    """
+
+    path: Path
+    rows: int
+    windows: int
+    seconds: float = field(compare=False)
+    classes: Sequence[int]
+    counts: Mapping[str, float]
+    record: Mapping[str, Any] = field(compare=False, repr=False)
+
+
+def finish(scorer: Scorer) -> RunResult:
     """Combine the parts into the prediction file, call the hooks, and write the run record and the markers.
 
     Args:
@@ -73,16 +98,18 @@ def finish(scorer: Scorer) -> Committed:
     if settings.report is not None:
         _report(settings.report, record)
     kept = record if settings.run_record else None
+    values = committed.path, committed.rows, committed.windows, record["seconds"], committed.classes, committed.counts
+    result = RunResult(*values, record)
     if settings.shard:
         records, files = list(sink.work.records().values()), len(scorer.source.files)
         done = DoneShard.of(settings.shard, job.digest, committed.path.name, states[0], records, files)
         mark_shard(settings.output_dir, done, kept)
-        return committed
+        return result
     with writing(settings.output_dir):
         markers = Markers(settings.output_dir)
         markers.remove_leftovers()
         markers.succeed(kept)
-    return committed
+    return result
 
 
 def _report(path: Path, record: Mapping[str, Any]) -> None:
@@ -135,9 +162,8 @@ def _review(scorer: Scorer) -> CommitReview:
 def run_record(scorer: Scorer, committed: Committed, statistics: Statistics) -> dict[str, Any]:
     """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
     job: Job = scorer.job
-    described = job.artifact.raw_config, len(scorer.predictor.probability_names)
     settings = job.settings.model_dump(mode="json")
-    hooks = scorer.predictor.hooks
+    config, hooks = scorer.predictor.preprocessor.config, scorer.predictor.hooks
     components = [*components_of(scorer.predictor), *(record_of(c, c.name) for c in hooks.components)]
     largest, chosen = scorer.difference, scorer.chosen
     return {
@@ -145,7 +171,7 @@ def run_record(scorer: Scorer, committed: Committed, statistics: Statistics) -> 
         "device": {"asked": settings["device"], "used": str(scorer.plan)},
         "components": [component.model_dump() for component in components],
         "artifact": dict(job.plan["artifact"]),
-        "labels": asdict(ClassLabels.of_config(scorer.predictor.preprocessor.config)),
+        "labels": asdict(ClassLabels.of_config(config)),
         "self_check": None if largest is None else {"largest_difference": largest},
         "encoders": None if chosen is None else asdict(chosen),
         "versions": installed(),
@@ -157,7 +183,7 @@ def run_record(scorer: Scorer, committed: Committed, statistics: Statistics) -> 
         "seconds": round(time.time() - job.began, 3),
         "output": committed.path.name,
         "profile": {what: round(value, 6) for what, value in scorer.times.items()},
-        "statistics": as_record(statistics, scorer.binning, *described, committed.counts),
+        "statistics": as_record(statistics, scorer.binning, config.classes, committed.counts),
     }
 
 

@@ -13,19 +13,18 @@ from contextlib import ExitStack
 from functools import partial
 
 from bsm_core.backends.choose import ChosenBackends
-from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.handout import Address, handing_back
 from bsm_core.runtime.profile import notify
 from bsm_core.scoring.engines.callbacks import PartWriter, Progress, WindowProgress
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.engines.finish import finish
+from bsm_core.scoring.engines.finish import RunResult, finish
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
 from bsm_core.scoring.output.row_issues import BadRowLimit
 from bsm_core.tables.splits import known_rows
 
 
-def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = None) -> Committed | None:
+def score(job: Job, plan: DevicePlan, rank: int = 0, address: Address | None = None) -> RunResult | None:
     """Score the windows of one process; on rank 0, also write the prediction file and the markers.
 
     Args:

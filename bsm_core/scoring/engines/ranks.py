@@ -16,7 +16,7 @@ import socket
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -26,14 +26,14 @@ import torch
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.pretrained_files import allow_downloads
 from bsm_core.errors import BSMError, EngineError, Interrupted
-from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.handout import GRACE_S, Address, Handout, present
 from bsm_core.runtime.log import Lines, Style, configure, current_style
 from bsm_core.runtime.memory import explaining_memory, limit_in_words
-from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts
-from bsm_core.runtime.profile import Event, is_shown, listening, pass_on
+from bsm_core.runtime.processes import call_pickled, how_it_ended, without_interrupts, without_main_module
+from bsm_core.runtime.profile import Event, is_followed, is_shown, listening, pass_on
 from bsm_core.runtime.signals import at_once, interruptible
 from bsm_core.scoring.engines.devices import DevicePlan, plan_world
+from bsm_core.scoring.engines.finish import RunResult
 from bsm_core.scoring.engines.local import score
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError, share_cores
 from bsm_core.scoring.engines.work import Job, require_same_code
@@ -45,7 +45,7 @@ from bsm_core.scoring.settings import Settings
 log = logging.getLogger("bsm")
 
 
-def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
+def run(job: Job, plan: DevicePlan) -> tuple[RunResult, DevicePlan]:
     """Score a job on all devices of a plan, in processes of its own.
 
     Returns:
@@ -69,13 +69,13 @@ def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
     return _committed(score(job, plan)), plan
 
 
-def _committed(found: Committed | None) -> Committed:
+def _committed(found: RunResult | None) -> RunResult:
     if found is None:
         raise EngineError("the process committed no predictions", fix=RUN_AGAIN)
     return found
 
 
-def lead(leader: Leader, job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
+def lead(leader: Leader, job: Job, plan: DevicePlan) -> tuple[RunResult, DevicePlan]:
     """Score a job as the first process of a world, and give the others their work.
 
     Returns:
@@ -104,7 +104,7 @@ def lead(leader: Leader, job: Job, plan: DevicePlan) -> tuple[Committed, DeviceP
     return _committed(committed), plan
 
 
-def follow(settings: Settings, world: World) -> Committed:
+def follow(settings: Settings, world: World) -> RunResult:
     """Score windows as one of the other processes of a world; return what the first one has committed.
 
     Args:
@@ -124,7 +124,7 @@ def follow(settings: Settings, world: World) -> Committed:
             told = shared()
             if isinstance(told, BSMError):
                 raise told
-            if isinstance(told, Committed):  # there is nothing to score
+            if isinstance(told, RunResult):  # there is nothing to score
                 return told
             job, plan, address = told
             with _present(address, name), unpacked(settings.model_dir) as folder:
@@ -254,7 +254,7 @@ class _WatchedRank:
         return _RankFailure(error, terminated=_terminated(code))
 
 
-def _launch(job: Job, plan: DevicePlan) -> Committed:
+def _launch(job: Job, plan: DevicePlan) -> RunResult:
     """Start one process for each device, give them work, wait for all of them, and end them all when one fails."""
     # Spawn, not fork: a forked child cannot use CUDA, and may wait for locks of threads that it does not have.
     context = multiprocessing.get_context("spawn")
@@ -264,12 +264,13 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
         try:
             for rank in range(plan.count):
                 receiver, sender = context.Pipe(duplex=False)
-                told = current_style(), is_shown()
+                told = current_style(), is_shown() if is_followed() else None
                 content = pickle.dumps((_main, (job, plan, rank, handout.address, port, told)))
                 process = context.Process(target=call_pickled, args=(content, sender), name=f"bsm-rank-{rank}")
                 # Before the process starts: a signal may end the next lines.
-                ranks.append(_WatchedRank(_name(rank, plan.count), process, receiver))
-                with without_interrupts():
+                watched = _WatchedRank(_name(rank, plan.count), process, receiver)
+                ranks.append(watched)
+                with without_interrupts(), without_main_module():
                     process.start()
                 sender.close()
             return _watch(ranks)
@@ -279,7 +280,7 @@ def _launch(job: Job, plan: DevicePlan) -> Committed:
                 process.join()
 
 
-def _watch(ranks: list[_WatchedRank]) -> Committed:
+def _watch(ranks: list[_WatchedRank]) -> RunResult:
     """Wait for all ranks, and return the result of rank 0.
 
     Raises:
@@ -306,7 +307,7 @@ def _watch(ranks: list[_WatchedRank]) -> Committed:
         for rank in running:
             rank.poll()
     committed = ranks[0].message
-    if not isinstance(committed, Committed):
+    if not isinstance(committed, RunResult):
         raise EngineError("the first process ended without committing the predictions", fix=RUN_AGAIN)
     return committed
 
@@ -320,11 +321,12 @@ def _name(rank: int, world: int) -> str:
 
 
 def _main(
-    job: Job, plan: DevicePlan, rank: int, address: Address, port: int, told: tuple[Style, bool], pipe: Connection
+    job: Job, plan: DevicePlan, rank: int, address: Address, port: int, told: tuple[Style, bool | None], pipe: Connection
 ) -> None:
     """Main function of the process of one rank: send the result of :func:`score`, or a :class:`_RankFailure`.
 
-    Events are sent before it; ``told`` says how log lines are written, and whether the watcher shows the events.
+    ``told`` says how log lines are written, and whether the watcher shows events. None: it does not want them; else
+    they are sent before the result.
     """
     configure(told[0])
     os.environ |= {
@@ -337,8 +339,10 @@ def _main(
     share_cores(plan.count)
     try:
         # Lightning answers SIGTERM with a broadcast that the other ranks do not expect, and waits for ever.
-        with interruptible(), at_once(), explaining_memory(), listening(pipe.send, shows=told[1]):
-            pipe.send(score(job, plan, rank, address))
+        with interruptible(), at_once(), explaining_memory():
+            with nullcontext() if told[1] is None else listening(pipe.send, shows=told[1]):
+                result = score(job, plan, rank, address)
+            pipe.send(result)
     except BSMError as error:
         pipe.send(_RankFailure(error, consequence=isinstance(error, DistributedUnavailableError)))
         raise SystemExit(1) from error

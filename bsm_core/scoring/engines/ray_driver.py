@@ -16,19 +16,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
+import numpy as np
 import ray
-import torch
 from ray.exceptions import RayError
 
 from bsm_core.errors import BSMError, DataError, EngineError
-from bsm_core.plugins.hookspecs import Committed
+from bsm_core.predictor.probability_columns import with_probabilities
 from bsm_core.preprocess.findings import Findings
 from bsm_core.runtime import signals
 from bsm_core.runtime.log import Lines
 from bsm_core.runtime.profile import Times, notify
-from bsm_core.scoring.engines.callbacks import Progress, with_probabilities
+from bsm_core.scoring.engines.callbacks import Progress
 from bsm_core.scoring.engines.devices import DevicePlan
-from bsm_core.scoring.engines.finish import finish
+from bsm_core.scoring.engines.finish import RunResult, finish
 from bsm_core.scoring.engines.ray_actor import PORTION, Answer, Readiness, WindowActor, archive_of
 from bsm_core.scoring.engines.ray_cluster import error_of, reason_of
 from bsm_core.scoring.engines.scorer import Scorer
@@ -56,7 +56,7 @@ _SIGNAL_S = 0.5
 """Seconds between two looks for a signal: Python's handlers do not run while Ray waits."""
 
 
-def run(job: Job, plan: DevicePlan) -> tuple[Committed, DevicePlan]:
+def run(job: Job, plan: DevicePlan) -> tuple[RunResult, DevicePlan]:
     """Score a job with actors, in the cluster to which this process is connected.
 
     Returns:
@@ -385,11 +385,10 @@ class Driver:
         kept = window.table.select(list(self._job.keep))
         reasons = dict.fromkeys(range(rows), "the actor died that scored the row")
         findings = Findings(bad_lines=window.bad_lines).with_failed_rows(reasons)
-        table = with_probabilities(kept, torch.full((rows, self._classes), torch.nan, dtype=torch.float64), range(rows))
+        table = with_probabilities(kept, np.full((rows, self._classes), np.nan), range(rows), self._job.classes)
         issues = issues_table(kept, window.start, findings)
-        counts = findings.counts()
-        part = Part(window.index, window.last, window.end, table, counts, issues, window.fraction, window.files)
-        return part.packed(self._job.attempt)
+        rest = findings.counts(), issues, window.fraction, window.files
+        return Part(window.index, window.last, window.end, table, *rest).packed(self._job.attempt)
 
 
 def _in_words(*pieces: _Piece) -> str:

@@ -13,6 +13,7 @@ from bsm_core.backends.choose import ChosenBackends
 from bsm_core.errors import ArtifactError, DataError
 from bsm_core.plugins.discovery import WORDS
 from bsm_core.predictor import Predictor
+from bsm_core.predictor.probability_columns import added_fields, check_names
 from bsm_core.preprocess.loader import OnDemandLoader, WindowLoader, Work
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.profile import TOTAL, Times
@@ -75,10 +76,11 @@ class Scorer:
             self.predictor.hooks.take_failures()  # they fail in every process alike: the first alone counts them
         elif settings.strict:
             require_same(job.artifact, self.predictor)
-        _check_names(self.predictor, keep)
+        num_classes = self.predictor.model.config.num_classes
+        check_names(keep, num_classes, job.classes)
         self.source = job.table
         kept = self.source.schema(list(keep))
-        self.schema = pa.schema([*kept, *((name, pa.float64()) for name in self.predictor.probability_names)])
+        self.schema = pa.schema([*kept, *added_fields(num_classes, job.classes)])
         if first and settings.row_issues is not None and not dry:
             RowIssuesFile.check(settings.row_issues, kept.field(0), source.format, settings.output_dir)
         if first and settings.report is not None:
@@ -124,7 +126,7 @@ class Scorer:
         lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
         check_rows = self.job.artifact.check_rows if settings.self_check or lower_precision else None
         before = BeforeFirstWindow(predictor, settings, check_rows, begin, earlier)
-        maker = PartMaker(predictor, self.binning, self.times, deliver)
+        maker = PartMaker(predictor, self.binning, self.times, deliver, self.job.classes)
         try:
             with quiet(), threads_for(predictor), self.times.of(TOTAL):
                 runner = trainer(plan, [before, *callbacks, maker], Clock(self.times))
@@ -219,13 +221,3 @@ def _loader_workers(settings: Settings, plan: DevicePlan, predictor: Predictor, 
         return 0
     with closing(source.windows(predictor.preprocessor.keep[:1], rows=settings.window_rows)) as windows:
         return 0 if next(windows).last else workers  # a process takes seconds to start
-
-
-def _check_names(predictor: Predictor, keep: Mapping[str, str]) -> None:
-    """Check that no kept column is named like a prediction column."""
-    taken = set(keep) & set(predictor.probability_names)
-    if taken:
-        raise DataError(
-            f"the data has a column with the name of a prediction column: {', '.join(sorted(taken))}",
-            fix="rename it, or leave it out of --keep-columns",
-        )

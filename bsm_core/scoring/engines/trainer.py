@@ -114,12 +114,18 @@ def threads_for(predictor: Predictor) -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence warnings and log lines of Lightning that do not concern the user."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # bsm's own summary names the devices
-    with warnings.catch_warnings():
-        for message in _IRRELEVANT_WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        yield
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)  # bsm's own summary names the devices
+    try:
+        with warnings.catch_warnings():
+            for message in _IRRELEVANT_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class Clock(Profiler):

@@ -15,6 +15,7 @@ from bsm_core.backends.choose import ChosenBackends
 from bsm_core.errors import EngineError, MissingColumnsError
 from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import default_registry
+from bsm_core.predictor.probability_columns import Classes
 from bsm_core.preprocess.dataset import wanted_columns
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.durable import writing
@@ -92,6 +93,11 @@ class Job:
         others = self.source.columns if self.settings.keep_columns == ("all",) else self.settings.keep_columns
         kept = dict.fromkeys([self.settings.id_field, *others], "--keep-columns")
         return kept | {self.settings.id_field: "--id-field (ID_FIELD)"}
+
+    @property
+    def classes(self) -> Classes | None:
+        """Name of each class with ``--predicted-class``; else None."""
+        return self.artifact.config.classes if self.settings.predicted_class else None
 
     def require_columns(self) -> None:
         """Check that the data has the columns that are kept, and those that the artifact needs.

@@ -307,7 +307,7 @@ class Sink:
         with writing(self.folder), scratch(self.work.path) as folder:
             temporary = folder / path.name
             temporary.unlink(missing_ok=True)  # of an attempt that was killed
-            probabilities = dropwhile(lambda name: name != "prob_class_0", schema.names)  # they are the last columns
+            probabilities = dropwhile(lambda name: name != "prob_class_0", schema.names)  # the last columns
             with TableWriter(temporary, schema, format, shortest=tuple(probabilities)) as writer:
                 for table in tables:
                     writer.write(table)

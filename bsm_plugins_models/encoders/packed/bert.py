@@ -62,7 +62,8 @@ def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Ba
         products = _in_int8(bert, sample)
     else:
         return None
-    return Backend(NAME, precision, _in_few_shapes(PackedBert(bert, products, ByLength)), TOKENS, in_streams=True)
+    encode = _in_few_shapes(PackedBert(bert, products, ByLength))
+    return Backend(NAME, precision, encode, TOKENS, in_streams=True, alone=True)  # by_onednn changes the process
 
 
 def _in_few_shapes(encode: PackedBert) -> Callable[[Tensor, Tensor], Tensor]:

@@ -242,3 +242,55 @@ def test_a_config_is_plain_json():
 def test_very_long_lists_are_refused(key, count):
     [problem] = problems(**{key: ["x"] * count})
     assert key in problem
+
+
+# The names of the classes
+
+NAMES = {"class_names": ["no", "yes"]}
+BY_ID = {"id2label": {"0": "bad", 1: "good"}}
+LABELS = {"multiclass_categories": [3, 7]}
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ({}, [0, 1]),
+        ({"num_classes": 3}, [0, 1, 2]),
+        (NAMES, ["no", "yes"]),
+        (BY_ID, ["bad", "good"]),
+        (LABELS, [3, 7]),
+        (NAMES | BY_ID | LABELS, ["no", "yes"]),
+        (BY_ID | LABELS, ["bad", "good"]),
+        ({"multiclass_categories": ["a", 1]}, ["a", "1"]),
+        ({"multiclass_categories": [0.5, True]}, ["0.5", "True"]),
+    ],
+)
+def test_the_names_of_the_classes(values, classes):
+    assert config(**values).classes == classes
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"id2label": {"0": "a"}},
+        {"id2label": {"0": "a", "1": None}},
+        {"id2label": {"0": "a", "1": "a"}},
+        {"id2label": ["a", "b"]},
+        {"id2label": {"0": "\ud800", "1": "b"}},
+        {"multiclass_categories": "ab"},
+        {"multiclass_categories": [1, 2, 3]},
+        {"multiclass_categories": [1, 10**5000]},
+        {"multiclass_categories": [[1], [2]]},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_names_of_others_that_cannot_be_used_are_ignored(values):
+    assert config(**values).classes == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "names", [["a"], ["a", "a"], ["a", ""], ["a", "\ud800"], [1, 2], "ab", ["a", "b", "c"]], ids=repr
+)
+def test_class_names_must_name_each_class(names):
+    with pytest.raises(ConfigError, match="class_names"):
+        config(class_names=names)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from support.odd_times import ODD, odd_times
 
+from bsm_core.errors import MissingColumnsError, UsageError
 from bsm_core.preprocess.columns import as_numbers, table_columns, text_values
 from bsm_core.preprocess.features import Features, Imputer, RiskTable
 
@@ -140,7 +141,94 @@ def test_the_columns_of_a_frame_and_of_a_table_and_the_index_of_the_frame():
     assert columns["a"].to_pylist() == [1.0, None]
     assert index.tolist() == [7, 8]
     columns, index = table_columns(pa.table({"a": [1, 2]}), {"a": "me"})
-    assert (columns["a"].to_pylist(), index) == ([1, 2], None)
+    assert (columns["a"].to_pylist(), index.tolist()) == ([1, 2], [0, 1])
+
+
+class Stream:
+    """A frame of a library that has Arrow's PyCapsule interface and nothing else."""
+
+    def __init__(self, table):
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+COLUMNS = {"a": [1, None, 3], "b": ["x", "y", ""]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pd.DataFrame(COLUMNS),
+        pa.table(COLUMNS),
+        pa.record_batch(COLUMNS),
+        pa.table(COLUMNS).to_reader(),
+        Stream(pa.table(COLUMNS)),
+        COLUMNS,
+        {"a": pd.Series([1, None, 3]), "b": pa.array(["x", "y", ""])},
+        {"a": np.array([1, math.nan, 3]), "b": Stream(pa.chunked_array([["x", "y"], [""]]))},
+        {"a": (1, None, 3), "b": pd.Index(["x", "y", ""])},
+        [{"a": 1, "b": "x"}, {"b": "y"}, {"b": "", "a": 3, "c": []}],
+    ],
+    ids=lambda data: type(data).__name__,
+)
+def test_a_table_of_any_kind(data):
+    columns, index = table_columns(data, {"b": "me", "a": "me"})
+    assert list(columns) == ["b", "a"]
+    assert Imputer(9).transform(columns["a"]).values.tolist() == [1, 9, 3]
+    assert text_values(columns["b"]) == (["x", "y", ""], {})
+    assert index.tolist() == [0, 1, 2]
+
+
+def test_a_frame_of_polars():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"a": [1, None, 3], "b": polars.Series(["x", "y", ""], dtype=polars.Categorical)})
+    columns, _ = table_columns(frame, {"a": "me", "b": "me"})
+    assert Imputer(9).transform(columns["a"]).values.tolist() == [1, 9, 3]
+    assert text_values(columns["b"]) == (["x", "y", ""], {})
+    with pytest.raises(UsageError, match="LazyFrame is not a table") as caught:
+        table_columns(frame.lazy(), {"a": "me"})
+    assert "call collect() of the LazyFrame first" in caught.value.fix
+
+
+def test_values_of_python_keep_their_type():
+    columns, _ = table_columns(
+        {"a": [1, "x", 2.5], "b": [1, None, 3], "c": [True, False, None]}, dict.fromkeys("abc", "")
+    )
+    assert [text_values(column)[0] for column in columns.values()] == [
+        ["1", "x", "2.5"],
+        ["1", "", "3"],
+        ["True", "False", ""],
+    ]
+
+
+@pytest.mark.parametrize("empty", [{"a": []}, [], pd.DataFrame({"a": []}), pa.table({"a": []})], ids=repr)
+def test_a_table_without_rows(empty):
+    columns, index = table_columns(empty, {"a": "me"})
+    assert (len(columns["a"]), len(index)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"a": "text"}, "the column 'a' is a str"),
+        ({"a": 1}, "the column 'a' is a int"),
+        ({"a": {1, 2}}, "the column 'a' is a set"),
+        ({"a": np.zeros((2, 2))}, "the column 'a' cannot be read: ValueError"),
+        ({"a": [1], "b": [1, 2]}, "the columns have different numbers of values"),
+        (Stream(pa.chunked_array([["x"]])), "Stream cannot be read as an Arrow table"),
+    ],
+)
+def test_a_table_that_is_none(data, words):
+    with pytest.raises(UsageError, match=words):
+        table_columns(data, dict.fromkeys("ab" if isinstance(data, Stream) or "b" in data else "a", "me"))
+
+
+def test_columns_that_no_row_has_are_missing():
+    for data in ({"b": [1]}, [{"b": 1}, {"b": 2}]):
+        with pytest.raises(MissingColumnsError, match="'a', wanted by me"):
+            table_columns(data, {"a": "me", "b": "me"})
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ LAYERS = {
     "limit": [("7", 7), None, None, None],
     "output_dir": [("/a", Path("/a")), None, None, Path("/opt/ml/processing/output/predictions")],
     "output_format": [("csv", "csv"), ("tsv", "tsv"), ("parquet", "parquet"), None],
+    "predicted_class": [(True, True), ("true", True), None, False],
     "keep_columns": [("a,b", ("a", "b")), None, None, ()],
     "device": [("2", 2), ("[0,1]", (0, 1)), ("gpu", "gpu"), "auto"],
     "devices": [("2", 2), None, None, None],

@@ -9,22 +9,22 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from bsm_core.errors import BSMError, DataError, EngineError, Interrupted
-from bsm_core.plugins.hookspecs import Committed
 from bsm_core.runtime.profile import Advance, listening
 from bsm_core.runtime.signals import interruptible
 from bsm_core.scoring.engines import ranks, world
 from bsm_core.scoring.engines.devices import DevicePlan
+from bsm_core.scoring.engines.finish import RunResult
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError
 from bsm_core.scoring.engines.world import Leader, World
 
-DONE = Committed(Path("out.csv"), 5, 1, Counter())
+DONE = RunResult(Path("out.csv"), 5, 1, 0.5, Counter(), {})
 LOST = ranks._RankFailure(
     EngineError("process 1 of 2 (rank 0) failed: RuntimeError: Connection closed by peer"), consequence=True
 )
@@ -48,7 +48,7 @@ class FakeProcess:
 class FakeJob:
     """A job without work."""
 
-    sink = SimpleNamespace(add=None)
+    sink, on_progress = SimpleNamespace(add=None), None
 
     def work(self, plan):
         yield from ()
@@ -134,7 +134,7 @@ def test_the_traceback_of_the_cause_alone_is_logged(caplog):
 
 @pytest.mark.parametrize(("windows", "said"), [(1, True), (2, False)])
 def test_fewer_windows_than_processes_are_said(monkeypatch, caplog, windows, said):
-    committed = Committed(DONE.path, 5, windows, Counter())
+    committed = replace(DONE, windows=windows)
     monkeypatch.setattr(ranks, "_launch", lambda job, plan: committed)
     with caplog.at_level(logging.INFO, "bsm"):
         assert ranks.run(None, DevicePlan("cpu", (0, 1)))[0] == committed

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import CheckRows
-from bsm_core.artifact.files import exported
 from bsm_core.artifact.resolved_names import ResolvedNames
-from bsm_core.artifact.untrusted.state_dicts import check_dtypes
-from bsm_core.backends.choose import ChosenBackends, choose_backends, encoders_of, restore_backends
-from bsm_core.errors import BSMError, ConfigError, UsageError, short_repr
+from bsm_core.backends.choose import ChosenBackends, choose_backends, restore_backends
+from bsm_core.errors import BSMError, UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
-from bsm_core.models.bounded_allocations import BoundedAllocations
-from bsm_core.models.deferred_init import deferred_initialization
+from bsm_core.models.micro_batches import settle_threads
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Registry, default_registry
-from bsm_core.preprocess.columns import table_columns
+from bsm_core.predictor.issue_teller import IssueTeller, OnIssue
+from bsm_core.predictor.model_building import build_model
+from bsm_core.predictor.probability_columns import PREDICTED_CLASS, predicted_classes, probability_names
+from bsm_core.predictor.scored_files import opened, scored
+from bsm_core.preprocess.columns import TableLike, table_columns
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.preprocess.findings import Issue, IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.storage.objects import place
@@ -35,20 +37,15 @@ from bsm_core.tables.read import TableSource
 if TYPE_CHECKING:
     import pandas as pd
 
-
-_FREE_VALUES = 1 << 26
-"""Values that a model may have beyond twice the artifact's weights, such as buffers that are not saved."""
 _ARGUMENTS = ("device", "on_bad_row")
 """Arguments of :meth:`Predictor.from_artifact` that errors advise."""
 
 
-def probability_names(num_classes: int) -> list[str]:
-    """Return the names of the probability columns: ``prob_class_0``, ``prob_class_1``, …"""
-    return [f"prob_class_{i}" for i in range(num_classes)]
-
-
 class Predictor:
     """A model, and the preprocessing that its artifact describes.
+
+    A predictor can be pickled and copied. Several threads can use it at the same time, and each gets the probabilities
+    that it would get alone.
 
     Args:
         model: The model, in evaluation mode.
@@ -176,7 +173,7 @@ class Predictor:
         config = artifact.config
         names = names or artifact.names(registry)
         names.require_all(lambda: artifact.provenance)
-        model = _build_model(artifact, registry.load(names.model_class, ModelBase), batch_size)
+        model = build_model(artifact, registry.load(names.model_class, ModelBase), batch_size)
         model.component = names.model_class
         model.set_aside = on_bad_row == "null"
         pipelines = text_pipelines(config, artifact.tokenizer, registry, names)
@@ -194,44 +191,162 @@ class Predictor:
         """Names of the probability columns of the output."""
         return probability_names(self.model.config.num_classes)
 
-    def predict(self, data: pd.DataFrame | pa.Table, on_issue: Callable[[Issue], object] | None = None) -> pd.DataFrame:
+    @property
+    def classes_(self) -> npt.NDArray[Any]:
+        """Name of each class, in the order of the probabilities, as in scikit-learn.
+
+        The names are those of :attr:`bsm_core.ArtifactConfig.classes`; 0, 1 and so on if the artifact has none.
+        """
+        return np.array(self.preprocessor.config.classes)
+
+    @property
+    def feature_names_in_(self) -> npt.NDArray[Any]:
+        """Names of the columns that the artifact reads, as in scikit-learn: features, then text fields."""
+        return np.array([*self.preprocessor.wanted], dtype=object)
+
+    def predict(
+        self, data: TableLike, on_issue: OnIssue | None = None, *, predicted_class: bool = False
+    ) -> pd.DataFrame:
         """Score rows.
 
         Args:
-            data: Table with the columns that the artifact names; other columns are ignored.
+            data: Table with the columns that the artifact names; other columns are ignored. A frame of pandas, pyarrow
+                or polars, or of another library that has Arrow's PyCapsule interface; a dict of columns; or a list of
+                dicts, one for each row, in which a value that is not there is missing.
             on_issue: Function that is called with each issue, such as a cell that is not a number, in the order of the
-                rows. An :class:`~bsm_core.preprocess.findings.Issue` has these attributes: ``row``, the position of the
-                row in ``data``, from 0, and not its label in the index of a frame; ``column``, ``""`` if the whole row
-                is at fault; ``stage`` and ``reason``, as in the list of ``--row-issues``; ``value``, the text of the
-                cell, or None. Without a function, the first issues are logged.
+                rows. An :class:`bsm_core.Issue` has these attributes: ``row``, the position of the row in ``data``,
+                from 0, and not its label in the index of a frame; ``column``, ``""`` if the whole row is at fault;
+                ``stage`` and ``reason``, as in the list of ``--row-issues``; ``value``, the text of the cell, or None.
+                Without a function, the first issues are logged.
+            predicted_class: Whether to add the column ``predicted_class``: the class of :attr:`classes_` with the
+                largest probability.
 
         Returns:
-            A frame of float64 probabilities ``[rows, classes]``: one row for each row of ``data``, in the same order
-            and with the same index. With ``on_bad_row="null"``, the probabilities of a row for which the model class
-            fails are NaN.
+            A frame of float64 probabilities ``[rows, classes]``: one row for each row of ``data``, in the same order,
+            with the index of a pandas DataFrame. With ``on_bad_row="null"``, the probabilities of a row for which the
+            model class fails are NaN, and its predicted class is missing.
 
         Raises:
-            UsageError: ``data`` is neither a pandas DataFrame nor a pyarrow Table, or ``on_issue`` is no function.
+            UsageError: ``data`` is no table, or ``on_issue`` is no function.
             MissingColumnsError: Columns are missing; the error lists all of them.
             DataError: A column that the artifact names occurs more than once.
             ModelFailedError: The model class raises an error, or returns probabilities that are not numbers.
         """
+        issues = IssueTeller(on_issue)
+        frame = self._frame(data, issues, predicted_class)
+        issues.end()
+        return frame
+
+    def predict_proba(self, data: TableLike, on_issue: OnIssue | None = None) -> npt.NDArray[np.float64]:
+        """Return the class probabilities of rows as an array, float64 ``[rows, classes]``; see :meth:`predict`."""
+        issues = IssueTeller(on_issue)
+        probabilities, _ = self._scored(data, issues)
+        issues.end()
+        return probabilities
+
+    def predict_batches(
+        self, batches: Iterable[TableLike], on_issue: OnIssue | None = None, *, predicted_class: bool = False
+    ) -> Iterator[pd.DataFrame]:
+        """Score tables one after the other, each when its result is asked for; one table is in memory at a time.
+
+        Args:
+            batches: Tables as :meth:`predict` takes them, such as ``pyarrow.parquet.ParquetFile(path).iter_batches()``
+                or ``pandas.read_csv(path, chunksize=4096)``.
+            on_issue: See :meth:`predict`; ``row`` counts the rows of all tables.
+            predicted_class: See :meth:`predict`.
+
+        Returns:
+            Iterator over the result of :meth:`predict` for each table, in order.
+
+        Raises:
+            UsageError: ``batches`` is one table, or cannot be iterated; or ``on_issue`` is no function.
+            BSMError: See :meth:`predict`; raised while iterating.
+        """
+        if (
+            isinstance(batches, Mapping | str | bytes)
+            or hasattr(batches, "columns")
+            or not isinstance(batches, Iterable)
+        ):
+            what = f"a {type(batches).__name__} is no iterable of tables"
+            raise UsageError(what, fix="pass several tables, such as a list or a generator of frames; or call predict")
+        return self._frames(batches, IssueTeller(on_issue), predicted_class)
+
+    def _frames(
+        self, batches: Iterable[TableLike], issues: IssueTeller, predicted_class: bool
+    ) -> Iterator[pd.DataFrame]:
+        for data in batches:
+            yield self._frame(data, issues, predicted_class)
+        issues.end()
+
+    def score(
+        self,
+        data: str | Path,
+        *,
+        id_field: str | None = None,
+        keep_columns: Sequence[str] = (),
+        predicted_class: bool = False,
+        window_rows: int = 4096,
+        on_bad_line: Literal["fail", "skip"] = "fail",
+        on_issue: OnIssue | None = None,
+        **csv: Any,
+    ) -> Iterator[pa.Table]:
+        """Score the rows of files, as ``bsm run`` reads them. One window of rows is in memory at a time.
+
+        Args:
+            data: A file, a folder or a pattern of CSV, TSV, JSON lines or Parquet, by path or URL.
+            id_field: The id column. None: the tables have no id.
+            keep_columns: Names of the columns to copy, or ``["all"]``.
+            predicted_class: See :meth:`predict`.
+            window_rows: Number of rows of each table but the last one.
+            on_bad_line: Whether a line of text that cannot be read is an error, or is left out, which is an issue of
+                the row that follows it.
+            on_issue: See :meth:`predict`; ``row`` is the position of the row in all files.
+            csv: Settings of CSV and TSV, such as ``csv_delimiter=";"``, which replace those of the artifact's config.
+
+        Returns:
+            Iterator over tables with the id, the kept columns, the probabilities and the predicted class, with the
+            types that a run writes to Parquet. Rows are in order.
+
+        Raises:
+            UsageError: An argument cannot be used.
+            MissingColumnsError: Columns are missing; the error lists all of them.
+            NoInferenceDataError, MixedFormatsError, DataError: The files cannot be read. An error in a row is raised
+                while iterating.
+        """
+        issues = IssueTeller(on_issue)
+        source = opened(data, on_bad_line, self.preprocessor.config.as_mapping(), csv)
+        return scored(
+            source,
+            self.preprocessor,
+            self._probabilities,
+            issues,
+            keep=[*([] if id_field is None else [id_field]), *keep_columns],
+            window_rows=window_rows,
+            predicted_class=predicted_class,
+        )
+
+    def _frame(self, data: TableLike, issues: IssueTeller, predicted_class: bool) -> pd.DataFrame:
         import pandas as pd
 
-        if on_issue is not None and not callable(on_issue):
-            raise UsageError(f"on_issue={short_repr(on_issue)} cannot be used", fix="pass a function of one issue")
+        probabilities, index = self._scored(data, issues)
+        frame = pd.DataFrame(probabilities, columns=self.probability_names, index=index)
+        if predicted_class:
+            names = predicted_classes(probabilities, self.preprocessor.config.classes)
+            frame[PREDICTED_CLASS] = names.to_pandas().to_numpy()
+        return frame
+
+    def _scored(self, data: TableLike, issues: IssueTeller) -> tuple[npt.NDArray[np.float64], pd.Index[Any]]:
+        settle_threads()
         columns, index = table_columns(data, self.preprocessor.wanted)
-        batch, findings = self.preprocessor.batch(columns, len(data))
+        batch, findings = self.preprocessor.batch(columns, len(index))
+        probabilities = self._probabilities(batch)
+        issues.add(findings.with_failed_rows(batch.failed), len(index))
+        return probabilities, index
+
+    def _probabilities(self, batch: Batch) -> npt.NDArray[np.float64]:
         with torch.inference_mode(), _naming_arguments():
-            probabilities = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()
-        findings = findings.with_failed_rows(batch.failed)
-        if on_issue is None:
-            IssueWarnings().add(findings)
-            warn_of_counts(findings.counts(), len(data), in_python=True)
-        else:
-            for issue in findings.issues:
-                on_issue(issue)
-        return pd.DataFrame(probabilities, columns=self.probability_names, index=index)
+            found: npt.NDArray[np.float64] = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()
+        return found
 
 
 @contextmanager
@@ -257,50 +372,3 @@ def _device(name: str) -> str:
     if name not in there:
         raise UsageError(f"there is no device {name!r}", fix=f"use one of {', '.join(map(repr, there))}")
     return ("cuda" if gpus else "cpu") if name == "auto" else name
-
-
-def _build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: int | None) -> ModelBase:
-    values = artifact.model_config(wants=model_class.Config.model_fields)
-    if batch_size is not None:
-        values["batch_size"] = batch_size
-    where = "the artifact's config and text_encoder/config.json"
-    fix = "correct the key that the message names, and pack the artifact again"
-    with deferred_initialization():
-        most = 2 * sum(value.numel() for value in artifact.weights.values()) + _FREE_VALUES
-        with building(artifact.config.model_class, where, fix), BoundedAllocations(most):
-            model = model_class.from_config(values, where=where)
-        state = model.state_dict()
-        expected = {name: value.shape for name, value in state.items()}
-        weights = artifact.state_dict_for(expected, model.optional_state, _tied(model))
-        check_dtypes(weights, state)
-        model.load_state_dict(weights, strict=False)  # not strict: state_dict_for has reported all differences at once
-    files = exported(artifact.folder)
-    for name, encoder in encoders_of(model).items():
-        encoder.exported = files.get(name)
-    return model.eval()
-
-
-def _tied(model: ModelBase) -> list[list[str]]:
-    """Return the names of each parameter that has several."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    return [group for group in names.values() if len(group) > 1]
-
-
-@contextmanager
-def building(model_class: str, where: str, fix: str) -> Iterator[None]:
-    """Turn what a model class raises while it is built into a :class:`ConfigError`.
-
-    Args:
-        model_class: Name of the model class.
-        where: The config from which it is built, for the error.
-        fix: Advice for the error.
-    """
-    try:
-        yield
-    except BSMError:
-        raise
-    except Exception as error:
-        what = f"model class {model_class!r} cannot be built: {type(error).__name__}: {error}"
-        raise ConfigError(what, where=where, fix=fix) from error

@@ -1,0 +1,1 @@
+"""Artifacts in other tools; each module needs the extra of its name."""

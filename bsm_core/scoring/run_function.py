@@ -1,0 +1,79 @@
+"""``bsm_core.run``: a scoring job from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from bsm_core.errors import BSMError, require_callable
+from bsm_core.runtime.memory import explaining_memory
+from bsm_core.runtime.profile import Advance, Event, listening
+from bsm_core.runtime.signals import interruptible_call
+from bsm_core.scoring import attempt as attempt  # imported before signals are handled: it loads torch
+from bsm_core.scoring import job
+from bsm_core.scoring.engines.finish import RunResult
+
+OnProgress: TypeAlias = Callable[[int, float | None], object]
+"""Function of the number of rows so far, and of the estimated share of the input that they are; None if unknown."""
+
+
+def run(
+    *,
+    model_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    id_field: str | None = None,
+    job_type: str = "inference",
+    on_progress: OnProgress | None = None,
+    **settings: Any,
+) -> RunResult:
+    """Score a table with an artifact, from file to file, as the command ``bsm run`` does.
+
+    Log lines go to the logger ``"bsm"``, as the program has configured it. After the call, handlers of signals and the
+    levels of loggers are what they were before it. In another thread than the main one, no handler is changed.
+
+    Args:
+        model_dir, data_dir, output_dir, id_field, job_type: See :class:`bsm_core.Settings`. None: not set.
+        on_progress: Function of the number of rows so far, and of the estimated share of the input that they are: 0 to
+            1, or None if it is unknown. It is called in this thread, after each window or, with several processes,
+            about once a second. The last call has all rows and 1. An exception of the function
+            ends the run.
+        settings: The other fields of :class:`bsm_core.Settings`, such as ``devices=2``. They are the flags of
+            ``bsm run``, with underscores. A setting that is not given, or None, is that of its environment variable.
+
+    Returns:
+        The prediction file, the number of its rows, the counts of row issues, and the run record.
+
+    Raises:
+        UsageError: A setting has an invalid value, or does not exist.
+        BSMError: The run failed; the output folder holds ``_FAILURE``.
+        KeyboardInterrupt: Ctrl-C ended the run, which the same call resumes.
+    """
+    require_callable("on_progress", on_progress, "the number of rows and of their share")
+    places = {"model_dir": model_dir, "data_dir": data_dir, "output_dir": output_dir}
+    told: list[tuple[int, float | None]] = [(-1, None)]
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Advance) and on_progress is not None:
+            told[0] = event.rows, event.share or None
+            on_progress(*told[0])
+
+    flags = {**places, "id_field": id_field, "job_type": job_type, **settings}
+    try:
+        follow = nullcontext() if on_progress is None else listening(tell, shows=False)
+        with interruptible_call(), explaining_memory(), follow:
+            result = job.run(flags, os.environ)
+    except BSMError as error:
+        error.advice = _pass_settings
+        raise
+    if on_progress is not None and told[0] != (result.rows, 1.0):
+        on_progress(result.rows, 1.0)
+    return result
+
+
+def _pass_settings(settings: Sequence[Mapping[str, str]]) -> str:
+    given = (", ".join(f"{name}={value!r}" for name, value in each.items()) for each in settings)
+    return f"pass {' or '.join(given)}" if settings else ""

@@ -32,9 +32,9 @@ from bsm_core import ArtifactConfig, Batch, BSMDataset, ModelBase, ModelConfig, 
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.backends.choose import choose_backends
 from bsm_core.errors import DataError
+from bsm_core.predictor.probability_columns import with_probabilities
 from bsm_core.preprocess.columns import as_numbers
 from bsm_core.preprocess.dataset import Sample, collate
-from bsm_core.predictor.probability_columns import with_probabilities
 from bsm_core.preprocess.findings import IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing

@@ -28,7 +28,7 @@ class ClassLabels:
         """Return the labels of a config."""
         values, classes = config.as_mapping(), config.num_classes
         column, labels = values.get("label_name"), values.get("multiclass_categories")
-                return cls(
+        return cls(
             column=column if isinstance(column, str) else None,
             labels=[*map(str, labels)] if isinstance(labels, list) and len(labels) == classes else None,
             names=config.given_class_names,

@@ -174,8 +174,8 @@ class ArtifactConfig(BaseModel):
         """
         by_id = (self.model_extra or {}).get("id2label")
         by_id = {str(key): name for key, name in by_id.items()} if isinstance(by_id, Mapping) else {}
-        names = self.class_names or self._naming([by_id.get(str(i)) for i in range(self.num_classes)])
-        return names and [*map(str, names)]
+        names = self._naming([by_id.get(str(i)) for i in range(self.num_classes)])
+        return self.class_names or (names and [*map(str, names)])
 
     def _naming(self, labels: Any) -> list[str] | list[int] | None:
         """Return labels that name each class, as text unless all are integers; None for anything else."""

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from bsm_core.errors import DataError, MissingColumnsError, UsageError, quoted
-from bsm_core.evaluation.bootstrap import CONFIDENCE, Estimate, Floats
-from bsm_core.evaluation.class_index import ClassIndex, Labels
-from bsm_core.evaluation.join_report import left_out_lines, spelling_lines
-from bsm_core.evaluation.label_join import Joined, join_labels
-from bsm_core.evaluation.measure import ClassMetrics, measure
+from bsm_core.errors import UsageError
+from bsm_core.evaluation.label_join import Joined
+from bsm_core.evaluation.labeled_rows import LabeledRows
 from bsm_core.evaluation.predictions import Predictions
-from bsm_core.scoring.comparing.prediction_columns import PREFIX, columns_found
-from bsm_core.scoring.comparing.prediction_rows import ids_and_probabilities, tables_of
+from bsm_core.metrics.bootstrap import CONFIDENCE, RESAMPLES, SEED, Estimate
+from bsm_core.metrics.measure import ClassMetrics, measure
 from bsm_core.storage.objects import place
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.read import TableSource
-
-log = logging.getLogger("bsm")
-
-RESAMPLES = 1000
-"""Default number of bootstrap resamples."""
-SEED = 0
-_FAR_FROM_1, _ROUNDING = 1e-3, 1e-6
 
 
 @dataclass(frozen=True)
@@ -107,87 +93,20 @@ def evaluate(
     """
     if resamples < 0:
         raise UsageError(f"the number of resamples is {resamples}", fix="give a number from 0, such as 1000")
-    found, theirs = Predictions.open(place(predictions)), TableSource.open(place(labels), dialect=dialect)
-    names, id_field = found.probability_columns(), found.id_column(id_field)
-    found.source.require({id_field: "bsm evaluate as the id"} | dict.fromkeys(names, "bsm evaluate"))
-    theirs.require({id_field: "bsm evaluate as the id"})
-    recorded = found.recorded_labels(len(names))
-    label_column = _label_column(theirs, id_field, label_column, recorded.column)
-    index = ClassIndex.of(recorded, len(names), classes)
-    where = str(theirs.files[0])
-    read = Labels.read(tables_of(theirs, [id_field, label_column]), id_field, label_column, index, where)
-    ids, probabilities = ids_and_probabilities(found.read([id_field, *names]), id_field, names, found.where)
-    probabilities = _checked(probabilities, ids, found.where)
-    codes, joined = join_labels(ids, np.isfinite(probabilities.sum(axis=1)), read)
-    evaluated = codes >= 0
-    if not evaluated.any():
-        raise _nothing_left(joined, found.where, where)
-    measured = measure(probabilities[evaluated], codes[evaluated], index.names, resamples, SEED)
+    found = Predictions.open(place(predictions))
+    rows = LabeledRows.read(
+        found, place(labels), label_column=label_column, id_field=id_field, classes=classes, dialect=dialect
+    )
+    measured = measure(rows.probabilities, rows.labels, rows.names, resamples, SEED)
     return Evaluation(
         predictions=found.where,
         labels=str(labels),
-        id_field=id_field,
-        label_column=label_column,
-        rows=int(evaluated.sum()),
-        joined=joined,
+        id_field=rows.id_field,
+        label_column=rows.label_column,
+        rows=len(rows.labels),
+        joined=rows.joined,
         **measured._asdict(),
         resamples=resamples,
         confidence=CONFIDENCE,
         seed=SEED,
-    )
-
-
-def _label_column(source: TableSource, id_field: str, given: str | None, recorded: str | None) -> str:
-    """Return the name of the label column; see :func:`evaluate`."""
-    others = [name for name in dict.fromkeys(source.columns) if name != id_field and not name.startswith(PREFIX)]
-    if given is not None:
-        if given == id_field:
-            raise UsageError(f"the label column is the id column, {given!r}", fix="give another --label-column")
-        source.require({given: "--label-column"})
-        return given
-    if recorded in others:
-        source.require({recorded: "the training job as the label"})
-        return recorded
-    if len(others) == 1:
-        return others[0]
-    trained = f"; the label of the training job, {recorded!r}, is not among them" if recorded else ""
-    raise MissingColumnsError(
-        "which column holds the labels?",
-        where=str(source.files[0]),
-        details=[columns_found(source) + trained],
-        fix="give it with --label-column" if others else f"give a table with the column {id_field!r} and the labels",
-    )
-
-
-def _checked(probabilities: Floats, ids: Sequence[str], where: str) -> Floats:
-    """Return probabilities that are all from 0 to 1, rounding errors corrected; warn of rows whose sum is not 1.
-
-    Raises:
-        DataError: One is not; the first is named.
-    """
-    outside = (probabilities < -_ROUNDING) | (probabilities > 1 + _ROUNDING)
-    if outside.any():
-        row, column = (int(place[0]) for place in outside.nonzero())
-        what = f"the probability {probabilities[row, column]:g} is not from 0 to 1"
-        place_of = f"{where}: column {PREFIX}{column}, row {row + 1:,}, id {quoted(ids[row])}"
-        raise DataError(what, where=place_of, fix="evaluate probabilities, and no logits or percentages")
-    sums = probabilities.sum(axis=1)
-    far = np.flatnonzero(np.abs(sums - 1) > _FAR_FROM_1)
-    if len(far):
-        log.warning(
-            "%s: the probabilities of %s row(s) do not add up to 1, such as those of id %s; log loss and Brier score "
-            "mean little then",
-            where,
-            f"{len(far):,}",
-            quoted(ids[far[0]]),
-        )
-    return np.clip(probabilities, 0, 1)
-
-
-def _nothing_left(joined: Joined, predictions: str, labels: str) -> DataError:
-    return DataError(
-        "no row can be evaluated: no prediction has both probabilities and a label",
-        where=f"{predictions}, {labels}",
-        details=[*left_out_lines(joined), *spelling_lines(joined)],
-        fix="check that both files have the same ids; another id column can be given with --id-field",
     )

@@ -37,13 +37,15 @@ class Predictions:
         where: The file or folder, for messages.
         source: The prediction file; of shards, the first one.
         read: Function that reads some columns, in windows.
-        record: The run record, ``{}`` if there is none.
+        record: The run record, ``{}`` if there is none. Of shards, that of the first one, which knows only its rows.
+        is_whole: Whether it is the record of all rows.
     """
 
     where: str
     source: TableSource
     read: Callable[[Sequence[str]], Iterator[pa.Table]]
     record: dict[str, Any]
+    is_whole: bool = True
 
     @classmethod
     def open(cls, path: Path) -> Predictions:
@@ -93,7 +95,7 @@ class Predictions:
         shards = [each for each in done_shards(folder) if each.output]
         sources, _ = opened_shards(folder, shards)
         record = _record(folder / named(RECORD, shards[0].shard))
-        return cls(str(folder), sources[0], partial(rows_of_shards, shards, sources), record)
+        return cls(str(folder), sources[0], partial(rows_of_shards, shards, sources), record, is_whole=False)
 
     def probability_columns(self) -> list[str]:
         """Return the names of the probability columns, in the order of the classes.

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from bsm_core.artifact.training_distributions import TrainingDistributions
+from bsm_core.metrics.labeled import Labeled
 from bsm_core.models.batch import Batch
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import Findings
 from bsm_core.report.binning import Scored
-from bsm_core.report.measures import Measured
 from bsm_core.report.page.draw import draw
 from bsm_core.report.run_statistics import as_record
 from bsm_core.report.statistics import MOST_CLASSES, FloatArray, score_bins
@@ -80,20 +80,20 @@ class Validated:
                 name=lambda rows: [f"row {numbers[row]:,} of the table" for row in rows],
             )
         )
-        measured = Measured(self.probabilities.shape[1])
-        if self.batch.labels is not None:
-            measured.add(self.probabilities, self.batch.labels.numpy())
+        found = as_record(statistics, binning, self.predictor.preprocessor.config.classes, counts)
         record = {
             "rows": self.batch.rows,
             "counts": counts,
             "components": [component.model_dump() for component in components_of(self.predictor)],
             "versions": installed(),
             "artifact_path": str(output),
-            "statistics": as_record(statistics, binning, self.predictor.preprocessor.config.classes, counts),
+            "statistics": found,
         }
+        labels = self.batch.labels
+        labeled = None if labels is None else Labeled.of(self.probabilities, labels.numpy(), found["classes"])
         subject = f"{output.name} · {config.get('model_class', '')} · epoch {epoch}"
         notes = ["The best epoch was chosen by these validation rows, so new rows may score a little worse."]
-        return draw(record, title="Validation report", subject=subject, notes=notes, measured=measured)
+        return draw(record, title="Validation report", subject=subject, notes=notes, labeled=labeled)
 
 
 def with_scores(distributions: TrainingDistributions, scored: Validated | None) -> TrainingDistributions:

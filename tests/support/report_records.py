@@ -12,8 +12,8 @@ from bsm_core.artifact.training_distributions import (
     TextDistribution,
     TrainingDistributions,
 )
+from bsm_core.metrics.labeled import Labeled
 from bsm_core.report.binning import Binning, Scored, TextArrays, TextLimits
-from bsm_core.report.measures import Measured
 from bsm_core.report.run_statistics import as_record
 from bsm_core.report.statistics import Statistics
 
@@ -62,7 +62,6 @@ def record(rows: int = 3_000, *, classes: int = 2, numbers: int = 3, names: list
             lambda found: [f"{ODD} {row}" for row in found],
         )
         total.add(Statistics.from_bytes(binning.statistics(part).to_bytes()))
-    config = {"class_names": names} if names else {}
     return {
         "settings": {"data_dir": f"/data/{ODD}.csv", "model_dir": "/model", "id_field": "id", "device": "auto"},
         "device": {"asked": "auto", "used": "1 CPU process(es)"},
@@ -81,15 +80,14 @@ def record(rows: int = 3_000, *, classes: int = 2, numbers: int = 3, names: list
         "seconds": 12.5,
         "output": "inference_predictions.csv",
         "profile": {"reading": 1.0, "chat: tokenizer": 2.5, "model": 6.0, "commit": 0.5, "total": 11.0},
-        "statistics": as_record(total, binning, config, classes, counts),
+        "statistics": as_record(total, binning, names or [*range(classes)], counts),
     }
 
 
-def measured(rows: int = 2_000, classes: int = 2) -> Measured:
+def labeled_rows(rows: int = 2_000, classes: int = 2, names: list[str] | None = None) -> Labeled:
     """Labeled rows whose labels fit their probabilities."""
     rng = np.random.default_rng(6)
     logits = rng.normal(0, 2, (rows, classes))
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    found = Measured(classes)
-    found.add(p, np.array([rng.choice(classes, p=row) for row in p]))
-    return found
+    labels = np.array([rng.choice(classes, p=row) for row in p])
+    return Labeled.of(p, labels, names or [f"class {index}" for index in range(classes)], resamples=50)

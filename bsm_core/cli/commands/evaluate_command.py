@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bsm_core.cli.arguments import path_or_url
 from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
 from bsm_core.cli.output import say, say_json, table_lines
 from bsm_core.errors import quoted
+from bsm_core.metrics.questions import title_of
 from bsm_core.tables.formats.dialect import PARSERS, Dialect
 
 if TYPE_CHECKING:
     from bsm_core.evaluation import Evaluation
-    from bsm_core.evaluation.bootstrap import Estimate
+    from bsm_core.metrics.bootstrap import Estimate
 
-_NAMES = {"auroc": "AUROC", "brier": "Brier score", "ece": "ECE", "f1": "F1"}
 _TABLES = (("auroc", "average_precision", "f1"), ("precision", "recall"), ("log_loss", "brier", "ece"))
 """Metrics of each table of classes, each of which fits into 80 columns."""
 _LONGEST_NAME = 14
@@ -29,8 +29,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "predictions", type=path_or_url, metavar="OUTPUT", help="the output folder of a run, or a prediction file"
     )
+    add_label_flags(parser, required=True)
+    parser.add_argument("--json", action="store_true", help="print the evaluation as JSON")
+    parser.set_defaults(handler=_evaluate, advice=give_table_flags)
+
+
+def add_label_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add the flags that say where labels are, and how predictions are measured with them.
+
+    Args:
+        parser: The parser.
+        required: Whether labels must be given.
+    """
     parser.add_argument(
-        "--labels", type=path_or_url, required=True, metavar="FILE", help="table with the id and the label of each row"
+        "--labels", type=path_or_url, required=required, metavar="FILE", help="table with the id and label of each row"
     )
     parser.add_argument(
         "--label-column", metavar="NAME", help="label column (default: that of training, or the only one beside the id)"
@@ -46,22 +58,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples; 0 for no intervals (1000)"
     )
     add_arguments(parser.add_argument_group("how the labels are written"), PARSERS)
-    parser.add_argument("--json", action="store_true", help="print the evaluation as JSON")
-    parser.set_defaults(handler=_evaluate, advice=give_table_flags)
+
+
+def label_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of :func:`bsm_core.evaluate` that the flags of :func:`add_label_flags` give."""
+    names = ("label_column", "id_field", "classes", "resamples")
+    return {"dialect": Dialect.of(vars(arguments)), **{name: getattr(arguments, name) for name in names}}
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from bsm_core.evaluation import evaluate
 
-    found = evaluate(
-        arguments.predictions,
-        arguments.labels,
-        label_column=arguments.label_column,
-        id_field=arguments.id_field,
-        classes=arguments.classes,
-        dialect=Dialect.of(vars(arguments)),
-        resamples=arguments.resamples,
-    )
+    found = evaluate(arguments.predictions, arguments.labels, **label_arguments(arguments))
     if arguments.json:
         say_json(asdict(found))
     else:
@@ -89,7 +97,7 @@ def _lines(found: Evaluation) -> Iterator[str]:
         rows = [*means, *((each.name, f"{each.rows:,}", each.metrics) for each in found.classes)]
         for metrics in _TABLES:
             yield ""
-            yield from table_lines([("class", "rows", *map(_name, metrics)), *_rows_of_classes(rows, metrics)])
+            yield from table_lines([("class", "rows", *map(title_of, metrics)), *_rows_of_classes(rows, metrics)])
         for name, _, estimates in rows:
             yield from _notes(name, estimates)
     if found.resamples:
@@ -97,13 +105,9 @@ def _lines(found: Evaluation) -> Iterator[str]:
         yield f"intervals: bootstrap, {found.resamples:,} resamples, not stratified, seed {found.seed}"
 
 
-def _name(metric: str) -> str:
-    return _NAMES.get(metric, metric.replace("_", " "))
-
-
 def _rows(metrics: Mapping[str, Estimate]) -> Iterator[tuple[str, str, str]]:
     for name, each in metrics.items():
-        yield _name(name), _value(each, 4), _interval(each, 4, " to ")
+        yield title_of(name), _value(each, 4), _interval(each, 4, " to ")
 
 
 def _rows_of_classes(
@@ -121,7 +125,7 @@ def _notes(whose: str, metrics: Mapping[str, Estimate]) -> Iterator[str]:
     notes: dict[str, list[str]] = {}
     for name, each in metrics.items():
         if each.note:
-            notes.setdefault(each.note, []).append(_name(name))
+            notes.setdefault(each.note, []).append(title_of(name))
     for note, names in notes.items():
         yield f"  {whose}: {', '.join(names)}: {note}"
 

@@ -10,11 +10,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bsm_core.report.measures import Measured
+from bsm_core.metrics.labeled import Labeled
+from bsm_core.report.page import labeled_sections
 from bsm_core.report.page.axes import count_text, number_text, share_text
 from bsm_core.report.page.feature_sections import categories, numbers, texts
 from bsm_core.report.page.figures import Section
-from bsm_core.report.page.labeled_sections import labeled
 from bsm_core.report.page.remarks import remarks
 from bsm_core.report.page.run_sections import issues, provenance, stages, uncertain
 from bsm_core.report.page.score_sections import order, scores
@@ -29,7 +29,7 @@ def draw(
     title: str = "Scoring report",
     subject: str = "",
     notes: Sequence[str] = (),
-    measured: Measured | None = None,
+    labeled: Labeled | None = None,
     label_notes: Sequence[str] = (),
 ) -> str:
     """Return the page of a run record.
@@ -39,12 +39,12 @@ def draw(
         title: Title of the page.
         subject: Line below the title.
         notes: Sentences about the report itself, such as what is not known.
-        measured: Counts of the labeled rows.
+        labeled: The labeled rows.
         label_notes: What became of labels that do not fit.
     """
     found = record["statistics"]
     sections: list[Section | None] = [
-        labeled(measured, found["classes"], label_notes) if measured else None,
+        labeled_sections.labeled(labeled, label_notes) if labeled else None,
         scores(found),
         order(found, record["rows"]),
         numbers(found),
@@ -59,7 +59,7 @@ def draw(
         title=title,
         subject=subject,
         notes=notes,
-        cards=_cards(record, measured),
+        cards=_cards(record, labeled),
         remarks=remarks(record),
         sections=[section for section in sections if section],
         style=Markup((_FOLDER / "page.css").read_text("utf-8")),
@@ -76,7 +76,7 @@ def _template() -> jinja2.Template:
     return environment.from_string(source)
 
 
-def _cards(record: Mapping[str, Any], measured: Measured | None) -> list[tuple[str, str, str]]:
+def _cards(record: Mapping[str, Any], labeled: Labeled | None) -> list[tuple[str, str, str]]:
     """Return the numbers at the top of the page: what, the number, and a remark."""
     found, rows, seconds = record["statistics"], record["rows"], record.get("seconds")
     total = sum(found["predicted"])
@@ -91,16 +91,9 @@ def _cards(record: Mapping[str, Any], measured: Measured | None) -> list[tuple[s
         most = max(range(len(found["predicted"])), key=found["predicted"].__getitem__)
         name = found["classes"][most] if most < len(found["classes"]) else "a further class"
         cards.append(("most predicted", share_text(found["predicted"][most], total), name))
-    if measured and measured.rows:
-        curves = [measured.curves(index).auroc for index in measured.measured_classes]
-        known = [value for value in curves if value == value]
-        cards.append(
-            (
-                "AUROC",
-                number_text(sum(known) / len(known)) if known else "–",
-                f"{count_text(measured.rows)} rows with a label",
-            )
-        )
+    if labeled:
+        auroc = (labeled.measured.macro or labeled.measured.metrics)["auroc"].value
+        cards.append(("AUROC", number_text(auroc), f"{count_text(labeled.rows)} rows with a label"))
     if "counts" in record:
         bad = (record["counts"] or {}).get("bad_rows", 0)
         cards.append(("rows with an issue", count_text(bad), share_text(bad, rows)))

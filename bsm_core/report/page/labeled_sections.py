@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bsm_core.report.measures import CALIBRATION_BINS, THRESHOLDS, AtThreshold, Curves, Measured
+from bsm_core.metrics.bootstrap import CONFIDENCE, Estimate
+from bsm_core.metrics.labeled import MOST_CURVES, THRESHOLDS, AtThreshold, Labeled
+from bsm_core.metrics.questions import BINS, METRICS, title_of
 from bsm_core.report.page.axes import Tick, count_text, number_text, score_text, share_text
 from bsm_core.report.page.charts import Series, lines
 from bsm_core.report.page.figures import Figure, Grid, Section
@@ -15,117 +17,124 @@ _MOST_LINES, _MOST_CONFUSED = 5, 20
 _UNIT = tuple(Tick(at / 5, number_text(at / 5)) for at in range(6))
 
 
-def labeled(found: Measured, names: Sequence[str], notes: Sequence[str]) -> Section:
+def labeled(found: Labeled, notes: Sequence[str]) -> Section:
     """Return the section of labeled rows.
 
     Args:
-        found: Counts of the labeled rows.
-        names: Name of each class.
+        found: The labeled rows.
         notes: What became of labels and rows that do not fit together.
     """
-    text = f"{count_text(found.rows)} rows have a label. " + " ".join(
-        f"{note[:1].upper()}{note[1:]}." for note in notes
-    )
-    if not found.rows:
-        return Section("labels", "With labels", text)
-    curves = {index: found.curves(index) for index in found.measured_classes}
-    grids = [_metrics(found, curves)]
-    if found.classes > 2:
-        grids.append(_by_class(curves, names))
-    drawn = sorted(curves, key=lambda index: (-curves[index].positives, index))[:_MOST_LINES]
-    figures = [_roc(curves, drawn, names), _precision_recall(curves, drawn, names), _calibration(found, curves, names)]
-    after = [_thresholds(found, names)]
+    sentences = [f"{count_text(found.rows)} rows have a label", *(f"{note[:1].upper()}{note[1:]}" for note in notes)]
+    grids = [_metrics(found)]
+    if found.measured.macro is not None:
+        grids.append(_by_class(found))
+    rows = [each.rows for each in found.measured.classes]
+    drawn = sorted(found.curves, key=lambda index: (-rows[index], index))[:_MOST_LINES]
+    after = [_thresholds(found)]
     if 0 < len(found.confusion) <= _MOST_CONFUSED:
-        after.insert(0, _confusion(found, names))
-    return Section("labels", "With labels", text.strip(), grids, figures, after)
+        after.insert(0, _confusion(found))
+    figures = [_roc(found, drawn), _precision_recall(found, drawn), _calibration(found)]
+    return Section("labels", "With labels", " ".join(f"{each}." for each in sentences), grids, figures, after)
 
 
-def _metrics(found: Measured, curves: dict[int, Curves]) -> Grid:
-    areas = [each.auroc for each in curves.values()]
-    precisions = [each.average_precision for each in curves.values()]
-    mean = " (mean over the classes)" if found.classes > 2 else ""
-    rows = [
-        ["AUROC" + mean, score_text(_mean(areas)), "1 is perfect, 0.5 is chance"],
-        ["average precision" + mean, score_text(_mean(precisions)), "1 is perfect; chance is the share of the class"],
-        ["log loss", score_text(found.log_loss), "0 is perfect, in nats"],
-        ["Brier score", score_text(found.brier), "0 is perfect"],
-        ["expected calibration error", score_text(found.calibration_error), f"0 is perfect; {CALIBRATION_BINS} bins"],
-        ["accuracy", score_text(found.accuracy), "share of rows whose most probable class is right"],
-    ]
-    if found.classes == 2:
+_READ = {
+    "auroc": "1 is perfect, 0.5 is chance",
+    "average_precision": "1 is perfect; chance is the share of the class",
+    "log_loss": "0 is perfect, in nats",
+    "brier": "0 is perfect",
+    "ece": f"0 is perfect; {BINS} bins",
+    "f1": "1 is perfect",
+    "precision": "share of the rows predicted as the class that are of it",
+    "recall": "share of the rows of the class that are predicted as it",
+    "accuracy": "share of rows whose most probable class is right",
+}
+_OF_ALL = ("log_loss", "brier", "ece", "accuracy")
+"""Metrics of more than two classes that are no mean over the classes."""
+
+
+def _metrics(found: Labeled) -> Grid:
+    """Return a line for each metric; with more than two classes, the mean over them where there is no other."""
+    measured, rows = found.measured, []
+    estimates = {**(measured.macro or {}), **measured.metrics}
+    has_intervals = any(each.low is not None for each in estimates.values())
+    for name in METRICS:
+        each, mean = estimates[name], " (mean over the classes)" if name not in measured.metrics else ""
+        interval = [_interval(each)] if has_intervals else []
+        rows.append([title_of(name) + mean, _value(each), *interval, each.note or _READ[name]])
+    if measured.macro is None:
         best = found.best_threshold()
-        half = found.at(0.5)
-        rows.append(["F1 at 0.5", score_text(half.f1), "1 is perfect"])
-        rows.append(
-            [f"F1 at {best.threshold:.2f}", score_text(best.f1), "the best threshold in steps of 0.01, on these rows"]
-        )
-    return Grid("Metrics", ["metric", "value", "how to read it"], rows)
+        about = "the best threshold in steps of 0.01, on these rows"
+        rows.append([f"F1 at {best.threshold:.2f}", score_text(best.f1), *([""] * has_intervals), about])
+    heads = ["metric", "value", *([f"{CONFIDENCE:.0%} interval"] if has_intervals else []), "how to read it"]
+    return Grid("Metrics", heads, rows)
 
 
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if value == value]
-    return sum(known) / len(known) if known else float("nan")
+def _value(estimate: Estimate) -> str:
+    return score_text(float("nan") if estimate.value is None else estimate.value)
 
 
-def _by_class(curves: dict[int, Curves], names: Sequence[str]) -> Grid:
+def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"{score_text(estimate.low)} to {score_text(estimate.high)}"
+
+
+def _by_class(found: Labeled) -> Grid:
+    shown = ("auroc", "average_precision", "ece", "f1", "precision", "recall")
     rows = [
-        [names[i], count_text(c.positives), *map(score_text, (c.auroc, c.average_precision, c.calibration_error))]
-        for i, c in curves.items()
+        [each.name, count_text(each.rows), *(_value(each.metrics[name]) for name in shown)]
+        for each in found.measured.classes[:MOST_CURVES]
     ]
-    return Grid(
-        "Each class against the others", ["class", "rows", "AUROC", "average precision", "calibration error"], rows
-    )
+    return Grid("Each class against the others", ["class", "rows", *map(title_of, shown)], rows)
 
 
-def _named(names: Sequence[str], index: int, metric: str, value: float) -> str:
-    return f"{names[index]}: {metric} {score_text(value)}"
+def _titled(found: Labeled, index: int, metric: str) -> str:
+    """Return the name of a class with one of its metrics."""
+    metrics = found.measured.classes[index].metrics or found.measured.metrics
+    return f"{found.names[index]}: {title_of(metric)} {_value(metrics[metric])}"
 
 
-def _roc(curves: dict[int, Curves], drawn: Sequence[int], names: Sequence[str]) -> Figure:
+def _roc(found: Labeled, drawn: Sequence[int]) -> Figure:
     title = "ROC curve"
-    series = [Series(_named(names, i, "AUROC", curves[i].auroc), _points(curves[i].roc)) for i in drawn]
+    series = [Series(_titled(found, i, "auroc"), _points(found.curves[i].roc)) for i in drawn]
     note = "" if len(series) > 1 else series[0].name
     description = "; ".join(each.name for each in series) + ". The dashed line is chance."
     axes = "false positive rate", "true positive rate"
     chart = lines(title, description, series, _UNIT, _UNIT, axes, diagonal=True)
-    return Figure(title, chart, _table(title, curves, drawn, names, "roc", axes), note)
+    return Figure(title, chart, _table(title, found, drawn, "roc", axes), note)
 
 
-def _precision_recall(curves: dict[int, Curves], drawn: Sequence[int], names: Sequence[str]) -> Figure:
+def _precision_recall(found: Labeled, drawn: Sequence[int]) -> Figure:
     title = "Precision and recall"
-    series = [
-        Series(_named(names, i, "average precision", curves[i].average_precision), _points(curves[i].precision_recall))
-        for i in drawn
-    ]
+    series = [Series(_titled(found, i, "average_precision"), _points(found.curves[i].precision_recall)) for i in drawn]
     note = "" if len(series) > 1 else series[0].name
-    chart = lines(title, "; ".join(each.name for each in series), series, _UNIT, _UNIT, ("recall", "precision"))
-    return Figure(title, chart, _table(title, curves, drawn, names, "precision_recall", ("recall", "precision")), note)
+    axes = "recall", "precision"
+    chart = lines(title, "; ".join(each.name for each in series), series, _UNIT, _UNIT, axes)
+    return Figure(title, chart, _table(title, found, drawn, "precision_recall", axes), note)
 
 
 def _points(points: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points.tolist()]
 
 
-def _table(
-    title: str, curves: dict[int, Curves], drawn: Sequence[int], names: Sequence[str], kind: str, heads: tuple[str, str]
-) -> Grid:
+def _table(title: str, found: Labeled, drawn: Sequence[int], kind: str, heads: tuple[str, str]) -> Grid:
     """Return about 25 points of each curve."""
     rows = []
     for index in drawn:
-        points = getattr(curves[index], kind)
+        points = getattr(found.curves[index], kind)
         at = np.unique(np.linspace(0, len(points) - 1, min(25, len(points))).astype(int))
-        rows += [[names[index], *map(number_text, point)] for point in points[at].tolist()]
+        rows += [[found.names[index], *map(number_text, point)] for point in points[at].tolist()]
     return Grid(title, ["class", *heads], rows)
 
 
-def _calibration(found: Measured, curves: dict[int, Curves], names: Sequence[str]) -> Figure:
-    title = "Calibration"
-    points = curves[1].calibration if found.classes == 2 else found.confidence
+def _calibration(found: Labeled) -> Figure:
+    title, binary = "Calibration", len(found.names) == 2
+    points = found.curves[1].calibration if binary else found.confidence
     most = max(rows for _, _, rows in points)
-    name = f"probability of {names[1]}" if found.classes == 2 else "largest probability"
+    name = f"probability of {found.names[1]}" if binary else "largest probability"
     series = [Series(name, [(p, share) for p, share, _ in points], [(rows / most) ** 0.5 for *_, rows in points])]
-    y_name = f"share that is {names[1]}" if found.classes == 2 else "share that is right"
-    error = f"Expected calibration error {score_text(found.calibration_error)}"
+    y_name = f"share that is {found.names[1]}" if binary else "share that is right"
+    error = f"{title_of('ece')} {_value(found.measured.metrics['ece'])}"
     description = f"{error}. On the dashed line, rows with a probability of 0.8 are right in 80 % of the cases."
     chart = lines(title, description, series, _UNIT, _UNIT, (name, y_name), diagonal=True)
     rows = [[score_text(p), score_text(share), count_text(count)] for p, share, count in points]
@@ -134,7 +143,8 @@ def _calibration(found: Measured, curves: dict[int, Curves], names: Sequence[str
     return Figure(title, chart, numbers, note)
 
 
-def _confusion(found: Measured, names: Sequence[str]) -> Grid:
+def _confusion(found: Labeled) -> Grid:
+    names = found.names
     totals = found.confusion.sum(axis=1)
     rows = [
         [names[i], *(f"{count_text(count)} ({share_text(count, totals[i])})" for count in line), count_text(totals[i])]
@@ -148,15 +158,16 @@ def _confusion(found: Measured, names: Sequence[str]) -> Grid:
     return Grid("Confusion matrix, with the share of the label's rows", heads, rows, shades)
 
 
-def _thresholds(found: Measured, names: Sequence[str]) -> Grid:
+def _thresholds(found: Labeled) -> Grid:
     points = [found.at(threshold) for threshold in THRESHOLDS]
-    if found.classes == 2:
+    if len(found.names) == 2:
         best = found.best_threshold()
         if best.threshold not in THRESHOLDS:
             points = sorted([*points, best])
+        name = found.names[1]
         heads = ["threshold", "precision", "recall", "specificity", "F1", "accuracy",
                  "true positives", "false positives", "false negatives", "true negatives"]  # fmt: skip
-        caption = f"If rows with a probability of {names[1]} of at least the threshold count as {names[1]}"
+        caption = f"If rows with a probability of {name} of at least the threshold count as {name}"
         return Grid(caption, heads, [_binary(point) for point in points])
     heads = ["threshold", "rows", "share of the rows", "accuracy of these rows"]
     cells = []

@@ -39,7 +39,19 @@ def ids_of(column: pa.ChunkedArray) -> list[str]:
 def ids_and_probabilities(
     tables: Iterable[pa.Table], id_field: str, names: Sequence[str], where: str
 ) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """Return the id of each row and its probabilities, float64 ``[rows, classes]``, NaN for an empty cell.
+    """Return all rows of :func:`scored_windows`: the ids, and the probabilities ``[rows, classes]``."""
+    ids: list[str] = []
+    blocks = [np.empty((0, len(names)))]
+    for some, block in scored_windows(tables, id_field, names, where):
+        ids += some
+        blocks.append(block)
+    return ids, np.concatenate(blocks)
+
+
+def scored_windows(
+    tables: Iterable[pa.Table], id_field: str, names: Sequence[str], where: str
+) -> Iterator[tuple[list[str], npt.NDArray[np.float64]]]:
+    """Yield the id of each row of a window and its probabilities, float64 ``[rows, classes]``, NaN for an empty cell.
 
     Args:
         tables: Consecutive rows, with the columns ``id_field`` and ``names``.
@@ -50,11 +62,9 @@ def ids_and_probabilities(
     Raises:
         DataError: A probability is not a finite number.
     """
-    ids: list[str] = []
-    blocks = [np.empty((0, len(names)))]
+    start = 0
     for table in tables:
-        start = len(ids)
-        ids += ids_of(table.column(id_field))
+        ids = ids_of(table.column(id_field))
         block = np.empty((len(table), len(names)))
         for number, name in enumerate(names):
             column = table.column(name)
@@ -65,11 +75,11 @@ def ids_and_probabilities(
                 (cell,) = values_at(column, [row])
                 text = cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
                 shown = quoted(text[:80]) if isinstance(text, str) else short_repr(text)
-                place = f"{where}: column {name!r}, row {start + row + 1:,}, id {quoted(ids[start + row])}"
+                place = f"{where}: column {name!r}, row {start + row + 1:,}, id {quoted(ids[row])}"
                 what = f"a probability cannot be used: {why_no_number(cell, dialect)}: {shown}"
                 raise DataError(what, where=place)
-        blocks.append(block)
-    return ids, np.concatenate(blocks)
+        start += len(table)
+        yield ids, block
 
 
 def _spelling(column: pa.ChunkedArray) -> Dialect:

@@ -321,7 +321,13 @@ def _name(rank: int, world: int) -> str:
 
 
 def _main(
-    job: Job, plan: DevicePlan, rank: int, address: Address, port: int, told: tuple[Style, bool | None], pipe: Connection
+    job: Job,
+    plan: DevicePlan,
+    rank: int,
+    address: Address,
+    port: int,
+    told: tuple[Style, bool | None],
+    pipe: Connection,
 ) -> None:
     """Main function of the process of one rank: send the result of :func:`score`, or a :class:`_RankFailure`.
 

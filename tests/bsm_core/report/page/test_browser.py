@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.report_records import ODD, measured, record
+from support.report_records import ODD, labeled_rows, record
 
 from bsm_core.report.page.draw import draw
 
@@ -50,7 +50,13 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    text = draw(RECORD, subject=ODD, notes=[ODD], measured=measured(), label_notes=[f"{ODD} was left out"])
+    text = draw(
+        RECORD,
+        subject=ODD,
+        notes=[ODD],
+        labeled=labeled_rows(names=["stays", ODD]),
+        label_notes=[f"{ODD} was left out"],
+    )
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -103,7 +109,7 @@ def test_the_bars_have_the_heights_of_the_numbers(opened):
 
 
 def test_the_curve_and_the_table_have_the_metric(opened):
-    page, area = opened(), f"{measured().curves(1).auroc:.4f}"
+    page, area = opened(), f"{labeled_rows().measured.metrics['auroc'].value:.4f}"
     assert page.locator("#labels table").first.locator("td").first.text_content() == area
     assert area in page.locator("figure:has(h3:text-is('ROC curve')) desc").text_content()
     points = page.locator("figure:has(h3:text-is('ROC curve')) path.line").get_attribute("d")

@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from support.report_records import ODD, measured, record
+from support.report_records import ODD, labeled_rows, record
 
 from bsm_core.report.page.draw import draw
 
@@ -17,7 +17,7 @@ def svgs(page: str) -> list[ET.Element]:
 
 def test_every_section_is_there_with_its_numbers():
     found = record(names=["stays", "leaves"])
-    page = draw(found, subject="data", measured=measured(), label_notes=["3 row(s) have no label"])
+    page = draw(found, subject="data", labeled=labeled_rows(), label_notes=["3 row(s) have no label"])
     titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
     assert titles == [
         *("At a glance", "With labels", "Scores", "Scores over the input", "Numeric features", "Categorical features"),
@@ -30,7 +30,13 @@ def test_every_section_is_there_with_its_numbers():
 
 
 def test_names_of_anyone_are_escaped():
-    page = draw(record(names=["stays", ODD]), subject=ODD, notes=[ODD], measured=measured(), label_notes=[ODD])
+    page = draw(
+        record(names=["stays", ODD]),
+        subject=ODD,
+        notes=[ODD],
+        labeled=labeled_rows(names=["stays", ODD]),
+        label_notes=[ODD],
+    )
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert len(svgs(page)) > 10  # each is well-formed XML
@@ -38,7 +44,7 @@ def test_names_of_anyone_are_escaped():
 
 
 def test_each_chart_has_a_title_a_description_and_its_numbers_in_a_table():
-    page = draw(record(), measured=measured())
+    page = draw(record(), labeled=labeled_rows())
     for svg in svgs(page):
         title, description = svg[0], svg[1]
         assert (title.tag, description.tag, svg.get("role")) == ("title", "desc", "img")
@@ -55,14 +61,14 @@ def test_the_same_record_draws_the_same_bytes():
 
 
 def test_a_large_record_stays_below_two_megabytes():
-    page = draw(record(rows=1_000, classes=20, numbers=400), measured=measured(classes=20))
+    page = draw(record(rows=1_000, classes=20, numbers=400), labeled=labeled_rows(classes=20))
     assert len(page.encode()) < 2_000_000
     assert "The 60 of 200 numeric features" in page
     assert "200 feature(s) of the model are in no statistics" in page
 
 
 def test_many_classes():
-    page = draw(WIDE, measured=measured(rows=500, classes=30))
+    page = draw(WIDE, labeled=labeled_rows(rows=500, classes=30))
     assert page.count("Probability of class") >= 20
     assert "The probabilities of the first 20 classes are drawn." in page
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bsm_core.evaluation.bootstrap import Draws, Floats
+from bsm_core.metrics.bootstrap import Draws, Floats
 
 METRICS = (
     "auroc",
@@ -28,6 +28,7 @@ METRICS = (
     "accuracy",
 )
 """Keys of the metrics, in the order in which they are shown."""
+_TITLES = {"auroc": "AUROC", "brier": "Brier score", "ece": "ECE", "f1": "F1"}
 BINS = 15
 """Number of bins of equal width, from 0 to 1, for the ECE."""
 _MOST_SCORES = 2048
@@ -36,10 +37,24 @@ _LEAST_P = float(np.finfo(np.float64).eps)
 """Least probability in a log loss, the one of scikit-learn: the logarithm of 0 is infinite."""
 
 
+def title_of(metric: str) -> str:
+    """Return a metric's name for people."""
+    return _TITLES.get(metric, metric.replace("_", " "))
+
+
 def log_losses(probabilities: Floats) -> Floats:
     """Return ``-log p`` in nats, for probabilities of the correct answer."""
     losses: Floats = -np.log(np.clip(probabilities, _LEAST_P, 1 - _LEAST_P))
     return losses
+
+
+def bins_of(probabilities: Floats) -> npt.NDArray[np.intp]:
+    """Return the bin of each probability for the ECE, ``[rows]``.
+
+    These are the bins of torchmetrics: the first edge belongs to a bin, and a probability of 1 has a bin of its own.
+    """
+    bins: npt.NDArray[np.intp] = np.searchsorted(np.linspace(0, 1, BINS + 1), probabilities, side="right") - 1
+    return bins
 
 
 class Ranking:
@@ -50,7 +65,7 @@ class Ranking:
     whatever the number of rows, a group of neighbors holds at most 1/512 of the positive and of the negative rows, and
     if one of the answers has fewer than 512 rows, the scores of its rows are never counted together with others. What
     this changes in a metric is small and the same in all resamples, so an interval does not contain it (see
-    :func:`~bsm_core.evaluation.bootstrap.estimate`).
+    :func:`~bsm_core.metrics.bootstrap.estimate`).
 
     Args:
         scores: Score of each row, ``[rows]``; the higher, the more likely is the positive answer.
@@ -147,8 +162,7 @@ class Question:
             "losses": self.losses,
             "squares": self.squares,
         }
-        # The bins of torchmetrics: the first edge belongs to a bin, and a probability of 1 has a bin of its own.
-        bins = np.searchsorted(np.linspace(0, 1, BINS + 1), self.scores, side="right") - 1
+        bins = bins_of(self.scores)
         gaps = self.scores - self.positive
         if draws is None:
             sums = {name: np.array([column.sum()]) for name, column in columns.items()}

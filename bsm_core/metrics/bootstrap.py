@@ -10,6 +10,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 """Confidence level of an interval."""
+RESAMPLES = 1000
+"""Default number of resamples."""
+SEED = 0
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional import calibration_error
 
-from bsm_core.evaluation.bootstrap import estimate
-from bsm_core.evaluation.measure import measure
+from bsm_core.metrics.bootstrap import estimate
+from bsm_core.metrics.measure import measure
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 

@@ -175,7 +175,7 @@ class ArtifactConfig(BaseModel):
         by_id = (self.model_extra or {}).get("id2label")
         by_id = {str(key): name for key, name in by_id.items()} if isinstance(by_id, Mapping) else {}
         names = self._naming([by_id.get(str(i)) for i in range(self.num_classes)])
-        return self.class_names or (names and [*map(str, names)])
+        return self.class_names or ([*map(str, names)] if names else None)
 
     def _naming(self, labels: Any) -> list[str] | list[int] | None:
         """Return labels that name each class, as text unless all are integers; None for anything else."""
@@ -189,6 +189,34 @@ class ArtifactConfig(BaseModel):
     def as_mapping(self) -> dict[str, Any]:
         """Return every key and value, including defaults and unknown keys: the values for steps and model classes."""
         return dict(self)
+
+
+@dataclass(frozen=True)
+class ClassLabels:
+    """Labels that a model was trained with, as far as they are known.
+
+    Attributes:
+        column: Name of the label column, the config key ``label_name``; None if the config has none.
+        labels: Label of each class as it stands in that column, the config key ``multiclass_categories``; None if the
+            config has none, or has another number of them than of classes.
+        names: Name of each class for people, the config key ``class_names`` or, without it, ``id2label``; None if the
+            config has neither.
+    """
+
+    column: str | None = None
+    labels: list[str] | None = None
+    names: list[str] | None = None
+
+    @classmethod
+    def of_config(cls, config: ArtifactConfig) -> ClassLabels:
+        """Return the labels of a config."""
+        values, classes = config.as_mapping(), config.num_classes
+        column, labels = values.get("label_name"), values.get("multiclass_categories")
+        return cls(
+            column=column if isinstance(column, str) else None,
+            labels=[*map(str, labels)] if isinstance(labels, list) and len(labels) == classes else None,
+            names=config.given_class_names,
+        )
 
 
 def json_config(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:

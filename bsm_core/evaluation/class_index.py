@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bsm_core.artifact.class_labels import ClassLabels
+from bsm_core.artifact.config import ClassLabels
 from bsm_core.errors import DataError, UsageError, quoted
-from bsm_core.preprocess.features import category_key, category_texts
+from bsm_core.preprocess.cells import category_key, category_texts
 from bsm_core.scoring.comparing.prediction_rows import ids_of
 
 EMPTY, UNKNOWN = -1, -2

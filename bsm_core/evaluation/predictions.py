@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bsm_core.artifact.class_labels import ClassLabels
+from bsm_core.artifact.config import ClassLabels
 from bsm_core.errors import DataError, UsageError, printable
 from bsm_core.scoring.comparing.prediction_columns import INDEX, PREFIX, columns_found, others_than_probabilities
 from bsm_core.scoring.comparing.prediction_rows import tables_of

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.errors import UsageError
-from bsm_core.preprocess.features import Column, numbers_of
+from bsm_core.preprocess.cells import Column, numbers_of
 from bsm_core.preprocess.findings import TOO_LONG
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.tables.cell_values import cell_values, printed, value_text

@@ -16,8 +16,9 @@ from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.errors import UsageError
 from bsm_core.models.batch import Batch, TextBatch
 from bsm_core.preprocess.cell_reasons import text_of
+from bsm_core.preprocess.cells import Column, values_at
 from bsm_core.preprocess.columns import as_pandas_reads, text_values
-from bsm_core.preprocess.features import Column, Features, Imputer, RiskTable, values_at
+from bsm_core.preprocess.features import Features, Imputer, RiskTable
 from bsm_core.preprocess.findings import ESCAPES, LOOSE_QUOTES, READ, Findings, Issue, in_order
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB

@@ -8,9 +8,10 @@ from typing import Any
 from bsm_core.runtime.durable import require_can_write
 from bsm_core.runtime.memory import explaining_memory, require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once
-from bsm_core.scoring.job import check_paths, nothing_to_resume, settings_of
+from bsm_core.scoring.job import nothing_to_resume, settings_of
 from bsm_core.scoring.output.lock import require_free
 from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.scoring.output.path_checks import check_paths
 from bsm_core.scoring.run_events import Outline
 
 

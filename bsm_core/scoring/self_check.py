@@ -18,8 +18,8 @@ from bsm_core.models.batch import TextBatch
 from bsm_core.models.encoder import Encoder
 from bsm_core.plugins.registry import Registry
 from bsm_core.predictor import Predictor
+from bsm_core.preprocess.cells import spelled_plainly, values_at
 from bsm_core.preprocess.columns import TableLike, table_columns, text_values
-from bsm_core.preprocess.features import spelled_plainly, values_at
 from bsm_core.runtime.precision import TF32, Precision, precision_of_dtype, tolerance
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.provenance import changes

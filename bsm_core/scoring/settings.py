@@ -7,8 +7,6 @@ the artifact's config takes precedence over the variable ``BATCH_SIZE``.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +23,11 @@ from pydantic import (
     model_validator,
 )
 
-from bsm_core.errors import ConfigError, DataError, UsageError, nearest
+from bsm_core.errors import ConfigError, UsageError, nearest
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.validation import Problem, check_values
+from bsm_core.scoring import setting_values
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.shard import parse as parse_shard
 from bsm_core.storage.objects import place
@@ -57,73 +56,8 @@ class Source:
     metavar: str | None = None
 
 
-def _parse_device(value: Any) -> Any:
-    """Return ``"auto"``, ``"cpu"`` or ``"gpu"``, a number of GPUs, or a tuple of GPU ids."""
-    text = _lower(value)
-    if text == "cuda":
-        return "gpu"
-    if text in ("auto", "cpu", "gpu"):
-        return text
-    try:
-        parsed = json.loads(text) if isinstance(text, str) else text
-    except ValueError:  # invalid JSON, or an integer with more digits than Python converts
-        parsed = None
-    if _is_int(parsed) and parsed > 0:
-        return parsed
-    if isinstance(parsed, list | tuple) and parsed and all(_is_int(i) and i >= 0 for i in parsed):
-        if len(set(parsed)) < len(parsed):
-            raise ValueError("names a GPU twice")
-        return tuple(parsed)
-    raise ValueError("should be auto, cpu, gpu, cuda, a number of GPUs such as 4, or GPU ids such as [0,2,3]")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _lower(value: Any) -> Any:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _parse_precision(value: Any) -> Any:
-    if (text := _lower(value)) in ("auto", *Precision):
-        return text
-    raise ValueError(f"should be one of auto, {', '.join(Precision)}")
-
-
-def _parse_limit(value: Any) -> Any:
-    """Return a number of rows as an integer, or a share as a text such as ``"2.5%"``."""
-    text = str(value).strip()
-    if text.isascii() and text.isdecimal():
-        return int(text)
-    if re.fullmatch(r"[0-9]{1,3}(\.[0-9]+)?%", text) and float(text[:-1]) <= 100:
-        return text
-    raise ValueError("should be a number of rows such as 100, or a share such as 5%")
-
-
-def _parse_table_name(value: Any) -> Any:
-    try:
-        if value is not None:
-            from bsm_core.tables.data_files import detect_format  # here, because the help needs no table
-
-            detect_format(value)
-    except DataError as error:
-        raise ValueError("should end in .csv, .tsv or .parquet") from error
-    return value
-
-
-def _parse_report(value: Any) -> Any:
-    if value is None or str(value).lower().endswith((".html", ".htm")):
-        return value
-    raise ValueError("should end in .html")
-
-
-def _parse_columns(value: Any) -> Any:
-    return tuple(filter(None, csv.split_names(value))) if isinstance(value, str) else value
-
-
 Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str | Path) else value)]
-Device = Annotated[Literal["auto", "cpu", "gpu"] | int | tuple[int, ...], BeforeValidator(_parse_device)]
+Device = Annotated[Literal["auto", "cpu", "gpu"] | int | tuple[int, ...], BeforeValidator(setting_values.parse_device)]
 CONTAINER = Path("/opt/ml/processing")
 """Folder of the inputs and outputs in a SageMaker-style processing container."""
 
@@ -158,12 +92,12 @@ class Settings(BaseModel):
     )
     output_format: Annotated[
         Literal["csv", "tsv", "parquet"] | None,
-        BeforeValidator(_lower),
+        BeforeValidator(setting_values.lower),
         Source("--output-format", "format of the predictions (default: format of the data)", "OUTPUT_FORMAT", True),
     ] = None
     keep_columns: Annotated[
         tuple[str, ...],
-        BeforeValidator(_parse_columns),
+        BeforeValidator(setting_values.parse_columns),
         Source(
             "--keep-columns", "columns to copy to the output: names such as a,\"b, c\"; or 'all'", metavar="COLUMNS"
         ),
@@ -186,12 +120,12 @@ class Settings(BaseModel):
     ] = None
     accelerator: Annotated[
         Literal["auto", "cpu", "gpu"],
-        BeforeValidator(_lower),
+        BeforeValidator(setting_values.lower),
         Source("--accelerator", "accelerator; cpu takes precedence over --device", "ACCELERATOR", True),
     ] = "auto"
     engine: Annotated[
         Literal["local", "ray"],
-        BeforeValidator(_lower),
+        BeforeValidator(setting_values.lower),
         Source("--engine", "local: processes of this machine; ray: actors of a cluster"),
     ] = "local"
     ray_address: Annotated[
@@ -216,12 +150,12 @@ class Settings(BaseModel):
     ] = 32
     precision: Annotated[
         Literal["auto"] | Precision,
-        BeforeValidator(_parse_precision),
+        BeforeValidator(setting_values.parse_precision),
         Source("--precision", "precision of the text encoders; auto means fp32 on the CPU", "PRECISION"),
     ] = "auto"
     backend: Annotated[
         str,
-        BeforeValidator(_lower),
+        BeforeValidator(setting_values.lower),
         Source("--backend", "backend of the text encoders: auto, eager, onnx or one of a plugin", metavar="NAME"),
     ] = "auto"
     num_workers: Annotated[
@@ -231,7 +165,7 @@ class Settings(BaseModel):
     window_rows: Annotated[PositiveInt, Source("--window-rows", "rows to score at a time", metavar="N")] = 4096
     row_issues: Annotated[
         Place | None,
-        BeforeValidator(_parse_table_name),
+        BeforeValidator(setting_values.parse_table_name),
         Source(
             "--row-issues", "file for all that was wrong with rows: .csv, .tsv, .parquet", "ROW_ISSUES", False, "FILE"
         ),
@@ -242,17 +176,17 @@ class Settings(BaseModel):
     ] = DEFAULT_MAX_CELL_MB
     max_bad_rows: Annotated[
         int | str,
-        BeforeValidator(_parse_limit),
+        BeforeValidator(setting_values.parse_limit),
         Source("--max-bad-rows", "stop if more rows have an issue: a number, or a share of the rows", metavar="N"),
     ] = "50%"
     on_bad_row: Annotated[
         Literal["fail", "null"],
-        BeforeValidator(_lower),
+        BeforeValidator(setting_values.lower),
         Source("--on-bad-row", "a row for which the model fails stops the run, or has empty probabilities"),
     ] = "fail"
     on_bad_line: Annotated[
         Literal["fail", "skip"],
-        BeforeValidator(_lower),
+        BeforeValidator(setting_values.lower),
         Source("--on-bad-line", "a line of CSV, TSV or JSON lines that cannot be read stops the run, or is left out"),
     ] = "fail"
     csv_delimiter: Annotated[
@@ -292,7 +226,7 @@ class Settings(BaseModel):
     ] = None
     resume: Annotated[
         Literal["auto", "require", "never"],
-        BeforeValidator(_lower),
+        BeforeValidator(setting_values.lower),
         Source(
             "--resume",
             "what to do with the finished parts of a run that was killed: auto keeps those of the same run, require "
@@ -303,7 +237,7 @@ class Settings(BaseModel):
     run_record: Annotated[bool, Source("--run-record", "write run.json next to the predictions")] = False
     report: Annotated[
         Place | None,
-        BeforeValidator(_parse_report),
+        BeforeValidator(setting_values.parse_report),
         Source("--report", "write a report of the run, an HTML file", "REPORT", False, "FILE"),
     ] = None
     profile: Annotated[bool, Source("--profile", "log at the end how the time was spent")] = False

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset, Sampler
 
 from bsm_core.errors import DataError
 from bsm_core.models.batch import Batch
+from bsm_core.preprocess.cells import Column, category_key, category_texts
 from bsm_core.preprocess.columns import TableLike, table_columns
-from bsm_core.preprocess.features import Column, category_key, category_texts
 from bsm_core.storage.objects import place
 from bsm_core.tables.data_files import SourceFormat
 from bsm_core.tables.formats.dialect import Dialect

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bsm_core.artifact.feature_tables import MISSING_NUMBER
 from bsm_core.errors import DataError
-from bsm_core.preprocess.features import Column, FeatureColumn, Imputer, category_key, category_texts
+from bsm_core.preprocess.cells import Column, category_key, category_texts
+from bsm_core.preprocess.features import FeatureColumn, Imputer
 from bsm_core.preprocess.findings import FEATURE, advice, kind_of
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.data import Rows

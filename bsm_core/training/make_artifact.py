@@ -28,8 +28,8 @@ from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor import Predictor
 from bsm_core.predictor.model_building import building
+from bsm_core.preprocess.cells import Column
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.preprocess.features import Column
 from bsm_core.preprocess.findings import Findings, IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing

@@ -15,8 +15,8 @@ from bsm_core.artifact.config import TextField
 from bsm_core.artifact.pretrained_files import load_encoder_config
 from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.errors import ConfigError
+from bsm_core.preprocess.cells import Column
 from bsm_core.preprocess.columns import text_values
-from bsm_core.preprocess.features import Column
 from bsm_core.preprocess.pipeline import Pipeline, params_used
 from bsm_core.preprocess.steps import StepContext
 from bsm_core.training.training_config import ENCODERS, TrainingJob

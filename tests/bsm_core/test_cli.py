@@ -411,7 +411,7 @@ def test_an_error_about_memory_names_what_the_command_has(monkeypatch, capsys, c
     def fail(*_, **__):
         raise MemoryError
 
-    for name in ("scoring.job.run", "artifact.pack", "tables.convert.convert", "scoring.compare.compare"):
+    for name in ("scoring.job.run", "artifact.pack", "tables.convert.convert", "scoring.comparing.compare.compare"):
         monkeypatch.setattr(f"bsm_core.{name}", fail)
     assert cli.main(command.split()) in (1, 2)
     assert capsys.readouterr().err.endswith(f"To fix: raise the limit (ulimit -v){advice}\n")

@@ -18,7 +18,7 @@ from bsm_core.scoring.comparing import TOLERANCE
 from bsm_core.tables.formats.dialect import PARSERS, Dialect
 
 if TYPE_CHECKING:
-    from bsm_core.scoring.compare import Comparison, RowDifference
+    from bsm_core.scoring.comparing.compare import Comparison, RowDifference
 
 _MOST_IDS, _LONGEST_NAMES = 5, 60
 _NOT_COMPARED = 2
@@ -69,7 +69,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from bsm_core.scoring.compare import compare
+    from bsm_core.scoring.comparing.compare import compare
 
     if arguments.rows < 0:
         raise UsageError(f"--rows is {arguments.rows}", fix="give the number of rows to show, from 0")

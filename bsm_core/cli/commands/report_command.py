@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from bsm_core.evaluation.run_report import make_report
+    from bsm_core.evaluation.make_report import make_report
 
     drawn = make_report(arguments.output, labels=arguments.labels, to=arguments.to, **label_arguments(arguments))
     for note in drawn.notes:

@@ -36,7 +36,7 @@ class Series(NamedTuple):
     marks: Sequence[float] = ()
 
 
-class Bar(NamedTuple):
+class ChartBar(NamedTuple):
     """Horizontal bar.
 
     Attributes:
@@ -273,7 +273,7 @@ def _path(frame: Frame, runs: Iterable[Sequence[tuple[float, float]]]) -> str:
     return "".join(parts)
 
 
-def bars(title: str, description: str, items: Sequence[Bar], top: float) -> Markup:
+def bars(title: str, description: str, items: Sequence[ChartBar], top: float) -> Markup:
     """Return horizontal bars, one below the other, each with its label above it.
 
     Args:

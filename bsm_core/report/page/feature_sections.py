@@ -14,7 +14,7 @@ from bsm_core.report.page.axes import (
     share_text,
     short_text,
 )
-from bsm_core.report.page.charts import Bar, bars
+from bsm_core.report.page.charts import ChartBar, bars
 from bsm_core.report.page.figures import Badge, Figure, Grid, Section, badge_of, bin_table, histogram_figure
 from bsm_core.report.statistics import MOST_CHUNKS, NUMBER_EDGES, TOKEN_EDGES
 
@@ -209,7 +209,7 @@ def _category(name: str, feature: Mapping[str, Any], total: int) -> Figure:
     ):
         entries += [(key, count, old, color)] if count or old else []
     items = [
-        Bar(
+        ChartBar(
             key,
             count / (total or 1),
             f"{count_text(count)} · {share_text(count, total)}",

@@ -7,7 +7,7 @@ from typing import Any
 
 from bsm_core.preprocess.findings import ALTERED_PARTS, BAD_ROWS, LINES, MISSING_IDS, MODEL_ROWS, REPEATED_IDS
 from bsm_core.report.page.axes import count_text, number_text, score_text, share_text
-from bsm_core.report.page.charts import Bar, bars
+from bsm_core.report.page.charts import ChartBar, bars
 from bsm_core.report.page.figures import Figure, Grid, Section, pairs
 from bsm_core.runtime.profile import MODEL, TOTAL
 
@@ -46,7 +46,7 @@ def issues(record: Mapping[str, Any]) -> Section:
     title, first = "Issues by reason", reasons[0]
     description = f"The most frequent reason: {first[2]}, in column {first[0]}, {count_text(first[3])} times."
     items = [
-        Bar(f"{column} · {stage}: {kind}", count, f"{count_text(count)} · {share_text(count, rows)}", color=4)
+        ChartBar(f"{column} · {stage}: {kind}", count, f"{count_text(count)} · {share_text(count, rows)}", color=4)
         for column, stage, kind, count in reasons[:_MOST_REASONS]
     ]
     cells = [
@@ -85,7 +85,7 @@ def stages(record: Mapping[str, Any]) -> Section | None:
     ranked = sorted(times.items(), key=lambda item: -item[1])
     whole = max(total, sum(times.values()))
     items = [
-        Bar(name, seconds, f"{number_text(seconds, 3)} s · {share_text(seconds, whole)}", color=1)
+        ChartBar(name, seconds, f"{number_text(seconds, 3)} s · {share_text(seconds, whole)}", color=1)
         for name, seconds in ranked[:_MOST_STAGES]
     ]
     cells = [

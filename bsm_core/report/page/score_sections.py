@@ -15,7 +15,7 @@ from bsm_core.report.page.axes import (
     short_text,
     ticks_from_zero,
 )
-from bsm_core.report.page.charts import WIDE, Bar, Series, bars, lines
+from bsm_core.report.page.charts import WIDE, ChartBar, Series, bars, lines
 from bsm_core.report.page.figures import Figure, Grid, Section, histogram_figure
 from bsm_core.report.statistics import MOST_PREDICTED, PROBABILITY_BINS
 
@@ -53,7 +53,8 @@ def _predicted(found: Mapping[str, Any]) -> Figure:
     ranked = sorted(range(len(named)), key=lambda index: -counts[index])
     shown = ranked[:_MOST_BARS] if len(named) > _FEW else range(len(named))
     items = [
-        Bar(named[i], shares[i], f"{count_text(counts[i])} · {share_text(counts[i], total)}", before[i]) for i in shown
+        ChartBar(named[i], shares[i], f"{count_text(counts[i])} · {share_text(counts[i], total)}", before[i])
+        for i in shown
     ]
     heads = ["class", "rows", "share"] + ["share of the training labels"] * (before[0] is not None)
     rows = [

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from bsm_core.errors import DataError, quoted, short_repr
 from bsm_core.preprocess.cell_reasons import why_no_number
+from bsm_core.preprocess.cells import numbers_of, values_at
 from bsm_core.preprocess.columns import text_values
-from bsm_core.preprocess.features import numbers_of, values_at
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import holds_text, plain_values
 from bsm_core.tables.read import TableSource

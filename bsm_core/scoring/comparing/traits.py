@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bsm_core.errors import quoted
+from bsm_core.preprocess.cells import spelled_plainly
 from bsm_core.preprocess.columns import PANDAS_MISSING
-from bsm_core.preprocess.features import spelled_plainly
 from bsm_core.scoring.comparing.ranges import clearest_range
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import holds_text, plain_values

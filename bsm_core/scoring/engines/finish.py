@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bsm_core.artifact.class_labels import ClassLabels
+from bsm_core.artifact.config import ClassLabels
 from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_advice, warn_of_counts

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bsm_core import ArtifactConfig
-from bsm_core.artifact.class_labels import ClassLabels
+from bsm_core.artifact.config import ClassLabels
 from bsm_core.errors import ConfigError
 
 

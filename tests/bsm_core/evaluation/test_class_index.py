@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bsm_core.artifact.class_labels import ClassLabels
+from bsm_core.artifact.config import ClassLabels
 from bsm_core.errors import DataError, UsageError
 from bsm_core.evaluation.class_index import EMPTY, UNKNOWN, ClassIndex, Labels
 

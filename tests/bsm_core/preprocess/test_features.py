@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.odd_times import ODD, odd_times
 
-from bsm_core.preprocess.features import MISSING_NUMBER, Features, Imputer, RiskTable, category_key, category_texts
+from bsm_core.preprocess.cells import category_key, category_texts
+from bsm_core.preprocess.features import MISSING_NUMBER, Features, Imputer, RiskTable
 from bsm_core.preprocess.findings import CategoryCounts, Findings, Issue
 
 

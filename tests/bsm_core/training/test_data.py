@@ -14,8 +14,9 @@ from support.training import labelled_rows
 
 from bsm_core import Batch, TextBatch
 from bsm_core.errors import DataError, MissingColumnsError, NoInferenceDataError, UsageError
+from bsm_core.preprocess.cells import category_texts
 from bsm_core.preprocess.columns import text_values
-from bsm_core.preprocess.features import Imputer, category_texts
+from bsm_core.preprocess.features import Imputer
 from bsm_core.training.data import BatchRows, Rows, ShuffledBatches, class_indices, class_order, read_columns
 
 WANTED = {"label": "config.label_name", "amount": "config.tab_field_list", "chat": "config.text_name"}

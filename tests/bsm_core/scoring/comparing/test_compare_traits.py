@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bsm_core.scoring.compare import compare
 from bsm_core.scoring.comparing import traits as traits_module
+from bsm_core.scoring.comparing.compare import compare
 from bsm_core.scoring.comparing.traits import Trait
 
 RANDOM = np.random.default_rng(0)

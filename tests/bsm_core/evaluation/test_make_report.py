@@ -11,7 +11,7 @@ from support.toy import toy_rows
 
 from bsm_core.cli import main
 from bsm_core.errors import DataError, NoInferenceDataError, UsageError
-from bsm_core.evaluation.run_report import make_report
+from bsm_core.evaluation.make_report import make_report
 from bsm_core.scoring.output.merge import merge
 
 

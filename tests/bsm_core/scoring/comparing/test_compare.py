@@ -8,8 +8,8 @@ import pytest
 
 from bsm_core import cli
 from bsm_core.errors import DataError, MissingColumnsError, UsageError
-from bsm_core.scoring import compare as compare_module
-from bsm_core.scoring.compare import Exchange, RowDifference, compare
+from bsm_core.scoring.comparing import compare as compare_module
+from bsm_core.scoring.comparing.compare import Exchange, RowDifference, compare
 from bsm_core.scoring.comparing.joining import Repeats, Spelling, Uneven, spelled_otherwise
 from bsm_core.scoring.comparing.traits import Trait
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bsm_core.metrics.bootstrap import Draws, Estimate, Floats, estimate
-from bsm_core.metrics.questions import METRICS, Question, Ranking, divided, log_losses, metrics_of_sums
+from bsm_core.metrics.names import METRICS
+from bsm_core.metrics.questions import Question, Ranking, divided, log_losses, metrics_of_sums
 
 _OF_ALL = ("log_loss", "brier", "ece", "accuracy")
 """Metrics that several classes have together."""

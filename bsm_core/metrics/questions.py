@@ -16,30 +16,12 @@ import numpy.typing as npt
 
 from bsm_core.metrics.bootstrap import Draws, Floats
 
-METRICS = (
-    "auroc",
-    "average_precision",
-    "log_loss",
-    "brier",
-    "ece",
-    "f1",
-    "precision",
-    "recall",
-    "accuracy",
-)
-"""Keys of the metrics, in the order in which they are shown."""
-_TITLES = {"auroc": "AUROC", "brier": "Brier score", "ece": "ECE", "f1": "F1"}
 BINS = 15
 """Number of bins of equal width, from 0 to 1, for the ECE."""
 _MOST_SCORES = 2048
 """Largest number of different scores of which each is counted on its own in resamples."""
 _LEAST_P = float(np.finfo(np.float64).eps)
 """Least probability in a log loss, the one of scikit-learn: the logarithm of 0 is infinite."""
-
-
-def title_of(metric: str) -> str:
-    """Return a metric's name for people."""
-    return _TITLES.get(metric, metric.replace("_", " "))
 
 
 def log_losses(probabilities: Floats) -> Floats:

@@ -13,8 +13,9 @@ from bsm_core.artifact.training_distributions import (
     NumberDistribution,
     TrainingDistributions,
 )
-from bsm_core.report.binning import Binning, NumberBins, TextLimits, edges_of
+from bsm_core.report.binning import Binning, NumberColumn, TextLimits
 from bsm_core.report.drift import stability_index
+from bsm_core.report.number_bins import Bins
 from bsm_core.report.statistics import (
     CHUNKS,
     LIMITS,
@@ -86,7 +87,7 @@ def merged_records(records: Sequence[Mapping[str, Any]], counts: Mapping[str, fl
     for record in records:
         total.add(from_record(record))
     binning = Binning(
-        numbers=dict.fromkeys(first["numbers"], NumberBins(0, edges_of(None), 0.0)),
+        numbers=dict.fromkeys(first["numbers"], NumberColumn(0, Bins.of(None), 0.0)),
         categories=tuple(first["categories"]),
         texts={column: TextLimits(**text["limits"]) for column, text in first["texts"].items()},
         training=_training_of(first),

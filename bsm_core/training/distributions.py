@@ -22,7 +22,8 @@ from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.features import Imputer
 from bsm_core.preprocess.findings import CategoryCounts, Findings
 from bsm_core.report.binning import Binning, Scored
-from bsm_core.report.statistics import CHUNKS, MOST_CHUNKS, TOKEN_EDGES, TOKENS, number_bins
+from bsm_core.report.number_bins import Bins
+from bsm_core.report.statistics import CHUNKS, MOST_CHUNKS, TOKEN_EDGES, TOKENS
 from bsm_core.scoring.counting import text_arrays
 from bsm_core.training.data import Rows
 
@@ -88,8 +89,8 @@ def _number(rows: Rows, name: str) -> NumberDistribution:
     filled = np.zeros(len(column.values), bool) if column.filled is None else column.filled
     values = np.sort(column.values[~filled])
     edges, each = bins_of(values)
-    found = number_bins(values, np.array(edges, np.float32))
-    return NumberDistribution(edges=edges, counts=found.tolist(), missing=int(filled.sum()), values=each)
+    counts = Bins.of(edges).counts(values).tolist()
+    return NumberDistribution(edges=edges, counts=counts, missing=int(filled.sum()), values=each)
 
 
 def bins_of(values: npt.NDArray[np.float32]) -> tuple[list[float], list[float] | None]:

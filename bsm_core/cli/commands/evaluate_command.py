@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.command_parser import CommandParser, Commands
 from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
 from bsm_core.cli.output import say, say_json, table_lines
 from bsm_core.errors import quoted
-from bsm_core.metrics.questions import title_of
+from bsm_core.metrics.names import title_of
 from bsm_core.tables.formats.dialect import PARSERS, Dialect
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _TABLES = (("auroc", "average_precision", "f1"), ("precision", "recall"), ("log_
 _LONGEST_NAME = 14
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("evaluate", help="measure how well predictions fit labels")
     parser.add_argument(
@@ -34,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(handler=_evaluate, advice=give_table_flags)
 
 
-def add_label_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_label_flags(parser: CommandParser, *, required: bool) -> None:
     """Add the flags that say where labels are, and how predictions are measured with them.
 
     Args:
@@ -57,7 +58,7 @@ def add_label_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples; 0 for no intervals (1000)"
     )
-    add_arguments(parser.add_argument_group("how the labels are written"), PARSERS)
+    parser.fill_later(lambda parser: add_arguments(parser.add_argument_group("how the labels are written"), PARSERS))
 
 
 def label_arguments(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 
 from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.evaluate_command import add_label_flags, label_arguments
 from bsm_core.cli.commands.run_command import give_table_flags
 from bsm_core.cli.output import say
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("report", help="draw a report of a run, an HTML file")
     parser.add_argument("output", type=path_or_url, metavar="OUTPUT", help="output folder of a run")

@@ -8,7 +8,8 @@ import numpy as np
 
 from bsm_core.metrics.bootstrap import CONFIDENCE, Estimate
 from bsm_core.metrics.labeled import MOST_CURVES, THRESHOLDS, AtThreshold, Labeled
-from bsm_core.metrics.questions import BINS, METRICS, title_of
+from bsm_core.metrics.names import METRICS, title_of
+from bsm_core.metrics.questions import BINS
 from bsm_core.report.page.axes import Tick, count_text, number_text, score_text, share_text
 from bsm_core.report.page.charts import Series, lines
 from bsm_core.report.page.figures import Figure, Grid, Section

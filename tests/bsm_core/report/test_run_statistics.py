@@ -160,7 +160,7 @@ def test_a_record_of_many_features_stays_small(statistics):
         )
     )
     found.bins = {key: counts * 250 for key, counts in found.bins.items()}
-    record = as_record(found, binning, {}, 20, {})
+    record = as_record(found, binning, [*range(20)], {})
     assert len(json.dumps(record, separators=(",", ":"))) < 200_000
 
 

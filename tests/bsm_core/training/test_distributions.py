@@ -10,7 +10,7 @@ from support.training import CONFIG, labelled_rows
 
 from bsm_core import train
 from bsm_core.artifact import Artifact, describe, pack, unpacked
-from bsm_core.report.statistics import number_bins
+from bsm_core.report.number_bins import Bins
 from bsm_core.training.distributions import bins_of
 
 pytestmark = pytest.mark.usefixtures("toy_site")
@@ -59,7 +59,7 @@ def test_few_different_values_have_a_bin_each(values):
     edges, each = bins_of(np.sort(np.array(values, np.float32)))
     assert each == sorted({float(value) for value in values})
     assert len(edges) == max(0, len(each) - 1)
-    counts = number_bins(np.sort(np.array(values, np.float32)), np.array(edges, np.float32))
+    counts = Bins.of(edges).counts(np.array(values, np.float32))
     assert counts.tolist() == [list(values).count(value) for value in each] or not len(values)
 
 
@@ -73,7 +73,7 @@ def test_the_bins_of_whole_numbers_hold_equally_many_of_them():
 def test_the_bins_of_skewed_numbers_hold_equally_many_rows():
     values = np.sort(np.random.default_rng(0).lognormal(0, 3, 5_000).astype(np.float32))
     edges, _ = bins_of(values)
-    counts = number_bins(values, np.array(edges, np.float32))
+    counts = Bins.of(edges).counts(values)
     assert counts.tolist() == pytest.approx([250] * 20, abs=2)  # equal widths would put nearly all into one bin
     assert np.all(np.diff(edges) > 0)
 
@@ -87,4 +87,4 @@ def test_the_bins_of_even_numbers_have_equal_widths():
 def test_nearly_equal_values_have_bins_too():
     values = np.sort((1e6 + np.arange(100) * 0.0625).astype(np.float32))
     edges, _ = bins_of(values)
-    assert number_bins(values, np.array(edges, np.float32)).sum() == 100
+    assert Bins.of(edges).counts(values).sum() == 100

@@ -19,6 +19,7 @@ copybutton_exclude = ".linenos, .gp, .go"  # prompts and output are shown, and n
 
 html_theme = "furo"
 html_title = "bsm"
+html_favicon = "_static/icon.svg"
 html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

@@ -1,4 +1,4 @@
-"""What a release publishes: the sdist, the wheel and their metadata, the workflow, and the conda recipe."""
+"""Files of a release: the sdist, the wheel and their metadata, the workflow, and the conda recipe."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := bsm_core bsm_plugins_text bsm_plugins_models
 SOURCES := $(PACKAGES) scripts tests examples docs benchmarks
 
-.PHONY: help demo test faults fuzz check docs wheel-test dist example clean
+.PHONY: help demo test faults fuzz check docs links wheel-test dist example clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -45,6 +45,9 @@ check: $(VENV)/.ready  ## check style, types and the imports between folders
 
 docs: $(VENV)/.ready  ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
+
+links: $(VENV)/.ready  ## check the links of the documentation to other sites, which needs the network
+	$(BIN)/sphinx-build --quiet --builder linkcheck docs docs/_build/links
 
 wheel-test: $(VENV)/.ready  ## test the wheels in a new environment, outside the checkout
 	BIN=$(abspath $(BIN)) PYTHON=$(PYTHON) .ci/wheel-test

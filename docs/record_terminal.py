@@ -63,7 +63,7 @@ def recorded(picture: Path, title: str):
         record=True, width=WIDTH, file=Terminal(), force_terminal=True, color_system="truecolor", highlight=False
     )
     with (
-        mock.patch.object(screen, "console_of", lambda stream: console),
+        mock.patch.object(screen, "console_of", return_value=console),
         mock.patch.object(screen, "is_terminal", lambda stream: stream is sys.stderr),
         mock.patch("bsm_core.cli.terminal.bar.Bar", StillBar),
         mock.patch.dict(os.environ, {"COLUMNS": str(WIDTH)}),

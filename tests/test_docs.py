@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.pages import SETS_UP, Reader, blocks, commands
+from support.pages import EXTRAS, SETS_UP, Reader, blocks, commands
 from support.plugins import run_python
 
 import bsm_core
@@ -29,9 +29,9 @@ from bsm_core.testing import model_checks, plugin_checks, step_checks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((DOCS / "plugins").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 RUN = {"python", "pycon", "bash", "console", "toml", "json"}
-NOT_CODE = {"text", "{toctree}", "{eval-rst}", "{literalinclude}"}
+NOT_CODE = {"text", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}"}
 """Diagrams, trees of files, commands for machines that are not here, and Sphinx's own blocks."""
 
 NEEDED = {"scale.md": "ray", "evaluation.md": "sklearn", "mlflow.md": "mlflow"}
@@ -100,6 +100,11 @@ def test_no_block_is_wider_than_the_page(page):
 def test_only_what_sets_up_an_environment_is_not_run():
     shown = [c for p in PAGES for b in blocks(p) if b.language in ("bash", "console") for c, _ in commands(b)]
     assert set(shown) >= SETS_UP
+
+
+def test_the_command_for_all_extras():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"pip install '.[{','.join(sorted(project['optional-dependencies']))}]'" == EXTRAS
 
 
 def test_the_table_of_settings():
@@ -232,15 +237,24 @@ def test_every_public_name_is_on_the_api_page():
     assert sorted(shown) == sorted(set(bsm_core.__all__) - {"__version__"})
 
 
+def test_the_table_of_public_names():
+    listed = [name for cells in rows("api.md", "to", "names") for name in names(cells[1])]
+    assert sorted(n for n in listed if not n.startswith("bsm_core.")) == sorted(set(bsm_core.__all__) - {"__version__"})
+
+
 def test_every_public_name_has_an_example():
     code = "".join(block.body for block in blocks(DOCS / "api.md") if block.language == "pycon")
     assert [name for name in bsm_core.__all__ if not re.search(rf"\b{name}\b", code)] == ["__version__"]
 
 
 @pytest.mark.checkout
-@by_page
+@pytest.mark.parametrize(
+    "page",
+    sorted({*PAGES, *ROOT.glob("*.md"), *ROOT.glob("examples/*/*.md")}),
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_links_lead_somewhere(page):
-    """A link to a page leads to one of its headings, if it names one; and a test that a page names is there."""
+    """A link to a page leads to one of its headings, if it names one; images and tests that a page names are there."""
     for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
         file = page.parent / target if target else page
         assert file.exists(), target

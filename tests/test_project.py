@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tarfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -109,14 +108,3 @@ def test_an_issue_form_asks_named_questions(form):
     assert len({field["id"] for field in questions}) == len(questions) > 0
     assert all(field["attributes"]["label"] and field["attributes"]["description"] for field in questions)
     assert any(field.get("validations") == {"required": True} for field in questions)
-
-
-@in_git
-def test_the_source_distribution_holds_every_file_of_the_checkout(tmp_path):
-    """Or its tests would not run: they read the documentation, the examples and the benchmarks."""
-    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT)
-    (archive,) = tmp_path.glob("*.tar.gz")
-    with tarfile.open(archive) as tar:
-        packed = {name.partition("/")[2] for name in tar.getnames()}
-    tracked = {name for name in run("git", "ls-files", "-z").split("\0") if name and (ROOT / name).is_file()}
-    assert tracked <= packed

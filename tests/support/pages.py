@@ -27,7 +27,10 @@ from support.processes import python
 from bsm_core import cli
 from bsm_core.plugins.registry import default_registry
 
-SETS_UP = frozenset({"make demo", "make test", "pip install ."})
+EXTRAS = "pip install '.[mlflow,onnx,ray,s3]'"
+SETS_UP = frozenset(
+    {"make demo", "make test", "pip install .", 'pip install --index-url "$TORCH_CPU" torch && pip install .', EXTRAS}
+)
 """Commands that set up an environment: the only ones that are not run."""
 
 PIP = {

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support.browsers import browser as browser
 from support.report_records import ODD, labeled_rows, record
 
 from bsm_core.report.page.draw import draw
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FOUND = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(FOUND is None, reason=f"needs a browser: one of {', '.join(BROWSERS)}")
 
 RECORD = record(300, numbers=2, names=["stays", ODD])
 OVERLAPS = """() => {
@@ -37,14 +30,6 @@ OVERLAPS = """() => {
 }"""
 SMALLEST = """() => Math.min(...[...document.querySelectorAll('svg')].filter(s => s.clientWidth).map(
   s => 12 * s.clientWidth / s.viewBox.baseVal.width))"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as play:
-        started = play.chromium.launch(executable_path=FOUND, args=["--no-sandbox"])  # containers run as root
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,15 @@
 # An image that scores any artifact: mount the artifact, the data and a folder for the predictions. See docs/container.md.
-#     docker build --tag bsm .                                      for CPUs
-#     docker build --build-arg VARIANT=cuda --tag bsm:cuda .        for NVIDIA GPUs
+#     docker build --build-arg TORCH_INDEX="$TORCH_CPU" --tag bsm .        for CPUs
+#     docker build --tag bsm:cuda .                                        for NVIDIA GPUs
+# $TORCH_CPU is the address of PyTorch's builds for CPUs, see README.md.
 FROM python:3.11-slim AS build
-ARG VARIANT=cpu
+ARG TORCH_INDEX
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /bsm
 COPY requirements.txt ./
 # torch has its own layer, which is built again only if its version changes. The package index has the builds for CUDA.
-RUN case "$VARIANT" in \
-        cpu) set -- --index-url https://download.pytorch.org/whl/cpu ;; \
-        cuda) set -- ;; \
-        *) echo "VARIANT must be cpu or cuda, not '$VARIANT'" >&2; exit 1 ;; \
-    esac; \
-    pip install --no-cache-dir "$@" "$(grep '^torch==' requirements.txt)"
+RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' requirements.txt)"
 COPY LICENSE README.md pyproject.toml ./
 COPY bsm_core bsm_core
 COPY bsm_plugins_models bsm_plugins_models

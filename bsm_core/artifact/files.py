@@ -193,8 +193,8 @@ def read_validated(
     if not path.exists():
         return None
     try:
-        if not (path.is_file() or path.is_dir()):  # reading a pipe would block
-            raise refuse(["it is not a file"])
+        if not path.is_file():  # reading a pipe would block
+            raise refuse(["it is a directory" if path.is_dir() else "it is not a file"])
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:

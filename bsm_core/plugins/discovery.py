@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -179,9 +180,13 @@ def lost_its_metadata() -> str | None:
 
 
 def _provider(distribution: importlib.metadata.Distribution) -> Provider:
-    # Despite their annotations, name and version are None where a distribution has no METADATA file.
     location = str(Path(str(distribution.locate_file(""))).resolve())
-    return Provider(distribution.name or "unknown", distribution.version or "0", location)
+    # Despite their annotations, name and version are None where a distribution has no METADATA file. The package
+    # importlib_metadata, which finds distributions too once a library has imported it, raises an error instead.
+    name = version = None
+    with suppress(importlib.metadata.PackageNotFoundError, FileNotFoundError):
+        name, version = distribution.name, distribution.version
+    return Provider(name or "unknown", version or "0", location)
 
 
 def _read(found: Discovered, provider: Provider, entry_points: list[importlib.metadata.EntryPoint]) -> None:

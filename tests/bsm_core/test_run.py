@@ -12,6 +12,7 @@ import pytest
 from support.toy import toy_rows
 
 from bsm_core import Settings
+from bsm_core.cli.commands.run_command import GROUPS
 from bsm_core.cli.exit_status import exit_status
 from bsm_core.errors import DataError, UsageError
 from bsm_core.run import main
@@ -96,6 +97,7 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "num_actors": "2",
         "shard": "1/3",
     }
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(sources())
     flags = {name: source.flag for name, source in sources().items() if name != "job_type"}
     assert set(flags) == set(values)
     seen = []

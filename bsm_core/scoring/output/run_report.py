@@ -22,11 +22,9 @@ def check_report(path: Path) -> None:
         SinkError: It cannot.
     """
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not os.access(path.parent, os.W_OK) and path.parent.exists():
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    durable.require_can_write(path.parent)
 
 
 def write_report(path: Path, page: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +127,22 @@ def test_a_distribution_that_has_lost_its_metadata(site):
     (info / "METADATA").unlink()
     (component,) = [c for c in found().components if c.name == "shout"]
     assert component == Component("step", "shout", "acme:Shout", Provider("unknown", "0"))
+
+
+def test_a_library_that_finds_distributions_in_another_way(site, monkeypatch):
+    """That of importlib_metadata raises an error where the metadata are lost."""
+    info = write_distribution(site, "acme", {}, {"steps": {"shout": "acme:Shout"}})
+    (info / "METADATA").unlink()
+    metadata = importlib.metadata.Distribution.metadata.fget
+
+    def strict(distribution):
+        if not distribution.read_text("METADATA"):
+            raise FileNotFoundError("No package metadata was found.")
+        return metadata(distribution)
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "metadata", property(strict))
+    (component,) = [c for c in found().components if c.name == "shout"]
+    assert component.provider == Provider("unknown", "0")
 
 
 # Versions of the contract

@@ -115,12 +115,6 @@ def test_what_is_no_table_is_named(predictor, data):
     assert caught.value.fix == "pass a frame of pandas, polars or pyarrow, a dict of columns or a list of dicts"
 
 
-def test_a_frame_of_another_library_is_named_with_the_library(predictor):
-    frame = type("DataFrame", (), {"__module__": "polars.dataframe.frame"})()
-    with pytest.raises(UsageError, match=r"^polars.DataFrame is not a table of pandas or pyarrow"):
-        predictor.predict(frame)
-
-
 @pytest.mark.parametrize("size", [0, -1, 2.0, "8"], ids=repr)
 def test_a_batch_size_that_is_none_is_not_blamed_on_the_artifact(toy_artifact, size):
     with pytest.raises(UsageError, match=f"batch_size={size!r}"):

@@ -13,10 +13,18 @@ from support.windows import CONFIG, decoded, write
 
 from bsm_core import ArtifactConfig, BSMDataset
 from bsm_core.errors import UsageError
-from bsm_core.preprocess.dataset import Preprocessor, collate
+from bsm_core.preprocess.dataset import Preprocessor, WindowInfo, collate
 from bsm_core.preprocess.features import Features, Imputer, RiskTable
+from bsm_core.preprocess.findings import Findings
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.read import TableSource
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.binary_view(), pa.int64()], ids=str)
+def test_ids_of_every_type_name_rows(kind):
+    ids = pa.chunked_array([pa.array([b"7", b"8"] if pa.types.is_binary_view(kind) else ["7", "8"]).cast(kind)])
+    info = WindowInfo(0, 0, True, 1.0, pa.table({"id": ids}), Findings())
+    assert [str(name) for name in info.names([1, 0])] == ["8", "7"]
 
 
 def test_a_window_becomes_a_batch(preprocessor, tmp_path):

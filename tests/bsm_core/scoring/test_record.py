@@ -55,7 +55,6 @@ def record(monkeypatch, tmp_path):
         plan={"artifact": {"model.pth": "ab12"}},
         began=10.0,
         sink=Sink(tmp_path, 2),
-        artifact=SimpleNamespace(raw_config={"class_names": ["ham", "spam"]}),
     )
     run = SimpleNamespace(
         job=job,
@@ -134,7 +133,7 @@ def test_what_was_written_and_when(record):
 
 def test_the_statistics_with_the_names_of_the_classes(record):
     statistics = record["statistics"]
-    assert (statistics["rows"], statistics["classes"], statistics["predicted"]) == (7, ["ham", "spam"], [0, 7])
+    assert (statistics["rows"], statistics["classes"], statistics["predicted"]) == (7, ["a", "b"], [0, 7])
     assert statistics["probabilities"][1][75] == 7
 
 

@@ -24,7 +24,7 @@ from bsm_core.scoring.engines.finish import RunResult
 from bsm_core.scoring.engines.trainer import DistributedUnavailableError
 from bsm_core.scoring.engines.world import Leader, World
 
-DONE = RunResult(Path("out.csv"), 5, 1, 0.5, Counter(), {})
+DONE = RunResult(Path("out.csv"), 5, 1, 0.5, (), Counter(), {})
 LOST = ranks._RankFailure(
     EngineError("process 1 of 2 (rank 0) failed: RuntimeError: Connection closed by peer"), consequence=True
 )

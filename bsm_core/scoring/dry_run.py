@@ -12,6 +12,7 @@ from bsm_core.scoring.job import nothing_to_resume, settings_of
 from bsm_core.scoring.output.lock import require_free
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.path_checks import check_paths
+from bsm_core.scoring.output.run_report import check_report
 from bsm_core.scoring.run_events import Outline
 
 
@@ -38,6 +39,8 @@ def dry_run(
         require_free(other.lock, shard.hosts if shard and other.path != work.path else 0)
     for folder in (output, *([settings.row_issues.parent] if settings.row_issues else [])):
         require_can_write(folder)
+    if settings.report:
+        check_report(settings.report)
     with explaining_memory():
         require_memory_for_libraries()
         with at_once(), starting():

@@ -85,6 +85,12 @@ def test_a_dry_run_finds_a_folder_that_cannot_be_written(flags, tmp_path):
         dry_run(flags, {})
 
 
+def test_a_dry_run_finds_a_report_that_cannot_be_written(flags, tmp_path):
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(SinkError, match="directory"):
+        dry_run({**flags, "report": tmp_path / "page.html"}, {})
+
+
 def test_a_limit_scores_the_first_rows_as_the_whole_run_does(flags, tmp_path, capsys):
     assert cli.main(["run", *words(flags), "--window-rows", "2", "--limit", "5"]) == 0
     first = pd.read_parquet(tmp_path / "out/inference_predictions.parquet")

@@ -29,7 +29,7 @@ from bsm_core.testing import model_checks, plugin_checks, step_checks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 RUN = {"python", "pycon", "bash", "console", "toml", "json"}
 NOT_CODE = {"text", "{toctree}", "{eval-rst}", "{literalinclude}"}
 """Diagrams, trees of files, commands for machines that are not here, and Sphinx's own blocks."""

@@ -44,7 +44,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("model_dir", "data_dir", "id_field", "limit", "shard", "max_cell_mb", "on_bad_line"),
         *("csv_delimiter", "csv_escape", "csv_encoding", "csv_header", "csv_columns", "csv_decimal", "csv_thousands"),
     ),
-    "output": ("output_dir", "output_format", "keep_columns", "predicted_class", "row_issues", "run_record", "report"),
+    "output": ("output_dir", "output_format", "keep_columns", "predicted_class", "row_issues", "report", "run_record"),
     "device": ("device", "devices", "accelerator", "engine", "ray_address", "num_actors"),
     "speed": ("batch_size", "precision", "backend", "num_workers", "window_rows", "profile"),
     "safety": ("resume", "max_bad_rows", "on_bad_row", "self_check", "strict", "allow_downloads"),

@@ -20,6 +20,7 @@ from bsm_core.runtime.profile import FEATURES, Times
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.data_files import DELIMITERS
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.plain_values import rows_at
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Position, Window
 
@@ -49,7 +50,7 @@ class WindowInfo:
         """Return the names of rows for errors: ids or, if no column is kept, positions in the whole table."""
         if not self.kept.num_columns:
             return [self.start + row for row in rows]
-        ids = cell_values(self.kept.column(0).take(pa.array(rows, pa.int64())))
+        ids = cell_values(rows_at(self.kept.column(0), pa.array(rows, pa.int64())))
         return [value.decode(errors="backslashreplace") if isinstance(value, bytes) else value for value in ids]
 
 

@@ -32,7 +32,7 @@ from bsm_core.scoring.comparing.joining import (
 from bsm_core.scoring.comparing.prediction_columns import common_columns, compared_columns, others_than_probabilities
 from bsm_core.scoring.comparing.traits import LEAST_ROWS, TraitCounts, Traits
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.tables.formats.plain_values import holds_text, plain_values
+from bsm_core.tables.formats.plain_values import holds_text, plain_values, rows_at
 from bsm_core.tables.read import TableSource
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ def _traits_of(source: TableSource, columns: Sequence[str], group: _Group, most:
         start += table.num_rows
         known = pa.array(np.flatnonzero(found >= 0))
         for name in columns:
-            column = table.column(name).take(known)
+            column = rows_at(table.column(name), known)
             counts.add(name, _texts(column), column, source.dialect, members[found[found >= 0]])
     nothing = f"nothing in common was found in {source.files[0]}, column(s) {', '.join(columns)}"
     traits = counts.traits()[:most]

@@ -23,9 +23,11 @@ from bsm_core.preprocess.findings import ESCAPES, LOOSE_QUOTES, READ, Findings, 
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
 from bsm_core.runtime.profile import FEATURES, Times
+from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.data_files import DELIMITERS
 from bsm_core.tables.formats.column_types import require_columns
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.plain_values import rows_at
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Position, Window
 
@@ -55,7 +57,7 @@ class WindowInfo:
         """Return the names of rows for errors: ids or, if no column is kept, positions in the whole table."""
         if not self.kept.num_columns:
             return [self.start + row for row in rows]
-        ids = values_at(self.kept.column(0), rows)  # Arrow's take has no kernel for some types
+        ids = cell_values(rows_at(self.kept.column(0), pa.array(rows, pa.int64())))
         return [value.decode(errors="backslashreplace") if isinstance(value, bytes) else value for value in ids]
 
 

@@ -23,6 +23,7 @@ from bsm_core.preprocess.columns import TableLike, table_columns
 from bsm_core.storage.objects import place
 from bsm_core.tables.data_files import SourceFormat
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.plain_values import rows_at
 from bsm_core.tables.read import TableSource
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ class Rows:
         """Return the rows at some positions, in the order of ``indices``."""
         where = pa.array(indices, pa.int64())
         columns: dict[str, Column] = {
-            name: column.take(where) if isinstance(column, pa.Array | pa.ChunkedArray) else [column[i] for i in indices]
+            name: rows_at(column, where)
+            if isinstance(column, pa.Array | pa.ChunkedArray)
+            else [column[i] for i in indices]
             for name, column in self.columns.items()
         }
         taken = torch.tensor(indices, dtype=torch.int64)

@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 import re
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -25,7 +26,7 @@ from bsm_core.plugins.registry import default_registry
 from bsm_core.predictor.probability_columns import with_probabilities
 from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.preprocess.findings import IssueWarnings
+from bsm_core.preprocess.findings import Issue, IssueWarnings
 from bsm_core.run import main
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile, issues_table
 from bsm_core.scoring.output.sink import Part, Sink
@@ -93,11 +94,12 @@ def scored(data, folder, format, rows, *roles, keep=("id",)):
         for window in windows:
             batch = prepare(window)
             info = batch.window
-            ids = cell_values(info.kept.column(0))
-            IssueWarnings().add(info.findings, lambda rows, ids=ids: [ids[row] for row in rows])
+            bad = Issue(batch.rows - 1, "x", "feature", "bad")
+            findings = replace(info.findings, issues=[*info.findings.issues, bad])
+            IssueWarnings().add(findings, info.names)
             table = with_probabilities(info.kept, np.full((batch.rows, 2), 0.5))
-            issues = issues_table(info.kept, info.start, info.findings)
-            sink.write_part(Part(info.index, info.last, info.end, table, info.findings.counts(), issues))
+            issues = issues_table(info.kept, info.start, findings)
+            sink.write_part(Part(info.index, info.last, info.end, table, findings.counts(), issues))
             features += batch.features.tolist()
         file = RowIssuesFile(place, kept.field(0), source.format, folder)
         with CommitReview(file, BadRowLimit("100%", source.format), IdCounts(sink.work.path)) as review:

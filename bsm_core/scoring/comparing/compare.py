@@ -29,6 +29,7 @@ from bsm_core.scoring.comparing.prediction_columns import common_columns, compar
 from bsm_core.scoring.comparing.prediction_rows import ids_and_probabilities, ids_of, tables_of
 from bsm_core.scoring.comparing.traits import LEAST_ROWS, TraitCounts, Traits
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.plain_values import rows_at
 from bsm_core.tables.read import TableSource
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ def _traits_of(source: TableSource, columns: Sequence[str], group: _Group, most:
         start += table.num_rows
         known = pa.array(np.flatnonzero(found >= 0))
         for name in columns:
-            column = table.column(name).take(known)
+            column = rows_at(table.column(name), known)
             counts.add(name, ids_of(column), column, source.dialect, members[found[found >= 0]])
     nothing = f"nothing in common was found in {source.files[0]}, column(s) {', '.join(columns)}"
     traits = counts.traits()[:most]

@@ -24,6 +24,7 @@ from bsm_core.runtime.durable import writing
 from bsm_core.storage.temporary import scratch
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.data_files import SourceFormat, detect_format
+from bsm_core.tables.formats.plain_values import rows_at
 from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.write import TableWriter, output_schema
 
@@ -62,10 +63,9 @@ def issues_table(kept: pa.Table, start: int, findings: Findings) -> pa.Table | N
     rows += [(at, None, (None, READ, f"{bad.reason} ({bad.where})", bad.text)) for at, bad in findings.bad_lines]
     rows.sort(key=lambda row: (row[0], row[1] is not None))
     numbers = pa.array([number for _, number, _ in rows], pa.int64())
-    ids = kept.select([0]).take(numbers)
-    columns = [pc.add(numbers, start), ids.column(0)]
+    columns = [pc.add(numbers, start), rows_at(kept.column(0), numbers)]
     columns += [pa.array(column, pa.string()) for column in zip(*(cells for _, _, cells in rows), strict=True)]
-    return pa.table(columns, schema=issues_schema(ids.schema.field(0)))
+    return pa.table(columns, schema=issues_schema(kept.schema.field(0)))
 
 
 class RowIssuesFile:

@@ -89,7 +89,7 @@ class Part:
             attempt=attempt,
             files=tuple(self.files),
         )
-        examples = None if self.issues is None else self.issues.take([*range(min(ROWS_NAMED, len(self.issues)))])
+        examples = None if self.issues is None else self.issues.slice(0, ROWS_NAMED)
         return PackedPart(record, data, self.fraction, examples)
 
 

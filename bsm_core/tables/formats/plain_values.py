@@ -63,6 +63,19 @@ def parts_of_union(column: Any) -> Iterator[tuple[npt.NDArray[np.int64], Any]]:
         start += len(chunk)
 
 
+def rows_at(column: Any, rows: pa.Array) -> Any:
+    """Return some rows of a column, in its type: null where the number of a row is null.
+
+    Args:
+        column: An array or a chunked array.
+        rows: Numbers of the rows.
+    """
+    try:
+        return column.take(rows)
+    except pa.ArrowNotImplementedError:  # Arrow cannot take rows of views, nor of lists and structs with views in them
+        return pa.array([None if row is None else column[row].as_py() for row in rows.to_pylist()], column.type)
+
+
 def _plain(array: Any) -> Any:
     while is_wrapped(array.type):
         if pt.is_dictionary(array.type):

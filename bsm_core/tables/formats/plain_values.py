@@ -70,10 +70,13 @@ def rows_at(column: Any, rows: pa.Array) -> Any:
         column: An array or a chunked array.
         rows: Numbers of the rows.
     """
+    kind = column.type
+    if pt.is_string_view(kind) or pt.is_binary_view(kind):  # Arrow cannot take rows of views
+        return column.cast(pa.large_string() if pt.is_string_view(kind) else pa.large_binary()).take(rows).cast(kind)
     try:
         return column.take(rows)
-    except pa.ArrowNotImplementedError:  # Arrow cannot take rows of views, nor of lists and structs with views in them
-        return pa.array([None if row is None else column[row].as_py() for row in rows.to_pylist()], column.type)
+    except pa.ArrowNotImplementedError:  # Arrow cannot take rows of lists and structs with views in them either
+        return pa.array([None if row is None else column[row].as_py() for row in rows.to_pylist()], kind)
 
 
 def _plain(array: Any) -> Any:

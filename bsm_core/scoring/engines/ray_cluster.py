@@ -7,11 +7,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from bsm_core.errors import EngineError, UsageError
 from bsm_core.runtime.cpus import cores
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("bsm")
 
 _JOIN_S, _PAUSE_S = 600.0, 1.0  # for the machines of a cluster to join it: `ray up` returns before they have
+_ANSWER_S = 10.0  # for the address of a cluster to answer: Ray itself tries for some minutes
 
 _MEMORY = "most often memory has run out: lower --batch-size or --window-rows, or start fewer actors"
 _SAME = "install the same version of Python, of bsm with its extras, and of the plugins on all hosts of the cluster"
@@ -62,6 +65,8 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
     import ray
 
     address = settings.ray_address
+    if address:
+        _require_answer(address)
     options: dict[str, Any] = {"namespace": "bsm", "log_to_driver": False, "logging_level": logging.ERROR}
     here: dict[str, Any] = {} if address else {"num_cpus": cores(), "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in ENDING}
@@ -81,6 +86,20 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
         ray.shutdown()
     if not address:  # Ray leaves its logs, which a run that has succeeded does not need
         shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
+
+
+def _require_answer(address: str) -> None:
+    """Require that something listens at ``HOST:PORT``, with or without ``ray://``; ``auto`` is left to Ray."""
+    try:
+        place = urlsplit(address if "://" in address else f"//{address}")
+        host, port = place.hostname, place.port
+    except ValueError:  # Ray says what is wrong with such an address
+        return
+    if host and port:
+        try:
+            socket.create_connection((host, port), timeout=_ANSWER_S).close()
+        except OSError as error:
+            raise EngineError(f"Ray's cluster does not answer: {error}", where=address, fix=_REACH) from error
 
 
 def reason_of(death: RayError) -> str:

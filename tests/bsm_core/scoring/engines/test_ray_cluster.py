@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import socket
 from contextlib import nullcontext
 from importlib.util import find_spec
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from support.toy import toy_rows
@@ -18,7 +21,13 @@ pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
 
 
 @pytest.fixture
-def joining(monkeypatch, caplog):
+def listens(monkeypatch):
+    """Lets every address answer."""
+    monkeypatch.setattr("socket.create_connection", lambda *_, **__: io.BytesIO())
+
+
+@pytest.fixture
+def joining(monkeypatch, caplog, listens):
     """Connects to a cluster of which more hosts are there at each look; returns the plan, and hosts that nobody saw."""
     monkeypatch.setattr(ray_cluster, "_PAUSE_S", 0)
 
@@ -83,7 +92,7 @@ def test_more_actors_than_cores_are_refused(joining):
 @pytest.mark.parametrize(
     ("address", "fails", "stays"), [(None, False, False), (None, True, True), ("a:1", False, True)]
 )
-def test_logs_of_ray_stay_if_the_run_fails_or_the_cluster_is_not_its_own(monkeypatch, tmp_path, address, fails, stays):
+def test_logs_of_ray_stay_if_the_run_fails_or_the_cluster_is_not_its_own(monkeypatch, tmp_path, listens, address, fails, stays):
     (tmp_path / "session" / "logs").mkdir(parents=True)
     context = SimpleNamespace(address_info={"session_dir": str(tmp_path / "session")})
     monkeypatch.setattr("ray.init", lambda *_, **__: context)
@@ -106,7 +115,7 @@ def test_devices_are_numbers_of_actors(run, flags):
     ("address", "fix"),
     [({}, "see the log of Ray"), ({"ray_address": "10.0.0.1:6379"}, r"RAY_AUTH_MODE=token and RAY_AUTH_TOKEN")],
 )
-def test_a_cluster_that_does_not_answer_is_an_error(run, monkeypatch, address, fix):
+def test_a_cluster_that_cannot_be_used_is_an_error(run, monkeypatch, listens, address, fix):
     def start(*_, **__):
         raise Exception("The current node\ntimed out during startup.")
 
@@ -114,6 +123,26 @@ def test_a_cluster_that_does_not_answer_is_an_error(run, monkeypatch, address, f
     monkeypatch.setattr("ray.init", start)
     with pytest.raises(EngineError, match=rf"(?s)Ray cannot be used: The current node timed out.*{fix}"):
         run(engine="ray", **address)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_at_which_nothing_listens_is_an_error_at_once(run, monkeypatch, scheme):
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray tries for minutes"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    address = f"{scheme}127.0.0.1:{port}"
+    with pytest.raises(EngineError, match="(?s)does not answer.*ray status") as caught:
+        run(engine="ray", ray_address=address)
+    assert caught.value.where == address
+
+
+@pytest.mark.parametrize("address", ["auto", "a:port", "[1:2", "head"])
+def test_an_address_without_a_port_is_left_to_ray(run, monkeypatch, address):
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    monkeypatch.setattr("ray.init", mock.Mock(side_effect=ConnectionError("no cluster there")))
+    with pytest.raises(EngineError, match="no cluster there"):
+        run(engine="ray", ray_address=address)
 
 
 def test_without_ray_it_is_said_what_to_install(run, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -105,13 +105,23 @@ class _JSONFormatter(logging.Formatter):
     """Formatter of lines that are JSON objects: ``time``, ``level``, ``message``, and what the record has as data."""
 
     def format(self, record: logging.LogRecord) -> str:
-        shown = _without_controls(record)
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        content: dict[str, Any] = {"time": time, "level": record.levelname, "message": shown.getMessage()}
-        content |= getattr(record, "data", {})
+        data = dict(getattr(record, "data", {}))
         if record.exc_info:
-            content["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(content, default=str)
+            data["traceback"] = self.formatException(record.exc_info)
+        return json_line(record.levelname, _without_controls(record).getMessage(), record.created, data)
+
+
+def json_line(level: str, message: str, created: float, data: Mapping[str, Any]) -> str:
+    """Return a line of ``--log-format json``: a JSON object.
+
+    Args:
+        level: Level, such as ``ERROR``.
+        message: Message.
+        created: Time, in seconds since 1970.
+        data: Further keys and values. What JSON has no type for becomes its text.
+    """
+    time = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": time, "level": level, "message": message, **data}, default=str)
 
 
 def _without_controls(record: logging.LogRecord) -> logging.LogRecord:

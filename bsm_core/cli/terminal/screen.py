@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bsm_core.errors import BSMError
-from bsm_core.runtime.log import Style, configure
+from bsm_core.runtime.log import Style, configure, json_line
 from bsm_core.runtime.profile import Advance, Ended, Event, listening
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ class Screen:
     def show_error(self, error: BSMError) -> None:
         """Show the error with which a command ends."""
         if self.style.as_json:
-            content: dict[str, Any] = {"level": "ERROR", "message": error.one_line(), "error": type(error).__name__}
-            content |= {"what": error.what, "where": error.where, "details": error.details, "fix": error.to_fix}
-            print(json.dumps(content, default=str), file=sys.stderr)
+            content: dict[str, Any] = {"error": type(error).__name__, "what": error.what, "where": error.where}
+            content |= {"details": error.details, "fix": error.to_fix}
+            print(json_line("ERROR", error.one_line(), time.time(), content), file=sys.stderr)
         elif is_terminal(sys.stderr):
             from bsm_core.cli.terminal.error_panel import error_panel
 
@@ -87,7 +87,7 @@ class Screen:
 
     def show_end(self, reason: str) -> None:
         """Show why a command was ended from outside."""
-        print(json.dumps({"level": "ERROR", "message": reason}) if self.style.as_json else reason, file=sys.stderr)
+        print(json_line("ERROR", reason, time.time(), {}) if self.style.as_json else reason, file=sys.stderr)
 
     def _show_line(self, record: logging.LogRecord, line: str) -> None:
         from rich.text import Text

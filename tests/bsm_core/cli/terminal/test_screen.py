@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from contextlib import redirect_stderr
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,7 @@ def test_as_json_every_line_is_an_object_on_a_terminal_too(terminal):
     assert (plan["event"], plan["rows"], plan["text"]) == ("outline", 9000, {"chat": ["a", "b"]})
     assert (done["event"], done["counts"], done["path"]) == ("finished", COUNTS, "out/p.csv")
     assert ("event" in path, other["message"]) == (False, "x")
+    assert list(error)[:3] == ["time", "level", "message"]
     assert {name: error[name] for name in ("level", "error", "what", "where", "details", "fix")} == {
         "level": "ERROR",
         "error": "DataError",
@@ -210,7 +212,9 @@ def test_the_end_by_a_signal_is_an_object_of_json_too(capsys):
         signal.raise_signal(signal.SIGTERM)
 
     assert exit_status(lambda: Command(end, Style(as_json=True))) == 143
-    assert json.loads(capsys.readouterr().err) == {"level": "ERROR", "message": "interrupted by SIGTERM"}
+    line = json.loads(capsys.readouterr().err)
+    assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
+    assert line == {"level": "ERROR", "message": "interrupted by SIGTERM"}
 
 
 def test_what_listens_is_gone_after_the_command(terminal):

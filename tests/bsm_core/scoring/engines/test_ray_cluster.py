@@ -92,7 +92,9 @@ def test_more_actors_than_cores_are_refused(joining):
 @pytest.mark.parametrize(
     ("address", "fails", "stays"), [(None, False, False), (None, True, True), ("a:1", False, True)]
 )
-def test_logs_of_ray_stay_if_the_run_fails_or_the_cluster_is_not_its_own(monkeypatch, tmp_path, listens, address, fails, stays):
+def test_logs_of_ray_stay_if_the_run_fails_or_the_cluster_is_not_its_own(
+    monkeypatch, tmp_path, listens, address, fails, stays
+):
     (tmp_path / "session" / "logs").mkdir(parents=True)
     context = SimpleNamespace(address_info={"session_dir": str(tmp_path / "session")})
     monkeypatch.setattr("ray.init", lambda *_, **__: context)
@@ -132,7 +134,7 @@ def test_an_address_at_which_nothing_listens_is_an_error_at_once(run, monkeypatc
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     address = f"{scheme}127.0.0.1:{port}"
-    with pytest.raises(EngineError, match="(?s)does not answer.*ray status") as caught:
+    with pytest.raises(EngineError, match=r"(?s)does not answer.*ray status") as caught:
         run(engine="ray", ray_address=address)
     assert caught.value.where == address
 

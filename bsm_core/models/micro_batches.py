@@ -6,6 +6,7 @@ padding stays small. The largest micro-batches come first, so memory runs out at
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from bsm_core.errors import BSMError
 from bsm_core.models.batch import TextBatch
+
+log = logging.getLogger("bsm")
 
 Encode = Callable[[Tensor, Tensor], Tensor]
 """``(input_ids int64 [chunks, length], attention_mask int64 [chunks, length]) -> vectors [chunks, size]``."""
@@ -204,6 +207,8 @@ def _micro_batches(
                     settings=[{"device": "cpu"}],
                 ) from error
             budget.halve(tokens)  # the size that failed, which may be less than the budget
+            told = "%d tokens do not fit into the accelerator's memory: from now on it gets at most %d at once"
+            log.warning(told, tokens, budget.tokens)
         if vectors is None:  # after the except block, because the exception keeps the intermediate tensors alive
             torch.cuda.empty_cache()
             continue

@@ -103,13 +103,15 @@ def test_out_of_memory_halves_the_budget_and_changes_no_number(rows, room):
     assert (budget.tokens < 1000) == bool(failed)
 
 
-def test_the_budget_stays_halved_for_the_next_window():
+def test_the_budget_stays_halved_for_the_next_window(caplog):
     budget, text = TokenBudget(1000), TextBatch.from_rows([[[i, i + 1]] for i in range(8)])
     encode_rows(text, TightDevice(4), budget)
     assert budget.tokens == 4
     later = TightDevice(4)
     encode_rows(text, later, budget)
     assert later.tried == [4, 4, 4, 4]
+    told = "16 tokens do not fit into the accelerator's memory: from now on it gets at most 8 at once"
+    assert caplog.messages == [told, told.replace("8", "4").replace("16", "8")]
 
 
 def test_no_room_for_one_chunk_says_what_to_do():

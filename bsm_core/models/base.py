@@ -7,6 +7,7 @@ class has what all of them share: prediction, loss, optimizer and learning rate 
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 import traceback
 from abc import abstractmethod
@@ -28,6 +29,8 @@ from bsm_core.models.micro_batches import TokenBudget
 from bsm_core.models.model_config import ModelConfig
 from bsm_core.plugins.discovery import Component
 from bsm_core.runtime.validation import validated
+
+log = logging.getLogger("bsm")
 
 _ROWS_NAMED = 10
 """Largest number of rows that an error names."""
@@ -235,6 +238,9 @@ class ModelBase(pl.LightningModule):
         from transformers import get_linear_schedule_with_warmup
 
         steps = int(self.trainer.estimated_stepping_batches)
+        if config.warmup_steps >= steps:
+            told = "warmup_steps=%d, but the training has %d steps: the learning rate never reaches lr=%g"
+            log.warning(told, config.warmup_steps, steps, config.lr)
         schedule = get_linear_schedule_with_warmup(optimizer, config.warmup_steps, steps)  # type: ignore[no-untyped-call]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -211,3 +212,12 @@ def test_training_with_a_schedule_warms_up_and_decays_to_nothing():
     )
     assert rates == pytest.approx([0.05, 0.1, 0.075, 0.05, 0.025, 0.0])
     assert not torch.equal(before, model.linear.weight)
+
+
+@pytest.mark.parametrize(("warmup", "warns"), [(5, False), (6, True), (300, True)])
+def test_a_warm_up_longer_than_the_training_is_a_warning(caplog, warmup, warns):
+    model = make(lr=0.1, warmup_steps=warmup)
+    model._trainer = SimpleNamespace(estimated_stepping_batches=6)
+    model.configure_optimizers()
+    told = f"warmup_steps={warmup}, but the training has 6 steps: the learning rate never reaches lr=0.1"
+    assert caplog.messages == [told] * warns

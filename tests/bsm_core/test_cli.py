@@ -225,7 +225,7 @@ def test_rows_to_measure_on_may_be_a_table_of_their_own(train, tmp_path):
         (["--set", "model_class=toy_modl"], 1, ["UnknownModelClassError", "did you mean 'toy_model'"]),
         (["--data", "none.csv"], 1, ["NoInferenceDataError: no such file", "none.csv"]),
         (["--config", "none.json"], 1, ["ConfigError: the config cannot be read", "none.json"]),
-        (["--output", "{0}/rows.csv/model"], 1, ["SinkError: could not be written", "rows.csv/model"]),
+        (["--output", "{0}/rows.csv/model"], 1, ["SinkError: could not be written: Not a directory", "rows.csv"]),
         (["--output", "{0}"], 2, ["UsageError: the output already exists"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("--") else "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shlex
@@ -15,6 +14,7 @@ import yaml
 from botocore import session
 from botocore.validate import validate_parameters
 
+from bsm_core.cli.command_parser import CommandParser
 from bsm_core.cli.commands import run_command
 
 FOLDER = Path(__file__).parents[2] / "examples" / "scale"
@@ -39,9 +39,9 @@ def commands() -> Iterator[str]:
 def test_the_commands_are_commands_of_bsm(command):
     python, flag, module, *flags = shlex.split(command)
     assert (python, flag, module) == ("python", "-m", "bsm_core.run")
-    parser = argparse.ArgumentParser()
-    run_command.add(parser.add_subparsers())
-    arguments = parser.parse_args(["run", *flags])
+    parser = CommandParser()
+    run_command.add_flags(parser)
+    arguments = parser.parse_args(flags)
     assert arguments.job_type == "inference"
     assert arguments.id_field == "id"
 

@@ -130,7 +130,7 @@ def test_a_distribution_that_has_lost_its_metadata(site):
 
 
 def test_a_library_that_finds_distributions_in_another_way(site, monkeypatch):
-    """That of importlib_metadata raises an error where the metadata are lost."""
+    """Backport importlib_metadata raises an error where the metadata of a distribution are lost."""
     info = write_distribution(site, "acme", {}, {"steps": {"shout": "acme:Shout"}})
     (info / "METADATA").unlink()
     metadata = importlib.metadata.Distribution.metadata.fget

@@ -26,7 +26,7 @@ from rivals import RIVALS, Subject
 from torch import Tensor
 
 from bsm_core import Kind, Pipeline, Predictor
-from bsm_core.run import main
+from bsm_core.run import main as command
 
 WARM_UP = 8
 """One in this number of rows or chunks is scored before the measurement, so that every length has occurred."""
@@ -61,7 +61,7 @@ def _run(job: dict[str, Any], table: str | Path) -> None:
     gc.collect()
     places = ["--model-dir", job["artifact"], "--data-dir", str(table), "--output-dir", job["output"]]
     device = "1" if job["device"] == "cuda" else "cpu"  # one GPU, as for the rivals
-    status = main(
+    status = command(
         ["--job_type", "inference", "--id-field", ID, *places, "--device", device, "--run-record", *job["flags"]]
     )
     if status:

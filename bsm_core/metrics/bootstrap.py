@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,8 @@ class Estimate:
     Attributes:
         value: The value; None if the metric is not defined for these rows.
         low, high: Limits of the interval; None if there is none.
-        note: Why there is no value or no interval, or which classes are not in a mean; else empty.
+        note: Why there is no value or no interval, why a value counts no row, or which classes are not in a mean; else
+            empty.
     """
 
     value: float | None
@@ -41,19 +43,19 @@ def estimate(value: float, resampled: Floats | None, note: str, most: float = 1.
     Args:
         value: Value of the metric for all rows, NaN if it is not defined.
         resampled: Values of the resamples, NaN where the metric is not defined. None: no interval is wanted.
-        note: Note for a metric that is not defined.
+        note: Note on the value.
         most: Highest possible value; the lowest is 0.
     """
     if np.isnan(value):
         return Estimate(None, note=note)
     if resampled is None:
-        return Estimate(value)
+        return Estimate(value, note=note)
     found = resampled[np.isfinite(resampled)]
     if len(found) < len(resampled) / 2:
         return Estimate(value, note="no interval: the metric is not defined in more than half of the resamples")
     tail = (1 - CONFIDENCE) / 2
     low, high = np.clip(np.quantile(found, [tail, 1 - tail]) - found.mean() + value, 0, most)
-    return Estimate(value, float(low), float(high))
+    return Estimate(value, float(low), float(high), note)
 
 
 class Draws:
@@ -78,23 +80,29 @@ class Draws:
         self._group = np.arange(rows) if rows <= self.GROUPS else rng.permutation(rows) % self.GROUPS
         # How often each group is in each resample, float64 [resamples, groups].
         self._times = rng.multinomial(self.groups, np.full(self.groups, 1 / self.groups), size=resamples).astype(float)
+        self._times_float32 = self._times.astype(np.float32)
 
-    def sums(self, values: Floats, bins: npt.NDArray[np.intp] | None = None, count: int = 1) -> Floats:
-        """Return the sum of values in each resample, ``[resamples]``; for each bin ``[resamples, bins]``.
+    def sums(self, columns: Sequence[Floats]) -> Floats:
+        """Return the sum of each column in each resample, ``[resamples, columns]``; a column has a value of each row."""
+        found = [np.bincount(self._group, weights=column, minlength=self.groups) for column in columns]
+        sums: Floats = self._times @ np.stack(found, axis=1)
+        return sums
+
+    def sums_of_bins(self, values: Floats, bins: npt.NDArray[np.intp], count: int) -> Floats:
+        """Return the sum of values in each resample and bin, ``[resamples, bins]``.
 
         Args:
             values: Value of each row, ``[rows]``.
-            bins: Bin of each row, ``[rows]``. None: there are no bins.
+            bins: Bin of each row, ``[rows]``.
             count: Number of bins.
         """
-        place = self._group if bins is None else self._group * count + bins
-        found = np.bincount(place, weights=values, minlength=self.groups * count).reshape(self.groups, count)
-        sums: Floats = self._times @ found
-        return sums[:, 0] if bins is None else sums
+        found = np.bincount(self._group * count + bins, weights=values, minlength=self.groups * count)
+        sums: Floats = self._times @ found.reshape(self.groups, count)
+        return sums
 
     def counts(self, bins: npt.NDArray[np.intp], count: int, mask: npt.NDArray[np.bool_]) -> Floats:
         """Return the number of rows of a mask in each bin and resample, ``[resamples, bins]``."""
         found = np.bincount(self._group[mask] * count + bins[mask], minlength=self.groups * count)
         # float32 has all whole numbers up to 16 million, and is twice as fast.
-        counts = self._times.astype(np.float32) @ found.reshape(self.groups, count).astype(np.float32)
+        counts = self._times_float32 @ found.reshape(self.groups, count).astype(np.float32)
         return counts.astype(np.float64)

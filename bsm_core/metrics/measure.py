@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
@@ -53,10 +53,11 @@ class Measured(NamedTuple):
 
 
 class _Samples(NamedTuple):
-    """Metrics of all rows or of resamples, ``[samples]`` each, and the number of rows of the positive answer."""
+    """Metrics of all rows or of resamples, ``[samples]`` each, and the rows that are, or are predicted, positive."""
 
     metrics: dict[str, Floats]
     positive: Floats
+    predicted: Floats
 
 
 def measure(
@@ -78,12 +79,12 @@ def measure(
         question = replace(
             Question.of_class(probabilities[:, 1], labels == 1, predicted == 1), losses=log_losses(correct)
         )
-        metrics = _estimates(*_samples(question, draws), _notes_of(names[1]))
+        metrics = _estimates(*_samples(question, draws), names[1])
         return Measured(metrics, [ClassMetrics(i, name, rows[i], {}) for i, name in enumerate(names)], None, None)
     squares = (probabilities**2).sum(axis=1) - 2 * correct + 1
     hit = predicted == labels
     is_right = Question(probabilities.max(axis=1), hit, np.ones_like(hit), log_losses(correct), squares)
-    of_all = _estimates(*_samples(is_right, draws, ranked=False), {}, _OF_ALL)
+    of_all = _estimates(*_samples(is_right, draws, ranked=False), "", _OF_ALL)
     exact, resampled, classes = [], [], []
     for i, name in enumerate(names):
         question = Question.of_class(probabilities[:, i], labels == i, predicted == i)
@@ -92,7 +93,8 @@ def measure(
             each.metrics["accuracy"] = each.metrics["recall"]
         exact.append(whole)
         resampled += [drawn] if drawn else []
-        classes.append(ClassMetrics(i, name, rows[i], _estimates(whole, drawn, _notes_of(name))))
+        estimates = _estimates(whole, drawn, name)
+        classes.append(ClassMetrics(i, name, rows[i], {**estimates, "accuracy": estimates["recall"]}))
     macro, weighted = (_means(exact, resampled, weigh) for weigh in (np.ones_like, np.asarray))
     return Measured(of_all, classes, macro, weighted)
 
@@ -100,45 +102,42 @@ def measure(
 def _samples(question: Question, draws: Draws | None, ranked: bool = True) -> tuple[_Samples, _Samples | None]:
     """Return the metrics of all rows, and those of the resamples; with AUROC and average precision if ``ranked``."""
     sums = question.sums()
-    whole = _Samples(metrics_of_sums(sums), sums["positive"])
+    whole = _Samples(metrics_of_sums(sums), sums["positive"], sums["predicted"])
     ranking = Ranking(question.scores, question.positive) if ranked else None
     if ranking:
         whole.metrics.update(ranking.metrics())
     if draws is None:
         return whole, None
     sums = question.sums(draws)
-    drawn = _Samples(metrics_of_sums(sums), sums["positive"])
+    drawn = _Samples(metrics_of_sums(sums), sums["positive"], sums["predicted"])
     if ranking:
         drawn.metrics.update(ranking.resampled(draws))
     return whole, drawn
 
 
 def _estimates(
-    whole: _Samples, drawn: _Samples | None, notes: Mapping[str, Callable[[float], str]], names: Sequence[str] = METRICS
+    whole: _Samples, drawn: _Samples | None, name: str, metrics: Sequence[str] = METRICS
 ) -> dict[str, Estimate]:
-    return {
-        name: estimate(
-            float(whole.metrics[name][0]),
-            drawn.metrics[name] if drawn else None,
-            notes[name](float(whole.positive[0])) if name in notes else "",
-            _LARGEST.get(name, 1.0),
-        )
-        for name in names
-    }
+    """Return the metrics of the class of a name, or of all rows."""
+    found = {}
+    for metric in metrics:
+        value, resampled = float(whole.metrics[metric][0]), drawn.metrics[metric] if drawn else None
+        note = _note(metric, np.isnan(value), repr(name), bool(whole.positive[0]), bool(whole.predicted[0]))
+        found[metric] = estimate(value, resampled, note, _LARGEST.get(metric, 1.0))
+    return found
 
 
-def _notes_of(name: str) -> dict[str, Callable[[float], str]]:
-    """Return a function for each metric that may not be defined: why, given the number of rows of the class."""
-    of_class = f"class {name!r}"
-
-    def one_class_only(positive: float) -> str:
-        return f"all rows are of {of_class}" if positive else f"no row is of {of_class}"
-
-    return {
-        **dict.fromkeys(("auroc", "average_precision", "recall", "accuracy"), one_class_only),
-        "precision": lambda positive: f"no row is predicted as {of_class}",
-        "f1": lambda positive: f"no row is of {of_class} or predicted as it",
-    }
+def _note(metric: str, undefined: bool, name: str, has_rows: bool, is_predicted: bool) -> str:
+    """Return why a metric of a class is not defined, or is 0 without a row that it could count."""
+    if metric == "precision" and not is_predicted:
+        return f"no row is predicted as class {name}"
+    if metric == "recall" and not has_rows:
+        return f"no row is of class {name}"
+    if not undefined:
+        return ""
+    if metric == "f1":
+        return f"no row is of class {name} or predicted as it"
+    return f"{'all rows are' if has_rows else 'no row is'} of class {name}"
 
 
 def _means(

@@ -42,8 +42,9 @@ def bins_of(probabilities: Floats) -> npt.NDArray[np.intp]:
 class Ranking:
     """Rows of the two answers at each score, in ascending order of the scores.
 
-    The exact metrics count each different score on its own. Resamples count up to :data:`_MOST_SCORES` scores on their
-    own too; of more scores, neighbors are counted together, as if they were equal. They are chosen along the ROC curve:
+    Scores of negative rows alone, between two scores of positive rows, are counted together: no metric depends on their
+    order. Apart from this, the exact metrics count each different score on its own. Resamples do so for up to
+    :data:`_MOST_SCORES` scores; of more, neighbors are counted together, as if they were equal. They are chosen along the ROC curve:
     whatever the number of rows, a group of neighbors holds at most 1/512 of the positive and of the negative rows, and
     if one of the answers has fewer than 512 rows, the scores of its rows are never counted together with others. What
     this changes in a metric is small and the same in all resamples, so an interval does not contain it (see
@@ -56,6 +57,8 @@ class Ranking:
 
     def __init__(self, scores: Floats, positive: npt.NDArray[np.bool_]) -> None:
         _, place = np.unique(scores, return_inverse=True)
+        has_positive = np.bincount(place, weights=positive) > 0
+        place = np.cumsum(has_positive | np.concatenate([[False], has_positive[:-1]]))[place]
         rows = np.bincount(place)
         self.positives = np.bincount(place, weights=positive).astype(np.float64)
         self.negatives = rows - self.positives
@@ -149,20 +152,24 @@ class Question:
         if draws is None:
             sums = {name: np.array([column.sum()]) for name, column in columns.items()}
             return {**sums, "gaps": np.bincount(bins, weights=gaps, minlength=BINS + 1)[None]}
-        sums = {name: draws.sums(column) for name, column in columns.items()}
-        return {**sums, "gaps": draws.sums(gaps, bins, BINS + 1)}
+        sums = dict(zip(columns, draws.sums([*columns.values()]).T, strict=True))
+        return {**sums, "gaps": draws.sums_of_bins(gaps, bins, BINS + 1)}
 
 
 def metrics_of_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Return the metrics of a question but AUROC and average precision, ``[samples]``; NaN where one is not defined."""
+    """Return the metrics of a question but AUROC and average precision, ``[samples]``; NaN where one is not defined.
+
+    As in scikit-learn and torchmetrics, the precision of an answer that is never predicted, and the recall of one that is
+    never correct, count as 0 unless both is so.
+    """
     rows, positive, predicted, hits = (sums[name] for name in ("rows", "positive", "predicted", "hits"))
     return {
         "log_loss": divided(sums["losses"], rows),
         "brier": divided(sums["squares"], rows),
         "ece": divided(np.abs(sums["gaps"]).sum(axis=1), rows),
         "f1": divided(2 * hits, positive + predicted),
-        "precision": divided(hits, predicted),
-        "recall": divided(hits, positive),
+        "precision": divided(hits, np.where(positive > 0, np.maximum(predicted, 1), predicted)),
+        "recall": divided(hits, np.where(predicted > 0, np.maximum(positive, 1), positive)),
         "accuracy": divided(rows - positive - predicted + 2 * hits, rows),
     }
 

@@ -20,7 +20,7 @@ from bsm_core.report.run_statistics import FORMAT, as_record
 from bsm_core.report.statistics import Statistics
 from bsm_core.scoring.comparing.prediction_rows import scored_windows
 from bsm_core.scoring.output.markers import RECORD
-from bsm_core.scoring.output.run_report import REPORT, subject_of, write_report
+from bsm_core.scoring.output.run_report import REPORT, check_report, subject_of, write_report
 from bsm_core.tables.formats.dialect import Dialect
 
 _NO_STATISTICS = (
@@ -68,6 +68,8 @@ def make_report(
 
     if label_column and not labels:
         raise UsageError("--label-column without --labels", fix="give the labels file too")
+    path = to or (output if output.is_dir() else output.parent) / REPORT
+    check_report(path)
     found, notes, label_notes, labeled = Predictions.open(output), list[str](), list[str](), None
     record = found.record if found.is_whole and _has_statistics(found.record) else None
     if record is None:
@@ -78,7 +80,6 @@ def make_report(
         )
         label_notes = _notes(rows.joined)
         labeled = Labeled.of(rows.probabilities, rows.labels, record["statistics"]["classes"], resamples=resamples)
-    path = to or (output if output.is_dir() else output.parent) / REPORT
     write_report(path, draw(record, subject=subject_of(record), notes=notes, labeled=labeled, label_notes=label_notes))
     return Drawn(path, [*notes, *label_notes])
 

@@ -83,7 +83,7 @@ class Draws:
         self._times_float32 = self._times.astype(np.float32)
 
     def sums(self, columns: Sequence[Floats]) -> Floats:
-        """Return the sum of each column in each resample, ``[resamples, columns]``; a column has a value of each row."""
+        """Return the sum of each column ``[rows]`` in each resample, ``[resamples, columns]``."""
         found = [np.bincount(self._group, weights=column, minlength=self.groups) for column in columns]
         sums: Floats = self._times @ np.stack(found, axis=1)
         return sums

@@ -90,11 +90,10 @@ def measure(
         question = Question.of_class(probabilities[:, i], labels == i, predicted == i)
         whole, drawn = _samples(question, draws)
         for each in filter(None, (whole, drawn)):
-            each.metrics["accuracy"] = each.metrics["recall"]
+            each.metrics["accuracy"] = np.where(each.positive > 0, each.metrics["recall"], np.nan)
         exact.append(whole)
         resampled += [drawn] if drawn else []
-        estimates = _estimates(whole, drawn, name)
-        classes.append(ClassMetrics(i, name, rows[i], {**estimates, "accuracy": estimates["recall"]}))
+        classes.append(ClassMetrics(i, name, rows[i], _estimates(whole, drawn, name)))
     macro, weighted = (_means(exact, resampled, weigh) for weigh in (np.ones_like, np.asarray))
     return Measured(of_all, classes, macro, weighted)
 
@@ -157,7 +156,7 @@ def _means(
         what = estimate(
             mean,
             _mean(resampled, name, weigh) if resampled else None,
-            "it is defined for no class",
+            "it is defined for no class" if np.isnan(mean) else "",
             _LARGEST.get(name, 1.0),
         )
         note = f"mean of {len(exact) - missing} of {len(exact)} classes: it is not defined for the others"

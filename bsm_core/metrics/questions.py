@@ -44,11 +44,11 @@ class Ranking:
 
     Scores of negative rows alone, between two scores of positive rows, are counted together: no metric depends on their
     order. Apart from this, the exact metrics count each different score on its own. Resamples do so for up to
-    :data:`_MOST_SCORES` scores; of more, neighbors are counted together, as if they were equal. They are chosen along the ROC curve:
-    whatever the number of rows, a group of neighbors holds at most 1/512 of the positive and of the negative rows, and
-    if one of the answers has fewer than 512 rows, the scores of its rows are never counted together with others. What
-    this changes in a metric is small and the same in all resamples, so an interval does not contain it (see
-    :func:`~bsm_core.metrics.bootstrap.estimate`).
+    :data:`_MOST_SCORES` scores; of more, neighbors are counted together, as if they were equal. They are chosen along
+    the ROC curve: whatever the number of rows, a group of neighbors holds at most 1/512 of the positive and of the
+    negative rows, and if one of the answers has fewer than 512 rows, the scores of its rows are never counted together
+    with others. What this changes in a metric is small and the same in all resamples, so an interval does not contain
+    it (see :func:`~bsm_core.metrics.bootstrap.estimate`).
 
     Args:
         scores: Score of each row, ``[rows]``; the higher, the more likely is the positive answer.
@@ -58,7 +58,8 @@ class Ranking:
     def __init__(self, scores: Floats, positive: npt.NDArray[np.bool_]) -> None:
         _, place = np.unique(scores, return_inverse=True)
         has_positive = np.bincount(place, weights=positive) > 0
-        place = np.cumsum(has_positive | np.concatenate([[False], has_positive[:-1]]))[place]
+        begins = has_positive[1:] | has_positive[:-1]
+        place = np.concatenate([[0], np.cumsum(begins)])[place]
         rows = np.bincount(place)
         self.positives = np.bincount(place, weights=positive).astype(np.float64)
         self.negatives = rows - self.positives
@@ -159,8 +160,8 @@ class Question:
 def metrics_of_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
     """Return the metrics of a question but AUROC and average precision, ``[samples]``; NaN where one is not defined.
 
-    As in scikit-learn and torchmetrics, the precision of an answer that is never predicted, and the recall of one that is
-    never correct, count as 0 unless both is so.
+    As in scikit-learn and torchmetrics, the precision of an answer that is never predicted, and the recall of one that
+    is never correct, count as 0 unless both is so.
     """
     rows, positive, predicted, hits = (sums[name] for name in ("rows", "positive", "predicted", "hits"))
     return {

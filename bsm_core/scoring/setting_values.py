@@ -71,9 +71,14 @@ def parse_table_name(value: Any) -> Any:
 
 def parse_report(value: Any) -> Any:
     """Return the name of an HTML file."""
-    if value is None or str(value).lower().endswith((".html", ".htm")):
+    if value is None or is_page(value):
         return value
     raise ValueError("should end in .html")
+
+
+def is_page(path: object) -> bool:
+    """Return whether a path is that of an HTML file, so that no table is replaced by a report."""
+    return str(path).lower().endswith((".html", ".htm"))
 
 
 def parse_columns(value: Any) -> Any:

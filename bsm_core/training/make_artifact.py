@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,7 +34,7 @@ from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import Findings, IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
-from bsm_core.scoring.output.run_report import check_report, write_report
+from bsm_core.scoring.output.run_report import check_report, drawn, write_report
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
 from bsm_core.storage.objects import place
@@ -179,12 +180,15 @@ def train(
             scored = Validated.of(predictor, prepared.validation, gpu=gpu) if prepared.validation else None
             write_training_distributions(artifact, with_scores(prepared.distributions, scored))
             add_provenance(artifact, predictor)
+            page = None
             if scored and held_out:
-                page = scored.page(output, prepared.validation_findings, held_out.numbers(), best + 1)
-                write_report(beside, page)
+                draw = partial(scored.page, output, prepared.validation_findings, held_out.numbers(), best + 1)
+                page = drawn(draw, "the artifact is")
             _publish(artifact, made)
     if held_out:
         log.info("the best epoch is %d", best + 1)
+    if page:
+        write_report(beside, page)
         log.info("report of the validation rows: %s", beside)
     log.info("artifact: %s", output)
     return Trained(output, metrics, history.seconds)

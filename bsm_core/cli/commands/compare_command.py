@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.arguments import number_from_0, path_or_url
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
 from bsm_core.cli.output import say, say_json, table_lines
@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
         metavar="D",
         help=f"largest difference that counts as none ({TOLERANCE})",
     )
-    parser.add_argument("--rows", type=int, default=10, metavar="N", help="number of rows to show (10)")
+    parser.add_argument("--rows", type=number_from_0, default=10, metavar="N", help="number of rows to show (10)")
     parser.fill_later(lambda parser: add_arguments(parser.add_argument_group("how TABLE is written"), PARSERS))
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.set_defaults(handler=_compare, advice=_convert_first)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.arguments import number_from_0, path_or_url
 from bsm_core.cli.command_parser import CommandParser, Commands
 from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
 from bsm_core.cli.output import say, say_json, table_lines
@@ -56,7 +56,11 @@ def add_label_flags(parser: CommandParser, *, required: bool) -> None:
         help="label of each class, in order (default: those of training, or 0, 1, ...)",
     )
     parser.add_argument(
-        "--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples; 0 for no intervals (1000)"
+        "--resamples",
+        type=number_from_0,
+        default=1000,
+        metavar="N",
+        help="bootstrap resamples; 0 for no intervals (1000)",
     )
     parser.fill_later(lambda parser: add_arguments(parser.add_argument_group("how the labels are written"), PARSERS))
 

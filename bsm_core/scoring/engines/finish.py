@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.markers import Markers
 from bsm_core.scoring.output.merge import DoneShard, FileState, mark_job
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
-from bsm_core.scoring.output.run_report import page_of_run, write_report
+from bsm_core.scoring.output.run_report import drawn, page_of_run, write_report
 from bsm_core.scoring.provenance import components_of, record_of
 from bsm_core.storage.objects import ObjectPath
 from bsm_core.tables.id_counts import IdCounts
@@ -95,8 +96,9 @@ def finish(scorer: Scorer) -> RunResult:
         record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
     signals.check()
     sink.require_lock()
-    if settings.report is not None:
-        _report(settings.report, record)
+    if settings.report is not None and (page := drawn(partial(page_of_run, record), "the predictions are")):
+        write_report(settings.report, page)
+        log.info("report: %s", settings.report)
     kept = record if settings.run_record else None
     values = committed.path, committed.rows, committed.windows, record["seconds"], committed.classes, committed.counts
     result = RunResult(*values, record)
@@ -110,21 +112,6 @@ def finish(scorer: Scorer) -> RunResult:
         markers.remove_leftovers()
         markers.succeed(kept)
     return result
-
-
-def _report(path: Path, record: Mapping[str, Any]) -> None:
-    """Write the report. An error of ours in it must not cost the predictions, which are complete.
-
-    Raises:
-        SinkError: It cannot be written.
-    """
-    try:
-        page = page_of_run(record)
-    except Exception:
-        log.exception("the report could not be drawn, please report this; the predictions are complete")
-        return
-    write_report(path, page)
-    log.info("report: %s", path)
 
 
 def mark_shard(output: Path, done: DoneShard, record: Mapping[str, Any] | None = None) -> None:

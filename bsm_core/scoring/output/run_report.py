@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bsm_core.errors import UsageError
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
+from bsm_core.scoring.setting_values import is_page
+
+log = logging.getLogger("bsm")
 
 REPORT = "report.html"
 """Name of the report in the output folder, if no other is given."""
@@ -19,8 +24,11 @@ def check_report(path: Path) -> None:
     """Check that a report can be written, long before it is.
 
     Raises:
-        SinkError: It cannot.
+        UsageError: It is no HTML file, by its name.
+        SinkError: It cannot be written.
     """
+    if not is_page(path):
+        raise UsageError("a report is an HTML file", where=str(path), fix="give a name that ends in .html")
     with writing(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -36,6 +44,20 @@ def write_report(path: Path, page: str) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         durable.write(path, page)
+
+
+def drawn(draw: Callable[[], str], complete: str) -> str | None:
+    """Return a page. If an error of ours is in it, log the error and return None.
+
+    Args:
+        draw: Draws the page.
+        complete: What is complete all the same, such as ``"the artifact is"``.
+    """
+    try:
+        return draw()
+    except Exception:
+        log.exception("the report could not be drawn, please report this; %s complete", complete)
+        return None
 
 
 def page_of_run(record: Mapping[str, Any]) -> str:

@@ -299,9 +299,9 @@ def test_labels_in_another_dialect(files, capsys):
     assert "predictions whose label is no class ('né'): 1, such as id '02'" in capsys.readouterr().out
 
 
-def test_the_number_of_resamples(files, capsys):
-    assert cli.main(["evaluate", str(files[0]), "--labels", str(files[1]), "--resamples", "-1"]) == 2
-    assert "the number of resamples is -1" in capsys.readouterr().err
+def test_the_number_of_resamples(files):
+    with pytest.raises(UsageError, match="the number of resamples is -1"):
+        evaluate(*files, resamples=-1)
 
 
 def test_objects_of_a_store(bucket, files):

@@ -111,6 +111,23 @@ def test_a_file_that_holds_no_probabilities(tmp_path):
         make_report(tmp_path)
 
 
+def test_a_report_replaces_no_table(data, tmp_path, capsys, quiet_log):
+    path, labels = data().path, write_labels(tmp_path / "labels.csv")
+    for to in (path, labels):
+        before = to.read_bytes()
+        assert main(["report", str(data.out), "--labels", str(labels), "--label-column", "label", "-o", str(to)]) == 2
+        assert to.read_bytes() == before
+        assert "a report is an HTML file" in capsys.readouterr().err
+
+
+def test_a_number_of_resamples_below_0_is_wrong_usage(data, tmp_path, capsys, quiet_log):
+    labels = write_labels(tmp_path / "labels.csv")
+    for command in ("evaluate", "report"):
+        with pytest.raises(SystemExit, match="2"):
+            main([command, str(data.out), "--labels", str(labels), "--resamples", "-3"])
+        assert "--resamples: '-3' is not a number from 0" in capsys.readouterr().err
+
+
 def test_rows_with_empty_probabilities(tmp_path):
     path = tmp_path / "inference_predictions.csv"
     path.write_text("id,prob_class_0,prob_class_1\na,0.5,0.5\nb,,\n")

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional import calibration_error
 
-from bsm_core.metrics.bootstrap import estimate
+from bsm_core.metrics.bootstrap import Draws, estimate
 from bsm_core.metrics.measure import measure
+from bsm_core.metrics.questions import Ranking
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
@@ -113,6 +114,42 @@ def test_several_classes(sample):
         )
 
 
+def test_classes_without_rows_or_predictions():
+    """A class that is never predicted, one without rows, and one that is neither."""
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    probabilities = np.eye(5)[[0, 3, 1, 1, 0, 1]] * 0.6 + 0.08
+    found, predicted = ours(probabilities, labels), probabilities.argmax(axis=1)
+    for average, means in (("macro", found.macro), ("weighted", found.weighted)):
+        for name in ("precision", "recall", "f1"):
+            score = getattr(sklearn_metrics, f"{name}_score")
+            assert means[name].value == pytest.approx(score(labels, predicted, average=average, zero_division=0)), name
+    assert [each.metrics["precision"].value for each in found.classes] == [0.5, pytest.approx(2 / 3), 0, 0, None]
+    assert {found.classes[3].metrics[name].note for name in ("recall", "accuracy")} == {"no row is of class 'c3'"}
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        balanced = sklearn_metrics.balanced_accuracy_score(labels, predicted)
+    assert found.macro["accuracy"].value == pytest.approx(balanced)
+    assert found.macro["f1"].note == "mean of 4 of 5 classes: it is not defined for the others"
+
+
+def test_rare_classes_are_ranked_exactly_in_resamples_too():
+    """Scores of other classes are counted together between those of the class, which changes no metric."""
+    rng = np.random.default_rng(0)
+    scores, positive = rng.integers(60, size=500) / 60, rng.random(500) < 0.02
+    ranking, rows = Ranking(scores, positive), Draws(500, 20, seed=1)
+    assert len(ranking.positives) < 25
+    drawn = ranking.resampled(rows)
+    for number, times in enumerate(rows._times.astype(int)):
+        chosen = np.repeat(np.arange(500), times)
+        if positive[chosen].any():
+            agree(
+                {name: found[number] for name, found in drawn.items()},
+                {
+                    "auroc": sklearn_metrics.roc_auc_score(positive[chosen], scores[chosen]),
+                    "average_precision": sklearn_metrics.average_precision_score(positive[chosen], scores[chosen]),
+                },
+            )
+
+
 def test_many_scores_are_ranked_exactly():
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=50_000)
@@ -200,7 +237,7 @@ def test_a_metric_that_is_not_defined_says_why(label, undefined, note):
 
 def test_precision_where_nothing_is_predicted():
     found = ours(np.array([[0.9, 0.1], [0.5, 0.5]]), np.array([0, 1])).metrics
-    assert (found["precision"].value, found["precision"].note) == (None, "no row is predicted as class 'c1'")
+    assert (found["precision"].value, found["precision"].note) == (0, "no row is predicted as class 'c1'")
     assert (found["f1"].value, found["recall"].value) == (0, 0)
     found = ours(np.array([[0.9, 0.1]]), np.array([0])).metrics
     assert (found["f1"].value, found["f1"].note) == (None, "no row is of class 'c1' or predicted as it")

@@ -492,6 +492,21 @@ def test_an_artifact_that_cannot_score_is_not_published(output, monkeypatch):
     assert names(output.parent) == [".model.training"]
 
 
+def test_a_report_that_cannot_be_drawn_does_not_cost_the_artifact(output, monkeypatch, caplog):
+    monkeypatch.setattr("bsm_core.training.validation_report.draw", lambda *_, **__: 1 / 0)
+    train(CONFIG, labelled_rows(), output)
+    assert names(output.parent) == ["model"]
+    assert "the report could not be drawn, please report this; the artifact is complete" in caplog.text
+
+
+def test_a_report_replaces_no_table(output, tmp_path):
+    rows = tmp_path / "rows.csv"
+    rows.write_text("kept")
+    with pytest.raises(UsageError, match="a report is an HTML file"):
+        train(CONFIG, labelled_rows(), output, report=rows)
+    assert rows.read_text() == "kept"
+
+
 def test_missing_columns_of_the_validation_part_are_named(output):
     with pytest.raises(MissingColumnsError, match="channel"):
         train(CONFIG, labelled_rows(), output, validation=labelled_rows().drop(columns="channel"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,9 +123,22 @@ def find_asset(asset: TextAsset, artifact: Path, config: Mapping[str, Any], pref
     ) from cause
 
 
-def allow_downloads() -> None:
-    """Allow this process, and those that it starts, to download tokenizers and encoder configs."""
-    os.environ[_OFFLINE] = "0"
+@contextmanager
+def downloading(allowed: bool) -> Iterator[None]:
+    """Allow this process, and those that it starts, to download tokenizers and encoder configs inside the block.
+
+    Args:
+        allowed: Whether to allow it. False: the variable of the environment says it.
+    """
+    before = os.environ.get(_OFFLINE)
+    if allowed:
+        os.environ[_OFFLINE] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(_OFFLINE, None)
+        if before is not None:
+            os.environ[_OFFLINE] = before
 
 
 def downloads_allowed() -> bool:

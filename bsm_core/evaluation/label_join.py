@@ -24,7 +24,7 @@ class Omitted:
 
     Attributes:
         rows: Number of these rows.
-        examples: Ids of the first of them, at most five, as text.
+        examples: First ids of them, each once, at most five, as text.
     """
 
     rows: int
@@ -141,8 +141,12 @@ def _nth(keys: Ints, counts: Ints) -> Ints:
 
 
 def _left_out(ids: Sequence[str], mask: npt.NDArray[np.bool_]) -> Omitted:
-    rows = np.flatnonzero(mask)
-    return Omitted(len(rows), [ids[row] for row in rows[:_EXAMPLES].tolist()])
+    rows, examples = np.flatnonzero(mask), dict[str, None]()
+    for row in rows.tolist():
+        examples[ids[row]] = None
+        if len(examples) == _EXAMPLES:
+            break
+    return Omitted(len(rows), [*examples])
 
 
 def _repeats(texts: npt.NDArray[np.object_], counts: Ints) -> Repeats:

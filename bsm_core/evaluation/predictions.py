@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from bsm_core.artifact.config import ClassLabels
-from bsm_core.errors import DataError, UsageError, printable
+from bsm_core.errors import DataError, NoInferenceDataError, UsageError, printable
 from bsm_core.scoring.comparing.prediction_columns import INDEX, PREFIX, columns_found, others_than_probabilities
 from bsm_core.scoring.comparing.prediction_rows import tables_of
 from bsm_core.scoring.output.markers import FAILURE, PREDICTIONS, RECORD, SUCCESS, named
@@ -82,7 +82,12 @@ class Predictions:
             reason = (path / FAILURE).read_text(errors="replace").strip()
             what = "the run has failed, so there are no predictions"
             raise DataError(what, where=str(path), details=[printable(reason)], fix="correct the error and run again")
-        return cls._of_file(path, path)
+        try:
+            return cls._of_file(path, path)
+        except NoInferenceDataError as error:
+            fix = "name the output folder of a run that is done, or a prediction file"
+            what = "no predictions in the folder"
+            raise NoInferenceDataError(what, where=str(path), details=error.details, fix=fix) from error
 
     @classmethod
     def _of_file(cls, path: Path, folder: Path) -> Predictions:

@@ -170,6 +170,20 @@ def interruptible_call() -> Iterator[None]:
         signal.raise_signal(command.signal)
 
 
+@contextmanager
+def passing_interrupts() -> Iterator[None]:
+    """Let a ``KeyboardInterrupt`` out of a block of Lightning, which ends the process and ignores SIGINT for ever."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except (SystemExit, ValueError) as error:  # ValueError: Lightning sets a handler, which this thread may not
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        if isinstance(error, SystemExit):
+            signal.signal(signal.SIGINT, handler)
+        raise error.__context__ from None
+
+
 def _forget() -> None:
     """Take the handlers and the pipe from a process that was forked: its signals are not those of the command."""
     global _command

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
-from bsm_core.artifact.pretrained_files import allow_downloads
+from bsm_core.artifact.pretrained_files import downloading
 from bsm_core.errors import DataError
 from bsm_core.preprocess.findings import MODEL_ROWS
 from bsm_core.runtime.durable import writing
@@ -58,9 +58,7 @@ def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> RunResu
     began = time.time()
     if leader:
         leader.connect()
-    if settings.allow_downloads:
-        allow_downloads()
-    with unpacked(settings.model_dir) as folder:
+    with downloading(settings.allow_downloads), unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)
         shard = settings.shard
@@ -96,9 +94,7 @@ def outline(settings: Settings) -> Outline:
     Raises:
         BSMError: See :func:`run`.
     """
-    if settings.allow_downloads:
-        allow_downloads()
-    with unpacked(settings.model_dir) as folder:
+    with downloading(settings.allow_downloads), unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)
         whole = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)

@@ -32,15 +32,16 @@ def run(
 ) -> RunResult:
     """Score a table with an artifact, from file to file, as the command ``bsm run`` does.
 
-    Log lines go to the logger ``"bsm"``, as the program has configured it. After the call, handlers of signals and the
+    Log lines go to the logger ``"bsm"``, as the program has configured it; with several processes, each writes its own
+    to standard error. After the call, handlers of signals and the
     levels of loggers are what they were before it. In another thread than the main one, no handler is changed.
 
     Args:
         model_dir, data_dir, output_dir, id_field, job_type: See :class:`bsm_core.Settings`. None: not set.
         on_progress: Function of the number of rows so far, and of the estimated share of the input that they are: 0 to
             1, or None if it is unknown. It is called in this thread, after each window or, with several processes,
-            about once a second. The last call has all rows and 1. An exception of the function
-            ends the run.
+            about once a second. An exception of the function ends the run. The last call has all rows and 1; the
+            predictions are complete then, whatever it raises.
         settings: The other fields of :class:`bsm_core.Settings`, such as ``devices=2``. They are the flags of
             ``bsm run``, with underscores. A setting that is not given, or None, is that of its environment variable.
 
@@ -54,12 +55,13 @@ def run(
     """
     require_callable("on_progress", on_progress, "the number of rows and of their share")
     places = {"model_dir": model_dir, "data_dir": data_dir, "output_dir": output_dir}
-    told: list[tuple[int, float | None]] = [(-1, None)]
 
     def tell(event: Event) -> None:
-        if isinstance(event, Advance) and on_progress is not None:
-            told[0] = event.rows, event.share or None
-            on_progress(*told[0])
+        if isinstance(event, Advance) and event.share < 1 and on_progress is not None:
+            try:
+                on_progress(event.rows, event.share or None)
+            except StopIteration as error:  # Lightning would take it for the end of the data
+                raise RuntimeError("on_progress raised StopIteration") from error
 
     flags = {**places, "id_field": id_field, "job_type": job_type, **settings}
     try:
@@ -69,7 +71,7 @@ def run(
     except BSMError as error:
         error.advice = _pass_settings
         raise
-    if on_progress is not None and told[0] != (result.rows, 1.0):
+    if on_progress is not None:
         on_progress(result.rows, 1.0)
     return result
 

@@ -65,13 +65,12 @@ def pack_and_say(
 
 
 def _pack(arguments: argparse.Namespace) -> None:
-    if arguments.allow_downloads:
-        from bsm_core.artifact.pretrained_files import allow_downloads
+    from bsm_core.artifact.pretrained_files import downloading
 
-        allow_downloads()
     finish = partial(_finish, data=arguments.data, self_check=not arguments.no_self_check)
     options = {name: getattr(arguments, name) for name in ("safe_only", "prefer", "compat")}
-    pack_and_say(arguments, finish, **options)
+    with downloading(arguments.allow_downloads):
+        pack_and_say(arguments, finish, **options)
 
 
 def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:

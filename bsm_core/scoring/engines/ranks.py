@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from bsm_core.artifact import Artifact, unpacked
-from bsm_core.artifact.pretrained_files import allow_downloads
+from bsm_core.artifact.pretrained_files import downloading
 from bsm_core.errors import BSMError, EngineError, Interrupted
 from bsm_core.runtime.handout import GRACE_S, Address, Handout, present
 from bsm_core.runtime.log import Lines, Style, configure, current_style
@@ -117,9 +117,7 @@ def follow(settings: Settings, world: World) -> RunResult:
     """
     name = f"{_name(world.rank, world.size)}, on host {socket.gethostname()},"
     share_cores(world.local_size)
-    if settings.allow_downloads:
-        allow_downloads()
-    with connected(world):
+    with downloading(settings.allow_downloads), connected(world):
         try:
             told = shared()
             if isinstance(told, BSMError):
@@ -281,14 +279,16 @@ def _launch(job: Job, plan: DevicePlan) -> RunResult:
 
 
 def _watch(ranks: list[_WatchedRank]) -> RunResult:
-    """Wait for all ranks, and return the result of rank 0.
+    """Wait for the result of rank 0, which has committed the predictions of all, and return it.
+
+    The other ranks have nothing left to do then, and libraries take seconds to end.
 
     Raises:
         BSMError: A rank failed. A cause is raised at once, a consequence only if no cause shows up: when all ranks
             have ended, or after ``GRACE_S`` seconds.
     """
     deadline: float | None = None
-    while True:
+    while not isinstance(ranks[0].message, RunResult):
         failures = sorted(filter(None, (rank.failure for rank in ranks)), key=lambda failure: failure.consequence)
         running = [rank for rank in ranks if not rank.ended]
         if failures:
@@ -301,15 +301,12 @@ def _watch(ranks: list[_WatchedRank]) -> RunResult:
                     log.error("%s\n%s", first.error.what, Lines(first.traceback))
                 raise first.error
         if not running:
-            break
+            raise EngineError("the first process ended without committing the predictions", fix=RUN_AGAIN)
         pipes = [rank.pipe for rank in running if not rank.pipe.closed]
         wait([*pipes, *(rank.process.sentinel for rank in running)], deadline and max(0, deadline - time.monotonic()))
         for rank in running:
             rank.poll()
-    committed = ranks[0].message
-    if not isinstance(committed, RunResult):
-        raise EngineError("the first process ended without committing the predictions", fix=RUN_AGAIN)
-    return committed
+    return ranks[0].message
 
 
 def _terminated(exitcode: int) -> bool:

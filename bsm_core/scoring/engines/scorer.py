@@ -17,6 +17,7 @@ from bsm_core.predictor.probability_columns import added_fields, check_names
 from bsm_core.preprocess.loader import OnDemandLoader, WindowLoader, Work
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.profile import TOTAL, Times
+from bsm_core.runtime.signals import passing_interrupts
 from bsm_core.runtime.versions import DISTRIBUTION
 from bsm_core.scoring.counting import binning_of
 from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, Begin, PartMaker
@@ -128,7 +129,7 @@ class Scorer:
         before = BeforeFirstWindow(predictor, settings, check_rows, begin, earlier)
         maker = PartMaker(predictor, self.binning, self.times, deliver, self.job.classes)
         try:
-            with quiet(), threads_for(predictor), self.times.of(TOTAL):
+            with quiet(), threads_for(predictor), self.times.of(TOTAL), passing_interrupts():
                 runner = trainer(plan, [before, *callbacks, maker], Clock(self.times))
                 runner.predict(predictor.model, loader, return_predictions=False)
         except DataError:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import huggingface_hub
@@ -12,7 +13,7 @@ from bsm_core.artifact.config import ArtifactConfig
 from bsm_core.artifact.pretrained_files import (
     ENCODER,
     TOKENIZER,
-    allow_downloads,
+    downloading,
     find_asset,
     find_inside,
     load_encoder_config,
@@ -101,8 +102,9 @@ def test_the_hub_is_not_asked_unless_the_user_allows_it(artifact, tmp_path, hub,
         found(artifact, tokenizer="acme/tiny")
     assert "--allow-downloads" in caught.value.fix
     monkeypatch.setenv("HF_HUB_OFFLINE", "")
-    allow_downloads()
-    assert found(artifact, tokenizer="acme/tiny") == hub["acme/tiny"]
+    with downloading(True):
+        assert found(artifact, tokenizer="acme/tiny") == hub["acme/tiny"]
+    assert os.environ["HF_HUB_OFFLINE"] == ""
 
 
 def test_the_hub_is_not_asked_for_what_is_here(artifact, hub):

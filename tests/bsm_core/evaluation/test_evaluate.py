@@ -215,7 +215,7 @@ def test_shards_that_are_not_merged_are_evaluated_as_one(run):
 
 def test_a_folder_without_predictions(tmp_path, files):
     (tmp_path / "out").mkdir()
-    with pytest.raises(NoInferenceDataError):
+    with pytest.raises(NoInferenceDataError, match="no predictions in the folder"):
         evaluate(tmp_path / "out", files[1])
     (tmp_path / "out" / "_FAILURE").write_text("DataError: torn\n")
     with pytest.raises(DataError, match="the run has failed") as caught:

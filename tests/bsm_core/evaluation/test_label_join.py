@@ -40,7 +40,7 @@ def test_each_row_that_is_left_out_is_counted_once_with_its_id():
     assert joined.empty_label == Omitted(1, ["b"])
     assert joined.unknown_label == Omitted(1, ["c"])
     assert joined.no_probabilities == Omitted(1, ["d"])
-    assert joined.no_prediction_row == Omitted(2, ["z", "z"])
+    assert joined.no_prediction_row == Omitted(2, ["z"])
     assert joined.repeated_labels == Repeats(1, 2, "z")
 
 
@@ -58,7 +58,7 @@ def test_as_many_rows_in_both_files_are_joined_in_their_order():
 def test_other_numbers_of_rows_with_several_labels_are_left_out():
     codes, joined = join(["a", "a", "b", "b"], [("a", 1), ("a", 0), ("a", 1), ("b", 1), ("b", 1), ("b", 1)])
     assert codes == [None, None, 1, 1]
-    assert joined.contradicting_labels == Omitted(2, ["a", "a"])
+    assert joined.contradicting_labels == Omitted(2, ["a"])
 
 
 def test_labels_without_rows():

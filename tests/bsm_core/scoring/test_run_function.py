@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
@@ -94,6 +95,44 @@ def test_an_exception_of_the_callback_ends_the_run_which_goes_on_later(places):
         bsm_core.run(**places, on_progress=3)
 
 
+@pytest.mark.parametrize("settings", [{}, {"devices": 2}], ids=repr)
+def test_the_last_call_comes_when_the_predictions_are_complete(places, settings):
+    def stop(rows, share):
+        if share == 1:
+            raise LookupError("too late")
+
+    with pytest.raises(LookupError, match="too late"):
+        bsm_core.run(**places, window_rows=6, on_progress=stop, **settings)
+    assert (places["output_dir"] / "_SUCCESS").exists()
+
+
+def test_a_stop_iteration_of_the_callback_is_not_the_end_of_the_rows(places):
+    with pytest.raises(RuntimeError, match="on_progress raised StopIteration"):
+        bsm_core.run(**places, window_rows=6, on_progress=lambda rows, share: next(iter(())))
+
+
+def test_ctrl_c_in_a_handler_of_the_caller_is_ctrl_c(places):
+    def handler(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            bsm_core.run(**places, window_rows=6, on_progress=lambda *_: signal.raise_signal(signal.SIGINT))
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "KeyboardInterrupt" in (places["output_dir"] / "_FAILURE").read_text()
+
+
+def test_ctrl_c_in_the_callback_in_another_thread_is_ctrl_c(places):
+    def stop(rows, share):
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as thread, pytest.raises(KeyboardInterrupt):
+        thread.submit(bsm_core.run, **places, window_rows=6, on_progress=stop).result()
+
+
 # Errors
 
 
@@ -118,13 +157,14 @@ def state():
         [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)],
         [(logger.level, list(logger.handlers), logger.propagate) for logger in loggers],
         (gc.isenabled(), gc.get_freeze_count()),
+        os.environ.get("HF_HUB_OFFLINE"),
         signal.set_wakeup_fd(-1) if threading.current_thread() is threading.main_thread() else None,
     )
 
 
 def test_signals_logging_and_garbage_collector_stay_those_of_the_caller(places):
     before = state()
-    bsm_core.run(**places)
+    bsm_core.run(**places, allow_downloads=True)
     assert state() == before
     with pytest.raises(MissingColumnsError):
         bsm_core.run(**{**places, "id_field": "idd"})

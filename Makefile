@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := bsm_core bsm_plugins_text bsm_plugins_models
 SOURCES := $(PACKAGES) scripts tests examples docs benchmarks
 
-.PHONY: help demo test faults fuzz check docs links wheel-test dist example clean
+.PHONY: help demo test faults fuzz check pyright spark docs links wheel-test dist example clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -42,6 +42,14 @@ check: $(VENV)/.ready  ## check style, types and the imports between folders
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/support/users_script.py
 	$(BIN)/lint-imports
+
+pyright: $(VENV)/.ready  ## check a user's script as an editor does
+	$(BIN)/pip install --quiet basedpyright==1.40.2
+	$(BIN)/basedpyright --project tests/support/pyrightconfig.json
+
+spark: $(VENV)/.ready  ## score with MLflow on Spark, which needs Java and takes 500 MB
+	$(BIN)/pip install --quiet pyspark==4.3.0
+	$(BIN)/pytest tests/integration/test_mlflow.py -k spark
 
 docs: $(VENV)/.ready  ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html

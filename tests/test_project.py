@@ -108,3 +108,10 @@ def test_an_issue_form_asks_named_questions(form):
     assert len({field["id"] for field in questions}) == len(questions) > 0
     assert all(field["attributes"]["label"] and field["attributes"]["description"] for field in questions)
     assert any(field.get("validations") == {"required": True} for field in questions)
+
+
+def test_the_readme_links_every_page_of_the_site():
+    listed = re.findall(r"^[\w-]+(?:/[\w-]+)?$", text("docs/index.md").partition("## All pages")[2], re.MULTILINE)
+    of_the_project = {"changelog", "contributing", "security"}  # their files are beside the README
+    linked = set(re.findall(r"\(docs/([\w/-]+)\.md\)", text("README.md")))
+    assert linked == {*listed} - of_the_project

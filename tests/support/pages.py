@@ -29,7 +29,13 @@ from bsm_core.plugins.registry import default_registry
 
 EXTRAS = "pip install '.[mlflow,onnx,ray,s3]'"
 SETS_UP = frozenset(
-    {"make demo", "make test", "pip install .", 'pip install --index-url "$TORCH_CPU" torch && pip install .', EXTRAS}
+    {
+        "make demo",
+        "make test",
+        "pip install .",
+        'pip install --index-url "${TORCH_CPU:?see below}" torch && pip install .',
+        EXTRAS,
+    }
 )
 """Commands that set up an environment: the only ones that are not run."""
 

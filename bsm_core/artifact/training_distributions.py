@@ -30,10 +30,11 @@ class NumberDistribution(BaseModel):
 
     Attributes:
         edges: Edges of the bins, in ascending order. Bin ``i`` holds the values from ``edges[i - 1]`` up to, but not
-            including, ``edges[i]``; the first and the last bin have no other end.
-        counts: Number of values in each bin, one more than there are edges.
+            including, ``edges[i]``; the first and the last bin have no other end. Empty if there are ``values``.
+        counts: Number of values in each bin, one more than there are edges or values.
         missing: Number of cells without a usable number.
-        values: The value of each bin, if the feature has only a few different values.
+        values: All values of training, in ascending order, if there are only a few: each is a bin, and one more bin
+            holds every other value.
     """
 
     model_config = _STRICT
@@ -41,14 +42,17 @@ class NumberDistribution(BaseModel):
     edges: Annotated[list[float], Field(max_length=MOST_EDGES)]
     counts: _Counts
     missing: NonNegativeInt
-    values: Annotated[list[float], Field(max_length=MOST_EDGES + 1)] | None = None
+    values: Annotated[list[float], Field(max_length=MOST_EDGES)] | None = None
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if any(low >= high for low, high in pairwise(self.edges)):
-            raise ValueError("the edges are not in ascending order")
-        if len(self.counts) != len(self.edges) + 1 or len(self.values or self.counts) != len(self.counts):
-            raise ValueError("there is not one count, and one value, for each bin")
+        if self.edges and self.values is not None:
+            raise ValueError("there are edges and values")
+        ends = self.edges if self.values is None else self.values
+        if any(low >= high for low, high in pairwise(ends)):
+            raise ValueError("the edges or values are not in ascending order")
+        if len(self.counts) != len(ends) + 1:
+            raise ValueError("there is not one count for each bin")
         return self
 
 
@@ -78,8 +82,8 @@ class TextDistribution(BaseModel):
 
     model_config = _STRICT
 
-    chunks: _Counts
-    tokens: _Counts
+    chunks: Annotated[_Counts, Field(min_length=1)]
+    tokens: Annotated[_Counts, Field(min_length=1)]
 
 
 class TrainingDistributions(BaseModel):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bsm_core.artifact.training_distributions import TrainingDistributions
-from bsm_core.report.number_bins import Bins
+from bsm_core.report.number_bins import Bins, ValueBins, bins_of
 from bsm_core.report.statistics import (
     CHUNKS,
     LIMITS,
@@ -84,7 +84,7 @@ class NumberColumn(NamedTuple):
     """
 
     position: int
-    bins: Bins
+    bins: Bins | ValueBins
     fill: float
 
 
@@ -153,7 +153,7 @@ class Binning:
         numbers = [name for name in positions if name not in risk_tables]
         known = training.numbers if training else {}
         bins = {
-            name: NumberColumn(positions[name], Bins.of(known[name].edges if name in known else None), fills[name])
+            name: NumberColumn(positions[name], bins_of(known.get(name)), fills[name])
             for name in numbers[:MOST_NUMBERS]
         }
         left_out = len(numbers[MOST_NUMBERS:]) + len(categories[MOST_CATEGORIES:])

@@ -11,18 +11,18 @@ import numpy as np
 from bsm_core.artifact.training_distributions import (
     CategoryDistribution,
     NumberDistribution,
+    TextDistribution,
     TrainingDistributions,
 )
 from bsm_core.report.binning import Binning, NumberColumn, TextLimits
 from bsm_core.report.drift import stability_index
-from bsm_core.report.number_bins import Bins
+from bsm_core.report.number_bins import bins_of
 from bsm_core.report.statistics import (
     CHUNKS,
     LIMITS,
     MOST_CHUNKS,
     MOST_SERIES,
     NUMBER,
-    NUMBER_EDGES,
     OTHER,
     PREDICTED,
     PROBABILITY,
@@ -87,7 +87,7 @@ def merged_records(records: Sequence[Mapping[str, Any]], counts: Mapping[str, fl
     for record in records:
         total.add(from_record(record))
     binning = Binning(
-        numbers=dict.fromkeys(first["numbers"], NumberColumn(0, Bins.of(None), 0.0)),
+        numbers=dict.fromkeys(first["numbers"], NumberColumn(0, bins_of(None), 0.0)),
         categories=tuple(first["categories"]),
         texts={column: TextLimits(**text["limits"]) for column, text in first["texts"].items()},
         training=_training_of(first),
@@ -144,10 +144,10 @@ def _padded(counts: IntArray | None, length: int) -> list[int]:
 
 
 def _text(column: str, statistics: Statistics, binning: Binning, counts: Mapping[str, float]) -> dict[str, Any]:
-    limits, trained = binning.texts[column], binning.training and binning.training.texts.get(column)
+    limits = binning.texts[column]
+    trained: TextDistribution | None = binning.training.texts.get(column) if binning.training else None
     chunks = _padded(statistics.bins.get(f"{CHUNKS}:{column}"), MOST_CHUNKS + 1)
     tokens = _padded(statistics.bins.get(f"{TOKENS}:{column}"), len(TOKEN_EDGES) + 1)
-    before = (trained.tokens if trained else None, trained.chunks if trained else None)
     return {
         "chunks": chunks,
         "tokens": tokens,
@@ -155,22 +155,26 @@ def _text(column: str, statistics: Statistics, binning: Binning, counts: Mapping
         "missing": int(counts.get(f"missing:{column}", 0)),
         "unusable": int(counts.get(f"text:{column}", 0)),
         "limits": {"tokens": limits.tokens, "chunks": limits.chunks},
-        "training": {"tokens": before[0], "chunks": before[1]} if trained else None,
-        "stability_index": _index(before[0], tokens, ordered=True),
+        "training": trained and trained.model_dump(),
+        "stability_index": trained and _index(trained.tokens[1:], tokens[1:], (trained.tokens[0], tokens[0])),
     }
 
 
 def _number(name: str, statistics: Statistics, binning: Binning, counts: Mapping[str, float]) -> dict[str, Any]:
     trained: NumberDistribution | None = binning.training.numbers.get(name) if binning.training else None
-    found = _padded(statistics.bins.get(f"{NUMBER}:{name}"), len(trained.edges if trained else NUMBER_EDGES) + 1)
+    found = _padded(statistics.bins.get(f"{NUMBER}:{name}"), len(bins_of(trained)))
     missing, unusable = (int(counts.get(f"{kind}:{name}", 0)) for kind in ("missing", "number"))
-    before = [*trained.counts, trained.missing] if trained else None
+    index = None
+    if trained:
+        known = len(found) if trained.values is None else len(trained.values)  # other values have a bin of their own
+        alone = *zip(trained.counts[known:], found[known:], strict=True), (trained.missing, missing + unusable)
+        index = _index(trained.counts[:known], found[:known], *alone)
     return {
         "counts": found,
         "missing": missing,
         "unusable": unusable,
         "training": trained and trained.model_dump(),
-        "stability_index": _index(before, [*found, missing + unusable], ordered=True),
+        "stability_index": index,
     }
 
 
@@ -180,11 +184,11 @@ def _category(name: str, statistics: Statistics, binning: Binning, counts: Mappi
     missing, unusable = (int(counts.get(f"{kind}:{name}", 0)) for kind in ("missing", "number"))
     first = _first(known, _CATEGORIES_SHOWN, trained.counts if trained else ())
     examples = _first(unseen, _UNSEEN_SHOWN)
-    before = now = None
+    index = None
     if trained:
-        others = known.total() - sum(known[key] for key in trained.counts)
-        before = [*trained.counts.values(), trained.other, trained.missing, 0]
-        now = [*(known[key] for key in trained.counts), others, missing + unusable, unseen.total()]
+        now = [known[key] for key in trained.counts]
+        before, now = [*trained.counts.values(), trained.other], [*now, known.total() - sum(now)]
+        index = _index(before, now, (trained.missing, missing + unusable), (0, unseen.total()), ordered=False)
     return {
         "counts": first,
         "other": known.total() - sum(first.values()),
@@ -194,7 +198,7 @@ def _category(name: str, statistics: Statistics, binning: Binning, counts: Mappi
         "unseen_examples": examples,
         "other_unseen": unseen.total() - sum(examples.values()),
         "training": trained and trained.model_dump(),
-        "stability_index": _index(before, now or [], ordered=False),
+        "stability_index": index,
     }
 
 
@@ -210,8 +214,8 @@ def _first(counts: Counter[str], most: int, wanted: Collection[str] = ()) -> dic
     return dict(found)
 
 
-def _index(before: Sequence[int] | None, now: Sequence[int], *, ordered: bool) -> float | None:
-    index = stability_index(before, now, ordered=ordered) if before and len(before) == len(now) else None
+def _index(before: Sequence[int], now: Sequence[int], *apart: tuple[int, int], ordered: bool = True) -> float | None:
+    index = stability_index(before, now, ordered=ordered, apart=apart) if len(before) == len(now) else None
     return None if index is None else round(index, 6)
 
 

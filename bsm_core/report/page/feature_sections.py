@@ -21,6 +21,7 @@ from bsm_core.report.statistics import MOST_CHUNKS, NUMBER_EDGES, TOKEN_EDGES
 MOST_DRAWN = 60
 """Number of features of each kind that are drawn, those that moved most; a table lists all of them."""
 _MOST_BARS = 15
+_OTHER = "none of the values of training"
 
 
 def texts(found: Mapping[str, Any]) -> Section | None:
@@ -135,14 +136,14 @@ def _number(name: str, feature: Mapping[str, Any]) -> Figure:
     before = trained["counts"] if trained else None
     edges = trained["edges"] if trained else NUMBER_EDGES
     values = trained["values"] if trained else None
-    bins = [number_text(value) for value in values] if values else _ranges(edges)
+    bins = _ranges(edges) if values is None else [*map(number_text, values), _OTHER]
     used = [i for i, pair in enumerate(zip(counts, before or counts, strict=True)) if any(pair)]
     first, last = (min(used), max(used)) if used else (0, 0)
     part = slice(first, last + 1)
     shown = range(first, last + 1)
-    if values:
-        step = -(-len(shown) // 6)
-        ticks = [Tick(i - first + 0.5, short_text(values[i])) for i in shown[::step]]
+    if values is not None:
+        names = [*map(short_text, values), "other"]
+        ticks = [Tick(i - first + 0.5, names[i]) for i in dict.fromkeys([*shown[:: -(-len(shown) // 6)], last])]
     else:
         inner = [i for i in shown[:-1] if i < len(edges)]
         ticks = [Tick(i - first + 1.0, short_text(edges[i])) for i in inner[:: -(-len(inner) // 5) or 1]]
@@ -152,7 +153,9 @@ def _number(name: str, feature: Mapping[str, Any]) -> Figure:
             ticks.append(Tick(last - first + 0.5, f"≥ {short_text(edges[-1])}"))
     before = before[part] if before else None
     grid, description = bin_table(name, bins[part], counts[part], before)
-    note = "The line is training." if before else "The artifact does not record how this feature lay in training."
+    note = "The line is training." if trained else "The artifact does not record how this feature lay in training."
+    if values is not None and counts[-1]:
+        note += " Training had no other values than those that are named."
     return histogram_figure(
         name, description, counts[part], before, ticks, "value", grid, note, badge_of(feature["stability_index"])
     )

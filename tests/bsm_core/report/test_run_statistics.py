@@ -17,6 +17,7 @@ from bsm_core.artifact.training_distributions import (
     write_training_distributions,
 )
 from bsm_core.errors import CorruptArtifactError
+from bsm_core.report.page.draw import draw
 from bsm_core.report.run_statistics import as_record, from_record
 from bsm_core.scoring.engines.callbacks import PartMaker
 
@@ -112,13 +113,71 @@ def test_how_far_the_rows_moved_from_training(statistics, run):
     amount = found["numbers"]["amount"]
     assert amount["counts"] == [3, 3, 6, 148]  # quarters from 0 on; each fifth cell is empty
     assert amount["training"]["counts"] == [250] * 4
-    sides = np.array([[250, 250, 250, 250], [3, 3, 6, 148 + 40]]) + 0.5  # what is missing was rare in training
-    shares = sides / sides.sum(axis=1, keepdims=True)
-    assert amount["stability_index"] == pytest.approx(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    sides = np.array([[250, 250, 250, 250, 0], [3, 3, 6, 148, 40]])  # missing cells are a bin of their own
+    shares = sides / sides.sum(axis=1, keepdims=True) + 0.5 / 200
+    shares /= shares.sum(axis=1, keepdims=True)
+    expected = ((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum()
+    assert amount["stability_index"] == pytest.approx(expected, abs=1e-6)
     assert found["categories"]["channel"]["stability_index"] > 0.25  # a third is unseen
     assert found["training"] == {"rows": 1_000, "classes": [600, 400], "scores": TRAINED.scores}
     few = statistics(toy_rows(20))
     assert few["numbers"]["amount"]["stability_index"] is None
+
+
+def amounts(*values: float | str) -> pd.DataFrame:
+    rows = toy_rows(200)
+    rows["amount"] = [str(values[i % len(values)]) for i in range(200)]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("values", "counts", "now", "found"),
+    [
+        ([0.0, 1.0], [500, 500, 0], [0, 100], [100, 0, 100]),
+        ([0.0, 1.0], [500, 500, 0], [0, 0.5], [100, 0, 100]),
+        ([3.0], [1000, 0], [-700_000], [0, 200]),
+        ([0.0, 1.0], [960, 40, 0], [1], [0, 200, 0]),
+        ([0.0, 1.0], [960, 40, 0], [0, ""], [100, 0, 0]),
+    ],
+)
+def test_values_that_training_did_not_have_are_others(statistics, run, values, counts, now, found):
+    number = NumberDistribution(edges=[], counts=counts, missing=0, values=values)
+    write_training_distributions(run.artifact, TRAINED.model_copy(update={"numbers": {"amount": number}}))
+    amount = statistics(amounts(*now))["numbers"]["amount"]
+    assert amount["counts"] == found
+    assert amount["stability_index"] > 0.25
+    page = draw({"rows": 200, "statistics": json.loads((run.out / "run.json").read_text())["statistics"]})
+    assert ("none of the values of training" in page) == (found[-1] > 0)
+
+
+def test_values_of_training_are_stable(statistics, run):
+    number = NumberDistribution(edges=[], counts=[500, 500, 0], missing=0, values=[np.float32(0.1).item(), 1.0])
+    write_training_distributions(run.artifact, TRAINED.model_copy(update={"numbers": {"amount": number}}))
+    amount = statistics(amounts(0.1, 1))["numbers"]["amount"]
+    assert amount["counts"] == [100, 100, 0]
+    assert amount["stability_index"] < 0.01
+
+
+def test_unseen_categories_do_not_hide_among_rare_ones(statistics, run):
+    rare = CategoryDistribution(
+        counts={"web": 550, **{f"shop {i}": 45 for i in range(10)}}, other=0, missing=0
+    )  # the risk table has only "shop" and "web"
+    write_training_distributions(run.artifact, TRAINED.model_copy(update={"categories": {"channel": rare}}))
+    rows = toy_rows(200)
+    rows["channel"] = ["web"] * 110 + ["new"] * 90
+    assert statistics(rows)["categories"]["channel"]["stability_index"] > 0.25
+    rows["channel"] = ["web"] * 110 + [""] * 90
+    assert statistics(rows)["categories"]["channel"]["stability_index"] > 0.25
+
+
+def test_empty_texts_are_a_bin_of_their_own(statistics, run):
+    lengths = TextDistribution(chunks=[0, 1_000], tokens=[0, 1_000, *[0] * 20])
+    write_training_distributions(run.artifact, TRAINED.model_copy(update={"texts": {"chat": lengths}}))
+    rows = toy_rows(200)
+    rows["chat"] = "hello"
+    assert statistics(rows)["texts"]["chat"]["stability_index"] < 0.01
+    rows["chat"] = ""
+    assert statistics(rows)["texts"]["chat"]["stability_index"] > 0.25
 
 
 def test_training_distributions_that_cannot_be_used_are_an_error_with_advice(statistics, run):

@@ -19,8 +19,11 @@ MOST_BYTES = 8 * 2**20
 """Limit on the size of the file: an artifact may come from anyone."""
 MOST_FEATURES, MOST_EDGES, MOST_NAMED = 1_000, 64, 20
 """Limits on the features of each kind, the edges of one number, and the categories of one feature."""
+LONGEST_NAME = 100
+"""Largest number of characters of a category, of training and of a run; a longer one is cut, see ``report.statistics``."""
 
 _Counts = Annotated[list[NonNegativeInt], Field(max_length=1_000)]
+_Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 _Scores = Annotated[list[NonNegativeInt], Field(min_length=100, max_length=100)]
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -67,7 +70,7 @@ class CategoryDistribution(BaseModel):
 
     model_config = _STRICT
 
-    counts: Annotated[dict[str, NonNegativeInt], Field(max_length=MOST_NAMED)]
+    counts: Annotated[dict[_Name, NonNegativeInt], Field(max_length=MOST_NAMED)]
     other: NonNegativeInt
     missing: NonNegativeInt
 

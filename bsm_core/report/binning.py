@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -33,6 +32,7 @@ from bsm_core.report.statistics import (
     least_certain,
     score_bins,
     series_of,
+    shown_counts,
 )
 
 
@@ -94,7 +94,7 @@ class Scored:
 
     Attributes:
         start: Position of the first row in the whole table.
-        probabilities: Float64 ``[rows, classes]``; NaN in rows for which the model class failed.
+        probabilities: Float64 ``[rows, classes]``; a row with a NaN counts as not scored.
         texts: Chunks of each text column.
         features: Feature matrix, float32 ``[rows, features]``.
         counts: Counts of the window's findings, see :meth:`bsm_core.preprocess.findings.Findings.counts`.
@@ -161,7 +161,7 @@ class Binning:
 
     def statistics(self, window: Scored) -> Statistics:
         """Return the statistics of a window."""
-        scored = ~np.isnan(window.probabilities[:, 0])
+        scored = np.isfinite(window.probabilities).all(axis=1)
         are_all = bool(scored.all())
         rows = np.flatnonzero(scored)
         probabilities = window.probabilities if are_all else window.probabilities[rows]
@@ -218,7 +218,7 @@ def _predicted(probabilities: FloatArray) -> IntArray:
 
 
 def _counted(found: Mapping[str, Mapping[str, int]], names: Collection[str]) -> dict[str, Any]:
-    return {name: kept(Counter(counts)) for name, counts in found.items() if name in names and counts}
+    return {name: kept(shown_counts(counts)) for name, counts in found.items() if name in names and counts}
 
 
 def _row_sums(values: IntArray, lengths: IntArray) -> IntArray:

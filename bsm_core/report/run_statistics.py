@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,6 @@ from bsm_core.report.statistics import (
     Order,
     Statistics,
     UncertainRow,
-    shown,
 )
 
 FORMAT = 1
@@ -43,7 +42,12 @@ _LIMITS = ("without_tokens", "full_chunk", "most_chunks")
 
 
 def as_record(
-    statistics: Statistics, binning: Binning, classes: Sequence[str] | Sequence[int], counts: Mapping[str, float]
+    statistics: Statistics,
+    binning: Binning,
+    classes: Sequence[str] | Sequence[int],
+    counts: Mapping[str, float],
+    *,
+    all_categories: bool = False,
 ) -> dict[str, Any]:
     """Return statistics as values of JSON, with the distributions of training and how far the rows have moved.
 
@@ -52,7 +56,10 @@ def as_record(
         binning: The bins in which they were counted.
         classes: Name or label of each class.
         counts: Counts of the run's findings, see :meth:`bsm_core.preprocess.findings.Findings.counts`.
+        all_categories: Whether all categories that were counted are named, as the record of a shard does: only then the
+            sum of several records is exact.
     """
+    most = (None, None) if all_categories else (_CATEGORIES_SHOWN, _UNSEEN_SHOWN)
     training = binning.training
     numbers = {name: _number(name, statistics, binning, counts) for name in binning.numbers}
     return {
@@ -65,7 +72,7 @@ def as_record(
         ],
         "texts": {column: _text(column, statistics, binning, counts) for column in binning.texts},
         "numbers": numbers,
-        "categories": {name: _category(name, statistics, binning, counts) for name in binning.categories},
+        "categories": {name: _category(name, statistics, binning, counts, most) for name in binning.categories},
         "features_not_counted": binning.uncounted,
         "order": _order(statistics.order, len(classes)),
         "least_certain": [
@@ -76,16 +83,21 @@ def as_record(
     }
 
 
-def merged_records(records: Sequence[Mapping[str, Any]], counts: Mapping[str, float]) -> dict[str, Any]:
+def merged_records(
+    records: Sequence[Mapping[str, Any]], counts: Mapping[str, float], places: Sequence[Callable[[int], int]]
+) -> dict[str, Any]:
     """Return one record of several shards of a job, which were scored with the same artifact.
 
     Args:
         records: Records of :func:`as_record`.
         counts: Sums of the counts of their findings.
+        places: For each record, a function from the position of a row in the shard to that in the whole table.
     """
     total, first = Statistics(), records[0]
-    for record in records:
-        total.add(from_record(record))
+    for record, place in zip(records, places, strict=True):
+        part = from_record(record)
+        part.least_certain = [row._replace(row=place(row.row)) for row in part.least_certain]
+        total.add(part)
     binning = Binning(
         numbers=dict.fromkeys(first["numbers"], NumberColumn(0, bins_of(None), 0.0)),
         categories=tuple(first["categories"]),
@@ -94,6 +106,12 @@ def merged_records(records: Sequence[Mapping[str, Any]], counts: Mapping[str, fl
         uncounted=first["features_not_counted"],
     )
     return as_record(total, binning, first["classes"], counts)
+
+
+def frame_of(record: Mapping[str, Any]) -> list[Any]:
+    """Return what the records of all shards of a job have in common: classes, columns, and the bins of numbers."""
+    names = [[*record[kind]] for kind in ("texts", "categories")]
+    return [record["classes"], *names, {name: found["training"] for name, found in record["numbers"].items()}]
 
 
 def _training_of(record: Mapping[str, Any]) -> TrainingDistributions | None:
@@ -110,8 +128,8 @@ def _training_of(record: Mapping[str, Any]) -> TrainingDistributions | None:
 def from_record(record: Mapping[str, Any]) -> Statistics:
     """Return the statistics in a record of :func:`as_record`, to add those of another one.
 
-    The rarer categories of a feature count as others, and the order of the rows is left out: rows of several shards do
-    not follow each other.
+    Categories that the record does not name count as others, and the order of the rows is left out: rows of several
+    shards do not follow each other.
     """
     bins = {PREDICTED: record["predicted"]}
     bins |= {f"{PROBABILITY}:{index}": found for index, found in enumerate(record["probabilities"])}
@@ -178,12 +196,18 @@ def _number(name: str, statistics: Statistics, binning: Binning, counts: Mapping
     }
 
 
-def _category(name: str, statistics: Statistics, binning: Binning, counts: Mapping[str, float]) -> dict[str, Any]:
+def _category(
+    name: str,
+    statistics: Statistics,
+    binning: Binning,
+    counts: Mapping[str, float],
+    most: tuple[int | None, int | None],
+) -> dict[str, Any]:
     trained: CategoryDistribution | None = binning.training.categories.get(name) if binning.training else None
     known, unseen = (found.get(name, Counter()) for found in (statistics.categories, statistics.unseen))
     missing, unusable = (int(counts.get(f"{kind}:{name}", 0)) for kind in ("missing", "number"))
-    first = _first(known, _CATEGORIES_SHOWN, trained.counts if trained else ())
-    examples = _first(unseen, _UNSEEN_SHOWN)
+    first = _first(known, most[0], trained.counts if trained else ())
+    examples = _first(unseen, most[1])
     index = None
     if trained:
         now = [known[key] for key in trained.counts]
@@ -202,16 +226,12 @@ def _category(name: str, statistics: Statistics, binning: Binning, counts: Mappi
     }
 
 
-def _first(counts: Counter[str], most: int, wanted: Collection[str] = ()) -> dict[str, int]:
+def _first(counts: Counter[str], most: int | None, wanted: Collection[str] = ()) -> dict[str, int]:
     """Return the counts of some categories, the most frequent first: the wanted ones, and the first of the others."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ranked = [(key, count) for key, count in ranked if key != OTHER and count]
-    others = [key for key, _ in ranked if key not in wanted][:most]
-    found = Counter[str]()
-    for key, count in ranked:
-        if key in wanted or key in others:
-            found[shown(key)] += count
-    return dict(found)
+    named = {*wanted, *[key for key, _ in ranked if key not in wanted][:most]}
+    return {key: count for key, count in ranked if key in named}
 
 
 def _index(before: Sequence[int], now: Sequence[int], *apart: tuple[int, int], ordered: bool = True) -> float | None:

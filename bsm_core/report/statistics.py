@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from bsm_core.artifact.training_distributions import LONGEST_NAME
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -40,8 +42,8 @@ NUMBER_EDGES = (*(-edge for edge in reversed(_MAGNITUDES)), 0.0, *_MAGNITUDES)
 """Edges of the bins of a numeric feature whose distribution in training is not known."""
 MOST_BUCKETS, _FEWEST = 200, 8
 """Largest number of buckets of consecutive rows, and the rows of a bucket while there are few rows."""
-LEAST_CERTAIN, _CLASSES_NAMED, _LONGEST = 20, 3, 100
-"""Number of rows that are named, of their classes, and of the characters of an id or a category."""
+LEAST_CERTAIN, _CLASSES_NAMED = 20, 3
+"""Number of rows that are named, and of their classes."""
 _SAMPLED = 8
 """Step between the rows from which a limit of the margin of the least certain ones is found."""
 _MOST_KEPT = 1_000
@@ -253,7 +255,15 @@ def kept(counts: Counter[str], most: int = _MOST_KEPT) -> Counter[str]:
 
 def shown(text: str) -> str:
     """Return a text with at most 100 characters; three dots stand for the rest."""
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 3]}..."
+
+
+def shown_counts(counts: Mapping[str, int]) -> Counter[str]:
+    """Return counts by category, in which long categories are cut, in training as in a run: both are compared."""
+    found = Counter[str]()
+    for name, count in counts.items():
+        found[shown(name)] += count
+    return found
 
 
 def score_bins(probabilities: FloatArray) -> IntArray:

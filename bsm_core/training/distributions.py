@@ -23,7 +23,7 @@ from bsm_core.preprocess.features import Imputer
 from bsm_core.preprocess.findings import CategoryCounts, Findings
 from bsm_core.report.binning import Binning, Scored
 from bsm_core.report.number_bins import Bins
-from bsm_core.report.statistics import CHUNKS, MOST_CHUNKS, TOKEN_EDGES, TOKENS
+from bsm_core.report.statistics import CHUNKS, MOST_CHUNKS, TOKEN_EDGES, TOKENS, shown_counts
 from bsm_core.scoring.counting import text_arrays
 from bsm_core.training.data import Rows
 
@@ -81,7 +81,7 @@ def _padded(counts: npt.NDArray[np.int64], length: int) -> list[int]:
 
 
 def _category(known: Counter[str], lost: int) -> CategoryDistribution:
-    ranked = sorted(known.items(), key=lambda item: (-item[1], item[0]))
+    ranked = sorted(shown_counts(known).items(), key=lambda item: (-item[1], item[0]))
     first = dict(ranked[:MOST_NAMED])
     return CategoryDistribution(counts=first, other=known.total() - sum(first.values()), missing=lost)
 

@@ -20,7 +20,7 @@ from bsm_core.report.statistics import MOST_CHUNKS, NUMBER_EDGES, TOKEN_EDGES
 
 MOST_DRAWN = 60
 """Number of features of each kind that are drawn, those that moved most; a table lists all of them."""
-_MOST_BARS = 15
+_MOST_BARS, _MOST_EXAMPLES = 15, 5
 _OTHER = "none of the values of training"
 
 
@@ -111,7 +111,7 @@ def _of(count: int, total: int) -> str:
 
 
 def _examples(feature: Mapping[str, Any]) -> str:
-    return ", ".join(feature["unseen_examples"]) or "–"
+    return ", ".join([*feature["unseen_examples"]][:_MOST_EXAMPLES]) or "–"
 
 
 def _psi_cells(feature: Mapping[str, Any]) -> tuple[str, str]:

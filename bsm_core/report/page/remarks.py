@@ -83,7 +83,7 @@ def _of_inputs(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "watch", f"{count_text(left_out)} feature(s) of the model are in no statistics: the model has too many."
     for name, each in found["categories"].items():
         if each["unseen"] > _SHARE * found["rows"]:
-            share, such = share_text(each["unseen"], found["rows"]), ", ".join(each["unseen_examples"])
+            share, such = share_text(each["unseen"], found["rows"]), ", ".join([*each["unseen_examples"]][:_NAMED])
             yield (
                 "bad",
                 f"{share} of the rows have a category of {name} that the risk table does not have, such as {such}.",

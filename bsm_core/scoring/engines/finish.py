@@ -183,7 +183,13 @@ def run_record(scorer: Scorer, committed: Committed, statistics: Statistics) -> 
         "seconds": round(time.time() - job.began, 3),
         "output": committed.path.name,
         "profile": {what: round(value, 6) for what, value in scorer.times.items()},
-        "statistics": as_record(statistics, scorer.binning, config.classes, committed.counts),
+        "statistics": as_record(
+            statistics,
+            scorer.binning,
+            config.classes,
+            committed.counts,
+            all_categories=job.settings.shard is not None,
+        ),
     }
 
 

@@ -227,7 +227,7 @@ def test_records_of_shards_add_up(statistics, run):
     write_training_distributions(run.artifact, TRAINED)
     found = statistics(toy_rows(200))
     both = from_record(found)
-    both.add(from_record(found))
+    both.add(from_record(found))  # exact sums of different shards: tests/bsm_core/evaluation/test_make_report.py
     assert both.rows == 400
     assert both.bins["number:amount"].tolist() == [6, 6, 12, 296]
     assert both.bins["limits:chat"].tolist() == [0, 0, 0]

@@ -20,7 +20,7 @@ MOST_BYTES = 8 * 2**20
 MOST_FEATURES, MOST_EDGES, MOST_NAMED = 1_000, 64, 20
 """Limits on the features of each kind, the edges of one number, and the categories of one feature."""
 LONGEST_NAME = 100
-"""Largest number of characters of a category, of training and of a run; a longer one is cut, see ``report.statistics``."""
+"""Largest number of characters of a category; a longer one is cut, in training and in runs."""
 
 _Counts = Annotated[list[NonNegativeInt], Field(max_length=1_000)]
 _Name = Annotated[str, Field(max_length=LONGEST_NAME)]

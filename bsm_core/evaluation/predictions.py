@@ -35,8 +35,8 @@ class Predictions:
         where: The file or folder, for messages.
         source: The prediction file; of shards, the first one.
         read: Function that reads some columns, in windows.
-        record: The run record, ``{}`` if there is none. Of shards, the sum of their records; if one has none, that of the
-            first one, which knows only its rows.
+        record: The run record, ``{}`` if there is none. Of shards, the sum of their records; if one has none, that of
+            the first one, which knows only its rows.
         is_whole: Whether it is the record of all rows.
     """
 

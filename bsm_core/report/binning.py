@@ -161,7 +161,7 @@ class Binning:
 
     def statistics(self, window: Scored) -> Statistics:
         """Return the statistics of a window."""
-        scored = np.isfinite(window.probabilities).all(axis=1)
+        scored: npt.NDArray[np.bool_] = np.isfinite(window.probabilities).all(axis=1)
         are_all = bool(scored.all())
         rows = np.flatnonzero(scored)
         probabilities = window.probabilities if are_all else window.probabilities[rows]

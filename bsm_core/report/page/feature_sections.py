@@ -123,12 +123,19 @@ def _lost(feature: Mapping[str, Any], total: int) -> list[str]:
     return [_of(feature[key], total) for key in ("missing", "unusable")]
 
 
-def _missing_before(feature: Mapping[str, Any]) -> str:
+def missing_in_training(feature: Mapping[str, Any]) -> float | None:
+    """Return the share of the training rows without a usable value of a number or category; None: it is not known."""
     trained = feature["training"]
     if not trained:
-        return "not known"
+        return None
     counts = trained["counts"].values() if isinstance(trained["counts"], Mapping) else trained["counts"]
-    return share_text(trained["missing"], sum(counts) + trained.get("other", 0) + trained["missing"])
+    total = sum(counts) + trained.get("other", 0) + trained["missing"]
+    return float(trained["missing"] / (total or 1))
+
+
+def _missing_before(feature: Mapping[str, Any]) -> str:
+    share = missing_in_training(feature)
+    return "not known" if share is None else share_text(share, 1)
 
 
 def _number(name: str, feature: Mapping[str, Any]) -> Figure:

@@ -21,7 +21,8 @@ _STEP = 0.15
 def remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return sentences, each with its kind: ``bad``, ``watch``, or ``good`` if there is nothing else to say."""
     statistics = record["statistics"]
-    found = [*_of_rows(record), *_of_scores(statistics), *_of_cells(statistics), *_of_inputs(statistics)]
+    found = [*_of_rows(record), *_of_scores(statistics), *_of_cells(statistics), *_of_drift(statistics)]
+    found += _of_values(statistics)
     found.sort(key=lambda remark: remark[0] != "bad")
     has_inputs = any(statistics[kind] for kind in ("numbers", "categories", "texts"))
     return found or [("good", f"Nothing unusual was found{'' if has_inputs else ' in the scores'}.")]
@@ -118,7 +119,7 @@ def _of_cells(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "watch", f"{rest} more columns have many missing or unusable cells; see the tables."
 
 
-def _of_inputs(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _of_drift(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     features = {**found["numbers"], **found["categories"], **found["texts"]}
     indices = sorted(((each["stability_index"] or 0.0, name) for name, each in features.items()), reverse=True)
     for kind, low, high, words in (("bad", LARGE, math.inf, "far"), ("watch", MODERATE, LARGE, "somewhat")):
@@ -129,6 +130,14 @@ def _of_inputs(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield kind, f"Moved {words} from training: {named}{more}."
     if left_out := found["features_not_counted"]:
         yield "watch", f"{count_text(left_out)} feature(s) of the model are in no statistics: the model has too many."
+    if features and found["rows"] and all(each["stability_index"] is None for each in features.values()):
+        why = "that needs 100 rows, here and in training"
+        if all(each["training"] is None for each in features.values()):
+            why = "the artifact does not record how they lay"
+        yield "watch", f"How far the inputs have moved from training is not known: {why}."
+
+
+def _of_values(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, each in found["numbers"].items():
         if (each["training"] or {}).get("values") is not None and each["counts"][-1] > _SHARE * found["rows"]:
             share = share_text(each["counts"][-1], found["rows"])
@@ -140,11 +149,6 @@ def _of_inputs(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 "bad",
                 f"{share} of the rows have a category of {name} that the risk table does not have, such as {such}.",
             )
-    if features and found["rows"] and all(each["stability_index"] is None for each in features.values()):
-        why = "that needs 100 rows, here and in training"
-        if all(each["training"] is None for each in features.values()):
-            why = "the artifact does not record how they lay"
-        yield "watch", f"How far the inputs have moved from training is not known: {why}."
     for name, each in found["texts"].items():
         for key, what in (
             ("full_chunk", "a chunk of the largest length"),

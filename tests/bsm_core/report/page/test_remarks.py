@@ -91,12 +91,11 @@ def test_many_columns_are_named_in_part():
 
 def test_a_shift_that_is_not_known_is_said():
     unknown = {"training": None, "stability_index": None}
-    assert said(number=unknown, channel=unknown, chat=unknown) == [
-        (
-            "watch",
-            "How far the inputs have moved from training is not known: the artifact does not record how they lay.",
-        )
-    ]
+    ((kind, text),) = said(number=unknown, channel=unknown, chat=unknown)
+    assert kind == "watch"
+    assert (
+        text == "How far the inputs have moved from training is not known: the artifact does not record how they lay."
+    )
     few = {"stability_index": None}
     ((kind, text),) = said(number=few, channel=few, chat=few)
     assert (kind, "100 rows" in text) == ("watch", True)

@@ -129,7 +129,7 @@ def _estimates(
 
 def _notes_of(name: str) -> dict[str, Callable[[float], str]]:
     """Return a function for each metric that may not be defined: why, given the number of rows of the class."""
-    of_class = f"class {name!r}"
+    of_class = name if name.startswith("class ") else f"class {name!r}"
 
     def one_class_only(positive: float) -> str:
         return f"all rows are of {of_class}" if positive else f"no row is of {of_class}"

@@ -24,6 +24,7 @@ from bsm_core.report.statistics import (
     PROBABILITY,
     TOKEN_EDGES,
     TOKENS,
+    UNCOUNTED,
     FloatArray,
     IntArray,
     Order,
@@ -161,7 +162,7 @@ class Binning:
 
     def statistics(self, window: Scored) -> Statistics:
         """Return the statistics of a window."""
-        scored: npt.NDArray[np.bool_] = np.isfinite(window.probabilities).all(axis=1)
+        scored = _scored(window.probabilities)
         are_all = bool(scored.all())
         rows = np.flatnonzero(scored)
         probabilities = window.probabilities if are_all else window.probabilities[rows]
@@ -205,6 +206,19 @@ class Binning:
             counts[column.bins.index(column.fill)] -= filled
             found[name] = counts
         return found
+
+
+def classes_alone(probabilities: FloatArray) -> Statistics:
+    """Return the predicted classes of some rows, of which nothing else is counted.
+
+    Args:
+        probabilities: Float64 ``[rows, classes]``; a row with a NaN counts as not scored.
+    """
+    return Statistics(bins={UNCOUNTED: _predicted(probabilities[_scored(probabilities)])})
+
+
+def _scored(probabilities: FloatArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.isfinite(probabilities).all(axis=1))
 
 
 def _predicted(probabilities: FloatArray) -> IntArray:

@@ -83,21 +83,19 @@ def as_record(
     }
 
 
-def merged_records(
-    records: Sequence[Mapping[str, Any]], counts: Mapping[str, float], places: Sequence[Callable[[int], int]]
-) -> dict[str, Any]:
+def merged_records(records: Sequence[Mapping[str, Any]], places: Sequence[Callable[[int], int]]) -> dict[str, Any]:
     """Return one record of several shards of a job, which were scored with the same artifact.
 
     Args:
         records: Records of :func:`as_record`.
-        counts: Sums of the counts of their findings.
         places: For each record, a function from the position of a row in the shard to that in the whole table.
     """
-    total, first = Statistics(), records[0]
+    total, first, counts = Statistics(), records[0], Counter[str]()
     for record, place in zip(records, places, strict=True):
         part = from_record(record)
         part.least_certain = [row._replace(row=place(row.row)) for row in part.least_certain]
         total.add(part)
+        counts.update(_lost(record))
     binning = Binning(
         numbers=dict.fromkeys(first["numbers"], NumberColumn(0, bins_of(None), 0.0)),
         categories=tuple(first["categories"]),
@@ -106,6 +104,15 @@ def merged_records(
         uncounted=first["features_not_counted"],
     )
     return as_record(total, binning, first["classes"], counts)
+
+
+def _lost(record: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts of missing and unusable cells, as findings count them."""
+    found = {}
+    for kind, unusable in (("texts", "text"), ("numbers", "number"), ("categories", "number")):
+        for name, column in record[kind].items():
+            found |= {f"missing:{name}": column["missing"], f"{unusable}:{name}": column["unusable"]}
+    return found
 
 
 def frame_of(record: Mapping[str, Any]) -> list[Any]:

@@ -51,15 +51,16 @@ _MOST_KEPT = 1_000
 OTHER = "\0other"
 """Key of the categories that are not counted one by one; no text of a cell."""
 
-PREDICTED, PROBABILITY, CHUNKS, TOKENS, LIMITS, NUMBER = (
+PREDICTED, UNCOUNTED, PROBABILITY, CHUNKS, TOKENS, LIMITS, NUMBER = (
     "predicted",
+    "uncounted",
     "probability",
     "chunks",
     "tokens",
     "limits",
     "number",
 )
-"""First words of the keys of :attr:`Statistics.bins`; after all but the first come a colon and a class or a column."""
+"""First words of the keys of :attr:`Statistics.bins`; after all but two come a colon and a class or a column."""
 
 
 class UncertainRow(NamedTuple):
@@ -192,6 +193,12 @@ class Statistics:
         """Number of rows for which each class is the predicted one, and, after 1,000 classes, any of the others."""
         found = self.bins.get(PREDICTED)
         return [] if found is None else found.tolist()
+
+    @property
+    def classes(self) -> list[int]:
+        """What :attr:`predicted` says, of all rows: also of those of which nothing else is counted."""
+        found = [self.bins[key] for key in (PREDICTED, UNCOUNTED) if key in self.bins]
+        return _sum(found[0], found[-1] if len(found) > 1 else found[0][:0]).tolist() if found else []
 
     def of(self, kind: str) -> dict[str, IntArray]:
         """Return the counts whose keys begin with a word, by the rest of the key."""

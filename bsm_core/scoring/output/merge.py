@@ -242,7 +242,7 @@ def record_of_shards(output: Path, shards: Sequence[DoneShard], name: str) -> di
         "seconds": max(record["seconds"] for record in records),
         "finished": max(record["finished"] for record in records),
         "output": name,
-        "statistics": merged_records([record["statistics"] for record in records], counts, _places(shards)),
+        "statistics": merged_records([record["statistics"] for record in records], _places(shards)),
     }
 
 

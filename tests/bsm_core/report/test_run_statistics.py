@@ -17,6 +17,7 @@ from bsm_core.artifact.training_distributions import (
     write_training_distributions,
 )
 from bsm_core.errors import CorruptArtifactError
+from bsm_core.report.binning import Binning, Scored
 from bsm_core.report.page.draw import draw
 from bsm_core.report.run_statistics import as_record, from_record
 from bsm_core.scoring.engines.callbacks import PartMaker
@@ -76,8 +77,8 @@ def test_they_agree_with_the_predictions(statistics, run):
     assert np.allclose(found["order"]["means"][0], means, atol=1e-6)
 
 
-def test_they_survive_a_resume(statistics, run, monkeypatch):
-    whole = statistics(toy_rows(60), window_rows=5)
+def stop(run, monkeypatch, **flags):
+    """Run until six windows of five rows are done."""
     made = []
     original = PartMaker.on_predict_batch_end
 
@@ -89,9 +90,47 @@ def test_they_survive_a_resume(statistics, run, monkeypatch):
 
     monkeypatch.setattr(PartMaker, "on_predict_batch_end", end)
     with pytest.raises(RuntimeError, match="stopped"):
-        run(window_rows=5)
+        run(window_rows=5, **flags)
     monkeypatch.undo()
+
+
+def test_they_survive_a_resume(statistics, run, monkeypatch):
+    whole = statistics(toy_rows(60), window_rows=5)
+    stop(run, monkeypatch, run_record=True)
     assert statistics(window_rows=5, resume="require") == whole
+
+
+def test_nothing_is_counted_where_nobody_asks(run, monkeypatch):
+    toy_rows(60).to_csv(run.data / "t.csv", index=False)
+    counted = run(run_record=True, window_rows=5)
+    monkeypatch.setattr(Binning, "statistics", lambda *args: pytest.fail("counted"))
+    alone = run(window_rows=5)
+    assert alone.classes == counted.classes
+    assert alone.record["statistics"] is None
+    assert {**alone.record, **dict.fromkeys(DIFFERENT)} == {**counted.record, **dict.fromkeys(DIFFERENT)}
+
+
+DIFFERENT = ("statistics", "settings", "attempts", "finished", "seconds", "profile")
+
+
+@pytest.mark.parametrize("counts_first", [True, False])
+def test_a_resume_that_counts_after_an_attempt_that_did_not(statistics, run, monkeypatch, tmp_path, counts_first):
+    rows = toy_rows(60)
+    rows.to_csv(run.data / "t.csv", index=False)
+    classes = run(window_rows=5).classes
+    stop(run, monkeypatch, run_record=counts_first)
+    if counts_first:
+        assert run(window_rows=5, resume="require").classes == classes
+        return
+    result = run(window_rows=5, resume="require", run_record=True, report=tmp_path / "r.html")
+    assert result.classes == classes
+    record = json.loads((run.out / "run.json").read_text())
+    assert (record["rows"], record["statistics"]["rows"], sum(record["statistics"]["predicted"])) == (60, 30, 30)
+    missing = rows["amount"][30:].eq("").sum()
+    assert record["statistics"]["numbers"]["amount"]["missing"] == missing == record["counts"]["missing:amount"] - 6
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert "30 row(s) are in no statistics: an earlier attempt scored them" in page
+    assert "30 in the statistics" in page
 
 
 def test_rows_without_probabilities_and_bad_numbers(statistics):
@@ -188,8 +227,6 @@ def test_training_distributions_that_cannot_be_used_are_an_error_with_advice(sta
 
 
 def test_a_record_of_many_features_stays_small(statistics):
-    from bsm_core.report.binning import Binning, Scored
-
     names = [f"a_feature_with_a_long_name_{number}" for number in range(600)]
     tables = {*names[:200]}
     trained = TRAINED.model_copy(

@@ -108,7 +108,7 @@ def merged_records(records: Sequence[Mapping[str, Any]], places: Sequence[Callab
 
 def _lost(record: Mapping[str, Any]) -> dict[str, int]:
     """Return the counts of missing and unusable cells, as findings count them."""
-    found = {}
+    found = dict[str, int]()
     for kind, unusable in (("texts", "text"), ("numbers", "number"), ("categories", "number")):
         for name, column in record[kind].items():
             found |= {f"missing:{name}": column["missing"], f"{unusable}:{name}": column["unusable"]}

@@ -36,7 +36,7 @@ def _of_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if unscored := found["rows"] - sum(found["predicted"]):
         yield "bad", f"{count_text(unscored)} row(s) have no probabilities."
     if rows > found["rows"]:
-        why = "an earlier attempt scored them, without --report or --run-record"
+        why = "they were not scored, or by an earlier attempt without --report or --run-record"
         yield "watch", f"{count_text(rows - found['rows'])} row(s) are in no statistics: {why}."
     if bad := counts.get(BAD_ROWS):
         kind = "bad" if bad > _SHARE * rows else "watch"

@@ -19,8 +19,11 @@ MOST_BYTES = 8 * 2**20
 """Limit on the size of the file: an artifact may come from anyone."""
 MOST_FEATURES, MOST_EDGES, MOST_NAMED = 1_000, 64, 20
 """Limits on the features of each kind, the edges of one number, and the categories of one feature."""
+LONGEST_NAME = 100
+"""Largest number of characters of a category; a longer one is cut, in training and in runs."""
 
 _Counts = Annotated[list[NonNegativeInt], Field(max_length=1_000)]
+_Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 _Scores = Annotated[list[NonNegativeInt], Field(min_length=100, max_length=100)]
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -30,10 +33,11 @@ class NumberDistribution(BaseModel):
 
     Attributes:
         edges: Edges of the bins, in ascending order. Bin ``i`` holds the values from ``edges[i - 1]`` up to, but not
-            including, ``edges[i]``; the first and the last bin have no other end.
-        counts: Number of values in each bin, one more than there are edges.
+            including, ``edges[i]``; the first and the last bin have no other end. Empty if there are ``values``.
+        counts: Number of values in each bin, one more than there are edges or values.
         missing: Number of cells without a usable number.
-        values: The value of each bin, if the feature has only a few different values.
+        values: All values of training, in ascending order, if there are only a few: each is a bin, and one more bin
+            holds every other value.
     """
 
     model_config = _STRICT
@@ -41,14 +45,17 @@ class NumberDistribution(BaseModel):
     edges: Annotated[list[float], Field(max_length=MOST_EDGES)]
     counts: _Counts
     missing: NonNegativeInt
-    values: Annotated[list[float], Field(max_length=MOST_EDGES + 1)] | None = None
+    values: Annotated[list[float], Field(max_length=MOST_EDGES)] | None = None
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if any(low >= high for low, high in pairwise(self.edges)):
-            raise ValueError("the edges are not in ascending order")
-        if len(self.counts) != len(self.edges) + 1 or len(self.values or self.counts) != len(self.counts):
-            raise ValueError("there is not one count, and one value, for each bin")
+        if self.edges and self.values is not None:
+            raise ValueError("there are edges and values")
+        ends = self.edges if self.values is None else self.values
+        if any(low >= high for low, high in pairwise(ends)):
+            raise ValueError("the edges or values are not in ascending order")
+        if len(self.counts) != len(ends) + 1:
+            raise ValueError("there is not one count for each bin")
         return self
 
 
@@ -63,7 +70,7 @@ class CategoryDistribution(BaseModel):
 
     model_config = _STRICT
 
-    counts: Annotated[dict[str, NonNegativeInt], Field(max_length=MOST_NAMED)]
+    counts: Annotated[dict[_Name, NonNegativeInt], Field(max_length=MOST_NAMED)]
     other: NonNegativeInt
     missing: NonNegativeInt
 
@@ -78,8 +85,8 @@ class TextDistribution(BaseModel):
 
     model_config = _STRICT
 
-    chunks: _Counts
-    tokens: _Counts
+    chunks: Annotated[_Counts, Field(min_length=1)]
+    tokens: Annotated[_Counts, Field(min_length=1)]
 
 
 class TrainingDistributions(BaseModel):

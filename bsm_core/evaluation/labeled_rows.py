@@ -69,7 +69,8 @@ class LabeledRows:
         read = Labels.read(tables_of(theirs, [id_field, label_column]), id_field, label_column, index, where)
         rows = predictions.read([id_field, *names])
         ids, probabilities = ids_and_probabilities(rows, id_field, names, predictions.where)
-        probabilities = _checked(probabilities, ids, predictions.where)
+        probabilities = checked(probabilities, ids, predictions.where)
+        _warn_of_sums(probabilities, ids, predictions.where)
         codes, joined = join_labels(ids, np.isfinite(probabilities.sum(axis=1)), read)
         has_both = codes >= 0
         if not has_both.any():
@@ -99,8 +100,14 @@ def _label_column(source: TableSource, id_field: str, given: str | None, recorde
     )
 
 
-def _checked(probabilities: Floats, ids: Sequence[str], where: str) -> Floats:
-    """Return probabilities that are all from 0 to 1, rounding errors corrected; warn of rows whose sum is not 1.
+def checked(probabilities: Floats, ids: Sequence[str], where: str, start: int = 0) -> Floats:
+    """Return probabilities that are all from 0 to 1, rounding errors corrected.
+
+    Args:
+        probabilities: Probability of each class, ``[rows, classes]``; NaN for an empty cell.
+        ids: Ids of the rows.
+        where: The file, for messages.
+        start: Position of the first row in the file.
 
     Raises:
         DataError: One is not; the first is named.
@@ -109,10 +116,14 @@ def _checked(probabilities: Floats, ids: Sequence[str], where: str) -> Floats:
     if outside.any():
         row, column = (int(place[0]) for place in outside.nonzero())
         what = f"the probability {probabilities[row, column]:g} is not from 0 to 1"
-        place_of = f"{where}: column {PREFIX}{column}, row {row + 1:,}, id {quoted(ids[row])}"
-        raise DataError(what, where=place_of, fix="evaluate probabilities, and no logits or percentages")
-    sums = probabilities.sum(axis=1)
-    far = np.flatnonzero(np.abs(sums - 1) > _FAR_FROM_1)
+        place_of = f"{where}: column {PREFIX}{column}, row {start + row + 1:,}, id {quoted(ids[row])}"
+        raise DataError(what, where=place_of, fix="give probabilities, and no logits or percentages")
+    return np.clip(probabilities, 0, 1)
+
+
+def _warn_of_sums(probabilities: Floats, ids: Sequence[str], where: str) -> None:
+    """Warn of rows whose probabilities do not add up to 1."""
+    far = np.flatnonzero(np.abs(probabilities.sum(axis=1) - 1) > _FAR_FROM_1)
     if len(far):
         log.warning(
             "%s: the probabilities of %s row(s) do not add up to 1, such as those of id %s; log loss and Brier score "
@@ -121,7 +132,6 @@ def _checked(probabilities: Floats, ids: Sequence[str], where: str) -> Floats:
             f"{len(far):,}",
             quoted(ids[far[0]]),
         )
-    return np.clip(probabilities, 0, 1)
 
 
 def _nothing_left(joined: Joined, predictions: str, labels: str) -> DataError:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +16,8 @@ from bsm_core.artifact.config import ClassLabels
 from bsm_core.errors import DataError, NoInferenceDataError, UsageError, printable
 from bsm_core.scoring.comparing.prediction_columns import INDEX, PREFIX, columns_found, others_than_probabilities
 from bsm_core.scoring.comparing.prediction_rows import tables_of
-from bsm_core.scoring.output.markers import FAILURE, PREDICTIONS, RECORD, SUCCESS, named
-from bsm_core.scoring.output.merge import done_shards, opened_shards, rows_of_shards
+from bsm_core.scoring.output.markers import FAILURE, PREDICTIONS, RECORD, SUCCESS, named, read_record
+from bsm_core.scoring.output.merge import done_shards, opened_shards, record_of_shards, rows_of_shards
 from bsm_core.tables.data_files import FORMATS
 from bsm_core.tables.formats.dialect import DELIMITER
 from bsm_core.tables.read import TableSource
@@ -37,7 +35,8 @@ class Predictions:
         where: The file or folder, for messages.
         source: The prediction file; of shards, the first one.
         read: Function that reads some columns, in windows.
-        record: The run record, ``{}`` if there is none. Of shards, that of the first one, which knows only its rows.
+        record: The run record, ``{}`` if there is none. Of shards, the sum of their records; if one has none, that of
+            the first one, which knows only its rows.
         is_whole: Whether it is the record of all rows.
     """
 
@@ -63,7 +62,7 @@ class Predictions:
             return cls._of_file(path, path.parent)
         files = [file for format in FORMATS if (file := path / f"{PREDICTIONS}.{format}").is_file()]
         if len(files) > 1:
-            written = _record(path / RECORD).get("output")
+            written = read_record(path / RECORD).get("output")
             files = [file for file in files if file.name == written] or files
         if len(files) > 1:
             raise UsageError(
@@ -92,15 +91,20 @@ class Predictions:
     @classmethod
     def _of_file(cls, path: Path, folder: Path) -> Predictions:
         source = TableSource.open(path, partitions=False)
-        record = _record(folder / RECORD)
+        record = read_record(folder / RECORD)
         return cls(str(path), source, partial(tables_of, source), record if record.get("output") == path.name else {})
 
     @classmethod
     def _of_shards(cls, folder: Path) -> Predictions:
         shards = [each for each in done_shards(folder) if each.output]
         sources, _ = opened_shards(folder, shards)
-        record = _record(folder / named(RECORD, shards[0].shard))
-        return cls(str(folder), sources[0], partial(rows_of_shards, shards, sources), record, is_whole=False)
+        record = record_of_shards(folder, shards, folder.name)
+        whole, first = record is not None, read_record(folder / named(RECORD, shards[0].shard))
+        return cls(str(folder), sources[0], partial(rows_of_shards, shards, sources), record or first, whole)
+
+    def rows(self) -> int:
+        """Read the first column, and return its number of rows."""
+        return sum(map(len, self.read(self.source.columns[:1])))
 
     def probability_columns(self) -> list[str]:
         """Return the names of the probability columns, in the order of the classes.
@@ -161,11 +165,3 @@ class Predictions:
             for value in lists
         )
         return ClassLabels(column if isinstance(column, str) else None, labels, names)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """Return a run record; empty if there is none, or if it cannot be read."""
-    with suppress(OSError, ValueError, RecursionError):
-        found = json.loads(path.read_bytes())
-        return found if isinstance(found, dict) else {}
-    return {}

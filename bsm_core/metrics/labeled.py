@@ -14,11 +14,12 @@ from bsm_core.metrics.measure import Measured, measure
 from bsm_core.metrics.questions import Ranking, bins_of
 
 MOST_CURVES = 20
-"""Number of classes that have curves: the first ones."""
+"""Number of classes that have curves: those with the most rows."""
 THRESHOLDS = tuple(step / 10 for step in range(1, 10))
 _STEPS = 100
 """Thresholds are multiples of 1/100."""
-_MOST_CONFUSED = 100
+MOST_IN_MATRIX, _MOST_PAIRS = 20, 20
+"""Largest number of classes with a confusion matrix, and of pairs of a class and a wrong prediction that are listed."""
 _POINTS = 200
 """Largest number of points of a curve."""
 
@@ -99,10 +100,11 @@ class Labeled:
         rows: Number of rows, at least one.
         names: Name of each class.
         measured: Metrics, with intervals if there are resamples.
-        curves: Curves by class: of class 1 with two classes, else of the first 20.
+        curves: Curves by class: of class 1 with two classes, else of the 20 with the most rows, most first.
         confidence: Calibration of the largest probability: how often the most probable class is right.
-        confusion: Rows by class and predicted class, int64 ``[classes, classes]``; without cells for more than 100
+        confusion: Rows by class and predicted class, int64 ``[classes, classes]``; without cells for more than 20
             classes.
+        confused: Class, predicted class and number of rows, of the 20 pairs that are confused most.
         steps: Rows by answer and hundredth of the probability, int64 ``[2, 101]``: with two classes, whether the row is
             of class 1; else whether the most probable class is right.
     """
@@ -113,6 +115,7 @@ class Labeled:
     curves: dict[int, Curves]
     confidence: Calibration
     confusion: npt.NDArray[np.int64]
+    confused: Sequence[tuple[int, int, int]]
     steps: npt.NDArray[np.int64]
 
     @classmethod
@@ -128,7 +131,7 @@ class Labeled:
         classes = len(names)
         predicted, largest = probabilities.argmax(axis=1), probabilities.max(axis=1)
         right = predicted == labels
-        counted = classes if classes <= _MOST_CONFUSED else 0
+        counted = classes if classes <= MOST_IN_MATRIX else 0
         cells = np.bincount(labels * classes + predicted, minlength=classes**2) if counted else np.zeros(0, np.int64)
         scores, answers = (probabilities[:, 1], labels == 1) if classes == 2 else (largest, right)
         return cls(
@@ -137,10 +140,11 @@ class Labeled:
             measured=measure(probabilities, labels, names, resamples, SEED),
             curves={
                 index: Curves.of(probabilities[:, index], labels == index)
-                for index in ([1] if classes == 2 else range(min(classes, MOST_CURVES)))
+                for index in ([1] if classes == 2 else frequent_classes(labels, classes)[:MOST_CURVES])
             },
             confidence=calibration_of(largest, right),
             confusion=cells.reshape(counted, counted),
+            confused=_confused(labels[~right], predicted[~right], classes),
             steps=_steps_of(scores, answers),
         )
 
@@ -176,6 +180,21 @@ def calibration_of(scores: Floats, positive: npt.NDArray[np.bool_]) -> Calibrati
     bins = bins_of(scores)
     rows, sums, hits = (np.bincount(bins, weights) for weights in (None, scores, positive))
     return [(float(sums[i] / rows[i]), float(hits[i] / rows[i]), int(rows[i])) for i in np.flatnonzero(rows)]
+
+
+def frequent_classes(labels: Ints, classes: int) -> list[int]:
+    """Return the indices of all classes, those with the most rows first."""
+    found: list[int] = np.argsort(-np.bincount(labels, minlength=classes), kind="stable").tolist()
+    return found
+
+
+def _confused(labels: Ints, predicted: Ints, classes: int) -> list[tuple[int, int, int]]:
+    """Return the most frequent pairs of a class and a wrong prediction, with their rows."""
+    pairs, rows = np.unique(labels * classes + predicted, return_counts=True)
+    first = np.argsort(-rows, kind="stable")[:_MOST_PAIRS]
+    return [
+        (*divmod(pair, classes), count) for pair, count in zip(pairs[first].tolist(), rows[first].tolist(), strict=True)
+    ]
 
 
 def _steps_of(scores: Floats, answers: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

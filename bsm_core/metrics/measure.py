@@ -121,22 +121,23 @@ def _estimates(
     found = {}
     for metric in metrics:
         value, resampled = float(whole.metrics[metric][0]), drawn.metrics[metric] if drawn else None
-        note = _note(metric, np.isnan(value), repr(name), bool(whole.positive[0]), bool(whole.predicted[0]))
+        note = _note(metric, np.isnan(value), name, bool(whole.positive[0]), bool(whole.predicted[0]))
         found[metric] = estimate(value, resampled, note, _LARGEST.get(metric, 1.0))
     return found
 
 
 def _note(metric: str, undefined: bool, name: str, has_rows: bool, is_predicted: bool) -> str:
     """Return why a metric of a class is not defined, or is 0 without a row that it could count."""
+    of_class = name if name.startswith("class ") else f"class {name!r}"
     if metric == "precision" and not is_predicted:
-        return f"no row is predicted as class {name}"
+        return f"no row is predicted as {of_class}"
     if metric == "recall" and not has_rows:
-        return f"no row is of class {name}"
+        return f"no row is of {of_class}"
     if not undefined:
         return ""
     if metric == "f1":
-        return f"no row is of class {name} or predicted as it"
-    return f"{'all rows are' if has_rows else 'no row is'} of class {name}"
+        return f"no row is of {of_class} or predicted as it"
+    return f"{'all rows are' if has_rows else 'no row is'} of {of_class}"
 
 
 def _means(

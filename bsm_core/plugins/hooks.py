@@ -99,6 +99,10 @@ class Hooks(HookCalls):
         arguments = {"committed": lambda _: copy.deepcopy(committed), "record": lambda _: copy.deepcopy(record)}
         self.call("bsm_committed", arguments)
 
+    def has(self, hook: str) -> bool:
+        """Return whether a guard or an observer implements a hook."""
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+
     def take_failures(self) -> dict[str, float]:
         """Return the number of failures of each observer since the last call, by ``hook:<entry point>``."""
         failures, self._failures = self._failures, Counter()

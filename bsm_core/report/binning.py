@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bsm_core.artifact.training_distributions import TrainingDistributions
-from bsm_core.report.number_bins import Bins
+from bsm_core.report.number_bins import Bins, ValueBins, bins_of
 from bsm_core.report.statistics import (
     CHUNKS,
     LIMITS,
@@ -25,6 +24,7 @@ from bsm_core.report.statistics import (
     PROBABILITY,
     TOKEN_EDGES,
     TOKENS,
+    UNCOUNTED,
     FloatArray,
     IntArray,
     Order,
@@ -33,6 +33,7 @@ from bsm_core.report.statistics import (
     least_certain,
     score_bins,
     series_of,
+    shown_counts,
 )
 
 
@@ -84,7 +85,7 @@ class NumberColumn(NamedTuple):
     """
 
     position: int
-    bins: Bins
+    bins: Bins | ValueBins
     fill: float
 
 
@@ -94,7 +95,7 @@ class Scored:
 
     Attributes:
         start: Position of the first row in the whole table.
-        probabilities: Float64 ``[rows, classes]``; NaN in rows for which the model class failed.
+        probabilities: Float64 ``[rows, classes]``; a row with a NaN counts as not scored.
         texts: Chunks of each text column.
         features: Feature matrix, float32 ``[rows, features]``.
         counts: Counts of the window's findings, see :meth:`bsm_core.preprocess.findings.Findings.counts`.
@@ -153,7 +154,7 @@ class Binning:
         numbers = [name for name in positions if name not in risk_tables]
         known = training.numbers if training else {}
         bins = {
-            name: NumberColumn(positions[name], Bins.of(known[name].edges if name in known else None), fills[name])
+            name: NumberColumn(positions[name], bins_of(known.get(name)), fills[name])
             for name in numbers[:MOST_NUMBERS]
         }
         left_out = len(numbers[MOST_NUMBERS:]) + len(categories[MOST_CATEGORIES:])
@@ -161,7 +162,7 @@ class Binning:
 
     def statistics(self, window: Scored) -> Statistics:
         """Return the statistics of a window."""
-        scored = ~np.isnan(window.probabilities[:, 0])
+        scored = _scored(window.probabilities)
         are_all = bool(scored.all())
         rows = np.flatnonzero(scored)
         probabilities = window.probabilities if are_all else window.probabilities[rows]
@@ -207,6 +208,19 @@ class Binning:
         return found
 
 
+def classes_alone(probabilities: FloatArray) -> Statistics:
+    """Return the predicted classes of some rows, of which nothing else is counted.
+
+    Args:
+        probabilities: Float64 ``[rows, classes]``; a row with a NaN counts as not scored.
+    """
+    return Statistics(bins={UNCOUNTED: _predicted(probabilities[_scored(probabilities)])})
+
+
+def _scored(probabilities: FloatArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.isfinite(probabilities).all(axis=1))
+
+
 def _predicted(probabilities: FloatArray) -> IntArray:
     """Return the number of rows for which each class is the predicted one, the last bin with all further classes."""
     rows, classes = probabilities.shape
@@ -218,7 +232,7 @@ def _predicted(probabilities: FloatArray) -> IntArray:
 
 
 def _counted(found: Mapping[str, Mapping[str, int]], names: Collection[str]) -> dict[str, Any]:
-    return {name: kept(Counter(counts)) for name, counts in found.items() if name in names and counts}
+    return {name: kept(shown_counts(counts)) for name, counts in found.items() if name in names and counts}
 
 
 def _row_sums(values: IntArray, lengths: IntArray) -> IntArray:

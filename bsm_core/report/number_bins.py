@@ -1,4 +1,4 @@
-"""Counting numbers in bins, in a few nanoseconds each."""
+"""Counting numbers in bins, or by their value if training had few values, in a few nanoseconds each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from bsm_core.artifact.training_distributions import NumberDistribution
 from bsm_core.report.statistics import NUMBER_EDGES, IntArray
 
 _KEYS = 1 << 16
@@ -29,9 +30,9 @@ class Bins:
     edges: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, edges: Sequence[float] | None) -> Bins:
-        """Return the bins with some edges, the fixed ones if those of training are None."""
-        return cls(np.array(NUMBER_EDGES if edges is None else edges, np.float32) + np.float32(0))  # no -0.0
+    def of(cls, edges: Sequence[float]) -> Bins:
+        """Return the bins with some edges."""
+        return cls(np.array(edges, np.float32) + np.float32(0))  # no -0.0
 
     def __len__(self) -> int:
         return len(self.edges) + 1
@@ -66,3 +67,33 @@ class Bins:
         raw = np.arange(_KEYS)
         in_order: npt.NDArray[np.int16] = places[raw ^ np.where(raw >> 15, 0xFFFF, 0x8000)].astype(np.int16)
         return in_order
+
+
+@dataclass(frozen=True)
+class ValueBins:
+    """A bin for each of a few values, and a last one for all other values.
+
+    Attributes:
+        values: The values, float32 ``[values]``.
+    """
+
+    values: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.values) + 1
+
+    def index(self, value: float) -> int:
+        """Return the number of the bin of a value."""
+        return int(self.counts(np.array([value], np.float32)).argmax())
+
+    def counts(self, values: npt.NDArray[np.float32]) -> IntArray:
+        """Return the number of values in each bin, int64 ``[values + 1]``. See :meth:`Bins.counts`."""
+        found = [np.count_nonzero(values == value) for value in self.values]
+        return np.array([*found, len(values) - sum(found)], np.int64)
+
+
+def bins_of(trained: NumberDistribution | None) -> Bins | ValueBins:
+    """Return the bins in which training counted a feature; the fixed ones if that is not known."""
+    if trained is None:
+        return Bins.of(NUMBER_EDGES)
+    return Bins.of(trained.edges) if trained.values is None else ValueBins(np.array(trained.values, np.float32))

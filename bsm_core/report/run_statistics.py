@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,18 @@ import numpy as np
 from bsm_core.artifact.training_distributions import (
     CategoryDistribution,
     NumberDistribution,
+    TextDistribution,
     TrainingDistributions,
 )
 from bsm_core.report.binning import Binning, NumberColumn, TextLimits
 from bsm_core.report.drift import stability_index
-from bsm_core.report.number_bins import Bins
+from bsm_core.report.number_bins import bins_of
 from bsm_core.report.statistics import (
     CHUNKS,
     LIMITS,
     MOST_CHUNKS,
     MOST_SERIES,
     NUMBER,
-    NUMBER_EDGES,
     OTHER,
     PREDICTED,
     PROBABILITY,
@@ -33,7 +33,6 @@ from bsm_core.report.statistics import (
     Order,
     Statistics,
     UncertainRow,
-    shown,
 )
 
 FORMAT = 1
@@ -43,7 +42,12 @@ _LIMITS = ("without_tokens", "full_chunk", "most_chunks")
 
 
 def as_record(
-    statistics: Statistics, binning: Binning, classes: Sequence[str] | Sequence[int], counts: Mapping[str, float]
+    statistics: Statistics,
+    binning: Binning,
+    classes: Sequence[str] | Sequence[int],
+    counts: Mapping[str, float],
+    *,
+    all_categories: bool = False,
 ) -> dict[str, Any]:
     """Return statistics as values of JSON, with the distributions of training and how far the rows have moved.
 
@@ -52,7 +56,10 @@ def as_record(
         binning: The bins in which they were counted.
         classes: Name or label of each class.
         counts: Counts of the run's findings, see :meth:`bsm_core.preprocess.findings.Findings.counts`.
+        all_categories: Whether all categories that were counted are named, as the record of a shard does: only then the
+            sum of several records is exact.
     """
+    most = (None, None) if all_categories else (_CATEGORIES_SHOWN, _UNSEEN_SHOWN)
     training = binning.training
     numbers = {name: _number(name, statistics, binning, counts) for name in binning.numbers}
     return {
@@ -65,7 +72,7 @@ def as_record(
         ],
         "texts": {column: _text(column, statistics, binning, counts) for column in binning.texts},
         "numbers": numbers,
-        "categories": {name: _category(name, statistics, binning, counts) for name in binning.categories},
+        "categories": {name: _category(name, statistics, binning, counts, most) for name in binning.categories},
         "features_not_counted": binning.uncounted,
         "order": _order(statistics.order, len(classes)),
         "least_certain": [
@@ -76,24 +83,42 @@ def as_record(
     }
 
 
-def merged_records(records: Sequence[Mapping[str, Any]], counts: Mapping[str, float]) -> dict[str, Any]:
+def merged_records(records: Sequence[Mapping[str, Any]], places: Sequence[Callable[[int], int]]) -> dict[str, Any]:
     """Return one record of several shards of a job, which were scored with the same artifact.
 
     Args:
         records: Records of :func:`as_record`.
-        counts: Sums of the counts of their findings.
+        places: For each record, a function from the position of a row in the shard to that in the whole table.
     """
-    total, first = Statistics(), records[0]
-    for record in records:
-        total.add(from_record(record))
+    total, first, counts = Statistics(), records[0], Counter[str]()
+    for record, place in zip(records, places, strict=True):
+        part = from_record(record)
+        part.least_certain = [row._replace(row=place(row.row)) for row in part.least_certain]
+        total.add(part)
+        counts.update(_lost(record))
     binning = Binning(
-        numbers=dict.fromkeys(first["numbers"], NumberColumn(0, Bins.of(None), 0.0)),
+        numbers=dict.fromkeys(first["numbers"], NumberColumn(0, bins_of(None), 0.0)),
         categories=tuple(first["categories"]),
         texts={column: TextLimits(**text["limits"]) for column, text in first["texts"].items()},
         training=_training_of(first),
         uncounted=first["features_not_counted"],
     )
     return as_record(total, binning, first["classes"], counts)
+
+
+def _lost(record: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts of missing and unusable cells, as findings count them."""
+    found = dict[str, int]()
+    for kind, unusable in (("texts", "text"), ("numbers", "number"), ("categories", "number")):
+        for name, column in record[kind].items():
+            found |= {f"missing:{name}": column["missing"], f"{unusable}:{name}": column["unusable"]}
+    return found
+
+
+def frame_of(record: Mapping[str, Any]) -> list[Any]:
+    """Return what the records of all shards of a job have in common: classes, columns, and the bins of numbers."""
+    names = [[*record[kind]] for kind in ("texts", "categories")]
+    return [record["classes"], *names, {name: found["training"] for name, found in record["numbers"].items()}]
 
 
 def _training_of(record: Mapping[str, Any]) -> TrainingDistributions | None:
@@ -110,8 +135,8 @@ def _training_of(record: Mapping[str, Any]) -> TrainingDistributions | None:
 def from_record(record: Mapping[str, Any]) -> Statistics:
     """Return the statistics in a record of :func:`as_record`, to add those of another one.
 
-    The rarer categories of a feature count as others, and the order of the rows is left out: rows of several shards do
-    not follow each other.
+    Categories that the record does not name count as others, and the order of the rows is left out: rows of several
+    shards do not follow each other.
     """
     bins = {PREDICTED: record["predicted"]}
     bins |= {f"{PROBABILITY}:{index}": found for index, found in enumerate(record["probabilities"])}
@@ -144,10 +169,10 @@ def _padded(counts: IntArray | None, length: int) -> list[int]:
 
 
 def _text(column: str, statistics: Statistics, binning: Binning, counts: Mapping[str, float]) -> dict[str, Any]:
-    limits, trained = binning.texts[column], binning.training and binning.training.texts.get(column)
+    limits = binning.texts[column]
+    trained: TextDistribution | None = binning.training.texts.get(column) if binning.training else None
     chunks = _padded(statistics.bins.get(f"{CHUNKS}:{column}"), MOST_CHUNKS + 1)
     tokens = _padded(statistics.bins.get(f"{TOKENS}:{column}"), len(TOKEN_EDGES) + 1)
-    before = (trained.tokens if trained else None, trained.chunks if trained else None)
     return {
         "chunks": chunks,
         "tokens": tokens,
@@ -155,36 +180,46 @@ def _text(column: str, statistics: Statistics, binning: Binning, counts: Mapping
         "missing": int(counts.get(f"missing:{column}", 0)),
         "unusable": int(counts.get(f"text:{column}", 0)),
         "limits": {"tokens": limits.tokens, "chunks": limits.chunks},
-        "training": {"tokens": before[0], "chunks": before[1]} if trained else None,
-        "stability_index": _index(before[0], tokens, ordered=True),
+        "training": trained and trained.model_dump(),
+        "stability_index": trained and _index(trained.tokens[1:], tokens[1:], (trained.tokens[0], tokens[0])),
     }
 
 
 def _number(name: str, statistics: Statistics, binning: Binning, counts: Mapping[str, float]) -> dict[str, Any]:
     trained: NumberDistribution | None = binning.training.numbers.get(name) if binning.training else None
-    found = _padded(statistics.bins.get(f"{NUMBER}:{name}"), len(trained.edges if trained else NUMBER_EDGES) + 1)
+    found = _padded(statistics.bins.get(f"{NUMBER}:{name}"), len(bins_of(trained)))
     missing, unusable = (int(counts.get(f"{kind}:{name}", 0)) for kind in ("missing", "number"))
-    before = [*trained.counts, trained.missing] if trained else None
+    index = None
+    if trained:
+        known = len(found) if trained.values is None else len(trained.values)  # other values have a bin of their own
+        alone = *zip(trained.counts[known:], found[known:], strict=True), (trained.missing, missing + unusable)
+        index = _index(trained.counts[:known], found[:known], *alone)
     return {
         "counts": found,
         "missing": missing,
         "unusable": unusable,
         "training": trained and trained.model_dump(),
-        "stability_index": _index(before, [*found, missing + unusable], ordered=True),
+        "stability_index": index,
     }
 
 
-def _category(name: str, statistics: Statistics, binning: Binning, counts: Mapping[str, float]) -> dict[str, Any]:
+def _category(
+    name: str,
+    statistics: Statistics,
+    binning: Binning,
+    counts: Mapping[str, float],
+    most: tuple[int | None, int | None],
+) -> dict[str, Any]:
     trained: CategoryDistribution | None = binning.training.categories.get(name) if binning.training else None
     known, unseen = (found.get(name, Counter()) for found in (statistics.categories, statistics.unseen))
     missing, unusable = (int(counts.get(f"{kind}:{name}", 0)) for kind in ("missing", "number"))
-    first = _first(known, _CATEGORIES_SHOWN, trained.counts if trained else ())
-    examples = _first(unseen, _UNSEEN_SHOWN)
-    before = now = None
+    first = _first(known, most[0], trained.counts if trained else ())
+    examples = _first(unseen, most[1])
+    index = None
     if trained:
-        others = known.total() - sum(known[key] for key in trained.counts)
-        before = [*trained.counts.values(), trained.other, trained.missing, 0]
-        now = [*(known[key] for key in trained.counts), others, missing + unusable, unseen.total()]
+        now = [known[key] for key in trained.counts]
+        before, now = [*trained.counts.values(), trained.other], [*now, known.total() - sum(now)]
+        index = _index(before, now, (trained.missing, missing + unusable), (0, unseen.total()), ordered=False)
     return {
         "counts": first,
         "other": known.total() - sum(first.values()),
@@ -194,24 +229,20 @@ def _category(name: str, statistics: Statistics, binning: Binning, counts: Mappi
         "unseen_examples": examples,
         "other_unseen": unseen.total() - sum(examples.values()),
         "training": trained and trained.model_dump(),
-        "stability_index": _index(before, now or [], ordered=False),
+        "stability_index": index,
     }
 
 
-def _first(counts: Counter[str], most: int, wanted: Collection[str] = ()) -> dict[str, int]:
+def _first(counts: Counter[str], most: int | None, wanted: Collection[str] = ()) -> dict[str, int]:
     """Return the counts of some categories, the most frequent first: the wanted ones, and the first of the others."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ranked = [(key, count) for key, count in ranked if key != OTHER and count]
-    others = [key for key, _ in ranked if key not in wanted][:most]
-    found = Counter[str]()
-    for key, count in ranked:
-        if key in wanted or key in others:
-            found[shown(key)] += count
-    return dict(found)
+    named = {*wanted, *[key for key, _ in ranked if key not in wanted][:most]}
+    return {key: count for key, count in ranked if key in named}
 
 
-def _index(before: Sequence[int] | None, now: Sequence[int], *, ordered: bool) -> float | None:
-    index = stability_index(before, now, ordered=ordered) if before and len(before) == len(now) else None
+def _index(before: Sequence[int], now: Sequence[int], *apart: tuple[int, int], ordered: bool = True) -> float | None:
+    index = stability_index(before, now, ordered=ordered, apart=apart) if len(before) == len(now) else None
     return None if index is None else round(index, 6)
 
 

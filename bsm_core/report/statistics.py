@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from bsm_core.artifact.training_distributions import LONGEST_NAME
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -40,8 +42,8 @@ NUMBER_EDGES = (*(-edge for edge in reversed(_MAGNITUDES)), 0.0, *_MAGNITUDES)
 """Edges of the bins of a numeric feature whose distribution in training is not known."""
 MOST_BUCKETS, _FEWEST = 200, 8
 """Largest number of buckets of consecutive rows, and the rows of a bucket while there are few rows."""
-LEAST_CERTAIN, _CLASSES_NAMED, _LONGEST = 20, 3, 100
-"""Number of rows that are named, of their classes, and of the characters of an id or a category."""
+LEAST_CERTAIN, _CLASSES_NAMED = 20, 3
+"""Number of rows that are named, and of their classes."""
 _SAMPLED = 8
 """Step between the rows from which a limit of the margin of the least certain ones is found."""
 _MOST_KEPT = 1_000
@@ -49,15 +51,16 @@ _MOST_KEPT = 1_000
 OTHER = "\0other"
 """Key of the categories that are not counted one by one; no text of a cell."""
 
-PREDICTED, PROBABILITY, CHUNKS, TOKENS, LIMITS, NUMBER = (
+PREDICTED, UNCOUNTED, PROBABILITY, CHUNKS, TOKENS, LIMITS, NUMBER = (
     "predicted",
+    "uncounted",
     "probability",
     "chunks",
     "tokens",
     "limits",
     "number",
 )
-"""First words of the keys of :attr:`Statistics.bins`; after all but the first come a colon and a class or a column."""
+"""First words of the keys of :attr:`Statistics.bins`; after all but two come a colon and a class or a column."""
 
 
 class UncertainRow(NamedTuple):
@@ -191,6 +194,12 @@ class Statistics:
         found = self.bins.get(PREDICTED)
         return [] if found is None else found.tolist()
 
+    @property
+    def classes(self) -> list[int]:
+        """What :attr:`predicted` says, of all rows: also of those of which nothing else is counted."""
+        found = [self.bins[key] for key in (PREDICTED, UNCOUNTED) if key in self.bins]
+        return _sum(found[0], found[-1] if len(found) > 1 else found[0][:0]).tolist() if found else []
+
     def of(self, kind: str) -> dict[str, IntArray]:
         """Return the counts whose keys begin with a word, by the rest of the key."""
         return {key.partition(":")[2]: counts for key, counts in self.bins.items() if key.partition(":")[0] == kind}
@@ -253,7 +262,15 @@ def kept(counts: Counter[str], most: int = _MOST_KEPT) -> Counter[str]:
 
 def shown(text: str) -> str:
     """Return a text with at most 100 characters; three dots stand for the rest."""
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 3]}..."
+
+
+def shown_counts(counts: Mapping[str, int]) -> Counter[str]:
+    """Return counts by category, in which long categories are cut, in training as in a run: both are compared."""
+    found = Counter[str]()
+    for name, count in counts.items():
+        found[shown(name)] += count
+    return found
 
 
 def score_bins(probabilities: FloatArray) -> IntArray:

@@ -23,7 +23,7 @@ from bsm_core.preprocess.features import Imputer
 from bsm_core.preprocess.findings import CategoryCounts, Findings
 from bsm_core.report.binning import Binning, Scored
 from bsm_core.report.number_bins import Bins
-from bsm_core.report.statistics import CHUNKS, MOST_CHUNKS, TOKEN_EDGES, TOKENS
+from bsm_core.report.statistics import CHUNKS, MOST_CHUNKS, TOKEN_EDGES, TOKENS, shown_counts
 from bsm_core.scoring.counting import text_arrays
 from bsm_core.training.data import Rows
 
@@ -31,6 +31,8 @@ _BINS, _FEW, _DIGITS = 20, 20, 5
 """Number of bins of a number, the number of different values that have a bin each, and significant digits of edges."""
 _OUTER = (0.005, 0.995)
 """Quantiles between which the bins lie; what lies outside is in the first or the last bin."""
+_OFTEN = 0.25
+"""Share of the rows above which the most frequent value has a bin of its own."""
 _SKEWED = 10.0
 """Ratio of the range of the bins to that of the middle half of the values, above which equal widths say little."""
 
@@ -79,7 +81,7 @@ def _padded(counts: npt.NDArray[np.int64], length: int) -> list[int]:
 
 
 def _category(known: Counter[str], lost: int) -> CategoryDistribution:
-    ranked = sorted(known.items(), key=lambda item: (-item[1], item[0]))
+    ranked = sorted(shown_counts(known).items(), key=lambda item: (-item[1], item[0]))
     first = dict(ranked[:MOST_NAMED])
     return CategoryDistribution(counts=first, other=known.total() - sum(first.values()), missing=lost)
 
@@ -88,24 +90,33 @@ def _number(rows: Rows, name: str) -> NumberDistribution:
     column = Imputer(MISSING_NUMBER).transform(rows.columns[name], rows.dialect)
     filled = np.zeros(len(column.values), bool) if column.filled is None else column.filled
     values = np.sort(column.values[~filled])
-    edges, each = bins_of(values)
-    counts = Bins.of(edges).counts(values).tolist()
-    return NumberDistribution(edges=edges, counts=counts, missing=int(filled.sum()), values=each)
+    return distribution_of(values, int(filled.sum()))
 
 
-def bins_of(values: npt.NDArray[np.float32]) -> tuple[list[float], list[float] | None]:
-    """Return the edges of the bins of a number, and the value of each bin if there are at most 20 different ones.
+def distribution_of(values: npt.NDArray[np.float32], missing: int = 0) -> NumberDistribution:
+    """Return the distribution of a number: by value if there are at most 20 different ones, else in at most 23 bins.
 
     The bins have equal widths. If most values lie close together and a few far away, each bin holds about equally many
     values instead.
 
     Args:
         values: Sorted values.
+        missing: Number of cells without a usable number.
     """
-    distinct = np.unique(values)
+    distinct, rows = np.unique(values, return_counts=True)
     if len(distinct) <= _FEW:
-        middles = (distinct[1:].astype(np.float64) + distinct[:-1]) / 2
-        return [float(middle) for middle in middles], [float(value) for value in distinct]
+        return NumberDistribution(edges=[], counts=[*rows.tolist(), 0], missing=missing, values=distinct.tolist())
+    top = int(rows.argmax())
+    if rows[top] < _OFTEN * len(values):
+        edges = _edges(values)
+    else:  # such as the zeros of a count: a bin of their own, among those of the other values
+        around = distinct[top : top + 2].tolist()
+        edges = sorted({*_edges(values[values != distinct[top]]), *around})
+    return NumberDistribution(edges=edges, counts=Bins.of(edges).counts(values).tolist(), missing=missing)
+
+
+def _edges(values: npt.NDArray[np.float32]) -> list[float]:
+    distinct = np.unique(values)
     low, first, third, high = np.quantile(values.astype(np.float64), [_OUTER[0], 0.25, 0.75, _OUTER[1]])
     are_whole = bool((distinct == np.floor(distinct)).all())
     if third > first and (high - low) / (third - first) > _SKEWED:
@@ -116,4 +127,4 @@ def bins_of(values: npt.NDArray[np.float32]) -> tuple[list[float], list[float] |
         edges = np.linspace(low, high, _BINS)
     edges = np.ceil(edges) if are_whole else edges
     rounded = np.unique(np.array([float(f"{edge:.{_DIGITS}g}") for edge in edges], np.float32))
-    return [float(f"{edge:.{_DIGITS + 2}g}") for edge in rounded.tolist()], None
+    return [float(f"{edge:.{_DIGITS + 2}g}") for edge in rounded.tolist()]

@@ -80,13 +80,10 @@ def _cards(record: Mapping[str, Any], labeled: Labeled | None) -> list[tuple[str
     """Return the numbers at the top of the page: what, the number, and a remark."""
     found, rows, seconds = record["statistics"], record["rows"], record.get("seconds")
     total = sum(found["predicted"])
-    cards = [
-        (
-            "rows",
-            count_text(rows),
-            f"{count_text(total)} with probabilities" if total != rows else "all with probabilities",
-        )
-    ]
+    remark = f"{count_text(total)} with probabilities" if total != rows else "all with probabilities"
+    if found["rows"] < rows:
+        remark = f"{count_text(found['rows'])} in the statistics"
+    cards = [("rows", count_text(rows), remark)]
     if total:
         most = max(range(len(found["predicted"])), key=found["predicted"].__getitem__)
         name = found["classes"][most] if most < len(found["classes"]) else "a further class"

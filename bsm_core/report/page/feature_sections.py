@@ -20,7 +20,8 @@ from bsm_core.report.statistics import MOST_CHUNKS, NUMBER_EDGES, TOKEN_EDGES
 
 MOST_DRAWN = 60
 """Number of features of each kind that are drawn, those that moved most; a table lists all of them."""
-_MOST_BARS = 15
+_MOST_BARS, _MOST_EXAMPLES = 15, 5
+_OTHER = "none of the values of training"
 
 
 def texts(found: Mapping[str, Any]) -> Section | None:
@@ -110,7 +111,7 @@ def _of(count: int, total: int) -> str:
 
 
 def _examples(feature: Mapping[str, Any]) -> str:
-    return ", ".join(feature["unseen_examples"]) or "–"
+    return ", ".join([*feature["unseen_examples"]][:_MOST_EXAMPLES]) or "–"
 
 
 def _psi_cells(feature: Mapping[str, Any]) -> tuple[str, str]:
@@ -122,12 +123,19 @@ def _lost(feature: Mapping[str, Any], total: int) -> list[str]:
     return [_of(feature[key], total) for key in ("missing", "unusable")]
 
 
-def _missing_before(feature: Mapping[str, Any]) -> str:
+def missing_in_training(feature: Mapping[str, Any]) -> float | None:
+    """Return the share of the training rows without a usable value of a number or category; None: it is not known."""
     trained = feature["training"]
     if not trained:
-        return "not known"
+        return None
     counts = trained["counts"].values() if isinstance(trained["counts"], Mapping) else trained["counts"]
-    return share_text(trained["missing"], sum(counts) + trained.get("other", 0) + trained["missing"])
+    total = sum(counts) + trained.get("other", 0) + trained["missing"]
+    return float(trained["missing"] / (total or 1))
+
+
+def _missing_before(feature: Mapping[str, Any]) -> str:
+    share = missing_in_training(feature)
+    return "not known" if share is None else share_text(share, 1)
 
 
 def _number(name: str, feature: Mapping[str, Any]) -> Figure:
@@ -135,14 +143,14 @@ def _number(name: str, feature: Mapping[str, Any]) -> Figure:
     before = trained["counts"] if trained else None
     edges = trained["edges"] if trained else NUMBER_EDGES
     values = trained["values"] if trained else None
-    bins = [number_text(value) for value in values] if values else _ranges(edges)
+    bins = _ranges(edges) if values is None else [*map(number_text, values), _OTHER]
     used = [i for i, pair in enumerate(zip(counts, before or counts, strict=True)) if any(pair)]
     first, last = (min(used), max(used)) if used else (0, 0)
     part = slice(first, last + 1)
     shown = range(first, last + 1)
-    if values:
-        step = -(-len(shown) // 6)
-        ticks = [Tick(i - first + 0.5, short_text(values[i])) for i in shown[::step]]
+    if values is not None:
+        names = [*map(short_text, values), "other"]
+        ticks = [Tick(i - first + 0.5, names[i]) for i in dict.fromkeys([*shown[:: -(-len(shown) // 6)], last])]
     else:
         inner = [i for i in shown[:-1] if i < len(edges)]
         ticks = [Tick(i - first + 1.0, short_text(edges[i])) for i in inner[:: -(-len(inner) // 5) or 1]]
@@ -152,7 +160,9 @@ def _number(name: str, feature: Mapping[str, Any]) -> Figure:
             ticks.append(Tick(last - first + 0.5, f"≥ {short_text(edges[-1])}"))
     before = before[part] if before else None
     grid, description = bin_table(name, bins[part], counts[part], before)
-    note = "The line is training." if before else "The artifact does not record how this feature lay in training."
+    note = "The line is training." if trained else "The artifact does not record how this feature lay in training."
+    if values is not None and counts[-1]:
+        note += " Training had no other values than those that are named."
     return histogram_figure(
         name, description, counts[part], before, ticks, "value", grid, note, badge_of(feature["stability_index"])
     )

@@ -127,11 +127,7 @@ def bin_table(title: str, bins: Sequence[str], counts: Sequence[int], before: Se
         if count or (before and before[i])
     ]
     most = max(range(len(counts)), key=counts.__getitem__)
-    said = (
-        f"Most rows, {share_text(counts[most], total)}, have the value {bins[most]}."
-        if total
-        else "No row has a value."
-    )
+    said = f"Most frequent: {bins[most]}, in {share_text(counts[most], total)} of the rows." if total else "No rows."
     return Grid(title, heads, rows), said
 
 

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from bsm_core.metrics.bootstrap import CONFIDENCE, Estimate
-from bsm_core.metrics.labeled import MOST_CURVES, THRESHOLDS, AtThreshold, Labeled
+from bsm_core.metrics.labeled import MOST_CURVES, MOST_IN_MATRIX, THRESHOLDS, AtThreshold, Labeled
 from bsm_core.metrics.names import METRICS, title_of
 from bsm_core.metrics.questions import BINS
 from bsm_core.report.page.axes import Tick, count_text, number_text, score_text, share_text
 from bsm_core.report.page.charts import Series, lines
 from bsm_core.report.page.figures import Figure, Grid, Section
 
-_MOST_LINES, _MOST_CONFUSED = 5, 20
+_MOST_LINES = 5
+"""Number of classes whose curves are drawn: those with the most rows."""
 _UNIT = tuple(Tick(at / 5, number_text(at / 5)) for at in range(6))
 
 
@@ -29,11 +30,14 @@ def labeled(found: Labeled, notes: Sequence[str]) -> Section:
     grids = [_metrics(found)]
     if found.measured.macro is not None:
         grids.append(_by_class(found))
-    rows = [each.rows for each in found.measured.classes]
-    drawn = sorted(found.curves, key=lambda index: (-rows[index], index))[:_MOST_LINES]
-    after = [_thresholds(found)]
-    if 0 < len(found.confusion) <= _MOST_CONFUSED:
-        after.insert(0, _confusion(found))
+    drawn, classes = [*found.curves][:_MOST_LINES], len(found.names)
+    if classes > _MOST_LINES:
+        sentences.append(f"The curves are those of the {_MOST_LINES} classes with the most rows")
+    if classes > MOST_CURVES:
+        sentences.append(f"Of {count_text(classes)} classes, the {MOST_CURVES} with the most rows have metrics below")
+    if classes > MOST_IN_MATRIX:
+        sentences.append("So many classes have no confusion matrix; the classes that are confused most are listed")
+    after = [_confusion(found) if len(found.confusion) else _confused(found), _thresholds(found)]
     figures = [_roc(found, drawn), _precision_recall(found, drawn), _calibration(found)]
     return Section("labels", "With labels", " ".join(f"{each}." for each in sentences), grids, figures, after)
 
@@ -82,9 +86,10 @@ def _interval(estimate: Estimate) -> str:
 
 def _by_class(found: Labeled) -> Grid:
     shown = ("auroc", "average_precision", "ece", "f1", "precision", "recall")
+    shown_classes = sorted(found.curves)
     rows = [
         [each.name, count_text(each.rows), *(_value(each.metrics[name]) for name in shown)]
-        for each in found.measured.classes[:MOST_CURVES]
+        for each in map(found.measured.classes.__getitem__, shown_classes)
     ]
     return Grid("Each class against the others", ["class", "rows", *map(title_of, shown)], rows)
 
@@ -157,6 +162,15 @@ def _confusion(found: Labeled) -> Grid:
     ]
     heads = ["label", *(f"predicted {name}" for name in names), "rows"]
     return Grid("Confusion matrix, with the share of the label's rows", heads, rows, shades)
+
+
+def _confused(found: Labeled) -> Grid:
+    """Return the pairs of classes that are confused most, where there are too many classes for a matrix."""
+    rows = []
+    for label, predicted, count in found.confused:
+        share = share_text(count, found.measured.classes[label].rows)
+        rows.append([found.names[label], found.names[predicted], count_text(count), share])
+    return Grid("Classes that are confused most", ["label", "predicted", "rows", "share of the label's rows"], rows)
 
 
 def _thresholds(found: Labeled) -> Grid:

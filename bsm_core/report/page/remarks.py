@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, REPEATED_IDS
 from bsm_core.report.drift import LARGE, MODERATE
 from bsm_core.report.page.axes import count_text, number_text, share_text
+from bsm_core.report.page.feature_sections import missing_in_training
 
-_SHARE, _NAMED = 0.05, 5
+_SHARE, _MUCH, _RARE = 0.05, 0.25, 0.01
+"""Shares of the rows: that are worth a remark, that are bad, and that are too few to be compared with training."""
+_NAMED, _COLUMNS_NAMED = 5, 10
 _STEP = 0.15
 """Difference of the mean score between the first and the last fifth of the input that is worth a remark."""
 
 
 def remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return sentences, each with its kind: ``bad``, ``watch``, or ``good`` if there is nothing else to say."""
-    found = [*_of_rows(record), *_of_scores(record["statistics"]), *_of_inputs(record["statistics"])]
+    statistics = record["statistics"]
+    found = [*_of_rows(record), *_of_scores(statistics), *_of_cells(statistics), *_of_drift(statistics)]
+    found += _of_values(statistics)
     found.sort(key=lambda remark: remark[0] != "bad")
-    return found or [("good", "Nothing unusual was found.")]
+    has_inputs = any(statistics[kind] for kind in ("numbers", "categories", "texts"))
+    return found or [("good", f"Nothing unusual was found{'' if has_inputs else ' in the scores'}.")]
 
 
 def _of_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -28,9 +34,10 @@ def _of_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "watch", "The input has no rows."
         return
     if unscored := found["rows"] - sum(found["predicted"]):
-        yield "bad", f"{count_text(unscored)} row(s) have no probabilities, because the model failed on them."
+        yield "bad", f"{count_text(unscored)} row(s) have no probabilities."
     if rows > found["rows"]:
-        yield "watch", f"{count_text(rows - found['rows'])} row(s) are in no statistics: they were not scored."
+        why = "they were not scored, or by an earlier attempt without --report or --run-record"
+        yield "watch", f"{count_text(rows - found['rows'])} row(s) are in no statistics: {why}."
     if bad := counts.get(BAD_ROWS):
         kind = "bad" if bad > _SHARE * rows else "watch"
         yield kind, f"{count_text(bad)} row(s) have an issue, {share_text(bad, rows)} of all; see Row issues."
@@ -70,7 +77,50 @@ def _mean(line: Mapping[str, Any], means: list[float], part: slice) -> float:
     return float(sum(mean * count for mean, count in zip(means[part], rows, strict=True)) / (sum(rows) or 1))
 
 
-def _of_inputs(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+class _Lost(NamedTuple):
+    """Cells of a column that hold no value: their share of the rows, that in training, and what they are."""
+
+    share: float
+    before: float | None
+    name: str
+    what: str
+
+    @property
+    def more(self) -> float:
+        return self.share - (self.before or 0.0)
+
+    @property
+    def is_unusual(self) -> bool:
+        """Whether there are many such cells or, if those of training are known, clearly more than there."""
+        if self.before is None:
+            return self.share > _SHARE
+        return self.more > _SHARE or self.share > max(_RARE, 3 * self.before)
+
+    def __str__(self) -> str:
+        before = "" if self.before is None else f", in training in {share_text(self.before, 1)}"
+        return f"{self.name} is {self.what} in {share_text(self.share, 1)} of the rows{before}."
+
+
+def _of_cells(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the columns with many missing or unusable cells, the worst first."""
+    total, lost = found["rows"] or 1, list[_Lost]()
+    for name, each in {**found["numbers"], **found["categories"]}.items():
+        what = "missing or unusable" if each["missing"] and each["unusable"] else "missing"
+        what = what if each["missing"] else "unusable"
+        lost.append(_Lost((each["missing"] + each["unusable"]) / total, missing_in_training(each), name, what))
+    for name, each in found["texts"].items():
+        trained = each["training"]
+        before = None if trained is None else trained["tokens"][0] / (sum(trained["tokens"]) or 1)
+        lost.append(_Lost(max(each["missing"], each["without_tokens"]) / total, before, name, "empty"))
+        lost.append(_Lost(each["unusable"] / total, None, name, "unusable, or was cut,"))
+    unusual = sorted((each for each in lost if each.is_unusual), key=lambda each: (-each.more, each.name))
+    for each in unusual[:_COLUMNS_NAMED]:
+        yield "bad" if each.more > _MUCH else "watch", str(each)
+    if rest := len(unusual[_COLUMNS_NAMED:]):
+        yield "watch", f"{rest} more columns have many missing or unusable cells; see the tables."
+
+
+def _of_drift(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     features = {**found["numbers"], **found["categories"], **found["texts"]}
     indices = sorted(((each["stability_index"] or 0.0, name) for name, each in features.items()), reverse=True)
     for kind, low, high, words in (("bad", LARGE, math.inf, "far"), ("watch", MODERATE, LARGE, "somewhat")):
@@ -81,16 +131,26 @@ def _of_inputs(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield kind, f"Moved {words} from training: {named}{more}."
     if left_out := found["features_not_counted"]:
         yield "watch", f"{count_text(left_out)} feature(s) of the model are in no statistics: the model has too many."
+    if features and found["rows"] and all(each["stability_index"] is None for each in features.values()):
+        why = "that needs 100 rows, here and in training"
+        if all(each["training"] is None for each in features.values()):
+            why = "the artifact does not record how they lay"
+        yield "watch", f"How far the inputs have moved from training is not known: {why}."
+
+
+def _of_values(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, each in found["numbers"].items():
+        if (each["training"] or {}).get("values") is not None and each["counts"][-1] > _SHARE * found["rows"]:
+            share = share_text(each["counts"][-1], found["rows"])
+            yield "watch", f"{share} of the rows have a value of {name} that training did not have."
     for name, each in found["categories"].items():
         if each["unseen"] > _SHARE * found["rows"]:
-            share, such = share_text(each["unseen"], found["rows"]), ", ".join(each["unseen_examples"])
+            share, such = share_text(each["unseen"], found["rows"]), ", ".join([*each["unseen_examples"]][:_NAMED])
             yield (
                 "bad",
                 f"{share} of the rows have a category of {name} that the risk table does not have, such as {such}.",
             )
     for name, each in found["texts"].items():
-        if found["rows"] and each["missing"] == found["rows"]:
-            yield "bad", f"The text column {name} is empty in every row."
         for key, what in (
             ("full_chunk", "a chunk of the largest length"),
             ("most_chunks", "the largest number of chunks"),

@@ -20,7 +20,7 @@ from bsm_core.predictor import Predictor
 from bsm_core.predictor.probability_columns import Classes, with_probabilities
 from bsm_core.preprocess.dataset import WindowInfo
 from bsm_core.preprocess.findings import IssueWarnings
-from bsm_core.report.binning import Binning
+from bsm_core.report.binning import Binning, classes_alone
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import SCORING, Advance, Ended, Times, is_followed, is_shown, notify, stages_of
 from bsm_core.scoring.counting import scored
@@ -95,7 +95,7 @@ class PartMaker(Callback):
 
     Args:
         predictor: The model and preprocessing.
-        binning: What is counted of each window.
+        binning: What is counted of each window. None: the predicted classes alone.
         times: Where the times of each window are added.
         deliver: Function that takes each part.
         classes: Name of each class, for the column ``predicted_class``. None: there is none.
@@ -104,7 +104,7 @@ class PartMaker(Callback):
     def __init__(
         self,
         predictor: Predictor,
-        binning: Binning,
+        binning: Binning | None,
         times: Times,
         deliver: Callable[[Part], None],
         classes: Classes | None = None,
@@ -135,7 +135,9 @@ class PartMaker(Callback):
         found = findings.counts()
         counts = {**found, **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
-        statistics = partial(self.binning.statistics, scored(batch, outputs, found))
+        window = scored(batch, outputs, found)
+        statistics = partial(self.binning.statistics, window) if self.binning else None
+        statistics = statistics or partial(classes_alone, window.probabilities)
         places = info.index, info.last, info.end
         self.deliver(Part(*places, table, counts, issues, info.fraction, info.files, statistics))
         self._memory.give_back()

@@ -16,8 +16,8 @@ from bsm_core.artifact.config import ClassLabels
 from bsm_core.errors import DataError
 from bsm_core.plugins.hookspecs import Committed
 from bsm_core.preprocess.findings import ALTERED_PARTS, note_counts, warn_of_advice, warn_of_counts
+from bsm_core.report.binning import Binning
 from bsm_core.report.run_statistics import as_record
-from bsm_core.report.statistics import Statistics
 from bsm_core.runtime import signals
 from bsm_core.runtime.durable import writing
 from bsm_core.runtime.log import Lines
@@ -30,6 +30,7 @@ from bsm_core.scoring.output.markers import Markers
 from bsm_core.scoring.output.merge import DoneShard, FileState, mark_job
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.scoring.output.run_report import drawn, page_of_run, write_report
+from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.provenance import components_of, record_of
 from bsm_core.storage.objects import ObjectPath
 from bsm_core.tables.id_counts import IdCounts
@@ -50,7 +51,8 @@ class RunResult:
             number is that of all others.
         counts: Numbers of row issues and other counts, such as ``{"bad_rows": 2, "number:Age": 2}``; those that are
             zero are left out.
-        record: Content of ``run.json``, which is written with ``run_record=True``; empty for a shard without files.
+        record: Content of ``run.json``, which is written with ``run_record=True``; empty for a shard without files. Its
+            ``statistics`` are None if neither ``run_record`` nor ``report`` nor an observer asked for them.
     """
 
     path: Path
@@ -90,7 +92,7 @@ def finish(scorer: Scorer) -> RunResult:
     if settings.profile:
         figures = table(scorer.times, committed.rows, helped=scorer.num_workers > 0)
         log.info("where the time went, start-up left out:\n%s", Lines(figures))
-    record = run_record(scorer, committed, review.statistics)
+    record = run_record(scorer, committed, review)
     hooks.committed(committed, record)
     for key, count in hooks.take_failures().items():
         record["counts"][key] = committed.counts[key] = committed.counts.get(key, 0) + count
@@ -146,7 +148,7 @@ def _review(scorer: Scorer) -> CommitReview:
     return CommitReview(file, limit, IdCounts(None if isinstance(work, ObjectPath) else work))
 
 
-def run_record(scorer: Scorer, committed: Committed, statistics: Statistics) -> dict[str, Any]:
+def run_record(scorer: Scorer, committed: Committed, review: CommitReview) -> dict[str, Any]:
     """Return the run record, which is the content of ``run.json``, as a dict of JSON values."""
     job: Job = scorer.job
     settings = job.settings.model_dump(mode="json")
@@ -170,8 +172,14 @@ def run_record(scorer: Scorer, committed: Committed, statistics: Statistics) -> 
         "seconds": round(time.time() - job.began, 3),
         "output": committed.path.name,
         "profile": {what: round(value, 6) for what, value in scorer.times.items()},
-        "statistics": as_record(statistics, scorer.binning, config.classes, committed.counts),
+        "statistics": scorer.binning and _statistics(scorer.binning, review, config.classes, job.settings.shard),
     }
+
+
+def _statistics(
+    binning: Binning, review: CommitReview, classes: Sequence[str] | Sequence[int], shard: Shard | None
+) -> dict[str, Any]:
+    return as_record(review.statistics, binning, classes, review.counts, all_categories=shard is not None)
 
 
 def _attempts(work: WorkFolder) -> list[dict[str, Any]]:

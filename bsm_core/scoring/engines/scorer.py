@@ -53,7 +53,8 @@ class Scorer:
         source: The input table.
         schema: Columns and types of the predictions.
         num_workers: Number of loader workers.
-        binning: What is counted of each window.
+        binning: What is counted of each window; None if nobody asks for statistics: neither ``--report`` nor
+            ``--run-record`` is given, and no observer gets the run record.
         chosen: Chosen backends and precision; None before :meth:`predict`.
         difference: Largest difference of a check row's probability from the stored one; None if none was scored.
         times: Times of this process; of all processes after :meth:`wait_for_others`.
@@ -87,7 +88,8 @@ class Scorer:
         if first and settings.report is not None:
             check_report(settings.report)
         self.num_workers = _loader_workers(settings, plan, self.predictor, self.source)
-        self.binning = binning_of(self.predictor)
+        asked = settings.report is not None or settings.run_record or self.predictor.hooks.has("bsm_committed")
+        self.binning = binning_of(self.predictor) if asked else None
         self.chosen: ChosenBackends | None = None
         self.difference: float | None = None
         self.times = Times()

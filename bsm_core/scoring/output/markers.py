@@ -36,6 +36,14 @@ def named(name: str, shard: Shard | None) -> str:
     return f"{stem}{shard.mark if shard else ''}{dot}{extension}"
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Return a run record; empty if there is none, or if it cannot be read."""
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads(path.read_bytes())
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
 def leftovers(folder: Path, shard: Shard | None) -> list[Path]:
     """Return what earlier jobs left in an output folder that is not true any more once another job is done.
 

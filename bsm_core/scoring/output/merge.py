@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from bsm_core.errors import DataError, UsageError
-from bsm_core.report.run_statistics import merged_records
+from bsm_core.report.record_check import why_unusable
+from bsm_core.report.run_statistics import frame_of, merged_records
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
-from bsm_core.scoring.output.markers import FAILURE, RECORD, SUCCESS, Markers, named
+from bsm_core.scoring.output.markers import FAILURE, RECORD, SUCCESS, Markers, named, read_record
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.sink import Sink
 from bsm_core.tables.data_files import FORMATS
@@ -200,24 +203,30 @@ def merge(output: Path) -> tuple[Path, int]:
                     sink.temporary(format).unlink()
         rows = sum(sum(each.rows) for each in shards)
         with writing(output):
-            record = _record_of(output, shards, path, rows)
+            record = record_of_shards(output, shards, path.name)
             Markers(output).clear()
             Markers(output).succeed(record)
     return path, rows
 
 
-def _record_of(output: Path, shards: Sequence[DoneShard], path: Path, rows: int) -> dict[str, Any] | None:
-    """Return one run record of the records of all shards; None if a shard has none.
+def record_of_shards(output: Path, shards: Sequence[DoneShard], name: str) -> dict[str, Any] | None:
+    """Return one run record of the records of all shards; None if a shard has none, or a damaged one.
 
     Counts and statistics are sums. The scores over the order of the rows are left out: files of several hosts follow
     each other in the merged file. What is not the same in all shards is that of the first one.
+
+    Args:
+        output: The output folder.
+        shards: The shards that have a prediction file, in order.
+        name: Name of the merged prediction file.
     """
-    records = []
-    for each in shards:
-        try:
-            records.append(json.loads((output / named(RECORD, each.shard)).read_bytes()))
-        except (OSError, ValueError, RecursionError):
+    records = [read_record(output / named(RECORD, each.shard)) for each in shards]
+    for each, record in zip(shards, records, strict=True):
+        if why_unusable(record) or (record["output"], record["rows"]) != (each.output, sum(each.rows)):
             return None
+    if any(frame_of(record["statistics"]) != frame_of(records[0]["statistics"]) for record in records):
+        return None
+    rows = sum(record["rows"] for record in records)
     counts, times, attempts = Counter[str](), Counter[str](), list[dict[str, Any]]()
     for record in records:
         counts.update(record["counts"])
@@ -232,9 +241,26 @@ def _record_of(output: Path, shards: Sequence[DoneShard], path: Path, rows: int)
         "attempts": attempts,
         "seconds": max(record["seconds"] for record in records),
         "finished": max(record["finished"] for record in records),
-        "output": path.name,
-        "statistics": merged_records([record["statistics"] for record in records], counts),
+        "output": name,
+        "statistics": merged_records([record["statistics"] for record in records], _places(shards)),
     }
+
+
+def _places(shards: Sequence[DoneShard]) -> list[Callable[[int], int]]:
+    """Return, for each shard, a function from the position of a row in the shard to that in the merged file."""
+    begins: list[list[int]] = [[] for _ in shards]
+    shifts: list[list[int]] = [[] for _ in shards]
+    lengths, total = [0] * len(shards), 0
+    for number, rows in _in_order(shards):
+        begins[number].append(lengths[number])
+        shifts[number].append(total - lengths[number])
+        lengths[number] += rows
+        total += rows
+    return [partial(_place, *pair) for pair in zip(begins, shifts, strict=True)]
+
+
+def _place(begins: Sequence[int], shifts: Sequence[int], row: int) -> int:
+    return row + shifts[bisect_right(begins, row) - 1]
 
 
 def done_shards(output: Path) -> list[DoneShard]:

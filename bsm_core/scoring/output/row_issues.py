@@ -232,12 +232,14 @@ class CommitReview:
     Attributes:
         id_counts: Counts of missing and repeated ids, without zeros; complete after :meth:`end`.
         statistics: Sum of the statistics of the parts so far.
+        counts: Sum of the counts of the parts whose rows are in the statistics.
     """
 
     def __init__(self, file: RowIssuesFile | None, limit: BadRowLimit, ids: IdCounts) -> None:
         self._file, self._limit, self._ids = file, limit, ids
         self.id_counts: dict[str, int] = {}
         self.statistics = Statistics()
+        self.counts = Counter[str]()
 
     def __enter__(self) -> Self:
         return self
@@ -262,6 +264,12 @@ class CommitReview:
         self._limit.add(counts, len(table), issues)
         if issues is not None and self._file is not None:
             self._file.write(issues)
+
+    def count(self, statistics: Statistics, counts: Mapping[str, float]) -> None:
+        """Add the statistics of a part; without rows if the attempt that made it was not asked for statistics."""
+        self.statistics.add(statistics)
+        if statistics.rows:
+            self.counts.update({key: int(count) for key, count in counts.items()})
 
     def end(self) -> None:
         """Publish the row-issues file, and judge the whole table.

@@ -281,7 +281,7 @@ class Sink:
         for record in records:
             for key, value in record.counts.items():
                 counts[key] = counts.get(key, 0) + value
-        classes = () if review is None else tuple(review.statistics.predicted)
+        classes = () if review is None else tuple(review.statistics.classes)
         return Committed(path, sum(record.rows for record in records), len(records), counts, classes)
 
     def write(
@@ -327,7 +327,7 @@ class Sink:
                 statistics = others.pop() if others and others[-1].column_names == [_STATISTICS] else None
                 review.add(table, record.counts, *others)
                 if statistics is not None:
-                    review.statistics.add(Statistics.from_bytes(statistics.column(0)[0].as_py()))
+                    review.count(Statistics.from_bytes(statistics.column(0)[0].as_py()), record.counts)
             yield table
         if review is not None:
             self.require_lock()

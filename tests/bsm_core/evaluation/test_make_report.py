@@ -7,11 +7,18 @@ import re
 
 import pandas as pd
 import pytest
+from support import toy
 from support.toy import toy_rows
 
+from bsm_core.artifact.training_distributions import (
+    CategoryDistribution,
+    TrainingDistributions,
+    write_training_distributions,
+)
 from bsm_core.cli import main
 from bsm_core.errors import DataError, NoInferenceDataError, UsageError
 from bsm_core.evaluation.make_report import make_report
+from bsm_core.report.statistics import shown
 from bsm_core.scoring.output.merge import merge
 
 
@@ -65,9 +72,7 @@ def test_a_prediction_file_without_its_folder(run, tmp_path):
 
 
 def test_labels_by_the_names_that_training_gave(run, tmp_path):
-    from support.toy import write_toy_artifact
-
-    write_toy_artifact(run.artifact, multiclass_categories=["ham", "spam"], label_name="kind")
+    toy.write_toy_artifact(run.artifact, multiclass_categories=["ham", "spam"], label_name="kind")
     toy_rows(20).to_csv(run.data / "t.csv", index=False)
     run(run_record=True)
     assert json.loads((run.out / "run.json").read_text())["statistics"]["classes"] == ["ham", "spam"]
@@ -133,6 +138,55 @@ def test_rows_with_empty_probabilities(tmp_path):
     path.write_text("id,prob_class_0,prob_class_1\na,0.5,0.5\nb,,\n")
     page = make_report(tmp_path).path.read_text("utf-8")
     assert "1 row(s) have no probabilities" in page
+    path.write_text("id,prob_class_0,prob_class_1\na,0.5,0.5\nb,0.2,\nc,,0.7\n")
+    page = make_report(tmp_path).path.read_text("utf-8")
+    assert "2 row(s) have no probabilities" in page
+
+
+@pytest.mark.parametrize("value", ["120", "-4"])
+def test_what_is_no_probability_is_refused_as_evaluate_refuses_it(tmp_path, value):
+    path = tmp_path / "inference_predictions.csv"
+    path.write_text(f"id,prob_class_0,prob_class_1\na,0.5,0.5\nb,0.5,{value}\n")
+    with pytest.raises(DataError, match=f"the probability {value} is not from 0 to 1") as error:
+        make_report(tmp_path)
+    assert "row 2, id 'b'" in error.value.where
+
+
+DAMAGES = [
+    (lambda record: record.update(statistics={"format": 1}), "is damaged (statistics.rows: "),
+    (lambda record: record.update(statistics={"format": 0}), "has the statistics of another version"),
+    (lambda record: record.update(statistics=[1]), "is damaged (statistics: "),
+    (lambda record: record.update(counts={"bad_rows": "many"}), "is damaged (counts.bad_rows: "),
+    (lambda record: record.update(counts={"reason:x": 1}), "a count of a reason has no stage"),
+    (lambda record: record["statistics"].update(classes=["a", "b", "c"]), "has 3 classes and the predictions have 2"),
+    (lambda record: record["statistics"]["classes"].pop(), "there are counts of more classes"),
+    (lambda record: record["statistics"]["numbers"]["amount"]["counts"].pop(), "not one count for each bin"),
+    (lambda record: record["statistics"]["probabilities"][0].pop(), "is damaged (statistics.probabilities.0: "),
+    (lambda record: record["statistics"]["order"]["means"][0].pop(), "not one mean for each bucket"),
+    (lambda record: record.update(rows=120), "has 120 rows and the predictions have 23"),
+]
+
+
+def test_a_run_record_that_does_not_fit_is_passed_over(data):
+    data(run_record=True)
+    path = data.out / "run.json"
+    text = path.read_text()
+    for damage, why in DAMAGES:
+        record = json.loads(text)
+        damage(record)
+        path.write_text(json.dumps(record))
+        drawn = make_report(data.out)
+        assert why in drawn.notes[0]
+        assert "<strong>23</strong>" in drawn.path.read_text("utf-8")
+        assert "Numeric features" not in titles(drawn.path)
+
+
+def test_predictions_that_were_replaced_are_not_those_of_the_run_record(data):
+    path = data(run_record=True).path
+    path.write_text("id,prob_class_0,prob_class_1\na,0.5,0.5\n")
+    drawn = make_report(data.out)
+    assert "run.json has 23 rows and the predictions have 1" in drawn.notes[0]
+    assert "<strong>1</strong>" in drawn.path.read_text("utf-8")
 
 
 def test_shards_have_reports_of_their_own_and_merge_to_one_record(run, tmp_path):
@@ -145,12 +199,58 @@ def test_shards_have_reports_of_their_own_and_merge_to_one_record(run, tmp_path)
     assert {path.name for path in tmp_path.glob("*.html")} == {"r-00000-of-00002.html", "r-00001-of-00002.html"}
     merge(run.out)
     merged = json.loads((run.out / "run.json").read_text())
-    different = {"order": None, "least_certain": None}
-    assert {**merged["statistics"], **different} == {**whole["statistics"], **different}
-    ids = [{row["id"] for row in record["statistics"]["least_certain"]} for record in (merged, whole)]
-    assert ids[0] == ids[1]
+    assert {**merged["statistics"], "order": None} == {**whole["statistics"], "order": None}
     assert merged["statistics"]["order"]["rows"] == []
     for key in ("rows", "counts"):
         assert merged[key] == whole[key]
     assert len(merged["attempts"]) == 2
     assert "Texts" in titles(make_report(run.out).path)
+
+
+LONG = "x" * 300
+MANY = [*"abcdefghijklmnopqrstuvwxyz"]
+
+
+def test_shards_count_as_one_run_and_name_their_rows_as_it_does(run, tmp_path, monkeypatch):
+    """Categories beyond the ten that a record names, names that are cut, and files that the shards take in turn."""
+    known = ["web", *MANY, LONG]
+    trained = TrainingDistributions(
+        rows=1_000,
+        classes=[500, 500],
+        numbers={},
+        categories={"channel": CategoryDistribution(counts={"web": 560, shown(LONG): 440}, other=0, missing=0)},
+        texts={},
+        scores=[],
+    )
+    monkeypatch.setattr(toy, "RISK_TABLES", {"channel": {"bins": dict.fromkeys(known, 0.5), "default_bin": 0.5}})
+    toy.write_toy_artifact(run.artifact)
+    write_training_distributions(run.artifact, trained)
+    rows = toy_rows(300)
+    names = ["web"] * 14 + [LONG] * 11 + MANY[:12] + [f"new {i % 9}" for i in range(13)]
+    rows["channel"] = [names[i * 7 % 50] for i in range(300)]
+    for number, (first, last) in enumerate([(0, 90), (90, 100), (100, 201), (201, 210), (210, 300)]):
+        rows[first:last].to_csv(run.data / f"{number}.csv", index=False)
+    run(run_record=True, output_dir=tmp_path / "whole")
+    whole = json.loads((tmp_path / "whole" / "run.json").read_text())["statistics"]
+    for number in (0, 1):
+        run(run_record=True, shard=f"{number}/2")
+    unmerged = make_report(run.out, to=tmp_path / "unmerged.html")
+    assert unmerged.notes == []
+    merge(run.out)
+    merged = json.loads((run.out / "run.json").read_text())["statistics"]
+    assert {**merged, "order": None} == {**whole, "order": None}
+    assert len(whole["categories"]["channel"]["counts"]) == 12  # those of training, and ten others
+    assert whole["categories"]["channel"]["stability_index"] > 0.25
+    ids = pd.read_csv(run.out / "inference_predictions.csv", dtype={"id": str})["id"]
+    assert [ids[row["row"]] for row in merged["least_certain"]] == [row["id"] for row in merged["least_certain"]]
+    page = make_report(run.out, to=tmp_path / "merged.html").path.read_text("utf-8")
+    assert re.findall("<h2.*", page) == re.findall("<h2.*", unmerged.path.read_text("utf-8"))
+    assert page.count("<td>new ") == unmerged.path.read_text("utf-8").count("<td>new ")
+
+
+def test_shards_without_records_say_how_to_get_them(run):
+    for number in (0, 1):
+        toy_rows(9).to_csv(run.data / f"{number}.csv", index=False)
+    for number in (0, 1):
+        run(run_record=number == 0, shard=f"{number}/2")
+    assert "There is no run.json with statistics of all rows" in make_report(run.out).notes[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -62,10 +64,29 @@ def test_the_calibration_is_that_of_the_expected_calibration_error():
     assert sum(rows for *_, rows in points) == 4_000
 
 
+@pytest.mark.parametrize("classes", [4, 40])
+def test_the_pairs_that_are_confused_most(classes):
+    p, labels = scored(3_000, classes, seed=3)
+    found, predicted = of(p, labels), p.argmax(axis=1)
+    wrong = Counter((a, b) for a, b in zip(labels.tolist(), predicted.tolist(), strict=True) if a != b)
+    assert len(found.confused) == min(20, len(wrong))
+    assert {(a, b): rows for a, b, rows in found.confused}.items() <= wrong.items()
+    assert [rows for *_, rows in found.confused] == sorted(wrong.values(), reverse=True)[:20]
+
+
+def test_the_classes_with_curves_are_those_with_the_most_rows():
+    p, labels = scored(2_000, 30)
+    labels = np.where(np.arange(2_000) < 1_500, 29, labels)
+    found = of(p, labels)
+    rows = np.bincount(labels, minlength=30)
+    assert next(iter(found.curves)) == 29
+    assert sorted(rows[[*found.curves]]) == sorted(rows)[-20:]
+
+
 def test_several_classes():
     p, labels = scored(3_000, 4, seed=3)
     found = of(p, labels)
-    assert [*found.curves] == [0, 1, 2, 3]
+    assert sorted(found.curves) == [0, 1, 2, 3]
     for index, curves in found.curves.items():
         value = found.measured.classes[index].metrics["auroc"].value
         assert area(curves.roc) == pytest.approx(value, abs=2e-3)

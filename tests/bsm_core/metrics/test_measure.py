@@ -266,3 +266,8 @@ def test_an_interval_is_within_the_range_of_the_metric():
 def test_probabilities_of_0_and_1_have_a_finite_log_loss():
     found = ours(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0, 1])).metrics
     assert found["log_loss"].value == pytest.approx(sklearn_metrics.log_loss([0, 1], [[0.0, 1.0], [1.0, 0.0]]))
+
+
+def test_a_name_that_begins_with_class_does_not_say_it_twice():
+    found = measure(np.array([[0.2, 0.8]]), np.array([1]), ["class 0", "class 1"], 0, 0)
+    assert found.metrics["auroc"].note == "all rows are of class 1"

@@ -22,8 +22,10 @@ from bsm_core.runtime.profile import Times
 from bsm_core.scoring.engines import finish
 from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.output.manifest import Attempt, PartRecord, WorkFolder
+from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview
 from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.provenance import record_of
+from bsm_core.tables.id_counts import IdCounts
 
 SETTINGS = {
     "job_type": "inference",
@@ -71,7 +73,9 @@ def record(monkeypatch, tmp_path):
     )
     counted = Binning().statistics(Scored(0, np.array([[0.25, 0.75]] * 7)))
     committed = Committed(Path("/o/inference_predictions.tsv"), 7, 2, Counter({"text:chat": 3}))
-    return finish.run_record(run, committed, counted)
+    review = CommitReview(None, BadRowLimit("50%", "csv"), IdCounts(None))
+    review.count(counted, {})
+    return finish.run_record(run, committed, review)
 
 
 def test_it_is_json(record):

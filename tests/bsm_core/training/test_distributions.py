@@ -10,8 +10,7 @@ from support.training import CONFIG, labelled_rows
 
 from bsm_core import train
 from bsm_core.artifact import Artifact, describe, pack, unpacked
-from bsm_core.report.number_bins import Bins
-from bsm_core.training.distributions import bins_of
+from bsm_core.training.distributions import distribution_of
 
 pytestmark = pytest.mark.usefixtures("toy_site")
 
@@ -56,35 +55,44 @@ def test_the_report_lies_where_it_is_asked_for_and_only_with_validation_rows(tmp
 
 @pytest.mark.parametrize("values", [[], [3.0], [1.0, 2.0, 2.0, 5.0], range(20)])
 def test_few_different_values_have_a_bin_each(values):
-    edges, each = bins_of(np.sort(np.array(values, np.float32)))
-    assert each == sorted({float(value) for value in values})
-    assert len(edges) == max(0, len(each) - 1)
-    counts = Bins.of(edges).counts(np.array(values, np.float32))
-    assert counts.tolist() == [list(values).count(value) for value in each] or not len(values)
+    found = distribution_of(np.sort(np.array(values, np.float32)))
+    assert found.values == sorted({float(value) for value in values})
+    assert found.edges == []
+    assert found.counts == [*(list(values).count(value) for value in found.values), 0]
 
 
 def test_the_bins_of_whole_numbers_hold_equally_many_of_them():
-    edges, each = bins_of(np.sort(np.random.default_rng(0).normal(40, 12, 5_000).round().astype(np.float32)))
-    assert each is None
+    found = distribution_of(np.sort(np.random.default_rng(0).normal(40, 12, 5_000).round().astype(np.float32)))
+    assert found.values is None
+    edges = found.edges
     assert {*np.diff(edges)} == {4.0}
     assert all(edge == round(edge) for edge in edges)
 
 
 def test_the_bins_of_skewed_numbers_hold_equally_many_rows():
     values = np.sort(np.random.default_rng(0).lognormal(0, 3, 5_000).astype(np.float32))
-    edges, _ = bins_of(values)
-    counts = Bins.of(edges).counts(values)
-    assert counts.tolist() == pytest.approx([250] * 20, abs=2)  # equal widths would put nearly all into one bin
-    assert np.all(np.diff(edges) > 0)
+    found = distribution_of(values)
+    assert found.counts == pytest.approx([250] * 20, abs=2)  # equal widths would put nearly all into one bin
+    assert np.all(np.diff(found.edges) > 0)
+
+
+@pytest.mark.parametrize("often", [0.0, 7.0, 12345.678])
+@pytest.mark.parametrize("share", [0.4, 0.96])
+def test_a_value_that_is_frequent_has_a_bin_of_its_own(often, share):
+    values = np.random.default_rng(0).geometric(0.02, 5_000).astype(np.float32)
+    values[: int(share * 5_000)] = often
+    found = distribution_of(np.sort(values))
+    assert max(found.counts) == (values == np.float32(often)).sum()
+    assert len(found.edges) <= 22
+    assert sum(found.counts) == 5_000
 
 
 def test_the_bins_of_even_numbers_have_equal_widths():
-    edges, _ = bins_of(np.sort(np.random.default_rng(0).normal(0, 1, 5_000).astype(np.float32)))
+    edges = distribution_of(np.sort(np.random.default_rng(0).normal(0, 1, 5_000).astype(np.float32))).edges
     assert len(edges) == 20
     assert np.diff(edges) == pytest.approx(np.full(19, np.diff(edges).mean()), rel=0.01)
 
 
 def test_nearly_equal_values_have_bins_too():
     values = np.sort((1e6 + np.arange(100) * 0.0625).astype(np.float32))
-    edges, _ = bins_of(values)
-    assert Bins.of(edges).counts(values).sum() == 100
+    assert sum(distribution_of(values).counts) == 100

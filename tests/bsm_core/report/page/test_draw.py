@@ -68,7 +68,17 @@ def test_a_large_record_stays_below_two_megabytes():
 
 
 def test_many_classes():
-    page = draw(WIDE, labeled=labeled_rows(rows=500, classes=30))
+    labeled = labeled_rows(rows=500, classes=30)
+    page = draw(WIDE, labeled=labeled)
+    most = max(range(30), key=lambda index: labeled.measured.classes[index].rows)
+    assert f"class {most}: AUROC" in page
+    assert "Of 30 classes, the 20 with the most rows have metrics below." in page
+    assert "The curves are those of the 5 classes with the most rows." in page
+    assert "Classes that are confused most" in page
+    assert "predicted class 0" not in page
+    few = draw(WIDE, labeled=labeled_rows(rows=500, classes=4))
+    assert "Classes that are confused most" not in few
+    assert "predicted class 0" in few
     assert page.count("Probability of class") >= 20
     assert "The probabilities of the first 20 classes are drawn." in page
 

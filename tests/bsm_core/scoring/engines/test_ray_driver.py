@@ -215,7 +215,7 @@ def test_a_window_that_kills_a_fourth_actor_is_named_and_can_be_left_empty(score
     issues = score.out.parent / "issues.csv"
     report = score.out.parent / "report.html"
     done = score(deadly={2: 4}, actors=1, on_bad_row="null", row_issues=issues, report=report)
-    assert "3 row(s) are in no statistics: they were not scored." in report.read_text("utf-8")
+    assert "3 row(s) are in no statistics: they were not scored, or" in report.read_text("utf-8")
     got = pd.read_csv(done.path, dtype={"id": str})
     assert got["id"].tolist() == rows["id"].tolist()
     assert got["prob_class_0"].isna().tolist() == [6 <= i <= 8 for i in range(12)]

@@ -197,7 +197,13 @@ class Settings(BaseModel):
     csv_escape: Annotated[
         str | None,
         BeforeValidator(csv.parse_escape),
-        Source("--csv-escape", "character before a quote in a quoted cell: Spark has \\", None, True, "CHARACTER"),
+        Source(
+            "--csv-escape",
+            "character before a quote in a quoted cell, such as the backslash of Spark",
+            None,
+            True,
+            "CHARACTER",
+        ),
     ] = None
     csv_encoding: Annotated[
         str | None,

@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.arguments import add_path
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.cli.output import say
@@ -34,17 +34,15 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--allow-downloads", action="store_true", help="ask the Hugging Face hub for a tokenizer")
     checks = parser.add_mutually_exclusive_group()
-    checks.add_argument("--data", type=path_or_url, metavar="TABLE", help="store its first rows for the self-check")
+    add_path(checks, "--data", metavar="TABLE", help="store its first rows for the self-check")
     checks.add_argument("--no-self-check", action="store_true", help="keep the check rows without scoring them")
     parser.set_defaults(handler=_pack, advice=set_keys)
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name the artifact and the place of the packed one."""
-    parser.add_argument("source", type=path_or_url, metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
-    parser.add_argument(
-        "destination", type=path_or_url, metavar="DESTINATION", help="a new folder, or a new .tar.gz file"
-    )
+    add_path(parser, "source", metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
+    add_path(parser, "destination", metavar="DESTINATION", help="a new folder, or a new .tar.gz file")
 
 
 def pack_and_say(

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
+from bsm_core.cli.arguments import FILE, FOLDER, add_path
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.output import say
 from bsm_core.errors import UsageError, give_flags
@@ -71,7 +72,8 @@ def add_flags(parser: argparse.ArgumentParser, *, needs_job_type: bool = False) 
     for title, names in GROUPS.items():
         add_arguments(groups[title], names, required=("job_type",) if needs_job_type else ())
     job = groups["job"]
-    job.add_argument("--config", dest="run_config", type=Path, metavar="FILE", help="a TOML file with flags by name")
+    about = "a TOML file with flags by name"
+    add_path(job, "--config", kind=Path, dest="run_config", metavar="FILE", help=about)
     about = "check everything and print the plan; score and write nothing"
     job.add_argument("--dry-run", action="store_true", default=None, help=about)
 
@@ -94,7 +96,8 @@ def add_arguments(parser: argparse._ActionsContainer, names: Iterable[str], requ
         source = sources()[name]
         field = Settings.model_fields[name]
         options: dict[str, Any] = {"dest": name, "help": _help(name)}
-        choices = [c for c in _flatten(field.annotation) if isinstance(c, str)]
+        values = _flatten(field.annotation)
+        choices = [value for value in values if isinstance(value, str)]
         if field.annotation is bool:
             options["action"] = "store_const"
             options["const"] = not field.default  # giving the flag changes the default
@@ -102,7 +105,12 @@ def add_arguments(parser: argparse._ActionsContainer, names: Iterable[str], requ
             options["choices"], options["type"] = choices, str.lower
         else:
             options["metavar"] = source.metavar
-        parser.add_argument(source.flag, *_SPELLINGS.get(name, ()), required=name in required, **options)
+        flags = source.flag, *_SPELLINGS.get(name, ())
+        if Path in values:
+            completes = FOLDER if name == "output_dir" else FILE
+            add_path(parser, *flags, kind=None, completes=completes, required=name in required, **options)
+        else:
+            parser.add_argument(*flags, required=name in required, **options)
 
 
 def give_table_flags(settings: Sequence[Mapping[str, str]]) -> str:

@@ -10,7 +10,7 @@ from bsm_core.errors import UsageError
 from bsm_core.storage.objects import place
 
 FILE, FOLDER = "file", "directory"
-"""What a shell completes: the names that shtab has for it."""
+"""Names of shtab for what a shell completes."""
 
 
 def path_or_url(text: str) -> Path:

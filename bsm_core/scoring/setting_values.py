@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from bsm_core.errors import DataError
@@ -59,21 +60,21 @@ def parse_limit(value: Any) -> Any:
 
 def parse_table_name(value: Any) -> Any:
     """Return the name of a table that can be written."""
-    try:
-        if value is not None:
-            from bsm_core.tables.data_files import detect_format  # here, because the help needs no table
+    if isinstance(value, str | Path):  # of others, the type of the setting says what is wrong
+        from bsm_core.tables.data_files import detect_format  # here, because the help needs no table
 
+        try:
             detect_format(value)
-    except DataError as error:
-        raise ValueError("should end in .csv, .tsv or .parquet") from error
+        except DataError as error:
+            raise ValueError("should end in .csv, .tsv or .parquet") from error
     return value
 
 
 def parse_report(value: Any) -> Any:
     """Return the name of an HTML file."""
-    if value is None or str(value).lower().endswith((".html", ".htm")):
-        return value
-    raise ValueError("should end in .html")
+    if isinstance(value, str | Path) and not str(value).lower().endswith((".html", ".htm")):
+        raise ValueError("should end in .html")
+    return value
 
 
 def parse_columns(value: Any) -> Any:

@@ -20,6 +20,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     PrivateAttr,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -254,6 +256,17 @@ class Settings(BaseModel):
     strict: Annotated[
         bool, Source("--strict", "stop if plugins, libraries or files differ from those that the artifact recorded")
     ] = False
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _tell_truth_from_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what pydantic, as Python does, would take for a number or for a truth value."""
+        is_flag = cls.model_fields[str(info.field_name)].annotation is bool
+        if is_flag and isinstance(value, int | float) and not isinstance(value, bool):
+            raise ValueError("should be true or false")
+        if not is_flag and isinstance(value, bool):
+            raise ValueError("needs a value, not true or false")
+        return value
 
     @model_validator(mode="after")
     def _check_process_count(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from collections.abc import Callable
 from contextlib import closing
 from functools import cache, partial
@@ -19,6 +19,8 @@ from bsm_core.runtime.durable import writing
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
+
+log = logging.getLogger("bsm")
 
 
 def add(commands: Commands) -> None:
@@ -100,4 +102,4 @@ def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
     except BSMError as error:  # the artifact is complete all the same, and may be meant for another machine
         refresh_provenance(artifact)
         kept = "with the record that it had" if artifact.provenance else "without a record of what made it"
-        print(f"packed {kept}: {error.one_line()}", file=sys.stderr)
+        log.warning("packed %s: %s", kept, error.one_line())

@@ -9,7 +9,6 @@ from typing import Any
 
 from bsm_core.errors import DataError
 from bsm_core.runtime.precision import Precision
-from bsm_core.tables.formats.dialect import split_names
 
 
 def parse_device(value: Any) -> Any:
@@ -75,8 +74,3 @@ def parse_report(value: Any) -> Any:
     if isinstance(value, str | Path) and not str(value).lower().endswith((".html", ".htm")):
         raise ValueError("should end in .html")
     return value
-
-
-def parse_columns(value: Any) -> Any:
-    """Return the names of columns, from a text with commas between them."""
-    return tuple(filter(None, split_names(value))) if isinstance(value, str) else value

@@ -99,7 +99,7 @@ class Settings(BaseModel):
     ] = None
     keep_columns: Annotated[
         tuple[str, ...],
-        BeforeValidator(setting_values.parse_columns),
+        BeforeValidator(csv.parse_kept),
         Source(
             "--keep-columns", "columns to copy to the output: names such as a,\"b, c\"; or 'all'", metavar="COLUMNS"
         ),

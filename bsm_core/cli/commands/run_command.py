@@ -79,7 +79,7 @@ def add_flags(parser: argparse.ArgumentParser, *, needs_job_type: bool = False) 
     job = groups["job"]
     about = "a TOML file with flags by name"
     add_path(job, "--config", kind=Path, dest="run_config", metavar="FILE", help=about)
-    about = "check everything and print the plan; score and write nothing"
+    about = "check everything and print the plan; score nothing and write no output"
     job.add_argument("--dry-run", action="store_true", default=None, help=about)
 
 
@@ -172,7 +172,11 @@ def execute(arguments: argparse.Namespace) -> None:
         from bsm_core.scoring.dry_run import dry_run
 
         outline = dry_run(flags, os.environ, arguments.file)
-        say("\n".join(["all checks passed; nothing was scored or written", *map(": ".join, outline.entries())]))
+        say(
+            "\n".join(
+                ["all checks passed; no row was scored, and no output was written", *map(": ".join, outline.entries())]
+            )
+        )
         return
     from bsm_core.scoring import job  # here, because the help of all commands needs the flags alone
 

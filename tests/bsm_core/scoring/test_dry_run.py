@@ -48,7 +48,7 @@ def test_a_dry_run_returns_the_plan_and_writes_nothing(flags, tmp_path):
 def test_the_command_prints_the_plan(flags, tmp_path, capsys):
     assert cli.main(["run", "--dry-run", *words(flags)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("all checks passed; nothing was scored or written\n")
+    assert out.startswith("all checks passed; no row was scored, and no output was written\n")
     assert "\nrows: 9 in 1 window(s), 4,096 at a time\n" in out
     assert not (tmp_path / "out").exists()
 

@@ -82,6 +82,9 @@ def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> RunResu
             classes=committed.classes,
             row_issues=settings.row_issues,
             limit=settings.limit,
+            names=artifact.config.classes,
+            report=settings.report,
+            recorded=settings.run_record and not settings.shard,
         )
     )
     return committed

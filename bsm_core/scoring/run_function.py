@@ -83,7 +83,8 @@ def _pass_settings(settings: Sequence[Mapping[str, str]]) -> str:
 
 def _name_settings_as_python_does(error: BSMError) -> None:
     """Let an error name arguments instead of flags."""
-    error.what, error.where, error.fix = (text and _in_python(text) for text in (error.what, error.where, error.fix))
+    error.what = _in_python(error.what)
+    error.where, error.fix = (text and _in_python(text) for text in (error.where, error.fix))
     error.args, error.details = (error.what,), tuple(map(_in_python, error.details))
     error.advice = _pass_settings
 

@@ -87,7 +87,7 @@ class Settings(BaseModel):
         CONTAINER / "input/inference_data"
     )
     limit: Annotated[
-        PositiveInt | None, Source("--limit", "score the first N rows alone, of each shard, for a trial", metavar="N")
+        PositiveInt | None, Source("--limit", "score the first N rows alone (of each shard), for a trial", metavar="N")
     ] = None
     output_dir: Annotated[Place, Source("--output-dir", "folder for the predictions", metavar="PATH")] = (
         CONTAINER / "output/predictions"

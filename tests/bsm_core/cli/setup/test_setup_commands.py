@@ -6,14 +6,16 @@ import json
 import re
 import shutil
 import subprocess
+from importlib.metadata import metadata
 
 import pytest
+from support.encoders import BranchingModel, MeanModel
 
 from bsm_core import cli
 from bsm_core.errors import BSMError
 from bsm_core.plugins.registry import Registry, UnusablePlugin, replaced
 from bsm_core.testing.installation import examine
-from bsm_core.testing.toys import toy_registry
+from bsm_core.testing.toys import component, toy_registry
 
 pytestmark = pytest.mark.usefixtures("quiet_log")
 
@@ -32,10 +34,39 @@ def test_the_doctor_says_what_is_there_and_what_works(capsys):
     assert found["cores"] >= 1
     assert found["free_memory"] > 0
     assert found["problems"] == []
-    assert all("fp32" in works["eager"] for works in found["encoders"].values())
+    assert {"mlflow", "ray"} < set(found["extras"]) >= set(metadata("bsm-core").get_all("Provides-Extra"))
     out = capsys.readouterr().out
     for title in ("versions", "extras", "machine", "GPUs", "kernels", "memory", "plugins", "problems"):
         assert f"{title}\n  " in out
+
+
+def registry_of(model_class):
+    return Registry([component("model_class", "mean", model_class)])
+
+
+def test_the_doctor_tries_each_backend_of_each_encoder():
+    pytest.importorskip("onnxruntime")
+    found = examine(registry_of(MeanModel))
+    assert found.problems == []
+    assert found.encoders["MeanEncoder"]["eager"][0] == "fp32"
+    assert found.encoders["MeanEncoder"]["onnx"] == ["fp32"]
+    assert "backends of MeanEncoder\n  eager: fp32, " in found.to_text()
+
+
+def test_the_doctor_says_why_an_encoder_is_not_exported():
+    pytest.importorskip("onnxruntime")
+    found = examine(registry_of(BranchingModel))
+    assert found.encoders["BranchingEncoder"]["onnx"] == []
+    [problem] = found.problems
+    assert problem.startswith("backend 'onnx' of BranchingEncoder: UsageError: encoder 'text' cannot be exported: ")
+    assert "\n  onnx: does not work here\n" in found.to_text()
+
+
+def test_without_the_extra_the_doctor_does_not_try_onnx(monkeypatch):
+    monkeypatch.setattr("bsm_core.testing.installation.PACKAGES", ("no_such_package",))
+    found = examine(registry_of(MeanModel))
+    assert set(found.encoders["MeanEncoder"]) == {"eager"}
+    assert found.problems == []
 
 
 def test_the_doctor_names_what_cannot_be_used(capsys):

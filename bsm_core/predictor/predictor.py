@@ -53,10 +53,11 @@ class Predictor:
         hooks: The guards and observers to call.
         artifact: The artifact, without its weights.
 
-    Example::
+    Example:
+        Score rows in memory::
 
-        predictor = Predictor.from_artifact("model.tar.gz")
-        frame = predictor.predict(rows)    # rows: a pandas DataFrame or a pyarrow Table
+            predictor = Predictor.from_artifact("model.tar.gz")
+            frame = predictor.predict(rows)  # rows: a frame of pandas or polars, or a table of pyarrow
     """
 
     def __init__(

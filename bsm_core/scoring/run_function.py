@@ -53,6 +53,13 @@ def run(
         UsageError: A setting has an invalid value, or does not exist.
         BSMError: The run failed; the output folder holds ``_FAILURE``.
         KeyboardInterrupt: Ctrl-C ended the run, which the same call resumes.
+
+    Example:
+        Score a table, and print how many rows had an issue::
+
+            places = {"model_dir": "model.tar.gz", "data_dir": "rows.csv", "output_dir": "predictions"}
+            result = bsm_core.run(**places, id_field="id")
+            print(result.path, result.rows, result.counts.get("bad_rows", 0))
     """
     require_callable("on_progress", on_progress, "the number of rows and of their share")
     places = {"model_dir": model_dir, "data_dir": data_dir, "output_dir": output_dir}

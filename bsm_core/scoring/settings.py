@@ -68,6 +68,12 @@ class Settings(BaseModel):
     """All settings of a job; frozen.
 
     Build it with :meth:`resolve`, then add the artifact's config with :meth:`with_artifact`.
+
+    Example:
+        Read flags and variables, as a run does::
+
+            settings = Settings.resolve({"id_field": "order_id"}, {"DEVICE": "cpu"})
+            print(settings.id_field, settings.device, settings.window_rows)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())

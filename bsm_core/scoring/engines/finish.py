@@ -50,6 +50,13 @@ class RunResult:
         counts: Numbers of row issues and other counts, such as ``{"bad_rows": 2, "number:Age": 2}``; those that are
             zero are left out.
         record: Content of ``run.json``, which is written with ``run_record=True``; empty for a shard without files.
+
+    Example:
+        Print the counts of a run, and how long it took::
+
+            places = {"model_dir": "model.tar.gz", "data_dir": "rows.csv", "output_dir": "predictions"}
+            result = bsm_core.run(**places, id_field="id")
+            print(result.counts, f"{result.seconds:.0f} s")
     """
 
     path: Path

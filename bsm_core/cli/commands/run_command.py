@@ -172,11 +172,8 @@ def execute(arguments: argparse.Namespace) -> None:
         from bsm_core.scoring.dry_run import dry_run
 
         outline = dry_run(flags, os.environ, arguments.file)
-        say(
-            "\n".join(
-                ["all checks passed; no row was scored, and no output was written", *map(": ".join, outline.entries())]
-            )
-        )
+        plan = map(": ".join, outline.entries())
+        say("\n".join(["all checks passed; no row was scored, and no output was written", *plan]))
         return
     from bsm_core.scoring import job  # here, because the help of all commands needs the flags alone
 

@@ -212,7 +212,16 @@ class HookFailedError(PluginError):
 
 
 class ConfigError(BSMError, ValueError):
-    """Missing or invalid keys of a config; ``details`` has a line for each."""
+    """Missing or invalid keys of a config; ``details`` has a line for each.
+
+    Example:
+        Print each key that cannot be used::
+
+            try:
+                bsm_core.ArtifactConfig.from_mapping({}, where="my config")
+            except ConfigError as error:
+                print(*error.details, sep="\\n")
+    """
 
 
 class PipelineError(ConfigError):

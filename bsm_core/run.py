@@ -12,7 +12,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from bsm_core.cli.exit_status import Command, Work, exit_status, style_of
+from bsm_core.cli.exit_status import Command, Work, exit_status, style_of, style_of_words
 
 
 def main(argv: Sequence[str] | None = None, *, needs_job_type: bool = False) -> int:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None, *, needs_job_type: bool = False) -> 
         argv: The arguments; those of the process if None.
         needs_job_type: Whether ``--job_type`` must be given, as the inference contract wants it of its script.
     """
-    return exit_status(partial(_parse, argv, needs_job_type))
+    return exit_status(partial(_parse, argv, needs_job_type), style_of_words(argv))
 
 
 def _parse(argv: Sequence[str] | None, needs_job_type: bool) -> Work:

@@ -51,7 +51,7 @@ def test_the_workflow_runs_make_targets(targets):
         for step in job["steps"]
         if "run" in step
     ]
-    words = [command.split() for command in commands]
+    words = [command.split() for command in commands if not command.startswith("sudo apt-get ")]
     assert {word[0] for word in words} == {"make"}
     called = {word[1] for word in words}
     assert called <= targets

@@ -94,7 +94,14 @@ class TextField:
 
 
 class ArtifactConfig(BaseModel):
-    """Keys of an artifact's config that bsm itself reads. The other keys are in ``model_extra``."""
+    """Keys of an artifact's config that bsm itself reads. The other keys are in ``model_extra``.
+
+    Example:
+        Check a config before it is packed::
+
+            values = {"model_class": "lstm", "text_name": "chat", "class_names": ["no", "yes"]}
+            print(ArtifactConfig.from_mapping(values, where="my config").classes)
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 

@@ -65,6 +65,15 @@ class Artifact:
     Attributes:
         folder: The folder of the artifact's files, which must stay there as long as the artifact is used.
         hashes: SHA-256 of each file, by its name relative to ``folder``.
+
+    Example:
+        Print what an artifact holds::
+
+            from bsm_core.artifact import unpacked
+
+            with unpacked(Path("model.tar.gz")) as folder:
+                artifact = Artifact.load(folder)
+                print(artifact.config.model_class, artifact.impute, sorted(artifact.hashes))
     """
 
     folder: Path

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from bsm_core.cli.command_parser import CommandParser
-from bsm_core.cli.exit_status import Command, Work, exit_status, style_of
+from bsm_core.cli.exit_status import Command, Work, exit_status, style_of, style_of_words
 from bsm_core.errors import BSMError
 from bsm_core.runtime.memory import explaining_memory
 from bsm_core.runtime.versions import __version__
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; those of the process if None.
     """
-    return exit_status(partial(_parse, argv))
+    return exit_status(partial(_parse, argv), style_of_words(argv))
 
 
 _EXAMPLES = """\
@@ -77,7 +77,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
     ):
         command.add(commands)
     completion_command.add(commands, parser)
-    with run_command.usage_errors(argv):
+    with run_command.usage_errors(argv, "run"):
         arguments = parser.parse_args(argv)
     if arguments.command == "run":
         run_command.read_config(arguments)

@@ -6,11 +6,25 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
-from bsm_core.errors import nearest
+from bsm_core.errors import UsageError, nearest
 from bsm_core.storage.urls import shown
 
 Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 """Where the modules of the commands add their parsers."""
+
+
+class WrongUsage(SystemExit):
+    """End of a command whose arguments cannot be used, of which :func:`~bsm_core.cli.exit_status.exit_status` tells.
+
+    Args:
+        parser: Parser of the command.
+        message: Message, which may quote arguments.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
+        super().__init__(2)
+        self.text = f"{parser.format_usage()}{parser.prog}: error: {shown(message)}"
+        self.error = UsageError(shown(message), fix=f"see {parser.prog} --help")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -38,8 +52,8 @@ class CommandParser(argparse.ArgumentParser):
         return self
 
     def error(self, message: str) -> NoReturn:
-        """End the command with a message, which may quote arguments."""
-        super().error(shown(message))
+        """End the command with a message."""
+        raise WrongUsage(self, message)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None

@@ -35,6 +35,13 @@ class Evaluation:
         resamples: Number of bootstrap resamples of the intervals; 0: there are no intervals.
         confidence: Confidence level of the intervals.
         seed: Seed of the resamples.
+
+    Example:
+        Print all metrics of a run, each with its interval::
+
+            found = bsm_core.evaluate("predictions", "labels.csv", label_column="churned")
+            for name, estimate in found.metrics.items():
+                print(name, estimate.value, estimate.low, estimate.high)
     """
 
     predictions: str

@@ -36,7 +36,9 @@ _CONFIG = {"device": "cpu", "precision": "auto", "backend": "auto", "batch_size"
 """Arguments of :meth:`bsm_core.Predictor.from_artifact`, which ``load_model(uri, model_config={...})`` can replace."""
 
 
-def save_model(artifact: str | Path, path: str | Path, **options: Any) -> None:
+def save_model(
+    artifact: str | Path, path: str | Path, *, metadata: Mapping[str, Any] | None = None, **options: Any
+) -> None:
     """Save an artifact as a model of MLflow, in a new folder.
 
     The artifact is packed first, so that the model needs nothing from outside, and loaded once.
@@ -44,6 +46,7 @@ def save_model(artifact: str | Path, path: str | Path, **options: Any) -> None:
     Args:
         artifact: The artifact: a folder or a ``model.tar.gz``, by path or URL.
         path: The new folder.
+        metadata: Metadata of the model, beside the tags that say what made the artifact.
         options: Further arguments of ``mlflow.pyfunc.save_model``, such as ``input_example``, ``code_paths`` or
             ``pip_requirements``. Without the last one, the requirements are the present versions of bsm, of the
             distributions of the artifact's plugins, and of the libraries.
@@ -55,11 +58,17 @@ def save_model(artifact: str | Path, path: str | Path, **options: Any) -> None:
     with _prepared(artifact) as (arguments, tags):
         import mlflow.pyfunc
 
-        metadata = {**tags, **options.pop("metadata", {})}
-        mlflow.pyfunc.save_model(str(path), metadata=metadata, **{**arguments, **options})
+        mlflow.pyfunc.save_model(str(path), metadata={**tags, **(metadata or {})}, **{**arguments, **options})
 
 
-def log_model(artifact: str | Path, name: str = "model", **options: Any) -> ModelInfo:
+def log_model(
+    artifact: str | Path,
+    name: str = "model",
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+    **options: Any,
+) -> ModelInfo:
     """Log an artifact as a model of MLflow, in the active run or a new one; see :func:`save_model`.
 
     The model has tags that say what made the artifact: ``bsm.model_class``, ``bsm.files`` (a SHA-256 of all files),
@@ -68,7 +77,9 @@ def log_model(artifact: str | Path, name: str = "model", **options: Any) -> Mode
     Args:
         artifact: See :func:`save_model`.
         name: Name of the model.
-        options: Further arguments of ``mlflow.pyfunc.log_model``, such as ``registered_model_name`` or ``tags``.
+        metadata: See :func:`save_model`.
+        tags: Tags of the model, beside those above.
+        options: Further arguments of ``mlflow.pyfunc.log_model``, such as ``registered_model_name``.
 
     Returns:
         The ``ModelInfo`` of MLflow, whose ``model_uri`` loads the model.
@@ -77,11 +88,11 @@ def log_model(artifact: str | Path, name: str = "model", **options: Any) -> Mode
         UsageError: MLflow is not installed.
         BSMError: The artifact cannot be packed or loaded.
     """
-    with _prepared(artifact) as (arguments, tags):
+    with _prepared(artifact) as (arguments, own):
         import mlflow.pyfunc
 
-        metadata, tags = {**tags, **options.pop("metadata", {})}, {**tags, **options.pop("tags", {})}
-        logged: ModelInfo = mlflow.pyfunc.log_model(name=name, metadata=metadata, tags=tags, **{**arguments, **options})
+        told = {"metadata": {**own, **(metadata or {})}, "tags": {**own, **(tags or {})}}
+        logged: ModelInfo = mlflow.pyfunc.log_model(name=name, **told, **{**arguments, **options})
         return logged
 
 

@@ -51,6 +51,17 @@ class ModelBase(pl.LightningModule):
             artifact.
         set_aside: Whether a row for which the class fails is set aside, with probabilities that are NaN; else it is an
             error.
+
+    Example:
+        Write a linear model on three features::
+
+            class Linear(ModelBase):
+                def __init__(self, config: ModelConfig) -> None:
+                    super().__init__(config)
+                    self.layer = nn.Linear(3, config.num_classes)
+
+                def forward(self, batch: Batch) -> Tensor:
+                    return self.layer(batch.features)
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig

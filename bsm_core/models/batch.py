@@ -22,6 +22,12 @@ class TextBatch:
             ``[distinct + 1]``. The tensor always stays on the CPU.
         chunk_ids: Index of the distinct chunk that equals each chunk of the rows, in row order; int64 ``[chunks]``.
         row_lengths: Number of chunks of each row; int64 ``[rows]``.
+
+    Example:
+        Make a text field of three rows, of which the last one has no chunk::
+
+            text = TextBatch.from_rows([[[5, 6, 7]], [[5], [8]], []])
+            print(text.row_lengths.tolist())
     """
 
     tokens: Tensor
@@ -153,6 +159,12 @@ class Batch:
         feature_names: Names of the columns of ``features``, for errors.
         failed: Rows for which the model class failed, each with the reason; filled while the batch is scored, if such
             rows are set aside. Copies of the batch on other devices share it.
+
+    Example:
+        Make a batch of two rows, to try a model with::
+
+            chunks = TextBatch.from_rows([[[5, 6, 7]], [[5], [8]]])
+            batch = Batch(2, texts={"chat": chunks}, features=torch.zeros(2, 3))
     """
 
     rows: int

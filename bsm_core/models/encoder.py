@@ -43,6 +43,14 @@ class Backend:
 
     Raises:
         ValueError: The precision is another word.
+
+    Example:
+        Make a backend whose vector is the first token of a chunk::
+
+            def firsts(tokens: Tensor, lengths: Tensor) -> Tensor:
+                return tokens[lengths.cumsum(0) - lengths, None].float()
+
+            backend = Backend("firsts", "fp32", encode=firsts)
     """
 
     name: str
@@ -80,6 +88,20 @@ class Encoder(nn.Module):
         backend: Backend that computes the vectors, with the weights of the moment when it was built. In training, and
             wherever gradients are recorded, the encoder's own code computes them.
         exported: ONNX file that ``bsm export`` wrote for this encoder; None if the artifact has none.
+
+    Example:
+        Write an encoder whose vector is the mean embedding of the tokens::
+
+            class Mean(Encoder):
+                vocabulary = 1000
+
+                def __init__(self) -> None:
+                    super().__init__()
+                    self.table = nn.Embedding(self.vocabulary, 16)
+
+                def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+                    mask = attention_mask[..., None]
+                    return (self.table(input_ids) * mask).sum(1) / mask.sum(1)
     """
 
     pad_id: int = 0

@@ -37,6 +37,11 @@ class TokenBudget:
     """Number of tokens, padding included, that an encoder may process at once.
 
     The budget is halved when the accelerator runs out of memory. All later windows use the smaller budget.
+
+    Example:
+        Let an encoder process 32 chunks of 512 tokens at once::
+
+            budget = TokenBudget(32 * 512)
     """
 
     tokens: int
@@ -71,6 +76,15 @@ def encode_rows(
 
     Raises:
         DeviceOutOfMemoryError: Memory is too small for a single chunk.
+
+    Example:
+        Encode each row as the mean of its token ids::
+
+            def mean(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+                return (input_ids * attention_mask).sum(1, keepdim=True) / attention_mask.sum(1, keepdim=True)
+
+            text = TextBatch.from_rows([[[5, 6, 7]], [[5], [8]], []])
+            print(encode_rows(text, mean, TokenBudget(64)))
     """
 
     def padded(start: int, stop: int) -> Tensor:

@@ -38,7 +38,15 @@ def count_classes(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class ModelConfig(BaseModel):
-    """Config keys that every model class has; a model class adds its own keys in a subclass. Other keys are ignored."""
+    """Config keys that every model class has; a model class adds its own keys in a subclass. Other keys are ignored.
+
+    Example:
+        Add keys to the config of a model class::
+
+            class MyConfig(ModelConfig):
+                text_name: str
+                hidden_size: PositiveInt = 64
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 

@@ -48,9 +48,14 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @dataclass(frozen=True)
 class Removed:
-    """Note about a removed name: ``old_step = Removed(since="2.0", instead="new_step")``.
+    """Note about a removed name.
 
     An entry point of the group ``bsm.v1.removed`` points to the note.
+
+    Example:
+        Say what replaces a step that a plugin no longer has::
+
+            old_step = Removed(since="2.0", instead="new_step")
     """
 
     since: str

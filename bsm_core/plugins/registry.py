@@ -53,6 +53,13 @@ class Registry:
 
     Attributes:
         in_code: Components that plugins register in code.
+
+    Example:
+        Print which distribution provides each text step::
+
+            registry = Registry.discover()
+            for name in registry.names("step"):
+                print(name, registry.resolve("step", name).provider)
     """
 
     def __init__(

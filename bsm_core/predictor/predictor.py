@@ -25,7 +25,7 @@ from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor.issue_teller import IssueTeller, OnIssue
 from bsm_core.predictor.model_building import build_model
 from bsm_core.predictor.probability_columns import PREDICTED_CLASS, predicted_classes, probability_names
-from bsm_core.predictor.scored_files import opened, scored
+from bsm_core.predictor.scored_files import kept_names, opened, scored
 from bsm_core.preprocess.columns import TableLike, table_columns
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.pipeline import text_pipelines
@@ -53,10 +53,11 @@ class Predictor:
         hooks: The guards and observers to call.
         artifact: The artifact, without its weights.
 
-    Example::
+    Example:
+        Score rows in memory::
 
-        predictor = Predictor.from_artifact("model.tar.gz")
-        frame = predictor.predict(rows)    # rows: a pandas DataFrame or a pyarrow Table
+            predictor = Predictor.from_artifact("model.tar.gz")
+            frame = predictor.predict(rows)  # rows: a frame of pandas or polars, or a table of pyarrow
     """
 
     def __init__(
@@ -283,7 +284,7 @@ class Predictor:
         data: str | Path,
         *,
         id_field: str | None = None,
-        keep_columns: Sequence[str] = (),
+        keep_columns: str | Sequence[str] = (),
         predicted_class: bool = False,
         window_rows: int = 4096,
         on_bad_line: Literal["fail", "skip"] = "fail",
@@ -295,7 +296,7 @@ class Predictor:
         Args:
             data: A file, a folder or a pattern of CSV, TSV, JSON lines or Parquet, by path or URL.
             id_field: The id column. None: the tables have no id.
-            keep_columns: Names of the columns to copy, or ``["all"]``.
+            keep_columns: Names of the columns to copy, as a list or as a text with commas between them; or ``"all"``.
             predicted_class: See :meth:`predict`.
             window_rows: Number of rows of each table but the last one.
             on_bad_line: Whether a line of text that cannot be read is an error, or is left out, which is an issue of
@@ -320,7 +321,7 @@ class Predictor:
             self.preprocessor,
             self._probabilities,
             issues,
-            keep=[*([] if id_field is None else [id_field]), *keep_columns],
+            keep=[*([] if id_field is None else [id_field]), *kept_names(keep_columns)],
             window_rows=window_rows,
             predicted_class=predicted_class,
         )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bsm_core.errors import UsageError, nearest
+from bsm_core.errors import UsageError, nearest, short_repr
 from bsm_core.models.batch import Batch
 from bsm_core.models.micro_batches import settle_threads
 from bsm_core.predictor.issue_teller import IssueTeller
@@ -19,7 +19,7 @@ from bsm_core.predictor.probability_columns import check_names, with_probabiliti
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.storage.objects import place
 from bsm_core.tables.data_files import warn_of_passed_over
-from bsm_core.tables.formats.dialect import PARSERS, Dialect
+from bsm_core.tables.formats.dialect import PARSERS, Dialect, parse_kept
 from bsm_core.tables.formats.folders import warn_of_no_marker
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.write import output_schema
@@ -59,6 +59,21 @@ def opened(
     return source
 
 
+def kept_names(given: str | Sequence[str]) -> list[str]:
+    """Return the names of columns to copy, from a list or from a text with commas between them.
+
+    Raises:
+        UsageError: The value is something else.
+    """
+    try:
+        names = parse_kept(given)
+    except ValueError:
+        names = None
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"keep_columns={short_repr(given)} cannot be used", fix="pass a list of names of columns")
+    return [*names]
+
+
 def scored(
     source: TableSource,
     preprocessor: Preprocessor,
@@ -84,7 +99,7 @@ def scored(
         MissingColumnsError: Columns are missing.
         DataError: A column that is kept has the name of a column that is added.
     """
-    if not isinstance(window_rows, int) or window_rows < 1:
+    if not isinstance(window_rows, int) or isinstance(window_rows, bool) or window_rows < 1:
         raise UsageError(f"window_rows={window_rows!r} cannot be used", fix="pass a number of rows, 1 or more")
     config = preprocessor.config
     classes = config.classes if predicted_class else None

@@ -229,6 +229,14 @@ class BSMDataset(Dataset[Sample]):
         rows: Number of rows.
         config: The artifact's config.
         source: Table of the columns; None if they are from no file.
+
+    Example:
+        Make a dataset of two rows::
+
+            values = {"model_class": "tabular", "tab_field_list": ["age"]}
+            config = ArtifactConfig.from_mapping(values, where="my config")
+            dataset = BSMDataset({"age": ["33", ""]}, rows=2, config=config)
+            print(len(dataset), "age" in dataset)
     """
 
     def __init__(

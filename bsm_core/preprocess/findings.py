@@ -104,6 +104,14 @@ class Issue:
             step, ``"feature"`` or ``"model"``.
         reason: Description of the fault.
         value: Text of the cell, at most 200 characters; None if the whole row is at fault.
+
+    Example:
+        List what was wrong with rows::
+
+            issues: list[Issue] = []
+            Predictor.from_artifact("model.tar.gz").predict(rows, on_issue=issues.append)
+            for issue in issues:
+                print(issue.row, issue.column, issue.reason)
     """
 
     row: int

@@ -94,6 +94,12 @@ class Pipeline:
         PipelineError: The list is empty, a parameter is wrong, or two neighboring steps do not fit together.
         UnknownComponentError: No plugin provides a step of that name.
         StepFailedError: A step fails on empty text.
+
+    Example:
+        Run the steps of a text field::
+
+            upper = Pipeline([StepSpec("text_upper")], StepContext("chat"), must_give=None)
+            texts, issues = upper(["hello", "there"])
     """
 
     def __init__(

@@ -10,7 +10,17 @@ from typing import Any, ClassVar
 
 
 class Kind(StrEnum):
-    """Kind of value that a step takes or returns for each row."""
+    """Kind of value that a step takes or returns for each row.
+
+    Example:
+        Write a step that splits a text into chunks::
+
+            class Paragraphs(TextStep):
+                gives = Kind.CHUNKS
+
+                def process(self, value: str) -> list[str]:
+                    return value.split("\\n\\n")
+    """
 
     TEXT = "text"
     """``str``"""
@@ -40,6 +50,16 @@ class TextStep(ABC):
             has no default.
         example_texts: Texts with which :mod:`bsm_core.testing` calls the step. Required if the step refuses ordinary
             texts.
+
+    Example:
+        Write a step with a parameter::
+
+            class Shout(TextStep):
+                def __init__(self, marks: int = 1) -> None:
+                    self.marks = marks
+
+                def process(self, value: str) -> str:
+                    return value.upper() + "!" * self.marks
     """
 
     takes: ClassVar[Kind] = Kind.TEXT

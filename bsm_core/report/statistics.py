@@ -196,7 +196,7 @@ class Statistics:
 
     @property
     def classes(self) -> list[int]:
-        """What :attr:`predicted` says, of all rows: also of those of which nothing else is counted."""
+        """Number of rows for which each class is the predicted one, also of rows of which nothing else is counted."""
         found = [self.bins[key] for key in (PREDICTED, UNCOUNTED) if key in self.bins]
         return _sum(found[0], found[-1] if len(found) > 1 else found[0][:0]).tolist() if found else []
 

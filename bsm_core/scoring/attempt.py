@@ -26,9 +26,9 @@ from bsm_core.scoring.engines.finish import RunResult, mark_shard
 from bsm_core.scoring.engines.scorer import trial
 from bsm_core.scoring.engines.work import Job, components_of_run, guards_of_run
 from bsm_core.scoring.engines.world import Leader
+from bsm_core.scoring.output.done_shard import DoneShard, job_of
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.markers import SUCCESS, Markers, named
-from bsm_core.scoring.output.merge import DoneShard, job_of
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.sink import Found, Sink
 from bsm_core.scoring.plan import inputs_of
@@ -80,13 +80,19 @@ def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> RunResu
             classes=committed.classes,
             row_issues=settings.row_issues,
             limit=settings.limit,
+            names=artifact.config.classes,
+            report=settings.report,
+            recorded=settings.run_record and not settings.shard,
         )
     )
     return committed
 
 
 def outline(settings: Settings) -> Outline:
-    """Open the artifact and the data as :func:`run` does, make the self-check, and return the plan. Nothing is written.
+    """Open the artifact and the data as :func:`run` does, make the self-check, and return the plan.
+
+    Nothing is written but the result of a speed trial, into the user's cache folder. Of a cluster of Ray, the machines
+    count that are there now.
 
     Args:
         settings: Settings from flags and variables.
@@ -97,22 +103,49 @@ def outline(settings: Settings) -> Outline:
     with downloading(settings.allow_downloads), unpacked(settings.model_dir) as folder:
         artifact = Artifact.load(folder)
         settings = settings.with_artifact(artifact.raw_config)
-        whole = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
-        devices = plan_devices(settings, torch.cuda.device_count())
-        if devices.warning:
-            log.warning("%s", devices.warning)
-        job = _planned(settings, artifact, whole, devices, None, time.time())[0]
-        return trial(job, devices)
+        with _engine(settings, None, waits=False) as (_, devices):
+            if settings.shard and settings.shard.divided and not _has_files(settings.data_dir):
+                return _outline_without_files(settings, settings.shard, artifact, devices)
+            whole = TableSource.open(settings.data_dir, settings.on_bad_line, settings.dialect)
+            job = _planned(settings, artifact, whole, devices, None, time.time())[0]
+            return trial(job, devices)
+
+
+def _outline_without_files(settings: Settings, shard: Shard, artifact: Artifact, devices: DevicePlan) -> Outline:
+    """Return the plan of a host to which the platform has given no files; see :func:`_without_files`."""
+    return Outline(
+        data_path=str(settings.data_dir),
+        model=str(settings.model_dir),
+        output=str(settings.output_dir / named(SUCCESS, shard)),
+        rows=0,
+        done=0,
+        window_rows=settings.window_rows,
+        files="the platform has given this host none",
+        devices=str(devices),
+        model_class=artifact.config.model_class,
+        precision=settings.precision,
+        backends={"": settings.backend},
+        text={},
+        features=list(artifact.config.tab_field_list),
+        kept=[settings.id_field or "", *settings.keep_columns],
+        provided={},
+    )
 
 
 Engine: TypeAlias = Callable[[Job, DevicePlan], tuple[RunResult, DevicePlan]]
 
 
 @contextmanager
-def _engine(settings: Settings, leader: Leader | None) -> Iterator[tuple[Engine, DevicePlan]]:
-    """Provide the function that scores a job, and the devices of the run."""
+def _engine(settings: Settings, leader: Leader | None, *, waits: bool = True) -> Iterator[tuple[Engine, DevicePlan]]:
+    """Provide the function that scores a job, and the devices of the run.
+
+    Args:
+        settings: The settings.
+        leader: See :func:`run`.
+        waits: See :func:`bsm_core.scoring.engines.ray_cluster.connected`.
+    """
     if settings.engine == "ray":
-        with ray_cluster.connected(settings) as devices:
+        with ray_cluster.connected(settings, waits=waits) as devices:
             from bsm_core.scoring.engines import ray_driver
 
             yield ray_driver.run, devices

@@ -1,4 +1,4 @@
-"""``bsm run --dry-run``: all that a run checks before its first row, without a row and without writing anything."""
+"""``bsm run --dry-run``: all that a run checks before its first row, without a row and without output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from bsm_core.scoring.run_events import Outline
 def dry_run(
     flags: Mapping[str, Any], env: Mapping[str, str], file: Mapping[str, tuple[Any, str]] | None = None
 ) -> Outline:
-    """Check all that a run checks before its first row, and return its plan. Nothing is written.
+    """Check all that a run checks before its first row, and return its plan.
+
+    Nothing is written but what :func:`bsm_core.scoring.attempt.outline` says.
 
     Whether an object store lets this user write shows only when something is written, so it is not checked.
 

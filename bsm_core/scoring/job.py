@@ -64,7 +64,7 @@ def run(
         BSMError: The run failed; the output folder holds ``_FAILURE`` and no predictions of this run.
     """
     world = World.of(env)
-    given = {**{name: value for name, (value, _) in (file or {}).items()}, **_set(flags)}
+    given = both(flags, file)
     try:
         settings = settings_of(flags, env, file, world)
     except (UsageError, ConfigError, StorageError) as error:
@@ -85,8 +85,10 @@ def run(
             return _run(settings, work, lock, leader)
 
 
-def _set(flags: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}
+def both(flags: Mapping[str, Any], file: Mapping[str, tuple[Any, str]] | None) -> dict[str, Any]:
+    """Return the flags that are set, and the values of a file that no flag replaces; see :func:`run`."""
+    of_file = {name: value for name, (value, _) in (file or {}).items()}
+    return of_file | {name: value for name, value in flags.items() if value is not None}
 
 
 def settings_of(
@@ -94,7 +96,7 @@ def settings_of(
 ) -> Settings:
     """Return the settings of a run, checked as far as they can be before the artifact is opened; see :func:`run`."""
     settings = Settings.resolve(flags, env, file)
-    _check_engine(settings, {**(file or {}), **_set(flags)}, world)
+    _check_engine(settings, both(flags, file), world)
     return with_shard(settings, world)
 
 
@@ -257,10 +259,11 @@ def refuse(flags: Mapping[str, Any], env: Mapping[str, str], reason: str) -> Non
 
 def _place_of(flags: Mapping[str, Any], name: str) -> Path:
     """Return the path that a flag names; one that holds nothing if it cannot be used."""
-    try:
-        return place(flags.get(name) or Settings.model_fields[name].default)
-    except BSMError:
-        return Path(os.devnull)
+    given = flags.get(name) or Settings.model_fields[name].default
+    if isinstance(given, str | Path):
+        with suppress(BSMError):
+            return place(given)
+    return Path(os.devnull)
 
 
 def clean(output: Path) -> int | None:

@@ -89,6 +89,9 @@ class Finished(Event):
         classes: See :class:`bsm_core.plugins.hookspecs.Committed`.
         row_issues: File with the row issues; None if it was not asked for.
         limit: Number of rows to which the run was limited; None if it was not.
+        names: Name of each class, or its label where that is an integer.
+        report: The report; None if it was not asked for.
+        recorded: Whether ``bsm report`` can draw all of the run: its record lies beside the predictions.
     """
 
     path: Path
@@ -101,11 +104,14 @@ class Finished(Event):
     classes: Sequence[int] = ()
     row_issues: Path | None = None
     limit: int | None = None
+    names: Sequence[str | int] = ()
+    report: Path | None = None
+    recorded: bool = False
 
     def data(self) -> dict[str, Any]:
         """Return the fields for ``--log-format json``."""
-        issues = None if self.row_issues is None else str(self.row_issues)
-        return {**super().data(), "path": str(self.path), "row_issues": issues}
+        paths = {"path": self.path, "row_issues": self.row_issues, "report": self.report}
+        return {**super().data(), **{name: path and str(path) for name, path in paths.items()}}
 
     def lines(self) -> Sequence[str]:
         """Return the messages: rows and seconds, and where the predictions are."""

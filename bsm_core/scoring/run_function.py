@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +16,7 @@ from bsm_core.runtime.signals import interruptible_call
 from bsm_core.scoring import attempt as attempt  # imported before signals are handled: it loads torch
 from bsm_core.scoring import job
 from bsm_core.scoring.engines.finish import RunResult
+from bsm_core.scoring.settings import Settings, sources
 
 OnProgress: TypeAlias = Callable[[int, float | None], object]
 """Function of the number of rows so far, and of the estimated share of the input that they are; None if unknown."""
@@ -52,6 +54,13 @@ def run(
         UsageError: A setting has an invalid value, or does not exist.
         BSMError: The run failed; the output folder holds ``_FAILURE``.
         KeyboardInterrupt: Ctrl-C ended the run, which the same call resumes.
+
+    Example:
+        Score a table, and print how many rows had an issue::
+
+            places = {"model_dir": "model.tar.gz", "data_dir": "rows.csv", "output_dir": "predictions"}
+            result = bsm_core.run(**places, id_field="id")
+            print(result.path, result.rows, result.counts.get("bad_rows", 0))
     """
     require_callable("on_progress", on_progress, "the number of rows and of their share")
     places = {"model_dir": model_dir, "data_dir": data_dir, "output_dir": output_dir}
@@ -69,7 +78,7 @@ def run(
         with interruptible_call(), explaining_memory(), follow:
             result = job.run(flags, os.environ)
     except BSMError as error:
-        error.advice = _pass_settings
+        _name_settings_as_python_does(error)
         raise
     if on_progress is not None:
         on_progress(result.rows, 1.0)
@@ -79,3 +88,41 @@ def run(
 def _pass_settings(settings: Sequence[Mapping[str, str]]) -> str:
     given = (", ".join(f"{name}={value!r}" for name, value in each.items()) for each in settings)
     return f"pass {' or '.join(given)}" if settings else ""
+
+
+def _name_settings_as_python_does(error: BSMError) -> None:
+    """Let an error name arguments instead of flags."""
+    error.what = _in_python(error.what)
+    error.where, error.fix = (text and _in_python(text) for text in (error.where, error.fix))
+    error.args, error.details = (error.what,), tuple(map(_in_python, error.details))
+    error.advice = _pass_settings
+
+
+_HELP = "see bsm run --help"
+_FLAG = re.compile(
+    r"`[^`]*`|(?<![\w'\"/-])(--[a-z][a-z_-]*)(?: ('[^']*'|[0-9][0-9.]*%?|[A-Z]+(?:/[A-Z])?\b|[a-z]+\b))?"
+)
+"""A command, which stays as it is; or a flag, with what may be its value."""
+
+
+def _in_python(text: str) -> str:
+    """Return a text with the arguments of :func:`run` in place of the flags of ``bsm run``."""
+    names = {source.flag: name for name, source in sources().items()}
+
+    def argument(match: re.Match[str]) -> str:
+        name, value = names.get(match[1]), match[2]
+        if name is None:
+            return match[0]
+        field = Settings.model_fields[name]
+        if text[match.end() :].startswith(":"):  # the text is about the setting
+            return f"{name}={value!r}" if value else name
+        if isinstance(field.default, bool):
+            return f"{name}={not field.default}" + (f" {value}" if value else "")
+        if not value:
+            return name
+        is_word = value.islower() and value != field.default and f"'{value}'" not in str(field.annotation)
+        if is_word:  # of the sentence
+            return f"{name} {value}"
+        return f"{name}={value if value.isupper() or value.isdecimal() else repr(value.strip(chr(39)))}"
+
+    return _FLAG.sub(argument, text.replace(_HELP, "see help(bsm_core.Settings)"))

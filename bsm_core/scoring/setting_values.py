@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from bsm_core.errors import DataError
 from bsm_core.runtime.precision import Precision
-from bsm_core.tables.formats.dialect import split_names
 
 
 def parse_device(value: Any) -> Any:
@@ -59,28 +59,23 @@ def parse_limit(value: Any) -> Any:
 
 def parse_table_name(value: Any) -> Any:
     """Return the name of a table that can be written."""
-    try:
-        if value is not None:
-            from bsm_core.tables.data_files import detect_format  # here, because the help needs no table
+    if isinstance(value, str | Path):  # of others, the type of the setting says what is wrong
+        from bsm_core.tables.data_files import detect_format  # here, because the help needs no table
 
+        try:
             detect_format(value)
-    except DataError as error:
-        raise ValueError("should end in .csv, .tsv or .parquet") from error
+        except DataError as error:
+            raise ValueError("should end in .csv, .tsv or .parquet") from error
     return value
 
 
 def parse_report(value: Any) -> Any:
     """Return the name of an HTML file."""
-    if value is None or is_page(value):
-        return value
-    raise ValueError("should end in .html")
+    if isinstance(value, str | Path) and not is_page(value):
+        raise ValueError("should end in .html")
+    return value
 
 
-def is_page(path: object) -> bool:
+def is_page(path: str | Path) -> bool:
     """Return whether a path is that of an HTML file, so that no table is replaced by a report."""
     return str(path).lower().endswith((".html", ".htm"))
-
-
-def parse_columns(value: Any) -> Any:
-    """Return the names of columns, from a text with commas between them."""
-    return tuple(filter(None, split_names(value))) if isinstance(value, str) else value

@@ -20,6 +20,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     PrivateAttr,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -66,6 +68,12 @@ class Settings(BaseModel):
     """All settings of a job; frozen.
 
     Build it with :meth:`resolve`, then add the artifact's config with :meth:`with_artifact`.
+
+    Example:
+        Read flags and variables, as a run does::
+
+            settings = Settings.resolve({"id_field": "order_id"}, {"DEVICE": "cpu"})
+            print(settings.id_field, settings.device, settings.window_rows)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -85,7 +93,7 @@ class Settings(BaseModel):
         CONTAINER / "input/inference_data"
     )
     limit: Annotated[
-        PositiveInt | None, Source("--limit", "score the first N rows alone, for a trial", metavar="N")
+        PositiveInt | None, Source("--limit", "score the first N rows alone (of each shard), for a trial", metavar="N")
     ] = None
     output_dir: Annotated[Place, Source("--output-dir", "folder for the predictions", metavar="PATH")] = (
         CONTAINER / "output/predictions"
@@ -97,7 +105,7 @@ class Settings(BaseModel):
     ] = None
     keep_columns: Annotated[
         tuple[str, ...],
-        BeforeValidator(setting_values.parse_columns),
+        BeforeValidator(csv.parse_kept),
         Source(
             "--keep-columns", "columns to copy to the output: names such as a,\"b, c\"; or 'all'", metavar="COLUMNS"
         ),
@@ -197,7 +205,13 @@ class Settings(BaseModel):
     csv_escape: Annotated[
         str | None,
         BeforeValidator(csv.parse_escape),
-        Source("--csv-escape", "character before a quote in a quoted cell: Spark has \\", None, True, "CHARACTER"),
+        Source(
+            "--csv-escape",
+            "character before a quote in a quoted cell, such as the backslash of Spark",
+            None,
+            True,
+            "CHARACTER",
+        ),
     ] = None
     csv_encoding: Annotated[
         str | None,
@@ -248,6 +262,17 @@ class Settings(BaseModel):
     strict: Annotated[
         bool, Source("--strict", "stop if plugins, libraries or files differ from those that the artifact recorded")
     ] = False
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _tell_truth_from_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what pydantic, as Python does, would take for a number or for a truth value."""
+        is_flag = cls.model_fields[str(info.field_name)].annotation is bool
+        if is_flag and isinstance(value, int | float) and not isinstance(value, bool):
+            raise ValueError("should be true or false")
+        if not is_flag and isinstance(value, bool):
+            raise ValueError("needs a value, not true or false")
+        return value
 
     @model_validator(mode="after")
     def _check_process_count(self) -> Self:

@@ -16,7 +16,7 @@ from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from bsm_core.errors import StorageError
+from bsm_core.errors import StorageError, UsageError
 from bsm_core.storage.object_names import folders_of, matches
 from bsm_core.storage.object_reader import BLOCK_BYTES, ObjectReader
 from bsm_core.storage.stores import UnusableNameError, ask, store_of
@@ -339,8 +339,10 @@ def place(text: str | os.PathLike[str]) -> Path:
     A URL in a ``pathlib.Path`` has lost one of its two slashes. It is understood if there is no such path here.
 
     Raises:
-        StorageError, UsageError: See :meth:`~bsm_core.storage.urls.URL.require_usable`.
+        StorageError, UsageError: See :meth:`~bsm_core.storage.urls.URL.require_usable`; or a character is NUL.
     """
+    if "\0" in str(text):
+        raise UsageError("no path has a NUL character", where=str(text), fix="check the path")
     if isinstance(text, Path):
         scheme = text.parts[0][:-1] if text.parts and text.parts[0].endswith(":") else ""
         if isinstance(text, ObjectPath) or scheme not in (*SCHEMES, "file") or text.exists():

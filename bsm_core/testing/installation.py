@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import logging
 import platform
 import re
@@ -17,6 +18,8 @@ from typing import Any
 import torch
 
 from bsm_core.backends.choose import choose_backends, encoders_of
+from bsm_core.backends.export import export
+from bsm_core.backends.onnx_runtime import ONNX, PACKAGES
 from bsm_core.errors import BSMError, PluginError, printable
 from bsm_core.models.base import ModelBase
 from bsm_core.models.encoder import EAGER
@@ -29,8 +32,8 @@ from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.versions import installed
 from bsm_core.testing.model_checks import ModelSubject
 
-_EXTRAS = {"onnx": "onnxruntime", "ray": "ray", "s3": "obstore"}
-"""Package of each extra that a run may need."""
+_EXTRAS = {"mlflow": "mlflow-skinny", "onnx": "onnxruntime", "ray": "ray", "s3": "obstore"}
+"""Package of each extra."""
 _AVAILABLE = re.compile(r"MemAvailable:\s*(\d+) kB")
 
 
@@ -50,6 +53,7 @@ class Installation:
         memory_limit: Sentence about the memory that a process may use; None if there is no limit.
         free_temporary: Free bytes of the folder for temporary files.
         encoders: For each kind of text encoder, by its class: for each backend, the precisions in which it works here.
+            The backend ``"onnx"`` is there if the packages of its extra are.
         plugins: Name and version of each distribution with plugins.
         problems: Sentences, one for each plugin or backend that does not work.
     """
@@ -162,10 +166,26 @@ def _encoders(subjects: list[ModelSubject], problems: list[str]) -> dict[str, di
                 if name not in works:
                     offered = [EAGER, *encoder.backends()]
                     works[name] = {backend: _precisions(model, backend, subject) for backend in offered}
+                    if all(map(importlib.util.find_spec, PACKAGES)):
+                        works[name][ONNX] = _exported(model, name, problems)
         except Exception as error:  # noqa: BLE001 - a model class of a plugin may raise anything
-            what = error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
-            problems.append(f"{subject.component.provider}: model class {subject.component.name!r}: {what}")
+            problems.append(f"{subject.component.provider}: model class {subject.component.name!r}: {_in_words(error)}")
     return works
+
+
+def _exported(model: ModelBase, kind: str, problems: list[str]) -> list[str]:
+    """Export the encoders of a model, and return the precisions in which ONNX Runtime computes them: fp32, or none."""
+    with tempfile.TemporaryDirectory(prefix="bsm-doctor-") as folder, _without_log():
+        try:
+            export(model, Path(folder))
+        except Exception as error:  # noqa: BLE001 - the code of a plugin may raise anything, and so may the exporter
+            problems.append(f"backend {ONNX!r} of {kind}: {_in_words(error)}")
+            return []
+    return [str(Precision.FP32)]
+
+
+def _in_words(error: Exception) -> str:
+    return error.one_line() if isinstance(error, BSMError) else f"{type(error).__name__}: {error}"
 
 
 def _precisions(model: ModelBase, backend: str, subject: ModelSubject) -> list[str]:

@@ -64,6 +64,12 @@ class Trained:
         folder: Folder of the artifact.
         metrics: Content of ``training_metrics.json``: ``rows``, ``classes``, ``epochs`` and ``best``.
         seconds: Wall time of each epoch that this process trained, without validation.
+
+    Example:
+        Print the metrics of the best epoch::
+
+            trained = bsm_core.train("config.json", "labeled.csv", "another-model")
+            print(trained.folder, trained.metrics["best"])
     """
 
     folder: Path
@@ -148,6 +154,12 @@ def train(
         ConfigError: Config keys are missing or wrong. The error names all of them.
         MissingColumnsError: Columns are missing. The error names all of them.
         DataError: Rows have no usable label, or a file cannot be read.
+
+    Example:
+        Train a model, and score rows with it::
+
+            trained = bsm_core.train("config.json", "labeled.csv", "churn-model")
+            frame = bsm_core.Predictor.from_artifact(trained.folder).predict(rows)  # rows: a table
     """
     output = place(output)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):

@@ -154,6 +154,53 @@ def test_a_misspelled_word_is_answered_with_the_one_that_is_meant(arguments, mea
     assert f"did you mean {meant}?" in capsys.readouterr().err
 
 
+# --log-format json
+
+
+def last_line(capsys):
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    return [json.loads(line) for line in lines][-1]
+
+
+@pytest.mark.parametrize(
+    "words", ["rnu", "run --limt 4", "inspect", "plugins new step", "run --engine spark", "run --limit"]
+)
+def test_wrong_usage_is_an_object_of_json(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--log-format", "json", *words.split()])
+    assert caught.value.code == 2
+    line = last_line(capsys)
+    assert (line["level"], line["error"], line["where"]) == ("ERROR", "UsageError", None)
+    assert line["fix"].startswith("see bsm ")
+
+
+def test_wrong_usage_is_an_object_of_json_where_the_file_says_so(tmp_path, capsys):
+    (tmp_path / "run.toml").write_text("log-format = 'json'")
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--config", str(tmp_path / "run.toml"), "--limt", "4"])
+    assert last_line(capsys)["what"] == "unrecognized arguments: --limt 4; did you mean --limit?"
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--config", str(tmp_path / "run.toml"), "--log-format", "text", "--limt", "4"])
+    assert capsys.readouterr().err.startswith("usage: ")
+
+
+def test_an_unreadable_file_of_flags_is_an_object_of_json(tmp_path, capsys):
+    assert cli.main(["run", "--log-format", "json", "--config", str(tmp_path / "no.toml")]) == 2
+    assert last_line(capsys)["where"] == str(tmp_path / "no.toml")
+
+
+def test_a_bug_is_an_object_of_json(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr("bsm_core.scoring.job.clean", lambda output: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        cli.main(["clean", "out", "--log-format", "json"])
+    sys.excepthook(caught.type, caught.value, caught.tb)
+    line = last_line(capsys)
+    assert line["message"] == "ZeroDivisionError: division by zero"
+    assert line["traceback"].startswith("Traceback (most recent call last)")
+
+
 # bsm run
 
 

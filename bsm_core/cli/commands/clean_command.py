@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.arguments import FOLDER, add_path
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.output import say
 
@@ -12,7 +12,7 @@ from bsm_core.cli.output import say
 def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("clean", help="remove the finished parts of a run that was killed or failed")
-    parser.add_argument("output", type=path_or_url, metavar="OUTPUT", help="the output folder of the run")
+    add_path(parser, "output", completes=FOLDER, metavar="OUTPUT", help="the output folder of the run")
     parser.set_defaults(handler=_clean)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from bsm_core.cli.arguments import number_from_0, path_or_url
+from bsm_core.cli.arguments import add_path, number_from_0
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
 from bsm_core.cli.output import say, say_json, table_lines
@@ -30,12 +30,10 @@ _EXIT_STATUS = (
 def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("compare", help="compare two prediction files, row by row", epilog=_EXIT_STATUS)
-    parser.add_argument("old", type=path_or_url, metavar="OLD", help="a prediction file, of bsm or of another job")
-    parser.add_argument("new", type=path_or_url, metavar="NEW", help="a prediction file of the same rows")
+    add_path(parser, "old", metavar="OLD", help="a prediction file, of bsm or of another job")
+    add_path(parser, "new", metavar="NEW", help="a prediction file of the same rows")
     parser.add_argument("--id-field", metavar="COLUMN", help="id column (default: the first column of NEW)")
-    parser.add_argument(
-        "--data", type=path_or_url, metavar="TABLE", help="input table, to find what rows have in common"
-    )
+    add_path(parser, "--data", metavar="TABLE", help="input table, to find what rows have in common")
     parser.add_argument(
         "--tolerance",
         type=float,

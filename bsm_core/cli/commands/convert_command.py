@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.arguments import add_path
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import TABLE_SETTINGS, add_arguments, give_table_flags
 from bsm_core.cli.output import say
@@ -15,12 +15,8 @@ from bsm_core.tables.formats.dialect import Dialect
 def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("convert", help="convert a table to CSV, TSV or Parquet")
-    parser.add_argument(
-        "source", type=path_or_url, metavar="SOURCE", help="a file, or a folder with files of one format"
-    )
-    parser.add_argument(
-        "destination", type=path_or_url, metavar="DESTINATION", help="a file; its extension is the format"
-    )
+    add_path(parser, "source", metavar="SOURCE", help="a file, or a folder with files of one format")
+    add_path(parser, "destination", metavar="DESTINATION", help="a file; its extension is the format")
     parser.fill_later(lambda parser: add_arguments(parser, TABLE_SETTINGS))
     parser.set_defaults(handler=_convert, advice=give_table_flags)
 

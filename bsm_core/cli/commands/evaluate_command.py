@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bsm_core.cli.arguments import number_from_0, path_or_url
+from bsm_core.cli.arguments import add_path, number_from_0
 from bsm_core.cli.command_parser import CommandParser, Commands
 from bsm_core.cli.commands.run_command import add_arguments, give_table_flags
 from bsm_core.cli.output import say, say_json, table_lines
@@ -27,9 +27,8 @@ _LONGEST_NAME = 14
 def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("evaluate", help="measure how well predictions fit labels")
-    parser.add_argument(
-        "predictions", type=path_or_url, metavar="OUTPUT", help="the output folder of a run, or a prediction file"
-    )
+    about = "the output folder of a run, or a prediction file"
+    add_path(parser, "predictions", metavar="OUTPUT", help=about)
     add_label_flags(parser, required=True)
     parser.add_argument("--json", action="store_true", help="print the evaluation as JSON")
     parser.set_defaults(handler=_evaluate, advice=give_table_flags)
@@ -42,9 +41,8 @@ def add_label_flags(parser: CommandParser, *, required: bool) -> None:
         parser: The parser.
         required: Whether labels must be given.
     """
-    parser.add_argument(
-        "--labels", type=path_or_url, required=required, metavar="FILE", help="table with the id and label of each row"
-    )
+    about = "table with the id and label of each row"
+    add_path(parser, "--labels", required=required, metavar="FILE", help=about)
     parser.add_argument(
         "--label-column", metavar="NAME", help="label column (default: that of training, or the only one beside the id)"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.arguments import add_path
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.cli.output import say, say_json
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("inspect", help="describe an artifact and list its problems")
-    parser.add_argument(
-        "model_dir", type=path_or_url, metavar="MODEL_DIR", help="the artifact: a folder or a model.tar.gz"
-    )
+    add_path(parser, "model_dir", metavar="MODEL_DIR", help="the artifact: a folder or a model.tar.gz")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=_inspect, advice=set_keys)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from collections.abc import Callable
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.arguments import add_path
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.cli.output import say
@@ -19,6 +19,8 @@ from bsm_core.runtime.durable import writing
 
 if TYPE_CHECKING:
     from bsm_core.artifact import Artifact
+
+log = logging.getLogger("bsm")
 
 
 def add(commands: Commands) -> None:
@@ -34,17 +36,15 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--allow-downloads", action="store_true", help="ask the Hugging Face hub for a tokenizer")
     checks = parser.add_mutually_exclusive_group()
-    checks.add_argument("--data", type=path_or_url, metavar="TABLE", help="store its first rows for the self-check")
+    add_path(checks, "--data", metavar="TABLE", help="store its first rows for the self-check")
     checks.add_argument("--no-self-check", action="store_true", help="keep the check rows without scoring them")
     parser.set_defaults(handler=_pack, advice=set_keys)
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name the artifact and the place of the packed one."""
-    parser.add_argument("source", type=path_or_url, metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
-    parser.add_argument(
-        "destination", type=path_or_url, metavar="DESTINATION", help="a new folder, or a new .tar.gz file"
-    )
+    add_path(parser, "source", metavar="SOURCE", help="the artifact: a folder or a model.tar.gz")
+    add_path(parser, "destination", metavar="DESTINATION", help="a new folder, or a new .tar.gz file")
 
 
 def pack_and_say(
@@ -101,4 +101,4 @@ def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
     except BSMError as error:  # the artifact is complete all the same, and may be meant for another machine
         refresh_provenance(artifact)
         kept = "with the record that it had" if artifact.provenance else "without a record of what made it"
-        print(f"packed {kept}: {error.one_line()}", file=sys.stderr)
+        log.warning("packed %s: %s", kept, error.one_line())

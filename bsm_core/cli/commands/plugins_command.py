@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import sys
 
-from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.arguments import FOLDER, add_path
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.output import say, say_json, say_table
 
@@ -27,9 +27,8 @@ def add(commands: Commands) -> None:
     kinds = ["step", "model", "guard", "observer"]
     new.add_argument("kind", choices=kinds, help="a text step, a model class, or hooks that can fail a run or watch it")
     new.add_argument("name", metavar="NAME", help="name of the distribution, for example acme-shout")
-    new.add_argument(
-        "--output", type=path_or_url, metavar="DIR", help="folder to create for the package (default NAME)"
-    )
+    about = "folder to create for the package (default NAME)"
+    add_path(new, "--output", completes=FOLDER, metavar="DIR", help=about)
     new.set_defaults(handler=_new_plugin)
     check = actions.add_parser("check", help="check that an installed plugin keeps the plugin contract")
     check.add_argument("name", metavar="NAME", help="name of the distribution")

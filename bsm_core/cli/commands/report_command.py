@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.arguments import FOLDER, add_path
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.evaluate_command import add_label_flags, label_arguments
 from bsm_core.cli.commands.run_command import give_table_flags
@@ -14,10 +14,8 @@ from bsm_core.cli.output import say
 def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("report", help="draw a report of a run, an HTML file")
-    parser.add_argument("output", type=path_or_url, metavar="OUTPUT", help="output folder of a run")
-    parser.add_argument(
-        "-o", "--to", type=path_or_url, metavar="FILE", help="the page (default: report.html in OUTPUT)"
-    )
+    add_path(parser, "output", completes=FOLDER, metavar="OUTPUT", help="output folder of a run")
+    add_path(parser, "-o", "--to", metavar="FILE", help="the page (default: report.html in OUTPUT)")
     add_label_flags(parser, required=False)
     parser.set_defaults(handler=_report, advice=give_table_flags)
 

@@ -8,11 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from bsm_core.cli.command_parser import Commands
+from bsm_core.cli.arguments import FILE, FOLDER, add_path
+from bsm_core.cli.command_parser import Commands, WrongUsage
+from bsm_core.cli.exit_status import style_of
 from bsm_core.cli.output import say
 from bsm_core.errors import UsageError, give_flags
+from bsm_core.runtime.log import configure
+
+if TYPE_CHECKING:
+    from bsm_core.scoring.run_file import RunFile
 
 
 def add(commands: Commands) -> None:
@@ -71,8 +77,9 @@ def add_flags(parser: argparse.ArgumentParser, *, needs_job_type: bool = False) 
     for title, names in GROUPS.items():
         add_arguments(groups[title], names, required=("job_type",) if needs_job_type else ())
     job = groups["job"]
-    job.add_argument("--config", dest="run_config", type=Path, metavar="FILE", help="a TOML file with flags by name")
-    about = "check everything and print the plan; score and write nothing"
+    about = "a TOML file with flags by name"
+    add_path(job, "--config", kind=Path, dest="run_config", metavar="FILE", help=about)
+    about = "check everything and print the plan; score nothing and write no output"
     job.add_argument("--dry-run", action="store_true", default=None, help=about)
 
 
@@ -94,7 +101,8 @@ def add_arguments(parser: argparse._ActionsContainer, names: Iterable[str], requ
         source = sources()[name]
         field = Settings.model_fields[name]
         options: dict[str, Any] = {"dest": name, "help": _help(name)}
-        choices = [c for c in _flatten(field.annotation) if isinstance(c, str)]
+        values = _flatten(field.annotation)
+        choices = [value for value in values if isinstance(value, str)]
         if field.annotation is bool:
             options["action"] = "store_const"
             options["const"] = not field.default  # giving the flag changes the default
@@ -102,7 +110,12 @@ def add_arguments(parser: argparse._ActionsContainer, names: Iterable[str], requ
             options["choices"], options["type"] = choices, str.lower
         else:
             options["metavar"] = source.metavar
-        parser.add_argument(source.flag, *_SPELLINGS.get(name, ()), required=name in required, **options)
+        flags = source.flag, *_SPELLINGS.get(name, ())
+        if Path in values:
+            completes = FOLDER if name == "output_dir" else FILE
+            add_path(parser, *flags, kind=None, completes=completes, required=name in required, **options)
+        else:
+            parser.add_argument(*flags, required=name in required, **options)
 
 
 def give_table_flags(settings: Sequence[Mapping[str, str]]) -> str:
@@ -128,19 +141,26 @@ def read_config(arguments: argparse.Namespace) -> None:
     arguments.file = None
     if arguments.run_config is None:
         return
+    from bsm_core.scoring import job
     from bsm_core.scoring.run_file import RunFile
 
     try:
         file = RunFile.read(arguments.run_config, _OTHERS)
+        _complete(arguments, file)
+        if file.problem:
+            raise file.problem
     except UsageError as error:
-        from bsm_core.scoring import job
-
-        job.refuse(vars(arguments), os.environ, error.one_line())
+        job.refuse(job.both(vars(arguments), arguments.file), os.environ, error.one_line())
         raise
+
+
+def _complete(arguments: argparse.Namespace, file: RunFile) -> None:
+    """Set what a file holds, where no flag does. Errors, too, are written as it says from now on."""
     arguments.file = file.settings
     for flag, value in file.others.items():
         if getattr(arguments, name := flag.replace("-", "_"), None) is None:
             setattr(arguments, name, value)
+    configure(style_of(arguments))
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -152,7 +172,8 @@ def execute(arguments: argparse.Namespace) -> None:
         from bsm_core.scoring.dry_run import dry_run
 
         outline = dry_run(flags, os.environ, arguments.file)
-        say("\n".join(["all checks passed; nothing was scored or written", *map(": ".join, outline.entries())]))
+        plan = map(": ".join, outline.entries())
+        say("\n".join(["all checks passed; no row was scored, and no output was written", *plan]))
         return
     from bsm_core.scoring import job  # here, because the help of all commands needs the flags alone
 
@@ -160,25 +181,40 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 @contextmanager
-def usage_errors(argv: Sequence[str] | None) -> Iterator[None]:
-    """Mark the output folder when the parser inside the block refuses a command that names a job type.
+def usage_errors(argv: Sequence[str] | None, command: str | None = None) -> Iterator[None]:
+    """Mark the output folder when the parser inside the block refuses the arguments of a run.
 
     The parser has no arguments then, so the folder is looked for again, by itself.
+
+    Args:
+        argv: The arguments; those of the process if None.
+        command: First word of the arguments of a run. None: all are those of a run.
     """
     try:
         yield
-    except SystemExit as end:
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        parser.add_argument("--job_type", "--job-type")
-        for flag in ("--output-dir", "--data-dir", "--model-dir", "--shard"):
-            parser.add_argument(flag)
-        with suppress(SystemExit):
-            known, _ = parser.parse_known_args(argv)
-            if end.code == 2 and known.job_type is not None:
-                from bsm_core.scoring import job
-
-                job.refuse(vars(known), os.environ, "wrong usage: the command line could not be read")
+    except WrongUsage as wrong:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        parser.add_argument("--quiet", action="store_true", default=None)
+        parser.add_argument("--config", type=Path, nargs="?")
+        for flag in ("--output-dir", "--data-dir", "--model-dir", "--shard", "--log-format"):
+            parser.add_argument(flag, nargs="?")  # one without its value may be what is wrong
+        with suppress(argparse.ArgumentError):
+            known, others = parser.parse_known_args(argv)
+            if command in (None, next((word for word in others if not word.startswith("-")), "")):
+                _mark(known, wrong.error.one_line())
         raise
+
+
+def _mark(known: argparse.Namespace, reason: str) -> None:
+    """Mark the output folder of a run with arguments that cannot be used, of which some are known."""
+    from bsm_core.scoring import job
+    from bsm_core.scoring.run_file import RunFile
+
+    known.file = None
+    if known.config is not None:
+        with suppress(UsageError):
+            _complete(known, RunFile.read(known.config, _OTHERS))
+    job.refuse(job.both(vars(known), known.file), os.environ, reason)
 
 
 def _help(name: str) -> str:

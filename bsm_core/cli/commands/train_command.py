@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 from typing import Any
 
-from bsm_core.cli.arguments import path_or_url
+from bsm_core.cli.arguments import FOLDER, add_path
 from bsm_core.cli.command_parser import Commands
 from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.errors import UsageError
@@ -18,18 +17,13 @@ from bsm_core.runtime.signals import at_once
 def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("train", help="train a model on a table and write its artifact")
-    place = partial(parser.add_argument, type=path_or_url)
-    place("--config", required=True, metavar="FILE", help="the config, a JSON file")
-    parser.add_argument(
-        "--data", type=path_or_url, required=True, metavar="PATH", help="labeled rows: a file or a folder"
-    )
-    parser.add_argument(
-        "--validation", type=path_or_url, metavar="PATH", help="validation rows (default: some of --data)"
-    )
-    parser.add_argument(
-        "--output", type=path_or_url, required=True, metavar="DIR", help="a new folder for the artifact"
-    )
-    place("--report", metavar="FILE", help="report of the validation rows (default: OUTPUT-report.html)")
+    add_path(parser, "--config", required=True, metavar="FILE", help="the config, a JSON file")
+    add_path(parser, "--data", required=True, metavar="PATH", help="labeled rows: a file or a folder")
+    add_path(parser, "--validation", metavar="PATH", help="validation rows (default: some of --data)")
+    about = "a new folder for the artifact"
+    add_path(parser, "--output", completes=FOLDER, required=True, metavar="DIR", help=about)
+    about = "report of the validation rows (default: OUTPUT-report.html)"
+    add_path(parser, "--report", metavar="FILE", help=about)
     parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu"], default="auto", help="(default auto)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="set a config key, to JSON or text; repeatable"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
@@ -49,7 +50,7 @@ def summary_view(done: Finished, width: int) -> RenderableType:
     head = [("rows", f"{rows:,} in {seconds} ({rate:,.0f} rows/s){earlier}"), ("device", f"{done.devices}{asked}")]
     found.append(_entries(head))
     if sum(done.classes):
-        found += [Text("\nmost probable class", "bold"), _bars(done.classes, min(_BAR, width // 3))]
+        found += [Text("\nmost probable class", "bold"), _bars(done, min(_BAR, width // 3))]
     for title, lines in unusual(done.counts):
         shown = [*lines[:_LINES], *([f"and {len(lines) - _LINES} more"] if lines[_LINES:] else [])]
         found += [Text(f"\n{title}", "bold yellow"), *(Text(f"  {printable(line)}") for line in shown)]
@@ -78,15 +79,18 @@ def unusual(counts: Mapping[str, float]) -> list[tuple[str, list[str]]]:
 
 
 def _next(done: Finished) -> list[tuple[str, str]]:
-    """Return what to do next."""
-    issues = any(key.startswith("reason:") for key in done.counts)
+    """Return where the row issues are, and what to do next."""
+    found: list[tuple[str, str]] = []
+    folder = shlex.quote(str(done.path.parent))
     if done.row_issues is not None:
-        return [("row issues", str(done.row_issues))]
-    if issues:
-        return [("next", "run again with --row-issues issues.csv to list the rows with an issue")]
+        found.append(("row issues", str(done.row_issues)))
+    elif any(key.startswith("reason:") for key in done.counts):
+        found.append(("next", "run again with --row-issues issues.csv to list the rows with an issue"))
     if done.limit is not None:
-        return [("next", f"these are the first {done.limit:,} rows: leave --limit out to score all")]
-    return [("next", f"compare with earlier predictions: bsm compare OLD {done.path}")]
+        return [*found, ("next", f"this is a trial on the first {done.limit:,} rows: leave --limit out to score all")]
+    if done.report is None and done.recorded:
+        found.append(("next", f"draw a report of the run: bsm report {folder}"))
+    return [*found, ("next", f"when the labels are known: bsm evaluate {folder} --labels FILE")]
 
 
 def _entries(entries: Sequence[tuple[str, str]]) -> Table:
@@ -98,11 +102,14 @@ def _entries(entries: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def _bars(classes: Sequence[int], width: int) -> Table:
-    whole, table = sum(classes), Table.grid(padding=(0, 1, 0, 0))
-    for number, count in enumerate(classes[:_LINES]):
+def _bars(done: Finished, width: int) -> Table:
+    whole, table = sum(done.classes), Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=_BAR)
+    names = done.names or range(len(done.classes))
+    for name, count in zip(names, done.classes[:_LINES], strict=False):
         bar = ProgressBar(whole, count, width, complete_style="cyan", finished_style="cyan")
-        table.add_row(f"  class {number}", bar, Text(f"{count / whole:.1%}", justify="right"), f"{count:,}")
-    if len(classes) > _LINES:
-        table.add_row("  others", "", "", f"{sum(classes[_LINES:]):,}")
+        title = printable(name) if isinstance(name, str) else f"class {name}"
+        table.add_row(f"  {title}", bar, Text(f"{count / whole:.1%}", justify="right"), f"{count:,}")
+    if len(done.classes) > _LINES:
+        table.add_row("  others", "", "", f"{sum(done.classes[_LINES:]):,}")
     return table

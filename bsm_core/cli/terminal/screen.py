@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
-from bsm_core.errors import BSMError
+from bsm_core.errors import BSMError, UsageError
 from bsm_core.runtime.log import Style, configure, json_line
 from bsm_core.runtime.profile import Advance, Ended, Event, listening
 
@@ -84,6 +84,18 @@ class Screen:
             self.console.print(error_panel(error))
         else:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
+
+    def show_wrong_usage(self, text: str, error: UsageError) -> None:
+        """Show why arguments cannot be used.
+
+        Args:
+            text: The usage of the command and the problem.
+            error: The problem alone.
+        """
+        if self.style.as_json:
+            self.show_error(error)
+        else:
+            print(text, file=sys.stderr)
 
     def show_end(self, reason: str) -> None:
         """Show why a command was ended from outside."""

@@ -25,9 +25,10 @@ from bsm_core.runtime.profile import COMMIT, TOTAL, is_shown, table
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
+from bsm_core.scoring.output.done_shard import DoneShard, FileState
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.markers import Markers
-from bsm_core.scoring.output.merge import DoneShard, FileState, mark_job
+from bsm_core.scoring.output.merge import mark_job
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
 from bsm_core.scoring.output.run_report import drawn, page_of_run, write_report
 from bsm_core.scoring.output.shard import Shard
@@ -53,6 +54,13 @@ class RunResult:
             zero are left out.
         record: Content of ``run.json``, which is written with ``run_record=True``; empty for a shard without files. Its
             ``statistics`` are None if neither ``run_record`` nor ``report`` nor an observer asked for them.
+
+    Example:
+        Print the counts of a run, and how long it took::
+
+            places = {"model_dir": "model.tar.gz", "data_dir": "rows.csv", "output_dir": "predictions"}
+            result = bsm_core.run(**places, id_field="id")
+            print(result.counts, f"{result.seconds:.0f} s")
     """
 
     path: Path

@@ -41,13 +41,14 @@ _REACH = (
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[DevicePlan]:
+def connected(settings: Settings, *, waits: bool = True) -> Iterator[DevicePlan]:
     """Connect to the cluster of ``--ray-address``, or start one on this machine; disconnect or end it afterwards.
 
     If ``--num-actors`` is set, wait until so many machines have joined the cluster that the actors fit.
 
     Args:
         settings: Settings, of which ``ray_address``, ``num_actors`` and those of devices matter.
+        waits: Whether to wait for machines; else those count that are there now.
 
     Yields:
         The devices of the actors.
@@ -81,7 +82,8 @@ def connected(settings: Settings) -> Iterator[DevicePlan]:
         for number, handler in handlers.items():  # Ray sets handlers of its own
             signal.signal(number, handler)
     try:
-        yield _wait_for_room(settings, time.monotonic() + (_JOIN_S if address and settings.num_actors else 0))
+        wait_s = _JOIN_S if waits and address and settings.num_actors else 0.0
+        yield _wait_for_room(settings, time.monotonic() + wait_s)
     finally:
         ray.shutdown()
     if not address:  # Ray leaves its logs, which a run that has succeeded does not need

@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 
 import pyarrow as pa
+import torch
 from lightning.pytorch.callbacks import Callback
 
-from bsm_core.backends.choose import ChosenBackends
+from bsm_core.backends.choose import ChosenBackends, encoders_of
 from bsm_core.errors import ArtifactError, DataError
 from bsm_core.plugins.discovery import WORDS
 from bsm_core.predictor import Predictor
@@ -197,7 +198,7 @@ def trial(job: Job, plan: DevicePlan) -> Outline:
 
     Args:
         job: The job.
-        plan: Devices of the job, of which the first one is used.
+        plan: Devices of the job, of which the first one is used. GPUs of actors may not be on this machine.
 
     Raises:
         BSMError: The artifact, a plugin or the device is at fault, or columns are missing.
@@ -207,6 +208,10 @@ def trial(job: Job, plan: DevicePlan) -> Outline:
     predictor, check_rows = scorer.predictor, job.artifact.check_rows
     if check_rows is not None:
         require_fit(predictor, check_rows)
+    if plan.actors and plan.accelerator == "gpu" and not torch.cuda.is_available():
+        log.warning("the GPUs of the actors are on other machines: backends and the check rows are not tried here")
+        asked = dict.fromkeys(encoders_of(predictor.model), settings.backend)
+        return scorer.outline(ChosenBackends(settings.precision, asked))
     predictor.model.to("cpu" if plan.accelerator == "cpu" else f"cuda:{plan.ids[0]}")
     earlier = job.earlier_backends(plan)
     chosen = predictor.choose_backends(settings.precision, settings.backend, check_rows, earlier)

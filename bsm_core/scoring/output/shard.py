@@ -63,7 +63,7 @@ def parse(value: Any) -> Any:
     match = _SHARD.fullmatch(value.strip()) if isinstance(value, str) else None
     if match and int(match[1]) < int(match[2]):
         return Shard(int(match[1]), int(match[2]))
-    if isinstance(value, list | tuple) and len(value) == len(Shard._fields):  # of a run record
+    if isinstance(value, list | tuple) and [type(each) for each in value] == [int, int, bool, str]:  # of a run record
         return Shard(*value)
     if value is None:
         return None

@@ -219,6 +219,11 @@ def parse_columns(value: Any) -> tuple[str, ...] | None:
     return tuple(names)
 
 
+def parse_kept(value: Any) -> Any:
+    """Return the names of columns to copy, from a text with commas between them; a list of them as it is."""
+    return tuple(filter(None, split_names(value))) if isinstance(value, str) else value
+
+
 def parse_decimal(value: Any) -> str | None:
     """Return the decimal point; None for the default."""
     if value in (None, ".", ","):

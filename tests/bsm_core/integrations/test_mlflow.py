@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 from support.toy import toy_rows, write_toy_artifact
 
@@ -56,3 +60,17 @@ def test_requirements_are_versions_that_an_index_has(toy_artifact, monkeypatch):
     found = mlflow.requirements_of(Predictor.from_artifact(toy_artifact))
     assert [line.partition("==")[0] for line in found] == ["bsm-core", "torch", "toy-bsm"]
     assert "torch==2.13.0" in found
+
+
+def test_metadata_and_tags_may_be_none(monkeypatch):
+    given = []
+    stand_in = SimpleNamespace(save_model=lambda path, **options: given.append(options))
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(pyfunc=stand_in))
+    monkeypatch.setitem(sys.modules, "mlflow.pyfunc", stand_in)
+    monkeypatch.setattr(mlflow, "_prepared", lambda artifact: nullcontext(({}, {"bsm.version": "1"})))
+    stand_in.log_model = lambda name, **options: given.append(options)
+    for metadata in (None, {"team": "reviews"}):
+        mlflow.save_model("model", "new", metadata=metadata)
+        mlflow.log_model("model", metadata=metadata, tags=None)
+        told = {"bsm.version": "1", **(metadata or {})}
+        assert given[-2:] == [{"metadata": told}, {"metadata": told, "tags": {"bsm.version": "1"}}]

@@ -154,6 +154,10 @@ def test_files_without_an_id_and_with_all_columns(named, rows_file):
     assert bare.schema.names == ["prob_class_0", "prob_class_1", "predicted_class"]
     assert len(bare) == 23
     (whole,) = named.score(rows_file, id_field="channel", keep_columns=["all"])
+    (same,) = named.score(rows_file, id_field="channel", keep_columns="all")
+    assert same.equals(whole)
+    (some,) = named.score(rows_file, id_field="channel", keep_columns="id,amount")  # as bsm_core.run reads it
+    assert some.column_names[:3] == ["channel", "id", "amount"]
     assert whole.schema.names == ["channel", "id", "chat", "amount", "extra", "prob_class_0", "prob_class_1"]
 
 
@@ -182,8 +186,12 @@ def test_what_is_wrong_with_files_is_said_before_the_first_row(predictor, rows_f
         predictor.score(rows_file, csv_delimeter=";")
     with pytest.raises(UsageError, match="csv_decimal: should be"):
         predictor.score(rows_file, csv_decimal="x")
-    with pytest.raises(UsageError, match="window_rows=0"):
-        predictor.score(rows_file, window_rows=0)
+    for number in (0, True):
+        with pytest.raises(UsageError, match=f"window_rows={number}"):
+            predictor.score(rows_file, window_rows=number)
+    for kept in (3, [3], {"channel": 1}, "a\nb"):
+        with pytest.raises(UsageError, match="keep_columns="):
+            predictor.score(rows_file, keep_columns=kept)
     with pytest.raises(UsageError, match="on_bad_line='drop'"):
         predictor.score(rows_file, on_bad_line="drop")
     toy_rows(2).assign(prob_class_1=1).to_csv(tmp_path / "taken.csv")

@@ -48,7 +48,7 @@ def test_a_dry_run_returns_the_plan_and_writes_nothing(flags, tmp_path):
 def test_the_command_prints_the_plan(flags, tmp_path, capsys):
     assert cli.main(["run", "--dry-run", *words(flags)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("all checks passed; nothing was scored or written\n")
+    assert out.startswith("all checks passed; no row was scored, and no output was written\n")
     assert "\nrows: 9 in 1 window(s), 4,096 at a time\n" in out
     assert not (tmp_path / "out").exists()
 
@@ -117,3 +117,46 @@ def test_a_file_that_cannot_be_used_leaves_a_failure_where_the_flags_say(flags, 
     assert "keys that are no flags" in capsys.readouterr().err
     assert "keys that are no flags" in (tmp_path / "out/_FAILURE").read_text()
     shutil.rmtree(tmp_path / "out")
+
+
+BAD_FILES = ["nope = 1", "quiet = 3", "job_type = 'testing'\njob-type = 'testing'", "limit = true"]
+
+
+@pytest.mark.parametrize("text", BAD_FILES)
+def test_a_file_that_cannot_be_used_leaves_a_failure_where_the_file_says(flags, tmp_path, capsys, text):
+    write_success(tmp_path / "out")
+    lines = [f"{name} = {json.dumps(value)}" for name, value in flags.items()]
+    (tmp_path / "run.toml").write_text("\n".join([*lines, "log-format = 'json'", text]))
+    assert cli.main(["run", "--config", str(tmp_path / "run.toml")]) == 2
+    assert names(tmp_path / "out") == ["_FAILURE"]
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())  # as the file says
+    assert (line["level"], line["error"]) == ("ERROR", "UsageError")
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+def write_success(folder):
+    folder.mkdir()
+    (folder / "_SUCCESS").touch()
+
+
+@pytest.mark.parametrize("words", [["--limt", "4"], ["--engine", "spark"], ["--limit"], ["--log-format"]])
+@pytest.mark.parametrize("place", ["flag", "file"])
+def test_wrong_usage_leaves_no_success_of_an_earlier_run(flags, tmp_path, capsys, words, place):
+    write_success(tmp_path / "out")
+    (tmp_path / "run.toml").write_text(f"output-dir = {json.dumps(flags['output_dir'])}")
+    given = ["--output-dir", flags["output_dir"]] if place == "flag" else ["--config", str(tmp_path / "run.toml")]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--quiet", "run", *given, *words])
+    assert caught.value.code == 2
+    assert names(tmp_path / "out") == ["_FAILURE"]
+    assert words[0] in (tmp_path / "out/_FAILURE").read_text()
+
+
+def test_wrong_usage_of_another_command_marks_nothing(tmp_path, capsys):
+    write_success(tmp_path / "out")
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "run", "--output-dir", str(tmp_path / "out")])
+    assert names(tmp_path / "out") == ["_SUCCESS"]

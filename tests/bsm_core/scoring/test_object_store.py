@@ -30,9 +30,9 @@ from bsm_core.errors import (
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.findings import ALTERED_PARTS
 from bsm_core.scoring import job
+from bsm_core.scoring.output.done_shard import DoneShard
 from bsm_core.scoring.output.lock import holding
 from bsm_core.scoring.output.manifest import WorkFolder
-from bsm_core.scoring.output.merge import DoneShard
 from bsm_core.scoring.output.sink import Sink
 from bsm_core.storage.objects import ObjectPath
 

@@ -274,7 +274,7 @@ def test_pack_records_and_inspect_shows(toy_artifact, tmp_path, capsys):
     assert provided.startswith("  model class toy_model: toy-bsm==1.0:toy_bsm_model:ToyModel\n")
 
 
-def test_pack_goes_on_where_a_plugin_is_not_installed(toy_artifact, tmp_path, capsys, monkeypatch):
+def test_pack_goes_on_where_a_plugin_is_not_installed(toy_artifact, tmp_path, capsys, monkeypatch, quiet_log):
     values = json.loads((toy_artifact / "hyperparameters.json").read_text()) | {"model_class": "acme_net"}
     (toy_artifact / "hyperparameters.json").write_text(json.dumps(values))
     content = torch.load(toy_artifact / "model_artifacts.pth", weights_only=True)
@@ -343,7 +343,7 @@ def test_a_description_names_each_component_once(recorded):
     assert "(recorded: toy-bsm==0.9:" in line
 
 
-def test_pack_keeps_a_record_that_it_cannot_make(recorded, tmp_path, monkeypatch, capsys):
+def test_pack_keeps_a_record_that_it_cannot_make(recorded, tmp_path, monkeypatch, capsys, quiet_log):
     before = read_provenance(recorded)
     monkeypatch.setenv("BSM_PLUGINS", "")
     default_registry.cache_clear()

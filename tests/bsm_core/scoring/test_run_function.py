@@ -17,8 +17,9 @@ from support.toy import toy_rows, write_toy_artifact
 
 import bsm_core
 from bsm_core import RunResult
-from bsm_core.errors import DataError, MissingColumnsError, UsageError
+from bsm_core.errors import DataError, MissingColumnsError, NothingToResumeError, UsageError
 from bsm_core.runtime.processes import without_main_module
+from bsm_core.scoring.settings import sources
 
 
 @pytest.fixture
@@ -146,6 +147,54 @@ def test_an_error_names_settings_as_python_has_them(places):
         bsm_core.run(**places)
     assert "pass csv_delimiter='CHARACTER'" in str(caught.value)
     assert "--csv-delimiter" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sources())
+def test_every_setting_has_its_own_name_in_errors(places, name):
+    with pytest.raises(UsageError) as caught:
+        bsm_core.run(**{**places, name: object()})
+    text = str(caught.value)
+    assert f"\n  {name}: " in text
+    assert "--" not in text
+    assert "help(bsm_core.Settings)" in text
+    assert caught.value.args == (caught.value.what,)
+
+
+def test_what_is_wrong_with_the_data_or_the_run_names_arguments(places):
+    with pytest.raises(MissingColumnsError) as caught:
+        bsm_core.run(**{**places, "id_field": "idd"}, keep_columns="nope")
+    assert "id_field (ID_FIELD)" in str(caught.value)
+    assert "keep_columns" in str(caught.value)
+    assert "--" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"^num_actors without engine='ray'\n  To fix: give engine='ray' too"):
+        bsm_core.run(**places, num_actors=2)
+    with pytest.raises(
+        NothingToResumeError, match=r"^resume='require': there is nothing .*\n.*leave resume out to begin"
+    ):
+        bsm_core.run(**places, resume="require")
+
+
+@pytest.mark.parametrize(
+    ("text", "in_python"),
+    [
+        ("run with --no-self-check, or without --strict", "run with self_check=False, or without strict=True"),
+        ("--strict: 2 things differ", "strict: 2 things differ"),
+        ("a share, such as --max-bad-rows 20%, or", "a share, such as max_bad_rows='20%', or"),
+        ("give --csv-thousands ',' or --num-workers 0", "give csv_thousands=',' or num_workers=0"),
+        ("--device cpu or --backend auto says which", "device='cpu' or backend='auto' says which"),
+        ("--max-bad-rows allows 5; --row-issues FILE lists them", "max_bad_rows allows 5; row_issues=FILE lists them"),
+        ("`bsm pack MODEL NEW --data-dir TABLE --strict`", "`bsm pack MODEL NEW --data-dir TABLE --strict`"),
+        ("no column '--limit' in /data/--limit/x; --no-such", "no column '--limit' in /data/--limit/x; --no-such"),
+    ],
+)
+def test_flags_in_a_sentence_become_arguments(places, monkeypatch, text, in_python):
+    def fail(flags, env):
+        raise DataError(text, details=[text], fix=text)
+
+    monkeypatch.setattr("bsm_core.scoring.job.run", fail)
+    with pytest.raises(DataError) as caught:
+        bsm_core.run(**places)
+    assert str(caught.value) == f"{in_python}\n  {in_python}\n  To fix: {in_python}"
 
 
 # What belongs to the caller

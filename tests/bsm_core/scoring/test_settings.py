@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bsm_core import Settings
-from bsm_core.errors import ConfigError, UsageError
+from bsm_core.errors import BSMError, ConfigError, UsageError
+from bsm_core.scoring import job
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.settings import sources
 
@@ -299,3 +300,35 @@ def test_an_unknown_precision_is_refused_with_those_there_are():
 def test_settings_made_from_values_keep_them_beside_an_artifact():
     settings = Settings(job_type="testing", num_workers=3).with_artifact({"num_workers": 5, "output_format": "tsv"})
     assert (settings.job_type, settings.num_workers, settings.output_format) == ("testing", 3, "tsv")
+
+
+ODD = (3, True, [1], {}, {"a": 1}, ["a.csv"], [0, 2, "x", {}], 1.5, float("inf"), "a\0b")
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("model_dir", "data_dir")] + ["job_type"])
+def test_a_value_of_another_type_is_an_error_for_people(name, tmp_path):
+    """The settings alone are at fault, or the artifact, which is not there."""
+    places = {each: str(tmp_path / each) for each in ("model_dir", "data_dir", "output_dir")}
+    for value in ODD:
+        for file in ({}, {name: (value, "run.toml: key")}):
+            flags = {**places, "id_field": "id", **({} if file else {name: value})}
+            if file:
+                flags.pop(name, None)
+            with pytest.raises(BSMError):
+                job.run(flags, {}, file)
+
+
+@pytest.mark.parametrize("name", ["model_dir", "data_dir", "output_dir"])
+def test_a_place_that_is_no_text_is_an_error_for_people(name, tmp_path):
+    places = {each: str(tmp_path / each) for each in ("model_dir", "data_dir", "output_dir")}
+    for value in (3, True, [1], {"a": 1}, ["a.csv"], 1.5, "a\0b"):
+        with pytest.raises(UsageError, match=r"--\w+-dir: "):
+            job.run({**places, name: value}, {})
+
+
+@pytest.mark.parametrize("name", sources())
+def test_a_truth_value_is_no_number_and_a_number_is_no_truth_value(name):
+    is_flag = Settings.model_fields[name].annotation is bool
+    for value in (0, 1, 1.0) if is_flag else (True, False):
+        with pytest.raises(UsageError, match="true or false"):
+            Settings.resolve({name: value}, {})

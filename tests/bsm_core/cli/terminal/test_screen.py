@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from contextlib import redirect_stderr
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -116,6 +117,42 @@ def test_the_summary_says_what_was_done_what_was_unusual_and_what_comes_next(ter
         "--row-issues issues.csv",
     ):
         assert word in words
+
+
+TRIAL = "this is a trial on the first 100 rows: leave --limit out to score all"
+REPORT, EVALUATE = (
+    "draw a report of the run: bsm report out",
+    "when the labels are known: bsm evaluate out --labels FILE",
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, [EVALUATE]),
+        ({"recorded": True}, [REPORT, EVALUATE]),
+        ({"recorded": True, "report": Path("p.html")}, [EVALUATE]),
+        ({"limit": 100, "recorded": True}, [TRIAL]),
+        ({"limit": 100, "counts": COUNTS}, ["--row-issues issues.csv", TRIAL]),
+        ({"limit": 100, "counts": COUNTS, "row_issues": Path("i.csv")}, ["row issues i.csv", TRIAL]),
+        ({"path": Path("my out/p.csv")}, ["bsm evaluate 'my out' --labels FILE"]),
+    ],
+)
+def test_the_summary_advises_what_fits_the_run(terminal, monkeypatch, changes, said):
+    monkeypatch.setenv("COLUMNS", "120")
+    show(terminal, replace(DONE, **{"counts": {}, **changes}))
+    text = " ".join(terminal.text().split())
+    assert all(word in text for word in said)
+    assert text.count("next ") + text.count("row issues i.csv") == len(said)
+
+
+def test_the_bars_have_the_names_of_the_classes(terminal):
+    show(terminal, replace(DONE, names=["fine", "no\x1b[2J " + 40 * "t"]))
+    lines = terminal.text().splitlines()
+    assert any(line.startswith("  fine ") and line.endswith("33.3% 3,000") for line in map(str.rstrip, lines))
+    assert any(line.startswith(r"  no\x1b[2J ttt") and "…" in line for line in lines)
+    show(terminal, replace(DONE, names=[3, 5]))
+    assert "\n  class 5 " in terminal.text()
 
 
 def test_log_lines_stand_above_the_bar_and_the_bar_is_gone_at_the_end(terminal):

@@ -1,4 +1,4 @@
-"""What a report says first: cells that are missing, rows that moved, and what is not known."""
+"""Remarks at the top of a report: cells that are missing, rows that moved, and what is not known."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from support.toy import toy_rows
 
 from bsm_core import Settings
 from bsm_core.errors import EngineError, UsageError
+from bsm_core.scoring.dry_run import dry_run
 from bsm_core.scoring.engines import ray_cluster
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
@@ -22,8 +23,13 @@ pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
 
 @pytest.fixture
 def listens(monkeypatch):
-    """Lets every address answer."""
-    monkeypatch.setattr("socket.create_connection", lambda *_, **__: io.BytesIO())
+    """Lets every address of another machine answer."""
+    connect = socket.create_connection
+
+    def answer(place, **options):
+        return connect(place, **options) if place[0] == "127.0.0.1" else io.BytesIO()
+
+    monkeypatch.setattr("socket.create_connection", answer)
 
 
 @pytest.fixture
@@ -137,6 +143,49 @@ def test_an_address_at_which_nothing_listens_is_an_error_at_once(run, monkeypatc
     with pytest.raises(EngineError, match=r"(?s)does not answer.*ray status") as caught:
         run(engine="ray", ray_address=address)
     assert caught.value.where == address
+
+
+# A dry run
+
+
+@pytest.fixture
+def look(run, monkeypatch, listens):
+    """Makes a dry run with a cluster whose hosts have cores and GPUs; returns the plan."""
+
+    def outline(*hosts, **flags):
+        toy_rows(3).to_csv(run.data / "t.csv", index=False)
+        nodes = [{"Alive": True, "Resources": {"CPU": cores, "GPU": gpus}} for cores, gpus in hosts]
+        monkeypatch.setattr("ray.init", lambda *_, **__: SimpleNamespace(address_info={}))
+        monkeypatch.setattr("ray.nodes", lambda: nodes)
+        monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits"))
+        places = {"model_dir": run.artifact, "data_dir": run.data, "output_dir": run.out, "id_field": "id"}
+        return dry_run({**places, "engine": "ray", "ray_address": "10.0.0.1:6379", **flags}, {})
+
+    return outline
+
+
+def test_a_dry_run_prints_the_actors_that_the_cluster_has_room_for(look):
+    plan = dict(look((4, 0), (2, 0), num_actors=3).entries())
+    assert plan["device"].startswith("3 Ray actor(s) on CPU, fp32, backend ")
+
+
+def test_a_dry_run_knows_gpus_of_the_cluster_that_are_not_here(look, monkeypatch, caplog):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    plan = dict(look((4, 2)).entries())
+    assert plan["device"].startswith("2 Ray actor(s) on GPU, auto, backend ")
+    assert "the GPUs of the actors are on other machines" in caplog.text
+
+
+def test_a_dry_run_waits_for_no_machine(look):
+    with pytest.raises(EngineError, match=r"99999 actors do not fit: the cluster has 4 core"):
+        look(HEAD, num_actors=99999)
+
+
+def test_a_dry_run_needs_a_cluster_at_the_address(look):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(EngineError, match="does not answer"):
+        look(HEAD, ray_address=f"127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("address", ["auto", "a:port", "[1:2", "head"])

@@ -20,12 +20,14 @@ from support.toy import toy_rows
 from bsm_core.cli import main
 from bsm_core.errors import BSMError, ConfigError, DataError, OutputInUseError, SinkError, UsageError
 from bsm_core.runtime import durable
+from bsm_core.scoring.dry_run import dry_run
 from bsm_core.scoring.job import clean
 from bsm_core.scoring.output import shard as shards
+from bsm_core.scoring.output.done_shard import DoneShard
 from bsm_core.scoring.output.lock import holding
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.markers import Markers, leftovers
-from bsm_core.scoring.output.merge import DoneShard, mark_job, merge
+from bsm_core.scoring.output.merge import mark_job, merge
 from bsm_core.scoring.output.shard import Shard, of_container
 
 
@@ -539,6 +541,17 @@ def test_a_host_to_which_the_platform_gave_no_files_has_nothing_to_do(run, conta
     markers = [f"{name}-0000{i}" for name in ("_SUCCESS", "_HEALTH") for i in range(3)]
     assert listing(run.out) == sorted(["_SUCCESS", *markers, "inference_predictions-00001-of-00003.parquet"])
     assert merge(run.out)[0].read_bytes() == expected
+
+
+@pytest.mark.parametrize("place", [".", "gone", "*.parquet"])
+def test_a_dry_run_of_a_host_without_files_succeeds_as_its_run_does(run, container, place):
+    container("algo-2", ["algo-1", "algo-2"], "ShardedByS3Key")
+    places = {"model_dir": run.artifact, "data_dir": run.data / place, "output_dir": run.out}
+    outline = dry_run({**places, "id_field": "id", "device": "cpu"}, {})
+    assert (outline.rows, outline.files) == (0, "the platform has given this host none")
+    assert outline.output == str(run.out / "_SUCCESS-00001")
+    assert dict(outline.entries())["model"].endswith("(toy_model)")
+    assert not run.out.exists()
 
 
 def test_a_job_of_which_no_host_has_files_has_nothing_to_merge(run, container):

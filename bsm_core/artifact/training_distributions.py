@@ -81,12 +81,14 @@ class TextDistribution(BaseModel):
     Attributes:
         chunks: Rows by number of chunks.
         tokens: Rows by number of tokens of all chunks.
+        missing: Rows without a text.
     """
 
     model_config = _STRICT
 
     chunks: Annotated[_Counts, Field(min_length=1)]
     tokens: Annotated[_Counts, Field(min_length=1)]
+    missing: NonNegativeInt
 
 
 class TrainingDistributions(BaseModel):

@@ -68,6 +68,7 @@ def fit_distributions(
             column: TextDistribution(
                 chunks=_padded(texts[f"{CHUNKS}:{column}"], MOST_CHUNKS + 1),
                 tokens=_padded(texts[f"{TOKENS}:{column}"], len(TOKEN_EDGES) + 1),
+                missing=int(counts[f"missing:{column}"]),
             )
             for column in batch.texts
         },

@@ -29,7 +29,7 @@ def trained(numbers: int = 1) -> TrainingDistributions:
         classes=[600, 400],
         numbers={f"number {index}": even for index in range(numbers)},
         categories={"channel": CategoryDistribution(counts={"web": 500, "shop": 500}, other=0, missing=0)},
-        texts={"chat": TextDistribution(chunks=[0, 500, 500], tokens=[0, 0, 1_000])},
+        texts={"chat": TextDistribution(chunks=[0, 500, 500], tokens=[0, 0, 1_000], missing=0)},
         scores=[[10] * 100, [10] * 100],
     )
 

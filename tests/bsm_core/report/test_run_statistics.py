@@ -27,7 +27,7 @@ TRAINED = TrainingDistributions(
     classes=[600, 400],
     numbers={"amount": NumberDistribution(edges=[1.0, 2.0, 4.0], counts=[250, 250, 250, 250], missing=0)},
     categories={"channel": CategoryDistribution(counts={"web": 500, "shop": 500}, other=0, missing=0)},
-    texts={"chat": TextDistribution(chunks=[0, 1_000], tokens=[0] * 22)},
+    texts={"chat": TextDistribution(chunks=[0, 1_000], tokens=[0] * 22, missing=0)},
     scores=[[10] * 100, [10] * 100],
 )
 
@@ -210,7 +210,7 @@ def test_unseen_categories_do_not_hide_among_rare_ones(statistics, run):
 
 
 def test_empty_texts_are_a_bin_of_their_own(statistics, run):
-    lengths = TextDistribution(chunks=[0, 1_000], tokens=[0, 1_000, *[0] * 20])
+    lengths = TextDistribution(chunks=[0, 1_000], tokens=[0, 1_000, *[0] * 20], missing=0)
     write_training_distributions(run.artifact, TRAINED.model_copy(update={"texts": {"chat": lengths}}))
     rows = toy_rows(200)
     rows["chat"] = "hello"

@@ -163,9 +163,8 @@ class Binning:
     def statistics(self, window: Scored) -> Statistics:
         """Return the statistics of a window."""
         scored = _scored(window.probabilities)
-        are_all = bool(scored.all())
-        rows = np.flatnonzero(scored)
-        probabilities = window.probabilities if are_all else window.probabilities[rows]
+        rows = np.arange(len(window.probabilities)) if scored is None else np.flatnonzero(scored)
+        probabilities = window.probabilities if scored is None else window.probabilities[rows]
         bins = {f"{TOKENS}:{column}": counts for column, counts in self._tokens(window).items()}
         bins |= {f"{NUMBER}:{name}": counts for name, counts in self._numbers(window).items()}
         for column, text in window.texts.items():
@@ -179,7 +178,7 @@ class Binning:
             bins=bins,
             categories=_counted(window.known, self.categories),
             unseen=_counted(window.unseen, self.categories),
-            order=Order.of(window.start, series_of(window.probabilities), None if are_all else scored),
+            order=Order.of(window.start, series_of(window.probabilities), scored),
             least_certain=least_certain(probabilities, rows, window.start, window.name),
         )
 
@@ -214,11 +213,14 @@ def classes_alone(probabilities: FloatArray) -> Statistics:
     Args:
         probabilities: Float64 ``[rows, classes]``; a row with a NaN counts as not scored.
     """
-    return Statistics(bins={UNCOUNTED: _predicted(probabilities[_scored(probabilities)])})
+    scored = _scored(probabilities)
+    return Statistics(bins={UNCOUNTED: _predicted(probabilities if scored is None else probabilities[scored])})
 
 
-def _scored(probabilities: FloatArray) -> npt.NDArray[np.bool_]:
-    return np.asarray(np.isfinite(probabilities).all(axis=1))
+def _scored(probabilities: FloatArray) -> npt.NDArray[np.bool_] | None:
+    """Return which rows have all probabilities, bool ``[rows]``; None: all rows, as nearly always."""
+    finite = np.isfinite(probabilities)
+    return None if finite.all() else np.asarray(finite.all(axis=1))
 
 
 def _predicted(probabilities: FloatArray) -> IntArray:

@@ -12,6 +12,7 @@ from bsm_core.models.batch import Batch
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.dataset import WindowInfo
 from bsm_core.report.binning import Binning, Scored, TextArrays, TextLimits
+from bsm_core.report.statistics import FloatArray
 from bsm_core.tables.cell_values import value_text
 
 
@@ -30,6 +31,15 @@ def binning_of(predictor: Predictor) -> Binning:
     )
 
 
+def probabilities_of(batch: Batch, probabilities: Tensor) -> FloatArray:
+    """Return the probabilities of a window, float64 ``[rows, classes]``, with NaN in the rows that failed."""
+    found: FloatArray = probabilities.cpu().numpy()
+    if batch.failed:
+        found = found.copy()
+        found[[*batch.failed]] = np.nan
+    return found
+
+
 def scored(batch: Batch, probabilities: Tensor, counts: Mapping[str, float]) -> Scored:
     """Return the rows of a window after they were scored.
 
@@ -39,14 +49,10 @@ def scored(batch: Batch, probabilities: Tensor, counts: Mapping[str, float]) -> 
         counts: Counts of the window's findings.
     """
     info: WindowInfo = batch.window
-    found = probabilities.cpu().numpy()
-    if batch.failed:
-        found = found.copy()
-        found[[*batch.failed]] = np.nan
     categories = info.findings.categories
     return Scored(
         start=info.start,
-        probabilities=found,
+        probabilities=probabilities_of(batch, probabilities),
         texts=text_arrays(batch),
         features=batch.features.cpu().numpy(),
         counts=counts,

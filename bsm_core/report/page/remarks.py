@@ -110,7 +110,8 @@ def _of_cells(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         lost.append(_Lost((each["missing"] + each["unusable"]) / total, missing_in_training(each), name, what))
     for name, each in found["texts"].items():
         trained = each["training"]
-        before = None if trained is None else max(trained["missing"], trained["tokens"][0]) / sum(trained["tokens"])
+        lost_before = None if trained is None else max(trained["missing"], trained["tokens"][0])
+        before = None if lost_before is None else lost_before / (sum(trained["tokens"]) or 1)
         lost.append(_Lost(max(each["missing"], each["without_tokens"]) / total, before, name, "empty"))
         lost.append(_Lost(each["unusable"] / total, None, name, "unusable, or was cut,"))
     unusual = sorted((each for each in lost if each.is_unusual), key=lambda each: (-each.more, each.name))

@@ -23,7 +23,7 @@ from bsm_core.preprocess.findings import IssueWarnings
 from bsm_core.report.binning import Binning, classes_alone
 from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import SCORING, Advance, Ended, Times, is_followed, is_shown, notify, stages_of
-from bsm_core.scoring.counting import scored
+from bsm_core.scoring.counting import probabilities_of, scored
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
 from bsm_core.scoring.output.sink import Part, Sink
@@ -135,9 +135,10 @@ class PartMaker(Callback):
         found = findings.counts()
         counts = {**found, **self.predictor.hooks.window_end(batch, outputs)}
         self.times.add(info.times)
-        window = scored(batch, outputs, found)
-        statistics = partial(self.binning.statistics, window) if self.binning else None
-        statistics = statistics or partial(classes_alone, window.probabilities)
+        if self.binning:
+            statistics = partial(self.binning.statistics, scored(batch, outputs, found))
+        else:
+            statistics = partial(classes_alone, probabilities_of(batch, outputs))
         places = info.index, info.last, info.end
         self.deliver(Part(*places, table, counts, issues, info.fraction, info.files, statistics))
         self._memory.give_back()

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("toy_site")
 def test_training_records_its_distributions_and_writes_a_report(tmp_path, caplog):
     rows = labelled_rows(80)
     rows.loc[[1, 2], "amount"] = ["", "many"]
+    rows.loc[[3, 4], "chat"] = None
     train({**CONFIG, "max_epochs": 1}, rows[:60], tmp_path / "model", validation=rows[60:])
     found = Artifact.at(tmp_path / "model").training_distributions
     assert (found.rows, found.classes) == (60, [20, 40])
@@ -26,8 +27,9 @@ def test_training_records_its_distributions_and_writes_a_report(tmp_path, caplog
     assert sum(amount.counts) == 46
     assert found.categories["channel"].counts == {"mail": 20, "shop": 20, "web": 20}
     assert found.categories["channel"].other == found.categories["channel"].missing == 0
-    assert found.texts["chat"].chunks[:5] == [0, 0, 20, 40, 0]
+    assert found.texts["chat"].chunks[:5] == [2, 0, 19, 39, 0]
     assert sum(found.texts["chat"].tokens) == 60
+    assert found.texts["chat"].missing == 2
     assert [sum(counts) for counts in found.scores] == [20, 20]
     page = (tmp_path / "model-report.html").read_text("utf-8")
     titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)

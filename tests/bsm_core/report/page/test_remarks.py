@@ -22,7 +22,7 @@ def plain(**columns) -> dict:
     channel |= {"training": before.categories["channel"].model_dump()}
     text = {
         **statistics["texts"]["chat"],
-        "training": {"chunks": [0, 1000], "tokens": [20, 980]},
+        "training": {"chunks": [0, 1000], "tokens": [0, 1000], "missing": 20},
         "stability_index": 0.01,
     }
     given = {"number": number, "channel": channel, "chat": text}

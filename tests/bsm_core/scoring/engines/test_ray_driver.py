@@ -209,11 +209,11 @@ def test_windows_that_were_with_a_deadly_one_are_told_from_it(score, one):
 def test_a_window_that_kills_a_fourth_actor_is_named_and_can_be_left_empty(score):
     rows = toy_rows(12)
     rows.to_csv(score.data / "t.csv", index=False)
-    with pytest.raises(EngineError, match=r"4 actors died with window 2, rows 6 to 8"):
-        score(deadly={2: 4}, actors=1)
-    assert MortalActor.given[2] == 4
     issues = score.out.parent / "issues.csv"
     report = score.out.parent / "report.html"
+    with pytest.raises(EngineError, match=r"4 actors died with window 2, rows 6 to 8"):
+        score(deadly={2: 4}, actors=1, report=report)
+    assert MortalActor.given[2] == 4
     done = score(deadly={2: 4}, actors=1, on_bad_row="null", row_issues=issues, report=report)
     assert "3 row(s) are in no statistics: they were not scored, or" in report.read_text("utf-8")
     got = pd.read_csv(done.path, dtype={"id": str})

@@ -161,7 +161,7 @@ def threads_for_actors(
     ray, plan = RayStandIn(room, hosts, free), DevicePlan("cpu", tuple(range(actors)), cores=1, actors=True)
 
     @contextmanager
-    def connected(settings: Any) -> Iterator[DevicePlan]:
+    def connected(settings: Any, *, waits: bool = True) -> Iterator[DevicePlan]:
         yield plan
 
     with (

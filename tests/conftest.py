@@ -38,12 +38,19 @@ def _processes_start_from_a_server() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _log_as_it_was() -> Iterator[None]:
-    """Undo the logging configuration of a command after each test, or pytest captures its lines twice."""
-    logger = logging.getLogger("bsm")
-    before = (logger.propagate, list(logger.handlers), logger.level)
+    """Undo the logging configuration of a command before and after each test, or pytest captures its lines twice.
+
+    Before it, too: a fixture of a module may have run a command.
+    """
+    _undo_configuration()
     yield
-    logger.propagate, logger.handlers[:] = before[:2]
-    logger.setLevel(before[2])
+    _undo_configuration()
+
+
+def _undo_configuration() -> None:
+    logger = logging.getLogger("bsm")
+    logger.propagate, logger.handlers[:] = True, []
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

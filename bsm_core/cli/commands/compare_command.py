@@ -69,8 +69,6 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from bsm_core.scoring.comparing.compare import compare
 
-    if arguments.rows < 0:
-        raise UsageError(f"--rows is {arguments.rows}", fix="give the number of rows to show, from 0")
     if arguments.data is None and any(getattr(arguments, name) is not None for name in PARSERS):
         raise UsageError(
             "the flags --csv-... say how the TABLE of --data is written, and there is none",

@@ -23,6 +23,7 @@ from support.toy import toy_rows
 from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
+from bsm_core.artifact.pretrained_files import downloads_allowed
 from bsm_core.errors import ConfigError, DataError, EngineError, Interrupted, ModelFailedError, UsageError
 from bsm_core.runtime.handout import present, received
 from bsm_core.scoring.engines import ranks, world
@@ -446,10 +447,15 @@ def test_the_shards_of_containers_are_not_those_of_a_world_on_their_hosts(run, t
 
 def test_another_process_may_ask_the_hub_if_the_first_may(run, monkeypatch):
     asked = []
-    monkeypatch.setattr(ranks, "allow_downloads", lambda: asked.append(True))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(ranks, "share_cores", lambda processes: None)
-    monkeypatch.setattr(ranks, "connected", lambda world: 1 / 0)
+
+    def connected(world):
+        asked.append(downloads_allowed())
+        raise ConnectionError
+
+    monkeypatch.setattr(ranks, "connected", connected)
     for allowed in (False, True):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ConnectionError):
             ranks.follow(Settings(job_type="inference", allow_downloads=allowed), World("torchrun", 1, 2, 1, 2))
-        assert bool(asked) is allowed
+    assert asked == [False, True]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,7 +31,8 @@ def _parse(argv: Sequence[str] | None, needs_job_type: bool) -> Work:
     from bsm_core.cli.command_parser import CommandParser
     from bsm_core.cli.commands.run_command import HELP, add_flags, execute, read_config, usage_errors
 
-    parser = CommandParser(prog="python -m bsm_core.run", usage="%(prog)s [-h] [FLAGS]", **HELP)
+    name = Path(sys.argv[0]).name if needs_job_type else "python -m bsm_core.run"
+    parser = CommandParser(prog=name, usage="%(prog)s [-h] [FLAGS]", **HELP)
     add_flags(parser, needs_job_type=needs_job_type)
     with usage_errors(argv):
         arguments = parser.parse_args(argv)

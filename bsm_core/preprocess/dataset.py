@@ -164,7 +164,9 @@ class Preprocessor:
             cells = zip(bad.items(), values_at(columns[column], list(bad)), strict=True)
             issues += [Issue.of(row, column, READ, reason, value) for (row, reason), value in cells]
             issues += failed
-            if missing := values.count("") - sum(not values[row] for row in bad):  # a text may be cut
+            # Blank texts too. A bad cell has an issue; its text is empty or was cut.
+            empty = {row for row, value in enumerate(values) if not value or value.isspace()}
+            if missing := len(empty - bad.keys()):
                 seen[f"missing:{column}"] = missing
         with times.of(FEATURES):
             matrix, found = self._features.transform(columns, rows, dialect or self.dialect)

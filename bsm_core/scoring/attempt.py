@@ -123,11 +123,13 @@ def _outline_without_files(settings: Settings, shard: Shard, artifact: Artifact,
         files="the platform has given this host none",
         devices=str(devices),
         model_class=artifact.config.model_class,
+        compat=artifact.config.compat,
         precision=settings.precision,
         backends={"": settings.backend},
         text={},
         features=list(artifact.config.tab_field_list),
         kept=[settings.id_field or "", *settings.keep_columns],
+        classes=artifact.config.num_classes,
         provided={},
     )
 

@@ -14,10 +14,10 @@ from bsm_core.artifact import Artifact
 from bsm_core.artifact.files import sha256
 from bsm_core.artifact.provenance_file import PROVENANCE, ComponentRecord, other_files, write_provenance
 from bsm_core.artifact.untrusted.archives.layout import is_read
-from bsm_core.errors import ProvenanceError
+from bsm_core.errors import ArtifactError, ProvenanceError
 from bsm_core.plugins.discovery import Component
 from bsm_core.predictor import Predictor
-from bsm_core.runtime.versions import installed
+from bsm_core.runtime.versions import DISTRIBUTION, installed
 from bsm_core.storage.temporary import is_temporary
 
 _OF_THE_RUN = frozenset({"batch_size"})
@@ -99,6 +99,28 @@ def require_same(artifact: Artifact, predictor: Predictor) -> None:
             details=differences,
             fix="install these versions and restore these files, or run without --strict, with the self-check alone",
         )
+
+
+def other_packages(artifact: Artifact, predictor: Predictor) -> list[str]:
+    """Return a line for each component of a plugin package whose version is not the one that made the artifact.
+
+    Empty where the artifact has no record, or none that can be read.
+    """
+    try:
+        then = artifact.provenance
+    except ArtifactError:
+        return []
+    now = {(each.kind, each.column, each.name): each for each in components_of(predictor)}
+    found = []
+    for before in then.components if then else ():
+        after = now.get((before.kind, before.column, before.name))
+        if after is None or after.distribution == before.distribution == DISTRIBUTION:
+            continue
+        if (before.distribution, before.version) != (after.distribution, after.version):
+            made_by = f"{_printable(before.distribution)} {_printable(before.version)}"
+            what = f"{before.kind.replace('_', ' ')} {_printable(before.name)}"
+            found.append(f"{what}: {made_by} made the artifact, {after.distribution} {after.version} is installed")
+    return found
 
 
 def _components(then: list[ComponentRecord], now: list[ComponentRecord]) -> Iterator[str]:

@@ -25,11 +25,13 @@ class Outline(Event):
         files: Number of data files, and their format.
         devices: Devices in words.
         model_class: Name of the model class.
+        compat: Config key ``compat``: whose numbers the run gives; None: those of bsm.
         precision: Precision of the text encoders.
         backends: Backend of each text encoder, by its name in the model.
         text: Names of the steps of each text column.
         features: Names of the features.
         kept: Names of the columns that are copied to the output, the id first.
+        classes: Number of classes.
         provided: Package and version that provides a component, by the component, of those that are not bsm's own.
     """
 
@@ -42,17 +44,19 @@ class Outline(Event):
     files: str
     devices: str
     model_class: str
+    compat: str | None
     precision: str
     backends: Mapping[str, str]
     text: Mapping[str, Sequence[str]]
     features: Sequence[str]
     kept: Sequence[str]
+    classes: int
     provided: Mapping[str, str]
 
     def entries(self) -> list[tuple[str, str]]:
         """Return the plan as pairs of a title and a text."""
         windows = -(-(self.rows or 0) // self.window_rows) or 1
-        rows = "as many as the files have" if self.rows is None else f"{self.rows:,} in {windows:,} window(s)"
+        rows = "as many as there are" if self.rows is None else f"{self.rows:,} in {windows:,} window(s)"
         done = f"; {self.done:,} are done already" if self.done else ""
         backends = ", ".join(dict.fromkeys(self.backends.values())) or "none, because there is no text encoder"
         features = [*self.features[:_NAMED], *(["..."] if self.features[_NAMED:] else [])]
@@ -60,11 +64,11 @@ class Outline(Event):
         found = [
             ("data", f"{self.data_path} ({self.files})"),
             ("rows", f"{rows}, {self.window_rows:,} at a time{done}"),
-            ("model", f"{self.model} ({self.model_class})"),
+            ("model", f"{self.model} ({self.model_class}{f', compat: {self.compat}' if self.compat else ''})"),
             ("device", f"{self.devices}, {self.precision}, backend {backends}"),
             *((f"text {column!r}", " > ".join(steps)) for column, steps in self.text.items()),
             ("features", count),
-            ("columns", ", ".join([*self.kept, "prob_class_..."])),
+            ("columns", ", ".join([*self.kept, f"prob_class_0 to prob_class_{self.classes - 1}"])),
             *((f"{what} from", package) for what, package in self.provided.items()),
             ("output", self.output),
         ]

@@ -109,7 +109,7 @@ def discover(path: Path, delimiter: str | None = None) -> tuple[SourceFormat, tu
     by_format: dict[SourceFormat, list[Path]] = {}
     with _explained(path):
         if not root_of(path).exists() or not (path.exists() or is_pattern(path)):
-            raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path of the data")
+            raise NoInferenceDataError("no such file or folder", where=str(path), fix="check the path")
         require_plain_above(path)
         files = _data_files(path)
         filled = [file for file in files if file.stat().st_size]

@@ -86,7 +86,10 @@ def ships_its_modules(subject: PluginSubject) -> None:
     distribution = _installed(subject.distribution)
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
     if origin.get("dir_info", {}).get("editable"):
-        raise CheckSkippedError("it is installed in editable mode, so the files of its wheel are unknown")
+        raise CheckSkippedError(
+            "it is installed in editable mode, so the files of its wheel are unknown; pip install --force-reinstall "
+            "--no-deps WHEEL installs them"
+        )
     files = {file.as_posix() for file in distribution.files or ()}
     if not any(file.endswith("/RECORD") for file in files):
         raise CheckFailedError("it has no RECORD: it was not installed from a wheel")

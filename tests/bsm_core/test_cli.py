@@ -42,6 +42,7 @@ def change_impute(artifact: Path) -> None:
         "--version",
         "plugins",
         "plugins --json",
+        "plugins list",
         "run --help",
         "inspect --help",
         "train --help",
@@ -502,7 +503,7 @@ def test_convert_a_file_of_another_dialect(tmp_path):
         (
             ["convert", "{0}/none.csv", "{0}/b.tsv"],
             1,
-            ["NoInferenceDataError: no such file", "none.csv", "path of the data\n"],
+            ["NoInferenceDataError: no such file", "none.csv", "check the path\n"],
         ),
         (["convert", "{0}/a.csv", "{0}/b.jsonl"], 1, ["DataError: a table cannot be written as .jsonl", ".pq"]),
         (["convert", "{0}/a.csv", "{0}/b.ndjson.gz"], 1, ["DataError: a table cannot be written as .ndjson.gz"]),

@@ -23,6 +23,7 @@ def add(commands: Commands) -> None:
     )
     parser.set_defaults(handler=_plugins)
     actions = parser.add_subparsers(title="for authors of plugins", metavar="ACTION")
+    actions.add_parser("list", help="what bsm plugins alone prints")
     new = actions.add_parser("new", help="write a package with a new plugin and its tests")
     kinds = ["step", "model", "guard", "observer"]
     new.add_argument("kind", choices=kinds, help="a text step, a model class, or hooks that can fail a run or watch it")

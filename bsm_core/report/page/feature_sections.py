@@ -42,9 +42,11 @@ def texts(found: Mapping[str, Any]) -> Section | None:
             for key, limit in (("full_chunk", limits["tokens"]), ("most_chunks", limits["chunks"]))
         ]
         named = [f"{limit:,}" if limit else "–" for limit in (limits["tokens"], limits["chunks"])]
-        rows.append([column, *_lost(text, total), named[0], reached[0], named[1], reached[1]])
-    heads = ["column", "empty texts", "unusable texts", "most tokens of a chunk", "rows with a full chunk",
-             "most chunks", "rows with the most chunks"]  # fmt: skip
+        lost, empty = _lost(text, total), empty_in_training(text)
+        before_that = "not known" if empty is None else share_text(empty, 1)
+        rows.append([column, lost[0], before_that, lost[1], named[0], reached[0], named[1], reached[1]])
+    heads = ["column", "empty texts", "empty in training", "unusable texts", "most tokens of a chunk",
+             "rows with a full chunk", "most chunks", "rows with the most chunks"]  # fmt: skip
     text_of = (
         "How long the texts are, in tokens and in chunks that the encoder reads. A text that reaches a limit may go on "
         "after it; the model does not read the rest. An unusable text was taken as empty, or was cut."
@@ -131,6 +133,14 @@ def missing_in_training(feature: Mapping[str, Any]) -> float | None:
     counts = trained["counts"].values() if isinstance(trained["counts"], Mapping) else trained["counts"]
     total = sum(counts) + trained.get("other", 0) + trained["missing"]
     return float(trained["missing"] / (total or 1))
+
+
+def empty_in_training(text: Mapping[str, Any]) -> float | None:
+    """Return the share of the training rows whose text was empty; None: it is not known."""
+    trained = text["training"]
+    if not trained:
+        return None
+    return float(max(trained["missing"], trained["tokens"][0]) / (sum(trained["tokens"]) or 1))
 
 
 def _missing_before(feature: Mapping[str, Any]) -> str:

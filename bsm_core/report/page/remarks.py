@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from bsm_core.preprocess.findings import BAD_ROWS, LINES, MISSING_IDS, REPEATED_IDS
 from bsm_core.report.drift import LARGE, MODERATE
 from bsm_core.report.page.axes import count_text, number_text, share_text
-from bsm_core.report.page.feature_sections import missing_in_training
+from bsm_core.report.page.feature_sections import empty_in_training, missing_in_training
 
 _SHARE, _MUCH, _RARE = 0.05, 0.25, 0.01
 """Shares of the rows: that are worth a remark, that are bad, and that are too few to be compared with training."""
@@ -84,6 +84,7 @@ class _Lost(NamedTuple):
     before: float | None
     name: str
     what: str
+    rows: int
 
     @property
     def more(self) -> float:
@@ -94,7 +95,8 @@ class _Lost(NamedTuple):
         """Whether there are many such cells or, if those of training are known, clearly more than there."""
         if self.before is None:
             return self.share > _SHARE
-        return self.more > _SHARE or self.share > max(_RARE, 3 * self.before)
+        chance = 3 * math.sqrt(self.before / self.rows)  # three standard deviations of a rare event
+        return self.more > _SHARE or (self.share > max(_RARE, 2 * self.before) and self.more > chance)
 
     def __str__(self) -> str:
         before = "" if self.before is None else f", in training in {share_text(self.before, 1)}"
@@ -107,13 +109,11 @@ def _of_cells(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, each in {**found["numbers"], **found["categories"]}.items():
         what = "missing or unusable" if each["missing"] and each["unusable"] else "missing"
         what = what if each["missing"] else "unusable"
-        lost.append(_Lost((each["missing"] + each["unusable"]) / total, missing_in_training(each), name, what))
+        lost.append(_Lost((each["missing"] + each["unusable"]) / total, missing_in_training(each), name, what, total))
     for name, each in found["texts"].items():
-        trained = each["training"]
-        lost_before = None if trained is None else max(trained["missing"], trained["tokens"][0])
-        before = None if lost_before is None else lost_before / (sum(trained["tokens"]) or 1)
-        lost.append(_Lost(max(each["missing"], each["without_tokens"]) / total, before, name, "empty"))
-        lost.append(_Lost(each["unusable"] / total, None, name, "unusable, or was cut,"))
+        before = empty_in_training(each)
+        lost.append(_Lost(max(each["missing"], each["without_tokens"]) / total, before, name, "empty", total))
+        lost.append(_Lost(each["unusable"] / total, None, name, "unusable, or was cut,", total))
     unusual = sorted((each for each in lost if each.is_unusual), key=lambda each: (-each.more, each.name))
     for each in unusual[:_COLUMNS_NAMED]:
         yield "bad" if each.more > _MUCH else "watch", str(each)

@@ -46,7 +46,7 @@ def issues(record: Mapping[str, Any]) -> Section:
     title, first = "Issues by reason", reasons[0]
     description = f"The most frequent reason: {first[2]}, in column {first[0]}, {count_text(first[3])} times."
     items = [
-        ChartBar(f"{column} · {stage}: {kind}", count, f"{count_text(count)} · {share_text(count, rows)}", color=4)
+        ChartBar(f"{kind} · {column}", count, f"{count_text(count)} · {share_text(count, rows)}", color=4)
         for column, stage, kind, count in reasons[:_MOST_REASONS]
     ]
     cells = [

@@ -65,7 +65,7 @@ def _predicted(found: Mapping[str, Any]) -> Figure:
     title = "Predicted class"
     description = f"{named[ranked[0]]} is predicted most often, for {share_text(counts[ranked[0]], total)} of the rows."
     note = "The mark is the share of the class among the training labels." if before[0] is not None else ""
-    return Figure(title, bars(title, description, items, max(shares)), Grid(title, heads, rows), note)
+    return Figure(title, bars(title, description, items, 1.0), Grid(title, heads, rows), note)
 
 
 def _probability(name: str, index: int, counts: Sequence[int], before: Sequence[int] | None) -> Figure:

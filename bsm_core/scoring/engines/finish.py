@@ -30,7 +30,7 @@ from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.markers import Markers
 from bsm_core.scoring.output.merge import mark_job
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile
-from bsm_core.scoring.output.run_report import drawn, page_of_run, write_report
+from bsm_core.scoring.output.run_report import drawn, page_of_run, urgent, write_report
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.provenance import components_of, record_of
 from bsm_core.storage.objects import ObjectPath
@@ -108,6 +108,8 @@ def finish(scorer: Scorer) -> RunResult:
     sink.require_lock()
     if settings.report is not None and (page := drawn(partial(page_of_run, record), "the predictions are")):
         write_report(settings.report, page)
+        for text in urgent(record):
+            log.warning("report: %s", text)
         log.info("report: %s", settings.report)
     kept = record if settings.run_record else None
     values = committed.path, committed.rows, committed.windows, record["seconds"], committed.classes, committed.counts

@@ -29,7 +29,7 @@ from bsm_core.scoring.output.row_issues import RowIssuesFile
 from bsm_core.scoring.output.run_report import check_report
 from bsm_core.scoring.output.sink import Part
 from bsm_core.scoring.plan import require_unchanged
-from bsm_core.scoring.provenance import require_same
+from bsm_core.scoring.provenance import other_packages, require_same
 from bsm_core.scoring.run_events import Outline
 from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
@@ -79,6 +79,9 @@ class Scorer:
             self.predictor.hooks.take_failures()  # they fail in every process alike: the first alone counts them
         elif settings.strict:
             require_same(job.artifact, self.predictor)
+        elif first:
+            for change in other_packages(job.artifact, self.predictor):
+                log.warning("%s; --strict makes this an error", change)
         num_classes = self.predictor.model.config.num_classes
         check_names(keep, num_classes, job.classes)
         self.source = job.table
@@ -165,11 +168,13 @@ class Scorer:
             files=files if job.settings.limit is None else f"{files}, the first {job.settings.limit:,} rows",
             devices=str(self.plan),
             model_class=preprocessor.config.model_class,
+            compat=preprocessor.config.compat,
             precision="fp32" if chosen is None else str(chosen.precision),
             backends={} if chosen is None else dict(chosen.backends),
             text={name: [step.name for step in p.steps] for name, p in preprocessor.pipelines.items()},
             features=list(preprocessor.config.tab_field_list),
             kept=list(job.keep),
+            classes=len(self.predictor.probability_names),
             provided={f"{WORDS[c.kind]} {c.name}": str(c.provider) for c in others},
         )
 

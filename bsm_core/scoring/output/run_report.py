@@ -67,6 +67,13 @@ def page_of_run(record: Mapping[str, Any]) -> str:
     return draw(record, subject=subject_of(record))
 
 
+def urgent(record: Mapping[str, Any]) -> list[str]:
+    """Return the remarks of a report that the log should have too: what is bad."""
+    from bsm_core.report.page.remarks import remarks
+
+    return [text for kind, text in remarks(record) if kind == "bad"]
+
+
 def subject_of(record: Mapping[str, Any]) -> str:
     """Return the line that says what was scored, and by what."""
     settings = record.get("settings") or {}

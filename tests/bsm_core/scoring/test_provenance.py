@@ -131,6 +131,16 @@ def test_another_component(recorded, key, was, said):
     assert differences(recorded) == [said]
 
 
+def test_a_plugin_in_another_version_is_a_warning_of_each_run(run, recorded, caplog):
+    edit(recorded, lambda values: values["components"][2].update(version="0.9"))
+    toy_rows(3).to_csv(run.data / "t.csv", index=False)
+    said = "step toy_tokens: toy-bsm 0.9 made the artifact, toy-bsm 1.0 is installed; --strict makes this an error"
+    run(model_dir=recorded)
+    assert caplog.messages.count(said) == 1
+    (recorded / "provenance.json").write_text("{")
+    run(model_dir=recorded)
+
+
 def test_other_components(recorded):
     edit(recorded, lambda values: values["components"].pop(1))
     assert differences(recorded) == [

@@ -34,11 +34,13 @@ OUTLINE = Outline(
     files="1 csv file(s)",
     devices="1 CPU process(es)",
     model_class="bimodal_bert",
+    compat="original",
     precision="fp32",
     backends={"text": "tuned"},
     text={"chat": ["a", "b"]},
     features=[f"f{n}" for n in range(12)],
     kept=["id"],
+    classes=2,
     provided={"text step shout": "acme 1.0"},
 )
 COUNTS = {
@@ -90,7 +92,7 @@ def test_the_plan_stands_in_lines_of_the_terminal(terminal):
     for word in (
         "data rows.csv (1 csv file(s))",
         "rows 9,000 in 3 window(s), 4,096 at a time; 4,096 are done already",
-        r"model m\x1b[2Jodel (bimodal_bert)",
+        r"model m\x1b[2Jodel (bimodal_bert, compat: original)",
         "device 1 CPU process(es), fp32, backend tuned",
         "text 'chat' a > b",
         "features 12: f0, f1, f2, f3, f4, f5, f6, f7, ...",
@@ -208,7 +210,7 @@ def test_elsewhere_events_are_log_lines(capsys):
         "9,000 rows in 12.5 s (720 rows/s) on 1 CPU process(es), device asked for: auto",
         "predictions: out/p.csv",
     ]
-    assert r"  model: m\x1b[2Jodel (bimodal_bert)" in lines
+    assert r"  model: m\x1b[2Jodel (bimodal_bert, compat: original)" in lines
 
 
 def test_as_json_every_line_is_an_object_on_a_terminal_too(terminal):

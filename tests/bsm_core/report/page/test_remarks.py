@@ -55,6 +55,14 @@ def test_missing_cells(column, name, what):
     assert said(**{column: {"missing": 9}})[0][0] == "good"
 
 
+@pytest.mark.parametrize(("missing", "rows", "is_said"), [(50, 1000, True), (39, 1000, False), (5, 100, False)])
+def test_clearly_more_than_in_training_are_said(missing, rows, is_said):
+    """Twice the 2 % of training, and more than chance explains."""
+    found = plain(chat={"missing": missing})
+    found["rows"] = found["statistics"]["rows"] = rows
+    assert any("Review is empty" in text for _, text in remarks(found)) is is_said
+
+
 def test_unusable_cells_and_the_worst_first():
     found = said(number={"unusable": 70, "missing": 30}, channel={"unusable": 400}, chat={"unusable": 90})
     assert [text for _, text in found] == [

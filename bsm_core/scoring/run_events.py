@@ -60,6 +60,9 @@ class Outline(Event):
         done = f"; {self.done:,} are done already" if self.done else ""
         backends = ", ".join(dict.fromkeys(self.backends.values())) or "none, because there is no text encoder"
         features = [*self.features[:_NAMED], *(["..."] if self.features[_NAMED:] else [])]
+        probabilities = [f"prob_class_{i}" for i in (0, self.classes - 1)]
+        if self.classes > 2:
+            probabilities.insert(1, "...")
         count = f"{len(self.features)}: {', '.join(features)}" if features else "none"
         found = [
             ("data", f"{self.data_path} ({self.files})"),
@@ -68,7 +71,7 @@ class Outline(Event):
             ("device", f"{self.devices}, {self.precision}, backend {backends}"),
             *((f"text {column!r}", " > ".join(steps)) for column, steps in self.text.items()),
             ("features", count),
-            ("columns", ", ".join([*self.kept, f"prob_class_0 to prob_class_{self.classes - 1}"])),
+            ("columns", ", ".join([*self.kept, *probabilities])),
             *((f"{what} from", package) for what, package in self.provided.items()),
             ("output", self.output),
         ]

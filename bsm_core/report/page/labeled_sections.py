@@ -71,7 +71,8 @@ def _metrics(found: Labeled) -> Grid:
         about = "the best threshold in steps of 0.01, on these rows"
         rows.append([f"F1 at {best.threshold:.2f}", score_text(best.f1), *([""] * has_intervals), about])
     heads = ["metric", "value", *([f"{CONFIDENCE:.0%} interval"] if has_intervals else []), "how to read it"]
-    return Grid("Metrics", heads, rows)
+    of_class = f" of {measured.classes[1].name}" if measured.macro is None else ""
+    return Grid(f"Metrics{of_class}", heads, rows)
 
 
 def _value(estimate: Estimate) -> str:

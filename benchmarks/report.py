@@ -34,7 +34,7 @@ from bsm_core.scoring.engines.scorer import Scorer
 MEASURED = {
     "counting windows": [(callbacks, "scored"), (callbacks.Binning, "statistics"), (callbacks, "classes_alone")],
     "keeping and adding up": [(Statistics, "to_bytes"), (Statistics, "from_bytes"), (Statistics, "add")],
-    "the report": [(finish, "as_record"), (finish, "_report")],
+    "the report": [(finish, "as_record"), (finish, "drawn"), (finish, "urgent"), (finish, "write_report")],
 }
 """Functions that only statistics and report need."""
 

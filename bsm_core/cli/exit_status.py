@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from bsm_core.cli.command_parser import WrongUsage
@@ -69,6 +71,9 @@ def exit_status(parse: Callable[[], Work], style: Style | None = None) -> int:
         The status that the command returned; the status of a :class:`BSMError`, after its message; ``128 + n`` after
         signal ``n``, as in shells; 1 if a plugin called ``sys.exit``. Other exceptions are bugs and are not caught.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the program that started this one has closed it
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - it stays open
     sys.excepthook = _print_bug
     configure(style or Style())
     try:

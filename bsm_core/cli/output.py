@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bsm_core.cli.terminal.screen import console_of, is_terminal
-from bsm_core.errors import printable
+from bsm_core.errors import SinkError, printable
 
 
 def say_json(value: Any) -> None:
@@ -55,9 +55,11 @@ def say_as_it_is(text: str) -> None:
     """
     try:
         print("\n".join(printable(line, None) for line in text.split("\n")), flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         # Python flushes standard output once more when the process ends, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise SinkError(f"standard output cannot be written: {error.strerror or error}") from error
 
 
 def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from bsm_core.artifact.training_distributions import CategoryDistribution, NumberDistribution, TextDistribution
 from bsm_core.report.number_bins import bins_of
-from bsm_core.report.statistics import MOST_CHUNKS, MOST_PREDICTED, PROBABILITY_BINS, TOKEN_EDGES
+from bsm_core.report.statistics import MOST_CHUNKS, MOST_CLASSES, MOST_PREDICTED, PROBABILITY_BINS, TOKEN_EDGES
 from bsm_core.runtime.validation import problems_of
 
 _T = TypeVar("_T")
-_Counts = list[NonNegativeInt]
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+_Counts = list[_Count]
 _Scores = Annotated[_Counts, Field(min_length=PROBABILITY_BINS, max_length=PROBABILITY_BINS)]
 _Chunks = Annotated[_Counts, Field(min_length=MOST_CHUNKS + 1, max_length=MOST_CHUNKS + 1)]
 _Tokens = Annotated[_Counts, Field(min_length=len(TOKEN_EDGES) + 1, max_length=len(TOKEN_EDGES) + 1)]
@@ -25,8 +26,8 @@ class _Part(BaseModel):
 
 
 class _Column(_Part):
-    missing: NonNegativeInt
-    unusable: NonNegativeInt
+    missing: _Count
+    unusable: _Count
     stability_index: float | None
 
 
@@ -38,9 +39,9 @@ class _Limits(_Part):
 class _Text(_Column):
     chunks: _Chunks
     tokens: _Tokens
-    without_tokens: NonNegativeInt
-    full_chunk: NonNegativeInt
-    most_chunks: NonNegativeInt
+    without_tokens: _Count
+    full_chunk: _Count
+    most_chunks: _Count
     limits: _Limits
     training: TextDistribution | None
 
@@ -55,19 +56,19 @@ class _Number(_Column):
 
 
 class _Category(_Column):
-    counts: dict[str, NonNegativeInt]
-    other: NonNegativeInt
-    unseen: NonNegativeInt
-    unseen_examples: dict[str, NonNegativeInt]
-    other_unseen: NonNegativeInt
+    counts: dict[str, _Count]
+    other: _Count
+    unseen: _Count
+    unseen_examples: dict[str, _Count]
+    other_unseen: _Count
     training: CategoryDistribution | None
 
 
 class _Order(_Part):
     rows_per_bucket: PositiveInt
-    first: NonNegativeInt
+    first: _Count
     rows: _Counts
-    series: list[NonNegativeInt | None]
+    series: list[_Count | None]
     means: list[list[float]]
 
     @model_validator(mode="after")
@@ -78,27 +79,27 @@ class _Order(_Part):
 
 class _UncertainRow(_Part):
     margin: float
-    row: NonNegativeInt
+    row: _Count
     id: str
-    probabilities: Annotated[list[tuple[NonNegativeInt, float]], Field(min_length=1)]
+    probabilities: Annotated[list[tuple[_Count, float]], Field(min_length=1)]
 
 
 class _Training(_Part):
-    rows: NonNegativeInt
+    rows: _Count
     classes: _Counts
     scores: list[_Scores]
 
 
 class _Statistics(_Part):
     format: Literal[1]
-    rows: NonNegativeInt
+    rows: _Count
     classes: Annotated[list[str], Field(min_length=1)]
     predicted: _Counts
     probabilities: list[_Scores]
     texts: dict[str, _Text]
     numbers: dict[str, _Number]
     categories: dict[str, _Category]
-    features_not_counted: NonNegativeInt
+    features_not_counted: _Count
     order: _Order
     least_certain: list[_UncertainRow]
     training: _Training | None
@@ -108,8 +109,12 @@ class _Statistics(_Part):
         named = [index for row in self.least_certain for index, _ in row.probabilities]
         named += [index for index in self.order.series if index is not None]
         classes = len(self.classes)
-        fits = len(self.predicted) <= min(classes, MOST_PREDICTED + 1) and len(self.probabilities) <= classes
-        return _require(self, fits and max(named, default=0) < classes, "there are counts of more classes than names")
+        fits = len(self.predicted) <= min(classes, MOST_PREDICTED + 1) and len(self.probabilities) == min(
+            classes, MOST_CLASSES
+        )
+        return _require(
+            self, fits and max(named, default=0) < classes, "the counts are those of another number of classes"
+        )
 
 
 class _Component(_Part):
@@ -122,7 +127,7 @@ class _Attempt(_Part):
     host: str
     began: str
     device: str
-    rows: NonNegativeInt
+    rows: _Count
 
 
 class _Settings(_Part):
@@ -144,8 +149,8 @@ class _SelfCheck(_Part):
 
 
 class _Record(_Part):
-    rows: NonNegativeInt
-    windows: NonNegativeInt
+    rows: _Count
+    windows: _Count
     counts: dict[str, float]
     profile: dict[str, float] | None
     settings: _Settings

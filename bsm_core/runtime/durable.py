@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -148,8 +148,13 @@ def write(path: Path, text: str, temporary: Path | None = None) -> None:
         path.put(content)
         return
     temporary = temporary or temporary_of(path)
-    with _create(temporary) as file:
-        file.write(content)
+    try:
+        with _create(temporary) as file:
+            file.write(content)
+    except OSError:
+        with suppress(OSError):  # where the disk is full, the beginning of the file must not stay
+            temporary.unlink()
+        raise
     replace(temporary, path)
 
 

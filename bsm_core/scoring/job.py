@@ -259,7 +259,8 @@ def refuse(flags: Mapping[str, Any], env: Mapping[str, str], reason: str) -> Non
 
 def _place_of(flags: Mapping[str, Any], name: str) -> Path:
     """Return the path that a flag names; one that holds nothing if it cannot be used."""
-    given = flags.get(name) or Settings.model_fields[name].default
+    given = flags.get(name)
+    given = Settings.model_fields[name].default if given is None else given
     if isinstance(given, str | Path):
         with suppress(BSMError):
             return place(given)

@@ -47,7 +47,7 @@ class RunFile:
         except OSError as error:
             reason, fix = why_unreadable(error)
             raise UsageError(f"the file of --config cannot be read: {reason}", where=str(path), fix=fix) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             fix = 'write lines such as batch-size = 64, and texts in quotes: id-field = "customer_id"'
             raise UsageError(f"the file of --config is not TOML: {error}", where=str(path), fix=fix) from error
         names = {_key(source.flag): name for name, source in sources().items()}

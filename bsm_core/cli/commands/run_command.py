@@ -150,7 +150,8 @@ def read_config(arguments: argparse.Namespace) -> None:
         if file.problem:
             raise file.problem
     except UsageError as error:
-        job.refuse(job.both(vars(arguments), arguments.file), os.environ, error.one_line())
+        if not arguments.dry_run:
+            job.refuse(job.both(vars(arguments), arguments.file), os.environ, error.one_line())
         raise
 
 
@@ -194,7 +195,8 @@ def usage_errors(argv: Sequence[str] | None, command: str | None = None) -> Iter
         yield
     except WrongUsage as wrong:
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        parser.add_argument("--quiet", action="store_true", default=None)
+        for flag in ("--quiet", "--dry-run"):
+            parser.add_argument(flag, action="store_true", default=None)
         parser.add_argument("--config", type=Path, nargs="?")
         for flag in ("--output-dir", "--data-dir", "--model-dir", "--shard", "--log-format"):
             parser.add_argument(flag, nargs="?")  # one without its value may be what is wrong
@@ -214,7 +216,8 @@ def _mark(known: argparse.Namespace, reason: str) -> None:
     if known.config is not None:
         with suppress(UsageError):
             _complete(known, RunFile.read(known.config, _OTHERS))
-    job.refuse(job.both(vars(known), known.file), os.environ, reason)
+    if not known.dry_run:
+        job.refuse(job.both(vars(known), known.file), os.environ, reason)
 
 
 def _help(name: str) -> str:

@@ -39,8 +39,9 @@ def named(name: str, shard: Shard | None) -> str:
 def read_record(path: Path) -> dict[str, Any]:
     """Return a run record; empty if there is none, or if it cannot be read."""
     with suppress(OSError, ValueError, RecursionError):
-        found = json.loads(path.read_bytes())
-        return found if isinstance(found, dict) else {}
+        if path.is_file():  # a pipe would never end
+            found = json.loads(path.read_bytes())
+            return found if isinstance(found, dict) else {}
     return {}
 
 

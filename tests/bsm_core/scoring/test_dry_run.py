@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from support.toy import toy_rows
 
+import bsm_core
 from bsm_core import cli
 from bsm_core.errors import ArtifactError, MissingColumnsError, OutputInUseError, SinkError, UsageError
 from bsm_core.scoring.dry_run import dry_run
@@ -160,3 +162,43 @@ def test_wrong_usage_of_another_command_marks_nothing(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "run", "--output-dir", str(tmp_path / "out")])
     assert names(tmp_path / "out") == ["_SUCCESS"]
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["--dry-run", "--nope"], None),
+        (["--dry-run", "--device"], None),
+        (["--dry-run"], "nope = 1"),
+        (["--dry-run"], "nope ="),
+        ([], "dry-run = true\nnope = 1"),
+    ],
+)
+def test_a_dry_run_marks_nothing_whatever_is_wrong(flags, tmp_path, capsys, words, file):
+    write_success(tmp_path / "out")
+    (tmp_path / "run.toml").write_text(file or "")
+    given = ["run", "--output-dir", flags["output_dir"], "--config", str(tmp_path / "run.toml"), *words]
+    with contextlib.suppress(SystemExit):
+        assert cli.main(given) == 2
+    assert names(tmp_path / "out") == ["_SUCCESS"]
+
+
+def test_a_file_of_ten_thousand_brackets_is_no_toml(flags, tmp_path, capsys):
+    write_success(tmp_path / "out")
+    (tmp_path / "deep.toml").write_text(f"a = {'[' * 10_000}{']' * 10_000}")
+    assert cli.main(["run", "--output-dir", flags["output_dir"], "--config", str(tmp_path / "deep.toml")]) == 2
+    assert "is not TOML" in capsys.readouterr().err
+    assert names(tmp_path / "out") == ["_FAILURE"]
+
+
+@pytest.mark.parametrize("name", ["output_dir", "data_dir", "model_dir"])
+def test_an_empty_path_is_an_error_and_means_no_folder(flags, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="a path is empty"):
+        bsm_core.run(**{**flags, name: ""})
+    assert not (tmp_path / "inference_predictions.csv").exists()
+
+
+def test_data_that_are_no_path_are_an_error(flags):
+    with pytest.raises(UsageError, match="data_dir"):
+        bsm_core.run(**{**flags, "data_dir": pd.DataFrame({"id": [1]})})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 from support.terminals import Terminal
 
 from bsm_core.cli.output import say, say_json, say_table
+from bsm_core.errors import SinkError
 
 TEXT = "artifact\n  " + "word " * 30 + "\n  a\x1bb\nproblems\n  none"
 TABLE = [("name", "status"), ("shout", "alias of " + "x" * 90), ("é", "")]
@@ -57,3 +59,12 @@ def test_json_is_never_folded(terminal):
     with redirect_stdout(terminal):
         say_json({"a": "x" * 200})
     assert terminal.getvalue() == '{\n  "a": "' + "x" * 200 + '"\n}\n'
+
+
+def test_standard_output_that_is_full_is_an_error_for_people():
+    with (
+        Path("/dev/full").open("w") as full,
+        redirect_stdout(full),
+        pytest.raises(SinkError, match="standard output cannot be written: No space left on device"),
+    ):
+        say("x")

@@ -260,3 +260,15 @@ def test_what_listens_is_gone_after_the_command(terminal):
     with redirect_stderr(terminal):
         assert exit_status(lambda: Command(lambda: int(not is_shown()), Style())) == 0
     assert not is_shown()
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_stream_that_is_closed_is_no_error(monkeypatch, closed):
+    """Python sets it to None, as after ``2>&-`` in a shell."""
+    monkeypatch.setattr(sys, closed, None)
+
+    def work():
+        print("x", file=getattr(sys, closed))
+        raise ERROR
+
+    assert exit_status(lambda: Command(work, Style())) == 1

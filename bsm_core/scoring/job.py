@@ -261,7 +261,7 @@ def _place_of(flags: Mapping[str, Any], name: str) -> Path:
     """Return the path that a flag names; one that holds nothing if it cannot be used."""
     given = flags.get(name)
     given = Settings.model_fields[name].default if given is None else given
-    if isinstance(given, str | Path):
+    if isinstance(given, str | Path) and given != "":
         with suppress(BSMError):
             return place(given)
     return Path(os.devnull)

@@ -58,7 +58,13 @@ class Source:
     metavar: str | None = None
 
 
-Place = Annotated[Path, BeforeValidator(lambda value: place(value) if isinstance(value, str | Path) else value)]
+def _place(value: Any) -> Any:
+    if isinstance(value, str) and not value:
+        raise UsageError("a path is empty", fix="look whether a variable in the command is not set")
+    return place(value) if isinstance(value, str | Path) else value
+
+
+Place = Annotated[Path, BeforeValidator(_place)]
 Device = Annotated[Literal["auto", "cpu", "gpu"] | int | tuple[int, ...], BeforeValidator(setting_values.parse_device)]
 CONTAINER = Path("/opt/ml/processing")
 """Folder of the inputs and outputs in a SageMaker-style processing container."""

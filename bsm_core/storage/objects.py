@@ -339,11 +339,8 @@ def place(text: str | os.PathLike[str]) -> Path:
     A URL in a ``pathlib.Path`` has lost one of its two slashes. It is understood if there is no such path here.
 
     Raises:
-        StorageError, UsageError: See :meth:`~bsm_core.storage.urls.URL.require_usable`; or the text is empty or has
-            a NUL character.
+        StorageError, UsageError: See :meth:`~bsm_core.storage.urls.URL.require_usable`; or a character is NUL.
     """
-    if text == "":
-        raise UsageError("a path is empty", fix="look whether a variable in the command is not set")
     if "\0" in str(text):
         raise UsageError("no path has a NUL character", where=str(text), fix="check the path")
     if isinstance(text, Path):

@@ -25,7 +25,7 @@ from bsm_core.report.binning import Binning, Scored
 from bsm_core.report.number_bins import Bins
 from bsm_core.report.statistics import CHUNKS, MOST_CHUNKS, TOKEN_EDGES, TOKENS, shown_counts
 from bsm_core.scoring.counting import text_arrays
-from bsm_core.training.data import Rows
+from bsm_core.training.rows.data import Rows
 
 _BINS, _FEW, _DIGITS = 20, 20, 5
 """Number of bins of a number, the number of different values that have a bin each, and significant digits of edges."""

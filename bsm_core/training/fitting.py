@@ -15,7 +15,7 @@ from bsm_core.preprocess.cells import Column, category_key, category_texts
 from bsm_core.preprocess.features import FeatureColumn, Imputer
 from bsm_core.preprocess.findings import FEATURE, advice, kind_of
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.training.data import Rows
+from bsm_core.training.rows.data import Rows
 
 
 def fit_impute(columns: Mapping[str, Column], names: Iterable[str], dialect: Dialect | None = None) -> dict[str, float]:

@@ -26,9 +26,9 @@ from bsm_core.models.batch import Batch
 from bsm_core.runtime.profile import Advance, Ended, notify
 from bsm_core.scoring.engines.callbacks import SECONDS_BETWEEN_LINES
 from bsm_core.scoring.engines.trainer import quiet
-from bsm_core.training.data import BatchRows, ShuffledBatches
+from bsm_core.training.config.training_config import TrainingConfig
 from bsm_core.training.metrics import MODES, History
-from bsm_core.training.training_config import TrainingConfig
+from bsm_core.training.rows.shuffled_batches import BatchRows, ShuffledBatches
 
 log = logging.getLogger("bsm")
 

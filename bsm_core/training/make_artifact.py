@@ -9,7 +9,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,32 +22,23 @@ from bsm_core.artifact import Artifact, save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
 from bsm_core.artifact.files import TRAINING_METRICS
 from bsm_core.artifact.training_distributions import write_training_distributions
-from bsm_core.errors import DataError, UsageError
-from bsm_core.models.base import ModelBase
-from bsm_core.models.batch import Batch
+from bsm_core.errors import UsageError
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor import Predictor
-from bsm_core.predictor.model_building import building
-from bsm_core.preprocess.cells import Column
-from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.preprocess.findings import Findings, IssueWarnings, warn_of_counts
-from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.output.run_report import check_report, drawn, write_report
 from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
 from bsm_core.storage.objects import place
 from bsm_core.storage.temporary import is_temporary, uploading
-from bsm_core.tables.data_files import SourceFormat
-from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.training.data import Rows, class_indices, class_order, read_columns
-from bsm_core.training.distributions import fit_distributions
-from bsm_core.training.fitting import balanced_weights, fit_impute, fit_magnitudes, fit_risk_tables
+from bsm_core.training.config.config_file import read_config_file
+from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.loop import LAST, fit
 from bsm_core.training.metrics import History
-from bsm_core.training.text_assets import TextAssets
-from bsm_core.training.training_config import TrainingJob, read_config_file
+from bsm_core.training.prepared import Prepared, build_model
+from bsm_core.training.rows.data import Rows
+from bsm_core.training.rows.read_rows import read_rows
 from bsm_core.training.validation_report import Validated, with_scores
 
 if TYPE_CHECKING:
@@ -75,50 +66,6 @@ class Trained:
     folder: Path
     metrics: dict[str, Any]
     seconds: list[float]
-
-
-class _Prepared:
-    """The batches of a job, and everything that is fitted before the weights.
-
-    Attributes:
-        impute: Imputation values, as :func:`fit_impute` returns them.
-        risk_tables: Risk tables, as :func:`fit_risk_tables` returns them.
-        text: Tokenizers, encoders and embeddings.
-        changes: Config keys of the artifact whose values the job chose.
-        train: The training rows, with labels.
-        distributions: Distributions of the training rows.
-        validation: The validation rows, with labels; None if there are none.
-        validation_findings: What was wrong with cells of the validation rows.
-    """
-
-    def __init__(self, job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[Any]) -> None:
-        config, training = job.artifact, job.training
-        texts = {text.column for text in config.text_fields}
-        categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
-        numbers = [name for name in config.tab_field_list if name not in categories]
-        self.impute = fit_impute(rows.columns, numbers, rows.dialect)
-        self.risk_tables = fit_risk_tables(
-            rows,
-            categories,
-            classes=config.num_classes,
-            smoothing=training.risk_smoothing,
-            min_count=training.risk_min_count,
-        )
-        self.text = TextAssets(job, rows.columns)
-        self.changes: dict[str, Any] = {"multiclass_categories": order, **self.text.config()}
-        self.changes["largest_magnitudes"] = fit_magnitudes(rows.columns, numbers, self.impute, rows.dialect)
-        if training.class_weights == "balanced":
-            self.changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
-        tokenizer = self.text.tokenizer
-        pipelines = text_pipelines(config, lambda field: tokenizer(field.prefix), job.registry, job.names)
-        preprocess = Preprocessor(config, pipelines, self.impute, self.risk_tables)
-        self.train, found = _batch(preprocess, rows)
-        kinds = {"numbers": numbers, "categories": categories}
-        self.distributions = fit_distributions(preprocess, rows, self.train, found, **kinds)
-        self.validation: Batch | None = None
-        self.validation_findings = Findings()
-        if held_out:
-            self.validation, self.validation_findings = _batch(preprocess, held_out)
 
 
 def train(
@@ -174,10 +121,10 @@ def train(
     job = TrainingJob(values, registry or default_registry())
     with isolate_rng(), uploading(output) as made, _work_folder(made) as work:
         torch.manual_seed(job.training.seed)
-        rows, held_out, order = _rows(job, data, validation)
+        rows, held_out, order = read_rows(job, data, validation)
         log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
-        prepared = _Prepared(job, rows, held_out, order)
-        model = _model(job, prepared)
+        prepared = Prepared(job, rows, held_out, order)
+        model = build_model(job, prepared)
         _claim(work, job, prepared)
         weights, best, history = fit(model, prepared.train, prepared.validation, job.training, work, gpu=gpu)
         metrics = _metrics(history, best, rows, held_out, order)
@@ -227,63 +174,7 @@ def _checkpointed(work: Path) -> bool:
     return (work / LAST).exists()
 
 
-def _read(job: TrainingJob, data: Any, called: str) -> tuple[dict[str, Column], Dialect, SourceFormat | None]:
-    """Return the columns of a table, the label among them, the spelling of numbers in their text, and its format."""
-    config, label = job.artifact, job.training.label_name
-    wanted = {label: "config.label_name"} | Preprocessor(config, {}, {}, {}).wanted
-    columns, source = read_columns(data, wanted, called, Dialect.of_config(config.as_mapping()))
-    preprocess = Preprocessor(config, {}, {}, {}, source=source)
-    return {**preprocess.as_read(columns), label: columns[label]}, preprocess.dialect, source.format if source else None
-
-
-def _rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
-    """Return the training rows, the validation rows and the label of each class."""
-    label, artifact = job.training.label_name, job.artifact
-    columns, dialect, source = _read(job, data, _called(data, "data"))
-    order = class_order(columns[label], label, artifact.num_classes, job.training.multiclass_categories)
-
-    labels = class_indices(columns[label], label, order, _called(data, "data"))
-    rows = Rows(columns, labels, dialect=dialect, source=source)
-    if validation is None:
-        rows, held_out = rows.split(job.training.validation_fraction, job.training.seed)
-    else:
-        called = _called(validation, "validation")
-        columns, dialect, source = _read(job, validation, called)
-        labels = class_indices(columns[label], label, order, called)
-        held_out = Rows(columns, labels, dialect=dialect, source=source)
-    if held_out and job.training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
-        raise DataError(
-            "AUROC cannot be computed to choose the best epoch: some classes have no validation rows",
-            where="config.monitor",
-            fix="give more validation rows, or set monitor to 'log_loss'",
-        )
-    return rows, held_out, order
-
-
-def _called(data: Any, name: str) -> str:
-    return str(data) if isinstance(data, str | Path) else name
-
-
-def _batch(preprocess: Preprocessor, rows: Rows) -> tuple[Batch, Findings]:
-    batch, findings = preprocess.batch(rows.columns, len(rows), dialect=rows.dialect)
-    numbers = rows.numbers()
-    IssueWarnings().add(findings, lambda found: [numbers[row] for row in found])
-    warn_of_counts(findings.counts(), len(rows), rows.source)
-    return replace(batch, labels=rows.labels), findings
-
-
-def _model(job: TrainingJob, prepared: _Prepared) -> ModelBase:
-    values = job.model_values({**prepared.changes, **prepared.text.provided()})
-    where = "the training config"
-    with building(job.artifact.model_class, where, fix="correct the key that the message names"):
-        model = job.model_class.from_config(values, where=where)
-        for key, state in prepared.text.pretrained.items():
-            model.load_pretrained(key, state)
-    model.component = job.names.model_class
-    return model.train()
-
-
-def _claim(work: Path, job: TrainingJob, prepared: _Prepared) -> None:
+def _claim(work: Path, job: TrainingJob, prepared: Prepared) -> None:
     """Mark the work folder with a digest of the job and its rows.
 
     Raises:
@@ -315,7 +206,7 @@ def _metrics(history: History, best: int, rows: Rows, held_out: Rows | None, ord
 
 
 def _save(
-    folder: Path, job: TrainingJob, prepared: _Prepared, weights: Mapping[str, Tensor], metrics: Mapping[str, Any]
+    folder: Path, job: TrainingJob, prepared: Prepared, weights: Mapping[str, Tensor], metrics: Mapping[str, Any]
 ) -> Path:
     shutil.rmtree(folder, ignore_errors=True)  # remains of a job that was stopped while it saved
     save_artifact(

@@ -19,7 +19,8 @@ from bsm_core.preprocess.cells import Column
 from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.pipeline import Pipeline, params_used
 from bsm_core.preprocess.steps import StepContext
-from bsm_core.training.training_config import ENCODERS, TrainingJob
+from bsm_core.training.config.training_config import ENCODERS
+from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.wordpiece import fit_wordpiece
 
 if TYPE_CHECKING:

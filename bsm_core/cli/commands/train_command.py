@@ -35,7 +35,7 @@ def _train(arguments: argparse.Namespace) -> None:
     require_memory_for_libraries()
     with at_once(), starting():
         from bsm_core.training import train
-        from bsm_core.training.training_config import read_config_file
+        from bsm_core.training.config.config_file import read_config_file
 
     config = read_config_file(arguments.config) | dict(map(key_and_value, arguments.set))
     options = {name: getattr(arguments, name) for name in ("validation", "accelerator", "report")}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bsm_core.errors import DataError
 from bsm_core.preprocess.features import RiskTable
-from bsm_core.training.data import Rows
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
+from bsm_core.training.rows.data import Rows
 
 LABELS = torch.tensor([1, 1, 0, 0, 1, 0])
 CHANNEL = ["web", "web", "web", "shop", None, ""]

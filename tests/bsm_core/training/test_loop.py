@@ -11,9 +11,9 @@ from bsm_core import Batch, ModelBase
 from bsm_core.errors import EngineError, ModelFailedError
 from bsm_core.runtime.profile import Ended, listening
 from bsm_core.training import loop
+from bsm_core.training.config.training_config import TrainingConfig
 from bsm_core.training.loop import LAST, fit
 from bsm_core.training.metrics import History
-from bsm_core.training.training_config import TrainingConfig
 
 
 class Affine(ModelBase):

@@ -10,8 +10,8 @@ from support.training import BERT, ENCODING, PAIR, labelled_rows, save_encoder
 
 from bsm_core.errors import ConfigError, CorruptArtifactError
 from bsm_core.plugins.registry import Registry
+from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.text_assets import TextAssets, _strings
-from bsm_core.training.training_config import TrainingJob
 
 EMBEDDING = {key: value for key, value in ENCODING.items() if key != "text_encoder"} | {"model_class": "toy_embedding"}
 

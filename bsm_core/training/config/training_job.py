@@ -1,35 +1,24 @@
-"""Config of a training job. Most of its keys become the config of the artifact."""
+"""A training job: its checked config, and the components that the config names."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-)
+from pydantic import AliasChoices, BaseModel
 
 from bsm_core.artifact.config import ArtifactConfig, json_config
 from bsm_core.artifact.pretrained_files import load_encoder_config
 from bsm_core.artifact.resolved_names import ResolvedNames
-from bsm_core.errors import BSMError, ConfigError, nearest, why_unreadable
+from bsm_core.errors import ConfigError, nearest
 from bsm_core.models.base import ModelBase
 from bsm_core.plugins.registry import Registry
 from bsm_core.preprocess.pipeline import params_used
 from bsm_core.runtime.validation import Problem, check_values
-from bsm_core.scoring.self_check import ROWS
 from bsm_core.scoring.settings import sources
-from bsm_core.training.wordpiece import SPECIAL_TOKENS
+from bsm_core.training.config.training_config import ENCODERS, TrainingConfig
 
 log = logging.getLogger("bsm")
 
@@ -37,33 +26,8 @@ M = TypeVar("M", bound=BaseModel)
 
 _COLUMN_KEYS = ("text_name", "primary_text_name", "secondary_text_name", "tab_field_list")
 """Keys that name columns. The runner would read these columns even if the model class does not."""
-ENCODERS = ("text_encoder", "primary_text_encoder", "secondary_text_encoder")
 _OWN_FILES = (*ENCODERS, "tokenizer", "primary_tokenizer", "secondary_tokenizer", "embedding_mat")
 """Keys whose content the artifact stores in files of its own, and not in its config."""
-
-
-class TrainingConfig(BaseModel):
-    """Config keys of the training job itself. The model class has further keys, such as ``lr``."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
-
-    label_name: str
-    multiclass_categories: list[str | int | float | bool] | None = None
-    class_weights: Literal["balanced"] | list[NonNegativeFloat] | None = None
-    batch_size: PositiveInt = 32
-    max_epochs: PositiveInt = 3
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    monitor: Literal["log_loss", "auroc", "f1", "accuracy"] = "log_loss"
-    early_stopping_patience: PositiveInt = 3
-    gradient_clip_val: PositiveFloat = 1.0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    seed: NonNegativeInt = 0
-    vocab_size: Annotated[int, Field(gt=len(SPECIAL_TOKENS))] = 8000
-    min_frequency: PositiveInt = 2
-    embed_size: PositiveInt = 64
-    risk_smoothing: NonNegativeFloat = 20.0
-    risk_min_count: PositiveInt = 1
-    check_rows: Annotated[int, Field(ge=0, le=ROWS)] = ROWS
 
 
 class TrainingJob:
@@ -190,32 +154,6 @@ class TrainingJob:
         for key in sorted(self.values.keys() - known):
             near = nearest(key, known)
             log.warning("config key %r is not read by anything%s", key, f"; did you mean {near!r}?" if near else "")
-
-
-def read_config_file(path: Path) -> dict[str, Any]:
-    """Return the config in a JSON file.
-
-    Raises:
-        ConfigError: The file does not exist, is not JSON, or does not hold an object.
-    """
-    try:
-        values = json.loads(path.read_bytes())
-    except BSMError:
-        raise
-    except OSError as error:
-        reason, fix = why_unreadable(error)
-        raise ConfigError(f"the config cannot be read: {reason}", where=str(path), fix=fix) from error
-    except ValueError as error:
-        raise ConfigError(
-            f"the config cannot be read: {error}", where=str(path), fix="give the path of a JSON file"
-        ) from error
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"the config is a JSON {type(values).__name__}, not an object",
-            where=str(path),
-            fix='write {"key": value, ...}; docs/training.md lists the keys',
-        )
-    return values
 
 
 def _keys(model: type[BaseModel]) -> Iterator[str]:

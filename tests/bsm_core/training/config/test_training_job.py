@@ -10,7 +10,8 @@ from support.training import BERT, CONFIG, ENCODING, PAIR, save_encoder
 from bsm_core.errors import ConfigError, UnknownModelClassError, UnknownStepError
 from bsm_core.plugins.registry import Registry
 from bsm_core.scoring.settings import sources
-from bsm_core.training.training_config import TrainingConfig, TrainingJob, read_config_file
+from bsm_core.training.config.training_config import TrainingConfig
+from bsm_core.training.config.training_job import TrainingJob
 
 
 @pytest.fixture
@@ -209,24 +210,6 @@ def test_what_json_cannot_hold_is_refused_before_training(job, odd):
 
 
 # The file
-
-
-def test_a_config_file(tmp_path):
-    (tmp_path / "c.json").write_text('{"model_class": "x", "größe": [1, null]}', encoding="utf-8")
-    assert read_config_file(tmp_path / "c.json") == {"model_class": "x", "größe": [1, None]}
-
-
-@pytest.mark.parametrize("content", [None, "{", "[1]", "\xff"], ids=["not there", "not JSON", "a list", "not text"])
-def test_a_config_file_that_is_none(tmp_path, content):
-    path = tmp_path / "c.json"
-    if content is not None:
-        path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(ConfigError) as caught:
-        read_config_file(path)
-    assert caught.value.where == str(path)
-
-
-# Keys that name columns
 
 
 def test_columns_that_the_model_class_does_not_read_are_not_asked_for(job, caplog):

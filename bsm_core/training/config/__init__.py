@@ -1,0 +1,1 @@
+"""The config of a training job: reading its file, and checking its keys."""

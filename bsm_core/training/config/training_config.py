@@ -1,0 +1,37 @@
+"""Config keys of a training job, apart from those of the artifact and of the model class."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from bsm_core.scoring.self_check import ROWS
+from bsm_core.training.wordpiece import SPECIAL_TOKENS
+
+ENCODERS = ("text_encoder", "primary_text_encoder", "secondary_text_encoder")
+"""Keys that hold an encoder."""
+
+
+class TrainingConfig(BaseModel):
+    """Config keys of the training job itself. The model class has further keys, such as ``lr``."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+    label_name: str
+    multiclass_categories: list[str | int | float | bool] | None = None
+    class_weights: Literal["balanced"] | list[NonNegativeFloat] | None = None
+    batch_size: PositiveInt = 32
+    max_epochs: PositiveInt = 3
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    monitor: Literal["log_loss", "auroc", "f1", "accuracy"] = "log_loss"
+    early_stopping_patience: PositiveInt = 3
+    gradient_clip_val: PositiveFloat = 1.0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    seed: NonNegativeInt = 0
+    vocab_size: Annotated[int, Field(gt=len(SPECIAL_TOKENS))] = 8000
+    min_frequency: PositiveInt = 2
+    embed_size: PositiveInt = 64
+    risk_smoothing: NonNegativeFloat = 20.0
+    risk_min_count: PositiveInt = 1
+    check_rows: Annotated[int, Field(ge=0, le=ROWS)] = ROWS

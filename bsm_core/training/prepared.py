@@ -1,0 +1,86 @@
+"""Fitting of what surrounds the weights, the batches of the rows, and the model with its initial weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bsm_core.models.base import ModelBase
+from bsm_core.models.batch import Batch
+from bsm_core.predictor.model_building import building
+from bsm_core.preprocess.dataset import Preprocessor
+from bsm_core.preprocess.findings import Findings, IssueWarnings, warn_of_counts
+from bsm_core.preprocess.pipeline import text_pipelines
+from bsm_core.training.config.training_job import TrainingJob
+from bsm_core.training.distributions import fit_distributions
+from bsm_core.training.fitting import balanced_weights, fit_impute, fit_magnitudes, fit_risk_tables
+from bsm_core.training.rows.data import Rows
+from bsm_core.training.text_assets import TextAssets
+
+
+class Prepared:
+    """The batches of a job, and everything that is fitted before the weights.
+
+    Attributes:
+        impute: Imputation values, as :func:`fit_impute` returns them.
+        risk_tables: Risk tables, as :func:`fit_risk_tables` returns them.
+        text: Tokenizers, encoders and embeddings.
+        changes: Config keys of the artifact whose values the job chose.
+        train: The training rows, with labels.
+        distributions: Distributions of the training rows.
+        validation: The validation rows, with labels; None if there are none.
+        validation_findings: What was wrong with cells of the validation rows.
+    """
+
+    def __init__(self, job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[Any]) -> None:
+        config, training = job.artifact, job.training
+        texts = {text.column for text in config.text_fields}
+        categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
+        numbers = [name for name in config.tab_field_list if name not in categories]
+        self.impute = fit_impute(rows.columns, numbers, rows.dialect)
+        self.risk_tables = fit_risk_tables(
+            rows,
+            categories,
+            classes=config.num_classes,
+            smoothing=training.risk_smoothing,
+            min_count=training.risk_min_count,
+        )
+        self.text = TextAssets(job, rows.columns)
+        self.changes: dict[str, Any] = {"multiclass_categories": order, **self.text.config()}
+        self.changes["largest_magnitudes"] = fit_magnitudes(rows.columns, numbers, self.impute, rows.dialect)
+        if training.class_weights == "balanced":
+            self.changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
+        tokenizer = self.text.tokenizer
+        pipelines = text_pipelines(config, lambda field: tokenizer(field.prefix), job.registry, job.names)
+        preprocess = Preprocessor(config, pipelines, self.impute, self.risk_tables)
+        self.train, found = _batch(preprocess, rows)
+        kinds = {"numbers": numbers, "categories": categories}
+        self.distributions = fit_distributions(preprocess, rows, self.train, found, **kinds)
+        self.validation: Batch | None = None
+        self.validation_findings = Findings()
+        if held_out:
+            self.validation, self.validation_findings = _batch(preprocess, held_out)
+
+
+def build_model(job: TrainingJob, prepared: Prepared) -> ModelBase:
+    """Return the model class's model with its initial weights, in training mode.
+
+    Raises:
+        ConfigError: The model class refuses a key.
+    """
+    values = job.model_values({**prepared.changes, **prepared.text.provided()})
+    where = "the training config"
+    with building(job.artifact.model_class, where, fix="correct the key that the message names"):
+        model = job.model_class.from_config(values, where=where)
+        for key, state in prepared.text.pretrained.items():
+            model.load_pretrained(key, state)
+    model.component = job.names.model_class
+    return model.train()
+
+
+def _batch(preprocess: Preprocessor, rows: Rows) -> tuple[Batch, Findings]:
+    batch, findings = preprocess.batch(rows.columns, len(rows), dialect=rows.dialect)
+    numbers = rows.numbers()
+    IssueWarnings().add(findings, lambda found: [numbers[row] for row in found])
+    warn_of_counts(findings.counts(), len(rows), rows.source)
+    return replace(batch, labels=rows.labels), findings

@@ -1,0 +1,1 @@
+"""Rows of a training job: reading, labeling, splitting and batching."""

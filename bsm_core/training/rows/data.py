@@ -1,0 +1,125 @@
+"""Labeled rows: reading their columns, taking some of them, splitting them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from bsm_core.errors import DataError
+from bsm_core.preprocess.cells import Column
+from bsm_core.preprocess.columns import TableLike, table_columns
+from bsm_core.storage.objects import place
+from bsm_core.tables.data_files import SourceFormat
+from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.tables.formats.plain_values import rows_at
+from bsm_core.tables.read import TableSource
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labeled rows.
+
+    Attributes:
+        columns: Columns by name.
+        labels: Class indices, int64 ``[rows]``.
+        taken: Positions of the rows in the table from which they were taken, int64 ``[rows]``; None: these rows are the
+            table.
+        dialect: Spelling of numbers in text.
+        source: Format of the files that hold the rows; None if no files do.
+    """
+
+    columns: dict[str, Column]
+    labels: Tensor
+    taken: Tensor | None = None
+    dialect: Dialect = field(default_factory=Dialect)
+    source: SourceFormat | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Sequence[int]) -> Rows:
+        """Return the rows at some positions, in the order of ``indices``."""
+        where = pa.array(indices, pa.int64())
+        columns: dict[str, Column] = {
+            name: rows_at(column, where)
+            if isinstance(column, pa.Array | pa.ChunkedArray)
+            else [column[i] for i in indices]
+            for name, column in self.columns.items()
+        }
+        taken = torch.tensor(indices, dtype=torch.int64)
+        return replace(
+            self,
+            columns=columns,
+            labels=self.labels[taken],
+            taken=taken if self.taken is None else self.taken[taken],
+        )
+
+    def numbers(self) -> list[int]:
+        """Return the number of each row in its table; the first row of a table is row 1."""
+        return ((torch.arange(len(self)) if self.taken is None else self.taken) + 1).tolist()
+
+    def head(self, count: int) -> pd.DataFrame:
+        """Return the first rows as a table of Python objects."""
+        import pandas as pd
+
+        first = {name: column[:count] for name, column in self.columns.items()}
+        cells = {name: c.to_pylist() if isinstance(c, pa.Array | pa.ChunkedArray) else c for name, c in first.items()}
+        return pd.DataFrame(cells, dtype=object)
+
+    def split(self, fraction: float, seed: int) -> tuple[Rows, Rows | None]:
+        """Split the rows at random into training and validation rows, each in the order of the table.
+
+        Args:
+            fraction: Share of the rows that becomes validation rows, 0 to 1.
+            seed: Seed of the choice; the same seed chooses the same rows.
+
+        Returns:
+            The training rows and the validation rows; None for no validation rows.
+        """
+        count = min(math.ceil(len(self) * fraction), len(self) - 1)
+        if not count:
+            return self, None
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.take(np.sort(order[count:]).tolist()), self.take(np.sort(order[:count]).tolist())
+
+
+def read_columns(
+    data: str | Path | TableLike,
+    wanted: Mapping[str, str],
+    called: str = "data",
+    dialect: Dialect | None = None,
+) -> tuple[dict[str, Column], TableSource | None]:
+    """Return columns of files or of a table in memory, with all rows; and the files.
+
+    Args:
+        data: The source of the rows.
+        wanted: Names of columns, and the config key or setting that asks for each.
+        called: Name of the table, for errors.
+        dialect: Dialect of CSV and TSV files.
+
+    Raises:
+        MissingColumnsError: Columns are missing. The error names all of them and the keys that ask for them.
+        DataError: A file cannot be read, or there are no rows.
+    """
+    source = None
+    if isinstance(data, str | Path):
+        source = TableSource.open(place(data), dialect=dialect)
+        source.require(wanted)
+        table: TableLike = pa.concat_tables(window.table for window in source.windows(list(wanted)))
+    else:
+        table = data
+    columns, index = table_columns(table, wanted)
+    if not len(index):
+        raise DataError("the table has no rows", where=called, fix="give a table with labeled rows")
+    return columns, source

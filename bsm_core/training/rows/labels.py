@@ -1,0 +1,86 @@
+"""Labels as class indices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from decimal import Decimal
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bsm_core.errors import DataError
+from bsm_core.preprocess.cells import Column, category_key, category_texts
+
+_NAMED = 10
+"""Largest number of rows or values that an error names."""
+_MISSING = "nan"
+"""Category key of a missing label."""
+
+
+def class_order(column: Column, name: str, classes: int, given: Collection[Any] | None) -> list[Any]:
+    """Return the label of each class, in the order of ``prob_class_0``, ``prob_class_1`` and so on.
+
+    Args:
+        column: The labels.
+        name: Name of the column, for errors.
+        classes: Number of classes.
+        given: The config's ``multiclass_categories``, which sets the order. Without it, numbers come first, in
+            ascending order, then texts.
+
+    Raises:
+        DataError: The number of distinct labels is not ``classes``.
+    """
+    rows: Counter[Decimal | str] = Counter()
+    for text, count in Counter(category_texts(column)).items():
+        rows[category_key(text)] += count
+    found: dict[Decimal | str, Any] = {category_key(str(value)): value for value in given or ()}
+    if given is None:
+        numbers = sorted(key for key in rows if isinstance(key, Decimal))
+        texts = sorted(key for key in rows if isinstance(key, str) and key != _MISSING)
+        found = {key: int(key) if key == key.to_integral_value() else float(key) for key in numbers}
+        found |= {key: key for key in texts}
+    if (number := len(found)) != classes or classes < 2:
+        shown = _first([f"{value!r} ({rows[key]:,} rows)" for key, value in found.items()])
+        raise DataError(
+            f"the label {name!r} has {number} class(es), the config expects {classes}",
+            where=f"column {name!r}",
+            details=[f"classes: {', '.join(shown) or 'none'}"],
+            fix=f"correct wrong labels; or set num_classes to {number} and is_binary to {str(number == 2).lower()}; or"
+            " set label_name to another column"
+            if number > 1
+            else "give rows of at least two classes",
+        )
+    return list(found.values())
+
+
+def class_indices(column: Column, name: str, order: Sequence[Any], called: str = "data") -> Tensor:
+    """Return labels as class indices, int64 ``[rows]``.
+
+    Args:
+        column: The labels.
+        name: Name of the column, for errors.
+        order: Label of each class.
+        called: Name of the table, for errors.
+
+    Raises:
+        DataError: Labels are missing or do not belong to a class. The error names the rows.
+    """
+    index = {category_key(str(value)): i for i, value in enumerate(order)}
+    texts = category_texts(column)
+    known = {text: index.get(category_key(text), -1) for text in set(texts)}
+    labels = torch.tensor([known[text] for text in texts], dtype=torch.int64)
+    if bad := (labels < 0).nonzero().flatten().tolist():
+        rows = [f"row {i + 1}: {'no label' if category_key(texts[i]) == _MISSING else repr(texts[i])}" for i in bad]
+        raise DataError(
+            f"{len(bad):,} row(s) have no label, or a label that is not one of the classes",
+            where=f"{called}, column {name!r}",
+            details=[*_first(rows), f"classes: {', '.join(map(repr, order))}"],
+            fix="correct these rows or remove them; the first row of the table is row 1",
+        )
+    return labels
+
+
+def _first(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= _NAMED else [*lines[:_NAMED], "..."]

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from bsm_core.errors import DataError
+from bsm_core.training.rows.labels import class_indices, class_order
+
+
+def indices(column, classes=2, given=None):
+    order = class_order(column, "y", classes, given)
+    return order, class_indices(column, "y", order).tolist()
+
+
+@pytest.mark.parametrize(
+    ("column", "order"),
+    [
+        (["1", "0", "1"], [0, 1]),
+        (["1.0", "0.0", "1"], [0, 1]),
+        ([b"1", b" 0 ", b"1e0"], [0, 1]),
+        (pa.array([1, 0, 1], pa.int8()), [0, 1]),
+        (pa.array([1.0, 0.0, 1.0]), [0, 1]),
+        (pa.chunked_array([[1], [0, 1]]), [0, 1]),
+        (pa.array(["1", "0", "1"]).dictionary_encode(), [0, 1]),
+        ([True, False, "TRUE"], ["false", "true"]),
+        (pa.array([True, False, True]), ["false", "true"]),
+        (["true", "False", "True"], ["false", "true"]),
+        (["yes", "no", "yes"], ["no", "yes"]),
+        (["9", "-2.5", "9.0"], [-2.5, 9]),
+        (["b", "9", "b"], [9, "b"]),
+        (["10", "9", "10"], [9, 10]),
+        (["été", "ça", "été"], ["ça", "été"]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array | pa.ChunkedArray) else str(value),
+)
+def test_labels_of_any_spelling_stand_in_order(column, order):
+    got, labels = indices(column)
+    assert got == order
+    assert [type(value) for value in got] == [type(value) for value in order]
+    assert labels == [1, 0, 1]
+
+
+def test_the_config_decides_the_order_and_how_a_class_is_spelled():
+    assert indices(["1", "0", "1"], given=["1.0", 0]) == (["1.0", 0], [0, 1, 0])
+    assert indices(["up", "down"], 3, given=["up", "level", "down"]) == (["up", "level", "down"], [0, 2])
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes", "given", "words"),
+    [
+        (["a", "b", "c", "a"], 2, None, ["'y' has 3 class(es), the config expects 2", "'a' (2 rows), 'b'", "es to 3"]),
+        (["a", "b"], 3, None, ["has 2 class(es), the config expects 3", "num_classes to 2 and is_binary to true"]),
+        (["a", "a"], 2, None, ["has 1 class(es)", "at least two classes"]),
+        (["a", "a"], 1, None, ["has 1 class(es)", "at least two classes"]),
+        ([None, ""], 2, None, ["has 0 class(es)", "classes: none"]),
+        (["a", "b"], 2, ["a", "b", "c"], ["has 3 class(es), the config expects 2", "'c' (0 rows)"]),
+        (["1", "2"], 2, ["1", 1.0], ["has 1 class(es)"]),
+        ([str(i / 7) for i in range(50)], 2, None, ["has 50 class(es)", ", ..."]),
+    ],
+    ids=["too many", "too few", "one", "one of one", "none", "given too many", "given twice", "numbers"],
+)
+def test_another_number_of_classes_names_them(cells, classes, given, words):
+    with pytest.raises(DataError) as caught:
+        class_order(cells, "y", classes, given)
+    assert caught.value.where == "column 'y'"
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize("missing", ["", None, float("nan"), "nan", "NaN"], ids=repr)
+def test_a_missing_label_is_no_class_and_names_its_row(missing):
+    with pytest.raises(DataError) as caught:
+        indices(["a", missing, "b"])
+    assert caught.value.details == ("row 2: no label", "classes: 'a', 'b'")
+
+
+def test_of_many_rows_without_a_class_the_first_are_named():
+    with pytest.raises(DataError, match=r"^12 row\(s\) have no label, or a label that is not one") as caught:
+        class_indices(["a"] * 3 + ["c"] * 12, "y", ["a", "b"])
+    assert caught.value.details[0] == "row 4: 'c'"
+    assert caught.value.details[10:] == ("...", "classes: 'a', 'b'")
+    assert caught.value.where == "data, column 'y'"
+
+
+def test_a_label_that_is_no_cell_has_no_class():
+    with pytest.raises(DataError, match="row 1: no label"):
+        class_indices(pa.array([[1], [0]]), "y", [0, 1])

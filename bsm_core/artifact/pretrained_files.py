@@ -153,6 +153,22 @@ def find_inside(asset: TextAsset, artifact: Path, config: Mapping[str, Any], pre
     return next((found for found in inside if _has(found.folder, asset)), None)
 
 
+def find_cached(asset: TextAsset, name: str) -> Path | None:
+    """Return the folder of an asset in the local Hugging Face cache; None if it is not there. Nothing is downloaded.
+
+    Args:
+        asset: What to look for.
+        name: Name on the hub, such as ``"google/bert_uncased_L-2_H-128_A-2"``.
+    """
+    import huggingface_hub
+
+    try:
+        hits = (huggingface_hub.try_to_load_from_cache(name, sign) for sign in asset.signs)
+        return next((Path(hit).parent for hit in hits if isinstance(hit, str)), None)
+    except ValueError:  # not the form of a hub name
+        return None
+
+
 def load_encoder_config(folder: Path) -> dict[str, Any]:
     """Return the encoder's ``config.json`` as a dict, without the keys that can make transformers download code.
 
@@ -196,7 +212,7 @@ def _local(
         folder = artifact / name
         is_inside = folder.resolve().is_relative_to(artifact.resolve())  # "../x" is no folder of the artifact
         yield f"{key} as a folder of the artifact", AssetLocation(folder, pre) if is_inside else None
-        cached = _from_cache(name, asset)
+        cached = find_cached(asset, name)
         yield f"{key} in the local Hugging Face cache", AssetLocation(cached, pre) if cached else None
 
 
@@ -224,13 +240,3 @@ def _name(config: Mapping[str, Any], prefix: str) -> str | None:
 
 def _has(folder: Path, asset: TextAsset) -> bool:
     return any((folder / sign).is_file() for sign in asset.signs)
-
-
-def _from_cache(name: str, asset: TextAsset) -> Path | None:
-    import huggingface_hub
-
-    try:
-        hits = (huggingface_hub.try_to_load_from_cache(name, sign) for sign in asset.signs)
-        return next((Path(hit).parent for hit in hits if isinstance(hit, str)), None)
-    except ValueError:  # not the form of a hub name
-        return None

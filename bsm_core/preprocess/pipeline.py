@@ -206,13 +206,21 @@ def text_pipelines(
     """
     registry = registry or default_registry()
     names = names or ResolvedNames(registry, None, config.text_fields)
-    pipelines = {}
-    for text in config.text_fields:
-        components, where = names.steps(text), f"config.{text.steps_key}"
-        needed = "tokenizer" in params_used(components, registry)
-        context = StepContext(text.column, tokenizer(text) if needed else None, config.as_mapping())
-        pipelines[text.column] = Pipeline(text.steps, context, registry=registry, where=where, components=components)
-    return pipelines
+    return {text.column: text_pipeline(config, text, tokenizer, registry, names) for text in config.text_fields}
+
+
+def text_pipeline(
+    config: ArtifactConfig,
+    text: TextField,
+    tokenizer: Callable[[TextField], Any],
+    registry: Registry,
+    names: ResolvedNames,
+) -> Pipeline:
+    """Return the checked pipeline of a text field. See :func:`text_pipelines` for the arguments."""
+    components, where = names.steps(text), f"config.{text.steps_key}"
+    needed = "tokenizer" in params_used(components, registry)
+    context = StepContext(text.column, tokenizer(text) if needed else None, config.as_mapping())
+    return Pipeline(text.steps, context, registry=registry, where=where, components=components)
 
 
 def params_used(components: Iterable[Component], registry: Registry) -> set[str]:

@@ -85,7 +85,8 @@ def train(
     seed writes the same files.
 
     Args:
-        config: Config keys of the artifact, the model class and the training job, or a JSON file that holds them.
+        config: Config keys of the artifact, the model class and the training job, or a TOML or JSON file that holds
+            them.
         data: Rows with labels: a file, a folder, or a table as :meth:`bsm_core.Predictor.predict` takes it.
         output: Folder of the artifact, which must be empty or not exist. For a folder of an object store, the job
             works in a temporary folder, so it begins anew after it was stopped.

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from bsm_core.artifact.config import TextField
 from bsm_core.artifact.pretrained_files import load_encoder_config
-from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.errors import ConfigError
 from bsm_core.preprocess.cells import Column
 from bsm_core.preprocess.columns import text_values
@@ -86,8 +85,9 @@ class TextAssets:
         own, vocabulary = job.own_or_shared(key), len(tokenizer)
         given = job.values[own]
         if isinstance(given, str):
-            config = load_encoder_config(Path(given))
-            self.pretrained[key] = _pretrained(Path(given), own)
+            folder = job.folder(own)
+            config = load_encoder_config(folder)
+            self.pretrained[key] = _pretrained(folder, own)
         else:
             config = {"vocab_size": vocabulary, "pad_token_id": tokenizer.pad_token_id or 0, **given}
         if (size := config.get("vocab_size", vocabulary)) < vocabulary:
@@ -108,9 +108,8 @@ def _tokenizers(job: TrainingJob, columns: Mapping[str, Column]) -> dict[str, Pr
             texts[key] = chain(texts.get(key, ()), _texts(job, field, before, columns[field.column]))
     tokenizers = {}
     for key, learned_from in texts.items():
-        if folder := job.values.get(key):
-            tokenizer = load_tokenizer(Path(folder))
-        else:
+        tokenizer = job.given_tokenizer(key)
+        if tokenizer is None:
             tokenizer = fit_wordpiece(
                 learned_from,
                 vocab_size=job.training.vocab_size,

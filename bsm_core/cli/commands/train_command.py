@@ -17,7 +17,7 @@ from bsm_core.runtime.signals import at_once
 def add(commands: Commands) -> None:
     """Add the command to the parser of ``bsm``."""
     parser = commands.add_parser("train", help="train a model on a table and write its artifact")
-    add_path(parser, "--config", required=True, metavar="FILE", help="the config, a JSON file")
+    add_path(parser, "--config", required=True, metavar="FILE", help="the config, a TOML or JSON file")
     add_path(parser, "--data", required=True, metavar="PATH", help="labeled rows: a file or a folder")
     add_path(parser, "--validation", metavar="PATH", help="validation rows (default: some of --data)")
     about = "a new folder for the artifact"

@@ -11,6 +11,10 @@ from bsm_core.training.wordpiece import SPECIAL_TOKENS
 
 ENCODERS = ("text_encoder", "primary_text_encoder", "secondary_text_encoder")
 """Keys that hold an encoder."""
+TOKENIZERS = ("tokenizer", "primary_tokenizer", "secondary_tokenizer")
+"""Keys that name a tokenizer."""
+OWN_FILES = (*ENCODERS, *TOKENIZERS, "embedding_mat")
+"""Keys whose content the artifact stores in files of its own, and not in its config."""
 
 
 class TrainingConfig(BaseModel):

@@ -5,20 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel
+from pydantic import BaseModel
 
-from bsm_core.artifact.config import ArtifactConfig, json_config
-from bsm_core.artifact.pretrained_files import load_encoder_config
+from bsm_core.artifact.config import ArtifactConfig, StepSpec, TextField, json_config
+from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, load_encoder_config
 from bsm_core.artifact.resolved_names import ResolvedNames
-from bsm_core.errors import ConfigError, nearest
+from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
+from bsm_core.errors import ConfigError, PipelineError, PluginError, StepFailedError
 from bsm_core.models.base import ModelBase
 from bsm_core.plugins.registry import Registry
-from bsm_core.preprocess.pipeline import params_used
+from bsm_core.preprocess.pipeline import params_used, text_pipeline
 from bsm_core.runtime.validation import Problem, check_values
-from bsm_core.scoring.settings import sources
-from bsm_core.training.config.training_config import ENCODERS, TrainingConfig
+from bsm_core.training.config.pretrained_folders import pretrained_folder, problem_of
+from bsm_core.training.config.training_config import ENCODERS, OWN_FILES, TOKENIZERS, TrainingConfig
+from bsm_core.training.config.unread_keys import keys_of, unread_keys
+from bsm_core.training.wordpiece import fit_wordpiece
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger("bsm")
 
@@ -26,8 +32,6 @@ M = TypeVar("M", bound=BaseModel)
 
 _COLUMN_KEYS = ("text_name", "primary_text_name", "secondary_text_name", "tab_field_list")
 """Keys that name columns. The runner would read these columns even if the model class does not."""
-_OWN_FILES = (*ENCODERS, "tokenizer", "primary_tokenizer", "secondary_tokenizer", "embedding_mat")
-"""Keys whose content the artifact stores in files of its own, and not in its config."""
 
 
 class TrainingJob:
@@ -61,19 +65,24 @@ class TrainingJob:
             _checked(TrainingConfig, values, problems)
             raise _all_in_one(problems)
         self.registry = registry
+        self._tokenizers: dict[str, PreTrainedTokenizerBase] = {}
         self.names = ResolvedNames(registry, values["model_class"])
         self.model_class = registry.load(self.names.model_class, ModelBase)
-        unread = [key for key in _COLUMN_KEYS if key in values and key not in _keys(self.model_class.Config)]
+        unread = [key for key in _COLUMN_KEYS if key in values and key not in keys_of(self.model_class.Config)]
         self.values = {key: value for key, value in values.items() if key not in unread}
         self.artifact = _checked(ArtifactConfig, self.values, problems)
         self.training = _checked(TrainingConfig, self.values, problems)
         _add(problems, [*self._encoder_problems(), *self._file_problems(), *self._contradictions()])
         _checked(self.model_class.Config, self.model_values(self._expected_values()), problems)
+        fields = self.artifact.text_fields
+        if all(isinstance(step, StepSpec) for text in fields for step in text.steps):  # else there is a problem already
+            self.names.add_steps(fields)
+            _add(problems, self._step_problems())
         if problems:
             raise _all_in_one(problems)
-        self.names.add_steps(self.artifact.text_fields)
         self.names.require_all()
-        self._warn_of_unread_keys(unread)
+        for key, why in unread_keys(self, unread):
+            log.warning("config key %r %s", key, why)
 
     def reads(self, key: str) -> bool:
         """Return whether the model class has a key in its ``Config``."""
@@ -82,6 +91,28 @@ class TrainingJob:
     def own_or_shared(self, key: str) -> str:
         """Return a key of one text field if the config has it, otherwise the key without a prefix."""
         return key if key in self.values else key.removeprefix("primary_").removeprefix("secondary_")
+
+    def folder(self, key: str) -> Path:
+        """Return the folder that an encoder or tokenizer key names, which may lie in the Hugging Face cache."""
+        own = self.own_or_shared(key)
+        found = pretrained_folder(TOKENIZER if own in TOKENIZERS else ENCODER, self.values[own])
+        if found is None:
+            raise FileNotFoundError(f"{self.values[own]} was there when the config was checked")
+        return found
+
+    def tokenizer_keys(self) -> dict[str, list[TextField]]:
+        """Return the keys of the tokenizers that the text fields use, each with its fields."""
+        keys: dict[str, list[TextField]] = {}
+        for text in self.artifact.text_fields:
+            if "tokenizer" in params_used(self.names.steps(text), self.registry):
+                keys.setdefault(self.own_or_shared(f"{text.prefix}tokenizer"), []).append(text)
+        return keys
+
+    def given_tokenizer(self, key: str) -> PreTrainedTokenizerBase | None:
+        """Return the tokenizer that a key names; None if the config does not have the key. Each is loaded once."""
+        if key in self.values and key not in self._tokenizers:
+            self._tokenizers[key] = load_tokenizer(self.folder(key))
+        return self._tokenizers.get(key)
 
     def model_values(self, provided: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that the model class is built from.
@@ -97,7 +128,7 @@ class TrainingJob:
 
     def artifact_values(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Return the artifact's config: the caller's keys, the defaults of the job, and ``changes``."""
-        kept = {key: value for key, value in self.values.items() if key not in _OWN_FILES}
+        kept = {key: value for key, value in self.values.items() if key not in OWN_FILES}
         return {**kept, **self.training.model_dump(exclude={"class_weights"}, exclude_none=True), **changes}
 
     def _encoder_problems(self) -> Iterator[Problem]:
@@ -106,18 +137,17 @@ class TrainingJob:
             given = self.values.get(own)
             if given is None:
                 yield Problem(key, "missing; give a Hugging Face config, or the folder of a pretrained encoder")
-            elif isinstance(given, str) and not Path(given).is_dir():
-                yield Problem(own, f"{given!r} is not a folder; give the folder of a pretrained encoder, or a config")
-            elif isinstance(given, str) and not (Path(given) / "config.json").is_file():
-                yield Problem(own, f"the folder {given!r} has no config.json; give a folder of save_pretrained")
+            elif isinstance(given, str):
+                if problem := problem_of(ENCODER, given):
+                    yield Problem(own, problem)
             elif not isinstance(given, str | Mapping):
                 yield Problem(own, f"a {type(given).__name__} is neither a Hugging Face config nor a folder")
 
     def _file_problems(self) -> Iterator[Problem]:
         for key in sorted({self.own_or_shared(f"{text.prefix}tokenizer") for text in self.artifact.text_fields}):
             given = self.values.get(key)
-            if given is not None and not (isinstance(given, str) and Path(given).is_dir()):
-                yield Problem(key, f"{given!r} is not a folder; remove the key, and a tokenizer is fitted")
+            if given is not None and (problem := problem_of(TOKENIZER, given) if isinstance(given, str) else "no text"):
+                yield Problem(key, f"{problem}; without the key, a tokenizer is fitted")
         given = self.values.get("embedding_mat")
         if given is not None and not (isinstance(given, str) and Path(given).is_file()):
             yield Problem("embedding_mat", f"{given!r} is not a file; remove the key to start from new embeddings")
@@ -131,37 +161,36 @@ class TrainingJob:
         if label in [*texts, *self.artifact.tab_field_list]:
             yield Problem("label_name", f"the model would read the label {label!r} as a text field or a feature")
 
+    def _step_problems(self) -> Iterator[Problem]:
+        """Find wrong parameters of text steps, and steps that do not fit together, by building them.
+
+        A tokenizer that is fitted later is replaced by one that knows no words.
+        """
+        for text in self.artifact.text_fields:
+            if any(isinstance(self.names.found["step", step.name], PluginError) for step in text.steps):
+                continue  # which require_all says
+            try:
+                text_pipeline(self.artifact, text, self._tokenizer_or_stand_in, self.registry, self.names)
+            except (PipelineError, StepFailedError) as error:
+                yield Problem(text.steps_key, "; ".join(filter(None, (error.what, *error.details, error.fix))))
+
+    def _tokenizer_or_stand_in(self, text: TextField) -> PreTrainedTokenizerBase:
+        key = self.own_or_shared(f"{text.prefix}tokenizer")
+        given = self.values.get(key)
+        known = self.given_tokenizer(key) if isinstance(given, str) and not problem_of(TOKENIZER, given) else None
+        return known if known is not None else fit_wordpiece([], vocab_size=50, min_frequency=1, max_length=50)
+
     def _expected_values(self) -> dict[str, Any]:
         """Return approximate values of what the job provides later, so that the model class's keys are checked now."""
         size = self.training.vocab_size
         expected: dict[str, Any] = {"vocab_size": size, "embedding_shape": [size, self.training.embed_size]}
         for key in filter(self.reads, ENCODERS):
             given = self.values.get(self.own_or_shared(key))
-            if isinstance(given, str) and (Path(given) / "config.json").is_file():
-                expected[key] = load_encoder_config(Path(given))
+            if isinstance(given, str) and not problem_of(ENCODER, given):
+                expected[key] = load_encoder_config(self.folder(key))
             else:  # anything but a mapping is a problem already, which a valid value keeps from being reported twice
                 expected[key] = given if isinstance(given, Mapping) else {"model_type": "bert"}
         return expected
-
-    def _warn_of_unread_keys(self, unread: list[str]) -> None:
-        for key in unread:
-            log.warning("config key %r is ignored: model class %r does not read it", key, self.artifact.model_class)
-        models = (ArtifactConfig, TrainingConfig, self.model_class.Config)
-        known = {key for model in models for key in _keys(model) if not key.endswith("text_processing_steps")}
-        known |= {*sources(), *_OWN_FILES, "id_name", "id2label"}
-        for text in self.artifact.text_fields:
-            known |= {text.steps_key, *params_used(self.names.steps(text), self.registry)}
-        for key in sorted(self.values.keys() - known):
-            near = nearest(key, known)
-            log.warning("config key %r is not read by anything%s", key, f"; did you mean {near!r}?" if near else "")
-
-
-def _keys(model: type[BaseModel]) -> Iterator[str]:
-    """Return the keys that a model reads, with their other names."""
-    for name, field in model.model_fields.items():
-        yield name
-        if isinstance(field.validation_alias, AliasChoices):
-            yield from (alias for alias in field.validation_alias.choices if isinstance(alias, str))
 
 
 def _checked(model: type[M], values: Mapping[str, Any], problems: list[Problem]) -> M:
@@ -169,7 +198,8 @@ def _checked(model: type[M], values: Mapping[str, Any], problems: list[Problem])
     checked, found = check_values(model, values)
     _add(problems, found)
     wrong = {_top(problem) for problem in found}
-    return checked or model.model_construct(**{key: value for key, value in values.items() if key not in wrong})
+    rest = {key: value for key, value in values.items() if key not in wrong}
+    return checked or check_values(model, rest)[0] or model.model_construct(**rest)
 
 
 def _add(problems: list[Problem], found: Iterable[Problem]) -> None:

@@ -89,8 +89,9 @@ def test_a_folder_of_one_field_leaves_the_other_its_own(prepare, tmp_path):
     assert encoders["secondary_text_encoder"]["vocab_size"] == len(parts.tokenizers["secondary_"])
 
 
-def test_a_folder_without_a_tokenizer(prepare, tmp_path):
-    with pytest.raises(CorruptArtifactError, match="the tokenizer cannot be built"):
+def test_a_tokenizer_that_is_none(prepare, tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CorruptArtifactError, match="cannot be used as a tokenizer"):
         prepare(tokenizer=str(tmp_path))
 
 
@@ -147,10 +148,10 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_an_error(prepare, tmp_path,
     assert caught.value.where == "config.text_encoder"
 
 
-def test_a_folder_without_weights_names_the_folder(prepare, tmp_path):
+def test_weights_that_are_none_name_the_folder(prepare, tmp_path):
     save_encoder(tmp_path / "encoder")
-    (tmp_path / "encoder/model.safetensors").unlink()
-    with pytest.raises(ConfigError, match="the pretrained encoder cannot be loaded: OSError") as caught:
+    (tmp_path / "encoder/model.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigError, match="the pretrained encoder cannot be loaded: ") as caught:
         prepare(text_encoder=str(tmp_path / "encoder"))
     assert str(tmp_path / "encoder") in caught.value.where
 

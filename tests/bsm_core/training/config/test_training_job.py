@@ -2,16 +2,23 @@ from __future__ import annotations
 
 import logging
 
+import huggingface_hub
 import numpy as np
 import pytest
 from support.artifacts import write_tokenizer
 from support.training import BERT, CONFIG, ENCODING, PAIR, save_encoder
 
-from bsm_core.errors import ConfigError, UnknownModelClassError, UnknownStepError
+from bsm_core.errors import ConfigError, CorruptArtifactError, UnknownModelClassError, UnknownStepError
 from bsm_core.plugins.registry import Registry
 from bsm_core.scoring.settings import sources
 from bsm_core.training.config.training_config import TrainingConfig
 from bsm_core.training.config.training_job import TrainingJob
+
+OWN_ENCODERS = {
+    **{key: value for key, value in PAIR.items() if key != "text_encoder"},
+    **{key: dict(BERT) for key in ("primary_text_encoder", "secondary_text_encoder")},
+}
+"""Job with an encoder of its own for each text field."""
 
 
 @pytest.fixture
@@ -94,13 +101,15 @@ def test_names_are_looked_up_before_any_data_is_read(job, values, error):
     ("changes", "line"),
     [
         ({"text_encoder": None}, "text_encoder: missing; give a Hugging Face config, or the folder of a pretrained"),
-        ({"text_encoder": "/nowhere"}, "text_encoder: '/nowhere' is not a folder"),
+        ({"text_encoder": "/nowhere"}, "text_encoder: '/nowhere' is not a folder, and no encoder config of this name"),
+        ({"text_encoder": "acme/nt"}, "text_encoder: 'acme/nt' is not a folder, and no encoder config of this name is"),
         ({"text_encoder": ["bert"]}, "text_encoder: a list is neither a Hugging Face config nor a folder"),
         ({"text_encoder": "."}, "text_encoder: the folder '.' has no config.json"),
         ({"is_binary": True, "num_classes": 5}, "num_classes: 5 contradicts is_binary = true; set is_binary to false"),
         ({"is_binary": "True", "num_classes": 5}, "num_classes: 5 contradicts is_binary = true"),
         ({"is_binary": 1, "num_classes": "5"}, "num_classes: '5' contradicts is_binary = true"),
-        ({"tokenizer": "/nowhere"}, "tokenizer: '/nowhere' is not a folder; remove the key"),
+        ({"tokenizer": "/nowhere"}, "tokenizer: '/nowhere' is not a folder, and no tokenizer of this name is in the"),
+        ({"tokenizer": "."}, "tokenizer: the folder '.' has no tokenizer.json"),
         ({"tokenizer": 3}, "tokenizer: Input should be a valid string"),
         ({"model_class": "toy_embedding", "embedding_mat": "no.npy"}, "embedding_mat: 'no.npy' is not a file"),
         ({"model_class": "toy_embedding", "embedding_mat": [[1.0]]}, "embedding_mat: [[1.0]] is not a file"),
@@ -153,10 +162,29 @@ def test_prefixed_keys_fall_back_to_those_without_a_prefix(job, tmp_path):
 
 
 def test_a_folder_that_both_fields_fall_back_to_is_missed_once(problems):
-    assert problems(PAIR, text_encoder="/nowhere", tokenizer="/nowhere") == [
-        "text_encoder: '/nowhere' is not a folder; give the folder of a pretrained encoder, or a config",
-        "tokenizer: '/nowhere' is not a folder; remove the key, and a tokenizer is fitted",
+    found = problems(PAIR, text_encoder="/nowhere", tokenizer="/nowhere")
+    assert [line.partition(" is not a folder")[0] for line in found] == [
+        "text_encoder: '/nowhere'",
+        "tokenizer: '/nowhere'",
     ]
+
+
+def test_a_name_in_the_hugging_face_cache_is_as_good_as_a_folder(job, problems, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    home = tmp_path / "models--acme--tiny"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text("abc")
+    save_encoder(home / "snapshots/abc")
+    write_tokenizer(home / "snapshots/abc")
+    made = job(ENCODING, text_encoder="acme/tiny", tokenizer="acme/tiny")
+    assert made.folder("text_encoder") == made.folder("tokenizer") == home / "snapshots/abc"
+    assert len(made.given_tokenizer("tokenizer")) > 5
+    assert made.values["text_encoder"] == "acme/tiny"
+    (home / "snapshots/abc/model.safetensors").unlink()
+    [line] = problems(ENCODING, text_encoder="acme/tiny")
+    assert "abc' has no weights" in line
+    [line] = problems(ENCODING, text_encoder="acme/other")
+    assert line.endswith("run `hf download acme/other` first")
 
 
 def test_of_what_the_model_class_does_not_want_nothing_is_asked(job):
@@ -181,10 +209,61 @@ def test_unknown_keys_are_warned_of_with_the_nearest(job, caplog):
 def test_known_keys_are_those_of_runner_job_model_class_steps_and_settings(job, caplog):
     settings = dict.fromkeys(sources())
     with caplog.at_level(logging.WARNING, "bsm"):
-        job(size=5, id_name="id", chunk_truncate=True, secondary_tokenizer="later", device="cpu", output_format="csv")
+        job(size=5, id_name="id", device="cpu", output_format="csv", risk_smoothing=3)
         job(**settings)
-        job(PAIR, size=3, text_encoder=dict(BERT))
+        job(PAIR, size=3, text_encoder=dict(BERT), min_frequency=1, vocab_size=99)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "why"),
+    [
+        (CONFIG, {"text_encoder": dict(BERT)}, "model class 'toy_model' does not read it"),
+        (ENCODING, {"primary_text_encoder": dict(BERT)}, "model class 'toy_encoder' does not read it"),
+        (
+            OWN_ENCODERS,
+            {"text_encoder": dict(BERT)},
+            "primary_text_encoder and secondary_text_encoder are read instead",
+        ),
+        (ENCODING, {"secondary_tokenizer": "later"}, "no text step of its field reads it"),
+        (CONFIG, {"vocab_size": 99}, "no tokenizer is fitted"),
+        (CONFIG, {"embed_size": 9}, "model class 'toy_model' has no embedding matrix"),
+        (CONFIG, {"chunk_truncate": True}, "no text step reads it"),
+        (CONFIG | {"cat_field_list": []}, {"risk_min_count": 2}, "no feature is a category"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_key_that_this_job_has_no_use_for_is_named_with_the_reason(job, caplog, values, key, why):
+    with caplog.at_level(logging.WARNING, "bsm"):
+        job(values, **key)
+    [name] = key
+    assert [record.getMessage() for record in caplog.records] == [f"config key {name!r} is ignored: {why}"]
+
+
+# Steps
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([{"name": "toy_tokens", "sise": 3}], "text step 'toy_tokens' cannot be built; sise: unknown"),
+        ([{"name": "toy_encode", "max_sen_len": "x"}], "max_sen_len: Input should be a valid integer"),
+        (["toy_encode", "toy_clean"], "'toy_clean' takes text, but 'toy_encode' before it gives tokens"),
+        (["toy_clean"], "end with text, the model needs tokens"),
+        ([], "column 'chat' has no steps"),
+    ],
+    ids=["parameter", "value", "order", "end", "none"],
+)
+def test_steps_are_built_before_any_row_is_read_and_told_with_all_else(problems, steps, words):
+    lines = problems(ENCODING, text_processing_steps=steps, max_epochs=0)
+    assert [line.partition(":")[0] for line in lines] == ["max_epochs", "text_processing_steps"]
+    assert words in lines[1]
+
+
+def test_steps_get_the_tokenizer_that_the_config_names(job, tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CorruptArtifactError, match="cannot be used as a tokenizer"):
+        job(ENCODING, tokenizer=str(tmp_path))
 
 
 # What becomes the artifact's
@@ -209,7 +288,7 @@ def test_what_json_cannot_hold_is_refused_before_training(job, odd):
         job(odd=odd)
 
 
-# The file
+# Keys that name columns
 
 
 def test_columns_that_the_model_class_does_not_read_are_not_asked_for(job, caplog):

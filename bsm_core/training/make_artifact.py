@@ -199,7 +199,7 @@ def _claim(work: Path, job: TrainingJob, prepared: Prepared) -> None:
 def _metrics(history: History, best: int, rows: Rows, held_out: Rows | None, order: list[Any]) -> dict[str, Any]:
     epochs = [{key: None if math.isnan(value) else value for key, value in epoch.items()} for epoch in history.epochs]
     return {
-        "rows": {"training": len(rows), "validation": len(held_out) if held_out else 0},
+        "rows": {"training": len(rows), "validation": len(held_out) if held_out else 0, **rows.left_out},
         "classes": order,
         "epochs": epochs,
         "best": epochs[best],

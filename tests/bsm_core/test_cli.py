@@ -237,6 +237,8 @@ def test_train_writes_an_artifact_and_tells_of_each_epoch(train, tmp_path, capsy
     assert cli.main(["inspect", str(tmp_path / "model")]) == 0
     captured = capsys.readouterr()
     assert [line.split(" ", 2)[2].partition(":")[0] for line in captured.err.splitlines()] == [
+        "label 0 is class 0 (prob_class_0)",
+        "label 1 is class 1 (prob_class_1)",
         "training on 30 rows, validating on 10",
         "epoch 1",
         "epoch 2",
@@ -310,7 +312,7 @@ sys.exit(cli.main(sys.argv[1:]))
     assert status == 130
     *lines, last = said.splitlines()
     assert last == "interrupted by SIGINT"
-    assert [line.split(" ")[1] for line in lines] == [*["INFO"] * 3, "WARNING"]  # ours alone: the rows and two epochs
+    assert [line.split(" ")[1] for line in lines] == [*["INFO"] * 5, "WARNING"]  # classes, rows, two epochs
     assert "run the same job again to resume" in lines[-1]
     assert not (tmp_path / "model").exists()
     assert train() == 0

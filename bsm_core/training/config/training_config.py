@@ -24,6 +24,9 @@ class TrainingConfig(BaseModel):
 
     label_name: str
     multiclass_categories: list[str | int | float | bool] | None = None
+    positive_class: str | int | float | bool | None = None
+    on_missing_label: Literal["error", "skip"] = "error"
+    on_bad_line: Literal["fail", "skip"] = "fail"
     class_weights: Literal["balanced"] | list[NonNegativeFloat] | None = None
     batch_size: PositiveInt = 32
     max_epochs: PositiveInt = 3

@@ -16,6 +16,7 @@ from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.errors import ConfigError, PipelineError, PluginError, StepFailedError
 from bsm_core.models.base import ModelBase
 from bsm_core.plugins.registry import Registry
+from bsm_core.preprocess.cells import category_key
 from bsm_core.preprocess.pipeline import params_used, text_pipeline
 from bsm_core.runtime.validation import Problem, check_values
 from bsm_core.training.config.pretrained_folders import pretrained_folder, problem_of
@@ -157,9 +158,21 @@ class TrainingJob:
         classes = self.values.get("num_classes", 2)
         if "is_binary" in self.values and self.artifact.is_binary is True and classes not in (2, "2"):
             yield Problem("num_classes", f"{classes!r} contradicts is_binary = true; set is_binary to false")
+        yield from self._problems_of_positive_class()
         label, texts = self.values.get("label_name"), [text.column for text in self.artifact.text_fields]
         if label in [*texts, *self.artifact.tab_field_list]:
             yield Problem("label_name", f"the model would read the label {label!r} as a text field or a feature")
+
+    def _problems_of_positive_class(self) -> Iterator[Problem]:
+        positive, order = self.values.get("positive_class"), self.values.get("multiclass_categories")
+        if positive is None:
+            return
+        if self.artifact.num_classes != 2:
+            what = f"there are {self.artifact.num_classes} classes; of two, it is the label of class 1"
+            yield Problem("positive_class", f"{what}: remove the key, and give the order as multiclass_categories")
+        elif isinstance(order, list) and len(order) == 2 and category_key(str(order[1])) != category_key(str(positive)):
+            what = f"{positive!r} is not the second of multiclass_categories, which is the label of class 1"
+            yield Problem("positive_class", f"{what}: remove one of the two keys")
 
     def _step_problems(self) -> Iterator[Problem]:
         """Find wrong parameters of text steps, and steps that do not fit together, by building them.

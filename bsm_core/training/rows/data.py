@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from bsm_core.errors import DataError
 from bsm_core.preprocess.cells import Column
 from bsm_core.preprocess.columns import TableLike, table_columns
 from bsm_core.storage.objects import place
+from bsm_core.tables.bad_lines import BadLine
 from bsm_core.tables.data_files import SourceFormat
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import rows_at
@@ -37,6 +38,7 @@ class Rows:
             table.
         dialect: Spelling of numbers in text.
         source: Format of the files that hold the rows; None if no files do.
+        left_out: Number of rows of the table that are not used, by reason.
     """
 
     columns: dict[str, Column]
@@ -44,6 +46,7 @@ class Rows:
     taken: Tensor | None = None
     dialect: Dialect = field(default_factory=Dialect)
     source: SourceFormat | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,12 +97,27 @@ class Rows:
         return self.take(np.sort(order[count:]).tolist()), self.take(np.sort(order[:count]).tolist())
 
 
+class ReadColumns(NamedTuple):
+    """Columns of a table.
+
+    Attributes:
+        columns: Columns by name, with all rows.
+        source: The files; None for a table in memory.
+        bad_lines: Lines that cannot be read as rows and were left out, each with the number of rows before it.
+    """
+
+    columns: dict[str, Column]
+    source: TableSource | None = None
+    bad_lines: Sequence[tuple[int, BadLine]] = ()
+
+
 def read_columns(
     data: str | Path | TableLike,
     wanted: Mapping[str, str],
     called: str = "data",
     dialect: Dialect | None = None,
-) -> tuple[dict[str, Column], TableSource | None]:
+    on_bad_line: Literal["fail", "skip"] = "fail",
+) -> ReadColumns:
     """Return columns of files or of a table in memory, with all rows; and the files.
 
     Args:
@@ -107,19 +125,24 @@ def read_columns(
         wanted: Names of columns, and the config key or setting that asks for each.
         called: Name of the table, for errors.
         dialect: Dialect of CSV and TSV files.
+        on_bad_line: Whether a line of a text file that cannot be read as a row is an error or is left out.
 
     Raises:
         MissingColumnsError: Columns are missing. The error names all of them and the keys that ask for them.
         DataError: A file cannot be read, or there are no rows.
     """
-    source = None
+    source, bad_lines = None, list[tuple[int, BadLine]]()
     if isinstance(data, str | Path):
-        source = TableSource.open(place(data), dialect=dialect)
+        source = TableSource.open(place(data), on_bad_line, dialect)
         source.require(wanted)
-        table: TableLike = pa.concat_tables(window.table for window in source.windows(list(wanted)))
+        tables = []
+        for window in source.windows(list(wanted)):
+            tables.append(window.table)
+            bad_lines += [(window.start + before, bad) for before, bad in window.bad_lines]
+        table: TableLike = pa.concat_tables(tables)
     else:
         table = data
     columns, index = table_columns(table, wanted)
     if not len(index):
         raise DataError("the table has no rows", where=called, fix="give a table with labeled rows")
-    return columns, source
+    return ReadColumns(columns, source, bad_lines)

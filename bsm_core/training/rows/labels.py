@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bsm_core.errors import DataError
+from bsm_core.errors import DataError, nearest
 from bsm_core.preprocess.cells import Column, category_key, category_texts
 
 _NAMED = 10
@@ -19,7 +19,9 @@ _MISSING = "nan"
 """Category key of a missing label."""
 
 
-def class_order(column: Column, name: str, classes: int, given: Collection[Any] | None) -> list[Any]:
+def class_order(
+    column: Column, name: str, classes: int, given: Collection[Any] | None, positive: str | float | None = None
+) -> list[Any]:
     """Return the label of each class, in the order of ``prob_class_0``, ``prob_class_1`` and so on.
 
     Args:
@@ -28,9 +30,10 @@ def class_order(column: Column, name: str, classes: int, given: Collection[Any] 
         classes: Number of classes.
         given: The config's ``multiclass_categories``, which sets the order. Without it, numbers come first, in
             ascending order, then texts.
+        positive: The config's ``positive_class``, the label that becomes class 1 of two.
 
     Raises:
-        DataError: The number of distinct labels is not ``classes``.
+        DataError: The number of distinct labels is not ``classes``, or ``positive`` is none of them.
     """
     rows: Counter[Decimal | str] = Counter()
     for text, count in Counter(category_texts(column)).items():
@@ -52,32 +55,57 @@ def class_order(column: Column, name: str, classes: int, given: Collection[Any] 
             if number > 1
             else "give rows of at least two classes",
         )
+    if positive is not None:
+        _require_label(positive, found)
+        found = dict(sorted(found.items(), key=lambda item: item[0] == category_key(str(positive))))
     return list(found.values())
 
 
-def class_indices(column: Column, name: str, order: Sequence[Any], called: str = "data") -> Tensor:
-    """Return labels as class indices, int64 ``[rows]``.
+def _require_label(positive: str | float, found: Mapping[Decimal | str, Any]) -> None:
+    """Check that a label is that of a class."""
+    if category_key(str(positive)) not in found:
+        labels = [str(label) for label in found.values()]
+        near = nearest(str(positive), labels)
+        raise DataError(
+            f"positive_class is {positive!r}, which is not a label" + (f"; did you mean {near!r}?" if near else ""),
+            where="config.positive_class",
+            fix=f"write one of the labels: {', '.join(map(repr, found.values()))}",
+        )
+
+
+def class_indices(
+    column: Column, name: str, order: Sequence[Any], called: str = "data", *, may_lack: bool = False
+) -> Tensor:
+    """Return labels as class indices, int64 ``[rows]``; -1 for a missing label.
 
     Args:
         column: The labels.
         name: Name of the column, for errors.
         order: Label of each class.
         called: Name of the table, for errors.
+        may_lack: Whether labels may be missing.
 
     Raises:
-        DataError: Labels are missing or do not belong to a class. The error names the rows.
+        DataError: Labels do not belong to a class, or are missing without ``may_lack``. The error names the rows.
     """
     index = {category_key(str(value)): i for i, value in enumerate(order)}
     texts = category_texts(column)
     known = {text: index.get(category_key(text), -1) for text in set(texts)}
     labels = torch.tensor([known[text] for text in texts], dtype=torch.int64)
-    if bad := (labels < 0).nonzero().flatten().tolist():
+    bad = (labels < 0).nonzero().flatten().tolist()
+    missing = [i for i in bad if category_key(texts[i]) == _MISSING]
+    if may_lack:
+        bad = sorted({*bad} - {*missing})
+    if bad:
         rows = [f"row {i + 1}: {'no label' if category_key(texts[i]) == _MISSING else repr(texts[i])}" for i in bad]
+        skip = (
+            "" if may_lack or not missing else '; or set on_missing_label to "skip" to leave out rows without a label'
+        )
         raise DataError(
             f"{len(bad):,} row(s) have no label, or a label that is not one of the classes",
             where=f"{called}, column {name!r}",
             details=[*_first(rows), f"classes: {', '.join(map(repr, order))}"],
-            fix="correct these rows or remove them; the first row of the table is row 1",
+            fix=f"correct these rows or remove them{skip}; the first row of the table is row 1",
         )
     return labels
 

@@ -6,46 +6,70 @@ from pathlib import Path
 from typing import Any
 
 from bsm_core.errors import DataError
-from bsm_core.preprocess.cells import Column
 from bsm_core.preprocess.dataset import Preprocessor
-from bsm_core.tables.data_files import SourceFormat
+from bsm_core.preprocess.findings import Findings, IssueWarnings
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.config.training_job import TrainingJob
-from bsm_core.training.rows.data import Rows, read_columns
+from bsm_core.training.rows.data import ReadColumns, Rows, read_columns
 from bsm_core.training.rows.labels import class_indices, class_order
+from bsm_core.training.rows.log_lines import BAD_LINES, WITHOUT_LABEL, tell_classes, tell_left_out
 
 
 def read_rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
-    """Return the training rows, the validation rows and the label of each class."""
-    label, artifact = job.training.label_name, job.artifact
-    columns, dialect, source = _read(job, data, _called(data, "data"))
-    order = class_order(columns[label], label, artifact.num_classes, job.training.multiclass_categories)
+    """Return the training rows, the validation rows and the label of each class.
 
-    labels = class_indices(columns[label], label, order, _called(data, "data"))
-    rows = Rows(columns, labels, dialect=dialect, source=source)
+    Raises:
+        MissingColumnsError: Columns are missing.
+        DataError: A file or a label cannot be used, or no rows are left.
+    """
+    label, training = job.training.label_name, job.training
+    called = _called(data, "data")
+    read = _read(job, data, called)
+    order = class_order(
+        read.columns[label], label, job.artifact.num_classes, training.multiclass_categories, training.positive_class
+    )
+    rows = _labeled(job, read, order, called)
     if validation is None:
-        rows, held_out = rows.split(job.training.validation_fraction, job.training.seed)
+        rows, held_out = rows.split(training.validation_fraction, training.seed)
     else:
         called = _called(validation, "validation")
-        columns, dialect, source = _read(job, validation, called)
-        labels = class_indices(columns[label], label, order, called)
-        held_out = Rows(columns, labels, dialect=dialect, source=source)
-    if held_out and job.training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
+        held_out = _labeled(job, _read(job, validation, called), order, called)
+    if held_out and training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
         raise DataError(
             "AUROC cannot be computed to choose the best epoch: some classes have no validation rows",
             where="config.monitor",
             fix="give more validation rows, or set monitor to 'log_loss'",
         )
+    tell_classes(order, rows, held_out, job.artifact.given_class_names)
     return rows, held_out, order
 
 
-def _read(job: TrainingJob, data: Any, called: str) -> tuple[dict[str, Column], Dialect, SourceFormat | None]:
-    """Return the columns of a table, the label among them, the spelling of numbers in their text, and its format."""
+def _read(job: TrainingJob, data: Any, called: str) -> ReadColumns:
+    """Return the columns of a table that the job reads, the label among them."""
     config, label = job.artifact, job.training.label_name
     wanted = {label: "config.label_name"} | Preprocessor(config, {}, {}, {}).wanted
-    columns, source = read_columns(data, wanted, called, Dialect.of_config(config.as_mapping()))
-    preprocess = Preprocessor(config, {}, {}, {}, source=source)
-    return {**preprocess.as_read(columns), label: columns[label]}, preprocess.dialect, source.format if source else None
+    dialect = Dialect.of_config(config.as_mapping())
+    return read_columns(data, wanted, called, dialect, job.training.on_bad_line)
+
+
+def _labeled(job: TrainingJob, read: ReadColumns, order: list[Any], called: str) -> Rows:
+    """Return the rows of a table that can be used, and tell how many cannot, and why."""
+    label, source = job.training.label_name, read.source
+    may_lack = job.training.on_missing_label == "skip"
+    labels = class_indices(read.columns[label], label, order, called, may_lack=may_lack)
+    preprocess = Preprocessor(job.artifact, {}, {}, {}, source=source)
+    columns = {**preprocess.as_read(read.columns), label: read.columns[label]}
+    missing = (labels < 0).nonzero().flatten().tolist()
+    reasons = {WITHOUT_LABEL: len(missing), BAD_LINES: len(read.bad_lines)}
+    left_out = {reason: count for reason, count in reasons.items() if count}
+    source_format = source.format if source else None
+    rows = Rows(columns, labels, dialect=preprocess.dialect, source=source_format, left_out=left_out)
+    if missing:
+        rows = rows.take((labels >= 0).nonzero().flatten().tolist())
+    IssueWarnings().add(Findings(bad_lines=read.bad_lines))
+    if left_out:
+        tell_left_out(rows, missing, called)
+    return rows
 
 
 def _called(data: Any, name: str) -> str:

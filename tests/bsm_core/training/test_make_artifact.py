@@ -147,6 +147,13 @@ def test_the_metrics_are_written_and_given(output):
     assert len(trained.seconds) == 3
 
 
+def test_rows_that_were_left_out_are_counted_in_the_metrics(output):
+    rows = labelled_rows()
+    rows.loc[:3, "label"] = ""
+    metrics = train({**CONFIG, "max_epochs": 1, "on_missing_label": "skip"}, rows, output).metrics
+    assert metrics["rows"] == {"training": 27, "validation": 9, "without_label": 4}
+
+
 def test_the_metrics_are_those_of_the_artifact_on_the_validation_part(output):
     held = labelled_rows(24)[:20]
     best = train(CONFIG, labelled_rows(), output, validation=held).metrics["best"]
@@ -288,8 +295,9 @@ def test_the_log_tells_the_rows_the_epochs_and_the_place(output, caplog):
     with caplog.at_level(logging.INFO):
         train(CONFIG, labelled_rows().assign(amount=["1", *["x"] * 39]), output)
     said = [record.getMessage() for record in caplog.records if not record.getMessage().startswith("row ")]
-    assert said[0] == "training on 30 rows, validating on 10"
-    assert [line.partition(":")[0] for line in said[1:]] == [
+    assert said[2] == "training on 30 rows, validating on 10"
+    assert [line.partition(":")[0] for line in said[:2]] == [f"label {i} is class {i} (prob_class_{i})" for i in (0, 1)]
+    assert [line.partition(":")[0] for line in said[3:]] == [
         "column 'amount'",
         "column 'amount'",
         "epoch 1",

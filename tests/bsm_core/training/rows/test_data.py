@@ -51,7 +51,7 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path, source, typed):
     frame = labelled_rows()
     if typed:
         frame = frame.assign(amount=pd.to_numeric(frame["amount"]), label=frame["label"].astype(int))
-    columns, _ = read_columns(SOURCES[source](frame, tmp_path), WANTED)
+    columns, _, _ = read_columns(SOURCES[source](frame, tmp_path), WANTED)
     assert list(columns) == list(WANTED)
     assert text_values(columns["chat"])[0] == frame["chat"].tolist()
     assert category_texts(columns["label"]) == labelled_rows()["label"].tolist()
@@ -82,6 +82,18 @@ def test_what_is_no_table(tmp_path):
         read_columns(None, WANTED)
     with pytest.raises(NoInferenceDataError):
         read_columns(tmp_path / "none.csv", WANTED)
+
+
+def test_lines_that_cannot_be_read_are_left_out_and_told_if_the_caller_says_so(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("label,amount,chat\n1,2,a\n0,3\n0,4,b\n1,5,c,d,e\n1,6,f\n")
+    with pytest.raises(DataError) as caught:
+        read_columns(path, WANTED)
+    assert caught.value.settings == ({"on_bad_line": "skip"},)
+    columns, source, bad_lines = read_columns(path, WANTED, on_bad_line="skip")
+    assert category_texts(columns["amount"]) == ["2", "4", "6"]
+    assert source.format == "csv"
+    assert [(before, bad.where) for before, bad in bad_lines] == [(1, f"{path}, line 3"), (2, f"{path}, line 5")]
 
 
 # Parts

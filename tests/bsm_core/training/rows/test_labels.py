@@ -84,3 +84,37 @@ def test_of_many_rows_without_a_class_the_first_are_named():
 def test_a_label_that_is_no_cell_has_no_class():
     with pytest.raises(DataError, match="row 1: no label"):
         class_indices(pa.array([[1], [0]]), "y", [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("column", "positive", "order"),
+    [
+        (["1", "0"], 0, [1, 0]),
+        (["1", "0"], "1.0", [0, 1]),
+        (["yes", "no"], "no", ["yes", "no"]),
+        (["yes", "no"], "yes", ["no", "yes"]),
+        (pa.array([True, False]), False, ["true", "false"]),
+    ],
+    ids=str,
+)
+def test_the_positive_class_is_the_last_of_two(column, positive, order):
+    assert class_order(column, "y", 2, None, positive) == order
+
+
+def test_a_positive_class_that_is_no_label_names_the_nearest():
+    with pytest.raises(
+        DataError, match="positive_class is 'chrned', which is not a label; did you mean 'churned'"
+    ) as got:
+        class_order(["churned", "stayed"], "y", 2, None, "chrned")
+    assert got.value.where == "config.positive_class"
+    assert "'churned', 'stayed'" in got.value.fix
+
+
+def test_labels_may_lack_where_the_caller_says_so_but_not_be_wrong():
+    assert class_indices(["a", "", None, "b"], "y", ["a", "b"], may_lack=True).tolist() == [0, -1, -1, 1]
+    with pytest.raises(DataError, match=r"^1 row\(s\) have no label, or a label that is not one") as caught:
+        class_indices(["a", "", "c"], "y", ["a", "b"], may_lack=True)
+    assert caught.value.details[0] == "row 3: 'c'"
+    assert "on_missing_label" not in caught.value.fix
+    with pytest.raises(DataError, match="on_missing_label") as caught:
+        class_indices(["a", ""], "y", ["a", "b"])

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bsm_core.scoring.run_function import run as run
     from bsm_core.scoring.settings import Settings as Settings
     from bsm_core.training import Trained as Trained
+    from bsm_core.training import import_model as import_model
     from bsm_core.training import train as train
 
 _NAMES = {
@@ -60,7 +61,7 @@ _NAMES = {
     "scoring.engines.finish": ("RunResult",),
     "scoring.run_function": ("run",),
     "scoring.settings": ("Settings",),
-    "training": ("Trained", "train"),
+    "training": ("Trained", "import_model", "train"),
 }
 __all__ = ["__version__", *sorted(name for names in _NAMES.values() for name in names)]
 

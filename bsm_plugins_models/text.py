@@ -12,6 +12,7 @@ from bsm_plugins_models.encoders.cnn import EXAMPLE_CONFIG, OPTIONAL_STATE, CnnC
 from bsm_plugins_models.encoders.embedding import TokenEmbedding
 from bsm_plugins_models.encoders.lstm import BidirectionalLstm, LstmConfig
 from bsm_plugins_models.encoders.precision import in_precision_of
+from bsm_plugins_models.encoders.sequence_classifier import SequenceClassifier, SequenceClassifierConfig
 from bsm_plugins_models.heads import Head
 from bsm_plugins_models.pretrained import PretrainedModelBase, PretrainedModule
 
@@ -33,6 +34,29 @@ class Bert(PretrainedModelBase):
     def forward(self, batch: Batch) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
         logits: Tensor = self.bert(batch.texts[self.config.text_name], self.token_budget)
+        return logits
+
+
+class TransformersClassifier(PretrainedModelBase):
+    """Sequence classifier of transformers, of any family, with the family's own head.
+
+    ``bsm import`` makes artifacts of this class. A row's logits are the mean over the logits of its chunks.
+    """
+
+    Config = SequenceClassifierConfig
+    config: SequenceClassifierConfig
+
+    def __init__(self, config: SequenceClassifierConfig) -> None:
+        super().__init__(config)
+        self.classifier = SequenceClassifier(config)
+
+    def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
+        """Return the classifier, whose encoder can load pretrained weights."""
+        return self.classifier.pretrained_modules()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return logits, float ``[rows, num_classes]``."""
+        logits: Tensor = self.classifier(batch.texts[self.config.text_name], self.token_budget)
         return logits
 
 

@@ -121,6 +121,15 @@ def of_one_text() -> Iterator[Picture]:
     )
     yield model("bert", boxes, "Chunks of a text pass a BERT with pooler; the mean over the chunks passes a head.")
     boxes = (
+        source("Text", 0, "in chunks of tokens"),
+        Box("encoder", "Encoder", ("any family, here BERT with pooler",), (1, 0), module="classifier.model.bert"),
+        head(
+            ("that of the family, here Dropout, [E→C],", "mean of a row's chunks"), 2, 1, "classifier.model.classifier"
+        ),
+    )
+    words = "Chunks of a text pass an encoder and the head of its family; the logits of a row's chunks are averaged."
+    yield model("transformers_classifier", boxes, words)
+    boxes = (
         source("Text", 0, "in chunks of max_sen_len tokens, padded with 0"),
         Box("encoder", "Embedding", ("token → vector of size E",), (1, 0), module="text_subnetwork.embeddings"),
         Box(

@@ -173,34 +173,74 @@ def pack(
         TokenizerError: There is no tokenizer.
     """
     destination = place(destination)
-    to_archive = destination.name.endswith(".tar.gz")
-    if destination.exists() and (to_archive or not destination.is_dir() or any(destination.iterdir())):
-        raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
-    if not to_archive and place(source).resolve() in destination.resolve().parents:
+    require_new(destination)
+    if not _is_archive(destination) and place(source).resolve() in destination.resolve().parents:
         raise UsageError("the destination lies in the source", where=str(destination), fix="name a place outside of it")
-    with unpacked(source, keep=True) as folder, uploading(destination) as made:
+
+    def fill(packed: Path) -> None:
+        for name, path in list_files(folder).items():
+            if name != ARCHIVE:
+                copy_file(path, packed / name)
+        if prefer is not None:
+            _keep_one_twin(packed, prefer)
+        if compat is not None:
+            _set_compat(packed, compat)
+
+    with unpacked(source, keep=True) as folder:
         require_artifact(folder)  # before the copy, so that the error names this folder
+        publish_artifact(destination, fill, safe_only=safe_only, before_publishing=before_publishing)
+    return destination
+
+
+def require_new(destination: Path) -> None:
+    """Check that an artifact can be written to a place.
+
+    Raises:
+        UsageError: The destination exists and is not an empty folder.
+    """
+    is_empty = destination.is_dir() and not any(destination.iterdir())
+    if destination.exists() and (_is_archive(destination) or not is_empty):
+        raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
+
+
+def publish_artifact(
+    destination: Path,
+    fill: Callable[[Path], None],
+    *,
+    safe_only: bool,
+    before_publishing: Callable[[Artifact], None],
+) -> None:
+    """Make an artifact in a temporary folder, check and complete it, and move it to a place that is new.
+
+    Args:
+        destination: The place, as :func:`pack` takes it.
+        fill: Writes the files of the artifact into the folder that it is called with.
+        safe_only: See :func:`pack`.
+        before_publishing: See :func:`pack`.
+
+    Raises:
+        ArtifactError: The files do not make an artifact.
+        TokenizerError: There is no tokenizer.
+    """
+    with uploading(destination) as made:
         made.parent.mkdir(parents=True, exist_ok=True)
         # On the destination's file system, so that the result is moved into place in one step.
         with tempfile.TemporaryDirectory(prefix=".bsm-pack-", dir=made.parent) as work:
             packed = Path(work, "artifact")
-            for name, path in list_files(folder).items():
-                if name != ARCHIVE:
-                    _copy(path, packed / name)
-            if prefer is not None:
-                _keep_one_twin(packed, prefer)
-            if compat is not None:
-                _set_compat(packed, compat)
+            fill(packed)
             artifact = Artifact.load(packed)
             _complete(artifact)
             for twin in _PICKLED_TWINS if safe_only else ():
                 (packed / twin).unlink(missing_ok=True)
             before_publishing(artifact)
-            if to_archive:
+            if _is_archive(destination):
                 _publish_archive(packed, Path(work, made.name), made)
             else:
                 packed.replace(made)
-    return destination
+
+
+def _is_archive(destination: Path) -> bool:
+    return destination.name.endswith(".tar.gz")
 
 
 def _keep_one_twin(folder: Path, prefer: Literal["json", "pickle"]) -> None:
@@ -249,11 +289,21 @@ def _add_asset(asset: TextAsset, artifact: Artifact, prefix: str) -> None:
     config = artifact.config.as_mapping()
     if find_inside(asset, artifact.folder, config, prefix) is None:
         found = find_asset(asset, artifact.folder, config, prefix)
-        for path in {path for pattern in asset.files for path in found.folder.glob(pattern)}:
-            _copy(path, artifact.folder / f"{found.prefix}{asset.folder}" / path.name)
+        copy_asset(asset, found.folder, artifact.folder / f"{found.prefix}{asset.folder}")
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_asset(asset: TextAsset, source: Path, target: Path) -> None:
+    """Copy the files of a text asset from one folder into another one, which is made."""
+    for path in {path for pattern in asset.files for path in source.glob(pattern)}:
+        copy_file(path, target / path.name)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, and make the folder of the copy.
+
+    Raises:
+        ArtifactError: The source cannot be read.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         shutil.copyfile(source, target)

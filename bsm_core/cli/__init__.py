@@ -49,7 +49,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         run_command,
         train_command,
     )
-    from bsm_core.cli.commands.setup import completion_command, doctor_command
+    from bsm_core.cli.commands.setup import completion_command, doctor_command, import_command
 
     parser = CommandParser(
         prog="bsm",
@@ -63,6 +63,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
     for command in (
         run_command,
         train_command,
+        import_command,
         plugins_command,
         inspect_command,
         pack_command,

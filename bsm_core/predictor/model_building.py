@@ -40,7 +40,7 @@ def build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: in
             model = model_class.from_config(values, where=where)
         state = model.state_dict()
         expected = {name: value.shape for name, value in state.items()}
-        weights = artifact.state_dict_for(expected, model.optional_state, _tied(model))
+        weights = artifact.state_dict_for(expected, model.optional_state, tied_names(model))
         check_dtypes(weights, state)
         model.load_state_dict(weights, strict=False)  # not strict: state_dict_for has reported all differences at once
     files = exported(artifact.folder)
@@ -49,7 +49,7 @@ def build_model(artifact: Artifact, model_class: type[ModelBase], batch_size: in
     return model.eval()
 
 
-def _tied(model: ModelBase) -> list[list[str]]:
+def tied_names(model: ModelBase) -> list[list[str]]:
     """Return the names of each parameter that has several."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):

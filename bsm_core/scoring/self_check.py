@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +25,7 @@ from bsm_core.runtime.precision import TF32, Precision, precision_of_dtype, tole
 from bsm_core.runtime.versions import installed
 from bsm_core.scoring.provenance import changes
 from bsm_core.tables.formats.dialect import Dialect
-
-if TYPE_CHECKING:
-    pass
+from bsm_core.tables.read import TableSource
 
 ROWS = 8
 """Number of check rows that are stored."""
@@ -62,6 +61,15 @@ def make(predictor: Predictor, data: TableLike, dialect: Dialect | None = None) 
         dialect: Spelling of numbers in text. None: that of the predictor.
     """
     return _scored(predictor, _as_text(predictor, data, dialect or predictor.preprocessor.dialect))
+
+
+def make_of_files(predictor: Predictor, source: TableSource) -> CheckRows:
+    """Score the first rows of files and return them as check rows; raise as :func:`add_check` does."""
+    wanted = predictor.preprocessor.wanted
+    source.require(wanted)
+    with closing(source.windows(list(wanted), rows=ROWS)) as windows:
+        window = next(windows)
+    return make(predictor, window.table)
 
 
 def check(predictor: Predictor, then: CheckRows) -> float:

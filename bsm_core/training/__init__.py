@@ -4,6 +4,7 @@ Start with :func:`~bsm_core.training.make_artifact.train`: it reads and splits t
 trains, saves and checks.
 """
 
+from bsm_core.training.importing import import_model
 from bsm_core.training.make_artifact import Trained, train
 
-__all__ = ["Trained", "train"]
+__all__ = ["Trained", "import_model", "train"]

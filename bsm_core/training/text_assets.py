@@ -54,7 +54,7 @@ class TextAssets:
         if job.reads("embedding_shape"):
             vocabulary = len(self.tokenizer(""))
             if path := job.values.get("embedding_mat"):
-                self.embedding = _embedding(path, vocabulary)
+                self.embedding = read_embedding_file(path, vocabulary)
                 self.pretrained["embedding_mat"] = {"weight": self.embedding}
             else:
                 self.embedding = torch.zeros(vocabulary, job.training.embed_size)
@@ -164,7 +164,16 @@ def _pretrained(folder: Path, key: str) -> Mapping[str, Tensor]:
     return dict(model.state_dict())
 
 
-def _embedding(path: str, vocabulary: int) -> Tensor:
+def read_embedding_file(path: str, vocabulary: int = 0) -> Tensor:
+    """Return the embedding matrix in a file of ``numpy.save``, float32 ``[vocabulary, dimensions]``.
+
+    Args:
+        path: The file.
+        vocabulary: Number of rows that the matrix must have at least.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds something else.
+    """
     try:
         matrix: np.ndarray[Any, Any] = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:

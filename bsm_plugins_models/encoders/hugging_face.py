@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,22 +28,27 @@ _MODULES = ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_fe
 """Keys whose product is the number of modules: layers, and what each layer has more than one of."""
 
 
-def read_encoder(encoder: Mapping[str, Any]) -> PreTrainedConfig:
+def read_encoder(encoder: Mapping[str, Any], types: Collection[str] = TYPES) -> PreTrainedConfig:
     """Return the content of a ``config.json`` as a config of transformers.
 
     Keys that the type of encoder does not define are left out: transformers keeps every key as an attribute, and some
     attributes lead to code of the artifact or of the hub (``auto_map``, or another name by way of ``attribute_map``).
 
+    Args:
+        encoder: Content of the file.
+        types: Types that can be used.
+
     Raises:
-        ValueError: The type is not one of :data:`TYPES`, or a size is very large.
+        ValueError: The type is not one of ``types``, or a size is very large.
     """
     from transformers import CONFIG_MAPPING
 
     kind = encoder.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise ValueError(f"transformers has no model_type {kind!r}")
-    if kind not in TYPES:
-        raise ValueError(f"an encoder of type {kind!r} has no pooler, or is none of text; use {', '.join(TYPES)}")
+    if kind not in types:
+        what = "has no pooler, or is none of text" if types is TYPES else "cannot be used"
+        raise ValueError(f"an encoder of type {kind!r} {what}; use {', '.join(types)}")
     type_of_config = CONFIG_MAPPING[kind]
     known = {*type_of_config().to_dict(), *type_of_config.attribute_map} - {*_NOT_FOR_AN_ENCODER}
     values = {key: value for key, value in encoder.items() if key in known and not key.startswith("_")}

@@ -91,6 +91,7 @@ def test_help_names_every_command(capsys):
     for command in (
         "run",
         "train",
+        "import",
         "plugins",
         "inspect",
         "pack",

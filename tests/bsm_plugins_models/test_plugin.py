@@ -29,7 +29,7 @@ def test_names_that_older_training_jobs_gave(alias, name):
 
 def test_the_classes():
     assert {c.name for c in OURS} - ALIASES.keys() == {
-        "bert", "lstm", "text_cnn", "tabular",
+        "bert", "transformers_classifier", "lstm", "text_cnn", "tabular",
         "bimodal_bert", "bimodal_cnn", "bimodal_gate_fusion", "bimodal_cross_attn", "bimodal_moe",
         "trimodal_bert", "trimodal_gate_fusion", "trimodal_cross_attn",
     }  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
@@ -46,7 +48,7 @@ _NOT_OF_THE_MODEL = re.compile(
 """Modules of a training that score nothing: losses, metrics of torchmetrics, averaged copies of the weights."""
 _NUMBERS_OF_TRAINING = ("n_averaged", "num_updates", "ema_decay", "pos_weight", "class_weights", "label_smoothing")
 
-_MOST_PREFIXES = 8
+_MOST_PREFIXES, _MOST_ENDS = 8, 30
 
 
 def strip_prefixes(key: str) -> str:
@@ -130,8 +132,12 @@ class _Fit:
     shapes: list[str] = field(default_factory=list)
 
     @property
+    def problems(self) -> list[str]:
+        return [*self.missing, *self.unexpected, *self.shapes]
+
+    @property
     def fits(self) -> bool:
-        return not (self.missing or self.unexpected or self.shapes)
+        return not self.problems
 
 
 def fit_weights(
@@ -139,46 +145,89 @@ def fit_weights(
     expected: Mapping[str, torch.Size],
     optional: Collection[str] = (),
     tied: Iterable[Collection[str]] = (),
+    *,
+    surplus: bool = False,
 ) -> dict[str, Tensor]:
     """Return the weights for a model, under the names of the model.
 
-    Names may begin with one more prefix, and parameters may have the names of other versions of the libraries. State of
-    losses and metrics, and averaged copies of the weights, are passed over with a warning if nothing else is lacking.
+    Names may begin with one more prefix, or lack the prefix of all names of the model, and parameters may have the
+    names of other versions of the libraries. State of losses and metrics, and averaged copies of the weights, are
+    passed over with a warning if nothing else is lacking.
 
     Args:
         weights: A state dict.
         expected: Shape by key, of ``model.state_dict()``.
         optional: Keys that the model or the state dict may lack, such as those of a loss.
         tied: Groups of keys that are one parameter; a state dict may have only one of them.
+        surplus: Whether all weights that the model lacks are passed over with a warning, as transformers does.
 
     Raises:
         WeightsMismatchError: Keys are missing or unexpected, or shapes differ; the error lists all of them.
     """
     groups = [set(group) for group in tied]
-    plain = _fit("", weights, expected, optional, groups)
-    fit = plain
-    if not plain.fits:
-        prefixes = _prefixes(weights, expected, optional, groups)
-        fits = [_fit(prefix, weights, expected, optional, groups) for prefix in prefixes]
-        fits = [other for other in fits if other.fits]
-        scored = [other for other in fits if not _NOT_OF_THE_MODEL.search(other.prefix)] or fits
-        if len(scored) > 1:
-            raise WeightsMismatchError(
-                "the weights fit the model class under more than one prefix",
-                where="model weights",
-                details=[f"found: {other.prefix}*" for other in scored],
-                fix="save the weights to score with alone",
-            )
-        fit = scored[0] if scored else plain
+    own, fit = "", _fit("", weights, expected, optional, groups, surplus)
+    nearest = own, fit
+    for own in () if fit.fits else _own_prefixes(expected, optional):
+        inner = {name.removeprefix(own): shape for name, shape in expected.items() if name.startswith(own)}
+        fit = _fit_under_prefix(weights, inner, optional, [_without(own, group) for group in groups], surplus)
+        if fit.fits:
+            break
+        nearest = min(nearest, (own, fit), key=lambda found: len(found[1].problems))
     if not fit.fits:
-        raise _mismatch(fit, weights, expected)
-    if fit.prefix:
+        raise _mismatch(*nearest, weights, expected)
+    if own and fit.prefix:
+        told = "the names of all weights begin with %r where those of the model class begin with %r"
+        log.info(told, fit.prefix, own)
+    elif own:
+        log.info("the names of all weights lack %r, with which those of the model class begin", own)
+    elif fit.prefix:
         log.info("the names of all weights begin with %r, which is left out", fit.prefix)
     if fit.passed_over:
         named = ", ".join(map(short_repr, fit.passed_over[:5]))
         more = f" and {len(fit.passed_over) - 5} more" if len(fit.passed_over) > 5 else ""
-        log.warning("weights that belong to the training, not to the model, are passed over: %s%s", named, more)
-    return {name: weights[key] for name, key in fit.keys.items()}
+        what = "the model has no place for" if surplus else "belong to the training, not to the model,"
+        log.warning("weights that %s are passed over: %s%s", what, named, more)
+    return {own + name: weights[key] for name, key in fit.keys.items()}
+
+
+def _fit_under_prefix(
+    weights: Mapping[str, Tensor],
+    expected: Mapping[str, torch.Size],
+    optional: Collection[str],
+    groups: list[set[str]],
+    surplus: bool,
+) -> _Fit:
+    """Return the fit under the prefix that the weights have; if there is none, one under the most frequent prefix."""
+    prefixes = {"", *_prefixes(weights, expected, optional, groups)}
+    frequent = Counter(key.removesuffix(end) for key in weights for end in _ends(key) if end in expected)
+    prefixes |= {prefix for prefix, _ in frequent.most_common(1)}
+    fits = [_fit(prefix, weights, expected, optional, groups, surplus) for prefix in sorted(prefixes)]
+    whole = [other for other in fits if other.fits]
+    scored = [other for other in whole if not _NOT_OF_THE_MODEL.search(other.prefix)] or whole
+    if len(scored) > 1:
+        raise WeightsMismatchError(
+            "the weights fit the model class under more than one prefix",
+            where="model weights",
+            details=[f"found: {other.prefix}*" for other in scored],
+            fix="save the weights to score with alone",
+        )
+    return scored[0] if scored else min(fits, key=lambda fit: len(fit.problems))
+
+
+def _ends(key: str) -> list[str]:
+    parts = key.rsplit(".", _MOST_ENDS)
+    return [".".join(parts[start:]) for start in range(len(parts))]
+
+
+def _own_prefixes(expected: Mapping[str, torch.Size], optional: Collection[str]) -> list[str]:
+    """Return what all names of a model that are not optional begin with, from nothing to the longest."""
+    needed = [name.split(".")[:-1] for name in expected if name not in optional]
+    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*needed, strict=False))
+    return ["", *accumulate(f"{parts[0]}." for parts in shared)]
+
+
+def _without(prefix: str, names: Iterable[str]) -> set[str]:
+    return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
 
 
 def check_dtypes(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
@@ -211,6 +260,7 @@ def _fit(
     expected: Mapping[str, torch.Size],
     optional: Collection[str],
     tied: list[set[str]],
+    surplus: bool,
 ) -> _Fit:
     keys: dict[str, str] = {}
     for name in expected:
@@ -225,8 +275,8 @@ def _fit(
     held = keys.keys() | {name for group in tied if group & keys.keys() for name in group}
     missing = [name for name in expected if name not in held and not is_free(name)]
     left = [key for key in weights if key not in used and not is_free(key.removeprefix(prefix))]
-    passed_over = [key for key in left if not missing and _is_of_training(key)]
-    unexpected = [key for key in left if missing or not _is_of_training(key)]
+    passed_over = [key for key in left if not missing and (surplus or _is_of_training(key))]
+    unexpected = [key for key in left if missing or not (surplus or _is_of_training(key))]
     shapes = [name for name, key in keys.items() if weights[key].shape != expected[name]]
     return _Fit(prefix, keys, missing, unexpected, passed_over, shapes)
 
@@ -264,11 +314,13 @@ def _prefixes(
     return sorted(whole, key=lambda prefix: bool(_NOT_OF_THE_MODEL.search(prefix)))[:_MOST_PREFIXES]
 
 
-def _mismatch(fit: _Fit, weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> WeightsMismatchError:
-    problems = [f"missing: {name} {list(expected[name])}" for name in fit.missing]
+def _mismatch(
+    own: str, fit: _Fit, weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size]
+) -> WeightsMismatchError:
+    problems = [f"missing: {own}{name} {list(expected[own + name])}" for name in fit.missing]
     problems += [f"unexpected: {key} {list(weights[key].shape)}" for key in fit.unexpected]
     problems += [
-        f"shape: {name} is {list(weights[fit.keys[name]].shape)}, the model has {list(expected[name])}"
+        f"shape: {own}{name} is {list(weights[fit.keys[name]].shape)}, the model has {list(expected[own + name])}"
         for name in fit.shapes
     ]
     return WeightsMismatchError(

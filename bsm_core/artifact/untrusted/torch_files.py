@@ -156,7 +156,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             files differ.
     """
     [path] = require(folder, WEIGHTS)
-    weights, twin = _state_dict(path), folder / WEIGHTS[1]
+    weights, twin = read_state_dict(path, WEIGHTS[0]), folder / WEIGHTS[1]
     if path != twin and twin.is_file():
         _compare(weights, path, twin)
     return weights
@@ -165,7 +165,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def _compare(weights: dict[str, Tensor], path: Path, twin: Path) -> None:
     """Check that a pickled twin holds the same weights, if it can be read."""
     try:
-        others = _state_dict(twin, mapped=True)
+        others = read_state_dict(twin, WEIGHTS[0], mapped=True)
     except ArtifactError as error:  # such as a pickle that refers to code, beside which the safe file was saved
         log.warning("%s is used, and cannot be compared with its twin: %s", path.name, error.one_line())
         return
@@ -195,8 +195,22 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
     return all(torch.allclose(one[s].double(), other[s].double(), rtol=1e-6, atol=0, equal_nan=True) for s in slices)
 
 
-def _state_dict(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
-    state = find_state_dict(load_torch(path, WEIGHTS[0], mapped=mapped), path.name)
+def read_state_dict(path: Path, safe_twin: str | None = None, *, mapped: bool = False) -> dict[str, Tensor]:
+    """Read a file of weights; the arguments are those of :func:`load_torch`.
+
+    Returns:
+        The state dict, without the prefixes of wrappers (``module.``, ``_orig_mod.``, ``_forward_module.``).
+
+    Raises:
+        UnsafeArtifactError: The file refers to forbidden code, or holds sparse or nested tensors.
+        CorruptArtifactError: The file cannot be read, or is neither a state dict nor a Lightning checkpoint.
+    """
+    return weights_of(load_torch(path, safe_twin, mapped=mapped), path)
+
+
+def weights_of(value: Any, path: Path) -> dict[str, Tensor]:
+    """Return the state dict in the content of a file, as :func:`read_state_dict` does."""
+    state = find_state_dict(value, path.name)
     weights = {strip_prefixes(str(key)): _dense(str(key), value, path.name) for key, value in state.items()}
     if len(weights) < len(state):
         raise corrupt(path.name, "holds weights twice, with and without a prefix")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
-from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -79,7 +78,7 @@ def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
     from bsm_core.artifact.save import refresh_provenance
     from bsm_core.predictor import Predictor
     from bsm_core.scoring.provenance import add_provenance
-    from bsm_core.scoring.self_check import ROWS, check, make
+    from bsm_core.scoring.self_check import check, make_of_files
     from bsm_core.tables.formats.dialect import Dialect
     from bsm_core.tables.read import TableSource
 
@@ -87,11 +86,7 @@ def _finish(artifact: Artifact, data: Path | None, self_check: bool) -> None:
     source = None if data is None else TableSource.open(data, dialect=dialect)
     predictor = cache(lambda: Predictor.load(artifact, source=source))
     if source is not None:
-        wanted = predictor().preprocessor.wanted
-        source.require(wanted)
-        with closing(source.windows(list(wanted), rows=ROWS)) as windows:
-            window = next(windows)
-        write_check_rows(artifact.folder, make(predictor(), window.table))
+        write_check_rows(artifact.folder, make_of_files(predictor(), source))
     elif self_check and artifact.check_rows is not None:
         check(predictor(), artifact.check_rows)
     try:

@@ -128,12 +128,45 @@ def test_one_common_prefix_is_left_out_and_said(caplog, prefix):
 def test_a_prefix_that_does_not_make_everything_fit_is_none():
     with pytest.raises(WeightsMismatchError) as caught:
         fit_weights(under("model.") | {"model.more": torch.ones(1)}, SHAPES)
-    assert "unexpected: model.encoder.weight [3, 4]" in caught.value.details
-    assert "missing: encoder.weight [3, 4]" in caught.value.details
+    assert caught.value.details == ("unexpected: model.more [1]",)  # and not that every name is another one
     with pytest.raises(WeightsMismatchError):
         fit_weights(under("model.") | {"model.head.bias": torch.ones(3)}, SHAPES)
     with pytest.raises(WeightsMismatchError):
         fit_weights({"model.encoder.weight": WEIGHTS["encoder.weight"], "head.bias": WEIGHTS["head.bias"]}, SHAPES)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_the_prefix_of_all_names_of_a_model_may_be_lacking(caplog, prefix):
+    caplog.set_level(logging.INFO)
+    expected = {f"text.inner.{name}": shape for name, shape in SHAPES.items()} | {"loss_op.weight": torch.Size([2])}
+    found = fit_weights(under(prefix), expected, ["loss_op.weight"])
+    assert found == {f"text.inner.{name}": value for name, value in WEIGHTS.items()}
+    of_class = "those of the model class begin"
+    told = {
+        "": f"the names of all weights lack 'text.inner.', with which {of_class}",
+        "model.": f"the names of all weights begin with 'model.' where {of_class} with 'text.inner.'",
+    }
+    assert caplog.messages == [told[prefix]]
+
+
+def test_a_misfit_is_listed_under_the_nearest_prefixes():
+    expected = {f"text.{name}": shape for name, shape in SHAPES.items()}
+    weights = under("model.") | {"model.head.bias": torch.ones(7), "other": torch.ones(1)}
+    with pytest.raises(WeightsMismatchError) as caught:
+        fit_weights(weights, expected)
+    (size,) = SHAPES["head.bias"]
+    assert caught.value.details == (
+        "unexpected: other [1]",
+        f"shape: text.head.bias is [7], the model has [{size}]",
+    )
+
+
+def test_weights_that_the_model_lacks_are_passed_over_where_they_may_be(caplog):
+    weights = under("") | {"pooler.weight": torch.ones(1)}
+    assert fit_weights(weights, SHAPES, surplus=True) == WEIGHTS
+    assert caplog.messages == ["weights that the model has no place for are passed over: 'pooler.weight'"]
+    with pytest.raises(WeightsMismatchError, match="1 place"):
+        fit_weights(under("") | {"head.bias": torch.ones(7)}, SHAPES, surplus=True)
 
 
 def test_weights_under_two_prefixes_are_not_chosen_from():

@@ -1,0 +1,117 @@
+"""Sequence classifiers of transformers as they are: the encoder of any family, with the family's own head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+from pydantic import AfterValidator, ValidationInfo
+from torch import Tensor, nn
+
+from bsm_core import ModelConfig
+from bsm_plugins_models.encoders.bert import longest_chunk
+from bsm_plugins_models.encoders.hugging_face import read_encoder
+from bsm_plugins_models.encoders.text import TextEncoder
+from bsm_plugins_models.pretrained import PretrainedModule, load_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CLASSIFIERS = (
+    *("albert", "bert", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie"),
+    *("esm", "eurobert", "gte", "ibert", "jina_embeddings_v3", "longformer", "megatron-bert", "modernbert", "mpnet"),
+    *("nomic_bert", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta"),
+    "xlm-roberta-xl",
+)
+"""Types whose classifier transformers builds without other models or code, and whose logits ignore the padding.
+
+The logits of a ``mobilebert``, ``fnet``, ``funnel``, ``convbert`` or ``yoso`` depend on the other texts of the batch.
+"""
+
+
+def build_classifier(encoder: Mapping[str, Any], num_classes: int) -> PreTrainedModel:
+    """Build an ``AutoModelForSequenceClassification`` with new weights; nothing is downloaded, no code is run.
+
+    Args:
+        encoder: Content of ``config.json``.
+        num_classes: Number of logits.
+
+    Raises:
+        ValueError: The type is not one of :data:`CLASSIFIERS`, or a size is very large.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    config = read_encoder(encoder, CLASSIFIERS)
+    config.num_labels = num_classes
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+        config, dtype=torch.float32, trust_remote_code=False
+    )
+    return model
+
+
+def _longest_text(model: PreTrainedModel) -> int | None:
+    base: Any = model.base_model
+    return longest_chunk(base)
+
+
+def _buildable(encoder: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    try:
+        with torch.device("meta"):  # takes no memory and draws no weights
+            longest = _longest_text(build_classifier(encoder, info.data.get("num_classes", 2)))
+    except Exception as error:
+        raise ValueError(f"transformers cannot build this classifier: {error}") from error
+    if longest is not None and (length := info.data.get("max_sen_len", 0)) > longest:
+        raise ValueError(f"max_sen_len is {length}, the encoder has positions for {longest} tokens")
+    return encoder
+
+
+class SequenceClassifierConfig(ModelConfig):
+    """Config keys of a model class that is a sequence classifier of transformers."""
+
+    text_name: str
+    text_encoder: Annotated[dict[str, Any], AfterValidator(_buildable)]
+
+
+class SequenceClassifier(TextEncoder):
+    """Text encoder whose vector of a chunk is the logits of a sequence classifier of transformers.
+
+    Args:
+        config: Config of the model class.
+    """
+
+    def __init__(self, config: SequenceClassifierConfig) -> None:
+        super().__init__()
+        self.model = build_classifier(config.text_encoder, config.num_classes)
+        own = self.model.config
+        self.pad_id = getattr(own, "pad_token_id", None) or 0
+        self.longest, self.vocabulary = _longest_text(self.model), own.vocab_size
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the logits of chunks, float ``[chunks, num_classes]``."""
+        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+    def project(self, means: Tensor) -> Tensor:
+        """Return the mean of a row's logits as it is."""
+        return means
+
+    def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
+        """Return the classifier itself."""
+        return {"text_encoder": self}
+
+    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+        """Return the parameters of the encoder, without the head."""
+        return self.model.base_model.parameters()
+
+    def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
+        """Load the state dict of a transformers encoder; the head, and a pooler that it lacks, keep their new weights.
+
+        Raises:
+            ConfigError: Weights are missing, unexpected, or of another shape.
+        """
+        base, pooler = self.model.base_model, "pooler."
+        has = [any(name.startswith(pooler) for name in names) for names in (base.state_dict(), state)]
+        if not has[0]:
+            state = {name: value for name, value in state.items() if not name.startswith(pooler)}
+        load_weights(base, state, key=key, fresh=[pooler] if has == [True, False] else [])

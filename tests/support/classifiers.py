@@ -1,0 +1,127 @@
+"""Small random sequence classifiers of transformers, one of each family, saved as transformers saves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+WORDS = (
+    *("good", "bad", "fine", "poor", "dress", "size", "colour", "fits", "runs", "small", "large", "love", "hate"),
+    *("return", "very", "not", "the", "a", "it", "was"),
+)
+_TRAINED_ON = [" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]
+_SIZE = 90
+_SMALL = {
+    "vocab_size": _SIZE,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 512,
+    "embedding_size": 8,
+    "pad_token_id": 0,
+    "initializer_range": 0.3,
+    "initializer_cutoff_factor": 2.0,
+}
+_OF_ROBERTA = {"max_position_embeddings": 514, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+FAMILIES: Mapping[str, Mapping[str, Any]] = {
+    "albert": {},
+    "bert": {},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+    "distilbert": {},
+    "electra": {},
+    "modernbert": {
+        "bos_token_id": 2,
+        "cls_token_id": 2,
+        "eos_token_id": 3,
+        "sep_token_id": 3,
+        "local_attention": 16,
+        "classifier_pooling": "mean",
+    },
+    "mpnet": _OF_ROBERTA,
+    "roberta": {**_OF_ROBERTA, "type_vocab_size": 1},
+    "xlm-roberta": {**_OF_ROBERTA, "type_vocab_size": 1},
+}
+"""Config keys of each family beside those of all."""
+_UNIGRAM, _BYTES = ("albert", "deberta-v2", "xlm-roberta"), ("modernbert", "roberta")
+_LIKE_ROBERTA = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+_LIKE_BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def save_classifier(folder: Path, family: str = "bert", labels: Sequence[str] = ("no", "yes"), **config: Any) -> Path:
+    """Write the folder of a classifier with its tokenizer, and return it. The weights are the same every time."""
+    kind = CONFIG_MAPPING[family]
+    values = {**_SMALL, **FAMILIES[family], **config}
+    known = {*kind().to_dict(), *kind.attribute_map}
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    torch.manual_seed(1)
+    made = AutoModelForSequenceClassification.from_config(
+        kind(**{key: value for key, value in values.items() if key in known}, **names)
+    )
+    with torch.no_grad():
+        for value in made.parameters():  # so large, biases and norms too, that texts are told apart
+            value.add_(torch.randn_like(value), alpha=0.25 if value.ndim > 1 else 0.1)
+    made.save_pretrained(folder)
+    make_tokenizer(family).save_pretrained(folder)
+    return folder
+
+
+def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
+    """Return a small tokenizer of the kind that a family has."""
+    special = _LIKE_ROBERTA if FAMILIES[family].get("pad_token_id") == 1 else _LIKE_BERT
+    if family in _UNIGRAM:
+        backend = Tokenizer(models.Unigram())
+        backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        unknown = special[3] if special is _LIKE_ROBERTA else special[1]
+        trainer: Any = trainers.UnigramTrainer(vocab_size=_SIZE, special_tokens=[*special], unk_token=unknown)
+    elif family in _BYTES:
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(vocab_size=_SIZE, special_tokens=[*special], show_progress=False)
+    else:
+        backend = Tokenizer(models.WordPiece(unk_token=special[3] if special is _LIKE_ROBERTA else special[1]))
+        backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+        backend.pre_tokenizer, backend.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(vocab_size=_SIZE, special_tokens=[*special], show_progress=False)
+    backend.train_from_iterator(_TRAINED_ON, trainer)
+    if special is _LIKE_ROBERTA:
+        first, pad, last, unknown, mask = special
+        single, pair = f"{first} $A {last}", f"{first} $A {last} {last} $B {last}"
+    else:
+        pad, unknown, first, last, mask = special
+        single, pair = f"{first} $A {last}", f"{first} $A {last} $B:1 {last}:1"
+    ids = [(token, backend.token_to_id(token)) for token in (first, last)]
+    backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
+    inputs = ["input_ids", "attention_mask"]
+    if family in ("albert", "bert", "deberta-v2", "electra"):
+        inputs.insert(1, "token_type_ids")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=inputs,
+        pad_token=pad,
+        unk_token=unknown,
+        cls_token=first,
+        sep_token=last,
+        mask_token=mask,
+    )
+
+
+def scores_of_transformers(folder: Path, texts: Sequence[str], max_length: int) -> Tensor:
+    """Return the probabilities that transformers computes of all texts in one batch, float64 ``[texts, classes]``."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    inputs = tokenizer([*texts], truncation=True, max_length=max_length, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        return model(**inputs).logits.double().softmax(1)

@@ -12,15 +12,16 @@ from torch import Tensor
 
 from bsm_core.artifact import save_artifact
 from bsm_core.artifact.config import json_config
-from bsm_core.artifact.files import IMPUTE, RISK_TABLES
+from bsm_core.artifact.files import IMPUTE, RISK_TABLES, find
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, load_encoder_config
 from bsm_core.artifact.save import copy_asset, copy_file
 from bsm_core.artifact.untrusted.torch_files import load_torch, weights_of
 from bsm_core.errors import ConfigError, WeightsMismatchError, short_repr
 from bsm_core.plugins.registry import Registry
+from bsm_core.training.config.config_file import read_config_file
+from bsm_core.training.config.pretrained_folders import pretrained_folder
 from bsm_core.training.importing.model_probe import ModelProbe
 from bsm_core.training.text_assets import read_embedding_file
-from bsm_core.training.training_config import read_config_file
 
 log = logging.getLogger("bsm")
 
@@ -64,7 +65,7 @@ def fill_from_checkpoint(target: Path, source: Path, config: Path, registry: Reg
     Args:
         target: Folder of the artifact.
         source: The checkpoint: a ``.ckpt`` of Lightning, or a file with a state dict.
-        config: JSON file with the artifact's config. ``tokenizer`` and ``text_encoder``, also with the prefixes
+        config: JSON or TOML file with the artifact's config. ``tokenizer`` and ``text_encoder``, also with the prefixes
             ``primary_`` and ``secondary_``, name folders, ``embedding_mat`` a file of numpy, and ``risk_table_map``
             and ``impute_dict`` files of a training job.
         registry: Registry in which the model class is looked up.
@@ -155,9 +156,10 @@ def _folder(config: Mapping[str, Any], prefix: str, asset: TextAsset, problems: 
     given = config.get(key)
     if given is None:
         return None
-    folder = Path(str(given))
-    if not any((folder / sign).is_file() for sign in asset.signs):
-        problems.append(f"{key}: {given!r} is no folder with one of {', '.join(asset.signs)}")
+    folder = pretrained_folder(asset, str(given))
+    if folder is None or find(folder, asset.signs) is None:
+        what = f"is neither a folder with one of {', '.join(asset.signs)}, nor a name in the local Hugging Face cache"
+        problems.append(f"{key}: {given!r} {what}")
     return folder
 
 

@@ -53,7 +53,7 @@ def import_model(
         text_column: Column of the text, for a sequence classifier.
         max_sen_len: Tokens of a text that are read, with special tokens, for a sequence classifier. None: 512, or as
             many as the encoder has positions for.
-        config: JSON file with the artifact's config, for a checkpoint; see :doc:`how-to/import-a-model`.
+        config: JSON or TOML file with the artifact's config, for a checkpoint; see :doc:`how-to/import-a-model`.
         data: Table whose first rows are scored and stored as check rows.
         registry: Registry in which names are looked up; the default registry of the process if None.
 

@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
     about = "tokens of a text that are read (default: 512, or as many as the encoder has positions for)"
     of_classifier.add_argument("--max-sen-len", type=_tokens, metavar="N", help=about)
     of_checkpoint = parser.add_argument_group("a checkpoint")
-    add_path(of_checkpoint, "--config", metavar="FILE", help="the artifact's config, a JSON file; required")
+    add_path(of_checkpoint, "--config", metavar="FILE", help="the artifact's config, in JSON or TOML; required")
     add_path(parser, "--data", metavar="TABLE", help="store its first rows for the self-check")
     parser.set_defaults(handler=_import, advice=set_keys)
 

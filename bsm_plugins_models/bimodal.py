@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
@@ -99,6 +100,7 @@ class BimodalBert(_Concatenated):
     """BERT and features, concatenated."""
 
     Config = BimodalConfig
+    proposed_config: ClassVar[Mapping[str, Any]] = {"hidden_common_dim": 64}
 
 
 class BimodalCnn(_Concatenated):

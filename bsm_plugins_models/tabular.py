@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from torch import Tensor
 
 from bsm_core import Batch, ModelBase
@@ -20,6 +23,7 @@ class Tabular(ModelBase):
 
     Config = FeaturesConfig
     config: FeaturesConfig
+    proposed_config: ClassVar[Mapping[str, Any]] = {"hidden_common_dim": 64}
 
     def __init__(self, config: FeaturesConfig) -> None:
         super().__init__(config)

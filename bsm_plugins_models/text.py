@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ class Bert(PretrainedModelBase):
 
     Config = BertConfig
     config: BertConfig
+    proposed_config: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor
@@ -122,6 +122,7 @@ class TrimodalBert(Trimodal):
     """Two BERTs and features, concatenated, and a head with a hidden layer."""
 
     Config = TrimodalBertConfig
+    proposed_config: ClassVar[Mapping[str, Any]] = {"hidden_common_dim": 64}
 
     def __init__(self, config: TrimodalBertConfig) -> None:
         super().__init__(config)

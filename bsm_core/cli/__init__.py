@@ -49,7 +49,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
         run_command,
         train_command,
     )
-    from bsm_core.cli.commands.setup import completion_command, doctor_command, import_command
+    from bsm_core.cli.commands.setup import completion_command, doctor_command, import_command, init_command
 
     parser = CommandParser(
         prog="bsm",
@@ -62,6 +62,7 @@ def _parse(argv: Sequence[str] | None) -> Work:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     for command in (
         run_command,
+        init_command,
         train_command,
         import_command,
         plugins_command,

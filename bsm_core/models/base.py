@@ -46,6 +46,8 @@ class ModelBase(pl.LightningModule):
         Config: Config keys of the class, a subclass of :class:`ModelConfig`.
         optional_state: State dict keys that an artifact may lack.
         example_config: Config keys with which :mod:`bsm_core.testing` builds the model, in addition to its own.
+        proposed_config: Config keys with which ``bsm init`` proposes the class for a table with the columns that its
+            ``Config`` reads; None: the class is not proposed.
         token_budget: Tokens that an encoder processes at once: ``batch_size`` chunks of ``max_sen_len`` tokens.
         component: Plugin component that the artifact names, for errors; None for a model that was built without an
             artifact.
@@ -67,6 +69,7 @@ class ModelBase(pl.LightningModule):
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     optional_state: ClassVar[Collection[str]] = ("class_weights_tensor", "loss_op.weight")
     example_config: ClassVar[Mapping[str, Any]] = {}
+    proposed_config: ClassVar[Mapping[str, Any] | None] = None
     class_weights_tensor: Tensor
     component: Component | None = None
     set_aside: bool = False

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import random
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.artifacts import write_tokenizer
+from support.training import save_encoder
+
+from bsm_core.errors import DataError, MissingColumnsError, UsageError
+from bsm_core.plugins.registry import Registry
+from bsm_core.training.config.training_job import TrainingJob
+from bsm_core.training.proposal import propose
+
+WORDS = [f"word{i}" for i in range(60)]
+
+
+def table(count=240, seed=0):
+    """Orders of many kinds of columns."""
+    rng, draw = np.random.default_rng(seed), random.Random(seed)
+    label = rng.integers(0, 2, count)
+    return pd.DataFrame(
+        {
+            "order_id": [f"A{i:05d}" for i in range(count)],
+            "row": range(count),
+            "customer_id": rng.integers(1000, 1100, count),
+            "text": [" ".join(draw.choices(WORDS, k=12)) for _ in range(count)],
+            "title": [" ".join(draw.choices(WORDS, k=4)) for _ in range(count)],
+            "note": [" ".join(draw.choices(WORDS, k=3)) for _ in range(count)],
+            "amount": rng.normal(size=count).round(3),
+            "shop": rng.choice(["web", "mail", "store"], count),
+            "day": [f"2026-01-{i % 28 + 1:02d}" for i in range(count)],
+            "country": "CH",
+            "fax": ["1" if i % 50 == 0 else "" for i in range(count)],
+            "refund": np.where(label == 1, "yes", "no"),
+            "score": label + rng.normal(scale=0.01, size=count),
+            "serial": [f"{draw.getrandbits(64):016x}" for _ in range(count)],
+            "town": [f"town {draw.randrange(100)}" for _ in range(count)],
+            "price": [f"{draw.randrange(100)},{draw.randrange(10)}" for _ in range(count)],
+            "label": label,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def built_in():
+    return Registry.discover(frozenset())
+
+
+@pytest.fixture
+def proposed(tmp_path, built_in):
+    """The config that is proposed for a table, and what each column was taken for."""
+
+    def make(frame, label="label", *, name="rows.csv", **options):
+        path = tmp_path / name
+        frame.to_parquet(path) if name.endswith("parquet") else frame.to_csv(path, index=False)
+        proposal = propose(path, label, registry=built_in, **options)
+        return tomllib.loads(proposal.text), {column: kind for column, kind, _ in proposal.columns}, proposal.text
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet"])
+def test_each_column_is_taken_for_what_it_is(proposed, name):
+    config, kinds, text = proposed(table(), name=name)
+    assert kinds == {
+        "label": "label",
+        "order_id": "id, not used",
+        "row": "id, not used",
+        "customer_id": "id, not used",
+        "text": "text",
+        "title": "text",
+        "note": "text, not used",
+        "amount": "number",
+        "shop": "category",
+        "day": "date, not used",
+        "country": "constant, not used",
+        "fax": "mostly missing, not used",
+        "refund": "tells the label, not used",
+        "score": "tells the label, not used",
+        "serial": "id, not used",
+        "town": "not used",
+        "price": "not used",
+    }
+    assert (config["primary_text_name"], config["secondary_text_name"]) == ("text", "title")
+    assert (config["tab_field_list"], config["cat_field_list"]) == (["amount", "shop"], ["shop"])
+    assert (config["id_name"], config["label_name"]) == ("order_id", "label")
+    assert config["model_class"] == "trimodal_bert"
+    assert "'refund' (tells the label): alone, it gives the label of 100.0 % of held-out rows (AUROC 1.000)" in text
+    assert "csv_decimal" in text
+
+
+@pytest.mark.parametrize(
+    ("columns", "model_class"),
+    [
+        (["text"], "bert"),
+        (["text", "amount"], "bimodal_bert"),
+        (["amount", "shop"], "tabular"),
+        (["text", "title"], "trimodal_bert"),
+        (["text", "title", "shop"], "trimodal_bert"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else value,
+)
+def test_the_columns_decide_the_model_class_and_the_config_has_no_problem(
+    proposed, built_in, caplog, columns, model_class
+):
+    config, *_ = proposed(table()[[*columns, "label"]])
+    assert config["model_class"] == model_class
+    caplog.clear()
+    job = TrainingJob(config, built_in)
+    assert job.training.label_name == "label"
+    assert caplog.text == ""
+
+
+def test_the_same_table_gets_the_same_text(proposed):
+    assert proposed(table())[2] == proposed(table())[2]
+
+
+def test_classes_stand_in_the_order_of_training_with_their_shares(proposed):
+    frame = table().assign(label=lambda f: np.where(f["label"] == 1, "b", np.where(f["amount"] > 0, "a", "c")))
+    frame.loc[:4, "label"] = None
+    config, _, text = proposed(frame[["amount", "label"]])
+    assert (config["num_classes"], config["multiclass_categories"]) == (3, ["a", "b", "c"])
+    assert config["on_missing_label"] == "skip"
+    assert "5 rows have no label" in text
+
+
+def test_keys_that_the_caller_sets_replace_those_that_are_proposed(proposed):
+    changes = {"max_epochs": 2, "text_encoder": {"model_type": "electra"}, "odd key": [1], "csv_decimal": ","}
+    config, kinds, _ = proposed(table()[["text", "price", "label"]], changes=changes)
+    assert (config["max_epochs"], config["text_encoder"], config["odd key"]) == (2, {"model_type": "electra"}, [1])
+    assert config["csv_decimal"] == ","
+    assert kinds["price"] == "number"
+
+
+def test_a_pretrained_encoder_is_named_with_its_tokenizer_and_its_positions(proposed, built_in, tmp_path):
+    save_encoder(tmp_path / "encoder")
+    write_tokenizer(tmp_path / "encoder")
+    config, *_ = proposed(table()[["text", "label"]], pretrained=str(tmp_path / "encoder"))
+    assert config["text_encoder"] == config["tokenizer"] == str(tmp_path / "encoder")
+    assert config["max_sen_len"] <= 16
+    assert "vocab_size" not in config
+    assert "encoder_lr" in config
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "error", "words"),
+    [
+        ({}, {"label": "lable"}, MissingColumnsError, "'label'"),
+        ({"label": 1}, {}, DataError, "the label has one class: 1"),
+        ({"label": None}, {}, DataError, "no row has a label"),
+        ({"label": range(240)}, {}, DataError, "so it seems to be a quantity"),
+        ({"label": np.linspace(0, 1, 240)}, {}, DataError, "so it seems to be a quantity"),
+        ({"label": [f"c{i}" for i in range(240)]}, {}, DataError, "240 different values in 240 rows"),
+        ({}, {"pretrained": "acme/none"}, UsageError, "hf download acme/none"),
+    ],
+    ids=["label", "one class", "none", "whole", "quantity", "texts", "pretrained"],
+)
+def test_what_cannot_be_proposed_for(proposed, change, options, error, words):
+    with pytest.raises(error, match=words):
+        proposed(table()[["text", "amount", "label"]].assign(**change), **options)
+
+
+def test_without_a_column_to_learn_from_each_is_told_with_the_reason(proposed):
+    with pytest.raises(DataError, match="no column can be used") as caught:
+        proposed(table()[["order_id", "country", "label"]])
+    assert caught.value.details == ("order_id: id: another code in each row", "country: constant: always 'CH'")
+
+
+def test_odd_names_and_texts_stay_what_they_are(proposed):
+    frame = table()[["amount", "label"]].rename(columns={"amount": 'a"b\\ü\x7f = [#'})
+    frame["label"] = np.where(frame["label"] == 1, 'yes "\n', "no\t")
+    config, *_ = proposed(frame)
+    assert config["tab_field_list"] == ['a"b\\ü\x7f = [#']
+    assert set(config["multiclass_categories"]) == {'yes "\n', "no\t"}
+
+
+def test_rows_are_sampled_over_the_whole_table(proposed, monkeypatch):
+    monkeypatch.setattr("bsm_core.training.proposal.sampled_rows.ROWS", 50)
+    frame = table(9_000)[["amount", "label"]].sort_values("label")
+    frame["late"] = ["a"] * 8_000 + ["b", "c"] * 500
+    config, kinds, text = proposed(frame, name="rows.parquet")
+    assert kinds["late"] == "category"
+    assert "9,000 rows with a label" in text
+    assert config["num_classes"] == 2

@@ -27,7 +27,7 @@ class Tabular(ModelBase):
 
     def __init__(self, config: FeaturesConfig) -> None:
         super().__init__(config)
-        self.tab_subnetwork = TabularEncoder(len(config.tab_field_list), config.hidden_common_dim)
+        self.tab_subnetwork = TabularEncoder(config)
         self.final_merge_network = Head(config.hidden_common_dim, config.num_classes)
 
     def forward(self, batch: Batch) -> Tensor:

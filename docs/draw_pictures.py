@@ -48,19 +48,20 @@ def artifact() -> Picture:
         ("head", "Weights", ("model.safetensors", "or model.pth", "always needed")),
         ("encoder", "Category → number", ("risk_table_map.json", "or risk_table_map.pkl", "if a feature needs it")),
         ("encoder", "Missing → number", ("impute_dict.json", "or impute_dict.pkl", "if a feature needs it")),
+        ("encoder", "Number → input", ("feature_scaling.json", "if features are scaled")),
         ("fusion", "Text → tokens", ("tokenizer/", "if there is a text")),
         ("fusion", "Layers of a BERT", ("text_encoder/config.json", "if there is one")),
         ("data", "Faster encoders", ("onnx/",)),
         ("data", "Rows to check", ("self_check.json",)),
+        ("data", "What made it", ("provenance.json",)),
     )
     boxes = [
         Box(kind, title, lines, (1 + i // 2, i % 2), joined=False) for i, (kind, title, lines) in enumerate(groups)
     ]
     boxes.insert(0, Box("data", "Artifact", ("a folder, or model.tar.gz",), (0, 0), (1, 2), joined=False))
     boxes.append(
-        Box("data", "How the training rows lay", ("training_distributions.json",), (5, 0), (1, 2), joined=False)
+        Box("data", "How the training rows lay", ("training_distributions.json",), (6, 0), (1, 2), joined=False)
     )
-    boxes.append(Box("data", "What made the artifact", ("provenance.json",), (6, 0), (1, 2), joined=False))
     description = "; ".join(f"{box.title}: {', '.join(box.lines)}" for box in boxes)
     return Picture("artifact", "The files of an artifact", description, tuple(boxes), 2, space=(10, 10))
 

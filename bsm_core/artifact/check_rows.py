@@ -37,7 +37,7 @@ class CheckRows(BaseModel):
         rows: For each row the cells of the columns that the artifact reads: text as in a CSV file, or None.
         probabilities: Probabilities ``[rows, classes]``.
         tokens: SHA-256 of the token ids of all rows, by text column.
-        features: Values of all rows, by feature, in the order of the feature vector.
+        features: Values of all rows, by column of the feature matrix, in its order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from bsm_core.artifact.config import ArtifactConfig
-from bsm_core.artifact.feature_tables import MISSING_NUMBER, RiskTableValues, read_risk_tables, risk_of_missing
+from bsm_core.artifact.features.feature_scaling import FeatureScaling, OneHot
+from bsm_core.artifact.features.feature_tables import MISSING_NUMBER, RiskTableValues, read_risk_tables, risk_of_missing
 from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, WEIGHTS, find, require_artifact
 from bsm_core.artifact.load import Artifact, check_config
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_inside
@@ -41,8 +42,9 @@ class Description:
         text_fields: For each text field its ``key``, ``column`` and ``steps``, and the folders of its ``tokenizer`` and
             ``text_encoder`` in the artifact, None for a folder that is not there. ``text_encoder`` is left out where
             the model class needs none.
-        features: For each feature its ``name``, its ``kind``, the value of a ``missing`` cell and, for a risk table,
-            the number of its ``bins``.
+        features: For each feature its ``name`` and its ``kind``; the value of a ``missing`` cell and, for a risk table,
+            the number of its ``bins``; the number of ``categories`` of a feature with an input for each; and, where
+            features are scaled, the ``scaling`` and the names of its ``inputs`` of the model.
         weights: Number of ``parameters`` (with those of buffers), of ``bytes`` and of ``tensors``, the ``dtypes``, and
             the number of parameters of each top-level module (``parts``).
         embedding_shape: ``[vocabulary, dimensions]``.
@@ -165,6 +167,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
     else:
         tables, missing = problems.guard(lambda: read_risk_tables(folder)), None
     impute, weights, rows = read("impute"), read("weights", *WEIGHTS), read("check_rows")
+    scaling = read("feature_scaling") if config else None
     embedding = read("embedding_mat") if model_artifacts else None
     provenance, distributions = read("provenance"), read("training_distributions")
     model_class = raw["model_class"] if isinstance(raw.get("model_class"), str) else None
@@ -182,7 +185,7 @@ def _describe(path: str, artifact: Artifact, registry: Registry, try_out: Callab
         compat=config.compat if config else None,
         tables={key: value for key, value in raw.items() if key.startswith("csv_")},
         text_fields=text_fields,
-        features=_features(config, tables or {}, impute or {}) if config else [],
+        features=_features(config, tables or {}, impute or {}, scaling) if config else [],
         weights=_weights(weights) if weights else {},
         embedding_shape=None if embedding is None else list(embedding.shape),
         versions=artifact.versions if model_artifacts else {},
@@ -248,17 +251,26 @@ def _text_fields(
 
 
 def _features(
-    config: ArtifactConfig, tables: Mapping[str, RiskTableValues], impute: Mapping[str, float]
+    config: ArtifactConfig,
+    tables: Mapping[str, RiskTableValues],
+    impute: Mapping[str, float],
+    scaling: FeatureScaling | None,
 ) -> list[dict[str, Any]]:
     described: list[dict[str, Any]] = []
     if config.compat == "original":
         impute = {}  # -1 replaces missing numbers before they are imputed
+    known = scaling.features if scaling else {}
     for name in config.tab_field_list:
-        if table := tables.get(name):
+        found = known.get(name)
+        if isinstance(found, OneHot):
+            described.append({"name": name, "kind": "one-hot", "categories": len(found.categories)})
+        elif table := tables.get(name):
             missing = risk_of_missing(table["bins"], table["default_bin"])
             described.append({"name": name, "kind": "risk table", "bins": len(table["bins"]), "missing": missing})
         else:
             described.append({"name": name, "kind": "number", "missing": impute.get(name, MISSING_NUMBER)})
+        if found:
+            described[-1] |= {"scaling": found.kind, "inputs": list(found.input_names(name))}
     return described
 
 
@@ -295,8 +307,12 @@ def _text_field_line(item: Mapping[str, Any]) -> str:
 
 
 def _feature_line(item: Mapping[str, Any]) -> str:
+    if "categories" in item:
+        return f"{item['name']}: an input for each of {item['categories']} categories"
     kind = f"risk table of {item['bins']} bins" if "bins" in item else item["kind"]
-    return f"{item['name']}: {kind}, missing becomes {item['missing']:g}"
+    scaled = f", scaling: {item['scaling']}" if item.get("scaling", "none") != "none" else ""
+    more = ", an input says what is missing" if len(item.get("inputs", ())) > 1 else ""
+    return f"{item['name']}: {kind}, missing becomes {item['missing']:g}{scaled}{more}"
 
 
 def _weights_lines(weights: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.artifact.config import ArtifactConfig, TextField
-from bsm_core.artifact.feature_tables import RiskTableValues, read_impute, read_risk_tables
+from bsm_core.artifact.features.feature_scaling import FEATURE_SCALING, FeatureScaling, read_feature_scaling
+from bsm_core.artifact.features.feature_tables import RiskTableValues, read_impute, read_risk_tables
 from bsm_core.artifact.files import (
     HYPERPARAMETERS,
     MODEL_ARTIFACTS,
@@ -47,7 +48,7 @@ log = logging.getLogger("bsm")
 _LARGEST_HYPERPARAMETERS = 4 << 20
 _MOST_CONFIG_LISTS, _MOST_CONFIG_VALUES = 20_000, 200_000
 """Limits on a config: checking and describing one takes some 30 microseconds for each value."""
-_OWN = ("config", "raw_config", "risk_tables", "impute", "vocab", "versions")
+_OWN = ("config", "raw_config", "risk_tables", "impute", "feature_scaling", "vocab", "versions")
 """Attributes that :meth:`Artifact.detached` copies, so that a plugin cannot change them."""
 _OF_ORIGINAL = (
     "the training scripts of the original project wrote this artifact. They treat missing numbers and some texts "
@@ -163,6 +164,26 @@ class Artifact:
         return read_impute(self.folder)
 
     @cached_property
+    def feature_scaling(self) -> FeatureScaling | None:
+        """Scaling of the features; None where the artifact has none."""
+        scaling = read_feature_scaling(self.folder)
+        if scaling is not None:
+            texts = {field.column for field in self.config.text_fields}
+            scaling.require_features(self.config.tab_field_list, texts, self.risk_tables)
+            if self.config.compat == "original":
+                raise corrupt(
+                    FEATURE_SCALING,
+                    "contradicts compat=original: the scripts of the original project scale no features",
+                    "set the config key compat to null",
+                )
+        return scaling
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns of the feature matrix, which has one or more for each feature of ``tab_field_list``."""
+        return (self.feature_scaling or FeatureScaling()).input_names(self.config.tab_field_list)
+
+    @cached_property
     def embedding_mat(self) -> Tensor | None:
         """Embedding matrix ``[vocabulary, dimensions]``; None where the artifact has none."""
         return read_embedding(self.model_artifacts)
@@ -234,7 +255,8 @@ class Artifact:
         Args:
             wants: Names of the model class's config keys. Of these keys the artifact provides ``"text_encoder"``,
                 ``"primary_text_encoder"``, ``"secondary_text_encoder"`` (the Hugging Face ``config.json`` of the
-                encoder, as a dict) and ``"embedding_shape"`` (``[vocabulary, dimensions]``).
+                encoder, as a dict), ``"embedding_shape"`` (``[vocabulary, dimensions]``) and ``"feature_count"`` (the
+                number of columns of the feature matrix).
 
         Raises:
             TokenizerError: There is no config of the encoder.
@@ -253,6 +275,8 @@ class Artifact:
                     fix="pass embedding_mat to save_artifact()",
                 )
             provided["embedding_shape"] = list(self.embedding_mat.shape)
+        if "feature_count" in wants:
+            provided["feature_count"] = len(self.feature_names)
         return config | provided
 
     def state_dict_for(

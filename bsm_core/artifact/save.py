@@ -22,7 +22,13 @@ from torch import Tensor
 from bsm_core.artifact.check_rows import SELF_CHECK
 from bsm_core.artifact.config import ArtifactConfig, json_config
 from bsm_core.artifact.description import wanted_keys
-from bsm_core.artifact.feature_tables import check_impute, check_risk_tables
+from bsm_core.artifact.features.feature_scaling import (
+    FEATURE_SCALING,
+    FeatureScaling,
+    check_feature_scaling,
+    write_feature_scaling,
+)
+from bsm_core.artifact.features.feature_tables import check_impute, check_risk_tables
 from bsm_core.artifact.files import (
     ARCHIVE,
     EXPORTED,
@@ -62,6 +68,7 @@ def save_artifact(
     state_dict: Mapping[str, Tensor],
     risk_tables: Mapping[str, Any],
     impute: Mapping[str, Any],
+    feature_scaling: FeatureScaling | Mapping[str, Any] | None = None,
     tokenizers: Mapping[str, PreTrainedTokenizerBase] = {},
     encoder_configs: Mapping[str, Mapping[str, Any]] = {},
     embedding_mat: Tensor | np.ndarray[Any, Any] | None = None,
@@ -76,6 +83,9 @@ def save_artifact(
         state_dict: ``model.state_dict()``.
         risk_tables: ``{feature: {"bins": {category: value}, "default_bin": value}}``.
         impute: ``{feature: value}``.
+        feature_scaling: Scaling of the features: that of an artifact, or ``{feature: {"kind": "standard", "mean": 40.5,
+            "std": 12.25}}``, with the kinds of ``feature_scaling.json``. Other features are not scaled; without any,
+            the file is not written.
         tokenizers: Tokenizer by prefix: ``""`` for every text field, ``"primary_"`` or ``"secondary_"`` for one of
             them. Each is written to ``<prefix>tokenizer/``.
         encoder_configs: Hugging Face configs of encoders, by prefix. Each is written to
@@ -89,13 +99,14 @@ def save_artifact(
 
     Raises:
         ConfigError: The config lacks keys, or has values that JSON cannot hold.
-        CorruptArtifactError: A risk table or an imputation value has another form.
+        CorruptArtifactError: A risk table, an imputation value or a scaling has another form.
     """
     folder = Path(folder)
     plain = json_config(config, where="config")
     encoders = {p: json_config(value, where=f"encoder_configs[{p!r}]") for p, value in encoder_configs.items()}
     ArtifactConfig.from_mapping(plain, where="config")
     tables, values = check_risk_tables(risk_tables, where="risk_tables"), check_impute(impute, where="impute")
+    scaling = check_feature_scaling(feature_scaling or {}, where="feature_scaling")
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / HYPERPARAMETERS, plain)
     model_artifacts = {
@@ -116,9 +127,12 @@ def save_artifact(
         SELF_CHECK,
         PROVENANCE,
         TRAINING_DISTRIBUTIONS,
+        FEATURE_SCALING,
     ):  # of an artifact that was here before
         (folder / stale).unlink(missing_ok=True)
     shutil.rmtree(folder / EXPORTED, ignore_errors=True)
+    if scaling.features:
+        write_feature_scaling(folder, scaling)
     if not safe_only:
         torch.save({key: value.detach().cpu() for key, value in state_dict.items()}, folder / WEIGHTS[1])
         (folder / RISK_TABLES[1]).write_bytes(pickle.dumps(tables, protocol=4))

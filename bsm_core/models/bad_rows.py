@@ -61,7 +61,8 @@ def large_numbers(batch: Batch, row: int) -> str:
     large = columns[sizes >= _LARGE][:3].tolist()
     names = batch.feature_names or range(batch.features.shape[1])
     named = ", ".join(f"{names[column]!r} {float(batch.features[row, column]):g}" for column in large)
-    return f" (large numbers: {named})" if named else ""
+    scaled = "" if batch.unscaled is None else " after scaling"
+    return f" (large numbers{scaled}: {named})" if named else ""
 
 
 def score_good_rows(predict: Predict, batch: Batch, classes: int) -> tuple[Tensor, dict[int, str]]:

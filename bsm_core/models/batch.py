@@ -153,12 +153,15 @@ class Batch:
     Attributes:
         rows: Number of rows.
         texts: Token chunks of each text field, by column.
-        features: Feature matrix, float32 ``[rows, features]``; without columns if the model reads no features.
+        features: Feature matrix, float32 ``[rows, features]``; without columns if the model reads no features. Where
+            features are scaled, one may have several columns.
         labels: Class of each row, int64 ``[rows]``; None except in training.
         window: The window that the rows come from. Models do not read it; errors take the ids of rows from it.
         feature_names: Names of the columns of ``features``, for errors.
         failed: Rows for which the model class failed, each with the reason; filled while the batch is scored, if such
             rows are set aside. Copies of the batch on other devices share it.
+        unscaled: Values of the features before they were scaled, in the units of the table, float32 ``[rows,
+            features]``, on the CPU; None if they are those of ``features``. Models do not read it; statistics count it.
 
     Example:
         Make a batch of two rows, to try a model with::
@@ -174,6 +177,7 @@ class Batch:
     window: Any = None
     feature_names: Sequence[str] = ()
     failed: dict[int, str] = field(default_factory=dict)
+    unscaled: Tensor | None = None
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """Return the batch on a device; Lightning calls this method."""
@@ -195,7 +199,13 @@ class Batch:
             features=self.features[rows] if self.features.numel() else torch.empty(len(rows), 0),
             labels=None if self.labels is None else self.labels[rows],
             feature_names=self.feature_names,
+            unscaled=None if self.unscaled is None else self.unscaled[rows],
         )
+
+    @property
+    def table_values(self) -> Tensor:
+        """Values of the features in the units of the table, float32 ``[rows, features]``, on the CPU."""
+        return self.features.cpu() if self.unscaled is None else self.unscaled
 
     def names(self, rows: Sequence[int]) -> list[Any]:
         """Return the names of rows in errors: their ids if the batch has a window, their indices otherwise."""

@@ -178,7 +178,8 @@ class Predictor:
         model.component = names.model_class
         model.set_aside = on_bad_row == "null"
         pipelines = text_pipelines(config, artifact.tokenizer, registry, names)
-        preprocessor = Preprocessor(config, pipelines, artifact.impute, artifact.risk_tables, keep, max_cell_mb, source)
+        tables = artifact.impute, artifact.risk_tables, keep, max_cell_mb, source, artifact.feature_scaling
+        preprocessor = Preprocessor(config, pipelines, *tables)
         artifact.release()
         return cls(model, preprocessor, hooks, artifact)
 

@@ -13,12 +13,13 @@ import torch
 from torch.utils.data import Dataset
 
 from bsm_core.artifact.config import ArtifactConfig
+from bsm_core.artifact.features.feature_scaling import FeatureScaling
 from bsm_core.errors import UsageError
 from bsm_core.models.batch import Batch, TextBatch
 from bsm_core.preprocess.cell_reasons import text_of
 from bsm_core.preprocess.cells import Column, values_at
 from bsm_core.preprocess.columns import as_pandas_reads, text_values
-from bsm_core.preprocess.features import Features, Imputer, RiskTable
+from bsm_core.preprocess.features import Features, Imputer, RiskTable, processors
 from bsm_core.preprocess.findings import ESCAPES, LOOSE_QUOTES, READ, Findings, Issue, in_order
 from bsm_core.preprocess.pipeline import Pipeline
 from bsm_core.runtime.memory import DEFAULT_MAX_CELL_MB
@@ -81,6 +82,7 @@ class Preprocessor:
         max_cell_mb: Length of a text, in millions of bytes, at which it is cut.
         source: Table of the rows, whose dialect says how numbers in text are spelled. None: no file, and the dialect of
             the artifact's config.
+        scaling: Scaling of the features. None: they are the inputs of the model as they are.
 
     Raises:
         ConfigError: The config's keys ``csv_*`` cannot be used.
@@ -95,13 +97,14 @@ class Preprocessor:
         keep: Sequence[str] = (),
         max_cell_mb: int = DEFAULT_MAX_CELL_MB,
         source: TableSource | None = None,
+        scaling: FeatureScaling | None = None,
     ) -> None:
         self.config = config
         self._read_as(source)
         self.pipelines = dict(pipelines)
-        self.imputers = {name: Imputer(value) for name, value in impute.items()}
         tabular = risk_tables.keys() - {text.column for text in config.text_fields}
-        self.risk_tables = {n: RiskTable(t["bins"], t["default_bin"]) for n, t in risk_tables.items() if n in tabular}
+        tables = {name: table for name, table in risk_tables.items() if name in tabular}
+        self.imputers, self.risk_tables = processors(impute, tables, scaling or FeatureScaling())
         self.keep = tuple(keep)
         self.max_cell_mb = max_cell_mb
         imputers = {} if config.compat == "original" else self.imputers
@@ -169,10 +172,16 @@ class Preprocessor:
             if missing := len(empty - bad.keys()):
                 seen[f"missing:{column}"] = missing
         with times.of(FEATURES):
-            matrix, found = self._features.transform(columns, rows, dialect or self.dialect)
+            matrix, found, unscaled = self._features.transform(columns, rows, dialect or self.dialect)
         named = {(issue.row, issue.column) for issue in issues}  # a cell of a text and a feature has one issue
         issues += [issue for issue in found.issues if (issue.row, issue.column) not in named]
-        batch = Batch(rows, texts, torch.from_numpy(matrix), feature_names=self._features.names)
+        batch = Batch(
+            rows,
+            texts,
+            torch.from_numpy(matrix),
+            feature_names=self._features.input_names,
+            unscaled=None if unscaled is None else torch.from_numpy(unscaled),
+        )
         return batch, replace(found, issues=in_order(issues), seen={**seen, **found.seen})
 
     def __call__(self, window: Window, times: Times | None = None) -> Batch:
@@ -205,12 +214,20 @@ class Sample(dict[str, Any]):
         text_features: Values of the features whose columns are text fields too.
         config: The artifact's config.
         row: Position of the row in the dataset, from 0.
+        inputs: If features are scaled, the names of the inputs of the model, and their values, float32 ``[inputs]``.
+            None: the features are the inputs.
     """
 
     def __init__(
-        self, values: Mapping[str, Any], text_features: Mapping[str, float], config: ArtifactConfig, row: int
+        self,
+        values: Mapping[str, Any],
+        text_features: Mapping[str, float],
+        config: ArtifactConfig,
+        row: int,
+        inputs: tuple[Sequence[str], torch.Tensor] | None = None,
     ) -> None:
         super().__init__(values)
+        self.inputs = inputs
         self.text_features = text_features
         self.config = config
         self.row = row
@@ -270,7 +287,10 @@ class BSMDataset(Dataset[Sample]):
             name: processed[name] if name in processed else _python_value(column, row)
             for name, column in self.columns.items()
         }
-        return Sample(values, {name: numbers[name] for name in numbers.keys() & tokens.keys()}, self.config, row)
+        batch, _ = self.to_batch()
+        inputs = None if batch.unscaled is None else (batch.feature_names, batch.features[row])
+        in_texts = {name: numbers[name] for name in numbers.keys() & tokens.keys()}
+        return Sample(values, in_texts, self.config, row, inputs)
 
     def add_pipeline(self, name: str, processor: Pipeline | Imputer | RiskTable) -> None:
         """Register the processor of a column. A risk table of a text column is ignored."""
@@ -312,10 +332,10 @@ class BSMDataset(Dataset[Sample]):
 
     def _process(self) -> _Values:
         batch, _ = self.to_batch()
-        features = dict(zip(batch.feature_names, batch.features.T.tolist(), strict=True))
+        features = dict(zip(self.config.tab_field_list, batch.table_values.T.tolist(), strict=True))
         imputers, risk_tables = self._preprocessor.imputers, self._preprocessor.risk_tables
         others = sorted((imputers.keys() | risk_tables.keys()) & self.columns.keys() - features.keys())
-        mapped, _ = Features(others, imputers, risk_tables).transform(
+        mapped, _, _ = Features(others, imputers, risk_tables).transform(
             self._preprocessor.as_read(self.columns), self.rows, self._preprocessor.dialect
         )
         features |= zip(others, mapped.T.tolist(), strict=True)
@@ -355,8 +375,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
             raise UsageError(f"the text field {column!r} is not tokenized", fix=fix)
         texts[column] = TextBatch.from_rows([[chunk[config.text_input_ids_key] for chunk in chunks] for chunks in rows])
     names = config.tab_field_list
-    numbers = [{**sample, **sample.text_features} for sample in samples]
-    features = torch.tensor([[values[name] for name in names] for values in numbers], dtype=torch.float32)
+    scaled = [sample.inputs for sample in samples if sample.inputs is not None]
+    if scaled:
+        names, features = list(scaled[0][0]), torch.stack([values for _, values in scaled])
+    else:
+        numbers = [{**sample, **sample.text_features} for sample in samples]
+        features = torch.tensor([[values[name] for name in names] for values in numbers], dtype=torch.float32)
     window = _Positions([sample.row for sample in samples])
     return Batch(len(samples), texts, features, window=window, feature_names=names)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from bsm_core.artifact.feature_tables import MISSING_NUMBER
+from bsm_core.artifact.features.feature_tables import MISSING_NUMBER
 from bsm_core.models.batch import Batch
 from bsm_core.predictor import Predictor
 from bsm_core.preprocess.dataset import WindowInfo
@@ -54,7 +54,7 @@ def scored(batch: Batch, probabilities: Tensor, counts: Mapping[str, float]) -> 
         start=info.start,
         probabilities=probabilities_of(batch, probabilities),
         texts=text_arrays(batch),
-        features=batch.features.cpu().numpy(),
+        features=batch.table_values.numpy(),
         counts=counts,
         known={name: each.known for name, each in categories.items()},
         unseen={name: each.unseen for name, each in categories.items()},

@@ -126,7 +126,7 @@ def precision_of(model: nn.Module) -> str:
 
 def _scored(predictor: Predictor, rows: Sequence[Mapping[str, str | None]]) -> CheckRows:
     """Score rows and return them with their probabilities, tokens and features, without counting oddities in them."""
-    preprocessor, model = predictor.preprocessor, predictor.model
+    model = predictor.model
     batch = predictor.check_batch(rows)
     with torch.inference_mode():
         probabilities = model.predict_step(batch.to(model.device))
@@ -137,7 +137,7 @@ def _scored(predictor: Predictor, rows: Sequence[Mapping[str, str | None]]) -> C
         rows=[dict(row) for row in rows],
         probabilities=probabilities.tolist(),
         tokens={column: _digest(text) for column, text in batch.texts.items()},
-        features=dict(zip(preprocessor.config.tab_field_list, batch.features.T.tolist(), strict=True)),
+        features=dict(zip(batch.feature_names, batch.features.T.tolist(), strict=True)),
     )
 
 
@@ -195,7 +195,7 @@ def _causes(then: CheckRows, now: CheckRows) -> Iterator[str]:
     features = [name for name, values in now.features.items() if then.features.get(name) != values]
     if features:
         named = ", ".join(map(repr, features[:_FEATURES_NAMED])) + (", ..." if features[_FEATURES_NAMED:] else "")
-        yield f"features differ: {named}: the risk tables or imputation values are not those of the artifact"
+        yield f"features differ: {named}: the risk tables, imputation values or scaling are not those of the artifact"
     elif list(then.features) != list(now.features):
         yield "the features or their order differ: tab_field_list is not that of the artifact"
     elif not tokens:

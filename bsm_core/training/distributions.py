@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 import numpy.typing as npt
 
-from bsm_core.artifact.feature_tables import MISSING_NUMBER
+from bsm_core.artifact.features.feature_tables import MISSING_NUMBER
 from bsm_core.artifact.training_distributions import (
     MOST_FEATURES,
     MOST_NAMED,

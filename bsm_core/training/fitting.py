@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bsm_core.artifact.feature_tables import MISSING_NUMBER
+from bsm_core.artifact.features.feature_tables import MISSING_NUMBER
 from bsm_core.errors import DataError
 from bsm_core.preprocess.cells import Column, category_key, category_texts
 from bsm_core.preprocess.features import FeatureColumn, Imputer

@@ -80,9 +80,9 @@ def train(
 ) -> Trained:
     """Train a model and write its artifact.
 
-    The tokenizer, imputation values, risk tables and class weights are fitted on the training rows alone. A job that
-    was stopped resumes from its last epoch when it is run again. On one machine and number of threads, the same
-    seed writes the same files.
+    The tokenizer, imputation values, risk tables, scaling and class weights are fitted on the training rows alone. A
+    job that was stopped resumes from its last epoch when it is run again. On one machine and number of threads, the
+    same seed writes the same files.
 
     Args:
         config: Config keys of the artifact, the model class and the training job, or a TOML or JSON file that holds
@@ -216,6 +216,7 @@ def _save(
         state_dict=weights,
         risk_tables=prepared.risk_tables,
         impute=prepared.impute,
+        feature_scaling=prepared.scaling,
         tokenizers=prepared.text.tokenizers,
         encoder_configs={key.removesuffix("text_encoder"): value for key, value in prepared.text.encoders.items()},
         embedding_mat=prepared.text.embedding,

@@ -13,7 +13,10 @@ from bsm_core.preprocess.findings import Findings, IssueWarnings, warn_of_counts
 from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.distributions import fit_distributions
+from bsm_core.training.features.feature_keys import FeatureKinds
+from bsm_core.training.features.fit_scaling import fit_scaling
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_magnitudes, fit_risk_tables
+from bsm_core.training.model_defaults import model_defaults
 from bsm_core.training.rows.data import Rows
 from bsm_core.training.text_assets import TextAssets
 
@@ -24,6 +27,7 @@ class Prepared:
     Attributes:
         impute: Imputation values, as :func:`fit_impute` returns them.
         risk_tables: Risk tables, as :func:`fit_risk_tables` returns them.
+        scaling: Scaling of the features.
         text: Tokenizers, encoders and embeddings.
         changes: Config keys of the artifact whose values the job chose.
         train: The training rows, with labels.
@@ -34,28 +38,29 @@ class Prepared:
 
     def __init__(self, job: TrainingJob, rows: Rows, held_out: Rows | None, order: list[Any]) -> None:
         config, training = job.artifact, job.training
-        texts = {text.column for text in config.text_fields}
-        categories = [name for name in config.tab_field_list if name in config.cat_field_list and name not in texts]
-        numbers = [name for name in config.tab_field_list if name not in categories]
-        self.impute = fit_impute(rows.columns, numbers, rows.dialect)
+        kinds = FeatureKinds.of(config, training)
+        self.impute = fit_impute(rows.columns, kinds.numbers, rows.dialect)
         self.risk_tables = fit_risk_tables(
             rows,
-            categories,
+            kinds.tables,
             classes=config.num_classes,
             smoothing=training.risk_smoothing,
             min_count=training.risk_min_count,
         )
+        self.scaling = fit_scaling(rows, kinds, training, self.impute, self.risk_tables)
         self.text = TextAssets(job, rows.columns)
         self.changes: dict[str, Any] = {"multiclass_categories": order, **self.text.config()}
-        self.changes["largest_magnitudes"] = fit_magnitudes(rows.columns, numbers, self.impute, rows.dialect)
+        self.changes["largest_magnitudes"] = fit_magnitudes(rows.columns, kinds.numbers, self.impute, rows.dialect)
+        self.changes |= model_defaults(job, self.scaling, self.text.pretrained)
         if training.class_weights == "balanced":
             self.changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
         tokenizer = self.text.tokenizer
         pipelines = text_pipelines(config, lambda field: tokenizer(field.prefix), job.registry, job.names)
-        preprocess = Preprocessor(config, pipelines, self.impute, self.risk_tables)
+        preprocess = Preprocessor(config, pipelines, self.impute, self.risk_tables, scaling=self.scaling)
         self.train, found = _batch(preprocess, rows)
-        kinds = {"numbers": numbers, "categories": categories}
-        self.distributions = fit_distributions(preprocess, rows, self.train, found, **kinds)
+        self.distributions = fit_distributions(
+            preprocess, rows, self.train, found, numbers=kinds.numbers, categories=kinds.categories
+        )
         self.validation: Batch | None = None
         self.validation_findings = Findings()
         if held_out:
@@ -68,7 +73,8 @@ def build_model(job: TrainingJob, prepared: Prepared) -> ModelBase:
     Raises:
         ConfigError: The model class refuses a key.
     """
-    values = job.model_values({**prepared.changes, **prepared.text.provided()})
+    inputs = prepared.scaling.input_names(job.artifact.tab_field_list)
+    values = job.model_values({**prepared.changes, **prepared.text.provided(), "feature_count": len(inputs) or None})
     where = "the training config"
     with building(job.artifact.model_class, where, fix="correct the key that the message names"):
         model = job.model_class.from_config(values, where=where)

@@ -73,7 +73,7 @@ class Validated:
                 start=0,
                 probabilities=self.probabilities,
                 texts=text_arrays(self.batch),
-                features=self.batch.features.numpy(),
+                features=self.batch.table_values.numpy(),
                 counts=counts,
                 known={name: each.known for name, each in findings.categories.items()},
                 unseen={name: each.unseen for name, each in findings.categories.items()},

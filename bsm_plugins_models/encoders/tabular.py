@@ -1,8 +1,8 @@
-"""Tabular encoder: LayerNorm, Linear, ReLU."""
+"""Tabular encoder: LayerNorm or nothing, Linear, ReLU."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 from torch import Tensor, nn
@@ -26,20 +26,30 @@ class TabularConfig(ModelConfig):
     """Config keys of a model class with features."""
 
     tab_field_list: tuple[str, ...] = ()
+    feature_count: Size | None = None
+    feature_norm: Literal["layer", "none"] = "layer"
     hidden_common_dim: Size
+
+    @property
+    def features(self) -> int:
+        """Number of columns of the feature matrix."""
+        return self.feature_count or len(self.tab_field_list)
 
 
 class TabularEncoder(nn.Module):
-    """LayerNorm, Linear and ReLU: ``[rows, features] -> [rows, size]``."""
+    """LayerNorm or nothing, Linear and ReLU: ``[rows, features] -> [rows, size]``."""
 
-    def __init__(self, features: int, size: int) -> None:
+    def __init__(self, config: TabularConfig) -> None:
         super().__init__()
-        self.embedding_layer = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, size), nn.ReLU())
+        features, size = config.features, config.hidden_common_dim
+        # The LayerNorm is over the features of a row. Without it, the Linear keeps its name in the state dict.
+        norm = nn.LayerNorm(features) if config.feature_norm == "layer" else nn.Identity()
+        self.embedding_layer = nn.Sequential(norm, nn.Linear(features, size), nn.ReLU())
 
     @classmethod
     def from_config(cls, config: TabularConfig) -> TabularEncoder | None:
         """Build the encoder; None if the config lists no features."""
-        return cls(len(config.tab_field_list), config.hidden_common_dim) if config.tab_field_list else None
+        return cls(config) if config.tab_field_list else None
 
     def forward(self, features: Tensor) -> Tensor:
         """Return vectors, float ``[rows, size]``."""

@@ -22,6 +22,7 @@ import torch
 
 from bsm_core.artifact import unpacked
 from bsm_core.artifact.config import json_config
+from bsm_core.artifact.features.feature_scaling import FEATURE_SCALING, OneHot, read_feature_scaling
 from bsm_core.artifact.files import read_json_object
 from bsm_core.artifact.load import check_config
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
@@ -64,6 +65,14 @@ def read_archive(data: bytes, folder: Path) -> object:
     path.write_bytes(data if data.startswith(b"\x1f\x8b") else gzip.compress(_with_checksums(data), 0))
     with unpacked(path, keep=True) as found:
         return sorted(found.rglob("*"))
+
+
+def read_scaling(data: bytes, folder: Path) -> object:
+    """Read a scaling of features, and scale with it."""
+    (folder / FEATURE_SCALING).write_bytes(data)
+    found = read_feature_scaling(folder)
+    numbers = [each for each in found.features.values() if not isinstance(each, OneHot)] if found else []
+    return [each.scaled(np.array([-1e38, 0.5, 1e38])).tolist() for each in numbers]
 
 
 def read_tokenizer(data: bytes, folder: Path) -> object:
@@ -190,6 +199,7 @@ TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "pickle": (read_pickle, [pickle.dumps(TABLE, protocol) for protocol in range(2, 6)]),
     "torch": (read_torch, [_saved({"config": TABLE}), _saved({"w": torch.arange(6.0).reshape(2, 3)})]),
     "archive": (read_archive, [archive := _tar(ARTIFACT), gzip.compress(archive), *_sparse(), *_extended()]),
+    "scaling": (read_scaling, [b'{"features": {"a": {"kind": "quantile", "quantiles": [0, 1]}}}']),
     "tokenizer": (read_tokenizer, [json.dumps({"model": {"type": "WordPiece", "vocab": {"a": 0}}}).encode()]),
     "config": (
         read_config,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bsm_core.scoring.self_check import ROWS
+from bsm_core.training.features.feature_keys import FeatureKeys
 from bsm_core.training.wordpiece import SPECIAL_TOKENS
 
 ENCODERS = ("text_encoder", "primary_text_encoder", "secondary_text_encoder")
@@ -17,7 +18,7 @@ OWN_FILES = (*ENCODERS, *TOKENIZERS, "embedding_mat")
 """Keys whose content the artifact stores in files of its own, and not in its config."""
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(FeatureKeys):
     """Config keys of the training job itself. The model class has further keys, such as ``lr``."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())

@@ -22,6 +22,7 @@ from bsm_core.runtime.validation import Problem, check_values
 from bsm_core.training.config.pretrained_folders import pretrained_folder, problem_of
 from bsm_core.training.config.training_config import ENCODERS, OWN_FILES, TOKENIZERS, TrainingConfig
 from bsm_core.training.config.unread_keys import keys_of, unread_keys
+from bsm_core.training.features.feature_keys import feature_problems
 from bsm_core.training.wordpiece import fit_wordpiece
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ class TrainingJob:
         label, texts = self.values.get("label_name"), [text.column for text in self.artifact.text_fields]
         if label in [*texts, *self.artifact.tab_field_list]:
             yield Problem("label_name", f"the model would read the label {label!r} as a text field or a feature")
+        yield from feature_problems(self.artifact, self.training, reads_count=self.reads("feature_count"))
 
     def _problems_of_positive_class(self) -> Iterator[Problem]:
         positive, order = self.values.get("positive_class"), self.values.get("multiclass_categories")

@@ -15,6 +15,7 @@ from bsm_core.plugins.registry import Registry
 from bsm_core.preprocess.pipeline import params_used
 from bsm_core.scoring.settings import sources
 from bsm_core.training.config.training_config import ENCODERS, OWN_FILES, TOKENIZERS, TrainingConfig
+from bsm_core.training.features.feature_keys import FeatureKeys
 
 
 class _Job(Protocol):
@@ -79,6 +80,8 @@ def _useless(job: _Job) -> Iterator[tuple[str, str]]:
         yield "embed_size", "embedding_mat has a size"
     if not {*job.artifact.tab_field_list} & {*job.artifact.cat_field_list}:
         yield from dict.fromkeys(("risk_smoothing", "risk_min_count"), "no feature is a category").items()
+    if not job.artifact.tab_field_list:
+        yield from dict.fromkeys(FeatureKeys.model_fields, "the model has no features").items()
     chunk_keys = ("max_total_chunks", "chunk_trancate", "chunk_truncate")
     if not used & {*chunk_keys}:
         yield from ((key, "no text step reads it") for key in chunk_keys if not job.reads(key))

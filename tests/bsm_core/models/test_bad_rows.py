@@ -7,7 +7,7 @@ import torch
 
 from bsm_core import Batch, ModelBase
 from bsm_core.errors import ModelFailedError
-from bsm_core.models.bad_rows import NOT_FINITE, bad_rows
+from bsm_core.models.bad_rows import NOT_FINITE, bad_rows, large_numbers
 
 
 class Square(ModelBase):
@@ -117,3 +117,9 @@ def test_an_error_names_rows_and_large_numbers():
     with pytest.raises(ModelFailedError) as caught:
         model().predict_step(features(30, **{f"r{row}": -1.0 for row in range(30)}))
     assert len(caught.value.details) == 1  # all rows: the class is at fault
+
+
+def test_a_large_number_after_scaling_is_named_as_such():
+    features, unscaled = torch.tensor([[0.0, 1e30]]), torch.tensor([[5.0, 7.0]])
+    batch = Batch(1, features=features, feature_names=["a", "b"], unscaled=unscaled)
+    assert large_numbers(batch, 0) == " (large numbers after scaling: 'b' 1e+30)"

@@ -247,7 +247,7 @@ def test_whatever_a_frame_holds_is_a_number_or_an_issue(values, numbers):
     frame = pd.DataFrame({"a": values})
     column = table_columns(frame, {"a": "me"})[0]["a"]
     columns = {"a": column}
-    made, _ = Features(["a"], {"a": Imputer(9)}, {}).transform(columns, len(frame))
+    made, _, _ = Features(["a"], {"a": Imputer(9)}, {}).transform(columns, len(frame))
     assert made[:, 0].tolist() == [np.float32(number) for number in numbers]
     texts, bad = text_values(column)
     assert all(texts[row] for row in range(len(frame)) if row not in bad and not frame["a"].isna()[row])

@@ -12,6 +12,7 @@ import torch
 from support.windows import CONFIG, decoded, write
 
 from bsm_core import ArtifactConfig, BSMDataset
+from bsm_core.artifact.features.feature_scaling import check_feature_scaling
 from bsm_core.errors import UsageError
 from bsm_core.preprocess.dataset import Preprocessor, WindowInfo, collate
 from bsm_core.preprocess.features import Features, Imputer, RiskTable
@@ -297,3 +298,41 @@ def test_for_the_original_text_that_read_csv_takes_as_missing_is_missing_in_csv_
     dataset = BSMDataset({"channel": window.table["channel"]}, 2, config, source)
     dataset.add_pipeline("channel", RiskTable(**tables["channel"]))
     assert dataset.to_batch()[0].features.tolist() == [[risk], [0.25]]
+
+
+# Scaling
+
+SCALING = check_feature_scaling(
+    {
+        "amount": {"kind": "standard", "mean": 2, "std": 0.5, "missing_indicator": True},
+        "channel": {"kind": "one_hot", "categories": ["nan", "web"]},
+    },
+    where="test",
+)
+
+
+def test_a_batch_has_the_inputs_of_the_model_and_the_values_of_the_table(pipeline, tmp_path):
+    preprocessor = Preprocessor(CONFIG, {"chat": pipeline}, {"amount": 3.0}, {}, keep=["id"], scaling=SCALING)
+    preprocessor = pickle.loads(pickle.dumps(preprocessor))
+    (window,) = write(tmp_path / "t.csv", "01,hey,2.5,web", "02,hey,,").windows(["id", "chat", "amount", "channel"])
+    batch = preprocessor(window)
+    assert batch.features.tolist() == [[1.0, 0.0, 0.0, 1.0], [2.0, 1.0, 1.0, 0.0]]
+    assert batch.feature_names == ("amount", "amount is missing", "channel = nan", "channel = web")
+    assert batch.table_values[:, 0].tolist() == [2.5, 3.0]
+    last = batch.select(torch.tensor([1]))
+    assert last.features.tolist() == [[2.0, 1.0, 1.0, 0.0]]
+    assert last.table_values[:, 0].tolist() == [3.0]
+    assert preprocessor.imputers["amount"].value == 3.0
+
+
+def test_the_dataset_of_the_contract_scales_too(pipeline):
+    preprocessor = Preprocessor(CONFIG, {"chat": pipeline}, {"amount": 3.0}, {}, scaling=SCALING)
+    columns = {"chat": ["hey", "you"], "amount": ["2.5", ""], "channel": ["web", None]}
+    dataset = BSMDataset(columns, 2, CONFIG)
+    for processors in (preprocessor.imputers, preprocessor.risk_tables, preprocessor.pipelines):
+        for name, processor in processors.items():
+            dataset.add_pipeline(name, processor)
+    assert [dataset[row]["amount"] for row in (0, 1)] == [2.5, 3.0]
+    batch = collate([dataset[1], dataset[0]])
+    assert batch.features.tolist() == [[2.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 1.0]]
+    assert list(batch.feature_names) == ["amount", "amount is missing", "channel = nan", "channel = web"]

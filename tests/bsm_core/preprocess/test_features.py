@@ -20,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.odd_times import ODD, odd_times
 
+from bsm_core.artifact.features.feature_scaling import check_feature_scaling
 from bsm_core.preprocess.cells import category_key, category_texts
-from bsm_core.preprocess.features import MISSING_NUMBER, Features, Imputer, RiskTable
+from bsm_core.preprocess.features import MISSING_NUMBER, Features, Imputer, RiskTable, processors
 from bsm_core.preprocess.findings import CategoryCounts, Findings, Issue
 
 
@@ -151,7 +152,7 @@ def test_numbers_of_every_arrow_type(column, values, bad):
 def test_times_that_python_cannot_hold_are_issues(kind):
     column = odd_times(kind)
     columns = {"a": column, "b": pa.chunked_array([column])}
-    values, found = Features(["a", "b"], {}, {"b": RiskTable({}, 0.5)}).transform(columns, 3)
+    values, found, _ = Features(["a", "b"], {}, {"b": RiskTable({}, 0.5)}).transform(columns, 3)
     assert np.isfinite(values).all()
     reasons = [issue.reason for issue in found.issues if issue.column == "a"]
     assert len(reasons) == 2
@@ -432,7 +433,7 @@ def test_the_matrix_follows_tab_field_list():
         "extra": csv("never", "read"),
     }
     made = features()
-    matrix, findings = made.transform(columns, 2)
+    matrix, findings, _ = made.transform(columns, 2)
     assert made.columns == ("score", "channel", "age", "chat")
     assert matrix.tolist() == [[0.125, 0.25, -1.0, 0.25, -1.0], [3.0, 0.5, 7.0, 0.5, 2.0]]
     assert findings.issues == [
@@ -453,7 +454,7 @@ def test_each_category_is_counted_by_the_spelling_of_its_table():
         pa.array([0, 1, 0], pa.int8()), pa.array([0, 0, 1], pa.int32()), [pa.array(["web", "mail"]), pa.array([3])]
     )
     assert table.transform(union).categories == CategoryCounts(Counter({"web": 1, "3": 1}), Counter({"mail": 1}))
-    _, findings = Features(["n", "c"], {}, {"c": table}).transform({"n": csv("1"), "c": csv("web")}, 1)
+    _, findings, _ = Features(["n", "c"], {}, {"c": table}).transform({"n": csv("1"), "c": csv("web")}, 1)
     assert findings.categories == {"c": CategoryCounts(Counter({"web": 1}))}
 
 
@@ -464,7 +465,7 @@ def test_an_imputed_category_is_looked_up_as_its_number():
 
 def test_no_features_and_no_rows():
     assert Features([], {}, {}).transform({}, 3)[0].shape == (3, 0)
-    empty, findings = features().transform({name: pa.array([], pa.binary()) for name in features().columns}, 0)
+    empty, findings, _ = features().transform({name: pa.array([], pa.binary()) for name in features().columns}, 0)
     assert empty.shape == (0, 5)
     assert findings == Findings([], {})
 
@@ -481,7 +482,7 @@ def test_a_row_does_not_depend_on_its_neighbours(rows):
     alone = [made.transform({"n": csv(n), "c": csv(c)}, 1) for n, c in rows]
     assert bits(together[0].ravel()) == bits(np.concatenate([row[0].ravel() for row in alone]))
     expected = Counter[str]()
-    for _, findings in alone:
+    for _, findings, _ in alone:
         expected.update(findings.counts())
     assert together[1].counts() == expected
 
@@ -583,3 +584,95 @@ def test_rows_of_bad_cells_and_counts_of_missing_and_unseen_ones():
     column = TABLE.transform(csv("", "new", "online", b"\xff", "nan", "new"))
     assert (column.bad, column.missing, column.unseen) == ({3: "text that is not UTF-8 is not a category"}, 2, 2)
     assert TABLE.transform(["\ud800", ["x"]]).bad == {0: "half of a surrogate pair is not a category"}
+
+
+# Scaling
+
+
+SCALED = processors(
+    {"age": 40.0, "plain": 2.0},
+    {"shop": {"bins": {"web": 0.25}, "default_bin": 0.5}},
+    check_feature_scaling(
+        {
+            "age": {"kind": "standard", "mean": 40, "std": 10, "missing_indicator": True},
+            "paid": {"kind": "robust", "median": 1, "iqr": 2},
+            "shop": {"kind": "standard", "mean": 0.5, "std": 0.125},
+            "city": {"kind": "one_hot", "categories": ["nan", "3", "Bonn"]},
+        },
+        where="test",
+    ),
+)
+CELLS_TO_SCALE = {
+    "age": ["60", "", "x", "30"],
+    "paid": ["5", "1", "", "3"],
+    "shop": ["web", "web", "", "?"],
+    "city": ["Bonn", "", "Rome", "3.0"],
+    "plain": ["7", "", "7", "7"],
+}
+INPUTS = [
+    [2.0, 0.0, 2.0, -2.0, 0.0, 0.0, 1.0, 7.0],
+    [0.0, 1.0, 0.0, -2.0, 1.0, 0.0, 0.0, 2.0],
+    [0.0, 1.0, -1.0, 0.0, 0.0, 0.0, 0.0, 7.0],
+    [-1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 7.0],
+]
+"""Inputs of the model by hand; ``paid`` has no imputation value, so that a missing cell is -1."""
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_scaled_features_are_what_a_hand_computes(kind):
+    cells = {name: csv(*column) for name, column in CELLS_TO_SCALE.items()}
+    if kind == "parquet":
+        numbers = {"age": [60, None, math.inf, 30], "paid": [5.0, 1.0, None, 3.0], "plain": [7.0, None, 7.0, 7.0]}
+        texts = {"shop": ["web", "web", None, "?"], "city": ["Bonn", None, "Rome", "3.0"]}
+        cells = {name: pa.array(column) for name, column in {**numbers, **texts}.items()}
+    made = Features([*CELLS_TO_SCALE], *SCALED)
+    inputs, findings, unscaled = made.transform(cells, 4)
+    assert inputs.tolist() == INPUTS
+    assert (inputs.dtype, inputs.flags.c_contiguous) == (np.float32, True)
+    assert made.input_names == (
+        *("age", "age is missing", "paid", "shop", "city = nan", "city = 3", "city = Bonn", "plain"),
+    )
+    assert unscaled[:, [0, 1, 2, 4]].tolist() == [
+        *([60.0, 5.0, 0.25, 7.0], [40.0, 1.0, 0.25, 2.0], [40.0, -1.0, 0.5, 7.0], [30.0, 3.0, 0.5, 7.0]),
+    ]
+    counts = {"missing:age": 1, "missing:paid": 1, "missing:shop": 1, "unseen:shop": 1}
+    assert findings.seen == {**counts, "missing:city": 1, "unseen:city": 1, "missing:plain": 1}
+    assert findings.categories["city"] == CategoryCounts(Counter({"Bonn": 1, "3": 1}), Counter({"Rome": 1}))
+
+
+def test_numbers_that_float32_cannot_tell_apart_are_scaled_in_float64():
+    scaling = check_feature_scaling({"t": {"kind": "standard", "mean": 1.7e9, "std": 2}}, where="test")
+    inputs, _, unscaled = Features(["t"], *processors({}, {}, scaling)).transform({"t": csv("1700000001", "1.7e9")}, 2)
+    assert inputs.tolist() == [[0.5], [0.0]]
+    assert unscaled[0] == unscaled[1]
+
+
+def test_a_union_of_types_is_scaled_as_each_of_them():
+    made = Features(["age"], *SCALED)
+    ages = [pa.array(["60", "x"]), pa.array([30.0, None])]
+    types, offsets = pa.array([1, 0, 1, 0], pa.int8()), pa.array([0, 0, 1, 1], pa.int32())
+    found = made.transform({"age": pa.UnionArray.from_dense(types, offsets, ages)}, 4)[0]
+    assert found.tolist() == [[-1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+
+
+def test_a_magnitude_that_training_never_saw_is_told_in_the_units_of_the_table():
+    made = Features(["age"], *SCALED, largest={"age": 90.0})
+    (example,) = made.transform({"age": csv("50", "100000")}, 2)[1].examples
+    assert (example.row, example.value) == (1, "100000.0")
+
+
+def test_without_scaling_the_values_are_the_inputs():
+    made = Features(["a", "b"], {"a": Imputer(2.0)}, {"b": RiskTable({"x": 0.5}, 0.25)})
+    inputs, _, unscaled = made.transform({"a": csv("7", ""), "b": csv("x", "y")}, 2)
+    assert inputs.tolist() == [[7.0, 0.5], [2.0, 0.25]]
+    assert unscaled is None
+    assert made.input_names == made.names
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1))
+def test_a_scaled_row_does_not_depend_on_its_neighbours(rows):
+    made = Features(["age", "city"], *SCALED)
+    together = made.transform({"age": csv(*(n for n, _ in rows)), "city": csv(*(c for _, c in rows))}, len(rows))[0]
+    alone = [made.transform({"age": csv(n), "city": csv(c)}, 1)[0] for n, c in rows]
+    assert bits(together.ravel()) == bits(np.concatenate([row.ravel() for row in alone]))
+    assert np.isfinite(together).all()

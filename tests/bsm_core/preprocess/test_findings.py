@@ -123,7 +123,7 @@ def test_counts_of_plugins_are_not_logged(messages):
 
 
 def test_a_cell_that_is_no_category_is_taken_as_an_unseen_one(messages):
-    _, found = Features(["a"], {}, {"a": RiskTable({"nan": 0.2}, 0.5)}).transform({"a": [b"\xff"]}, 1)
+    _, found, _ = Features(["a"], {}, {"a": RiskTable({"nan": 0.2}, 0.5)}).transform({"a": [b"\xff"]}, 1)
     IssueWarnings().add(found)
     warn_of_counts(found.counts(), 1, "csv")
     assert messages() == [

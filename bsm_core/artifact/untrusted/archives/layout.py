@@ -9,6 +9,7 @@ from fnmatch import translate
 from pathlib import Path
 
 from bsm_core.artifact.check_rows import SELF_CHECK
+from bsm_core.artifact.features.feature_scaling import FEATURE_SCALING
 from bsm_core.artifact.files import EXPORTED, IMPUTE, REQUIRED, RISK_TABLES, TRAINING_METRICS, find
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER
 from bsm_core.artifact.provenance_file import PROVENANCE
@@ -22,7 +23,8 @@ _NEVER = ("code", "logs")
 """Folders that other tools put beside the files of a model; nothing in them is read."""
 _WEIGHTS = (".bin", ".ckpt", ".distcp", ".h5", ".msgpack", ".pt", ".pth", ".safetensors", ".safetensors.index.json")
 _SIGNS = frozenset(name for names in REQUIRED for name in names)
-_OWN = _SIGNS | {*RISK_TABLES, *IMPUTE, SELF_CHECK, PROVENANCE, TRAINING_METRICS, TRAINING_DISTRIBUTIONS}
+_OWN = _SIGNS | {*RISK_TABLES, *IMPUTE, FEATURE_SCALING}
+_OWN |= {SELF_CHECK, PROVENANCE, TRAINING_METRICS, TRAINING_DISTRIBUTIONS}
 _OTHERS = re.compile("|".join(map(translate, {*TOKENIZER.files, *ENCODER.files})))
 
 

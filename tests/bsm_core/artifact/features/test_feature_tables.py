@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsm_core.artifact.feature_tables import (
+from bsm_core.artifact.features.feature_tables import (
     bin_text,
     check_impute,
     check_risk_tables,

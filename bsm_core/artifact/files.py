@@ -93,6 +93,11 @@ def require_artifact(folder: Path) -> None:
             if scattered := _scattered(list_files(folder)):
                 error.details = (*error.details, *scattered)
                 error.fix = "put the files of one model into one folder, and give this folder, or an archive of it"
+            elif (folder / "config.json").is_file() and find(folder, (HYPERPARAMETERS, MODEL_ARTIFACTS)) is None:
+                error.details = (*error.details, "found config.json: a model of transformers")
+                error.fix = (
+                    "if it is a classifier, `bsm import FOLDER NEW --text-column COLUMN` makes an artifact of it"
+                )
             elif find(folder, WEIGHTS) is None and (foreign := foreign_weights(list_files(folder))):
                 error.details = (*error.details, foreign[0])
                 error.fix = f"{foreign[1]}; then give the folder with all files"

@@ -18,7 +18,9 @@ from bsm_core.testing.checks import load_again
 
 
 def opened(component: Component, config: Mapping[str, Any], cls: type[ModelBase] | None = None) -> list[str]:
-    """Build a model and return the files and sockets that were opened; files that imports open do not count.
+    """Build a model and return the files and sockets that were opened; what imports open does not count.
+
+    A library that is imported now may look whether the machine has IPv6, for example.
 
     Args:
         component: The model class's component.
@@ -29,7 +31,7 @@ def opened(component: Component, config: Mapping[str, Any], cls: type[ModelBase]
     events: list[str] = []
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in SOCKETS or (event == "open" and not _is_import(str(arguments[0]))):
+        if event in (*SOCKETS, "open") and not _is_import(str(arguments[0])):
             events.append(f"{event} {ascii(arguments[0])[:80]}")
 
     with audited(note):
@@ -38,7 +40,7 @@ def opened(component: Component, config: Mapping[str, Any], cls: type[ModelBase]
 
 
 def _is_import(path: str) -> bool:
-    """Return whether an import, or a search for installed distributions, opens a file."""
+    """Return whether an import, or a search for installed distributions, opens a file or a socket."""
     callers = traceback.walk_stack(None)
     return path.endswith((".py", ".pyc", ".so")) or any("importlib" in f.f_code.co_filename for f, _ in callers)
 

@@ -7,11 +7,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from support.classifiers import FAMILIES, WORDS, save_classifier, scores_of_transformers
 
 import bsm_core
 from bsm_core import cli
+from bsm_core.artifact import Artifact
 from bsm_core.runtime.precision import TOLERANCES, Precision
 
 RANDOM = np.random.default_rng(0)
@@ -81,3 +83,24 @@ def test_logits_of_several_chunks_are_averaged(tmp_path):
     logits = scores_of_transformers(source, turns, 8).log()
     assert np.abs(got - logits.mean(0, keepdim=True).softmax(1).numpy()).max() < 1e-5
     assert (logits[0] - logits[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("family", ["deberta-v2", "modernbert", "roberta"])
+def test_training_starts_from_the_encoder_of_a_classifier(family, tmp_path):
+    source = save_classifier(tmp_path / "classifier", family)
+    config = {
+        "model_class": "transformers_classifier",
+        "text_name": "review",
+        "text_processing_steps": ["tokenizer"],
+        "label_name": "label",
+        "max_sen_len": 32,
+        "max_epochs": 1,
+        "lr": 1e-9,
+        **dict.fromkeys(("text_encoder", "tokenizer"), str(source)),
+    }
+    rows = {"review": ["good dress fits", "bad poor return"] * 6, "label": [0, 1] * 6}
+    trained = Artifact.load(bsm_core.train(config, rows, tmp_path / "trained").folder).weights
+    before = safetensors.torch.load_file(source / "model.safetensors")
+    same = {n for n, value in before.items() if torch.allclose(trained[f"classifier.model.{n}"], value, atol=1e-5)}
+    heads = ("classifier.", "head.", "pooler.")
+    assert same == {name for name in before if not name.startswith(heads)}

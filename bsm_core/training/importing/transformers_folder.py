@@ -155,10 +155,16 @@ def _check_tokenizer(source: Path, vocabulary: int | None) -> None:
             details=[f"looked for {', '.join(TOKENIZER.signs)}"],
             fix="save the tokenizer of the model there, with tokenizer.save_pretrained",
         )
-    tokens = len(load_tokenizer(source, warn=lambda line: None))  # which the artifact warns of, too
-    if vocabulary is not None and tokens > vocabulary:
+    tokenizer = load_tokenizer(source, warn=lambda line: None)  # which the artifact warns of, too
+    if vocabulary is None or len(tokenizer) <= vocabulary:
+        return
+    if tokenizer.vocab_size > vocabulary:
         raise corrupt(
             f"the tokenizer in {source}",
-            f"has {tokens:,} tokens, the encoder has {vocabulary:,}",
+            f"has {tokenizer.vocab_size:,} tokens, the encoder has {vocabulary:,}",
             "save the tokenizer of this model in the folder",
         )
+    told = (
+        "the tokenizer has %d added tokens for which the encoder has no vectors; a text with one of them is not scored"
+    )
+    log.warning(told, len(tokenizer) - vocabulary)

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from support.classifiers import save_classifier
+from transformers import AutoTokenizer
 
 from bsm_core.artifact import Artifact
 from bsm_core.errors import (
@@ -212,6 +213,20 @@ def test_indexes_of_shards_that_cannot_be_used(source, index, error):
 def test_a_tokenizer_of_another_model(source):
     change(source, vocab_size=20)
     assert "has 90 tokens, the encoder has 20" in refused(source, CorruptArtifactError)
+
+
+def test_tokens_that_were_added_later(source, caplog):
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.add_tokens(["<one>", "<two>"])
+    tokenizer.save_pretrained(source)
+    imported(source)
+    assert "the tokenizer has 2 added tokens for which the encoder has no vectors" in caplog.text
+
+
+def test_an_artifact_is_asked_for_where_a_classifier_is(source):
+    with pytest.raises(MissingArtifactFilesError) as caught:
+        Artifact.load(source)
+    assert "`bsm import FOLDER NEW --text-column COLUMN`" in caught.value.fix
 
 
 def test_the_column_is_needed_and_a_config_is_not_taken(source, tmp_path):

@@ -187,9 +187,7 @@ def pack(
         TokenizerError: There is no tokenizer.
     """
     destination = place(destination)
-    require_new(destination)
-    if not _is_archive(destination) and place(source).resolve() in destination.resolve().parents:
-        raise UsageError("the destination lies in the source", where=str(destination), fix="name a place outside of it")
+    require_new(destination, place(source))
 
     def fill(packed: Path) -> None:
         for name, path in list_files(folder).items():
@@ -206,15 +204,17 @@ def pack(
     return destination
 
 
-def require_new(destination: Path) -> None:
-    """Check that an artifact can be written to a place.
+def require_new(destination: Path, source: Path) -> None:
+    """Check that an artifact of a source can be written to a place.
 
     Raises:
-        UsageError: The destination exists and is not an empty folder.
+        UsageError: The destination exists and is not an empty folder, or is a folder in the source.
     """
     is_empty = destination.is_dir() and not any(destination.iterdir())
     if destination.exists() and (_is_archive(destination) or not is_empty):
         raise UsageError("the destination is there already", where=str(destination), fix="name a new one, or remove it")
+    if not _is_archive(destination) and source.resolve() in destination.resolve().parents:
+        raise UsageError("the destination lies in the source", where=str(destination), fix="name a place outside of it")
 
 
 def publish_artifact(

@@ -61,7 +61,7 @@ def import_model(
         The destination.
 
     Raises:
-        UsageError: The destination is there already, or an argument is missing or belongs to another kind of source.
+        UsageError: The destination is there already or lies in the source, or an argument is missing or belongs to another kind of source.
         MissingArtifactFilesError: Files are missing; the error lists all of them.
         WeightsMismatchError: The weights do not fit the model; the error lists all differences.
         BSMError: A file cannot be used, a config key is wrong, or the model cannot score ``data``.
@@ -72,12 +72,13 @@ def import_model(
             artifact = bsm_core.import_model("model.tar.gz", "imported")
             frame = bsm_core.Predictor.from_artifact(artifact).predict(rows)  # rows: a table
     """
-    destination, registry = place(destination), without_hooks(registry or default_registry())
-    require_new(destination)
+    source, destination = place(source), place(destination)
+    require_new(destination, source)
+    registry = without_hooks(registry or default_registry())
     if max_sen_len is not None and max_sen_len < 1:
         raise UsageError(f"max_sen_len={max_sen_len!r} cannot be used", fix="give a number of tokens, 1 or more")
     options = {"text_column": text_column, "max_sen_len": max_sen_len, "config": config}
-    with _files(place(source)) as files, writing(destination):
+    with _files(source) as files, writing(destination):
         publish_artifact(
             destination,
             _filler(files, options, registry),

@@ -30,6 +30,11 @@ def test_the_destination_must_be_new(classifier, tmp_path):
         import_model(classifier, artifact, text_column="review")
 
 
+def test_the_destination_must_lie_outside_of_the_source(classifier):
+    with pytest.raises(UsageError, match="lies in the source"):
+        import_model(classifier, classifier / "artifact", text_column="review")
+
+
 def test_check_rows_are_the_first_rows_of_the_data(classifier, tmp_path):
     (tmp_path / "rows.csv").write_text("id,review\n" + "".join(f"{i},good dress {i}\n" for i in range(20)))
     artifact = Artifact.load(

@@ -61,7 +61,8 @@ def import_model(
         The destination.
 
     Raises:
-        UsageError: The destination is there already or lies in the source, or an argument is missing or belongs to another kind of source.
+        UsageError: The destination is there already or lies in the source, or an argument is missing or belongs to
+            another kind of source.
         MissingArtifactFilesError: Files are missing; the error lists all of them.
         WeightsMismatchError: The weights do not fit the model; the error lists all differences.
         BSMError: A file cannot be used, a config key is wrong, or the model cannot score ``data``.

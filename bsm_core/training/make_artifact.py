@@ -32,6 +32,7 @@ from bsm_core.scoring.provenance import add_provenance
 from bsm_core.scoring.self_check import make
 from bsm_core.storage.objects import place
 from bsm_core.storage.temporary import is_temporary, uploading
+from bsm_core.training.baselines import measure_baselines, notes_of, tell_baselines
 from bsm_core.training.config.config_file import read_config_file
 from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.loop import LAST, fit
@@ -53,7 +54,8 @@ class Trained:
 
     Attributes:
         folder: Folder of the artifact.
-        metrics: Content of ``training_metrics.json``: ``rows``, ``classes``, ``epochs`` and ``best``.
+        metrics: Content of ``training_metrics.json``: ``rows``, ``classes``, ``epochs``, ``best`` and, with
+            validation rows, ``baselines``.
         seconds: Wall time of each epoch that this process trained, without validation.
 
     Example:
@@ -129,6 +131,8 @@ def train(
         _claim(work, job, prepared)
         weights, best, history = fit(model, prepared.train, prepared.validation, job.training, work, gpu=gpu)
         metrics = _metrics(history, best, rows, held_out, order)
+        if held_out:
+            metrics["baselines"] = measure_baselines(job, rows, held_out)
         with writing(output):
             artifact = _save(work / "artifact", job, prepared, weights, metrics)
             # Without hooks: a guard cannot know an artifact that was just made.
@@ -142,11 +146,13 @@ def train(
             add_provenance(artifact, predictor)
             page = None
             if scored and held_out:
-                draw = partial(scored.page, output, prepared.validation_findings, held_out.numbers(), best + 1)
+                found, numbers = prepared.validation_findings, held_out.numbers()
+                draw = partial(scored.page, output, found, numbers, best + 1, notes_of(metrics["baselines"]))
                 page = drawn(draw, "the artifact is")
             _publish(artifact, made)
     if held_out:
         log.info("the best epoch is %d", best + 1)
+        tell_baselines(metrics["best"], metrics["baselines"], job.training.monitor)
     if page:
         write_report(beside, page)
         log.info("report of the validation rows: %s", beside)

@@ -56,7 +56,9 @@ class Validated:
         model.to("cpu")
         return cls(predictor, batch, np.concatenate(found))
 
-    def page(self, output: Path, findings: Findings, numbers: Sequence[int], epoch: int) -> str:
+    def page(
+        self, output: Path, findings: Findings, numbers: Sequence[int], epoch: int, further: Sequence[str] = ()
+    ) -> str:
         """Return the report.
 
         Args:
@@ -64,6 +66,7 @@ class Validated:
             findings: Findings of the rows.
             numbers: Number of each row in its table.
             epoch: Number of the best epoch.
+            further: Further notes.
         """
         artifact = self.predictor.artifact
         config = artifact.raw_config if artifact else {}
@@ -92,7 +95,7 @@ class Validated:
         labels = self.batch.labels
         labeled = None if labels is None else Labeled.of(self.probabilities, labels.numpy(), found["classes"])
         subject = f"{output.name} · {config.get('model_class', '')} · epoch {epoch}"
-        notes = ["The best epoch was chosen by these validation rows, so new rows may score a little worse."]
+        notes = ["The best epoch was chosen by these validation rows, so new rows may score a little worse.", *further]
         return draw(record, title="Validation report", subject=subject, notes=notes, labeled=labeled)
 
 

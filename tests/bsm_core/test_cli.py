@@ -245,6 +245,8 @@ def test_train_writes_an_artifact_and_tells_of_each_epoch(train, tmp_path, capsy
         "epoch 2",
         "epoch 3",
         "the best epoch is 3",
+        "on the validation rows, this model",
+        "on the validation rows, the majority class",
         "report of the validation rows",
         "artifact",
     ]

@@ -22,6 +22,7 @@ CONFIG: Mapping[str, Any] = {
     "lr": 0.05,
     "max_epochs": 3,
     "validation_fraction": 0.25,
+    "baselines": False,
 }
 """Job without a tokenizer, which takes a third of a second."""
 BERT: Mapping[str, Any] = {
@@ -42,6 +43,7 @@ ENCODING: Mapping[str, Any] = {
     "vocab_size": 60,
     "max_epochs": 1,
     "validation_fraction": 0.25,
+    "baselines": False,
 }
 """Job with a tokenizer and an encoder."""
 PAIR: Mapping[str, Any] = {

@@ -42,4 +42,5 @@ class TrainingConfig(FeatureKeys):
     embed_size: PositiveInt = 64
     risk_smoothing: NonNegativeFloat = 20.0
     risk_min_count: PositiveInt = 1
+    baselines: bool | None = None
     check_rows: Annotated[int, Field(ge=0, le=ROWS)] = ROWS

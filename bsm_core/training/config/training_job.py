@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -160,6 +161,8 @@ class TrainingJob:
         if "is_binary" in self.values and self.artifact.is_binary is True and classes not in (2, "2"):
             yield Problem("num_classes", f"{classes!r} contradicts is_binary = true; set is_binary to false")
         yield from self._problems_of_positive_class()
+        if self.values.get("baselines") is True and importlib.util.find_spec("sklearn") is None:
+            yield Problem("baselines", "scikit-learn is not installed; pip install 'bsm-core[baselines]'")
         label, texts = self.values.get("label_name"), [text.column for text in self.artifact.text_fields]
         if label in [*texts, *self.artifact.tab_field_list]:
             yield Problem("label_name", f"the model would read the label {label!r} as a text field or a feature")

@@ -304,6 +304,8 @@ def test_the_log_tells_the_rows_the_epochs_and_the_place(output, caplog):
         "epoch 2",
         "epoch 3",
         "the best epoch is 3",
+        "on the validation rows, this model",
+        "on the validation rows, the majority class",
         "report of the validation rows",
         "artifact",
     ]

@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import pickle
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from support.artifacts import IMPUTE, RISK_TABLES
 from support.classifiers import make_tokenizer
+from torch import nn
 
 from bsm_core import Predictor
 from bsm_core.artifact import Artifact
@@ -87,6 +90,34 @@ def test_a_checkpoint_of_any_prefix_becomes_an_artifact(parts, tmp_path, prefix,
     if prefix in ("model.", "net.inner."):
         assert f"the names of all weights begin with {prefix!r}" in caplog.text
     assert "that the config does not have: lr=0.1, depth=3" in caplog.text
+
+
+class Wrapped(pl.LightningModule):
+    """A module of somebody's own around the model."""
+
+    def __init__(self, model, hidden, betas=(0.9, 0.99)) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore="model")
+        self.net, self.criterion = model, nn.CrossEntropyLoss(weight=torch.ones(2))
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.net.parameters())
+
+
+def test_a_checkpoint_that_lightning_wrote(parts, tmp_path, caplog):
+    caplog.set_level("INFO")
+    config, weights = parts
+    model = BimodalBert.from_config({**CONFIG, "text_encoder": ENCODER})
+    model.load_state_dict(weights)
+    options = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu", "default_root_dir": tmp_path}
+    trainer = pl.Trainer(callbacks=[ModelCheckpoint(tmp_path)], **options)
+    trainer.strategy.connect(Wrapped(model, hidden=8))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    made = import_model(tmp_path / "last.ckpt", tmp_path / "artifact", config=tmp_path / "config.json")
+    assert Predictor.from_artifact(made).predict_proba(ROWS).shape == (3, 2)
+    assert "the names of all weights begin with 'net.'" in caplog.text
+    assert "that the config does not have: hidden=8" in caplog.text
 
 
 def test_misfits_are_listed_with_what_the_checkpoint_says_of_them(parts, tmp_path):

@@ -23,7 +23,11 @@ from bsm_core.preprocess.pipeline import params_used
 
 log = logging.getLogger("bsm")
 _WEIGHTS = re.compile(r".+\.(?:ckpt|pth?|bin|safetensors)")
-_NO_WEIGHTS = re.compile(r"model_artifacts\.pth|training_args\.bin|optimizer\.pth?|scheduler\.pth?|rng_state.*")
+_NO_WEIGHTS = re.compile(
+    r"model_artifacts\.pth|training_args\.bin|optimizer\.pth?|scheduler\.pth?|rng_state.*"
+    r"|adapter_model\..*|.*-\d+-of-\d+\..*|mp_rank_.*|(?:bf16_|fp16_)?zero_pp_rank_.*"
+)
+"""Names of files that hold other things, or not all weights of a model."""
 
 
 def fill_from_job_folder(target: Path, source: Path, registry: Registry) -> None:

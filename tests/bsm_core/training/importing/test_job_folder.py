@@ -97,6 +97,23 @@ def test_everything_that_is_fatal_is_listed(job):
     assert not (job.parent / "artifact").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("adapter_model.safetensors", "an adapter (PEFT)"),
+        ("model-00001-of-00002.safetensors", "sharded into several files"),
+        ("mp_rank_00_model_states.pt", "a DeepSpeed checkpoint"),
+    ],
+)
+def test_files_that_are_not_all_weights_are_not_taken(job, name, told):
+    remove(job, "model.safetensors", "model.pth")
+    (job / name).write_bytes(b"x")
+    with pytest.raises(MissingArtifactFilesError) as caught:
+        imported(job)
+    [weights] = caught.value.details
+    assert told in weights
+
+
 def test_what_the_config_needs_is_listed(job):
     remove(
         job, "tokenizer", "text_encoder", "risk_table_map.json", "risk_table_map.pkl", "model.safetensors", "model.pth"

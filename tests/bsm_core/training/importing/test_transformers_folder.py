@@ -128,7 +128,7 @@ def test_weights_that_transformers_does_not_use_are_passed_over(source, caplog):
         ({"id2label": {"0": "a", "1": "b", "2": "c"}, "num_labels": 2}, "id2label names 3 classes, num_labels is 2"),
         ({"id2label": {"0": "a", "1": "a", "2": "c"}}, "class_names has 3 names, 2 of them different"),
         ({"model_type": "new", "auto_map": {"AutoModel": "code.New"}}, "code of its own, in auto_map"),
-        ({"model_type": "gpt2"}, "an encoder of type 'gpt2' cannot be used"),
+        ({"model_type": "gpt2"}, "an encoder of type 'gpt2'"),
         ({"model_type": None}, "no sequence classifier of model_type"),
         ({"hidden_size": 10**9}, "hidden_size is 1000000000"),
         ({"num_hidden_layers": 10**5}, "num_hidden_layers is 100000"),

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 
 from bsm_core.artifact import unpacked
@@ -28,6 +29,7 @@ from bsm_core.artifact.load import check_config
 from bsm_core.artifact.untrusted.safe_pickle import load_pickle
 from bsm_core.artifact.untrusted.tokenizer_file import check_tokenizer_file
 from bsm_core.artifact.untrusted.torch_files import load_torch
+from bsm_core.artifact.untrusted.transformers_weights import read_transformers_weights
 from bsm_core.errors import BSMError
 from bsm_core.tables.read import TableSource
 from bsm_core.testing.toys import toy_tokenizer
@@ -73,6 +75,13 @@ def read_scaling(data: bytes, folder: Path) -> object:
     found = read_feature_scaling(folder)
     numbers = [each for each in found.features.values() if not isinstance(each, OneHot)] if found else []
     return [each.scaled(np.array([-1e38, 0.5, 1e38])).tolist() for each in numbers]
+
+
+def read_shards(data: bytes, folder: Path) -> object:
+    """Read the index of shards of weights, of which there is one, ``x.safetensors``."""
+    (folder / "model.safetensors.index.json").write_bytes(data)
+    (folder / "x.safetensors").write_bytes(safetensors.torch.save({"a": torch.ones(2)}))
+    return sorted(read_transformers_weights(folder))
 
 
 def read_tokenizer(data: bytes, folder: Path) -> object:
@@ -200,6 +209,7 @@ TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "torch": (read_torch, [_saved({"config": TABLE}), _saved({"w": torch.arange(6.0).reshape(2, 3)})]),
     "archive": (read_archive, [archive := _tar(ARTIFACT), gzip.compress(archive), *_sparse(), *_extended()]),
     "scaling": (read_scaling, [b'{"features": {"a": {"kind": "quantile", "quantiles": [0, 1]}}}']),
+    "shards": (read_shards, [b'{"weight_map": {"a": "x.safetensors"}}', b'{"weight_map": {"a": "y", "b": "z"}}']),
     "tokenizer": (read_tokenizer, [json.dumps({"model": {"type": "WordPiece", "vocab": {"a": 0}}}).encode()]),
     "config": (
         read_config,

@@ -13,7 +13,7 @@ from bsm_core.errors import short_repr
 
 NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Names of the file of weights or of the index of shards, in the order in which transformers looks for them."""
-_MOST_SHARDS = 1_000
+_MOST_SHARDS, _LONGEST_NAME = 1_000, 255
 
 
 def read_transformers_weights(folder: Path) -> dict[str, Tensor]:
@@ -33,7 +33,7 @@ def read_transformers_weights(folder: Path) -> dict[str, Tensor]:
     if not isinstance(index, dict) or not all(isinstance(name, str) for name in index.values()):
         raise corrupt(path.name, "has no 'weight_map' from names of weights to names of files")
     shards = sorted(set(index.values()))
-    if len(shards) > _MOST_SHARDS or any(Path(name).name != name for name in shards):
+    if len(shards) > _MOST_SHARDS or not all(map(_is_plain, shards)):
         names = ", ".join(map(short_repr, shards[:3]))
         raise corrupt(path.name, f"names files that are not shards beside it: {names}")
     require(folder, *[(name,) for name in shards])
@@ -46,6 +46,10 @@ def read_transformers_weights(folder: Path) -> dict[str, Tensor]:
         what = f"names {len(missing)} weights that no shard holds, such as {short_repr(missing[0])}"
         raise corrupt(path.name, what, "copy the folder again")
     return weights
+
+
+def _is_plain(name: str) -> bool:
+    return Path(name).name == name and name.isprintable() and len(name.encode()) <= _LONGEST_NAME
 
 
 def _weights_of(folder: Path, shards: list[str]) -> Iterator[tuple[str, Tensor]]:

@@ -46,6 +46,8 @@ def test_shards_that_are_missing_are_listed(tmp_path):
     [
         ({"a": "../x.safetensors"}, "files that are not shards beside it"),
         ({"a": "/x.safetensors"}, "files that are not shards beside it"),
+        ({"a": "x" * 256}, "files that are not shards beside it"),
+        ({"a": "\ud800.safetensors"}, "files that are not shards beside it"),
         ({str(i): f"{i}.safetensors" for i in range(1_001)}, "files that are not shards beside it"),
         ({"a": "x.safetensors", "b": "y.safetensors"}, "shards that hold 'a' twice"),
         ({"a": "x.safetensors", "gone": "x.safetensors"}, "1 weights that no shard holds, such as 'gone'"),

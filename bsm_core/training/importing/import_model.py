@@ -12,7 +12,7 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import write_check_rows
 from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, find, is_pointer, refuse_pointers
 from bsm_core.artifact.save import publish_artifact, require_new
-from bsm_core.errors import UsageError
+from bsm_core.errors import MissingArtifactFilesError, UsageError
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor import Predictor
@@ -122,8 +122,13 @@ def _check_options(
 def _files(source: Path) -> Iterator[Path]:
     """Provide the source's folder, or the file of a checkpoint."""
     if not source.is_file() or not _is_checkpoint(source):
-        with unpacked(source, keep=True) as folder:
-            yield folder
+        try:
+            with unpacked(source, keep=True) as folder:
+                yield folder
+        except MissingArtifactFilesError as error:
+            if source.is_file():  # of an archive, only the files of an artifact are extracted
+                error.fix = "if the archive has them, unpack it, and give the folder"
+            raise
     elif isinstance(source, ObjectPath):
         with temporary_folder() as folder:
             download({source.name: source}, folder)

@@ -101,6 +101,15 @@ def test_the_forms_of_weights(source, form):
     assert all(torch.equal(artifact.weights[name], value) for name, value in want.items())
 
 
+def test_an_archive_whose_weights_have_another_name_is_to_be_unpacked(source):
+    torch.save(weights_of(source), source / "pytorch_model.bin")
+    (source / "model.safetensors").unlink()
+    packed = Path(shutil.make_archive(str(source.parent / "packed"), "gztar", source))
+    with pytest.raises(MissingArtifactFilesError) as caught:
+        imported(packed)
+    assert caught.value.fix == "if the archive has them, unpack it, and give the folder"
+
+
 def test_the_encoder_limits_the_length(source, tmp_path_factory):
     short = save_classifier(tmp_path_factory.mktemp("short") / "classifier", max_position_embeddings=40)
     assert imported(short).config.max_sen_len == 40

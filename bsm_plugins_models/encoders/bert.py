@@ -57,18 +57,25 @@ class BertConfig(ModelConfig):
     reinit_layers: LayerCount = 0
 
 
+_POSITION_TABLES = ("position_embeddings", "embed_positions", "char_position_embeddings")
+"""Names of modules that have a vector for each position; encoders without one take texts of any length."""
+
+
 def longest_chunk(bert: PreTrainedModel) -> int | None:
     """Return the largest number of tokens for which an encoder has positions; None if there is no limit.
 
-    In a RoBERTa, and in other models with a ``padding_idx`` in their embeddings, the first token of a chunk has the
-    position ``padding_idx + 1``, so they take fewer tokens than they have positions.
+    Encoders with relative or rotary positions have no limit. In a RoBERTa, and in other models with a ``padding_idx``
+    in their embeddings, the first token of a chunk has the position ``padding_idx + 1``, so they take fewer tokens than
+    they have positions.
 
     Raises:
         ValueError: Positions are counted from ``pad_token_id``, and the config has none.
     """
-    positions: int | None = getattr(bert.config, "max_position_embeddings", None)
+    if not any(name.rpartition(".")[2] in _POSITION_TABLES for name, _ in bert.named_modules()):
+        return None
+    positions: int = bert.config.max_position_embeddings
     embeddings: Any = getattr(bert, "embeddings", None)
-    if positions is None or not hasattr(embeddings, "padding_idx"):
+    if isinstance(embeddings, nn.Embedding) or not hasattr(embeddings, "padding_idx"):
         return positions
     if embeddings.padding_idx is None:
         raise ValueError("pad_token_id is null, but this type of encoder counts positions from pad_token_id + 1")

@@ -13,17 +13,45 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 TYPES = (
-    *("albert", "bert", "big_bird", "camembert", "canine", "data2vec-text", "ernie", "esm", "fnet", "gte", "ibert"),
-    *("jina_embeddings_v3", "layoutlm", "longformer", "megatron-bert", "mobilebert", "mpnet", "nomic_bert", "rembert"),
-    *("roberta", "roberta-prelayernorm", "roc_bert", "squeezebert", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+    *("albert", "bert", "bert-generation", "big_bird", "camembert", "convbert", "data2vec-text", "deberta"),
+    *("deberta-v2", "distilbert", "electra", "ernie", "esm", "esmc", "eurobert", "flaubert", "fnet", "gte", "ibert"),
+    *("jina_embeddings_v3", "layoutlm", "lilt", "longformer", "luke", "markuplm", "megatron-bert", "mobilebert"),
+    *("modernbert", "mpnet", "nomic_bert", "nystromformer", "openai_privacy_filter", "rembert", "roberta"),
+    *("roberta-prelayernorm", "roc_bert", "roformer", "splinter", "squeezebert", "ultrabert", "xlm", "xlm-roberta"),
+    *("xlm-roberta-xl", "xlnet", "xmod"),
 )
-"""Types of encoders of text that have a pooler and load nothing: no weights, no other model, no code."""
+"""Types of encoders that read text alone, return a vector for each token and load nothing: no weights, no other model,
+no code.
 
+Not among them are decoders; ``reformer`` and ``yoso``, whose random hashes let a text's vectors differ from run to run;
+``mra``, which loads code from the hub; ``funnel``, whose lengths change inside; ``canine``, which takes no short texts;
+and ``tapas``, which reads tables.
+"""
+
+PADDING_COUNTS = ("convbert", "fnet", "nystromformer")
+"""Types that mix tokens with the padding after them, whatever the attention mask says."""
+
+_ROTARY = ("rope_theta", "rope_scaling", "partial_rotary_factor")
+_ALSO_READ = {
+    **dict.fromkeys(("esmc", "eurobert", "gte", "jina_embeddings_v3", "nomic_bert"), _ROTARY),
+    "deberta": ("embedding_size", "talking_head"),
+    "deberta-v2": (
+        *("attention_head_size", "conv_act", "conv_groups", "conv_kernel_size", "embedding_size", "norm_rel_ebd"),
+        *("position_buckets", "share_att_key"),
+    ),
+    "modernbert": ("global_attn_every_n_layers", "global_rope_theta", "local_rope_theta", "rope_scaling"),
+    "openai_privacy_filter": _ROTARY,
+    "ultrabert": ("attention_windows", "rope_theta"),
+}
+"""Keys that a type of encoder reads and that its config does not define, mostly names of older versions.
+
+Without them an encoder would be another one than transformers builds from the same file.
+"""
 _NOT_FOR_AN_ENCODER = ("id2label", "label2id", "num_labels", "return_dict", "dtype", "torch_dtype")
 _MOST_LAYERS, _MOST_MODULES, _MOST = 200, 3_000, 10_000_000
 """Limits on the number of anything of a kind, on the product of the numbers below, and on other integers."""
 _COUNT = re.compile(r"^number of|layer|^n(?:um)?_|_num$|group")
-_NO_COUNT = re.compile(r"^(?!number of).*(?:eps|bucket|size|embd|embed|n_inner|position)")
+_NO_COUNT = re.compile(r"^(?!number of).*(?:eps|bucket|size|embd|embed|n_inner|n_token|n_words|position)")
 _MODULES = ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_feedforward_networks", "languages")
 """Keys whose product is the number of modules: layers, and what each layer has more than one of."""
 
@@ -39,7 +67,7 @@ def read_encoder(encoder: Mapping[str, Any], types: Collection[str] = TYPES) -> 
         types: Types that can be used.
 
     Raises:
-        ValueError: The type is not one of ``types``, or a size is very large.
+        ValueError: The type is not one of ``types``, a size is very large, or transformers refuses a value.
     """
     from transformers import CONFIG_MAPPING
 
@@ -47,16 +75,19 @@ def read_encoder(encoder: Mapping[str, Any], types: Collection[str] = TYPES) -> 
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise ValueError(f"transformers has no model_type {kind!r}")
     if kind not in types:
-        what = "has no pooler, or is none of text" if types is TYPES else "cannot be used"
-        raise ValueError(f"an encoder of type {kind!r} {what}; use {', '.join(types)}")
+        raise ValueError(f"an encoder of type {kind!r} is none of text, or cannot be used; use {', '.join(types)}")
     type_of_config = CONFIG_MAPPING[kind]
-    known = {*type_of_config().to_dict(), *type_of_config.attribute_map} - {*_NOT_FOR_AN_ENCODER}
+    defined = {*type_of_config().to_dict(), *type_of_config.attribute_map, *_ALSO_READ.get(kind, ())}
+    known = defined - {*_NOT_FOR_AN_ENCODER}
     values = {key: value for key, value in encoder.items() if key in known and not key.startswith("_")}
     for key, size in _numbers(values):
         limit = _MOST_LAYERS if _COUNT.search(key) and not _NO_COUNT.search(key) else _MOST
         if abs(size) > limit:
             raise ValueError(f"{key} is {size}, more than {limit:,}")
-    config = type_of_config.from_dict(values)
+    try:
+        config = type_of_config.from_dict(values)
+    except Exception as error:
+        raise ValueError(f"transformers cannot read the config of this encoder: {error}") from error
     counts = {key: getattr(config, key, 1) for key in _MODULES}
     found = {k: len(v) if isinstance(v, list | tuple) else v for k, v in counts.items() if k in known}
     modules = math.prod(max(1, count) for count in found.values() if isinstance(count, int))

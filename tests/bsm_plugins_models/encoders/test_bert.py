@@ -10,8 +10,7 @@ from support.operations import Operations
 from bsm_core import ConfigError, TextBatch, TokenBudget
 from bsm_core.models.deferred_init import deferred_initialization
 from bsm_plugins_models.bimodal import BimodalBert
-from bsm_plugins_models.encoders.bert import BertEncoder, BertTextEncoder, build_encoder, longest_chunk
-from bsm_plugins_models.encoders.hugging_face import read_encoder
+from bsm_plugins_models.encoders.bert import BertEncoder, BertTextEncoder, build_encoder
 from bsm_plugins_models.encoders.packed.bert import build
 
 
@@ -138,8 +137,6 @@ def test_how_long_a_chunk_may_be():
     assert BertEncoder(ENCODER).longest == 16
     assert BertEncoder(config_of("roberta")).longest == POSITIONS - 2
     assert BertEncoder(config_of("roberta", pad_token_id=0)).longest == POSITIONS - 1
-    unlimited = SimpleNamespace(config=SimpleNamespace(model_type="any"), embeddings=torch.nn.Identity())
-    assert longest_chunk(unlimited) is None
 
 
 def test_a_roberta_takes_max_sen_len_up_to_its_positions():
@@ -207,32 +204,3 @@ def test_layers_that_an_encoder_shares_cannot_be_reset():
     with pytest.raises(ConfigError) as caught:
         encoder.load_pretrained("text_encoder", build_encoder(config).state_dict())
     assert caught.value.details == ("no such weights: encoder.layer.1.*",)
-
-
-@pytest.mark.parametrize(
-    ("encoder", "word"),
-    [
-        ({"model_type": "albert", "inner_group_num": 1_000_000}, "inner_group_num"),
-        ({"model_type": "albert", "num_hidden_groups": 150, "inner_group_num": 150}, "parts"),
-        ({"model_type": "mobilebert", "num_feedforward_networks": 1_000_000}, "num_feedforward_networks"),
-        ({"model_type": "canine", "num_hash_functions": 1_000_000}, "num_hash_functions"),
-        ({"model_type": "xmod", "languages": ["x"] * 300_000}, "languages"),
-    ],
-)
-def test_encoders_of_very_many_parts_are_refused(encoder, word):
-    with pytest.raises(ValueError, match=word):
-        read_encoder(encoder)
-
-
-@pytest.mark.parametrize(
-    "encoder",
-    [
-        {"model_type": "xmod", "languages": [f"l{i}" for i in range(81)], "num_hidden_layers": 24},
-        {"model_type": "nomic_bert", "n_embd": 768, "n_inner": 3072, "n_positions": 8192, "rotary_emb_base": 160_000},
-        {"model_type": "longformer", "attention_window": [512] * 24, "max_position_embeddings": 4098},
-        {"model_type": "canine", "num_hash_buckets": 16_384, "num_hash_functions": 8},
-        {"model_type": "albert", "num_hidden_layers": 12, "num_hidden_groups": 1, "inner_group_num": 1},
-    ],
-)
-def test_encoders_of_ordinary_sizes_pass(encoder):
-    read_encoder(encoder)

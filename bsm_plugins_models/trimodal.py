@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bsm_core import Batch
 from bsm_plugins_models.encoders.bert import BertTextEncoder, EncoderConfig, LayerCount
+from bsm_plugins_models.encoders.pooling import EncoderPooling, ReinitPooler
 from bsm_plugins_models.encoders.tabular import TabularConfig, TabularEncoder
 from bsm_plugins_models.fusion.concat import concat
 from bsm_plugins_models.fusion.cross_attention import TextCrossAttention, check_heads
@@ -35,8 +36,10 @@ class TrimodalConfig(TabularConfig):
     secondary_text_encoder: EncoderConfig = _or_shared("secondary_text_encoder")
     primary_hidden_common_dim: Size = _or_shared("primary_hidden_common_dim")
     secondary_hidden_common_dim: Size = _or_shared("secondary_hidden_common_dim")
-    primary_reinit_pooler: bool = _or_shared("primary_reinit_pooler", default=False)
-    secondary_reinit_pooler: bool = _or_shared("secondary_reinit_pooler", default=False)
+    primary_pooling: EncoderPooling = _or_shared("primary_pooling", default=None, validate_default=True)
+    secondary_pooling: EncoderPooling = _or_shared("secondary_pooling", default=None, validate_default=True)
+    primary_reinit_pooler: ReinitPooler = _or_shared("primary_reinit_pooler", default=False)
+    secondary_reinit_pooler: ReinitPooler = _or_shared("secondary_reinit_pooler", default=False)
     primary_reinit_layers: LayerCount = _or_shared("primary_reinit_layers", default=0)
     secondary_reinit_layers: LayerCount = _or_shared("secondary_reinit_layers", default=0)
     fusion_dropout: float = Field(default=0.1, ge=0, lt=1)

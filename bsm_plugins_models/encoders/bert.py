@@ -1,4 +1,4 @@
-"""Text encoders from transformers with a pooler, such as BERT (Devlin et al., 2019, arXiv:1810.04805)."""
+"""Text encoders from transformers, such as BERT (Devlin et al., 2019, arXiv:1810.04805)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from pydantic import AfterValidator, NonNegativeInt, ValidationInfo
+from pydantic import AfterValidator, Field, NonNegativeInt, ValidationInfo
 from torch import Tensor, nn
 
 from bsm_core import BuildBackend, ModelConfig
-from bsm_plugins_models.encoders.hugging_face import build_encoder, read_encoder
+from bsm_plugins_models.encoders.hugging_face import PADDING_COUNTS, build_encoder, layers_of, read_encoder
 from bsm_plugins_models.encoders.packed import bert as packed
+from bsm_plugins_models.encoders.pooling import EncoderPooling, Pooling, ReinitPooler, default_pooling, pooled
 from bsm_plugins_models.encoders.text import TextEncoder
 from bsm_plugins_models.pretrained import PretrainedModule, load_weights
 
@@ -24,7 +25,7 @@ def _buildable(encoder: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     read_encoder(encoder)
     try:
         with torch.device("meta"):  # takes no memory and draws no weights
-            longest = longest_chunk(build_encoder(encoder))
+            longest = longest_chunk(build_encoder(encoder, pooler=False))
     except Exception as error:
         raise ValueError(f"transformers cannot build this encoder: {error}") from error
     if longest is not None and (length := info.data.get("max_sen_len", 0)) > longest:
@@ -35,9 +36,12 @@ def _buildable(encoder: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
 def _has_layers(count: int, info: ValidationInfo) -> int:
     encoder = info.data.get(str(info.field_name).replace("reinit_layers", "text_encoder"))
     if encoder and count:
-        layers = getattr(read_encoder(encoder), "num_hidden_layers", 0)
+        layers: int = read_encoder(encoder).num_hidden_layers
         if count > layers:
             raise ValueError(f"the encoder has {layers} layers")
+        with torch.device("meta"):
+            if not layers_of(build_encoder(encoder, pooler=False), layers):
+                raise ValueError("the layers of this encoder share their weights; set this key to 0")
     return count
 
 
@@ -45,7 +49,7 @@ EncoderConfig = Annotated[dict[str, Any], AfterValidator(_buildable)]
 """Content of a Hugging Face ``config.json``, of an encoder that has positions for ``max_sen_len`` tokens."""
 
 LayerCount = Annotated[NonNegativeInt, AfterValidator(_has_layers)]
-"""Number of layers, at most as many as the encoder has."""
+"""Number of layers, at most as many as the encoder has; 0 if its layers share their weights."""
 
 
 class BertConfig(ModelConfig):
@@ -53,7 +57,8 @@ class BertConfig(ModelConfig):
 
     text_name: str
     text_encoder: EncoderConfig
-    reinit_pooler: bool = False
+    pooling: EncoderPooling = Field(default=None, validate_default=True)
+    reinit_pooler: ReinitPooler = False
     reinit_layers: LayerCount = 0
 
 
@@ -83,32 +88,56 @@ def longest_chunk(bert: PreTrainedModel) -> int | None:
 
 
 class BertEncoder(TextEncoder):
-    """Text encoder whose vector of a chunk is the pooler output; a subclass adds the last layer.
+    """Text encoder of transformers, whose tokens are pooled to the vector of a chunk; a subclass adds the last layer.
 
     Args:
         text_encoder: Content of the encoder's ``config.json``.
         reinit_pooler: Whether :meth:`load_pretrained` keeps the new weights of the pooler.
         reinit_layers: Number of last layers of which :meth:`load_pretrained` keeps the new weights.
+        pooling: How the tokens of a chunk are pooled; None for the pooler, or ``"cls"`` for an encoder without one.
     """
 
-    def __init__(self, text_encoder: dict[str, Any], reinit_pooler: bool = False, reinit_layers: int = 0) -> None:
+    def __init__(
+        self,
+        text_encoder: dict[str, Any],
+        reinit_pooler: bool = False,
+        reinit_layers: int = 0,
+        pooling: Pooling | None = None,
+    ) -> None:
         super().__init__()
-        self.bert = build_encoder(text_encoder)
+        kind: str = text_encoder["model_type"]
+        self.pooling: Pooling = pooling or default_pooling(kind)
+        self.bert = build_encoder(text_encoder, pooler=self.pooling == "pooler")
         self.pad_id = getattr(self.bert.config, "pad_token_id", None) or 0
         self.longest, self.vocabulary = longest_chunk(self.bert), self.bert.config.vocab_size
         self.reinit_pooler, self.reinit_layers = reinit_pooler, reinit_layers
+        self._padding_counts = kind in PADDING_COUNTS
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the pooler output, float ``[chunks, hidden size]``."""
-        output: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask).pooler_output
-        return output
+        """Return the pooled vectors, float ``[chunks, hidden size]``.
+
+        Encoders that mix tokens with padding encode chunks of one length at a time.
+        """
+        if not self._padding_counts:
+            return self._pooled(input_ids, attention_mask)
+        lengths = attention_mask.sum(1)
+        groups = [(length, (lengths == length).nonzero()[:, 0]) for length in sorted(set(lengths.tolist()))]
+        vectors = [self._pooled(input_ids[rows, :length], attention_mask[rows, :length]) for length, rows in groups]
+        return torch.cat(vectors)[torch.cat([rows for _, rows in groups]).argsort()]
+
+    def _pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return pooled(self.bert(input_ids=input_ids, attention_mask=attention_mask), attention_mask, self.pooling)
 
     def backends(self) -> Mapping[str, BuildBackend]:
         """Return the backend ``"tuned"``, which computes a BERT or RoBERTa without padding.
 
         A subclass that overrides ``encode`` does not have it.
         """
-        return {packed.NAME: partial(packed.build, self.bert)} if type(self).encode is BertEncoder.encode else {}
+        return (
+            {packed.NAME: partial(packed.build, self.bert, pooling=self.pooling)}
+            if type(self).encode is BertEncoder.encode
+            else {}
+        )
 
     def pretrained_modules(self) -> Mapping[str, PretrainedModule]:
         """Return the encoder itself."""
@@ -121,12 +150,17 @@ class BertEncoder(TextEncoder):
     def load_pretrained(self, key: str, state: Mapping[str, Tensor]) -> None:
         """Load the state dict of a transformers model, except the pooler and layers that keep their new weights.
 
+        Weights of a pooler are passed over if the encoder has none.
+
         Raises:
             ConfigError: Weights are missing (other than the pooler's), unexpected, or of another shape.
         """
-        layers = self.bert.config.num_hidden_layers
-        fresh = [f"encoder.layer.{layers - i}." for i in range(1, self.reinit_layers + 1)]
-        if self.reinit_pooler or not any(name.startswith("pooler.") for name in state):
+        count: int = self.bert.config.num_hidden_layers
+        layers = layers_of(self.bert, count) or ("encoder.layer",)  # of which a shared layer has no number
+        fresh = [f"{name}.{count - i}." for name in layers for i in range(1, self.reinit_layers + 1)]
+        if self.pooling != "pooler":
+            state = {name: value for name, value in state.items() if not name.startswith("pooler.")}
+        elif self.reinit_pooler or not any(name.startswith("pooler.") for name in state):
             fresh.append("pooler.")
         load_weights(self.bert, state, key=key, fresh=fresh)
 
@@ -141,7 +175,7 @@ class BertTextEncoder(BertEncoder):
     """
 
     def __init__(self, config: ModelConfig, prefix: str = "") -> None:
-        keys = ("text_encoder", "reinit_pooler", "reinit_layers")
+        keys = ("text_encoder", "pooling", "reinit_pooler", "reinit_layers")
         super().__init__(**{key: getattr(config, prefix + key) for key in keys})
         size: int = getattr(config, f"{prefix}hidden_common_dim")
         self.head_layer = nn.Sequential(nn.Dropout(0.1), nn.Linear(self.bert.config.hidden_size, size))
@@ -150,6 +184,10 @@ class BertTextEncoder(BertEncoder):
         """Return vectors, float ``[rows, hidden_common_dim]``."""
         vectors: Tensor = self.head_layer(means)
         return vectors
+
+
+_DROPOUTS = ("classifier_dropout", "hidden_dropout_prob", "seq_classif_dropout", "dropout")
+"""Names of the dropout before a classifier in the configs of the types of encoders, best first."""
 
 
 class BertClassifier(BertEncoder):
@@ -162,10 +200,9 @@ class BertClassifier(BertEncoder):
     """
 
     def __init__(self, config: BertConfig) -> None:
-        super().__init__(config.text_encoder, config.reinit_pooler, config.reinit_layers)
+        super().__init__(config.text_encoder, config.reinit_pooler, config.reinit_layers, config.pooling)
         own = self.bert.config
-        classifier_dropout = getattr(own, "classifier_dropout", None)
-        self.dropout = nn.Dropout(own.hidden_dropout_prob if classifier_dropout is None else classifier_dropout)
+        self.dropout = nn.Dropout(next((p for key in _DROPOUTS if (p := getattr(own, key, None)) is not None), 0.0))
         self.classifier = nn.Linear(own.hidden_size, config.num_classes)
 
     def project(self, means: Tensor) -> Tensor:

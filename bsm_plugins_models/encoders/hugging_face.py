@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -96,14 +97,15 @@ def read_encoder(encoder: Mapping[str, Any], types: Collection[str] = TYPES) -> 
     return config
 
 
-def build_encoder(encoder: Mapping[str, Any]) -> PreTrainedModel:
+def build_encoder(encoder: Mapping[str, Any], *, pooler: bool = True) -> PreTrainedModel:
     """Build a transformers ``AutoModel`` with new weights; nothing is downloaded, and no code of the artifact is run.
 
     Args:
         encoder: Content of ``config.json``.
+        pooler: Whether the model keeps its pooler. Without it, it has no weights for one.
 
     Raises:
-        ValueError: The encoder cannot be built, or has no pooler.
+        ValueError: The encoder cannot be built, or has no pooler and should keep one.
     """
     from transformers import AutoModel
 
@@ -111,9 +113,32 @@ def build_encoder(encoder: Mapping[str, Any]) -> PreTrainedModel:
     model: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
         read_encoder(encoder), dtype=torch.float32, trust_remote_code=False
     )
-    if getattr(model, "pooler", None) is None:
+    has_pooler = getattr(model, "pooler", None) is not None
+    if pooler and not has_pooler:
         raise ValueError(f"an encoder of type {encoder['model_type']!r} has no pooler")
+    if has_pooler and not pooler:
+        model.pooler = nn.Identity()  # not None, because some types call it unasked
     return model
+
+
+def layers_of(bert: nn.Module, count: int) -> tuple[str, ...]:
+    """Return the names of the lists of a model's layers, such as ``("encoder.layer",)``.
+
+    XLM has several: its layers' attentions, feed-forward networks and norms stand in lists of their own.
+
+    Args:
+        bert: A transformers model.
+        count: Its number of layers.
+
+    Returns:
+        Names; none if the layers share their weights, as in ALBERT.
+    """
+    found: list[str] = []
+    for name, module in bert.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, nn.ModuleList) and len(module) == count and not inside:
+            found.append(name)
+    return tuple(found)
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:

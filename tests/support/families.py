@@ -37,6 +37,11 @@ _OTHER: dict[str, dict[str, Any]] = {
     "lilt": {"hidden_size": 24, "channel_shrink_ratio": 2, "max_2d_position_embeddings": 64},
     "longformer": {"attention_window": 8},
     "luke": {"entity_vocab_size": 4, "entity_emb_size": 4},
+    "markuplm": {
+        "max_xpath_tag_unit_embeddings": 220,
+        "max_xpath_subs_unit_embeddings": 1004,
+        "xpath_unit_hidden_size": 2,
+    },
     "mobilebert": {"embedding_size": 8, "intra_bottleneck_size": 16, "initializer_range": 0.1},
     "modernbert": {
         "local_attention": 16,
@@ -55,6 +60,12 @@ _OTHER: dict[str, dict[str, Any]] = {
         "num_experts_per_tok": 2,
         "sliding_window": 8,
         "eos_token_id": 2,
+    },
+    "roc_bert": {
+        "pronunciation_vocab_size": 4,
+        "shape_vocab_size": 4,
+        "pronunciation_embed_dim": 4,
+        "shape_embed_dim": 4,
     },
     "squeezebert": {"embedding_size": 16, "output_groups": 2, **_GROUPS},
     "ultrabert": {"num_key_value_heads": 1, "bos_token_id": 1, "eos_token_id": 2},

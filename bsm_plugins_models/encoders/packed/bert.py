@@ -15,6 +15,7 @@ from bsm_plugins_models.encoders.packed.attention import Attention, ByLength, Ra
 from bsm_plugins_models.encoders.packed.float32 import by_onednn
 from bsm_plugins_models.encoders.packed.int8 import Quantized, Range, range_of
 from bsm_plugins_models.encoders.packed.linear import Cast, Packed
+from bsm_plugins_models.encoders.pooling import Pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,19 +36,22 @@ _MakeProducts = Callable[[int, _Linears], Mapping[str, Any]]
 """``(index of the layer, linears) -> products by name``."""
 
 
-def build(bert: PreTrainedModel, precision: str, sample: TextBatch | None) -> Backend | None:
+def build(
+    bert: PreTrainedModel, precision: str, sample: TextBatch | None, pooling: Pooling = "pooler"
+) -> Backend | None:
     """Build the backend ``"tuned"`` of a transformers model.
 
     Args:
         bert: The model, on its device.
         precision: fp32, bf16 or int8 on the CPU; bf16 or fp16 on a GPU.
         sample: Chunks to calibrate int8 with.
+        pooling: How the tokens of a chunk are pooled.
 
     Returns:
         The backend; None if it does not support the model, the device, this version of PyTorch, or the precision, or
         for int8 without a sample.
     """
-    if not _is_plain(bert):
+    if pooling != "pooler" or not _is_plain(bert):
         return None
     if bert.device.type == "cuda" and precision in _ON_GPU:
         dtype, heads = _ON_GPU[precision], bert.config.num_attention_heads

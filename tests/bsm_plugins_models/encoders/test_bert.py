@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.families import tiny
 from support.models import CONFIG, ENCODER, token_rows, wrong_keys
 from support.operations import Operations
 
@@ -11,11 +12,15 @@ from bsm_core import ConfigError, TextBatch, TokenBudget
 from bsm_core.models.deferred_init import deferred_initialization
 from bsm_plugins_models.bimodal import BimodalBert
 from bsm_plugins_models.encoders.bert import BertEncoder, BertTextEncoder, build_encoder
+from bsm_plugins_models.encoders.hugging_face import TYPES
 from bsm_plugins_models.encoders.packed.bert import build
+from bsm_plugins_models.encoders.pooling import WITHOUT_POOLER
+from bsm_plugins_models.trimodal import TrimodalBert
 
 
-def text_encoder(encoder, size, reinit_pooler=False, reinit_layers=0):
-    keys = {"hidden_common_dim": size, "reinit_pooler": reinit_pooler, "reinit_layers": reinit_layers}
+def text_encoder(encoder, size, reinit_pooler=False, reinit_layers=0, pooling=None):
+    keys = {"reinit_pooler": reinit_pooler, "reinit_layers": reinit_layers, "pooling": pooling}
+    keys |= {"hidden_common_dim": size}
     return BertTextEncoder(SimpleNamespace(text_encoder=encoder, **keys))
 
 
@@ -101,11 +106,6 @@ def test_more_layers_to_reset_than_there_are_are_refused():
 def test_the_precision_a_config_was_saved_in_changes_nothing(dtype):
     encoder = build_encoder({**ENCODER, "dtype": dtype})
     assert {value.dtype for value in encoder.parameters()} == {torch.float32}
-
-
-def test_an_encoder_without_a_pooler_is_refused():
-    with pytest.raises(ValueError, match="'distilbert' has no pooler"):
-        build_encoder({"model_type": "distilbert", "vocab_size": 50, "dim": 12, "n_heads": 3, "n_layers": 1})
 
 
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -200,7 +200,96 @@ def test_pretrained_weights_that_do_not_fit_are_named():
 
 def test_layers_that_an_encoder_shares_cannot_be_reset():
     config = {**ENCODER, "model_type": "albert", "embedding_size": 12}
+    said = refused(text_encoder=config, reinit_layers=1)
+    assert said == {"reinit_layers": "the layers of this encoder share their weights; set this key to 0 (it is 1)"}
     encoder = text_encoder(config, 5, reinit_layers=1)
     with pytest.raises(ConfigError) as caught:
         encoder.load_pretrained("text_encoder", build_encoder(config).state_dict())
     assert caught.value.details == ("no such weights: encoder.layer.1.*",)
+
+
+RESET = {
+    "distilbert": "transformer.layer.1.",
+    "modernbert": "layers.3.",
+    "deberta-v2": "encoder.layer.1.",
+    "xlm": ("attentions.1.", "layer_norm1.1.", "ffns.1.", "layer_norm2.1."),
+    "xlnet": "layer.1.",
+    "squeezebert": "encoder.layers.1.",
+    "mobilebert": "encoder.layer.1.",
+}
+
+
+@pytest.mark.parametrize("kind", RESET)
+def test_layers_of_other_families_are_reset(kind):
+    encoder = BertEncoder(tiny(kind), reinit_layers=1, pooling="mean")
+    ones = {name: torch.full_like(value, 7) for name, value in encoder.bert.state_dict().items()}
+    encoder.load_pretrained("text_encoder", ones)
+    kept = {name for name, value in encoder.bert.state_dict().items() if not (value == 7).all()}
+    assert kept == {name for name in ones if name.startswith(RESET[kind])} != set()
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_types_without_a_pooler(kind):
+    with torch.device("meta"):
+        model = build_encoder(tiny(kind), pooler=False)
+        assert not any(name.startswith("pooler.") for name in model.state_dict())
+        if kind in WITHOUT_POOLER:
+            with pytest.raises(ValueError, match="has no pooler"):
+                build_encoder(tiny(kind))
+        else:
+            assert any(name.startswith("pooler.") for name in build_encoder(tiny(kind)).state_dict())
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_type_in_a_batch_equals_itself_alone(kind):
+    """Whatever the pooling, and whatever draws its weights; the pooled vectors are made of transformers' own."""
+    config, rows = tiny(kind), [[[5, 6, 7, 8, 9]], [[11, 12], [13]], [[21] * 40]]
+    for pooling in ("cls", "mean", *(["pooler"] if kind not in WITHOUT_POOLER else [])):
+        torch.manual_seed(0)
+        state = BertEncoder(config, pooling=pooling).state_dict()
+        with deferred_initialization():
+            encoder = text_encoder(config, 5, pooling=pooling)
+            encoder.load_state_dict(state, strict=False)
+        with torch.inference_mode():
+            got = encoder.eval().encode_rows(TextBatch.from_rows(rows), TokenBudget(10_000))
+            want = torch.stack([torch.stack([alone(encoder.bert, c, pooling) for c in row]).mean(0) for row in rows])
+        assert torch.allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def alone(model, chunk, pooling):
+    output = model(input_ids=torch.tensor([chunk]), attention_mask=torch.ones(1, len(chunk), dtype=torch.int64))
+    hidden = output.last_hidden_state[0]
+    return output.pooler_output[0] if pooling == "pooler" else hidden.mean(0) if pooling == "mean" else hidden[0]
+
+
+def test_a_pooling_that_an_encoder_has_not_is_refused():
+    for kind in ("distilbert", "modernbert"):
+        said = refused(text_encoder=tiny(kind), pooling="pooler")
+        assert said == {
+            "pooling": f'an encoder of type {kind!r} has no pooler; write "cls" or "mean" (it is \'pooler\')'
+        }
+    assert list(refused(pooling="max")) == ["pooling"]
+    said = refused(pooling="mean", reinit_pooler=True)
+    assert said == {"reinit_pooler": "with pooling 'mean' there is no pooler; set this key to false (it is True)"}
+
+
+def test_the_default_is_the_pooler_where_there_is_one():
+    poolings = [
+        BimodalBert.from_config({**CONFIG, **keys}).config.pooling for keys in ({}, {"text_encoder": tiny("xlm")})
+    ]
+    assert poolings == ["pooler", "cls"]
+
+
+def test_each_text_field_may_have_its_own_pooling():
+    shared = TrimodalBert.from_config({**CONFIG, "pooling": "mean"})
+    assert [shared.primary_text_subnetwork.pooling, shared.secondary_text_subnetwork.pooling] == ["mean", "mean"]
+    own = TrimodalBert.from_config({**CONFIG, "secondary_pooling": "cls", "secondary_text_encoder": tiny("electra")})
+    assert [own.primary_text_subnetwork.pooling, own.secondary_text_subnetwork.pooling] == ["pooler", "cls"]
+    said = wrong_keys(TrimodalBert, {**CONFIG, "pooling": "pooler", "secondary_text_encoder": tiny("electra")})
+    assert said["pooling"].startswith("an encoder of type 'electra' has no pooler")
+
+
+def test_the_weights_of_a_pooler_that_is_not_used_are_passed_over():
+    encoder = BertEncoder(ENCODER, pooling="mean")
+    assert fresh_names(encoder, pretrained()) == set()
+    assert not any("pooler" in name for name in encoder.state_dict())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bsm_core import BuildBackend, ModelConfig
 from bsm_plugins_models.encoders.hugging_face import PADDING_COUNTS, build_encoder, layers_of, read_encoder
-from bsm_plugins_models.encoders.packed import bert as packed
+from bsm_plugins_models.encoders.packed import tuned
 from bsm_plugins_models.encoders.pooling import EncoderPooling, Pooling, ReinitPooler, default_pooling, pooled
 from bsm_plugins_models.encoders.text import TextEncoder
 from bsm_plugins_models.pretrained import PretrainedModule, load_weights
@@ -134,7 +134,7 @@ class BertEncoder(TextEncoder):
         A subclass that overrides ``encode`` does not have it.
         """
         return (
-            {packed.NAME: partial(packed.build, self.bert, pooling=self.pooling)}
+            {tuned.NAME: partial(tuned.build, self.bert, pooling=self.pooling)}
             if type(self).encode is BertEncoder.encode
             else {}
         )

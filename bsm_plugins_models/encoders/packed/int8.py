@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from bsm_plugins_models.encoders.packed.linear import ROWS
+from bsm_plugins_models.encoders.packed.linear import ROWS, Affine, bias_of
 
 _ZERO = 128
 _INTEGERS = 2.0**23
@@ -62,14 +62,14 @@ class Quantized:
 
     def __init__(
         self,
-        linears: Sequence[nn.Linear],
+        linears: Sequence[Affine],
         in_range: Range,
         out_dtype: torch.dtype,
         then: Quantized | None = None,
         smooth: bool = True,
     ) -> None:
         weight = torch.cat([linear.weight.detach() for linear in linears])
-        self.bias = torch.cat([linear.bias.detach() for linear in linears])
+        self.bias = bias_of(linears)
         self.out_dtype, self.then = out_dtype, then
         low, high = (bound * _HEADROOM for bound in in_range)
         if smooth:

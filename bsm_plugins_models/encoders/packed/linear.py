@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,24 @@ from torch.nn import functional
 
 ROWS = 2048
 """Number of rows for which weights are packed; products of other sizes work, too."""
+
+
+class Affine(Protocol):
+    """Weight and bias of a linear layer, or of a part of its outputs."""
+
+    @property
+    def weight(self) -> Tensor:
+        """Weight, ``[out, in]``."""
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Bias, ``[out]``; None for none."""
+
+
+def bias_of(linears: Sequence[Affine]) -> Tensor:
+    """Return the biases of linear layers, concatenated; zeros for a layer without one."""
+    biases = [linear.weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears]
+    return torch.cat([bias.detach() for bias in biases])
 
 
 class Packed:
@@ -40,10 +59,10 @@ class Packed:
                 return False
         return True
 
-    def __init__(self, linears: Sequence[nn.Linear], dtype: torch.dtype) -> None:
+    def __init__(self, linears: Sequence[Affine], dtype: torch.dtype) -> None:
         weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
-        self.bias = torch.cat([linear.bias.detach() for linear in linears]).to(dtype)
+        self.bias = bias_of(linears).to(dtype)
 
     def __call__(self, x: Tensor, gelu: bool = False, add: Tensor | None = None) -> Tensor:
         """Compute the layers.
@@ -69,9 +88,9 @@ class Packed:
 class Cast:
     """Linear layers on a GPU, with the interface of :class:`Packed`, in ``torch.bfloat16`` or ``torch.float16``."""
 
-    def __init__(self, linears: Sequence[nn.Linear], dtype: torch.dtype) -> None:
+    def __init__(self, linears: Sequence[Affine], dtype: torch.dtype) -> None:
         self.weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
-        self.bias = torch.cat([linear.bias.detach() for linear in linears]).to(dtype)
+        self.bias = bias_of(linears).to(dtype)
 
     def __call__(self, x: Tensor, gelu: bool = False, add: Tensor | None = None) -> Tensor:
         """Compute the layers: see :meth:`Packed.__call__`."""

@@ -7,8 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
 from bsm_plugins_models.encoders.packed.attention import ByLength
-from bsm_plugins_models.encoders.packed.bert import PackedBert, _in_dtype
+from bsm_plugins_models.encoders.packed.bert import PackedBert
+from bsm_plugins_models.encoders.packed.families import parts_of
 from bsm_plugins_models.encoders.packed.linear import Cast
+from bsm_plugins_models.encoders.packed.products import in_dtype
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
 
@@ -29,7 +31,7 @@ def test_it_is_what_torch_counts():
 
 def test_what_is_needed_is_what_the_tuned_encoder_computes():
     model = BertModel(BertConfig(vocab_size=50, **SIZES)).eval()
-    encode = PackedBert(model, _in_dtype(Cast, torch.float32), ByLength)
+    encode = PackedBert(model, parts_of(model), in_dtype(Cast, torch.float32), ByLength)
     counter = FlopCounterMode(display=False)
     lengths = [48, 16]  # multiples of what attention takes at once: nothing is computed in vain
     with counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):

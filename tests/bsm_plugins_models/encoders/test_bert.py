@@ -13,7 +13,7 @@ from bsm_core.models.deferred_init import deferred_initialization
 from bsm_plugins_models.bimodal import BimodalBert
 from bsm_plugins_models.encoders.bert import BertEncoder, BertTextEncoder, build_encoder
 from bsm_plugins_models.encoders.hugging_face import TYPES
-from bsm_plugins_models.encoders.packed.bert import build
+from bsm_plugins_models.encoders.packed.tuned import build
 from bsm_plugins_models.encoders.pooling import WITHOUT_POOLER
 from bsm_plugins_models.trimodal import TrimodalBert
 

@@ -12,9 +12,12 @@ from bsm_core.backends import choose
 from bsm_core.backends.choose import choose_backends
 from bsm_core.models.micro_batches import TokenBudget, encode_ragged_rows
 from bsm_plugins_models.encoders.bert import build_encoder
-from bsm_plugins_models.encoders.packed import attention, bert
+from bsm_plugins_models.encoders.packed import attention, tuned
+from bsm_plugins_models.encoders.packed.bert import PackedBert
+from bsm_plugins_models.encoders.packed.families import parts_of
 from bsm_plugins_models.encoders.packed.int8 import Quantized
 from bsm_plugins_models.encoders.packed.linear import Cast, Packed
+from bsm_plugins_models.encoders.packed.products import in_dtype
 from bsm_plugins_models.text import Bert
 
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -49,7 +52,7 @@ def where_it_runs(*values):
 
 
 def encoded(model, precision, chunks, most=64):
-    backend = bert.build(model, precision, SAMPLE)
+    backend = tuned.build(model, precision, SAMPLE)
     assert (backend.name, backend.precision) == ("tuned", precision)
     with torch.inference_mode():
         return encode_ragged_rows(TextBatch.from_rows([[c] for c in chunks]), backend.encode, TokenBudget(10**6), most)
@@ -100,20 +103,20 @@ def test_no_chunk_at_all(model):
 
 
 def test_other_models_precisions_and_samples_have_no_such_back_end(model):
-    assert bert.build(model, "fp16", SAMPLE) is None
-    assert bert.build(model, "int8", None) is None
-    for other in ({"hidden_act": "gelu_new"}, {"num_hidden_layers": 0}):
-        assert bert.build(build_encoder({**ENCODER, **other}), "fp32", None) is None
-    albert = AutoModel.from_config(AutoConfig.for_model("albert", **{k: ENCODER[k] for k in _SIZES}))
-    assert bert.build(albert, "fp32", None) is None
-    assert bert.build(build_encoder(ENCODER).bfloat16(), "fp32", None) is None
+    assert tuned.build(model, "fp16", SAMPLE) is None
+    assert tuned.build(model, "int8", None) is None
+    for other in ({"hidden_act": "gelu_new"}, {"num_hidden_layers": 0}, {"model_type": "albert"}):
+        padded = build_encoder({**ENCODER, **other})
+        assert parts_of(padded) is None
+        assert [tuned.build(padded, precision, SAMPLE) for precision in ("bf16", "int8")] == [None, None]
+    assert tuned.build(build_encoder(ENCODER).bfloat16(), "fp32", None) is None
 
 
 @pytest.mark.parametrize(("missing", "precisions"), [(Packed, ["fp32", "bf16", "int8"]), (Quantized, ["int8"])])
 def test_a_machine_without_the_operators_has_no_such_back_end(model, monkeypatch, missing, precisions):
     here = [precision for precision in TOLERANCES if runs(precision)]
     monkeypatch.setattr(missing, "runs", lambda *dtype: False)
-    built = [precision for precision in TOLERANCES if bert.build(model, precision, SAMPLE)]
+    built = [precision for precision in TOLERANCES if tuned.build(model, precision, SAMPLE)]
     assert built == [precision for precision in here if precision not in precisions]
 
 
@@ -155,7 +158,7 @@ def test_streams_give_the_same_again_and_again():
     wide = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 512, "max_position_embeddings": 64}
     model = build_encoder({**ENCODER, **wide, "initializer_range": 0.02}).eval()
     chunks = [torch.randint(1, 60, (n,)).tolist() for n in range(4, 64)]
-    text, backend = TextBatch.from_rows([[chunk] for chunk in chunks]), bert.build(model, "fp32", None)
+    text, backend = TextBatch.from_rows([[chunk] for chunk in chunks]), tuned.build(model, "fp32", None)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -168,7 +171,7 @@ def test_streams_give_the_same_again_and_again():
 
 def test_the_layers_of_a_gpu_give_the_same(model):
     """On the CPU, with the CPU's attention: the kernel has a test of its own."""
-    on_gpu = bert.PackedBert(model, bert._in_dtype(Cast, torch.bfloat16), attention.ByLength)
+    on_gpu = PackedBert(model, parts_of(model), in_dtype(Cast, torch.bfloat16), attention.ByLength)
     chunks = chunks_of([11, 6, 2])
     batch = TextBatch.from_rows([[chunk] for chunk in chunks])
     with torch.inference_mode():
@@ -183,7 +186,7 @@ def test_on_a_gpu(precision):
     model = build_encoder({**ENCODER, "hidden_size": 24}).eval()  # heads of a size that the kernel takes
     chunks = chunks_of([11, 6, 2])
     want = eager(model, chunks)
-    backend = bert.build(model.cuda(), precision, None)
+    backend = tuned.build(model.cuda(), precision, None)
     batch = TextBatch.from_rows([[chunk] for chunk in chunks]).to("cuda")
     with torch.inference_mode():
         got = backend.encode(batch.tokens, batch.chunk_offsets.diff())

@@ -271,6 +271,22 @@ def trains_every_parameter(subject: ModelSubject) -> None:
         raise CheckFailedError("all gradients are zero")
 
 
+@CHECKS.add("assume nothing about the number of rows of a training batch; a batch has two rows or more")
+def trains_on_any_number_of_rows(subject: ModelSubject) -> None:
+    """Training steps work on batches of two, three, four and seven rows; ``bsm train`` makes no batch of one row."""
+    model = subject.build().train()
+    for rows in (2, 3, 4, 7):
+        try:
+            _loss(model, subject.batch(range(rows))).backward()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            raise CheckFailedError(f"{rows} rows: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {cause}"
+
+
 @CHECKS.add("let gradients reach the weights, and let forward return different logits for different rows")
 def overfits_eight_rows(subject: ModelSubject) -> None:
     """Trained on eight rows, the model predicts their labels."""

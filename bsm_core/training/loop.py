@@ -7,7 +7,7 @@ import pickle
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,29 +16,41 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from bsm_core.errors import BSMError, EngineError
+from bsm_core.errors import BSMError, ConfigError, EngineError, ModelFailedError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.runtime.profile import Advance, Ended, notify
 from bsm_core.scoring.engines.callbacks import SECONDS_BETWEEN_LINES
 from bsm_core.scoring.engines.trainer import quiet
 from bsm_core.training.config.training_config import TrainingConfig
-from bsm_core.training.metrics import MODES, History
+from bsm_core.training.metrics import History, mode_of
 from bsm_core.training.rows.shuffled_batches import BatchRows, ShuffledBatches
 
 log = logging.getLogger("bsm")
 
 _VALIDATION_ROWS_PER_BATCH = 1024
 LAST = "last.ckpt"
+_LINES = 10
+"""Number of steps of an epoch, at least, that a logger gets; of more than 500, it gets one in fifty."""
+_ONE_ROW = "Expected more than 1 value per channel when training"
+"""Beginning of PyTorch's error of batch normalization on one row."""
 _INTENDED = ".*have no `val_dataloader`|Checkpoint directory .* exists and is not empty"
 
 
 def fit(
-    model: ModelBase, train: Batch, validation: Batch | None, config: TrainingConfig, folder: Path, *, gpu: bool
+    model: ModelBase,
+    train: Batch,
+    validation: Batch | None,
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    gpu: bool,
+    loggers: Sequence[Logger] = (),
 ) -> tuple[dict[str, Tensor], int, History]:
     """Train a model, from the checkpoint in the folder if there is one.
 
@@ -52,23 +64,26 @@ def fit(
         config: Config of the training job.
         folder: Folder of the checkpoints, which may hold other files, too.
         gpu: Whether to train on a GPU instead of the CPU. One device is used.
+        loggers: Loggers for the metrics of steps and epochs.
 
     Returns:
         The state dict of the best epoch, on the CPU (of the last epoch if there are no validation rows); the number of
         that epoch, from 0; and the metrics and times of all epochs.
 
     Raises:
+        ConfigError: The model normalizes over the rows of a batch, and a batch has one row.
         EngineError: The device runs out of memory, or the checkpoint cannot be read.
     """
-    history = History(config.seed)
+    history = History(config.seed, config.monitor)
     keep = partial(ModelCheckpoint, folder, save_on_train_epoch_end=True, enable_version_counter=False)
     # Not save_last: it keeps the last epoch only if that is the best one.
     best = last = keep(Path(LAST).stem)
-    callbacks: list[Callback] = [history]
-    loader = _loader(train, ShuffledBatches(train, config.batch_size, config.seed), gpu)
+    callbacks: list[Callback] = [history, *([LearningRateMonitor("step")] if loggers else [])]
+    batches = ShuffledBatches(train, config.batch_size, config.seed)
+    loader = _loader(train, batches, gpu)
     validation_loader = None
     if validation is not None:
-        monitored: dict[str, Any] = {"monitor": config.monitor, "mode": MODES[config.monitor]}
+        monitored: dict[str, Any] = {"monitor": config.monitor, "mode": mode_of(config.monitor)}
         best = keep("best", **monitored)
         patience = config.early_stopping_patience
         callbacks += [best, _Stopping(**monitored, patience=patience, check_on_train_epoch_end=True)]
@@ -86,11 +101,13 @@ def fit(
             plugins=[LightningEnvironment()],  # one process: ignore the variables of a cluster
             precision=config.precision,
             max_epochs=config.max_epochs,
+            accumulate_grad_batches=config.accumulate_grad_batches,
             gradient_clip_val=config.gradient_clip_val,
             callbacks=callbacks,
             deterministic="warn" if gpu else True,  # some GPU kernels have no deterministic version
             num_sanity_val_steps=0,
-            logger=False,
+            logger=list(loggers) or False,
+            log_every_n_steps=min(50, max(1, len(batches) // config.accumulate_grad_batches // _LINES)),
             enable_progress_bar=False,
             enable_model_summary=False,
         )
@@ -104,6 +121,14 @@ def _failures(folder: Path) -> Iterator[None]:
     """Turn errors of the training loop into errors that say what to do."""
     try:
         yield
+    except ModelFailedError as error:
+        if not str(error.__cause__).startswith(_ONE_ROW):
+            raise
+        raise ConfigError(
+            "the model has batch normalization, which cannot train on a batch of one row",
+            where="config.batch_size",
+            fix="set batch_size to 2 or more, and give at least two training rows",
+        ) from error
     except torch.OutOfMemoryError as error:
         raise EngineError(
             f"the device ran out of memory in a training step: {error}",

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
@@ -22,7 +24,8 @@ from bsm_core.artifact import Artifact, save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
 from bsm_core.artifact.files import TRAINING_METRICS
 from bsm_core.artifact.training_distributions import write_training_distributions
-from bsm_core.errors import UsageError
+from bsm_core.errors import ConfigError, UsageError
+from bsm_core.models.base import ModelBase
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor import Predictor
@@ -37,9 +40,15 @@ from bsm_core.training.config.config_file import read_config_file
 from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.loop import LAST, fit
 from bsm_core.training.metrics import History
+from bsm_core.training.optional.calibration import Floats, calibrate, logits_of
+from bsm_core.training.optional.device_precision import check_precision
+from bsm_core.training.optional.folds import Fold, score_folds, summary
+from bsm_core.training.optional.loggers import open_loggers
+from bsm_core.training.optional.lora import merge_adapters
 from bsm_core.training.prepared import Prepared, build_model
 from bsm_core.training.rows.data import Rows
-from bsm_core.training.rows.read_rows import read_rows
+from bsm_core.training.rows.log_lines import tell_classes
+from bsm_core.training.rows.read_rows import divide, read_rows
 from bsm_core.training.validation_report import Validated, with_scores
 
 if TYPE_CHECKING:
@@ -54,8 +63,8 @@ class Trained:
 
     Attributes:
         folder: Folder of the artifact.
-        metrics: Content of ``training_metrics.json``: ``rows``, ``classes``, ``epochs``, ``best`` and, with
-            validation rows, ``baselines``.
+        metrics: Content of ``training_metrics.json``: ``rows``, ``classes``, ``epochs``, ``best``; with validation rows
+            ``baselines``; and, if the config asks for them, ``folds`` and ``calibration``.
         seconds: Wall time of each epoch that this process trained, without validation.
 
     Example:
@@ -117,22 +126,37 @@ def train(
         raise UsageError(what, where=str(output), fix="name a new folder, or remove this one")
     beside = place(report) if report else output.absolute().with_name(f"{output.absolute().name}-report.html")
     check_report(beside)
-    gpu = accelerator != "cpu" and torch.cuda.is_available()
-    if accelerator == "gpu" and not gpu:
-        raise UsageError("this machine has no GPU", fix="set the accelerator to 'auto' or 'cpu'")
+    gpu = _has_gpu(accelerator)
     values = config if isinstance(config, Mapping) else read_config_file(place(config))
     job = TrainingJob(values, registry or default_registry())
+    check_precision(job.training.precision, gpu=gpu)
+    if validation is None:
+        _check_calibration(job)
     with isolate_rng(), uploading(output) as made, _work_folder(made) as work:
         torch.manual_seed(job.training.seed)
-        rows, held_out, order = read_rows(job, data, validation)
+        all_rows, given, order = read_rows(job, data, validation)
+        rows, held_out = divide(job, all_rows, given, order)
+        tell_classes(order, rows, held_out, job.artifact.given_class_names)
         log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
         prepared = Prepared(job, rows, held_out, order)
         model = build_model(job, prepared)
         _claim(work, job, prepared)
-        weights, best, history = fit(model, prepared.train, prepared.validation, job.training, work, gpu=gpu)
+        logs = made.absolute().with_name(f"{made.name}-logs")
+        folds = score_folds(job, (all_rows, given), order, work, logs, gpu=gpu) if job.training.folds else []
+        loggers = open_loggers(job.training.loggers, job.values, logs, work, work / LAST)
+        parts = (prepared.train, prepared.validation)
+        weights, best, history = fit(model, *parts, job.training, work, gpu=gpu, loggers=loggers)
+        weights = merge_adapters(model, weights) if job.training.lora else weights
         metrics = _metrics(history, best, rows, held_out, order)
         if held_out:
             metrics["baselines"] = measure_baselines(job, rows, held_out)
+        if folds:
+            metrics["folds"] = summary(folds, all_rows.labels, job.training)
+        if job.training.calibrate:
+            model.load_state_dict(weights)
+            logits, labels, which = _to_calibrate(model, prepared, all_rows, folds, gpu=gpu)
+            metrics["calibration"] = calibrate(logits, labels, which)
+            prepared.changes["temperature"] = metrics["calibration"]["temperature"]
         with writing(output):
             artifact = _save(work / "artifact", job, prepared, weights, metrics)
             # Without hooks: a guard cannot know an artifact that was just made.
@@ -160,6 +184,21 @@ def train(
     return Trained(output, metrics, history.seconds)
 
 
+def _has_gpu(accelerator: str) -> bool:
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if accelerator == "gpu" and not gpu:
+        raise UsageError("this machine has no GPU", fix="set the accelerator to 'auto' or 'cpu'")
+    return gpu
+
+
+def _check_calibration(job: TrainingJob) -> None:
+    """Check that a job without a table for validation has rows for its calibration."""
+    if job.training.calibrate and not job.training.validation_fraction and not job.training.folds:
+        what = "the temperature is fitted on validation rows, and there are none"
+        fix = "set validation_fraction or folds, or give a validation table"
+        raise ConfigError(what, where="config.calibrate", fix=fix)
+
+
 @contextmanager
 def _work_folder(output: Path) -> Iterator[Path]:
     """Provide a hidden folder next to the output. Keep it if the job stops or fails after a checkpoint."""
@@ -178,7 +217,7 @@ def _work_folder(output: Path) -> Iterator[Path]:
 
 
 def _checkpointed(work: Path) -> bool:
-    return (work / LAST).exists()
+    return (work / LAST).exists() or any(work.glob("fold-*/*"))
 
 
 def _claim(work: Path, job: TrainingJob, prepared: Prepared) -> None:
@@ -200,6 +239,22 @@ def _claim(work: Path, job: TrainingJob, prepared: Prepared) -> None:
             fix="run that job again to finish it, or remove the folder",
         )
     mark.write_text(digest.hexdigest())
+
+
+def _to_calibrate(
+    model: ModelBase, prepared: Prepared, rows: Rows, folds: list[Fold], *, gpu: bool
+) -> tuple[Floats, npt.NDArray[np.int64], str]:
+    """Return the logits and labels that a temperature is fitted on, and what their rows are.
+
+    With folds, these are all rows, each scored by the model that did not see it; else the validation rows.
+    """
+    if folds:
+        places = np.concatenate([fold.rows for fold in folds])
+        return np.concatenate([fold.logits for fold in folds]), rows.labels.numpy()[places], "rows of the folds"
+    batch = prepared.validation
+    if batch is None or batch.labels is None:
+        raise UsageError("there are no validation rows", where="config.calibrate", fix="set validation_fraction")
+    return logits_of(model, batch, gpu=gpu), batch.labels.numpy(), "validation rows"
 
 
 def _metrics(history: History, best: int, rows: Rows, held_out: Rows | None, order: list[Any]) -> dict[str, Any]:

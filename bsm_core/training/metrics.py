@@ -1,47 +1,46 @@
-"""Metrics of a model on the validation rows, with torchmetrics, and the log line of each epoch."""
+"""Metrics of a model on the validation rows, and the log line of each epoch."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torchmetrics import AUROC, Accuracy, F1Score
 
+from bsm_core.metrics.measure import measure as measured
+from bsm_core.metrics.names import LOWEST_IS_BEST, METRICS, title_of
 from bsm_core.models.batch import Batch
 
 log = logging.getLogger("bsm")
 
-MODES = {"log_loss": "min", "auroc": "max", "f1": "max", "accuracy": "max"}
-"""Metrics by name, and whether the best value is the lowest (``"min"``) or the highest (``"max"``)."""
+_SHOWN = ("train_loss", "log_loss", "auroc", "f1", "accuracy")
+"""Metrics in the log line of an epoch; the one that chooses the best epoch is added."""
+
+
+def mode_of(metric: str) -> Literal["min", "max"]:
+    """Return whether the best value of a metric is the lowest or the highest."""
+    return "min" if metric in LOWEST_IS_BEST else "max"
 
 
 def measure(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return the metrics of some rows.
+    """Return the metrics of some rows by name, as ``bsm evaluate`` computes them.
 
-    With two classes, AUROC and F1 are computed for class 1. With more classes, they are means over the classes. AUROC
-    is NaN if a class has no rows. Accuracy is the share of rows whose most probable class is correct. Log loss is the
-    mean of ``-log p`` of the correct class, in nats.
+    With two classes, they are those of class 1. With more, log loss, Brier score, ECE and accuracy are those of all
+    classes together, and the others are means over the classes that have rows. NaN: the metric is not defined.
 
     Args:
         probabilities: Probability of each class, float ``[rows, classes]``.
         labels: Class indices, int64 ``[rows]``.
     """
-    classes = probabilities.shape[1]
-    task: Literal["binary", "multiclass"] = "binary" if classes == 2 else "multiclass"
-    scores = (probabilities[:, 1] if classes == 2 else probabilities).float()
-    has_every_class = bool(labels.bincount(minlength=classes).all())
-    losses = -probabilities.gather(1, labels[:, None]).clamp(min=1e-15).log()
-    return {
-        "log_loss": float(losses.float().mean()),
-        "auroc": float(AUROC(task, num_classes=classes)(scores, labels)) if has_every_class else math.nan,
-        "f1": float(F1Score(task, num_classes=classes, average="macro")(scores, labels)),
-        "accuracy": float(Accuracy(task, num_classes=classes)(scores, labels)),
-    }
+    names = [str(index) for index in range(probabilities.shape[1])]
+    found = measured(probabilities.double().numpy(), labels.numpy(), names, resamples=0, seed=0)
+    values = {**(found.macro or {}), **found.metrics}
+    return {name: math.nan if (value := values[name].value) is None else value for name in METRICS}
 
 
 class History(Callback):
@@ -53,10 +52,11 @@ class History(Callback):
 
     Args:
         seed: Seed of the job.
+        monitor: Metric that chooses the best epoch.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, monitor: str = "log_loss") -> None:
+        self.seed, self.monitor = seed, monitor
         self.epochs: list[dict[str, float]] = []
         self.seconds: list[float] = []
 
@@ -78,7 +78,8 @@ class History(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Add the loss of a batch, and store the time of the epoch so far."""
-        self._loss += float(outputs["loss"]) * batch.rows
+        # Lightning has divided the loss by the number of batches whose gradients are added up.
+        self._loss += float(outputs["loss"]) * trainer.accumulate_grad_batches * batch.rows
         self._rows += batch.rows
         self._seconds = time.monotonic() - self._began
 
@@ -97,12 +98,17 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Store and log the metrics of the epoch."""
         measured = {"train_loss": self._loss / self._rows, **self._measured}
+        pl_module.log("train_loss_epoch", measured["train_loss"])
         self.seconds.append(self._seconds)
         self.epochs.append({"epoch": len(self.epochs) + 1, **measured})
-        log.info("epoch %d: %s", len(self.epochs), as_text(measured))
+        log.info("epoch %d: %s", len(self.epochs), as_text(shown(measured, self.monitor)))
 
 
-def as_text(metrics: dict[str, float]) -> str:
+def shown(metrics: Mapping[str, float], monitor: str) -> dict[str, float]:
+    """Return the metrics that a log line has: a few, and the one that chooses the best epoch."""
+    return {name: metrics[name] for name in dict.fromkeys((*_SHOWN, monitor)) if name in metrics}
+
+
+def as_text(metrics: Mapping[str, float]) -> str:
     """Return metrics as text, such as ``AUROC 0.9312, log loss 0.2811``."""
-    names = {"auroc": "AUROC", "f1": "F1"}
-    return ", ".join(f"{names.get(key, key.replace('_', ' '))} {value:.4f}" for key, value in metrics.items())
+    return ", ".join(f"{title_of(key)} {value:.4f}" for key, value in metrics.items())

@@ -17,6 +17,8 @@ from bsm_core.training.features.feature_keys import FeatureKinds
 from bsm_core.training.features.fit_scaling import fit_scaling
 from bsm_core.training.fitting import balanced_weights, fit_impute, fit_magnitudes, fit_risk_tables
 from bsm_core.training.model_defaults import model_defaults
+from bsm_core.training.optional.checkpointing import checkpoint_gradients
+from bsm_core.training.optional.lora import add_adapters
 from bsm_core.training.rows.data import Rows
 from bsm_core.training.text_assets import TextAssets
 
@@ -30,6 +32,7 @@ class Prepared:
         scaling: Scaling of the features.
         text: Tokenizers, encoders and embeddings.
         changes: Config keys of the artifact whose values the job chose.
+        preprocess: What turns columns into a batch.
         train: The training rows, with labels.
         distributions: Distributions of the training rows.
         validation: The validation rows, with labels; None if there are none.
@@ -56,22 +59,24 @@ class Prepared:
             self.changes["class_weights"] = balanced_weights(rows.labels, config.num_classes)
         tokenizer = self.text.tokenizer
         pipelines = text_pipelines(config, lambda field: tokenizer(field.prefix), job.registry, job.names)
-        preprocess = Preprocessor(config, pipelines, self.impute, self.risk_tables, scaling=self.scaling)
-        self.train, found = _batch(preprocess, rows)
+        self.preprocess = preprocess = Preprocessor(
+            config, pipelines, self.impute, self.risk_tables, scaling=self.scaling
+        )
+        self.train, found = batch_of(preprocess, rows)
         self.distributions = fit_distributions(
             preprocess, rows, self.train, found, numbers=kinds.numbers, categories=kinds.categories
         )
         self.validation: Batch | None = None
         self.validation_findings = Findings()
         if held_out:
-            self.validation, self.validation_findings = _batch(preprocess, held_out)
+            self.validation, self.validation_findings = batch_of(preprocess, held_out)
 
 
 def build_model(job: TrainingJob, prepared: Prepared) -> ModelBase:
     """Return the model class's model with its initial weights, in training mode.
 
     Raises:
-        ConfigError: The model class refuses a key.
+        ConfigError: The model class refuses a key, or has no gradient checkpointing or no place for adapters.
     """
     inputs = prepared.scaling.input_names(job.artifact.tab_field_list)
     values = job.model_values({**prepared.changes, **prepared.text.provided(), "feature_count": len(inputs) or None})
@@ -80,11 +85,16 @@ def build_model(job: TrainingJob, prepared: Prepared) -> ModelBase:
         model = job.model_class.from_config(values, where=where)
         for key, state in prepared.text.pretrained.items():
             model.load_pretrained(key, state)
+    if job.training.lora:
+        add_adapters(model, job.training.lora)
+    if job.training.gradient_checkpointing:
+        checkpoint_gradients(model)
     model.component = job.names.model_class
     return model.train()
 
 
-def _batch(preprocess: Preprocessor, rows: Rows) -> tuple[Batch, Findings]:
+def batch_of(preprocess: Preprocessor, rows: Rows) -> tuple[Batch, Findings]:
+    """Return rows as one batch with labels, and what was wrong with their cells, which the log says."""
     batch, findings = preprocess.batch(rows.columns, len(rows), dialect=rows.dialect)
     numbers = rows.numbers()
     IssueWarnings().add(findings, lambda found: [numbers[row] for row in found])

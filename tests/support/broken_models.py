@@ -108,6 +108,13 @@ class TrainsEveryParameter(ToyMean):
         self.old_head = nn.Linear(2, 2)
 
 
+class TrainsOnAnyNumberOfRows(ToyMean):
+    def training_step(self, batch, batch_idx=0):
+        if batch.rows % 2:
+            raise ValueError("rows come in pairs")
+        return super().training_step(batch)
+
+
 class OverfitsEightRows(ToyMean):
     def training_step(self, batch, batch_idx=0):
         return -super().training_step(batch)
@@ -175,6 +182,17 @@ class SmoothsLabels(ToyMean):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.loss_op = nn.CrossEntropyLoss(label_smoothing=0.1, weight=self.class_weights_tensor.clone())
+
+
+class NormalizesBatches(ToyMean):
+    """Valid: normalizes the logits over the rows of a training batch, which fails for one row."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.norm = nn.BatchNorm1d(config.num_classes)
+
+    def forward(self, batch):
+        return self.norm(super().forward(batch))
 
 
 class LeavesPartsOut(ToyMean):

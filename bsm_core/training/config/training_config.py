@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from bsm_core.metrics.names import MetricName
 from bsm_core.scoring.self_check import ROWS
 from bsm_core.training.features.feature_keys import FeatureKeys
+from bsm_core.training.optional.loggers import LoggerName
+from bsm_core.training.optional.lora import LoraSettings
 from bsm_core.training.wordpiece import SPECIAL_TOKENS
 
 ENCODERS = ("text_encoder", "primary_text_encoder", "secondary_text_encoder")
@@ -30,12 +33,16 @@ class TrainingConfig(FeatureKeys):
     on_bad_line: Literal["fail", "skip"] = "fail"
     class_weights: Literal["balanced"] | list[NonNegativeFloat] | None = None
     batch_size: PositiveInt = 32
+    accumulate_grad_batches: PositiveInt = 1
     max_epochs: PositiveInt = 3
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    monitor: Literal["log_loss", "auroc", "f1", "accuracy"] = "log_loss"
+    monitor: MetricName = "log_loss"
     early_stopping_patience: PositiveInt = 3
     gradient_clip_val: PositiveFloat = 1.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    gradient_checkpointing: bool = False
+    lora: LoraSettings | None = None
+    loggers: tuple[LoggerName, ...] = ()
     seed: NonNegativeInt = 0
     vocab_size: Annotated[int, Field(gt=len(SPECIAL_TOKENS))] = 8000
     min_frequency: PositiveInt = 2
@@ -43,4 +50,6 @@ class TrainingConfig(FeatureKeys):
     risk_smoothing: NonNegativeFloat = 20.0
     risk_min_count: PositiveInt = 1
     baselines: bool | None = None
+    calibrate: bool = False
+    folds: Annotated[int, Field(ge=2)] | None = None
     check_rows: Annotated[int, Field(ge=0, le=ROWS)] = ROWS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,7 @@ from bsm_core.training.config.pretrained_folders import pretrained_folder, probl
 from bsm_core.training.config.training_config import ENCODERS, OWN_FILES, TOKENIZERS, TrainingConfig
 from bsm_core.training.config.unread_keys import keys_of, unread_keys
 from bsm_core.training.features.feature_keys import feature_problems
+from bsm_core.training.optional.loggers import lacking
 from bsm_core.training.wordpiece import fit_wordpiece
 
 if TYPE_CHECKING:
@@ -160,6 +162,7 @@ class TrainingJob:
         classes = self.values.get("num_classes", 2)
         if "is_binary" in self.values and self.artifact.is_binary is True and classes not in (2, "2"):
             yield Problem("num_classes", f"{classes!r} contradicts is_binary = true; set is_binary to false")
+        yield from self._problems_of_options()
         yield from self._problems_of_positive_class()
         if self.values.get("baselines") is True and importlib.util.find_spec("sklearn") is None:
             yield Problem("baselines", "scikit-learn is not installed; pip install 'bsm-core[baselines]'")
@@ -167,6 +170,19 @@ class TrainingJob:
         if label in [*texts, *self.artifact.tab_field_list]:
             yield Problem("label_name", f"the model would read the label {label!r} as a text field or a feature")
         yield from feature_problems(self.artifact, self.training, reads_count=self.reads("feature_count"))
+
+    def _problems_of_options(self) -> Iterator[Problem]:
+        """Find what lacks a package, an encoder or a reason."""
+        if lack := lacking(self.training.loggers):
+            yield Problem("loggers", lack)
+        if self.training.lora:
+            yield from self._adapter_problems()
+        if self.training.gradient_checkpointing and not any(map(self.reads, ENCODERS)):
+            yield Problem("gradient_checkpointing", "the model class has no encoder of transformers; remove the key")
+        if self.training.calibrate and self.model_class.predict_step is not ModelBase.predict_step:
+            yield Problem("calibrate", "the model class overrides predict_step, so a temperature would change nothing")
+        if self.training.calibrate and "temperature" in self.values:
+            yield Problem("temperature", "calibrate fits the temperature; remove one of the two keys")
 
     def _problems_of_positive_class(self) -> Iterator[Problem]:
         positive, order = self.values.get("positive_class"), self.values.get("multiclass_categories")
@@ -197,6 +213,17 @@ class TrainingJob:
         given = self.values.get(key)
         known = self.given_tokenizer(key) if isinstance(given, str) and not problem_of(TOKENIZER, given) else None
         return known if known is not None else fit_wordpiece([], vocab_size=50, min_frequency=1, max_length=50)
+
+    def _adapter_problems(self) -> Iterator[Problem]:
+        """Find what adapters need and lack: their package, and pretrained weights that stay as they are."""
+        if not find_spec("peft"):
+            yield Problem("lora", 'the package peft is not installed; pip install "bsm-core[lora]"')
+        encoders = [self.values.get(self.own_or_shared(key)) for key in filter(self.reads, ENCODERS)]
+        if not encoders or not all(isinstance(given, str) for given in encoders):
+            yield Problem("lora", "adapters need a pretrained encoder: give the folder of one, or remove the key")
+        for key, value in self.values.items():
+            if key.endswith(("reinit_pooler", "reinit_layers")) and value:
+                yield Problem(key, "beside adapters, new weights of an encoder are not trained; remove lora or this")
 
     def _expected_values(self) -> dict[str, Any]:
         """Return approximate values of what the job provides later, so that the model class's keys are checked now."""

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from bsm_core.errors import DataError
+from bsm_core.metrics.names import OF_EVERY_CLASS, title_of
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import Findings, IssueWarnings
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.rows.data import ReadColumns, Rows, read_columns
 from bsm_core.training.rows.labels import class_indices, class_order
-from bsm_core.training.rows.log_lines import BAD_LINES, WITHOUT_LABEL, tell_classes, tell_left_out
+from bsm_core.training.rows.log_lines import BAD_LINES, WITHOUT_LABEL, tell_left_out
 
 
 def read_rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows | None, list[Any]]:
-    """Return the training rows, the validation rows and the label of each class.
+    """Return the rows of the two tables, None for a table that was not given, and the label of each class.
 
     Raises:
         MissingColumnsError: Columns are missing.
@@ -30,18 +31,34 @@ def read_rows(job: TrainingJob, data: Any, validation: Any) -> tuple[Rows, Rows 
     )
     rows = _labeled(job, read, order, called)
     if validation is None:
-        rows, held_out = rows.split(training.validation_fraction, training.seed)
-    else:
-        called = _called(validation, "validation")
-        held_out = _labeled(job, _read(job, validation, called), order, called)
-    if held_out and training.monitor == "auroc" and not held_out.labels.bincount(minlength=len(order)).all():
+        return rows, None, order
+    called = _called(validation, "validation")
+    return rows, _labeled(job, _read(job, validation, called), order, called), order
+
+
+def divide(job: TrainingJob, rows: Rows, given: Rows | None, order: list[Any]) -> tuple[Rows, Rows | None]:
+    """Return the training rows and the validation rows.
+
+    Args:
+        job: The training job.
+        rows: Rows of the table.
+        given: Rows of the table for validation; None: a share of ``rows`` is used for this, and not for training.
+        order: Label of each class.
+
+    Raises:
+        DataError: The metric that chooses the best epoch is not defined for the validation rows.
+    """
+    held_out = given
+    if given is None:
+        rows, held_out = rows.split(job.training.validation_fraction, job.training.seed)
+    monitor = job.training.monitor
+    if held_out and monitor in OF_EVERY_CLASS and not held_out.labels.bincount(minlength=len(order)).all():
         raise DataError(
-            "AUROC cannot be computed to choose the best epoch: some classes have no validation rows",
+            f"{title_of(monitor)} cannot be computed to choose the best epoch: some classes have no validation rows",
             where="config.monitor",
             fix="give more validation rows, or set monitor to 'log_loss'",
         )
-    tell_classes(order, rows, held_out, job.artifact.given_class_names)
-    return rows, held_out, order
+    return rows, held_out
 
 
 def _read(job: TrainingJob, data: Any, called: str) -> ReadColumns:

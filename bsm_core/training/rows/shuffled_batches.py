@@ -32,7 +32,8 @@ class ShuffledBatches(Sampler[list[int]]):
 
     Args:
         batch: All rows.
-        rows_per_batch: Number of rows in a batch; one batch of an epoch may have fewer.
+        rows_per_batch: Number of rows in a batch. One batch of an epoch may have fewer; a single row that would be left
+            over joins another batch, because batch normalization cannot train on one row.
         seed: Seed of the job. The order depends on the seed and the epoch.
     """
 
@@ -45,7 +46,8 @@ class ShuffledBatches(Sampler[list[int]]):
             self.lengths += torch.zeros(batch.rows, dtype=torch.int64).index_add_(0, rows, tokens).numpy()
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.rows_per_batch)
+        full, rest = divmod(len(self.lengths), self.rows_per_batch)
+        return full if full and rest == 1 else full + bool(rest)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; Lightning calls this before each one."""
@@ -57,5 +59,6 @@ class ShuffledBatches(Sampler[list[int]]):
         size = self.rows_per_batch * _BATCHES_PER_BLOCK
         blocks = [order[start : start + size] for start in range(0, len(order), size)]
         rows = np.concatenate([block[np.argsort(self.lengths[block], kind="stable")] for block in blocks])
+        batches = np.split(rows, np.arange(1, len(self)) * self.rows_per_batch)
         for i in rng.permutation(len(self)):
-            yield rows[i * self.rows_per_batch : (i + 1) * self.rows_per_batch].tolist()
+            yield batches[i].tolist()

@@ -221,3 +221,17 @@ def test_a_warm_up_longer_than_the_training_is_a_warning(caplog, warmup, warns):
     model.configure_optimizers()
     told = f"warmup_steps={warmup}, but the training has 6 steps: the learning rate never reaches lr=0.1"
     assert caplog.messages == [told] * warns
+
+
+def test_a_temperature_divides_the_logits_and_one_changes_no_bit():
+    hot, plain, one = (make(num_classes=3, **more) for more in ({"temperature": 2.5}, {}, {"temperature": 1.0}))
+    logits = plain(batch()).double()
+    assert torch.allclose(hot.predict_step(batch()), (logits / 2.5).softmax(-1), atol=1e-15)
+    assert torch.equal(one.predict_step(batch()), logits.softmax(-1))
+    assert torch.equal(plain.predict_step(batch()), logits.softmax(-1))
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1e9, float("nan"), "warm"])
+def test_a_temperature_that_cannot_be_is_a_wrong_key(wrong):
+    with pytest.raises(ConfigError, match="temperature"):
+        make(temperature=wrong)

@@ -36,7 +36,9 @@ def test_a_broken_model_class_fails_its_check_and_no_other(name, monkeypatch):
     assert report.ok is (next(c.level for c in CHECKS if c.name == name) == "SHOULD")
 
 
-@pytest.mark.parametrize("model_class", [broken_models.SmoothsLabels, broken_models.LeavesPartsOut])
+@pytest.mark.parametrize(
+    "model_class", [broken_models.SmoothsLabels, broken_models.LeavesPartsOut, broken_models.NormalizesBatches]
+)
 def test_what_is_right_in_its_own_way_passes(model_class):
     assert check_model_class(model_class).counts["failed"] == 0
 

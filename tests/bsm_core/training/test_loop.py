@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bsm_core import Batch, ModelBase
-from bsm_core.errors import EngineError, ModelFailedError
+from bsm_core.errors import ConfigError, EngineError, ModelFailedError
+from bsm_core.metrics.names import METRICS
 from bsm_core.runtime.profile import Ended, listening
 from bsm_core.training import loop
 from bsm_core.training.config.training_config import TrainingConfig
@@ -52,6 +53,14 @@ class Scripted(ModelBase):
         else:
             logit = self.weight * 0 + self.script[int(self.epochs_trained) - 1]
         return torch.stack([torch.zeros_like(logit), logit]).expand(batch.rows, 2)
+
+
+class Normalized(Affine):
+    """Normalizes the features over the rows of a batch."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.dropout = torch.nn.BatchNorm1d(2)
 
 
 def batch(rows=32, seed=0):
@@ -106,7 +115,7 @@ def same_weights(one, other):
 def test_training_learns_and_measures_every_epoch(tmp_path):
     fitted = train(tmp_path, max_epochs=8)
     assert [epoch["epoch"] for epoch in fitted.epochs] == list(range(1, 9))
-    assert set(fitted.epochs[0]) == {"epoch", "train_loss", "log_loss", "auroc", "f1", "accuracy"}
+    assert set(fitted.epochs[0]) == {"epoch", "train_loss", *METRICS}
     assert fitted.epochs[-1]["train_loss"] < fitted.epochs[0]["train_loss"]
     assert fitted.epochs[fitted.best]["auroc"] > 0.95
     assert len(fitted.seconds) == 8
@@ -146,6 +155,8 @@ def test_the_monitor_says_what_is_better(tmp_path):
     assert scripted(tmp_path / "loss", script).best == 2
     assert scripted(tmp_path / "accuracy", script, monitor="accuracy").best == 1
     assert scripted(tmp_path / "f1", script, monitor="f1").best == 1
+    assert scripted(tmp_path / "brier", script, monitor="brier").best == 2
+    assert scripted(tmp_path / "ece", script, monitor="ece").best == 2
 
 
 def test_without_rows_to_measure_on_the_last_epoch_is_taken(tmp_path, recwarn):
@@ -228,6 +239,34 @@ def test_gradients_are_clipped(tmp_path):
     assert max(tight.norms) <= 1e-3 * 1.001
 
 
+def test_two_added_batches_are_one_of_twice_the_size(tmp_path):
+    """The mean gradient of 32 rows is the mean of those of twice 16, without dropout and class weights."""
+
+    def one_step(name, **options):
+        model = affine(run_scheduler=False)
+        model.dropout.p = 0.0
+        return model, train(tmp_path / name, model, max_epochs=1, gradient_clip_val=1e9, **options)
+
+    (whole, once), (added, twice) = (
+        one_step("whole", batch_size=32),
+        one_step("added", batch_size=16, accumulate_grad_batches=2),
+    )
+    assert (len(whole.seen), len(added.seen)) == (1, 2)
+    assert added.norms == pytest.approx(whole.norms)
+    assert all(torch.allclose(value, twice.weights[name]) for name, value in once.weights.items())
+    assert twice.epochs[0]["train_loss"] == pytest.approx(once.epochs[0]["train_loss"])
+
+
+def test_a_job_that_adds_gradients_goes_on_as_if_it_had_not_been_stopped(tmp_path, monkeypatch):
+    options = {"accumulate_grad_batches": 3, "max_epochs": 3}  # four batches an epoch: the last step is of one
+    whole = train(tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        stop(patch, 1, "on_train_batch_end")
+        with pytest.raises(RuntimeError, match="stopped"):
+            train(tmp_path / "parts", **options)
+    assert same_weights(train(tmp_path / "parts", **options).weights, whole.weights)
+
+
 def test_bf16_trains_in_bfloat16_and_keeps_its_weights_in_float32(tmp_path):
     model, seen = affine(), []
     model.linear.register_forward_hook(lambda module, given, output: seen.append(output.dtype))
@@ -253,6 +292,21 @@ def test_a_model_that_fails_is_named(tmp_path):
     rows = batch()
     with pytest.raises(ModelFailedError, match="model class 'Affine' failed: RuntimeError: mat1 and mat2"):
         train(tmp_path, rows=Batch(32, features=torch.zeros(32, 3), labels=rows.labels))
+
+
+def test_a_row_that_is_left_over_breaks_no_batch_normalization(tmp_path):
+    torch.manual_seed(0)
+    model = Normalized.from_config({"lr": 0.1})
+    train(tmp_path, model, rows=batch(17), max_epochs=1)
+    assert sorted(map(len, model.seen)) == [8, 9]
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 8), (4, 1)], ids=["one row in all", "one row in a batch"])
+def test_one_row_for_batch_normalization_says_what_to_raise(tmp_path, rows, size):
+    with pytest.raises(ConfigError, match="batch normalization, which cannot train on a batch of one row") as caught:
+        train(tmp_path, Normalized.from_config({}), rows=batch(rows), batch_size=size)
+    assert caught.value.where == "config.batch_size"
+    assert "set batch_size to 2 or more" in caught.value.fix
 
 
 def test_a_stop_iteration_of_a_model_is_no_end_of_an_epoch(tmp_path):

@@ -12,11 +12,13 @@ import pytest
 import torch
 from support.plugins import forget_modules, write_distribution
 from support.training import BERT, CONFIG, ENCODING, PAIR, files, labelled_rows, save_encoder
+from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from bsm_core import Predictor, train
 from bsm_core.artifact import Artifact, describe
 from bsm_core.artifact.check_rows import read_check_rows
 from bsm_core.errors import ConfigError, DataError, HookFailedError, MissingColumnsError, ModelFailedError, UsageError
+from bsm_core.metrics.names import METRICS
 from bsm_core.plugins.registry import default_registry
 from bsm_core.scoring.provenance import require_same
 from bsm_core.scoring.self_check import check
@@ -143,7 +145,7 @@ def test_the_metrics_are_written_and_given(output):
     assert written["classes"] == [0, 1]
     assert [epoch["epoch"] for epoch in written["epochs"]] == [1, 2, 3]
     assert written["best"] == min(written["epochs"], key=lambda epoch: epoch["log_loss"])
-    assert written["best"].keys() == {"epoch", "train_loss", "log_loss", "auroc", "f1", "accuracy"}
+    assert written["best"].keys() == {"epoch", "train_loss", *METRICS}
     assert len(trained.seconds) == 3
 
 
@@ -558,3 +560,73 @@ def test_data_config_and_output_may_be_objects(bucket, output, caplog, monkeypat
     assert sorted(path.name for path in there.iterdir()) == names(here)
     with pytest.raises(UsageError, match="already exists"):
         train(*arguments)
+
+
+# Calibration
+
+
+def test_a_calibrated_artifact_has_scores_of_its_temperature_and_the_same_weights(output, tmp_path):
+    rows = labelled_rows(160)
+    noisy = rows.assign(label=["1" if i % 7 == 0 else label for i, label in enumerate(rows["label"])])
+    plain = train(CONFIG, noisy, tmp_path / "plain")
+    trained = train({**CONFIG, "calibrate": True}, noisy, output)
+    found = trained.metrics["calibration"]
+    assert json.loads((output / "training_metrics.json").read_text())["calibration"] == found
+    assert (found["rows"], found["count"]) == ("validation rows", 40)
+    assert found["after"]["log_loss"] < found["before"]["log_loss"]
+    assert found["before"]["log_loss"] == pytest.approx(plain.metrics["best"]["log_loss"], rel=1e-6)
+    assert json.loads((output / "hyperparameters.json").read_text())["temperature"] == found["temperature"] != 1
+    assert (output / "model.safetensors").read_bytes() == (plain.folder / "model.safetensors").read_bytes()
+    before, after = (Predictor.from_artifact(folder).predict(rows)["prob_class_1"] for folder in (plain.folder, output))
+    odds = np.log(before / (1 - before)), np.log(after / (1 - after))
+    assert np.allclose(odds[0], odds[1] * found["temperature"], atol=1e-5)
+    assert check(Predictor.from_artifact(output), read_check_rows(output)) == 0
+
+
+def test_without_validation_rows_there_is_nothing_to_calibrate_on(output, tmp_path):
+    with pytest.raises(ConfigError, match="fitted on validation rows, and there are none") as caught:
+        train({**CONFIG, "calibrate": True, "validation_fraction": 0}, tmp_path / "not-there.csv", output)
+    assert caught.value.where == "config.calibrate"
+    train({**CONFIG, "calibrate": True, "validation_fraction": 0}, labelled_rows(), output, validation=labelled_rows())
+
+
+def test_a_temperature_that_is_given_and_fitted_is_a_contradiction(output):
+    with pytest.raises(ConfigError, match="calibrate fits the temperature; remove one"):
+        train({**CONFIG, "calibrate": True, "temperature": 2.0}, labelled_rows(), output)
+
+
+# Memory and precision
+
+
+def test_gradient_checkpointing_leads_to_the_same_weights(output, tmp_path, monkeypatch):
+    computed = []
+    original = BertSelfAttention.forward
+
+    def counted(self, *arguments, **options):
+        computed.append(1)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(BertSelfAttention, "forward", counted)
+    train(ENCODING, labelled_rows(), tmp_path / "plain")
+    once = len(computed)
+    train({**ENCODING, "gradient_checkpointing": True}, labelled_rows(), output)
+    assert len(computed) - once == once + 1  # the backward pass of the only step computes the layer again
+    assert (output / "model.safetensors").read_bytes() == (tmp_path / "plain/model.safetensors").read_bytes()
+
+
+def test_checkpointing_needs_layers_of_transformers(output, tmp_path):
+    with pytest.raises(ConfigError, match="gradient_checkpointing: the model class has no encoder of transformers"):
+        train({**CONFIG, "gradient_checkpointing": True}, tmp_path / "not-there.csv", output)
+
+
+@pytest.mark.parametrize(("gpu", "precision"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_a_precision_that_the_device_lacks_is_an_error_before_the_rows_are_read(
+    output, tmp_path, monkeypatch, gpu, precision
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "An old GPU")
+    with pytest.raises(ConfigError, match=f"cannot train in '{precision}'") as caught:
+        train({**CONFIG, "precision": precision}, tmp_path / "not-there.csv", output)
+    assert caught.value.where == "config.precision"
+    assert "32-true" in caught.value.fix

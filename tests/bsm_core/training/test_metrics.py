@@ -3,12 +3,15 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsm_core.training.metrics import MODES, History, as_text, measure
+from bsm_core.evaluation import evaluate
+from bsm_core.metrics.names import METRICS
+from bsm_core.training.metrics import History, as_text, measure, mode_of
 
 
 def scores(probabilities, labels, at_once=100):
@@ -37,7 +40,8 @@ def test_two_classes_by_hand():
     assert got["accuracy"] == pytest.approx(3 / 5)
     assert got["f1"] == pytest.approx(f1(2, 1, 1))
     assert got["log_loss"] == pytest.approx(-sum(map(math.log, [0.9, 0.4, 0.4, 0.8, 0.7])) / 5)
-    assert got.keys() == MODES.keys()
+    assert tuple(got) == METRICS
+    assert got["brier"] == pytest.approx(sum(p**2 for p in [0.1, 0.6, 0.6, 0.2, 0.3]) / 5)
 
 
 def test_more_classes_by_hand():
@@ -68,15 +72,31 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order_whatever_the_batches(row
     )
 
 
-@pytest.mark.parametrize(("labels", "classes"), [([1, 1], 2), ([0, 0], 2), ([0, 1], 3)], ids=str)
-def test_without_rows_of_a_class_the_auroc_alone_is_undefined(labels, classes):
-    got = scores([[1 / classes] * classes] * 2, labels)
-    assert math.isnan(got.pop("auroc"))
-    assert all(map(math.isfinite, got.values()))
+def test_without_rows_of_both_classes_the_ranking_is_undefined():
+    assert math.isnan(scores([[0.5, 0.5]] * 2, [1, 1])["auroc"])
+    assert math.isnan(scores([[0.5, 0.5]] * 2, [0, 0])["average_precision"])
+
+
+@pytest.mark.parametrize(("classes", "labels"), [(2, [0, 1, 1, 0, 1]), (3, [0, 1, 2, 2, 0]), (3, [0, 1, 1, 1, 0])])
+def test_training_and_evaluation_say_the_same_numbers(tmp_path, classes, labels):
+    probabilities = torch.rand(5, classes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
+    frame = pd.DataFrame(probabilities.numpy(), columns=[f"prob_class_{i}" for i in range(classes)])
+    frame.insert(0, "id", range(5))
+    frame.to_csv(tmp_path / "inference_predictions.csv", index=False, float_format="%.17g")
+    pd.DataFrame({"id": range(5), "y": labels}).to_csv(tmp_path / "labels.csv", index=False)
+    found = evaluate(tmp_path, tmp_path / "labels.csv", label_column="y", resamples=0)
+    values = {**(found.macro or {}), **found.metrics}
+    said = {name: math.nan if values[name].value is None else values[name].value for name in METRICS}
+    assert said == pytest.approx(measure(probabilities, torch.tensor(labels)), nan_ok=True, abs=1e-12)
+
+
+def test_the_direction_of_each_metric():
+    assert {name for name in METRICS if mode_of(name) == "min"} == {"log_loss", "brier", "ece"}
 
 
 def test_a_sure_and_wrong_probability_is_a_finite_loss():
-    assert scores([[1.0, 0.0]], [1])["log_loss"] == pytest.approx(-math.log(1e-15))
+    assert scores([[1.0, 0.0]], [1])["log_loss"] == pytest.approx(-math.log(2.0**-52))
 
 
 def test_a_line_for_people():

@@ -8,7 +8,8 @@ from support.training import CONFIG, labelled_rows
 from bsm_core.errors import DataError
 from bsm_core.plugins.registry import Registry
 from bsm_core.training.config.training_job import TrainingJob
-from bsm_core.training.rows.read_rows import read_rows
+from bsm_core.training.rows.log_lines import tell_classes
+from bsm_core.training.rows.read_rows import divide, read_rows
 
 
 @pytest.fixture
@@ -17,7 +18,10 @@ def read(toy_site, caplog):
 
     def make(data, validation=None, **changes):
         with caplog.at_level(logging.INFO, "bsm"):
-            rows, held_out, order = read_rows(TrainingJob({**CONFIG, **changes}, Registry.discover()), data, validation)
+            job = TrainingJob({**CONFIG, **changes}, Registry.discover())
+            whole, given, order = read_rows(job, data, validation)
+            rows, held_out = divide(job, whole, given, order)
+            tell_classes(order, rows, held_out, job.artifact.given_class_names)
         return rows, held_out, order, [record.getMessage() for record in caplog.records]
 
     return make

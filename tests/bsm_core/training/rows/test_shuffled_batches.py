@@ -26,8 +26,11 @@ def test_each_row_is_dealt_once_an_epoch_and_the_same_seed_deals_the_same(length
 
     batches = dealt()
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
-    assert all(len(batch) <= batch_size for batch in batches)
-    assert sum(len(batch) < batch_size for batch in batches) <= 1
+    sizes = [len(batch) for batch in batches if len(batch) != batch_size]
+    rest = len(lengths) % batch_size
+    left_over = rest == 1 < len(lengths) and batch_size > 1
+    assert sizes == ([batch_size + 1] if left_over and len(lengths) > batch_size else [rest] if rest else [])
+    assert min(map(len, batches)) > 1 or batch_size == 1 or len(lengths) == 1
     assert dealt() == batches
 
 

@@ -1,0 +1,1 @@
+"""Parts of a training job that a config has to ask for."""

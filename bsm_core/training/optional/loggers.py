@@ -1,0 +1,117 @@
+"""Loggers of Lightning by name: metrics of each step and epoch in files or in MLflow, while a job trains."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from bsm_core.errors import EngineError
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+log = logging.getLogger("bsm")
+
+LoggerName = Literal["csv", "tensorboard", "mlflow"]
+"""Name of a logger in the config."""
+_PACKAGES: Mapping[str, tuple[str, ...]] = {"tensorboard": ("tensorboardX", "tensorboard"), "mlflow": ("mlflow",)}
+"""Packages of which a logger needs one."""
+_RUN_ID = "mlflow_run_id"
+_EXPERIMENT = "bsm"
+
+
+def lacking(names: Sequence[str]) -> str:
+    """Return which loggers lack their package, and how to install it; empty if none does."""
+    absent = [name for name in names if name in _PACKAGES and not any(map(find_spec, _PACKAGES[name]))]
+    commands = " and ".join(f'pip install "bsm-core[{name}]"' for name in absent)
+    return f"{', '.join(absent)} cannot be used: the package is not installed; {commands}" if absent else ""
+
+
+def open_loggers(
+    names: Sequence[str], values: Mapping[str, Any], logs: Path, work: Path, checkpoint: Path
+) -> list[Logger]:
+    """Return loggers that begin a log, or go on with that of the checkpoint.
+
+    What was logged after the checkpoint is logged again, so it is removed first. A log in MLflow keeps both.
+
+    Args:
+        names: Names of the loggers.
+        values: Hyperparameters: the config of the job.
+        logs: Folder of the files: ``csv/metrics.csv``, ``tensorboard/events…``, and ``hparams.yaml`` in both folders.
+            Its name is that of the run in MLflow.
+        work: Folder that remembers the run in MLflow.
+        checkpoint: Checkpoint from which training resumes, if it exists.
+
+    Raises:
+        EngineError: MLflow cannot be reached, or refuses the run.
+    """
+    step = None
+    if names and checkpoint.exists():
+        step = int(torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+    opened: list[Logger] = []
+    for name in dict.fromkeys(names):
+        if name == "mlflow":
+            opened.append(_mlflow(logs, work, step))
+        else:
+            if step is None:
+                shutil.rmtree(logs / name, ignore_errors=True)  # of an earlier job with this output
+            opened.append(_csv(logs, step) if name == "csv" else _tensorboard(logs, step))
+            log.info("logs: %s", logs / name)
+    for logger in opened:
+        logger.log_hyperparams(dict(values))
+    return opened
+
+
+def _csv(logs: Path, step: int | None) -> Logger:
+    from lightning.pytorch.loggers import CSVLogger
+
+    file, kept = logs / "csv/metrics.csv", []
+    if step is not None and file.exists():
+        with file.open(newline="") as opened:
+            kept = [row for row in csv.DictReader(opened) if int(row["step"]) < step]
+    logger = CSVLogger(logs, name="", version="csv")
+    with warnings.catch_warnings(action="ignore"):  # Lightning removes the file, and says so
+        logger.experiment.save()
+    for row in kept:
+        logger.experiment.log_metrics({k: v for k, v in row.items() if v and k != "step"}, int(row["step"]))
+    logger.experiment.save()
+    return logger
+
+
+def _tensorboard(logs: Path, step: int | None) -> Logger:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    # TensorBoard shows nothing of this step and later ones that an earlier file of the folder has.
+    # Its name has the second in which it was made: the suffix keeps an earlier file of the same second.
+    options: dict[str, Any] = {"purge_step": step, "filename_suffix": f".{step or 0}"}
+    return TensorBoardLogger(logs, name="", version="tensorboard", default_hp_metric=False, **options)
+
+
+def _mlflow(logs: Path, work: Path, step: int | None) -> Logger:
+    import mlflow
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    remembered = work / _RUN_ID
+    run = remembered.read_text() if step is not None and remembered.exists() else None
+    address = os.environ.get("MLFLOW_TRACKING_URI") or mlflow.get_tracking_uri()
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _EXPERIMENT
+    try:
+        logger = MLFlowLogger(experiment, logs.name.removesuffix("-logs"), tracking_uri=address, run_id=run)
+        remembered.write_text(str(logger.run_id))
+    except Exception as error:  # of MLflow, of its store or of the network
+        raise EngineError(
+            f"MLflow cannot be used: {error}",
+            where=f"the tracking server {address}",
+            fix="set MLFLOW_TRACKING_URI to one that works, or remove 'mlflow' from the loggers of the config",
+        ) from error
+    log.info("logs: run %s of the experiment %r in MLflow", logger.run_id, experiment)
+    return logger

@@ -20,7 +20,7 @@ from bsm_core.preprocess.cells import category_key, category_texts
 from bsm_core.preprocess.columns import text_values
 from bsm_core.preprocess.features import Imputer
 from bsm_core.training.config.training_job import TrainingJob
-from bsm_core.training.metrics import MODES, as_text, measure
+from bsm_core.training.metrics import as_text, measure, mode_of
 from bsm_core.training.rows.data import Rows
 
 log = logging.getLogger("bsm")
@@ -98,7 +98,7 @@ def tell_baselines(best: Mapping[str, float | None], baselines: Mapping[str, Map
         known = {key: value for key in _METRICS if (value := metrics.get(key)) is not None}
         log.info("on the validation rows, %s: %s", name, as_text(known))
     metric = monitor if monitor in _METRICS else "log_loss"
-    sign = 1 if MODES[metric] == "max" else -1
+    sign = 1 if mode_of(metric) == "max" else -1
     values = {name: found[metric] for name, found in baselines.items() if found.get(metric) is not None}
     own = best.get(metric)
     if own is None or not values:

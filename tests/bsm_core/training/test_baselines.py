@@ -12,7 +12,7 @@ from bsm_core.errors import ConfigError
 from bsm_core.plugins.registry import Registry
 from bsm_core.training.baselines import FEATURES, MAJORITY, TEXT, measure_baselines, notes_of, tell_baselines
 from bsm_core.training.config.training_job import TrainingJob
-from bsm_core.training.rows.read_rows import read_rows
+from bsm_core.training.rows.read_rows import divide, read_rows
 
 sklearn = pytest.importorskip("sklearn")
 JOB = {**CONFIG, "baselines": True, "positive_class": 1}
@@ -23,7 +23,8 @@ LEARNED = {"log_loss": 0.1, "auroc": 0.99, "accuracy": 0.95}
 def baselines(toy_site):
     def make(rows=None, **changes):
         job = TrainingJob({**JOB, **changes}, Registry.discover())
-        training, held_out, _ = read_rows(job, labelled_rows(200) if rows is None else rows, None)
+        whole, given, order = read_rows(job, labelled_rows(200) if rows is None else rows, None)
+        training, held_out = divide(job, whole, given, order)
         return measure_baselines(job, training, held_out)
 
     return make
@@ -50,7 +51,8 @@ def test_simple_models_are_measured_on_the_validation_rows(baselines):
 
 def test_the_majority_class_gives_the_shares_of_the_training_rows(toy_site):
     job = TrainingJob({**JOB, "baselines": False}, Registry.discover())
-    rows, held_out, _ = read_rows(job, labelled_rows(200), None)
+    whole, given, order = read_rows(job, labelled_rows(200), None)
+    rows, held_out = divide(job, whole, given, order)
     found = measure_baselines(job, rows, held_out)
     share = float(rows.labels.float().mean())
     right = np.where(held_out.labels.numpy() == 1, share, 1 - share)

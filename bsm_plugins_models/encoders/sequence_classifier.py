@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import AfterValidator, ValidationInfo
 from torch import Tensor, nn
 
-from bsm_core import ModelConfig
+from bsm_core import Backend, BuildBackend, ModelConfig, TextBatch
 from bsm_plugins_models.encoders.bert import longest_chunk
 from bsm_plugins_models.encoders.hugging_face import read_encoder
+from bsm_plugins_models.encoders.packed import tuned
+from bsm_plugins_models.encoders.pooling import Pooling
 from bsm_plugins_models.encoders.text import TextEncoder
 from bsm_plugins_models.pretrained import PretrainedModule, load_weights
 
@@ -28,6 +33,11 @@ CLASSIFIERS = (
 
 The logits of a ``mobilebert``, ``fnet``, ``funnel``, ``convbert`` or ``yoso`` depend on the other texts of the batch.
 """
+_FIRST_TOKEN = (
+    *("camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "esm", "ibert", "mpnet"),
+    *("roberta", "roberta-prelayernorm", "roformer", "xlm-roberta", "xlm-roberta-xl"),
+)
+"""Types without a pooler whose head reads the first token of a chunk alone."""
 
 
 def build_classifier(encoder: Mapping[str, Any], num_classes: int) -> PreTrainedModel:
@@ -73,6 +83,51 @@ class SequenceClassifierConfig(ModelConfig):
     text_encoder: Annotated[dict[str, Any], AfterValidator(_buildable)]
 
 
+class GivenVectors(nn.Module):
+    """Encoder of transformers that returns its input, vectors ``[chunks, hidden size]``: one token for each chunk."""
+
+    def forward(self, input_ids: Tensor, *others: Any, **options: Any) -> Any:
+        """Return the vectors as the last hidden state, ``[chunks, 1, hidden size]``, and as the pooler output."""
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        return BaseModelOutputWithPooling(last_hidden_state=input_ids[:, None], pooler_output=input_ids)
+
+
+def head_of(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    """Return the head of a classifier alone, which shares its weights: ``vectors [chunks, size] -> logits``.
+
+    The classifier's own code computes it, with the vectors of chunks in place of what its encoder returns.
+    """
+    alone: Any = copy.copy(model)
+    alone._modules = {**model._modules, model.base_model_prefix: GivenVectors()}
+
+    def head(vectors: Tensor) -> Tensor:
+        mask = torch.ones(len(vectors), 1, dtype=torch.int64, device=vectors.device)
+        logits: Tensor = alone(input_ids=vectors, attention_mask=mask).logits
+        return logits
+
+    return head
+
+
+def _pooling_of(model: PreTrainedModel) -> Pooling | None:
+    """Return how the head of a classifier pools the tokens of a chunk; None if it needs more than one vector."""
+    kind, base = model.config.model_type, model.base_model
+    if kind == "modernbert":
+        return "mean" if model.config.classifier_pooling == "mean" else "cls"
+    if getattr(base, "pooler", None) is not None:
+        return "pooler"
+    return "cls" if kind in _FIRST_TOKEN else None
+
+
+def _tuned(model: PreTrainedModel, pooling: Pooling, precision: str, sample: TextBatch | None) -> Backend | None:
+    base: Any = model.base_model
+    backend = tuned.build(base, precision, sample, pooling=pooling)
+    if backend is None or backend.encode is None:
+        return None
+    encode, head = backend.encode, head_of(model)
+    return replace(backend, encode=lambda tokens, lengths: head(encode(tokens, lengths)))
+
+
 class SequenceClassifier(TextEncoder):
     """Text encoder whose vector of a chunk is the logits of a sequence classifier of transformers.
 
@@ -91,6 +146,11 @@ class SequenceClassifier(TextEncoder):
         """Return the logits of chunks, float ``[chunks, num_classes]``."""
         logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
         return logits
+
+    def backends(self) -> Mapping[str, BuildBackend]:
+        """Return the backend ``"tuned"``, which computes the encoder faster, for heads that read one vector of it."""
+        pooling = _pooling_of(self.model)
+        return {tuned.NAME: partial(_tuned, self.model, pooling)} if pooling else {}
 
     def project(self, means: Tensor) -> Tensor:
         """Return the mean of a row's logits as it is."""

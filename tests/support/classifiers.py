@@ -39,7 +39,14 @@ _OF_ROBERTA = {"max_position_embeddings": 514, "pad_token_id": 1, "bos_token_id"
 FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "albert": {},
     "bert": {},
-    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+        "position_buckets": 8,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+    },
     "distilbert": {},
     "electra": {},
     "modernbert": {
@@ -62,13 +69,11 @@ _LIKE_BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 def save_classifier(folder: Path, family: str = "bert", labels: Sequence[str] = ("no", "yes"), **config: Any) -> Path:
     """Write the folder of a classifier with its tokenizer, and return it. The weights are the same every time."""
-    kind = CONFIG_MAPPING[family]
-    values = {**_SMALL, **FAMILIES[family], **config}
-    known = {*kind().to_dict(), *kind.attribute_map}
+    values = classifier_config(family, **config)
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     torch.manual_seed(1)
     made = AutoModelForSequenceClassification.from_config(
-        kind(**{key: value for key, value in values.items() if key in known}, **names)
+        CONFIG_MAPPING[family](**{key: value for key, value in values.items() if key != "model_type"}, **names)
     )
     with torch.no_grad():
         for value in made.parameters():  # so large, biases and norms too, that texts are told apart
@@ -76,6 +81,13 @@ def save_classifier(folder: Path, family: str = "bert", labels: Sequence[str] = 
     made.save_pretrained(folder)
     make_tokenizer(family).save_pretrained(folder)
     return folder
+
+
+def classifier_config(family: str, **config: Any) -> dict[str, Any]:
+    """Return the content of ``config.json`` of a small classifier of a family."""
+    kind, own = CONFIG_MAPPING[family], {**FAMILIES.get(family, {}), **config}
+    known = {*kind().to_dict(), *kind.attribute_map}
+    return {**{key: value for key, value in _SMALL.items() if key in known}, **own, "model_type": family}
 
 
 def make_tokenizer(family: str) -> PreTrainedTokenizerFast:

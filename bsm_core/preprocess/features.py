@@ -37,6 +37,7 @@ from bsm_core.preprocess.magnitudes import Magnitudes
 from bsm_core.tables.formats.dialect import Dialect
 
 _UNSCALED = Unscaled()
+_LARGEST = np.finfo(np.float32).max
 _COMMAS = frozenset({COMMA, DECIMAL_COMMA, DECIMAL_COMMA_AND_GROUPS})
 
 
@@ -291,9 +292,10 @@ class Features:
         scalings = [self._scaling(name) for name in self.names]
         ends = np.cumsum([scaling.inputs for scaling in scalings]).tolist()
         matrix = np.empty((rows, ends[-1]), np.float32)
-        for name, scaling, end in zip(self.names, scalings, ends, strict=True):
-            _fill(matrix[:, end - scaling.inputs : end], made[name], scaling)
-        return matrix
+        with np.errstate(over="ignore"):
+            for name, scaling, end in zip(self.names, scalings, ends, strict=True):
+                _fill(matrix[:, end - scaling.inputs : end], made[name], scaling)
+        return np.clip(matrix, -_LARGEST, _LARGEST, out=matrix)  # a quotient may be too large for float32
 
 
 def _fill(inputs: npt.NDArray[np.float32], column: FeatureColumn, scaling: NumberScaling | OneHot) -> None:

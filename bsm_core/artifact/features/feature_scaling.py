@@ -53,11 +53,7 @@ class NumberScaling(BaseModel):
         return 2 if self.missing_indicator else 1
 
     def scaled(self, values: Floats) -> Floats:
-        """Return the scaled values, float64 ``[rows]``, in the range of float32."""
-        with np.errstate(over="ignore"):
-            return np.clip(self._scaled(values), -_LARGEST, _LARGEST)
-
-    def _scaled(self, values: Floats) -> Floats:
+        """Return the scaled values, float64 ``[rows]``; with a very small scale, they may be infinite."""
         return values
 
     def input_names(self, feature: str) -> tuple[str, ...]:
@@ -78,7 +74,8 @@ class StandardScaling(NumberScaling):
     mean: _Finite
     std: _Positive
 
-    def _scaled(self, values: Floats) -> Floats:
+    def scaled(self, values: Floats) -> Floats:
+        """Return the scaled values, float64 ``[rows]``."""
         return (values - self.mean) / self.std
 
 
@@ -89,7 +86,8 @@ class RobustScaling(NumberScaling):
     median: _Finite
     iqr: _Positive
 
-    def _scaled(self, values: Floats) -> Floats:
+    def scaled(self, values: Floats) -> Floats:
+        """Return the scaled values, float64 ``[rows]``."""
         return (values - self.median) / self.iqr
 
 
@@ -119,7 +117,8 @@ class QuantileScaling(NumberScaling):
         ranks = (first + count / 2) / len(self.quantiles)  # from 0.5 / n to 1 - 0.5 / n, so no score is infinite
         return values, np.array([NormalDist().inv_cdf(rank) for rank in ranks.tolist()])
 
-    def _scaled(self, values: Floats) -> Floats:
+    def scaled(self, values: Floats) -> Floats:
+        """Return the scaled values, float64 ``[rows]``."""
         points, scores = self._points
         return np.clip(np.interp(values, points, scores), scores[0], scores[-1])  # a slope may be infinite
 

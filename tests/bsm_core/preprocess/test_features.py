@@ -676,3 +676,14 @@ def test_a_scaled_row_does_not_depend_on_its_neighbours(rows):
     alone = [made.transform({"age": csv(n), "city": csv(c)}, 1)[0] for n, c in rows]
     assert bits(together.ravel()) == bits(np.concatenate([row.ravel() for row in alone]))
     assert np.isfinite(together).all()
+
+
+def test_a_scaled_number_stays_in_the_range_of_float32():
+    largest = float(np.finfo(np.float32).max)
+    kinds = {
+        "a": {"kind": "standard", "mean": -largest, "std": 1e-300},
+        "b": {"kind": "robust", "median": largest, "iqr": 1e-10},
+    }
+    made = Features(["a", "b"], *processors({}, {}, check_feature_scaling(kinds, where="test")))
+    cells = {"a": pa.array([largest, -largest]), "b": pa.array([-largest, largest])}
+    assert made.transform(cells, 2)[0].tolist() == [[largest, -largest], [0.0, 0.0]]

@@ -290,11 +290,20 @@ class Features:
     def _inputs(self, made: Mapping[str, FeatureColumn], rows: int) -> npt.NDArray[np.float32]:
         """Return the inputs of the model, float32 ``[rows, inputs]``."""
         scalings = [self._scaling(name) for name in self.names]
-        ends = np.cumsum([scaling.inputs for scaling in scalings]).tolist()
-        matrix = np.empty((rows, ends[-1]), np.float32)
+        linear = [scaling.center_and_scale for scaling in scalings]
         with np.errstate(over="ignore"):
-            for name, scaling, end in zip(self.names, scalings, ends, strict=True):
-                _fill(matrix[:, end - scaling.inputs : end], made[name], scaling)
+            # Most models have such features alone. Fewer calls of NumPy make up a tenth of the time of a run.
+            if all(parts is not None for parts in linear) and all(scaling.inputs == 1 for scaling in scalings):
+                centers, scales = np.array(linear).T
+                exact = np.stack([column.exact for column in (made[n] for n in self.names) if column.exact is not None])
+                exact -= centers[:, None]
+                exact /= scales[:, None]
+                matrix = exact.T.astype(np.float32, order="C")
+            else:
+                matrix, ends = np.empty((rows, sum(s.inputs for s in scalings)), np.float32), 0
+                for name, scaling in zip(self.names, scalings, strict=True):
+                    _fill(matrix[:, ends : ends + scaling.inputs], made[name], scaling)
+                    ends += scaling.inputs
         return np.clip(matrix, -_LARGEST, _LARGEST, out=matrix)  # a quotient may be too large for float32
 
 

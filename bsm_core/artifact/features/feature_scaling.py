@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,11 @@ class NumberScaling(BaseModel):
         """Number of the feature's inputs of the model."""
         return 2 if self.missing_indicator else 1
 
+    @property
+    def center_and_scale(self) -> tuple[float, float] | None:
+        """Number that is subtracted, and that by which the difference is divided; None for another formula."""
+        return None
+
     def scaled(self, values: Floats) -> Floats:
         """Return the scaled values, float64 ``[rows]``; with a very small scale, they may be infinite."""
         return values
@@ -74,6 +79,11 @@ class StandardScaling(NumberScaling):
     mean: _Finite
     std: _Positive
 
+    @property
+    def center_and_scale(self) -> tuple[float, float]:
+        """Return the two numbers of the formula."""
+        return self.mean, self.std
+
     def scaled(self, values: Floats) -> Floats:
         """Return the scaled values, float64 ``[rows]``."""
         return (values - self.mean) / self.std
@@ -85,6 +95,11 @@ class RobustScaling(NumberScaling):
     kind: Literal["robust"] = "robust"
     median: _Finite
     iqr: _Positive
+
+    @property
+    def center_and_scale(self) -> tuple[float, float]:
+        """Return the two numbers of the formula."""
+        return self.median, self.iqr
 
     def scaled(self, values: Floats) -> Floats:
         """Return the scaled values, float64 ``[rows]``."""
@@ -134,6 +149,7 @@ class OneHot(BaseModel):
     model_config = _STRICT
 
     kind: Literal["one_hot"] = "one_hot"
+    center_and_scale: ClassVar[None] = None
     categories: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_CATEGORIES, strict=False)]
 
     @model_validator(mode="after")

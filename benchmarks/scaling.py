@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What scaling does to ``tabular``: AUROC from a few plain numbers, and the rate of a run.
+"""Effect of scaling on ``tabular``: AUROC from a few plain numbers, and the rate of a run.
 
     OMP_NUM_THREADS=1 python benchmarks/scaling.py --reviews reviews.parquet [--rows 1000000] [--repeat 5]
 

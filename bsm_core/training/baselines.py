@@ -37,6 +37,8 @@ _ROWS, _CHARACTERS, _WORDS, _CATEGORIES = 20_000, 10_000, 100_000, 250
 """Largest numbers of training rows, of characters of a text, of words and pairs of words, and of categories."""
 _FEW_ROWS = 500
 _DIGITS = 6
+_MARGIN = 0.005
+"""Difference from which a baseline is said to be better."""
 _EXTRA = "pip install 'bsm-core[baselines]'"
 
 Probabilities = npt.NDArray[np.float64]
@@ -111,7 +113,7 @@ def tell_baselines(best: Mapping[str, float | None], baselines: Mapping[str, Map
             " the learning rate (lr), the number of epochs, and the columns",
             as_text({metric: values[MAJORITY]}),
         )
-    elif sign * own < sign * values[name]:
+    elif sign * (values[name] - own) > _MARGIN:
         log.warning("%s is better than the model: %s", _SHOWN[name], words)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pyarrow as pa
@@ -324,6 +325,28 @@ sys.exit(cli.main(sys.argv[1:]))
     assert "epoch 2:" not in again
     assert "epoch 3:" in again
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model", "model-report.html", "rows.csv"]
+
+
+# bsm init
+
+
+def test_init_prints_a_config_that_trains_and_tells_of_each_column(tmp_path, capsys):
+    training.labelled_rows(60).to_csv(tmp_path / "rows.csv", index=False)
+    arguments = ["init", "--data", str(tmp_path / "rows.csv"), "--label", "label", "--set", "max_epochs=1"]
+    assert cli.main(arguments) == 0
+    captured = capsys.readouterr()
+    config = tomllib.loads(captured.out)
+    assert (config["label_name"], config["max_epochs"], config["model_class"]) == ("label", 1, "tabular")
+    assert "channel" in captured.err
+    assert "tells the label" in captured.err
+    assert cli.main([*arguments, "--output", str(tmp_path / "c.toml"), "--quiet"]) == 0
+    assert (tmp_path / "c.toml").read_text() == captured.out
+    assert cli.main([*arguments, "--output", str(tmp_path / "c.toml")]) == 2
+    assert "the output exists already" in capsys.readouterr().err
+    places = ["--data", str(tmp_path / "rows.csv"), "--output", str(tmp_path / "model")]
+    assert cli.main(["train", "--config", str(tmp_path / "c.toml"), *places]) == 0
+    assert cli.main(["init", *places[:2], "--label", "lable"]) == 1
+    assert "'label'" in capsys.readouterr().err
 
 
 # bsm inspect, pack, convert

@@ -9,8 +9,8 @@ from bsm_core.metrics.measure import measure
 
 _AUROC, _SOLVED = 0.995, 0.95
 """AUROC, and share of the errors of the majority class that are avoided, above which a column tells the label."""
-_HELD_OUT, _FEWEST, _BINS = 3, 5, 50
-"""Every third row is measured on; fewest rows of a class there; number of bins of a number."""
+_HELD_OUT, _FEWEST, _BINS = 1 / 3, 5, 50
+"""Share of the rows that is measured on; fewest rows of a class there; number of bins of a number."""
 
 
 def tells_label(
@@ -24,7 +24,7 @@ def tells_label(
         classes: Number of classes.
         ordered: Whether the values are numbers, of which neighbors are counted together.
     """
-    held = np.arange(len(labels)) % _HELD_OUT == 0
+    held = np.random.default_rng(0).random(len(labels)) < _HELD_OUT  # rows may repeat in a rhythm
     counts = np.bincount(labels[held], minlength=classes)
     if np.sort(counts)[-2:][0] < _FEWEST:
         return None

@@ -259,7 +259,7 @@ def _write_training(toml: TomlText, found: _Judged, pretrained: str | None) -> N
     if pretrained is not None:
         schedule, keys = _Schedule.of(rows, 1_000, 5), {"lr": 1e-3, "encoder_lr": 5e-5, "weight_decay": 0.01}
     elif found.texts:
-        schedule, keys = _Schedule.of(rows, 1_500, 30), {"lr": 2e-3, "weight_decay": 0.05}
+        schedule, keys = _Schedule.of(rows, 1_000, 20), {"lr": 2e-3, "weight_decay": 0.05}
     else:
         schedule, keys = _Schedule.of(rows, 1_000, 40), {"lr": 5e-3, "weight_decay": 0.01}
     toml.note("")

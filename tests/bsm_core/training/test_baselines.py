@@ -107,9 +107,10 @@ def test_without_scikit_learn_the_extra_is_named(baselines, monkeypatch, caplog)
         ({**LEARNED, "log_loss": 0.6}, "f1", "the model is no better than the majority class (log loss 0.6000)"),
         ({**LEARNED, "log_loss": 0.3}, "log_loss", "gradient boosting on the features is better than the model: log"),
         ({**LEARNED, "auroc": 0.8}, "auroc", "gradient boosting on the features is better than the model: AUROC 0.9"),
+        ({**LEARNED, "log_loss": 0.204}, "log_loss", None),
         ({"train_loss": 0.1}, "log_loss", None),
     ],
-    ids=["better", "worse", "another metric", "equal", "than the best", "in AUROC", "not measured"],
+    ids=["better", "worse", "another metric", "equal", "than the best", "in AUROC", "a little", "not measured"],
 )
 def test_a_model_that_is_no_better_than_a_baseline_is_warned_of(said, best, monitor, warning):
     found = {

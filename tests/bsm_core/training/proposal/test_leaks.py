@@ -20,8 +20,19 @@ LABELS = RNG.integers(0, 3, 600)
         ((LABELS * 200 + RNG.integers(0, 6, 600)) * 1.0, False, True),
         (np.where(LABELS == 0, np.nan, LABELS), True, True),
         (np.arange(600) * 1.0, False, False),
+        (np.where(LABELS == 2, np.arange(600) % 3, 3 + LABELS) * 1.0, False, True),
     ],
-    ids=["copy", "nearly", "related", "noise", "many categories", "categories", "missing", "each another"],
+    ids=[
+        "copy",
+        "nearly",
+        "related",
+        "noise",
+        "many categories",
+        "categories",
+        "missing",
+        "each another",
+        "in a rhythm",
+    ],
 )
 def test_a_column_leaks_if_it_tells_the_label_of_rows_it_did_not_see(values, ordered, leaks):
     assert (tells_label(values, LABELS, 3, ordered=ordered) is not None) == leaks

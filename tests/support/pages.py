@@ -27,7 +27,7 @@ from support.processes import python
 from bsm_core import cli
 from bsm_core.plugins.registry import default_registry
 
-EXTRAS = "pip install '.[baselines,mlflow,onnx,ray,s3]'"
+EXTRAS = "pip install '.[baselines,lora,mlflow,onnx,ray,s3,tensorboard]'"
 SETS_UP = frozenset(
     {
         "make demo",

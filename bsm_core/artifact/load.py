@@ -256,7 +256,7 @@ class Artifact:
             wants: Names of the model class's config keys. Of these keys the artifact provides ``"text_encoder"``,
                 ``"primary_text_encoder"``, ``"secondary_text_encoder"`` (the Hugging Face ``config.json`` of the
                 encoder, as a dict), ``"embedding_shape"`` (``[vocabulary, dimensions]``) and ``"feature_count"`` (the
-                number of columns of the feature matrix).
+                number of columns of the feature matrix, if it has any).
 
         Raises:
             TokenizerError: There is no config of the encoder.
@@ -275,7 +275,7 @@ class Artifact:
                     fix="pass embedding_mat to save_artifact()",
                 )
             provided["embedding_shape"] = list(self.embedding_mat.shape)
-        if "feature_count" in wants:
+        if "feature_count" in wants and self.feature_names:
             provided["feature_count"] = len(self.feature_names)
         return config | provided
 

@@ -68,7 +68,7 @@ def test_a_run_that_fails_ends_the_worker(job, capsys):
 def test_the_loop_without_text(tmp_path, job):
     rows = pd.DataFrame(np.random.default_rng(0).normal(size=(40, len(FEATURES))), columns=list(FEATURES))
     rows.insert(0, ID, [f"{i:07d}" for i in range(len(rows))])
-    config = {"model_class": "tabular", "tab_field_list": list(FEATURES), "hidden_common_dim": 4}
+    config = {"model_class": "tabular", "tab_field_list": list(FEATURES), "hidden_common_dim": 4, "scaling": "none"}
     labelled = rows.assign(label=[0, 1] * 20)
     train(config | {"label_name": "label", "max_epochs": 1, "seed": 0}, labelled, tmp_path / "model")
     rows.to_parquet(job["table"], index=False)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bsm_core import BuildBackend, ModelConfig
 from bsm_plugins_models.encoders.hugging_face import PADDING_COUNTS, build_encoder, layers_of, read_encoder
+from bsm_plugins_models.encoders.lengths import by_length
 from bsm_plugins_models.encoders.packed import tuned
 from bsm_plugins_models.encoders.pooling import EncoderPooling, Pooling, ReinitPooler, default_pooling, pooled
 from bsm_plugins_models.encoders.text import TextEncoder
@@ -27,7 +28,7 @@ def _buildable(encoder: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         with torch.device("meta"):  # takes no memory and draws no weights
             longest = longest_chunk(build_encoder(encoder, pooler=False))
     except Exception as error:
-        raise ValueError(f"transformers cannot build this encoder: {error}") from error
+        raise ValueError(f"this encoder cannot be built: {error}") from error
     if longest is not None and (length := info.data.get("max_sen_len", 0)) > longest:
         raise ValueError(f"max_sen_len is {length}, the encoder has positions for {longest} tokens")
     return encoder
@@ -120,16 +121,13 @@ class BertEncoder(TextEncoder):
         """
         if not self._padding_counts:
             return self._pooled(input_ids, attention_mask)
-        lengths = attention_mask.sum(1)
-        groups = [(length, (lengths == length).nonzero()[:, 0]) for length in sorted(set(lengths.tolist()))]
-        vectors = [self._pooled(input_ids[rows, :length], attention_mask[rows, :length]) for length, rows in groups]
-        return torch.cat(vectors)[torch.cat([rows for _, rows in groups]).argsort()]
+        return by_length(self._pooled, input_ids, attention_mask)
 
     def _pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         return pooled(self.bert(input_ids=input_ids, attention_mask=attention_mask), attention_mask, self.pooling)
 
     def backends(self) -> Mapping[str, BuildBackend]:
-        """Return the backend ``"tuned"``, which computes a BERT or RoBERTa without padding.
+        """Return the backend ``"tuned"``, which computes some types without padding, the others with packed products.
 
         A subclass that overrides ``encode`` does not have it.
         """

@@ -18,7 +18,7 @@ TYPES = (
     *("deberta-v2", "distilbert", "electra", "ernie", "esm", "esmc", "eurobert", "flaubert", "fnet", "gte", "ibert"),
     *("jina_embeddings_v3", "layoutlm", "lilt", "longformer", "luke", "markuplm", "megatron-bert", "mobilebert"),
     *("modernbert", "mpnet", "nomic_bert", "nystromformer", "openai_privacy_filter", "rembert", "roberta"),
-    *("roberta-prelayernorm", "roc_bert", "roformer", "splinter", "squeezebert", "ultrabert", "xlm", "xlm-roberta"),
+    *("roberta-prelayernorm", "roformer", "splinter", "squeezebert", "ultrabert", "xlm", "xlm-roberta"),
     *("xlm-roberta-xl", "xlnet", "xmod"),
 )
 """Types of encoders that read text alone, return a vector for each token and load nothing: no weights, no other model,
@@ -26,10 +26,10 @@ no code.
 
 Not among them are decoders; ``reformer`` and ``yoso``, whose random hashes let a text's vectors differ from run to run;
 ``mra``, which loads code from the hub; ``funnel``, whose lengths change inside; ``canine``, which takes no short texts;
-and ``tapas``, which reads tables.
+``roc_bert``, which reads the shape and the sound of each token; and ``tapas``, which reads tables.
 """
 
-PADDING_COUNTS = ("convbert", "fnet", "nystromformer")
+PADDING_COUNTS = ("convbert", "fnet", "mobilebert", "nystromformer")
 """Types that mix tokens with the padding after them, whatever the attention mask says."""
 
 _ROTARY = ("rope_theta", "rope_scaling", "partial_rotary_factor")
@@ -76,7 +76,7 @@ def read_encoder(encoder: Mapping[str, Any], types: Collection[str] = TYPES) -> 
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise ValueError(f"transformers has no model_type {kind!r}")
     if kind not in types:
-        raise ValueError(f"an encoder of type {kind!r} is none of text, or cannot be used; use {', '.join(types)}")
+        raise ValueError(f"bsm does not support model_type {kind!r} here; use {', '.join(types)}")
     type_of_config = CONFIG_MAPPING[kind]
     defined = {*type_of_config().to_dict(), *type_of_config.attribute_map, *_ALSO_READ.get(kind, ())}
     known = defined - {*_NOT_FOR_AN_ENCODER}
@@ -89,12 +89,30 @@ def read_encoder(encoder: Mapping[str, Any], types: Collection[str] = TYPES) -> 
         config = type_of_config.from_dict(values)
     except Exception as error:
         raise ValueError(f"transformers cannot read the config of this encoder: {error}") from error
+    _complete(config)
     counts = {key: getattr(config, key, 1) for key in _MODULES}
     found = {k: len(v) if isinstance(v, list | tuple) else v for k, v in counts.items() if k in known}
     modules = math.prod(max(1, count) for count in found.values() if isinstance(count, int))
     if modules > _MOST_MODULES:
         raise ValueError(f"{', '.join(found)} make {modules:,} parts, more than {_MOST_MODULES:,}")
     return config
+
+
+def _complete(config: PreTrainedConfig) -> None:
+    """Set what a score must not depend on, and check what an encoder needs only when it computes.
+
+    The sparse attention of BigBird draws random blocks, and a short batch replaces it for good by full attention.
+
+    Raises:
+        ValueError: A key is missing.
+    """
+    if config.model_type == "big_bird":
+        config.attention_type = "original_full"
+    if config.model_type == "xmod" and config.default_language not in config.languages:
+        raise ValueError(
+            f"default_language is {config.default_language!r}; name one of the languages of the encoder, which is used"
+            f" for all texts: {', '.join(map(str, config.languages[:10]))}"
+        )
 
 
 def build_encoder(encoder: Mapping[str, Any], *, pooler: bool = True) -> PreTrainedModel:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from bsm_core import Backend, BuildBackend, ModelConfig, TextBatch
 from bsm_plugins_models.encoders.bert import longest_chunk
-from bsm_plugins_models.encoders.hugging_face import read_encoder
+from bsm_plugins_models.encoders.hugging_face import PADDING_COUNTS, read_encoder
+from bsm_plugins_models.encoders.lengths import by_length
 from bsm_plugins_models.encoders.packed import tuned
 from bsm_plugins_models.encoders.pooling import Pooling
 from bsm_plugins_models.encoders.text import TextEncoder
@@ -24,20 +25,32 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CLASSIFIERS = (
-    *("albert", "bert", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie"),
-    *("esm", "eurobert", "gte", "ibert", "jina_embeddings_v3", "longformer", "megatron-bert", "modernbert", "mpnet"),
-    *("nomic_bert", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta"),
-    "xlm-roberta-xl",
+    *("albert", "bert", "big_bird", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert"),
+    *("electra", "ernie", "esm", "eurobert", "flaubert", "fnet", "gte", "ibert", "jina_embeddings_v3", "longformer"),
+    *("megatron-bert", "mobilebert", "modernbert", "mpnet", "nomic_bert", "nystromformer", "rembert", "roberta"),
+    *("roberta-prelayernorm", "roformer", "squeezebert", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
 )
-"""Types whose classifier transformers builds without other models or code, and whose logits ignore the padding.
+"""Types whose classifier transformers builds without other models or code, and whose logits depend on one text alone.
 
-The logits of a ``mobilebert``, ``fnet``, ``funnel``, ``convbert`` or ``yoso`` depend on the other texts of the batch.
+Those of ``PADDING_COUNTS`` read texts of one length at a time.
 """
 _FIRST_TOKEN = (
-    *("camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "esm", "ibert", "mpnet"),
-    *("roberta", "roberta-prelayernorm", "roformer", "xlm-roberta", "xlm-roberta-xl"),
+    *(
+        "big_bird",
+        "camembert",
+        "convbert",
+        "data2vec-text",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "esm",
+        "ibert",
+        "mpnet",
+    ),
+    *("nystromformer", "roberta", "roberta-prelayernorm", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod"),
 )
-"""Types without a pooler whose head reads the first token of a chunk alone."""
+"""Types whose head reads the first token of a chunk alone, not what a pooler makes of it."""
 
 
 def build_classifier(encoder: Mapping[str, Any], num_classes: int) -> PreTrainedModel:
@@ -70,7 +83,7 @@ def _buildable(encoder: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         with torch.device("meta"):  # takes no memory and draws no weights
             longest = _longest_text(build_classifier(encoder, info.data.get("num_classes", 2)))
     except Exception as error:
-        raise ValueError(f"transformers cannot build this classifier: {error}") from error
+        raise ValueError(f"this classifier cannot be built: {error}") from error
     if longest is not None and (length := info.data.get("max_sen_len", 0)) > longest:
         raise ValueError(f"max_sen_len is {length}, the encoder has positions for {longest} tokens")
     return encoder
@@ -114,9 +127,9 @@ def _pooling_of(model: PreTrainedModel) -> Pooling | None:
     kind, base = model.config.model_type, model.base_model
     if kind == "modernbert":
         return "mean" if model.config.classifier_pooling == "mean" else "cls"
-    if getattr(base, "pooler", None) is not None:
-        return "pooler"
-    return "cls" if kind in _FIRST_TOKEN else None
+    if kind in _FIRST_TOKEN:
+        return "cls"
+    return "pooler" if getattr(base, "pooler", None) is not None else None
 
 
 def _tuned(model: PreTrainedModel, pooling: Pooling, precision: str, sample: TextBatch | None) -> Backend | None:
@@ -144,6 +157,11 @@ class SequenceClassifier(TextEncoder):
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the logits of chunks, float ``[chunks, num_classes]``."""
+        if self.model.config.model_type in PADDING_COUNTS:
+            return by_length(self._logits, input_ids, attention_mask)
+        return self._logits(input_ids, attention_mask)
+
+    def _logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
         return logits
 

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from support.classifiers import FAMILIES, WORDS, save_classifier, scores_of_transformers
+from support.classifiers import FAMILIES, MORE_FAMILIES, WORDS, save_classifier, scores_of_transformers
 
 import bsm_core
 from bsm_core import cli
 from bsm_core.artifact import Artifact
 from bsm_core.runtime.precision import TOLERANCES, Precision
+from bsm_plugins_models.encoders.sequence_classifier import CLASSIFIERS
 
 RANDOM = np.random.default_rng(0)
 TEXTS = [" ".join(RANDOM.choice(WORDS, size)) for size in (1, 2, 30, 600, 1_500)] + ["", " \t", "Ünknown ✓ word."]
@@ -39,6 +40,23 @@ def test_scores_are_those_of_transformers(imported):
     assert np.abs(predictor.predict_proba(ROWS) - want).max() < 1e-5
     alone = np.concatenate([predictor.predict_proba(ROWS[i : i + 1]) for i in (1, 4, 5)])
     assert np.abs(alone - want[[1, 4, 5]]).max() < 1e-5
+
+
+@pytest.mark.parametrize("family", MORE_FAMILIES)
+def test_every_family_scores_each_text_as_transformers_scores_it_alone(family, tmp_path):
+    source = save_classifier(tmp_path / "classifier", family, labels=("bad", "fine", "good"))
+    artifact = bsm_core.import_model(source, tmp_path / "artifact", text_column="review", max_sen_len=60)
+    texts = ["good dress", " ".join(WORDS * 5), "bad", "", "hate it", "love the small size " * 9]
+    want = scores_of_transformers(source, texts, 60, batch_size=1).numpy()
+    predictor = bsm_core.Predictor.from_artifact(artifact)
+    assert np.abs(predictor.predict_proba({"review": texts}) - want).max() < 1e-5
+    assert np.abs(predictor.predict_proba({"review": texts[2:3]}) - want[2:3]).max() < 1e-5
+    assert np.abs(predictor.predict_proba({"review": texts}) - want).max() < 1e-5  # whatever came before
+    assert want[:, 0].std() > 0.01
+
+
+def test_every_model_type_is_tested():
+    assert {*FAMILIES, *MORE_FAMILIES} == {*CLASSIFIERS}
 
 
 def test_bf16_is_within_its_tolerance(imported):

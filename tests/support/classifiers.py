@@ -62,6 +62,37 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "xlm-roberta": {**_OF_ROBERTA, "type_vocab_size": 1},
 }
 """Config keys of each family beside those of all."""
+MORE_FAMILIES: Mapping[str, Mapping[str, Any]] = {
+    "big_bird": {"block_size": 4, "num_random_blocks": 1},
+    "camembert": _OF_ROBERTA,
+    "convbert": {},
+    "data2vec-text": _OF_ROBERTA,
+    "deberta": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+    "ernie": {},
+    "esm": {"position_embedding_type": "rotary", "mask_token_id": 4},
+    "eurobert": {"bos_token_id": 2, "eos_token_id": 3, "mask_token_id": 4, "num_key_value_heads": 1},
+    "flaubert": {"pad_index": 0},
+    "fnet": {},
+    "gte": {},
+    "ibert": _OF_ROBERTA,
+    "jina_embeddings_v3": _OF_ROBERTA,
+    "longformer": {**_OF_ROBERTA, "attention_window": 8},
+    "megatron-bert": {},
+    "mobilebert": {"intra_bottleneck_size": 16, "initializer_range": 0.1},
+    "nomic_bert": {},
+    "nystromformer": {},
+    "rembert": {},
+    "roberta-prelayernorm": _OF_ROBERTA,
+    "roformer": {},
+    "squeezebert": {
+        "embedding_size": 16,
+        **dict.fromkeys(("q_groups", "k_groups", "v_groups", "intermediate_groups", "output_groups"), 2),
+    },
+    "xlm": {"pad_index": 0},
+    "xlm-roberta-xl": _OF_ROBERTA,
+    "xmod": {**_OF_ROBERTA, "languages": ["en"], "default_language": "en"},
+}
+"""Config keys of the other families that are imported."""
 _UNIGRAM, _BYTES = ("albert", "deberta-v2", "xlm-roberta"), ("modernbert", "roberta")
 _LIKE_ROBERTA = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 _LIKE_BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -85,14 +116,14 @@ def save_classifier(folder: Path, family: str = "bert", labels: Sequence[str] = 
 
 def classifier_config(family: str, **config: Any) -> dict[str, Any]:
     """Return the content of ``config.json`` of a small classifier of a family."""
-    kind, own = CONFIG_MAPPING[family], {**FAMILIES.get(family, {}), **config}
+    kind, own = CONFIG_MAPPING[family], {**{**FAMILIES, **MORE_FAMILIES}.get(family, {}), **config}
     known = {*kind().to_dict(), *kind.attribute_map}
     return {**{key: value for key, value in _SMALL.items() if key in known}, **own, "model_type": family}
 
 
 def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
     """Return a small tokenizer of the kind that a family has."""
-    special = _LIKE_ROBERTA if FAMILIES[family].get("pad_token_id") == 1 else _LIKE_BERT
+    special = _LIKE_ROBERTA if {**FAMILIES, **MORE_FAMILIES}[family].get("pad_token_id") == 1 else _LIKE_BERT
     if family in _UNIGRAM:
         backend = Tokenizer(models.Unigram())
         backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
@@ -130,10 +161,14 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
     )
 
 
-def scores_of_transformers(folder: Path, texts: Sequence[str], max_length: int) -> Tensor:
-    """Return the probabilities that transformers computes of all texts in one batch, float64 ``[texts, classes]``."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    inputs = tokenizer([*texts], truncation=True, max_length=max_length, padding=True, return_tensors="pt")
-    with torch.inference_mode():
-        return model(**inputs).logits.double().softmax(1)
+def scores_of_transformers(folder: Path, texts: Sequence[str], max_length: int, batch_size: int = 100) -> Tensor:
+    """Return the probabilities that transformers computes of batches of texts, float64 ``[texts, classes]``."""
+    tokenizer, rows = AutoTokenizer.from_pretrained(folder), []
+    full = {"attention_type": "original_full"} if (folder / "config.json").read_text().count("block_sparse") else {}
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(folder, **full).eval()
+    for start in range(0, len(texts), batch_size):
+        batch = [*texts[start : start + batch_size]]
+        inputs = tokenizer(batch, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            rows.append(model(**inputs).logits.double().softmax(1))
+    return torch.cat(rows)

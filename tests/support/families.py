@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import nn
+
 POSITIONS = 600
 _SIZES = {
     "vocab_size": 64,
@@ -18,7 +21,7 @@ _SIZES = {
 _GROUPS = dict.fromkeys(("q_groups", "k_groups", "v_groups", "post_attention_groups", "intermediate_groups"), 2)
 _OTHER: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 8},
-    "big_bird": {"attention_type": "original_full"},
+    "big_bird": {"block_size": 4, "num_random_blocks": 1},
     "convbert": {"embedding_size": 8},
     "deberta": {"relative_attention": True, "pos_att_type": "c2p|p2c", "position_biased_input": False},
     "deberta-v2": {
@@ -61,12 +64,6 @@ _OTHER: dict[str, dict[str, Any]] = {
         "sliding_window": 8,
         "eos_token_id": 2,
     },
-    "roc_bert": {
-        "pronunciation_vocab_size": 4,
-        "shape_vocab_size": 4,
-        "pronunciation_embed_dim": 4,
-        "shape_embed_dim": 4,
-    },
     "squeezebert": {"embedding_size": 16, "output_groups": 2, **_GROUPS},
     "ultrabert": {"num_key_value_heads": 1, "bos_token_id": 1, "eos_token_id": 2},
     "xlnet": {"d_head": 8, "d_inner": 24},
@@ -78,3 +75,11 @@ def tiny(kind: str, **other: Any) -> dict[str, Any]:
     """Return the content of a ``config.json`` of a small encoder; keys that its type does not define are ignored."""
     names = {"distilbert": {"hidden_dim": 24}}.get(kind, {})
     return {"model_type": kind, **_SIZES, **names, **_OTHER.get(kind, {}), **other}
+
+
+@torch.no_grad()
+def with_noise(model: nn.Module) -> Any:
+    """Add noise to all parameters, as training does: vectors of padding, biases and norms are no longer 0 or 1."""
+    for value in model.parameters():
+        value.add_(torch.randn_like(value), alpha=0.1)
+    return model

@@ -34,7 +34,9 @@ _OTHER_NAMES = (
     (re.compile(r"(^|\.)(\w+)_v$"), r"\1parametrizations.\2.original1"),
 )
 """Names of a parameter of the model, and its name in other versions of torch and transformers."""
-_BUFFER_OF_POSITIONS = re.compile(r"(?:^|\.)embeddings\.(?:position_ids|token_type_ids)$")
+_BUFFER_OF_POSITIONS = re.compile(
+    r"(?:^|\.)(?:embeddings\.(?:position_ids|token_type_ids)|rotary_embeddings\.inv_freq)$"
+)
 """Buffers that transformers saved in some versions, and that follow from the config."""
 _NOT_OF_THE_MODEL = re.compile(
     r"(?:^|[._])(?:"
@@ -47,6 +49,12 @@ _NOT_OF_THE_MODEL = re.compile(
 )
 """Modules of a training that score nothing: losses, metrics of torchmetrics, averaged copies of the weights."""
 _NUMBERS_OF_TRAINING = ("n_averaged", "num_updates", "ema_decay", "pos_weight", "class_weights", "label_smoothing")
+
+_OF_QUANTIZATION = re.compile(
+    r"(?:^|[._])(?:SCB|scales?|scale_inv|qweight|qzeros|zero_points?|absmax|quant_map|g_idx)$"
+)
+"""Numbers without which quantized weights have no meaning."""
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 _MOST_PREFIXES, _MOST_ENDS = 8, 30
 
@@ -159,7 +167,8 @@ def fit_weights(
         expected: Shape by key, of ``model.state_dict()``.
         optional: Keys that the model or the state dict may lack, such as those of a loss.
         tied: Groups of keys that are one parameter; a state dict may have only one of them.
-        surplus: Whether all weights that the model lacks are passed over with a warning, as transformers does.
+        surplus: Whether all weights that the model lacks are passed over with a warning, as transformers does, except
+            scales of quantized weights.
 
     Raises:
         WeightsMismatchError: Keys are missing or unexpected, or shapes differ; the error lists all of them.
@@ -231,23 +240,23 @@ def _without(prefix: str, names: Iterable[str]) -> set[str]:
 
 
 def check_dtypes(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Check that the weights of a model are floats where the model has floats: quantized weights need their scales.
+    """Check that the weights of a model are floats of 16 bits or more: quantized weights need their scales.
 
     Args:
         weights: The weights.
         state: ``model.state_dict()``.
 
     Raises:
-        WeightsMismatchError: Weights are integers; the error lists all of them.
+        WeightsMismatchError: Weights are integers, or floats of 8 bits; the error lists all of them.
     """
     wrong = [
         f"{name} is {str(value.dtype).removeprefix('torch.')}"
         for name, value in weights.items()
-        if state[name].is_floating_point() and not value.is_floating_point()
+        if state[name].is_floating_point() and value.dtype not in _FLOATS
     ]
     if wrong:
         raise WeightsMismatchError(
-            "the weights are not floats, as those of a quantized model, which is not read",
+            "the weights are not floats of 16 bits or more, as those of a quantized model, which is not read",
             where="model weights",
             details=wrong,
             fix="save the weights in float32, bfloat16 or float16; `--precision int8` quantizes them for a run",
@@ -275,8 +284,9 @@ def _fit(
     held = keys.keys() | {name for group in tied if group & keys.keys() for name in group}
     missing = [name for name in expected if name not in held and not is_free(name)]
     left = [key for key in weights if key not in used and not is_free(key.removeprefix(prefix))]
-    passed_over = [key for key in left if not missing and (surplus or _is_of_training(key))]
-    unexpected = [key for key in left if missing or not (surplus or _is_of_training(key))]
+    known = [key for key in left if _is_of_training(key) or (surplus and not _OF_QUANTIZATION.search(key))]
+    passed_over = [] if missing else known
+    unexpected = left if missing else [key for key in left if key not in {*known}]
     shapes = [name for name, key in keys.items() if weights[key].shape != expected[name]]
     return _Fit(prefix, keys, missing, unexpected, passed_over, shapes)
 

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bsm_core.artifact.untrusted.state_dicts import fit_weights
+from bsm_core.artifact.untrusted.state_dicts import check_dtypes, fit_weights
 from bsm_core.backends.choose import encoders_of
+from bsm_core.errors import WeightsMismatchError
 from bsm_core.models.base import ModelBase
 from bsm_core.plugins.registry import Registry
 from bsm_core.predictor.model_building import building, tied_names
+from bsm_core.training.importing.original_names import with_names_of_transformers
 
 
 class ModelProbe:
@@ -53,8 +55,30 @@ class ModelProbe:
             surplus: Whether weights that the model lacks are passed over with a warning.
 
         Raises:
-            WeightsMismatchError: Weights are missing or unexpected, or shapes differ; the error lists all of them.
+            WeightsMismatchError: Weights are missing, unexpected or quantized, or shapes differ; the error lists all of
+                them.
         """
-        model = self._model
-        expected = {name: value.shape for name, value in model.state_dict().items()}
-        return fit_weights(weights, expected, model.optional_state, tied_names(model), surplus=surplus)
+        model, state = self._model, self._model.state_dict()
+        expected = {name: value.shape for name, value in state.items()}
+        fitting = fit_weights(weights, expected, model.optional_state, tied_names(model), surplus=surplus)
+        check_dtypes(fitting, state)
+        return fitting
+
+    def fit_pretrained(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of the transformers model in this model, as ``save_pretrained`` wrote them, likewise.
+
+        Some types are written under the names of the code that they come from, with several weights in one.
+        """
+        from transformers import PreTrainedModel
+
+        inner = [(n, part) for n, part in self._model.named_modules() if isinstance(part, PreTrainedModel)]
+        if not inner:
+            return self.fit(weights, surplus=True)
+        name, part = inner[0]
+        try:
+            return self.fit({f"{name}.{key}": value for key, value in weights.items()}, surplus=True)
+        except WeightsMismatchError:
+            converted = with_names_of_transformers(part, weights)
+            if converted is None:
+                raise
+        return self.fit({f"{name}.{key}": value for key, value in converted.items()}, surplus=True)

@@ -24,6 +24,7 @@ CONFIG = "config.json"
 _LONGEST = 512
 """Tokens of a text that are read, unless the caller says another number or the encoder has fewer positions."""
 _HEAD = "ForSequenceClassification"
+_DEQUANTIZE = "save it dequantized, with model.dequantize().save_pretrained(FOLDER) or from the weights before"
 _OTHER_PROBLEMS = {
     "multi_label_classification": "each of its labels is true or false for itself, and a row may have several",
     "regression": "its output is a number, not a class",
@@ -72,11 +73,16 @@ def fill_from_transformers(
     config["max_sen_len"] = max_sen_len or min(_LONGEST, probe.longest or _LONGEST)
     _check_tokenizer(source, probe.vocabulary)
     try:
-        weights = probe.fit(read_transformers_weights(source), surplus=True)
+        weights = probe.fit_pretrained(read_transformers_weights(source))
     except WeightsMismatchError as error:
-        error.where, error.fix = str(source), "copy the folder again, or correct the sizes in its config.json"
-        if any("classifier" in line or "out_proj" in line for line in error.details):
-            error.fix += f"; its id2label names {len(names)} classes"
+        error.where = str(source)
+        lacking = [line for line in error.details if line.startswith(("missing: ", "shape: "))]
+        if lacking:
+            error.fix = "copy the folder again, or correct the sizes in its config.json"
+        elif any(line.startswith("unexpected: ") for line in error.details):
+            error.fix = _DEQUANTIZE
+        if any("classifier" in line or "out_proj" in line for line in lacking):
+            error.fix = f"{error.fix}; its id2label names {len(names)} classes"
         raise
     save_artifact(
         target,
@@ -117,10 +123,13 @@ def _check_kind(config: Mapping[str, Any]) -> None:
     """Check that the model has a classifier of a type that transformers knows, without code of the folder.
 
     Raises:
-        ConfigError: The model has no classifier, or needs code that comes with it.
+        ConfigError: The model has no classifier, is quantized, or needs code that comes with it.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as KNOWN
 
+    if quantization := config.get("quantization_config"):
+        what = f"the weights are quantized ({short_repr(quantization)}), which is not read"
+        raise ConfigError(what, where=f"{CONFIG}: quantization_config", fix=_DEQUANTIZE)
     kind, has_code = str(config.get("model_type")), "auto_map" in config
     named = [name for name in _texts(config.get("architectures")) if _HEAD in name]
     if not named and config.get("architectures"):

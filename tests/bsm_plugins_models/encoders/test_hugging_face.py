@@ -6,7 +6,7 @@ from sys import modules
 
 import pytest
 import torch
-from support.families import POSITIONS, tiny
+from support.families import POSITIONS, tiny, with_noise
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel
 
 from bsm_plugins_models.encoders import hugging_face
@@ -16,7 +16,7 @@ from bsm_plugins_models.encoders.hugging_face import PADDING_COUNTS, TYPES, read
 
 def built(kind, **other):
     torch.manual_seed(0)
-    return AutoModel.from_config(read_encoder(tiny(kind, **other))).eval()
+    return with_noise(AutoModel.from_config(read_encoder(tiny(kind, **other)))).eval()
 
 
 @torch.inference_mode()
@@ -35,6 +35,20 @@ def test_every_type_returns_a_vector_for_each_token_which_padding_does_not_chang
         alone, padded = hidden(model, ids), hidden(model, ids, padding)
         assert alone.shape == (1, length, model.config.hidden_size)
         assert torch.allclose(alone, padded, rtol=1e-5, atol=1e-5) == (kind not in PADDING_COUNTS)
+
+
+def test_sparse_attention_which_depends_on_other_texts_is_full():
+    model = built("big_bird", attention_type="block_sparse", block_size=4, num_random_blocks=1)
+    long = [5 + (7 * i) % 50 for i in range(60)]
+    first, short, again = hidden(model, long), hidden(model, [7] * 5), hidden(model, long)
+    assert torch.equal(first, again)
+    assert torch.allclose(first, hidden(built("big_bird", attention_type="original_full"), long))
+    assert short.isfinite().all()
+
+
+def test_an_xmod_needs_a_language():
+    with pytest.raises(ValueError, match="default_language is None; name one of the languages of the encoder"):
+        read_encoder(tiny("xmod", languages=["en", "de"], default_language=None))
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -108,7 +122,7 @@ def test_encoders_of_very_many_parts_are_refused(encoder, word):
 @pytest.mark.parametrize(
     "encoder",
     [
-        {"model_type": "xmod", "languages": [f"l{i}" for i in range(81)], "num_hidden_layers": 24},
+        {"model_type": "xmod", "languages": [f"l{i}" for i in range(81)], "default_language": "l0"},
         {"model_type": "nomic_bert", "n_embd": 768, "n_inner": 3072, "n_positions": 8192, "rotary_emb_base": 160_000},
         {"model_type": "longformer", "attention_window": [512] * 24, "max_position_embeddings": 4098},
         {"model_type": "xlm", "n_words": 30_145, "n_langs": 100, "n_layers": 12},

@@ -122,7 +122,48 @@ def test_weights_that_transformers_does_not_use_are_passed_over(source, caplog):
     weights = weights_of(source) | {"cls.predictions.bias": torch.ones(3)}
     safetensors.torch.save_file(weights, source / "model.safetensors")
     imported(source)
-    assert "no place for are passed over: 'cls.predictions.bias'" in caplog.text
+    assert "no place for are passed over: 'classifier.model.cls.predictions.bias'" in caplog.text
+
+
+def test_nothing_is_said_of_names_that_are_those_of_transformers(source, caplog):
+    caplog.set_level("INFO")
+    imported(source)
+    assert "the names of all weights" not in caplog.text
+
+
+def test_weights_under_the_names_of_the_code_that_a_type_comes_from(tmp_path):
+    source = save_classifier(tmp_path / "classifier", "gte")
+    weights = weights_of(source)
+    assert any("qkv_proj" in name for name in weights)
+    half = {name: value.half() for name, value in weights.items()}
+    safetensors.torch.save_file(half, source / "model.safetensors", {"format": "pt"})
+    assert {value.dtype for value in imported(source).weights.values()} == {torch.float32}
+    shutil.rmtree(tmp_path / "artifact")
+    del weights["classifier.bias"]
+    safetensors.torch.save_file(weights, source / "model.safetensors", {"format": "pt"})
+    told = refused(source, WeightsMismatchError)
+    assert "in 1 place(s)" in told
+    assert "missing: classifier.model.classifier.bias [2]" in told
+    change(source, intermediate_size=20)
+    assert "mlp.down_proj.weight is [16, 24], the model has [16, 20]" in refused(source, WeightsMismatchError)
+
+
+@pytest.mark.parametrize("family", ["bert", "gte"])
+def test_quantized_weights_are_refused(family, tmp_path):
+    source = save_classifier(tmp_path / "classifier", family)
+    weights = weights_of(source)
+    name = next(name for name, value in weights.items() if value.ndim == 2 and "attention" in name)
+    for dtype in (torch.float8_e4m3fn, torch.int8):
+        small = {**weights, name: weights[name].to(dtype)}
+        safetensors.torch.save_file(small, source / "model.safetensors", {"format": "pt"})
+        refused(source, WeightsMismatchError)
+    for end in ("SCB", "weight_scale_inv", "qzeros", "weight.absmax"):
+        scaled = {**weights, f"{name.removesuffix('weight')}{end}": torch.ones(16)}
+        safetensors.torch.save_file(scaled, source / "model.safetensors", {"format": "pt"})
+        assert "save it dequantized" in refused(source, WeightsMismatchError)
+    safetensors.torch.save_file(weights, source / "model.safetensors", {"format": "pt"})
+    change(source, quantization_config={"quant_method": "fp8"})
+    assert "the weights are quantized ({'quant_method': 'fp8'})" in refused(source, ConfigError)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +178,7 @@ def test_weights_that_transformers_does_not_use_are_passed_over(source, caplog):
         ({"id2label": {"0": "a", "1": "b", "2": "c"}, "num_labels": 2}, "id2label names 3 classes, num_labels is 2"),
         ({"id2label": {"0": "a", "1": "a", "2": "c"}}, "class_names has 3 names, 2 of them different"),
         ({"model_type": "new", "auto_map": {"AutoModel": "code.New"}}, "code of its own, in auto_map"),
-        ({"model_type": "gpt2"}, "an encoder of type 'gpt2'"),
+        ({"model_type": "gpt2"}, "bsm does not support model_type 'gpt2'"),
         ({"model_type": None}, "no sequence classifier of model_type"),
         ({"hidden_size": 10**9}, "hidden_size is 1000000000"),
         ({"num_hidden_layers": 10**5}, "num_hidden_layers is 100000"),

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from support.families import tiny
+from support.families import tiny, with_noise
 
 from bsm_core import TextBatch, TokenBudget
 from bsm_core.models.micro_batches import encode_ragged_rows
@@ -25,7 +25,7 @@ UNPADDED = (
 LENGTHS = (512, 130, 40, 33, 18, 17, 16, 15, 9, 9, 2, 1)
 """Of chunks: the window of the tiny ModernBERT reaches eight tokens to each side."""
 TOLERANCES = {"bf16": 0.05, "int8": 0.1}
-"""Of the mean difference to fp32, for vectors whose numbers are about one: the models are 16 wide."""
+"""Of each chunk's mean difference to fp32, for vectors whose numbers are about one: the models are 16 wide."""
 
 
 def chunks_of(lengths, low=5, high=60):
@@ -36,7 +36,7 @@ def chunks_of(lengths, low=5, high=60):
 @cache
 def model_of(kind, pooler):
     torch.manual_seed(0)
-    return build_encoder(tiny(kind), pooler=pooler).eval()
+    return with_noise(build_encoder(tiny(kind), pooler=pooler)).eval()
 
 
 def poolings(kind):
@@ -89,7 +89,7 @@ def test_lower_precisions(kind, precision):
             continue
         got = encoded(backend, chunks)
         assert got.dtype == torch.float32
-        assert (got - own_vectors(model, chunks, pooling)).abs().mean() < TOLERANCES[precision]
+        assert (got - own_vectors(model, chunks, pooling)).abs().mean(1).max() < TOLERANCES[precision]
 
 
 def test_the_families_without_padding_and_no_others():

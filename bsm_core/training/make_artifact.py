@@ -42,7 +42,7 @@ from bsm_core.training.loop import LAST, fit
 from bsm_core.training.metrics import History
 from bsm_core.training.optional.calibration import Floats, calibrate, logits_of
 from bsm_core.training.optional.device_precision import check_precision
-from bsm_core.training.optional.folds import Fold, score_folds, summary
+from bsm_core.training.optional.folds import Fold, check_folds, score_folds, summary
 from bsm_core.training.optional.loggers import open_loggers
 from bsm_core.training.optional.lora import merge_adapters
 from bsm_core.training.prepared import Prepared, build_model
@@ -137,6 +137,7 @@ def train(
         all_rows, given, order = read_rows(job, data, validation)
         rows, held_out = divide(job, all_rows, given, order)
         tell_classes(order, rows, held_out, job.artifact.given_class_names)
+        check_folds(job, (all_rows, given), order)
         log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
         prepared = Prepared(job, rows, held_out, order)
         model = build_model(job, prepared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bsm_core.errors import DataError
 from bsm_core.metrics.names import METRICS
-from bsm_core.runtime.durable import replace, temporary_of
+from bsm_core.runtime import durable
 from bsm_core.training.config.training_config import TrainingConfig
 from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.loop import LAST, fit
@@ -73,6 +73,29 @@ def stratified(labels: Tensor, folds: int, seed: int) -> list[npt.NDArray[np.int
     return [np.sort(dealt[fold::folds]) for fold in range(folds)]
 
 
+def check_folds(job: TrainingJob, tables: tuple[Rows, Rows | None], order: list[Any]) -> None:
+    """Check the rows of every fold, if the job has folds, before anything is prepared.
+
+    Args:
+        job: The training job.
+        tables: All rows, and the validation rows that the caller gave, as in :func:`score_folds`.
+        order: Label of each class.
+
+    Raises:
+        DataError: A class has fewer rows than there are folds, or the metric that chooses the best epoch is not defined
+            for the validation rows of a fold.
+    """
+    labels, validation = replace(tables[0], columns={}), tables[1]
+    if job.training.folds is None:
+        return
+    for held in stratified(labels.labels, job.training.folds, job.training.seed):
+        divide(job, _without(labels, held), validation, order)
+
+
+def _without(rows: Rows, held: npt.NDArray[np.int64]) -> Rows:
+    return rows.take(np.setdiff1d(np.arange(len(rows)), held).tolist())
+
+
 def score_folds(
     job: TrainingJob, tables: tuple[Rows, Rows | None], order: list[Any], work: Path, logs: Path, *, gpu: bool
 ) -> list[Fold]:
@@ -90,7 +113,7 @@ def score_folds(
         gpu: Whether to train on a GPU instead of the CPU.
 
     Raises:
-        DataError: A class has fewer rows than there are folds.
+        DataError: As :func:`check_folds`.
         BSMError: As in a job without folds.
     """
     (rows, validation), count = tables, job.training.folds or 0
@@ -99,8 +122,7 @@ def score_folds(
         folder = work / f"fold-{number}"
         folder.mkdir(exist_ok=True)
         if not (folder / _RESULT).exists():
-            others = np.setdiff1d(np.arange(len(rows)), held)
-            training, chosen_by = divide(job, rows.take(others.tolist()), validation, order)
+            training, chosen_by = divide(job, _without(rows, held), validation, order)
             told = "fold %d of %d: training on %s rows, validating on %s, measuring on %s"
             log.info(told, number, count, *(f"{len(part):,}" for part in (training, chosen_by or (), held)))
             own = logs.with_name(f"{logs.name.removesuffix('-logs')}-fold-{number}-logs")
@@ -133,8 +155,8 @@ def _score(
     model.load_state_dict(weights)
     logits = torch.from_numpy(logits_of(model, batch_of(prepared.preprocess, held)[0], gpu=gpu))
     result = folder / _RESULT
-    torch.save({"logits": logits, "epoch": best + 1}, temporary_of(result))
-    replace(temporary_of(result), result)
+    torch.save({"logits": logits, "epoch": best + 1}, durable.temporary_of(result))
+    durable.replace(durable.temporary_of(result), result)
     for checkpoint in folder.glob("*.ckpt"):
         checkpoint.unlink()
 

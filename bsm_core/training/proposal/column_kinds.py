@@ -98,8 +98,10 @@ def describe_column(name: str, column: Column, positions: npt.NDArray[np.int64],
     if len(distinct) == 1 and len(known) > 0.995 * len(texts):
         return DescribedColumn(name, ColumnKind.CONSTANT, f"always {_short(known[0])}", codes)
     read = Imputer(np.nan).transform(column, dialect)
-    if len(read.bad) <= _MOST_NOT_NUMBERS * len(known):
-        return _number(name, np.asarray(read.values, np.float64), len(distinct), positions)
+    values = np.asarray(read.values, np.float64)
+    numbers = int((~np.isnan(values)).sum())  # neither a word for a missing number nor another word
+    if numbers and len(read.bad) <= _MOST_NOT_NUMBERS * (numbers + len(read.bad)):
+        return _number(name, values, len(distinct), positions)
     return _words(name, known, codes, len(distinct), commas=_are_commas([*read.bad.values()], len(known)))
 
 
@@ -118,6 +120,9 @@ def _number(
     name: str, values: npt.NDArray[np.float64], distinct: int, positions: npt.NDArray[np.int64]
 ) -> DescribedColumn:
     known = values[~np.isnan(values)]
+    missing = f"{_percent(len(values) - len(known), len(values))} missing"
+    if len(known) < (1 - _MOST_MISSING) * len(values):
+        return DescribedColumn(name, ColumnKind.MISSING, missing, values)
     whole = bool((known == np.round(known)).all())
     steps = np.diff(known)
     if whole and len(known) == len(values) > 2 and distinct == len(known):
@@ -128,9 +133,9 @@ def _number(
             return DescribedColumn(name, ColumnKind.ID, "another whole number in each row", values, unique=True)
     if whole and distinct > _FEW_CATEGORIES and (_NAMED_ID.search(name) or _ROW_NUMBER.match(name)):
         return DescribedColumn(name, ColumnKind.ID, f"{distinct:,} whole numbers, and the name of an id", values)
-    missing = f", {_percent(len(values) - len(known), len(values))} missing" if len(known) < len(values) else ""
     low, high = (f"{edge:.6g}" for edge in (known.min(), known.max()))
-    return DescribedColumn(name, ColumnKind.NUMBER, f"{low} to {high}{missing}", values)
+    why = f"{low} to {high}" + (f", {missing}" if len(known) < len(values) else "")
+    return DescribedColumn(name, ColumnKind.NUMBER, why, values)
 
 
 def _words(

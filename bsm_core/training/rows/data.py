@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -83,6 +84,9 @@ class Rows:
     def split(self, fraction: float, seed: int) -> tuple[Rows, Rows | None]:
         """Split the rows at random into training and validation rows, each in the order of the table.
 
+        Each class has its share of the validation rows. A class of two rows or more has rows in both parts, unless a
+        part has fewer rows than there are classes.
+
         Args:
             fraction: Share of the rows that becomes validation rows, 0 to 1.
             seed: Seed of the choice; the same seed chooses the same rows.
@@ -91,10 +95,38 @@ class Rows:
             The training rows and the validation rows; None for no validation rows.
         """
         count = min(math.ceil(len(self) * fraction), len(self) - 1)
-        if not count:
+        if count <= 0:
             return self, None
-        order = np.random.default_rng(seed).permutation(len(self))
-        return self.take(np.sort(order[count:]).tolist()), self.take(np.sort(order[:count]).tolist())
+        random = np.random.default_rng(seed)
+        _, labels, sizes = np.unique(self.labels.numpy(), return_inverse=True, return_counts=True)
+        order = random.permutation(len(self))
+        order = order[np.argsort(labels[order], kind="stable")]  # class after class, each in random order
+        place = np.arange(len(self)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        is_held = place < np.repeat(_held_out(sizes, count, random.permutation(len(sizes))), sizes)
+        return self.take(np.sort(order[~is_held]).tolist()), self.take(np.sort(order[is_held]).tolist())
+
+
+def _held_out(sizes: npt.NDArray[np.int64], count: int, turns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the number of validation rows of each class, ``count`` together.
+
+    Args:
+        sizes: Number of rows of each class, at least 1.
+        count: Number of validation rows, less than the number of rows.
+        turns: Order of the classes, in which the first of equals gets a row.
+    """
+    sizes = sizes[turns]
+    low, high = np.minimum(1, sizes - 1), sizes - 1
+    if low.sum() > count:
+        low = np.zeros_like(sizes)
+    if high.sum() < count:
+        high = sizes
+    shares = sizes * (count / sizes.sum())
+    given = np.clip(np.floor(shares).astype(np.int64), low, high)
+    while lacking := int(np.sign(count - given.sum())):
+        may = given < high if lacking > 0 else given > low
+        given[np.argmax(np.where(may, lacking * (shares - given), -np.inf))] += lacking
+    found: npt.NDArray[np.int64] = given[np.argsort(turns)]
+    return found
 
 
 class ReadColumns(NamedTuple):

@@ -46,15 +46,17 @@ def divide(job: TrainingJob, rows: Rows, given: Rows | None, order: list[Any]) -
         order: Label of each class.
 
     Raises:
-        DataError: The metric that chooses the best epoch is not defined for the validation rows.
+        DataError: The metric that chooses the best epoch is not defined for the validation rows, because all have one
+            class. Of three classes or more, it is the mean over those that have rows.
     """
     held_out = given
     if given is None:
         rows, held_out = rows.split(job.training.validation_fraction, job.training.seed)
     monitor = job.training.monitor
-    if held_out and monitor in OF_EVERY_CLASS and not held_out.labels.bincount(minlength=len(order)).all():
+    if held_out and monitor in OF_EVERY_CLASS and len(found := set(held_out.labels.tolist())) < 2:
         raise DataError(
-            f"{title_of(monitor)} cannot be computed to choose the best epoch: some classes have no validation rows",
+            f"{title_of(monitor)} cannot be computed to choose the best epoch: all {len(held_out):,} validation rows "
+            f"have the label {order[found.pop()]!r}",
             where="config.monitor",
             fix="give more validation rows, or set monitor to 'log_loss'",
         )
@@ -77,6 +79,9 @@ def _labeled(job: TrainingJob, read: ReadColumns, order: list[Any], called: str)
     preprocess = Preprocessor(job.artifact, {}, {}, {}, source=source)
     columns = {**preprocess.as_read(read.columns), label: read.columns[label]}
     missing = (labels < 0).nonzero().flatten().tolist()
+    if len(missing) == len(labels):
+        fix = "give rows with labels, or set label_name to another column"
+        raise DataError("no row has a label", where=f"{called}, column {label!r}", fix=fix)
     reasons = {WITHOUT_LABEL: len(missing), BAD_LINES: len(read.bad_lines)}
     left_out = {reason: count for reason, count in reasons.items() if count}
     source_format = source.format if source else None

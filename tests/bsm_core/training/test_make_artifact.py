@@ -177,12 +177,11 @@ def test_the_rows_may_come_as_any_table(output, tmp_path):
     sources = [frame, typed, pa.Table.from_pandas(frame), tmp_path / "rows.csv", str(tmp_path / "rows.tsv")]
     made = []
     for source in [*sources, tmp_path / "rows.parquet"]:
-        train({**CONFIG, "max_epochs": 1}, source, output)
+        # Without rows for the self-check, which are as they were given: 3 or 3.0.
+        train({**CONFIG, "max_epochs": 1, "check_rows": 0}, source, output)
         made.append(files(output))
         shutil.rmtree(output)
-    for other in made[1:]:
-        other["self_check.json"] = made[0]["self_check.json"]  # its rows are as they were given: 3 or 3.0
-        assert other == made[0]
+    assert all(other == made[0] for other in made[1:])
 
 
 def test_a_job_reads_the_numbers_of_csv_and_json_as_each_writes_them(output, tmp_path):

@@ -149,3 +149,15 @@ def test_a_class_of_too_few_rows_is_an_error(tmp_path):
     with pytest.raises(DataError, match="fewer rows than the 3 folds") as caught:
         train(FOLDED, rows, tmp_path / "model", validation=labelled_rows())
     assert caught.value.details == ("class 1: 2 row(s)",)
+
+
+@pytest.mark.usefixtures("toy_site")
+@pytest.mark.parametrize("labels", [["1"] * 2 + ["0"] * 38, ["1"] * 3 + ["0"] * 37])
+def test_the_rows_of_all_folds_are_checked_before_anything_is_prepared(tmp_path, monkeypatch, labels):
+    """Of three rows of a class, two remain without a fold: none of its rows may be missing in either part."""
+    prepared = []
+    monkeypatch.setattr("bsm_core.training.make_artifact.Prepared", lambda *_: prepared.append(1) or 1 / 0)
+    rows = labelled_rows().assign(label=labels)
+    with pytest.raises((DataError, ZeroDivisionError)):
+        train({**FOLDED, "monitor": "auroc", "validation_fraction": 0.1}, rows, tmp_path / "model")
+    assert len(prepared) == (labels.count("1") == 3)

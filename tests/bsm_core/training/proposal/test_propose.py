@@ -163,6 +163,23 @@ def test_what_cannot_be_proposed_for(proposed, change, options, error, words):
         proposed(table()[["text", "amount", "label"]].assign(**change), **options)
 
 
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["none", "n/a"] * 120, "category"),
+        (["none"] * 238 + ["SAVE10"] * 2, "category"),
+        (["NA", "null"] * 100 + ["SAVE10"] * 40, "category"),
+        (["none"] * 236 + ["7", "8", "9", "8"], "mostly missing, not used"),
+        (["none"] * 100 + ["7", "8"] * 70, "number"),
+        (["none"] * 180 + ["7", "8"] * 25 + ["x"] * 10, "category"),
+    ],
+    ids=["no number", "a few words", "words", "a few numbers", "numbers", "numbers and words"],
+)
+def test_words_for_missing_cells_make_no_number(proposed, cells, kind):
+    frame = table()[["amount", "label"]].assign(promo=random.Random(0).sample(cells, len(cells)))
+    assert proposed(frame)[1]["promo"] == kind
+
+
 def test_without_a_column_to_learn_from_each_is_told_with_the_reason(proposed):
     with pytest.raises(DataError, match="no column can be used") as caught:
         proposed(table()[["order_id", "country", "label"]])

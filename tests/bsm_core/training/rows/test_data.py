@@ -121,6 +121,28 @@ def test_a_split_is_complete_disjoint_in_order_and_the_same_again(count, fractio
         assert rows.columns["list"] == want
 
 
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=80), st.floats(0, 1, exclude_max=True), st.integers(0, 99))
+def test_a_split_has_each_class_in_both_parts_with_its_share(labels, fraction, seed):
+    rows = Rows({}, torch.tensor(labels))
+    train, held = rows.split(fraction, seed)
+    count = len(held or ())
+    assert count == min(math.ceil(len(labels) * fraction), len(labels) - 1)
+    sizes = rows.labels.bincount(minlength=5)
+    parts = [part.labels.bincount(minlength=5) if part else torch.zeros(5) for part in (train, held)]
+    single = sizes == 1
+    if int((sizes > 1).sum()) <= count <= len(labels) - int((sizes > 0).sum()):
+        assert (parts[0][sizes > 0] > 0).all()
+        assert (parts[1][sizes > 1] > 0).all()
+    if not single.any():
+        shares = sizes * count / len(labels)
+        assert (abs(parts[1] - shares)[(shares >= 1) & (sizes - shares >= 1)] < 2).all()
+
+
+def test_nothing_is_split_of_no_rows():
+    rows = Rows({}, torch.zeros(0, dtype=torch.int64))
+    assert rows.split(0.5, 0) == (rows, None)
+
+
 def test_rows_keep_their_numbers_in_the_table():
     rows = Rows({"x": pa.array(range(10))}, torch.zeros(10))
     assert rows.numbers() == list(range(1, 11))

@@ -84,3 +84,23 @@ def test_lines_that_cannot_be_read_are_left_out_and_told(read, tmp_path):
         f"{path}: 29 of 40 rows are used; 10 without a label (row {named}); 1 line(s) that cannot be read"
     )
     assert said[3] == f"{held}: 7 of 8 rows are used; 1 line(s) that cannot be read"
+
+
+def test_a_table_without_any_label_is_an_error(read):
+    unlabeled = labelled_rows().assign(label=None)
+    options = {"on_missing_label": "skip", "multiclass_categories": ["0", "1"]}
+    with pytest.raises(DataError, match="no row has a label") as caught:
+        read(unlabeled, **options)
+    assert caught.value.where == "data, column 'label'"
+    with pytest.raises(DataError, match="no row has a label") as caught:
+        read(labelled_rows(), unlabeled, **options)
+    assert caught.value.where == "validation, column 'label'"
+
+
+def test_of_three_classes_the_metric_that_chooses_is_the_mean_of_those_with_rows(read):
+    options = {"num_classes": 3, "multiclass_categories": ["0", "1", "2"], "monitor": "auroc"}
+    _, held_out, *_ = read(labelled_rows(), labelled_rows(8), **options)
+    assert len(held_out) == 8
+    alike = labelled_rows(8).assign(label="1")
+    with pytest.raises(DataError, match=r"AUROC cannot be computed .* all 8 validation rows have the label '1'"):
+        read(labelled_rows(), alike, **options)

@@ -14,7 +14,7 @@ from bsm_core.training.baselines import FEATURES, MAJORITY, TEXT, measure_baseli
 from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.rows.read_rows import divide, read_rows
 
-sklearn = pytest.importorskip("sklearn")
+ensemble = pytest.importorskip("sklearn.ensemble")
 JOB = {**CONFIG, "baselines": True, "positive_class": 1}
 LEARNED = {"log_loss": 0.1, "auroc": 0.99, "accuracy": 0.95}
 
@@ -82,6 +82,47 @@ def test_missing_cells_unseen_categories_and_classes_without_rows_are_no_fault(b
     assert found[FEATURES]["log_loss"] > 0
 
 
+def test_a_category_with_an_input_for_each_value_is_one_for_boosting_and_columns_without_values_are_left_out(baselines):
+    rows = labelled_rows(200).assign(amount=None)
+    options = {"tab_field_list": ["amount", "channel"], "cat_field_list": [], "hidden_common_dim": 8}
+    rows["channel"] = np.where(rows["label"] == "1", "web", "shop")
+    assert baselines(rows, **options, one_hot=["channel"], model_class="tabular")[FEATURES]["auroc"] == 1.0
+
+
+def test_features_without_two_values_have_no_baseline(baselines, caplog):
+    with caplog.at_level(logging.INFO, "bsm"):
+        found = baselines(labelled_rows(80).assign(amount="3", channel=None))
+    assert list(found) == [MAJORITY, TEXT]
+    assert "no baseline gradient boosting on the features: no feature has two different values" in caplog.text
+
+
+def test_many_classes_have_fewer_rows_words_and_trees(baselines, monkeypatch, caplog):
+    built = []
+    fit = ensemble.HistGradientBoostingClassifier.fit
+    monkeypatch.setattr(
+        ensemble.HistGradientBoostingClassifier, "fit", lambda own, *rows: built.append(own) or fit(own, *rows)
+    )
+    monkeypatch.setattr("bsm_core.training.baselines._ROWS", 800)
+    monkeypatch.setattr("bsm_core.training.baselines._LABELED", 2_400)
+    monkeypatch.setattr("bsm_core.training.baselines._TREES", 60)
+    rows = labelled_rows(240).assign(label=[str(i % 20) for i in range(240)])
+    with caplog.at_level(logging.INFO, "bsm"):
+        found = baselines(rows, num_classes=20, is_binary=False, positive_class=None)
+    assert list(found) == [MAJORITY, TEXT, FEATURES]
+    assert "measuring the baselines, trained on 120 rows" in caplog.text
+    assert [model.max_iter for model in built] == [3]
+
+
+def test_a_baseline_for_which_the_memory_does_not_suffice_is_left_out(baselines, monkeypatch, caplog):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("bsm_core.training.baselines._joined", fail)
+    with caplog.at_level(logging.INFO, "bsm"):
+        assert list(baselines()) == [MAJORITY, FEATURES]
+    assert "on the text: the memory does not suffice" in caplog.text
+
+
 def test_texts_without_a_word_have_no_baseline(baselines, caplog):
     with caplog.at_level(logging.INFO, "bsm"):
         found = baselines(labelled_rows(80).assign(chat="|"))
@@ -103,14 +144,32 @@ def test_without_scikit_learn_the_extra_is_named(baselines, monkeypatch, caplog)
     [
         (LEARNED, "log_loss", None),
         ({**LEARNED, "log_loss": 0.7}, "log_loss", "the model is no better than the majority class (log loss 0.6000)"),
-        ({**LEARNED, "log_loss": 0.7}, "auroc", None),
+        ({**LEARNED, "log_loss": 0.7}, "auroc", "the probabilities of the model are no better than the shares of the"),
         ({**LEARNED, "log_loss": 0.6}, "f1", "the model is no better than the majority class (log loss 0.6000)"),
         ({**LEARNED, "log_loss": 0.3}, "log_loss", "gradient boosting on the features is better than the model: log"),
         ({**LEARNED, "auroc": 0.8}, "auroc", "gradient boosting on the features is better than the model: AUROC 0.9"),
         ({**LEARNED, "log_loss": 0.204}, "log_loss", None),
         ({"train_loss": 0.1}, "log_loss", None),
+        ({**LEARNED, "log_loss": 0.59999951}, "log_loss", "the model is no better than the majority class"),
+        (
+            {**LEARNED, "accuracy": 0.7000004, "log_loss": 0.2},
+            "accuracy",
+            "gradient boosting on the features is better",
+        ),
+        ({**LEARNED, "accuracy": 0.7, "log_loss": 0.61}, "accuracy", "the model is no better than the majority class"),
+        ({**LEARNED, "accuracy": 0.6, "log_loss": 0.1}, "accuracy", "the model is no better than the majority class"),
     ],
-    ids=["better", "worse", "another metric", "equal", "than the best", "in AUROC", "a little", "not measured"],
+    ids=[
+        "better",
+        "worse",
+        "another metric",
+        "equal",
+        "than the best",
+        "in AUROC",
+        "a little",
+        "not measured",
+        *("rounded", "tie, learned", "tie", "worse in accuracy"),
+    ],
 )
 def test_a_model_that_is_no_better_than_a_baseline_is_warned_of(said, best, monitor, warning):
     found = {

@@ -56,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         trained = train(HERE / "config.json", rows, Path(folder) / "artifact")
         archive.unlink(missing_ok=True)
-        pack(trained.folder, archive)
+        pack(trained.folder, archive, safe_only=True)
 
     probabilities = Predictor.from_artifact(archive).predict(test)["prob_class_1"].to_numpy()
     auroc = binary_auroc(torch.tensor(probabilities), torch.tensor(test[LABEL].to_numpy()))

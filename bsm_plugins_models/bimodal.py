@@ -50,7 +50,7 @@ class CrossAttnConfig(BimodalConfig):
 
 
 class Bimodal(PretrainedModelBase):
-    """Base class with a text encoder and a tabular encoder; a subclass turns their vectors into logits.
+    """Base class with a text encoder and a tabular encoder; a subclass fuses their vectors, and turns them into logits.
 
     Args:
         config: Config of the model class.
@@ -68,14 +68,19 @@ class Bimodal(PretrainedModelBase):
         """Return the modules of the text encoder."""
         return self.text_subnetwork.pretrained_modules()
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return logits, float ``[rows, num_classes]``."""
-        text = self.text_subnetwork(batch.texts[self.config.text_name], self.token_budget)
-        return self.fuse(text, None if self.tab_subnetwork is None else self.tab_subnetwork(batch.features))
+    def encode_texts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return text vectors, float ``[rows, hidden_common_dim]``."""
+        text = batch.texts[self.config.text_name]
+        return {self.config.text_name: self.text_subnetwork(text, self.token_budget)}
+
+    def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return fused vectors, float ``[rows, size]``; the features go through the tabular encoder."""
+        tab = None if self.tab_subnetwork is None else self.tab_subnetwork(features)
+        return self.fuse(texts[self.config.text_name], tab)
 
     @abstractmethod
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
-        """Return logits, float ``[rows, num_classes]``.
+        """Return fused vectors, float ``[rows, size]``.
 
         Args:
             text: Text vectors, float ``[rows, hidden_common_dim]``.
@@ -92,8 +97,12 @@ class _Concatenated(Bimodal):
         self.final_merge_network = Head(fused, config.num_classes)
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
+        """Return fused vectors, float ``[rows, size]``."""
+        return concat(text, tab)
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        return self.final_merge_network(concat(text, tab))
+        return self.final_merge_network(fused)
 
 
 class BimodalBert(_Concatenated):
@@ -127,8 +136,13 @@ class BimodalGateFusion(Bimodal):
         self.final_merge_network = Head(fused, config.num_classes)
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
+        """Return fused vectors, float ``[rows, size]``."""
+        fused: Tensor = self.gate_fusion(text, or_zeros(tab, text))
+        return fused
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        return self.final_merge_network(self.gate_fusion(text, or_zeros(tab, text)))
+        return self.final_merge_network(fused)
 
 
 class BimodalMoe(Bimodal):
@@ -144,8 +158,13 @@ class BimodalMoe(Bimodal):
         self.classifier = Head(fused, config.num_classes)
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
+        """Return fused vectors, float ``[rows, size]``."""
+        fused: Tensor = self.moe_fusion(text, or_zeros(tab, text))
+        return fused
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        return self.classifier(self.moe_fusion(text, or_zeros(tab, text)))
+        return self.classifier(fused)
 
 
 class BimodalCrossAttn(Bimodal):
@@ -160,5 +179,9 @@ class BimodalCrossAttn(Bimodal):
         self.final_merge_network = Head(size, config.num_classes, first=[nn.Linear(2 * size, size)])
 
     def fuse(self, text: Tensor, tab: Tensor | None) -> Tensor:
+        """Return fused vectors, float ``[rows, size]``."""
+        return concat(*self.cross_att(text, tab))
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        return self.final_merge_network(concat(*self.cross_att(text, tab)))
+        return self.final_merge_network(fused)

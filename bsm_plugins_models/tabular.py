@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bsm_core import Batch, ModelBase
+from bsm_core import ModelBase
 from bsm_plugins_models.encoders.tabular import SomeFeatures, TabularConfig, TabularEncoder
 from bsm_plugins_models.heads import Head
 
@@ -30,6 +30,11 @@ class Tabular(ModelBase):
         self.tab_subnetwork = TabularEncoder(config)
         self.final_merge_network = Head(config.hidden_common_dim, config.num_classes)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return the vectors of the features, float ``[rows, hidden_common_dim]``."""
+        vectors: Tensor = self.tab_subnetwork(features)
+        return vectors
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        return self.final_merge_network(self.tab_subnetwork(batch.features))
+        return self.final_merge_network(fused)

@@ -33,10 +33,18 @@ class Bert(PretrainedModelBase):
         """Return the encoder."""
         return self.bert.pretrained_modules()
 
-    def forward(self, batch: Batch) -> Tensor:
+    def encode_texts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean pooler output, float ``[rows, hidden size]``."""
+        text = batch.texts[self.config.text_name]
+        return {self.config.text_name: self.bert.row_vectors(text, self.token_budget)}
+
+    def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return the text vectors."""
+        return texts[self.config.text_name]
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        logits: Tensor = self.bert(batch.texts[self.config.text_name], self.token_budget)
-        return logits
+        return self.bert.project(fused)
 
 
 class TransformersClassifier(PretrainedModelBase):
@@ -79,10 +87,18 @@ class TextCnn(PretrainedModelBase):
         """Return the embedding matrix."""
         return self.text_subnetwork.pretrained_modules()
 
-    def forward(self, batch: Batch) -> Tensor:
+    def encode_texts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return text vectors, float ``[rows, hidden_common_dim]``."""
+        text = batch.texts[self.config.text_name]
+        return {self.config.text_name: self.text_subnetwork(text, self.token_budget)}
+
+    def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return the text vectors."""
+        return texts[self.config.text_name]
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        text = self.text_subnetwork(batch.texts[self.config.text_name], self.token_budget)
-        return self.final_merge_network(text)
+        return self.final_merge_network(fused)
 
 
 class Lstm(PretrainedModelBase):
@@ -106,11 +122,19 @@ class Lstm(PretrainedModelBase):
         """Return the embedding matrix."""
         return {"embedding_mat": self.embeddings}
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return logits, float ``[rows, num_classes]``."""
+    def encode_texts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return text vectors, float ``[rows, 2 * hidden_common_dim]``."""
         text = batch.texts[self.config.text_name]
         means = encode_rows(text, self.encode, self.token_budget, length=self.config.max_sen_len)
-        logits: Tensor = self.fc(self.dropout(in_precision_of(self, means)))
+        return {self.config.text_name: in_precision_of(self, means)}
+
+    def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return the text vectors."""
+        return texts[self.config.text_name]
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
+        """Return logits, float ``[rows, num_classes]``."""
+        logits: Tensor = self.fc(self.dropout(fused))
         return logits
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

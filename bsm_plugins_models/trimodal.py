@@ -79,9 +79,10 @@ class TrimodalCrossAttnConfig(TrimodalBertConfig):
 
 
 class Trimodal(PretrainedModelBase):
-    """Base class with two text encoders and a tabular encoder; a subclass turns their vectors into logits."""
+    """Base class with two text encoders and a tabular encoder; a subclass fuses their vectors."""
 
     config: TrimodalConfig
+    final_merge_network: Head
 
     def __init__(self, config: TrimodalConfig) -> None:
         super().__init__(config)
@@ -96,16 +97,26 @@ class Trimodal(PretrainedModelBase):
             "secondary_text_encoder": self.secondary_text_subnetwork,
         }
 
-    def forward(self, batch: Batch) -> Tensor:
+    def encode_texts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the vectors of both texts, float ``[rows, primary_hidden_common_dim]`` and the secondary's size."""
+        primary, secondary = self.config.primary_text_name, self.config.secondary_text_name
+        return {
+            primary: self.primary_text_subnetwork(batch.texts[primary], self.token_budget),
+            secondary: self.secondary_text_subnetwork(batch.texts[secondary], self.token_budget),
+        }
+
+    def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return fused vectors, float ``[rows, size]``; the features go through the tabular encoder."""
+        tab = None if self.tab_subnetwork is None else self.tab_subnetwork(features)
+        return self.fuse(texts[self.config.primary_text_name], texts[self.config.secondary_text_name], tab)
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        primary = self.primary_text_subnetwork(batch.texts[self.config.primary_text_name], self.token_budget)
-        secondary = self.secondary_text_subnetwork(batch.texts[self.config.secondary_text_name], self.token_budget)
-        tab = None if self.tab_subnetwork is None else self.tab_subnetwork(batch.features)
-        return self.fuse(primary, secondary, tab)
+        return self.final_merge_network(fused)
 
     @abstractmethod
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
-        """Return logits, float ``[rows, num_classes]``.
+        """Return fused vectors, float ``[rows, size]``.
 
         Args:
             primary: Vectors of the primary text, float ``[rows, primary_hidden_common_dim]``.
@@ -134,8 +145,8 @@ class TrimodalBert(Trimodal):
         )
 
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
-        """Return logits, float ``[rows, num_classes]``."""
-        return self.final_merge_network(concat(primary, secondary, tab))
+        """Return fused vectors, float ``[rows, size]``."""
+        return concat(primary, secondary, tab)
 
 
 class TrimodalCrossAttn(Trimodal):
@@ -153,9 +164,9 @@ class TrimodalCrossAttn(Trimodal):
         self.final_merge_network = _deep_head(config, 2 * size)
 
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
-        """Return logits, float ``[rows, num_classes]``."""
+        """Return fused vectors, float ``[rows, size]``."""
         texts = self.cross_attention(self.primary_projection(primary), self.secondary_projection(secondary))
-        return self.final_merge_network(concat(*texts, tab))
+        return concat(*texts, tab)
 
 
 class TrimodalGateFusion(Trimodal):
@@ -172,5 +183,6 @@ class TrimodalGateFusion(Trimodal):
         self.final_merge_network = Head(size, config.num_classes, dropout=config.fusion_dropout)
 
     def fuse(self, primary: Tensor, secondary: Tensor, tab: Tensor | None) -> Tensor:
-        """Return logits, float ``[rows, num_classes]``."""
-        return self.final_merge_network(self.gate_fusion(primary, secondary, tab))
+        """Return fused vectors, float ``[rows, size]``."""
+        fused: Tensor = self.gate_fusion(primary, secondary, tab)
+        return fused

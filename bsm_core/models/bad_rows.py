@@ -97,6 +97,9 @@ def score_good_rows(predict: Predict, batch: Batch, classes: int) -> tuple[Tenso
     if reasons and good:
         rows, bad = torch.arange(batch.rows), torch.tensor([*reasons])
         rows[bad] = good[0]
-        probabilities = predict(batch.select(rows))
+        selected = batch.select(rows)
+        probabilities = predict(selected)
+        if batch.vectors is not None and selected.vectors is not None:
+            batch.vectors.update(selected.vectors)
         probabilities[bad] = torch.nan
     return probabilities, reasons

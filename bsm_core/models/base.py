@@ -1,7 +1,8 @@
 """Base class of the model classes.
 
-A model class is a :class:`~lightning.pytorch.LightningModule` whose ``forward`` turns a batch into logits. The base
-class has what all of them share: prediction, loss, optimizer and learning rate schedule.
+A model class is a :class:`~lightning.pytorch.LightningModule` whose ``forward`` turns a batch into logits, in three
+parts: texts become vectors, these and the features become one vector, and this one becomes logits. The base class has
+what all classes share: prediction, loss, optimizer and learning rate schedule.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import inspect
 import logging
 import threading
 import traceback
-from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,9 +22,9 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from bsm_core.errors import BSMError, ConfigError, ModelFailedError
+from bsm_core.errors import BSMError, ConfigError, ModelFailedError, UsageError
 from bsm_core.models.bad_rows import NOT_FINITE, bad_rows, large_numbers, score_good_rows
-from bsm_core.models.batch import Batch
+from bsm_core.models.batch import EMBEDDING, Batch, embedding_name
 from bsm_core.models.encoder import Encoder
 from bsm_core.models.micro_batches import TokenBudget
 from bsm_core.models.model_config import ModelConfig
@@ -41,6 +42,10 @@ _ALONE = threading.Lock()
 
 class ModelBase(pl.LightningModule):
     """Base class of all model classes: ``forward(batch) -> logits [rows, num_classes]``.
+
+    A class overrides :meth:`encode_texts` (if it reads text), :meth:`fuse_rows` and :meth:`classify_rows`, of which
+    ``forward`` is composed. A class that has no such parts overrides ``forward`` instead: it scores rows as any other,
+    and has no embeddings.
 
     Attributes:
         Config: Config keys of the class, a subclass of :class:`ModelConfig`.
@@ -62,8 +67,11 @@ class ModelBase(pl.LightningModule):
                     super().__init__(config)
                     self.layer = nn.Linear(3, config.num_classes)
 
-                def forward(self, batch: Batch) -> Tensor:
-                    return self.layer(batch.features)
+                def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+                    return features
+
+                def classify_rows(self, fused: Tensor) -> Tensor:
+                    return self.layer(fused)
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -95,9 +103,68 @@ class ModelBase(pl.LightningModule):
         """
         return cls(validated(cls.Config, {k: v for k, v in values.items() if v is not None}, where=where))
 
-    @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits, float ``[rows, num_classes]``. A row's logits must not depend on the other rows."""
+        texts = self.encode_texts(batch)
+        fused = self.fuse_rows(texts, batch.features)
+        if batch.vectors is not None:
+            batch.vectors.update({embedding_name(column): vectors for column, vectors in texts.items()})
+            batch.vectors[EMBEDDING] = fused
+        return self.classify_rows(fused)
+
+    def encode_texts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the vectors of each text field by column, float ``[rows, size]``; none for a class without text."""
+        return {}
+
+    def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return one vector for each row, float ``[rows, size]``.
+
+        The result depends on the arguments alone: the method is called again with other vectors and other features.
+
+        Args:
+            texts: Vectors of :meth:`encode_texts`.
+            features: Features as in :class:`Batch`, float32 ``[rows, features]``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither a method forward nor a method fuse_rows")
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
+        """Return the logits, float ``[rows, num_classes]``, of vectors of :meth:`fuse_rows`."""
+        raise NotImplementedError(f"{type(self).__name__} has neither a method forward nor a method classify_rows")
+
+    @classmethod
+    def why_no_embeddings(cls) -> str:
+        """Return why the class has no embeddings; an empty text if ``forward`` is composed of its parts."""
+        parts = [name for name in ("fuse_rows", "classify_rows") if getattr(cls, name) is getattr(ModelBase, name)]
+        if parts:
+            return f"it has {' and '.join(f'no method {part}' for part in parts)} of its own"
+        return "" if cls.forward is ModelBase.forward else "it has a method forward of its own"
+
+    def vector_sizes(self, batch: Batch) -> dict[str, int]:
+        """Return the size of each vector that a batch can ask for, by name. See :attr:`Batch.vectors`.
+
+        Args:
+            batch: Any batch with rows.
+
+        Raises:
+            UsageError: The class overrides ``forward`` instead of its parts.
+            ModelFailedError: The class fails.
+        """
+        if why := self.why_no_embeddings():
+            name = self.component.name if self.component else type(self).__name__
+            raise UsageError(
+                f"model class {name!r} has no embeddings: {why}",
+                fix="ask for none, or write encode_texts, fuse_rows and classify_rows in the place of forward",
+            )
+        asking, rows = replace(batch, vectors={}), batch.rows
+        with self._named_in_errors(), self._alone():
+            self(asking)
+        vectors = asking.vectors or {}
+        if odd := [key for key, found in vectors.items() if found.ndim != 2 or len(found) != rows]:
+            shapes = ", ".join(f"{key!r} is {list(vectors[key].shape)}" for key in odd)
+            raise self._failure(
+                f"returned vectors of a wrong shape: {shapes}", fix=f"return [rows, size]; rows: {rows}"
+            )
+        return {key: found.shape[1] for key, found in vectors.items()}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to the device without waiting for the copy; Lightning's own method waits for it."""
@@ -272,6 +339,8 @@ def _rows_named(batch: Batch, bad: Sequence[int]) -> list[str]:
 
 def _own_line(error: Exception, model: ModelBase) -> list[str]:
     """Name the last line of the model class's own file in the traceback."""
-    code = getattr(inspect.unwrap(type(model).forward), "__code__", None)
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if code and frame.filename == code.co_filename]
+    cls, names = type(model), ("forward", "encode_texts", "fuse_rows", "classify_rows")
+    written = [getattr(cls, name) for name in names if getattr(cls, name) is not getattr(ModelBase, name)]
+    files = {code.co_filename for each in written if (code := getattr(inspect.unwrap(each), "__code__", None))}
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
     return [f"line {own[-1].lineno} of {Path(own[-1].filename).name}, in {own[-1].name}"] if own else []

@@ -11,6 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+EMBEDDING = "embedding"
+"""Name of a row's fused vector."""
+
+
+def embedding_name(column: str) -> str:
+    """Return the name of the vectors of a text field."""
+    return f"{EMBEDDING}_{column}"
+
 
 @dataclass(frozen=True)
 class TextBatch:
@@ -162,6 +170,9 @@ class Batch:
             rows are set aside. Copies of the batch on other devices share it.
         unscaled: Values of the features before they were scaled, in the units of the table, float32 ``[rows,
             features]``, on the CPU; None if they are those of ``features``. Models do not read it; statistics count it.
+        vectors: Vectors of the rows, float ``[rows, size]`` each: ``"embedding_<column>"`` of a text field, and
+            ``"embedding"``, the fused vector. An empty dict asks for them: it is filled while the batch is scored, and
+            rows in ``failed`` have any numbers. Copies of the batch on other devices share it. None: they are not kept.
 
     Example:
         Make a batch of two rows, to try a model with::
@@ -178,6 +189,7 @@ class Batch:
     feature_names: Sequence[str] = ()
     failed: dict[int, str] = field(default_factory=dict)
     unscaled: Tensor | None = None
+    vectors: dict[str, Tensor] | None = None
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """Return the batch on a device; Lightning calls this method."""
@@ -188,7 +200,7 @@ class Batch:
         return self._map(lambda value: value.pin_memory())
 
     def select(self, rows: Tensor) -> Batch:
-        """Return the batch of some rows, without a window.
+        """Return the batch of some rows, without a window, and without vectors if there are any.
 
         Args:
             rows: Indices of the rows, in the order of the new batch; int64 ``[selected]``.
@@ -200,6 +212,7 @@ class Batch:
             labels=None if self.labels is None else self.labels[rows],
             feature_names=self.feature_names,
             unscaled=None if self.unscaled is None else self.unscaled[rows],
+            vectors=None if self.vectors is None else {},
         )
 
     @property

@@ -310,6 +310,29 @@ def _loss(model: ModelBase, batch: Batch) -> Tensor:
 
 
 @CHECKS.add(
+    "return one vector [rows, size] for each row, name texts by their columns, and let the methods fuse_rows and "
+    "classify_rows depend on their arguments alone: keep nothing of a batch on the model"
+)
+def runs_its_parts_again(subject: ModelSubject) -> None:
+    """Vectors of some rows, fused and classified again, return the scores of these rows, as ``forward`` does."""
+    if why := subject.cls.why_no_embeddings():
+        raise CheckSkippedError(f"the class has no embeddings: {why}")
+    model, batch = subject.vivid(), subject.batch(range(8), length=7)
+    rows = [6, 1, 3]
+    with torch.inference_mode():
+        expected = model(batch)[rows].double().softmax(dim=-1)
+        texts = model.encode_texts(batch)
+        if unknown := texts.keys() - batch.texts.keys():
+            raise CheckFailedError(f"encode_texts names {sorted(unknown)}, the columns are {sorted(batch.texts)}")
+        vectors = {**texts, "fuse_rows": model.fuse_rows(texts, batch.features)}
+        for name, found in vectors.items():
+            if found.ndim != 2 or len(found) != batch.rows:
+                raise CheckFailedError(f"vectors of {name!r} are {list(found.shape)}, not [8, size]")
+        fused = model.fuse_rows({column: found[rows] for column, found in texts.items()}, batch.features[rows])
+        same(model.classify_rows(fused).double().softmax(dim=-1), expected)
+
+
+@CHECKS.add(
     "convert the float32 tensors (features, the result of encode_rows) to the dtype of the weights", level="SHOULD"
 )
 def runs_in_bf16(subject: ModelSubject) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -31,11 +33,18 @@ class ToyMean(ModelBase):
         self.embedding = nn.Embedding(config.vocab_size, 4)
         self.head = nn.Linear(4 + len(config.tab_field_list), config.num_classes)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def encode_texts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean token embeddings, float ``[rows, 4]``."""
+        column = self.config.text_name
+        return {column: encode_rows(batch.texts[column], self._encode, self.token_budget)}
+
+    def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return text vectors and features side by side, float ``[rows, 4 + features]``."""
+        return torch.cat([texts[self.config.text_name], features], dim=1)
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        text = encode_rows(batch.texts[self.config.text_name], self._encode, self.token_budget)
-        features = torch.cat([text, batch.features], dim=1)
-        logits: Tensor = self.head(features.to(self.head.weight.dtype))
+        logits: Tensor = self.head(fused.to(self.head.weight.dtype))
         return logits
 
     def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -17,7 +17,11 @@ class TextEncoder(Encoder):
 
     def forward(self, text: TextBatch, budget: TokenBudget) -> Tensor:
         """Return vectors, float ``[rows, size]``; at most ``budget`` tokens are encoded at once."""
-        return self.project(in_precision_of(self, self.encode_rows(text, budget)))
+        return self.project(self.row_vectors(text, budget))
+
+    def row_vectors(self, text: TextBatch, budget: TokenBudget) -> Tensor:
+        """Return what the last layer reads, ``[rows, encoded]``: the mean of each row's chunks."""
+        return in_precision_of(self, self.encode_rows(text, budget))
 
     @abstractmethod
     def project(self, means: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Late fusion: a learned weight combines the logits of text and features."""
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -32,11 +34,20 @@ class LateFusion(ModelBase):
         self.tab_head = nn.Sequential(hidden, nn.ReLU(), nn.Linear(size, classes))
         self.weight = nn.Parameter(torch.tensor(config.text_weight).logit())
 
-    def forward(self, batch: Batch) -> Tensor:
+    def encode_texts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return text vectors, float ``[rows, hidden_common_dim]``."""
+        column = self.config.text_name
+        return {column: encode_rows(batch.texts[column], self.encode, self.token_budget)}
+
+    def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return text vectors and features side by side, float ``[rows, size]``."""
+        numbers = features.asinh()  # reduces large numbers
+        return torch.cat([texts[self.config.text_name], numbers], dim=1)
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
         """Return logits, float ``[rows, num_classes]``."""
-        chunks = batch.texts[self.config.text_name]
-        text = encode_rows(chunks, self.encode, self.token_budget).to(self.weight.dtype)
-        features = batch.features.to(self.weight.dtype).asinh()  # reduces large numbers
+        sizes = [self.config.hidden_common_dim, len(self.config.tab_field_list)]
+        text, features = fused.to(self.weight.dtype).split(sizes, dim=1)
         weight = self.weight.sigmoid()
         return weight * self.text_head(text) + (1 - weight) * self.tab_head(features)
 

@@ -120,6 +120,16 @@ class OverfitsEightRows(ToyMean):
         return -super().training_step(batch)
 
 
+class RunsItsPartsAgain(ToyMean):
+    def encode_texts(self, batch):
+        self.features = batch.features
+        return super().encode_texts(batch)
+
+    def fuse_rows(self, texts, features):
+        rows = len(texts[self.config.text_name])
+        return super().fuse_rows(texts, self.features[:rows])
+
+
 class RunsInBf16(ToyMean):
     def forward(self, batch):
         text = batch.texts[self.config.text_name].row_lengths.float()
@@ -140,6 +150,22 @@ class RunsOnTwoDevices(ToyMean):
 # Wrong in other ways, for the checks that must see them too
 
 
+class NamesTextsOddly(ToyMean):
+    def encode_texts(self, batch):
+        return {"chat_text": super().encode_texts(batch)[self.config.text_name]}
+
+    def fuse_rows(self, texts, features):
+        return super().fuse_rows({self.config.text_name: texts["chat_text"]}, features)
+
+
+class FusesToMatrices(ToyMean):
+    def fuse_rows(self, texts, features):
+        return super().fuse_rows(texts, features)[:, None]
+
+    def classify_rows(self, fused):
+        return super().classify_rows(fused[:, 0])
+
+
 class SizeConfig(ToyConfig):
     size: int = 4
 
@@ -150,6 +176,13 @@ class TakesAnySize(ToyMean):
     def __init__(self, config: SizeConfig) -> None:
         super().__init__(config)
         self.register_buffer("scale", torch.ones(config.size))
+
+
+class OverridesForward(ToyMean):
+    """Valid, without embeddings."""
+
+    def forward(self, batch):
+        return super().forward(batch) / 2
 
 
 class PadsByItself(ToyMean):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from bsm_core import Batch, ModelBase, ModelConfig
-from bsm_core.errors import ConfigError, DataError, ModelFailedError
+from bsm_core import Batch, ModelBase, ModelConfig, TextBatch
+from bsm_core.errors import ConfigError, DataError, ModelFailedError, UsageError
 
 
 class Affine(ModelBase):
@@ -235,3 +235,100 @@ def test_a_temperature_divides_the_logits_and_one_changes_no_bit():
 def test_a_temperature_that_cannot_be_is_a_wrong_key(wrong):
     with pytest.raises(ConfigError, match="temperature"):
         make(temperature=wrong)
+
+
+class Parts(ModelBase):
+    """Doubles a text vector, adds the features, and classifies by the sum."""
+
+    def encode_texts(self, batch):
+        return {"chat": batch.texts["chat"].row_lengths[:, None] * torch.tensor([[1.0, 2.0]])}
+
+    def fuse_rows(self, texts, features):
+        if (features > 100).any():
+            raise ValueError("too large")
+        return torch.cat([2 * texts["chat"], features], dim=1)
+
+    def classify_rows(self, fused):
+        return torch.stack([fused.sum(1), -fused.sum(1)], dim=1)
+
+
+def with_text(*features, **values):
+    chunks = TextBatch.from_rows([[[5]] * (1 + row) for row in range(len(features))])
+    return Batch(len(features), {"chat": chunks}, torch.tensor(features)[:, None], **values)
+
+
+def test_forward_is_composed_of_the_parts_and_keeps_vectors_for_a_batch_that_asks():
+    model, plain, asking = Parts(ModelConfig()), with_text(1.0, 3.0), with_text(1.0, 3.0, vectors={})
+    assert model(plain).tolist() == [[7, -7], [15, -15]]
+    assert torch.equal(model.predict_step(plain), model.predict_step(asking))
+    assert plain.vectors is None
+    kept = {name: vectors.tolist() for name, vectors in asking.vectors.items()}
+    assert kept == {"embedding_chat": [[1, 2], [2, 4]], "embedding": [[2, 4, 1], [4, 8, 3]]}
+    assert model.vector_sizes(plain) == {"embedding_chat": 2, "embedding": 3}
+    assert plain.vectors is None
+
+
+def test_a_copy_on_a_device_shares_the_vectors_and_a_selection_asks_for_its_own():
+    batch = with_text(1.0, 3.0, vectors={})
+    assert batch.to("cpu").vectors is batch.vectors
+    Parts(ModelConfig()).predict_step(batch)
+    assert batch.select(torch.tensor([1])).vectors == {}
+    assert with_text(1.0).select(torch.tensor([0])).vectors is None
+
+
+def test_vectors_of_other_rows_are_whole_where_a_row_is_set_aside():
+    model, batch = Parts(ModelConfig()), with_text(1.0, 200.0, 3.0, vectors={})
+    model.set_aside = True
+    assert model.predict_step(batch).isnan().any(1).tolist() == [False, True, False]
+    assert batch.vectors["embedding"][[0, 2]].tolist() == [[2, 4, 1], [6, 12, 3]]
+    assert len(batch.vectors["embedding"]) == 3
+
+
+def test_an_error_names_the_line_of_the_part():
+    with pytest.raises(ModelFailedError, match="ValueError: too large") as caught:
+        Parts(ModelConfig()).predict_step(with_text(200.0))
+    assert re.search(r"line \d+ of test_base.py, in fuse_rows", caught.value.details[0])
+
+
+class Scaled(Parts):
+    """Parts, and a forward that does more."""
+
+    def forward(self, batch):
+        return super().forward(batch) / 10
+
+
+class Half(ModelBase):
+    """One part of two."""
+
+    def fuse_rows(self, texts, features):
+        return features
+
+
+@pytest.mark.parametrize(
+    ("model_class", "said"),
+    [
+        (Affine, "'Affine' has no embeddings: it has no method fuse_rows and no method classify_rows of its own"),
+        (Scaled, "'Scaled' has no embeddings: it has a method forward of its own"),
+        (Half, "'Half' has no embeddings: it has no method classify_rows of its own"),
+    ],
+)
+def test_a_class_without_parts_has_no_embeddings(model_class, said):
+    with pytest.raises(UsageError, match=said):
+        model_class(ModelConfig()).vector_sizes(with_text(1.0))
+
+
+def test_a_class_with_one_part_alone_says_what_it_lacks():
+    with pytest.raises(ModelFailedError, match=r"NotImplementedError: Half has neither .* nor a method classify_rows"):
+        Half(ModelConfig()).predict_step(with_text(1.0))
+
+
+def test_vectors_of_a_wrong_shape_are_an_error():
+    class Flat(Parts):
+        def fuse_rows(self, texts, features):
+            return super().fuse_rows(texts, features).sum(1)
+
+        def classify_rows(self, fused):
+            return torch.stack([fused, -fused], dim=1)
+
+    with pytest.raises(ModelFailedError, match=r"'embedding' is \[2\]"):
+        Flat(ModelConfig()).vector_sizes(with_text(1.0, 2.0))

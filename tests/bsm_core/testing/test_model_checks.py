@@ -50,6 +50,8 @@ def test_what_is_right_in_its_own_way_passes(model_class):
         ("PadsByItself", "does_not_depend_on_padding", "probabilities differ"),
         ("ReadsAFileOnce", "needs_neither_files_nor_network", "/dev/null"),
         ("LearnsNothing", "trains_every_parameter", "all gradients are zero"),
+        ("NamesTextsOddly", "runs_its_parts_again", "encode_texts names ['chat_text'], the columns are ["),
+        ("FusesToMatrices", "runs_its_parts_again", "vectors of 'fuse_rows' are [8, 1, "),
         ("LearnsNothing", "overfits_eight_rows", "of 8 rows"),
     ],
 )
@@ -57,6 +59,12 @@ def test_what_is_wrong_in_other_ways_fails_too(model_class, name, said):
     report = check_model_class(getattr(broken_models, model_class), on_fail=None)
     (result,) = [r for r in report.results if r.check.name == name]
     assert (result.status, said in result.message) == ("failed", True), result
+
+
+def test_a_class_without_parts_is_told_that_it_has_no_embeddings():
+    report = check_model_class(broken_models.OverridesForward)
+    skipped = {r.check.name: r.message for r in report.results if r.status == "skipped"}
+    assert "has no embeddings" in skipped["runs_its_parts_again"]
 
 
 def test_the_kit_leaves_random_numbers_as_they_were():

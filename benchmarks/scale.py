@@ -119,7 +119,7 @@ class SleepingActor:
         """Sleep, and return parts that were made before."""
         from bsm_core.scoring.engines.ray_actor import Answer
         from bsm_core.scoring.output.manifest import PartRecord
-        from bsm_core.scoring.output.sink import PackedPart
+        from bsm_core.scoring.output.part import PackedPart
         from bsm_core.tables.windows import Window
 
         first, windows = (item.index, 1) if isinstance(item, Window) else (item.first, item.windows)
@@ -149,14 +149,12 @@ def driver(rows: int) -> dict[str, float]:
 
     from bsm_core.scoring import job
     from bsm_core.scoring.engines.ray_driver import Driver
+    from bsm_core.scoring.output.part import Part
 
     rows = rows // 4096 * 4096
     part = pa.table({"id": [f"{i:09d}" for i in range(4096)], "p0": np.zeros(4096), "p1": np.ones(4096)})
     part = part.rename_columns(["id", "prob_class_0", "prob_class_1"])
-    content = pa.BufferOutputStream()
-    with pa.ipc.new_stream(content, part.schema) as writer:
-        writer.write_table(part)
-    SleepingActor.data = content.getvalue()
+    SleepingActor.data = Part(0, True, None, part, {}).packed(1).data
     SleepingActor.sha256 = hashlib.sha256(SleepingActor.data).hexdigest()
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:

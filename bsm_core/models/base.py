@@ -159,7 +159,9 @@ class ModelBase(pl.LightningModule):
         with self._named_in_errors(), self._alone():
             self(asking)
         vectors = asking.vectors or {}
-        if odd := [key for key, found in vectors.items() if found.ndim != 2 or len(found) != rows]:
+        if odd := [
+            key for key, found in vectors.items() if found.ndim != 2 or len(found) != rows or not found.shape[1]
+        ]:
             shapes = ", ".join(f"{key!r} is {list(vectors[key].shape)}" for key in odd)
             raise self._failure(
                 f"returned vectors of a wrong shape: {shapes}", fix=f"return [rows, size]; rows: {rows}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
@@ -16,12 +17,14 @@ from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.backends.choose import ChosenBackends, choose_backends, restore_backends
-from bsm_core.errors import BSMError, UsageError
+from bsm_core.errors import UsageError
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.models.micro_batches import settle_threads
 from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Registry, default_registry
+from bsm_core.predictor.api_arguments import device_of, naming_arguments
+from bsm_core.predictor.embedding_columns import vector_array
 from bsm_core.predictor.issue_teller import IssueTeller, OnIssue
 from bsm_core.predictor.model_building import build_model
 from bsm_core.predictor.probability_columns import PREDICTED_CLASS, predicted_classes, probability_names
@@ -36,9 +39,6 @@ from bsm_core.tables.read import TableSource
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_ARGUMENTS = ("device", "on_bad_row")
-"""Arguments of :meth:`Predictor.from_artifact` that errors advise."""
 
 
 class Predictor:
@@ -108,7 +108,7 @@ class Predictor:
                 ``on_bad_row`` has another value.
             BSMError: Files are missing, corrupt or unsafe; names are unknown; weights do not fit the model.
         """
-        device = _device(device)
+        device = device_of(device)
         with unpacked(place(path)) as folder:
             artifact = Artifact.load(folder)
             predictor = cls.load(
@@ -149,6 +149,7 @@ class Predictor:
         source: TableSource | None = None,
         registry: Registry | None = None,
         names: ResolvedNames | None = None,
+        embeds: bool = False,
     ) -> Predictor:
         """Resolve every name in the config of an artifact, then build its model and its pipelines.
 
@@ -159,6 +160,7 @@ class Predictor:
             source: Table of the rows to score; see :class:`bsm_core.preprocess.dataset.Preprocessor`.
             registry: See :meth:`from_artifact`.
             names: The names in the config, if they are resolved already.
+            embeds: Whether the batches of windows ask for :attr:`~bsm_core.Batch.vectors`.
 
         Raises:
             HookFailedError: A guard refuses the artifact.
@@ -179,7 +181,7 @@ class Predictor:
         model.set_aside = on_bad_row == "null"
         pipelines = text_pipelines(config, artifact.tokenizer, registry, names)
         tables = artifact.impute, artifact.risk_tables, keep, max_cell_mb, source, artifact.feature_scaling
-        preprocessor = Preprocessor(config, pipelines, *tables)
+        preprocessor = Preprocessor(config, pipelines, *tables, embeds)
         artifact.release()
         return cls(model, preprocessor, hooks, artifact)
 
@@ -242,9 +244,45 @@ class Predictor:
     def predict_proba(self, data: TableLike, on_issue: OnIssue | None = None) -> npt.NDArray[np.float64]:
         """Return the class probabilities of rows as an array, float64 ``[rows, classes]``; see :meth:`predict`."""
         issues = IssueTeller(on_issue)
-        probabilities, _ = self._scored(data, issues)
+        _, probabilities, _ = self._scored(data, issues)
         issues.end()
         return probabilities
+
+    @cached_property
+    def embedding_sizes(self) -> dict[str, int]:
+        """Size of each vector of :meth:`embed`, by name. A row of missing values is encoded to find them.
+
+        Raises:
+            UsageError, ModelFailedError: See :meth:`bsm_core.ModelBase.vector_sizes`.
+        """
+        columns, _ = table_columns(
+            pa.table({name: pa.nulls(1) for name in self.preprocessor.wanted}), self.preprocessor.wanted
+        )
+        batch, _ = self.preprocessor.batch(columns, 1)
+        with torch.inference_mode(), naming_arguments():
+            return self.model.vector_sizes(batch.to(self.model.device))
+
+    def embed(self, data: TableLike, on_issue: OnIssue | None = None) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the vectors from which the model class computes the scores of rows.
+
+        Args:
+            data, on_issue: See :meth:`predict`.
+
+        Returns:
+            Arrays, float32 ``[rows, size]``: ``"embedding_<column>"`` for each text field, and ``"embedding"``, the
+            vector of the whole row. With ``on_bad_row="null"``, the numbers of a row for which the model class fails
+            are NaN.
+
+        Raises:
+            UsageError: The model class has no embeddings, or see :meth:`predict`.
+            BSMError: See :meth:`predict`.
+        """
+        issues, sizes = IssueTeller(on_issue), self.embedding_sizes
+        batch, probabilities, _ = self._scored(data, issues, vectors={})
+        issues.end()
+        rows, vectors, failed = len(probabilities), batch.vectors or {}, [*batch.failed]
+        missing = {name: torch.full((rows, size), torch.nan) for name, size in sizes.items()}  # no row, or all failed
+        return {name: vector_array(vectors.get(name, missing[name]), failed) for name in sizes}
 
     def predict_batches(
         self, batches: Iterable[TableLike], on_issue: OnIssue | None = None, *, predicted_class: bool = False
@@ -330,47 +368,25 @@ class Predictor:
     def _frame(self, data: TableLike, issues: IssueTeller, predicted_class: bool) -> pd.DataFrame:
         import pandas as pd
 
-        probabilities, index = self._scored(data, issues)
+        _, probabilities, index = self._scored(data, issues)
         frame = pd.DataFrame(probabilities, columns=self.probability_names, index=index)
         if predicted_class:
             names = predicted_classes(probabilities, self.preprocessor.config.classes)
             frame[PREDICTED_CLASS] = names.to_pandas().to_numpy()
         return frame
 
-    def _scored(self, data: TableLike, issues: IssueTeller) -> tuple[npt.NDArray[np.float64], pd.Index[Any]]:
+    def _scored(
+        self, data: TableLike, issues: IssueTeller, vectors: dict[str, torch.Tensor] | None = None
+    ) -> tuple[Batch, npt.NDArray[np.float64], pd.Index[Any]]:
         settle_threads()
         columns, index = table_columns(data, self.preprocessor.wanted)
         batch, findings = self.preprocessor.batch(columns, len(index))
+        batch = replace(batch, vectors=vectors)
         probabilities = self._probabilities(batch)
         issues.add(findings.with_failed_rows(batch.failed), len(index))
-        return probabilities, index
+        return batch, probabilities, index
 
     def _probabilities(self, batch: Batch) -> npt.NDArray[np.float64]:
-        with torch.inference_mode(), _naming_arguments():
+        with torch.inference_mode(), naming_arguments():
             found: npt.NDArray[np.float64] = self.model.predict_step(batch.to(self.model.device)).cpu().numpy()
         return found
-
-
-@contextmanager
-def _naming_arguments() -> Iterator[None]:
-    """Let errors that advise flags of ``bsm run`` name the arguments of :meth:`Predictor.from_artifact` instead."""
-    try:
-        yield
-    except BSMError as error:
-        error.advice = _pass_arguments
-        raise
-
-
-def _pass_arguments(settings: Sequence[Mapping[str, str]]) -> str:
-    known = [each for each in settings if each.keys() <= {*_ARGUMENTS}]
-    given = (", ".join(f'{name}="{value}"' for name, value in each.items()) for each in known)
-    return f"pass {' or '.join(given)} to Predictor.from_artifact" if known else ""
-
-
-def _device(name: str) -> str:
-    """Return the torch device for a name, and check that the device exists."""
-    gpus = torch.cuda.device_count()
-    there = ["auto", "cpu", *(["cuda", *(f"cuda:{i}" for i in range(gpus))] if gpus else [])]
-    if name not in there:
-        raise UsageError(f"there is no device {name!r}", fix=f"use one of {', '.join(map(repr, there))}")
-    return ("cuda" if gpus else "cpu") if name == "auto" else name

@@ -83,6 +83,7 @@ class Preprocessor:
         source: Table of the rows, whose dialect says how numbers in text are spelled. None: no file, and the dialect of
             the artifact's config.
         scaling: Scaling of the features. None: they are the inputs of the model as they are.
+        embeds: Whether the batches of windows ask for :attr:`~bsm_core.Batch.vectors`.
 
     Raises:
         ConfigError: The config's keys ``csv_*`` cannot be used.
@@ -98,8 +99,10 @@ class Preprocessor:
         max_cell_mb: int = DEFAULT_MAX_CELL_MB,
         source: TableSource | None = None,
         scaling: FeatureScaling | None = None,
+        embeds: bool = False,
     ) -> None:
         self.config = config
+        self.embeds = embeds
         self._read_as(source)
         self.pipelines = dict(pipelines)
         tabular = risk_tables.keys() - {text.column for text in config.text_fields}
@@ -200,7 +203,7 @@ class Preprocessor:
         kept = table.select(self.keep)
         places = window.index, window.start, window.last, window.fraction
         info = WindowInfo(*places, kept, findings, times, window.end, window.files)
-        return replace(batch, window=info)
+        return replace(batch, window=info, vectors={} if self.embeds else None)
 
 
 class Sample(dict[str, Any]):

@@ -34,7 +34,7 @@ from bsm_core.scoring.output.sink import Found, Sink
 from bsm_core.scoring.plan import inputs_of
 from bsm_core.scoring.run_events import Finished, Outline
 from bsm_core.scoring.settings import Settings
-from bsm_core.tables.data_files import FORMATS, Format, warn_of_passed_over
+from bsm_core.tables.data_files import Format, warn_of_passed_over
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.folders import is_pattern, root_of, visible_files, warn_of_no_marker
 from bsm_core.tables.read import TableSource
@@ -79,6 +79,7 @@ def run(settings: Settings, lock: Lock, leader: Leader | None = None) -> RunResu
             counts=committed.counts,
             classes=committed.classes,
             row_issues=settings.row_issues,
+            embeddings=committed.embeddings,
             limit=settings.limit,
             names=artifact.config.classes,
             report=settings.report,
@@ -226,8 +227,8 @@ def _without_files(
     lock.require()
     with writing(output):
         Markers(output, shard).clear()
-        for format in FORMATS:
-            Sink(output, shard=shard).path(format).unlink(missing_ok=True)
+        for path in Sink(output, shard=shard).tables:
+            path.unlink(missing_ok=True)
     mark_shard(output, DoneShard.without_rows(shard, _digest_of_divided(settings, plan)))
     log.info("the platform has given this host no files: it has nothing to score")
     committed = RunResult(output / named(SUCCESS, shard), 0, 0, time.time() - began, (), {}, {})
@@ -276,6 +277,7 @@ def plan_of(
             "id_field": settings.id_field,
             "keep_columns": list(settings.keep_columns),
             "predicted_class": settings.predicted_class,
+            "emit": settings.emit,
             "output_format": format,
             "window_rows": settings.window_rows,
             "max_cell_mb": settings.max_cell_mb,

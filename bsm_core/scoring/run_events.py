@@ -33,6 +33,7 @@ class Outline(Event):
         kept: Names of the columns that are copied to the output, the id first.
         classes: Number of classes.
         provided: Package and version that provides a component, by the component, of those that are not bsm's own.
+        embeddings: The file of the embeddings; empty if they are not asked for.
     """
 
     data_path: str
@@ -52,6 +53,7 @@ class Outline(Event):
     kept: Sequence[str]
     classes: int
     provided: Mapping[str, str]
+    embeddings: str = ""
 
     def entries(self) -> list[tuple[str, str]]:
         """Return the plan as pairs of a title and a text."""
@@ -74,6 +76,7 @@ class Outline(Event):
             ("columns", ", ".join([*self.kept, *probabilities])),
             *((f"{what} from", package) for what, package in self.provided.items()),
             ("output", self.output),
+            ("embeddings", self.embeddings),
         ]
         return [(title, text) for title, text in found if text]
 
@@ -95,6 +98,7 @@ class Finished(Event):
         counts: See :class:`bsm_core.plugins.hookspecs.Committed`.
         classes: See :class:`bsm_core.plugins.hookspecs.Committed`.
         row_issues: File with the row issues; None if it was not asked for.
+        embeddings: File of the embeddings; None if it was not asked for.
         limit: Number of rows to which the run was limited; None if it was not.
         names: Name of each class, or its label where that is an integer.
         report: The report; None if it was not asked for.
@@ -110,6 +114,7 @@ class Finished(Event):
     counts: Mapping[str, float]
     classes: Sequence[int] = ()
     row_issues: Path | None = None
+    embeddings: Path | None = None
     limit: int | None = None
     names: Sequence[str | int] = ()
     report: Path | None = None
@@ -117,7 +122,8 @@ class Finished(Event):
 
     def data(self) -> dict[str, Any]:
         """Return the fields for ``--log-format json``."""
-        paths = {"path": self.path, "row_issues": self.row_issues, "report": self.report}
+        names = ("path", "row_issues", "embeddings", "report")
+        paths = {name: getattr(self, name) for name in names}
         return {**super().data(), **{name: path and str(path) for name, path in paths.items()}}
 
     def lines(self) -> Sequence[str]:
@@ -128,4 +134,5 @@ class Finished(Event):
             f"{rows:,} rows in {self.seconds:.1f} s ({rate}) on {self.devices}, device asked for: {self.asked}",
             *([f"{self.rows:,} rows with those of earlier attempts"] if self.earlier else []),
             f"predictions: {self.path}",
+            *([f"embeddings: {self.embeddings}"] if self.embeddings else []),
         ]

@@ -124,6 +124,11 @@ class Settings(BaseModel):
             "PREDICTED_CLASS",
         ),
     ] = False
+    emit: Annotated[
+        Literal["embeddings"] | None,
+        BeforeValidator(setting_values.lower),
+        Source("--emit", "embeddings: write the vectors of each row to inference_embeddings.parquet, too", "EMIT"),
+    ] = None
     device: Annotated[
         Device,
         Source("--device", "auto, cpu, gpu, a number of GPUs, or GPU ids such as [0,2,3]", "DEVICE", True, "DEVICE"),

@@ -32,6 +32,15 @@ def cell_values(cells: Iterable[pa.Scalar]) -> list[Any]:
     return [_value(cell) for cell in cells]
 
 
+def escaped_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return bytes as strings, in which bytes that are not UTF-8 are escaped, such as ``caf\\xe9``."""
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        texts = [value and value.decode(errors="backslashreplace") for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+
+
 def cell_text(cell: pa.Scalar) -> str:
     """Return a value as Arrow prints it. A time in an unknown zone is printed in UTC."""
     while isinstance(cell, pa.DictionaryScalar | pa.ExtensionScalar | pa.RunEndEncodedScalar):

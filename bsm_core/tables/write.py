@@ -84,7 +84,9 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             if self._delimiter:
                 self._write_header(self._delimiter)
             else:
-                self._parquet = pq.ParquetWriter(self._file, schema, write_page_checksum=True)
+                others = [field.name for field in schema if not pt.is_fixed_size_list(field.type)]
+                repeat = True if len(others) == len(schema) else others  # the numbers of vectors do not
+                self._parquet = pq.ParquetWriter(self._file, schema, write_page_checksum=True, use_dictionary=repeat)
         except BaseException:
             self._file.close()
             raise

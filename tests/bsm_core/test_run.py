@@ -75,6 +75,7 @@ def test_every_setting_has_a_flag_and_what_is_given_reaches_the_job(ends):
         "profile": True,
         "self_check": False,
         "predicted_class": True,
+        "emit": "embeddings",
         "precision": "bf16",
         "backend": "eager",
         "allow_downloads": True,

@@ -28,8 +28,9 @@ from bsm_core.preprocess.columns import table_columns
 from bsm_core.preprocess.dataset import Preprocessor
 from bsm_core.preprocess.findings import Issue, IssueWarnings
 from bsm_core.run import main
+from bsm_core.scoring.output.part import Part
 from bsm_core.scoring.output.row_issues import BadRowLimit, CommitReview, RowIssuesFile, issues_table
-from bsm_core.scoring.output.sink import Part, Sink
+from bsm_core.scoring.output.sink import Sink
 from bsm_core.tables.cell_values import cell_values
 from bsm_core.tables.id_counts import IdCounts
 from bsm_core.tables.read import TableSource

@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +23,15 @@ class ToyModel(ModelBase):
         self.embedding = nn.Embedding(128, config.size)
         self.head = nn.Linear(config.size + len(config.tab_field_list), config.num_classes)
 
-    def forward(self, batch: Batch) -> Tensor:
-        text = encode_rows(batch.texts[self.config.text_name], self.encode, self.token_budget)
-        return self.head(torch.cat([text, batch.features], dim=1))
+    def encode_texts(self, batch: Batch) -> dict[str, Tensor]:
+        column = self.config.text_name
+        return {column: encode_rows(batch.texts[column], self.encode, self.token_budget)}
+
+    def fuse_rows(self, texts: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        return torch.cat([texts[self.config.text_name], features], dim=1)
+
+    def classify_rows(self, fused: Tensor) -> Tensor:
+        return self.head(fused)
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         vectors = self.embedding(input_ids) * attention_mask[..., None]

@@ -54,7 +54,7 @@ def summary_view(done: Finished, width: int) -> RenderableType:
     for title, lines in unusual(done.counts):
         shown = [*lines[:_LINES], *([f"and {len(lines) - _LINES} more"] if lines[_LINES:] else [])]
         found += [Text(f"\n{title}", "bold yellow"), *(Text(f"  {printable(line)}") for line in shown)]
-    found += [Text(""), _entries([("predictions", str(done.path)), *_next(done)]), Rule(style="green")]
+    found += [Text(""), _entries([*_files(done), *_next(done)]), Rule(style="green")]
     return Group(*found)
 
 
@@ -76,6 +76,11 @@ def unusual(counts: Mapping[str, float]) -> list[tuple[str, list[str]]]:
             lists.setdefault("failures of observers", []).append((count, f"{count:,.0f}  {rest}"))
     order = ["row issues", *titles.values(), "ids", "failures of observers"]
     return [(title, [line for _, line in sorted(lists[title], reverse=True)]) for title in order if title in lists]
+
+
+def _files(done: Finished) -> list[tuple[str, str]]:
+    embeddings = [] if done.embeddings is None else [("embeddings", str(done.embeddings))]
+    return [("predictions", str(done.path)), *embeddings]
 
 
 def _next(done: Finished) -> list[tuple[str, str]]:

@@ -28,6 +28,8 @@ from bsm_core.scoring.comparing.joining import (
 from bsm_core.scoring.comparing.prediction_columns import common_columns, compared_columns, others_than_probabilities
 from bsm_core.scoring.comparing.prediction_rows import ids_and_probabilities, ids_of, tables_of
 from bsm_core.scoring.comparing.traits import LEAST_ROWS, TraitCounts, Traits
+from bsm_core.scoring.output.markers import PREDICTIONS
+from bsm_core.tables.data_files import FORMATS
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import rows_at
 from bsm_core.tables.read import TableSource
@@ -159,7 +161,7 @@ def compare(
     """
     if not tolerance >= 0:
         raise UsageError(f"the tolerance is {tolerance:g}", fix="give a number from 0, such as 1e-5")
-    sources = [TableSource.open(path, partitions=False) for path in (old, new)]
+    sources = [TableSource.open(_prediction_file(path), partitions=False) for path in (old, new)]
     looked_at = [TableSource.open(data, dialect=dialect)] if data else sources
     id_field, names = compared_columns(sources[0], sources[1], id_field)
     if data:
@@ -202,6 +204,12 @@ def compare(
             looked_at, _Group(id_field, both.index, ~scored, "have a probability in one file only"), traits
         ),
     )
+
+
+def _prediction_file(path: Path) -> Path:
+    """Return the prediction file of an output folder, in which other tables can lie; any other path as it is."""
+    files = [file for format in FORMATS if (file := path / f"{PREDICTIONS}.{format}").is_file()]
+    return files[0] if len(files) == 1 else path
 
 
 def _ids(rows: pd.DataFrame) -> list[str]:

@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+import pyarrow as pa
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -17,6 +18,7 @@ from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.backends.choose import ChosenBackends
 from bsm_core.models.batch import Batch
 from bsm_core.predictor import Predictor
+from bsm_core.predictor.embedding_columns import EmbeddingColumns
 from bsm_core.predictor.probability_columns import Classes, with_probabilities
 from bsm_core.preprocess.dataset import WindowInfo
 from bsm_core.preprocess.findings import IssueWarnings
@@ -25,8 +27,9 @@ from bsm_core.runtime.memory import FreeMemory
 from bsm_core.runtime.profile import SCORING, Advance, Ended, Times, is_followed, is_shown, notify, stages_of
 from bsm_core.scoring.counting import probabilities_of, scored
 from bsm_core.scoring.output.manifest import WorkFolder
+from bsm_core.scoring.output.part import Part
 from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
-from bsm_core.scoring.output.sink import Part, Sink
+from bsm_core.scoring.output.sink import Sink
 from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
 
@@ -99,6 +102,7 @@ class PartMaker(Callback):
         times: Where the times of each window are added.
         deliver: Function that takes each part.
         classes: Name of each class, for the column ``predicted_class``. None: there is none.
+        embeddings: Columns of the embeddings. None: they are not asked for.
     """
 
     def __init__(
@@ -108,8 +112,10 @@ class PartMaker(Callback):
         times: Times,
         deliver: Callable[[Part], None],
         classes: Classes | None = None,
+        embeddings: EmbeddingColumns | None = None,
     ) -> None:
         self.predictor = predictor
+        self.embeddings = embeddings
         self.binning = binning
         self.classes = classes
         self.times = times
@@ -131,6 +137,7 @@ class PartMaker(Callback):
         findings = info.findings.with_failed_rows(batch.failed)
         self._warnings.add(findings, info.names)
         table = with_probabilities(info.kept, outputs.cpu().numpy(), [*batch.failed], self.classes)
+        embedded = self.embeddings and self._embedded(self.embeddings, batch)
         issues = issues_table(info.kept, info.start, findings)
         found = findings.counts()
         counts = {**found, **self.predictor.hooks.window_end(batch, outputs)}
@@ -140,8 +147,15 @@ class PartMaker(Callback):
         else:
             statistics = partial(classes_alone, probabilities_of(batch, outputs))
         places = info.index, info.last, info.end
-        self.deliver(Part(*places, table, counts, issues, info.fraction, info.files, statistics))
+        self.deliver(Part(*places, table, counts, issues, info.fraction, info.files, statistics, embedded))
         self._memory.give_back()
+
+    def _embedded(self, columns: EmbeddingColumns, batch: Batch) -> pa.Table:
+        """Return the embeddings of a window, and forget its vectors, which the hooks of plugins need not copy."""
+        table = columns.table(batch.window.kept.column(0), batch.vectors or {}, [*batch.failed])
+        if batch.vectors:
+            batch.vectors.clear()
+        return table
 
 
 class PartWriter:

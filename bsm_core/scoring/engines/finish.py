@@ -54,6 +54,7 @@ class RunResult:
             zero are left out.
         record: Content of ``run.json``, which is written with ``run_record=True``; empty for a shard without files. Its
             ``statistics`` are None if neither ``run_record`` nor ``report`` nor an observer asked for them.
+        embeddings: The file of the embeddings; None without ``emit="embeddings"``.
 
     Example:
         Print the counts of a run, and how long it took::
@@ -70,6 +71,7 @@ class RunResult:
     classes: Sequence[int]
     counts: Mapping[str, float]
     record: Mapping[str, Any] = field(compare=False, repr=False)
+    embeddings: Path | None = None
 
 
 def finish(scorer: Scorer) -> RunResult:
@@ -86,10 +88,11 @@ def finish(scorer: Scorer) -> RunResult:
     settings, sink = job.settings, job.sink
     scorer.require_unchanged()
     sink.require_lock()  # before the row-issues file is opened
-    states: list[FileState] = []  # that of the prediction file of a shard, read before it is sent to an object store
+    states: list[FileState] = []  # of the files of a shard, the predictions first, before they are sent to a store
     seal = (lambda file: states.append(FileState.of(file))) if settings.shard else None
     with scorer.times.of(TOTAL), scorer.times.of(COMMIT), _review(scorer) as review:
-        committed = sink.commit(scorer.schema, job.format, review, seal)
+        vectors = scorer.embeddings and scorer.embeddings.schema
+        committed = sink.commit(scorer.schema, job.format, review, seal, vectors)
     if job.altered:
         committed.counts[ALTERED_PARTS] = job.altered
     if is_shown():  # with the counts
@@ -113,10 +116,10 @@ def finish(scorer: Scorer) -> RunResult:
         log.info("report: %s", settings.report)
     kept = record if settings.run_record else None
     values = committed.path, committed.rows, committed.windows, record["seconds"], committed.classes, committed.counts
-    result = RunResult(*values, record)
+    result = RunResult(*values, record, sink.embeddings if scorer.embeddings else None)
     if settings.shard:
         records, files = list(sink.work.records().values()), len(scorer.source.files)
-        done = DoneShard.of(settings.shard, job.digest, committed.path.name, states[0], records, files)
+        done = DoneShard.of(settings.shard, job.digest, committed.path.name, states, records, files)
         mark_shard(settings.output_dir, done, kept)
         return result
     with writing(settings.output_dir):
@@ -181,6 +184,7 @@ def run_record(scorer: Scorer, committed: Committed, review: CommitReview) -> di
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - job.began, 3),
         "output": committed.path.name,
+        "embeddings": job.sink.embeddings.name if scorer.embeddings else None,
         "profile": {what: round(value, 6) for what, value in scorer.times.items()},
         "statistics": scorer.binning and _statistics(scorer.binning, review, config.classes, job.settings.shard),
     }

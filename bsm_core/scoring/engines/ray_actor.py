@@ -32,7 +32,8 @@ from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.trainer import share_cores
 from bsm_core.scoring.engines.work import Job, require_same_code
-from bsm_core.scoring.output.sink import RUN_AGAIN, PackedPart, Part
+from bsm_core.scoring.output.part import PackedPart, Part
+from bsm_core.scoring.output.sink import RUN_AGAIN
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.storage.temporary import temporary_folder
 from bsm_core.tables.windows import Split, Window

@@ -16,13 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
-import numpy as np
 import ray
 from ray.exceptions import RayError
 
 from bsm_core.errors import BSMError, DataError, EngineError
-from bsm_core.predictor.probability_columns import with_probabilities
-from bsm_core.preprocess.findings import Findings
 from bsm_core.runtime import signals
 from bsm_core.runtime.log import Lines
 from bsm_core.runtime.profile import Times, notify
@@ -33,8 +30,8 @@ from bsm_core.scoring.engines.ray_actor import PORTION, Answer, Readiness, Windo
 from bsm_core.scoring.engines.ray_cluster import error_of, reason_of
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.engines.work import Job
-from bsm_core.scoring.output.row_issues import BadRowLimit, issues_table
-from bsm_core.scoring.output.sink import PackedPart, Part
+from bsm_core.scoring.output.part import PackedPart
+from bsm_core.scoring.output.row_issues import BadRowLimit
 from bsm_core.tables.splits import known_rows
 from bsm_core.tables.windows import Split, Window
 
@@ -161,7 +158,7 @@ class Driver:
 
     def __init__(self, scorer: Scorer, kind: type[Any]) -> None:
         self._job, self._plan = job, plan = scorer.job, scorer.plan
-        self._classes, self._outline = len(scorer.predictor.probability_names), scorer.outline
+        self._scorer = scorer
         self._needs = {"CPU": plan.cores, "GPU": int(plan.accelerator == "gpu")}
         options = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"], "max_concurrency": IN_FLIGHT + 1}
         self._kind = ray.remote(kind).options(**options)
@@ -222,7 +219,7 @@ class Driver:
             self._raise_failure()
         chosen = self.readiness.chosen
         self._earlier = self._earlier if chosen is None else chosen.backends
-        notify(self._outline(chosen))
+        notify(self._scorer.outline(chosen))
         self._job.begin(chosen, self._plan)
 
     def _new(self, number: int) -> _Worker:
@@ -382,13 +379,8 @@ class Driver:
             place = f"rows {window.start:,} to {window.start + rows - 1:,}"
             what = f"{deaths} actors died with window {window.index}, {place}"
             raise error_of(error, what, [{"on_bad_row": "null"}]) from error
-        kept = window.table.select(list(self._job.keep))
-        reasons = dict.fromkeys(range(rows), "the actor died that scored the row")
-        findings = Findings(bad_lines=window.bad_lines).with_failed_rows(reasons)
-        table = with_probabilities(kept, np.full((rows, self._classes), np.nan), range(rows), self._job.classes)
-        issues = issues_table(kept, window.start, findings)
-        rest = findings.counts(), issues, window.fraction, window.files
-        return Part(window.index, window.last, window.end, table, *rest).packed(self._job.attempt)
+        part = self._scorer.part_without_scores(window, "the actor died that scored the row")
+        return part.packed(self._job.attempt)
 
 
 def _in_words(*pieces: _Piece) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 
+import numpy as np
 import pyarrow as pa
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -14,7 +15,9 @@ from bsm_core.backends.choose import ChosenBackends, encoders_of
 from bsm_core.errors import ArtifactError, DataError
 from bsm_core.plugins.discovery import WORDS
 from bsm_core.predictor import Predictor
-from bsm_core.predictor.probability_columns import added_fields, check_names
+from bsm_core.predictor.embedding_columns import EmbeddingColumns
+from bsm_core.predictor.probability_columns import added_fields, check_names, with_probabilities
+from bsm_core.preprocess.findings import Findings
 from bsm_core.preprocess.loader import OnDemandLoader, WindowLoader, Work
 from bsm_core.runtime.cpus import cores
 from bsm_core.runtime.profile import TOTAL, Times
@@ -25,9 +28,9 @@ from bsm_core.scoring.engines.callbacks import BeforeFirstWindow, Begin, PartMak
 from bsm_core.scoring.engines.devices import DevicePlan, loader_workers
 from bsm_core.scoring.engines.trainer import Clock, of_all_ranks, quiet, threads_for, trainer
 from bsm_core.scoring.engines.work import Job
-from bsm_core.scoring.output.row_issues import RowIssuesFile
+from bsm_core.scoring.output.part import Part
+from bsm_core.scoring.output.row_issues import RowIssuesFile, issues_table
 from bsm_core.scoring.output.run_report import check_report
-from bsm_core.scoring.output.sink import Part
 from bsm_core.scoring.plan import require_unchanged
 from bsm_core.scoring.provenance import other_packages, require_same
 from bsm_core.scoring.run_events import Outline
@@ -35,6 +38,8 @@ from bsm_core.scoring.self_check import check, require_fit
 from bsm_core.scoring.settings import Settings
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.splits import known_rows
+from bsm_core.tables.windows import Window
+from bsm_core.tables.write import output_schema
 
 log = logging.getLogger("bsm")
 
@@ -53,6 +58,7 @@ class Scorer:
         predictor: The artifact's model and preprocessing, checked.
         source: The input table.
         schema: Columns and types of the predictions.
+        embeddings: Columns of the embeddings; None without ``--emit embeddings``.
         num_workers: Number of loader workers.
         binning: What is counted of each window; None if nobody asks for statistics: neither ``--report`` nor
             ``--run-record`` is given, and no observer gets the run record.
@@ -74,6 +80,7 @@ class Scorer:
             keep=list(keep),
             max_cell_mb=settings.max_cell_mb,
             source=source,
+            embeds=settings.emit is not None,
         )
         if not first:
             self.predictor.hooks.take_failures()  # they fail in every process alike: the first alone counts them
@@ -87,6 +94,10 @@ class Scorer:
         self.source = job.table
         kept = self.source.schema(list(keep))
         self.schema = pa.schema([*kept, *added_fields(num_classes, job.classes)])
+        self.embeddings: EmbeddingColumns | None = None
+        if settings.emit is not None:
+            id_column = output_schema(pa.schema([kept.field(0)]), source.format, "parquet").field(0)
+            self.embeddings = EmbeddingColumns(id_column, self.predictor.embedding_sizes)
         if first and settings.row_issues is not None and not dry:
             RowIssuesFile.check(settings.row_issues, kept.field(0), source.format, settings.output_dir)
         if first and settings.report is not None:
@@ -133,7 +144,7 @@ class Scorer:
         lower_precision = plan.accelerator == "gpu" or settings.precision not in ("auto", "fp32")
         check_rows = self.job.artifact.check_rows if settings.self_check or lower_precision else None
         before = BeforeFirstWindow(predictor, settings, check_rows, begin, earlier)
-        maker = PartMaker(predictor, self.binning, self.times, deliver, self.job.classes)
+        maker = PartMaker(predictor, self.binning, self.times, deliver, self.job.classes, self.embeddings)
         try:
             with quiet(), threads_for(predictor), self.times.of(TOTAL), passing_interrupts():
                 runner = trainer(plan, [before, *callbacks, maker], Clock(self.times))
@@ -162,6 +173,7 @@ class Scorer:
             data_path=str(job.settings.data_dir),
             model=str(job.settings.model_dir),
             output=str(job.sink.path(job.format)),
+            embeddings=str(job.sink.embeddings) if self.embeddings else "",
             rows=known_rows(self.source),
             done=job.rows_done,
             window_rows=job.settings.window_rows,
@@ -176,6 +188,28 @@ class Scorer:
             kept=list(job.keep),
             classes=len(self.predictor.probability_names),
             provided={f"{WORDS[c.kind]} {c.name}": str(c.provider) for c in others},
+        )
+
+    def part_without_scores(self, window: Window, reason: str) -> Part:
+        """Return the part of a window that cannot be scored: rows without probabilities.
+
+        Args:
+            window: The window.
+            reason: Reason for the row issues.
+        """
+        kept, failed = window.table.select(list(self.job.keep)), range(window.table.num_rows)
+        findings = Findings(bad_lines=window.bad_lines).with_failed_rows(dict.fromkeys(failed, reason))
+        probabilities = np.full((len(failed), len(self.predictor.probability_names)), np.nan)
+        return Part(
+            window=window.index,
+            last=window.last,
+            end=window.end,
+            table=with_probabilities(kept, probabilities, failed, self.job.classes),
+            counts=findings.counts(),
+            issues=issues_table(kept, window.start, findings),
+            fraction=window.fraction,
+            files=window.files,
+            embeddings=self.embeddings and self.embeddings.table(kept.column(0), {}, failed),
         )
 
     def wait_for_others(self) -> None:

@@ -47,6 +47,7 @@ class DoneShard:
         bytes: Size of the prediction file.
         sha256: SHA-256 of the prediction file, in hexadecimal.
         finished: Time at which the shard was done, in ISO 8601, by the clock of its host.
+        embeddings: State of the file of the embeddings; None if there is none.
     """
 
     shard: Shard
@@ -56,16 +57,23 @@ class DoneShard:
     bytes: int
     sha256: str
     finished: str
+    embeddings: FileState | None = None
 
     @classmethod
     def of(
-        cls, shard: Shard, job: str, output: str, state: FileState, records: Sequence[PartRecord], files: int
+        cls,
+        shard: Shard,
+        job: str,
+        output: str,
+        states: Sequence[FileState],
+        records: Sequence[PartRecord],
+        files: int,
     ) -> DoneShard:
         """Return the content of the marker of a shard whose prediction file is in its place.
 
         Args:
             shard, job, output: See above.
-            state: State of the prediction file.
+            states: State of the prediction file and, if there is one, that of the file of the embeddings.
             records: Records of its parts.
             files: Number of the files of the shard.
         """
@@ -73,7 +81,7 @@ class DoneShard:
         for record in records:
             for file, count in record.files:
                 rows[file] += count
-        return cls(shard, job, output, rows, state.bytes, state.sha256, _now())
+        return cls(shard, job, output, rows, *states[0], _now(), *states[1:])
 
     @classmethod
     def without_rows(cls, shard: Shard, job: str) -> DoneShard:
@@ -85,13 +93,21 @@ class DoneShard:
         """Return the content of a marker; None if there is none, or it is no marker of a shard."""
         with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             values = json.loads(path.read_bytes())
-            done = cls(**{**values, "shard": Shard(*values["shard"])})
+            vectors = values.get("embeddings")
+            done = cls(**{**values, "shard": Shard(*values["shard"]), "embeddings": vectors and FileState(*vectors)})
             # No file of another folder.
             names = ["", *(Sink(path.parent, shard=done.shard).path(format).name for format in FORMATS)]
             whole = all(type(count) is int and count >= 0 for count in done.rows) and isinstance(done.finished, str)
             if whole and path.name == named(SUCCESS, done.shard) and done.output in names:
                 return done
         return None
+
+    def files(self, output: Path) -> dict[Path, FileState]:
+        """Return the files of the shard in an output folder, the predictions first; none if it has no rows."""
+        if not self.output:
+            return {}
+        vectors = {} if self.embeddings is None else {Sink(output, shard=self.shard).embeddings: self.embeddings}
+        return {output / self.output: FileState(self.bytes, self.sha256), **vectors}
 
     def text(self) -> str:
         """Return the content as it is written."""

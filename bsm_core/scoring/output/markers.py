@@ -24,10 +24,12 @@ log = logging.getLogger("bsm")
 
 PREDICTIONS = "inference_predictions"
 """Name of the prediction file, without its extension."""
+EMBEDDINGS = "inference_embeddings"
+"""Name of the file of the embeddings, without its extension."""
 SUCCESS, HEALTH, FAILURE, RECORD = "_SUCCESS", "_HEALTH", "_FAILURE", "run.json"
 _NAMES = (SUCCESS, HEALTH, FAILURE, RECORD)
 _OF_SHARD = re.compile(r"(?:_SUCCESS|_HEALTH|_FAILURE)-([0-9]{5})|run-([0-9]{5})\.json")
-_TABLE_OF_SHARD = re.compile(rf"{PREDICTIONS}-[0-9]{{5}}-of-([0-9]{{5}})\.(?:csv|tsv|parquet)")
+_TABLE_OF_SHARD = re.compile(rf"(?:{PREDICTIONS}|{EMBEDDINGS})-[0-9]{{5}}-of-([0-9]{{5}})\.(?:csv|tsv|parquet)")
 
 
 def named(name: str, shard: Shard | None) -> str:
@@ -54,7 +56,7 @@ def leftovers(folder: Path, shard: Shard | None) -> list[Path]:
 
     Returns:
         The tables, markers and run records of shards of jobs with another number of hosts and, if the job has shards,
-        the prediction file of an earlier job without shards or of an earlier ``bsm merge``.
+        the tables of an earlier job without shards or of an earlier ``bsm merge``.
     """
     hosts, found, paths = shard.hosts if shard else 0, list[Path](), list[Path]()
     with suppress(OSError):  # there is no such folder, or it may be written but not listed
@@ -64,7 +66,7 @@ def leftovers(folder: Path, shard: Shard | None) -> list[Path]:
             found += [path] if int(marker[1] or marker[2]) >= hosts else []
         elif table := _TABLE_OF_SHARD.fullmatch(path.name):
             found += [path] if int(table[1]) != hosts else []
-        elif shard and path.stem == PREDICTIONS and path.suffix in (".csv", ".tsv", ".parquet"):
+        elif shard and path.stem in (PREDICTIONS, EMBEDDINGS) and path.suffix in (".csv", ".tsv", ".parquet"):
             found.append(path)
     return found
 

@@ -15,13 +15,13 @@ import pyarrow as pa
 from bsm_core.errors import DataError, UsageError
 from bsm_core.report.record_check import why_unusable
 from bsm_core.report.run_statistics import frame_of, merged_records
+from bsm_core.runtime import signals
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.output.done_shard import DoneShard, FileState
 from bsm_core.scoring.output.manifest import WorkFolder
 from bsm_core.scoring.output.markers import FAILURE, RECORD, SUCCESS, Markers, named, read_record
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.output.sink import Sink
-from bsm_core.tables.data_files import FORMATS
 from bsm_core.tables.formats.column_types import merged_type
 from bsm_core.tables.read import TableSource
 from bsm_core.tables.windows import Window
@@ -51,27 +51,26 @@ def mark_job(output: Path, done: DoneShard) -> bool:
 
 
 def _all_done(output: Path, done: DoneShard) -> list[DoneShard]:
-    """Return all shards of a job, in order; none if a marker is missing, or a prediction file has another size."""
+    """Return all shards of a job, in order; none if a marker is missing, or a file has another size."""
     shards = []
     for number in range(done.shard.hosts):
         other = DoneShard.read(output / named(SUCCESS, Shard(number, done.shard.hosts)))
         if other is None or other.job != done.job:
             return []
-        path = output / other.output
-        if other.output and not (path.exists() and path.stat().st_size == other.bytes):
+        if not all(path.exists() and path.stat().st_size == state.bytes for path, state in other.files(output).items()):
             return []
         shards.append(other)
     return shards
 
 
 def merge(output: Path) -> tuple[Path, int]:
-    """Make one prediction file of the prediction files of all shards, with the rows in the order of the data.
+    """Make one prediction file, and one of the embeddings, of the files of all shards, with rows in the data's order.
 
     Args:
         output: The output folder of the shards.
 
     Returns:
-        The file, and its number of rows.
+        The prediction file, and its number of rows.
 
     Raises:
         UsageError: Not all shards are done, or they are of different jobs.
@@ -89,12 +88,14 @@ def merge(output: Path) -> tuple[Path, int]:
         try:
             path = _write(sink, shards)
         finally:
-            for format in FORMATS:
+            for temporary in sink.temporaries:
                 with suppress(OSError):
-                    sink.temporary(format).unlink()
+                    temporary.unlink()
         rows = sum(sum(each.rows) for each in shards)
         with writing(output):
             record = record_of_shards(output, shards, path.name)
+            if record and shards[0].embeddings is not None:
+                record["embeddings"] = sink.embeddings.name
             Markers(output).clear()
             Markers(output).succeed(record)
     return path, rows
@@ -193,10 +194,10 @@ def _require_whole(output: Path, shards: Sequence[DoneShard]) -> None:
     Raises:
         DataError: One has others, or is gone; ``_SUCCESS`` of the job is removed.
     """
-    for each in shards:
-        path, why = output / each.output, ""
+    for each, (path, state) in ((done, file) for done in shards for file in done.files(output).items()):
+        why = ""
         try:
-            if path.stat().st_size != each.bytes or FileState.of(path).sha256 != each.sha256:
+            if path.stat().st_size != state.bytes or FileState.of(path) != state:
                 why = "was changed after the shard was done"
         except OSError as error:
             why = f"cannot be read: {error.strerror or error}"
@@ -208,10 +209,19 @@ def _require_whole(output: Path, shards: Sequence[DoneShard]) -> None:
 
 
 def _write(sink: Sink, shards: Sequence[DoneShard]) -> Path:
-    """Write the prediction file of all shards that have one, and return its path."""
+    """Write the prediction file of all shards, and that of the embeddings if they have any; return the former."""
     sources, schema = opened_shards(sink.folder, shards)
-    with closing(rows_of_shards(shards, [source.typed(schema) for source in sources], schema.names)) as tables:
-        return sink.write(tables, schema, sources[0].output_format)
+    found, vectors = [(sources, schema)], None
+    if shards[0].embeddings is not None:
+        found.append(_opened([Sink(sink.folder, shard=each.shard).embeddings for each in shards]))
+        vectors = found[1][1]
+    with sink.new_files(schema, sources[0].output_format, vectors) as writers:
+        for writer, (opened, types) in zip(writers, found, strict=True):
+            with closing(rows_of_shards(shards, [source.typed(types) for source in opened], types.names)) as tables:
+                for table in tables:
+                    writer.write(table)
+                    signals.check()
+    return sink.path(sources[0].output_format)
 
 
 def rows_of_shards(
@@ -242,7 +252,10 @@ def opened_shards(output: Path, shards: Sequence[DoneShard]) -> tuple[list[Table
     Raises:
         DataError: They have different formats, columns or types.
     """
-    paths = [output / each.output for each in shards if each.output]
+    return _opened([output / each.output for each in shards if each.output])
+
+
+def _opened(paths: Sequence[Path]) -> tuple[list[TableSource], pa.Schema]:
     sources = [TableSource.open(path, partitions=False) for path in paths]
     kinds = [(source.files[0], {field.name: field.type for field in source.schemas[0]}) for source in sources]
     columns = sources[0].columns if sources else ()

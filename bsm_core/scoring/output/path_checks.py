@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bsm_core.errors import BSMError, UsageError
 from bsm_core.scoring.output.manifest import WorkFolder
-from bsm_core.scoring.output.markers import PREDICTIONS, Markers, leftovers
+from bsm_core.scoring.output.markers import EMBEDDINGS, PREDICTIONS, Markers, leftovers
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.settings import Settings
 from bsm_core.storage.objects import ObjectPath
@@ -92,8 +92,9 @@ def check_path_of_file(flag: str, path: Path, settings: Settings) -> None:
 
 def written_by(output: Path, shard: Shard | None) -> list[Path]:
     """Return the files that a run replaces or removes in its output folder."""
-    tables = [output / f"{PREDICTIONS}{shard.name if shard else ''}.{format}" for format in FORMATS]
-    return [*tables, *Markers(output, shard).paths, *leftovers(output, shard)]
+    name = shard.name if shard else ""
+    tables = [output / f"{PREDICTIONS}{name}.{format}" for format in FORMATS]
+    return [*tables, output / f"{EMBEDDINGS}{name}.parquet", *Markers(output, shard).paths, *leftovers(output, shard)]
 
 
 def is_input(output: Path, data: Path, model: Path, written: Sequence[Path]) -> bool:

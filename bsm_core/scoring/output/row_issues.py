@@ -22,7 +22,7 @@ from bsm_core.report.statistics import Statistics
 from bsm_core.runtime import durable
 from bsm_core.runtime.durable import writing
 from bsm_core.storage.temporary import scratch
-from bsm_core.tables.cell_values import cell_values
+from bsm_core.tables.cell_values import cell_values, escaped_text
 from bsm_core.tables.data_files import SourceFormat, detect_format
 from bsm_core.tables.formats.plain_values import rows_at
 from bsm_core.tables.id_counts import IdCounts
@@ -126,9 +126,7 @@ class RowIssuesFile:
         """Append the issues of a window."""
         ids, kind = issues.column(1), self._schema.field(1).type
         if ids.type != kind:
-            texts = [value and value.decode(errors="backslashreplace") for value in ids.to_pylist()]
-            ids = pa.array(texts, kind)
-            issues = issues.set_column(1, self._schema.field(1), ids)
+            issues = issues.set_column(1, self._schema.field(1), escaped_text(ids))
         with writing(self._path):
             self._writer.write(issues)
 

@@ -1,14 +1,15 @@
-"""The sink turns predicted windows into the prediction file.
+"""The sink turns predicted windows into the prediction file and, if they are asked for, the file of the embeddings.
 
 The output rows of each window are written to a part, a file in the work folder, and the manifest gets a line. The
-commit writes the parts, in order, to a temporary file, then renames that file to the prediction file; readers never see
-an incomplete file. A part that is done stays until the run has succeeded, so a run that was killed can go on.
+commit writes the parts, in order, to temporary files, then renames them when all are complete; readers never see an
+incomplete file. A part that is done stays until the run has succeeded, so a run that was killed can go on.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -18,18 +19,17 @@ import pyarrow as pa
 
 from bsm_core.errors import EngineError, NothingToResumeError
 from bsm_core.plugins.hookspecs import Committed
-from bsm_core.report.statistics import Statistics
 from bsm_core.runtime import durable, signals
 from bsm_core.runtime.durable import in_parallel, writing
 from bsm_core.scoring.output.lock import Lock
 from bsm_core.scoring.output.manifest import PartRecord, WorkFolder
-from bsm_core.scoring.output.markers import PREDICTIONS
-from bsm_core.scoring.output.row_issues import ROWS_NAMED, CommitReview
+from bsm_core.scoring.output.markers import EMBEDDINGS, PREDICTIONS
+from bsm_core.scoring.output.part import PackedPart, Part, PartTables
+from bsm_core.scoring.output.row_issues import CommitReview
 from bsm_core.scoring.output.shard import Shard
 from bsm_core.scoring.plan import differences
 from bsm_core.storage.temporary import scratch
 from bsm_core.tables.data_files import FORMATS, Format
-from bsm_core.tables.windows import Position
 from bsm_core.tables.write import TableWriter
 
 _FLUSHES = 16
@@ -38,76 +38,6 @@ RUN_AGAIN = "run again; please report it if it happens again"
 """Advice for errors that only a fault of bsm can cause."""
 _READ_AHEAD = 3
 """Number of parts that are read while one is written into the prediction file."""
-_STATISTICS = "statistics"
-"""Column of the last table of a part's file, which has one cell: the statistics of the window."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Output of one window.
-
-    Attributes:
-        window, last, end, files: Index, ``last``, ``end`` and ``files`` of the :class:`bsm_core.tables.windows.Window`.
-        table: The kept columns and the probabilities.
-        counts: Numbers for the run record, which the commit sums over all parts.
-        issues: What was wrong with rows of the window; None if nothing was.
-        fraction: Share of the input that was read up to the window, 0 to 1.
-        statistics: Function that returns the statistics of the window, which the commit adds up; None if it was not
-            scored. It is called in the thread that writes the part, while the next window is scored.
-    """
-
-    window: int
-    last: bool
-    end: Position | None
-    table: pa.Table
-    counts: Mapping[str, float]
-    issues: pa.Table | None = None
-    fraction: float = 0.0
-    files: Sequence[tuple[int, int]] = ()
-    statistics: Callable[[], Statistics] | None = None
-
-    def packed(self, attempt: int) -> PackedPart:
-        """Return the part as the bytes of its file, and its record.
-
-        Args:
-            attempt: Number of the attempt that computed it.
-        """
-        content = pa.BufferOutputStream()
-        counted = None if self.statistics is None else pa.table({_STATISTICS: [self.statistics().to_bytes()]})
-        for table in filter(lambda table: table is not None, (self.table, self.issues, counted)):
-            with pa.ipc.new_stream(content, table.schema) as writer:
-                writer.write_table(table.unify_dictionaries())
-        data = content.getvalue()
-        record = PartRecord(
-            window=self.window,
-            rows=self.table.num_rows,
-            last=self.last,
-            end=self.end,
-            bytes=data.size,
-            sha256=hashlib.sha256(data).hexdigest(),
-            counts=dict(self.counts),
-            attempt=attempt,
-            files=tuple(self.files),
-        )
-        examples = None if self.issues is None else self.issues.slice(0, ROWS_NAMED)
-        return PackedPart(record, data, self.fraction, examples)
-
-
-@dataclass(frozen=True)
-class PackedPart:
-    """A part on its way to the disk.
-
-    Attributes:
-        record: Its line of the manifest.
-        data: Content of its file.
-        fraction: See :class:`Part`.
-        examples: The first issues of the window.
-    """
-
-    record: PartRecord
-    data: pa.Buffer
-    fraction: float = 0.0
-    examples: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -153,9 +83,20 @@ class Sink:
         """Return the prediction file of a format."""
         return self.folder / f"{PREDICTIONS}{self.shard.name if self.shard else ''}.{format}"
 
-    def temporary(self, format: Format) -> Path:
-        """Return the file that :meth:`write` writes before it is in its place."""
-        return self.work.path / self.path(format).name
+    @property
+    def embeddings(self) -> Path:
+        """The file of the embeddings."""
+        return self.folder / f"{EMBEDDINGS}{self.shard.name if self.shard else ''}.parquet"
+
+    @property
+    def tables(self) -> list[Path]:
+        """The files of which a run writes some, and removes the others: those of an earlier run."""
+        return [*map(self.path, FORMATS), self.embeddings]
+
+    @property
+    def temporaries(self) -> list[Path]:
+        """The files that :meth:`new_files` writes before they are in their places."""
+        return [self.work.path / path.name for path in self.tables]
 
     def require_lock(self) -> None:
         """Check that the run still holds the lock of the folder.
@@ -257,14 +198,13 @@ class Sink:
         format: Format,
         review: CommitReview | None = None,
         seal: Callable[[Path], None] | None = None,
+        embeddings: pa.Schema | None = None,
     ) -> Committed:
-        """Write all parts, in order, to the prediction file.
+        """Write all parts, in order, to the prediction file and, if they have any, that of the embeddings.
 
         Args:
-            schema: Columns of the file and their types.
-            format: Format of the file.
-            review: Object that looks at each part, and then at the whole, before the file is in its place.
-            seal: See :meth:`write`.
+            schema, format, embeddings, seal: See :meth:`new_files`.
+            review: Object that looks at each part, and then at the whole, before the files are in their places.
 
         Returns:
             The prediction file with its number of rows and windows, and the sums of all counts.
@@ -276,59 +216,84 @@ class Sink:
         """
         with writing(self.folder):
             records = self._in_order()
-        path = self.write(self._reviewed(records, review), schema, format, seal)
+        with self.new_files(schema, format, embeddings, seal) as writers:
+            for part in self._reviewed(records, review):
+                for writer, table in zip(writers, (part.rows, part.embeddings), strict=False):
+                    writer.write(table)
+                signals.check()
         counts: dict[str, float] = {} if review is None else {**review.id_counts}
         for record in records:
             for key, value in record.counts.items():
                 counts[key] = counts.get(key, 0) + value
         classes = () if review is None else tuple(review.statistics.classes)
-        return Committed(path, sum(record.rows for record in records), len(records), counts, classes)
+        return Committed(self.path(format), sum(record.rows for record in records), len(records), counts, classes)
 
-    def write(
-        self,
-        tables: Iterable[pa.Table],
-        schema: pa.Schema,
-        format: Format,
-        seal: Callable[[Path], None] | None = None,
-    ) -> Path:
-        """Write the prediction file, completely or not at all, and return its path.
+    def write(self, tables: Iterable[pa.Table], schema: pa.Schema, format: Format) -> Path:
+        """Write the prediction file alone; return its path. See :meth:`new_files`.
 
         Args:
             tables: The rows, in order.
-            schema: Columns of the file and their types.
-            format: Format of the file. Prediction files of the other formats are removed.
-            seal: Function that reads the complete file before it is in its place, as a file of this machine.
+            schema, format: See :meth:`new_files`.
+        """
+        with self.new_files(schema, format) as (writer,):
+            for table in tables:
+                writer.write(table)
+                signals.check()
+        return self.path(format)
+
+    @contextmanager
+    def new_files(
+        self,
+        schema: pa.Schema,
+        format: Format,
+        embeddings: pa.Schema | None = None,
+        seal: Callable[[Path], None] | None = None,
+    ) -> Iterator[list[TableWriter]]:
+        """Provide writers for the block, after which the files are complete and in their places, the predictions last.
+
+        If the block fails, nothing is in its place.
+
+        Args:
+            schema: Columns of the prediction file and their types.
+            format: Format of the prediction file. Prediction files of the other formats are removed.
+            embeddings: Columns of the embeddings. None: there are none, and the file of an earlier run is removed.
+            seal: Function that reads each complete file before it is in its place, as a file of this machine.
+
+        Returns:
+            The writer of the predictions and, if there is a schema, that of the embeddings.
 
         Raises:
-            SinkError: The file cannot be written, or the lock is lost.
+            SinkError: A file cannot be written, or the lock is lost.
         """
-        path = self.path(format)
+        probabilities = dropwhile(lambda name: name != "prob_class_0", schema.names)  # the last columns
+        wanted: dict[Path, tuple[Any, ...]] = {self.path(format): (schema, format, tuple(probabilities))}
+        if embeddings is not None:
+            wanted[self.embeddings] = (embeddings, "parquet")
         self.require_lock()
         with writing(self.folder), scratch(self.work.path) as folder:
-            temporary = folder / path.name
-            temporary.unlink(missing_ok=True)  # of an attempt that was killed
-            probabilities = dropwhile(lambda name: name != "prob_class_0", schema.names)  # the last columns
-            with TableWriter(temporary, schema, format, shortest=tuple(probabilities)) as writer:
-                for table in tables:
-                    writer.write(table)
-                    signals.check()
+            with ExitStack() as stack:
+                writers = []
+                for path, arguments in wanted.items():
+                    (folder / path.name).unlink(missing_ok=True)  # of an attempt that was killed
+                    writers.append(stack.enter_context(TableWriter(folder / path.name, *arguments)))
+                yield writers
             if seal is not None:
-                seal(temporary)
+                for path in wanted:
+                    seal(folder / path.name)
             self.require_lock()
-            durable.replace(temporary, path)
-            for other in set(FORMATS) - {format}:  # of an earlier run: the new markers would vouch for it
-                self.path(other).unlink(missing_ok=True)
-        return path
+            for path in reversed(wanted):
+                durable.replace(folder / path.name, path)
+            for other in set(self.tables) - wanted.keys():  # of an earlier run: the new markers would vouch for it
+                other.unlink(missing_ok=True)
 
-    def _reviewed(self, records: Sequence[PartRecord], review: CommitReview | None) -> Iterator[pa.Table]:
-        """Return the output rows of each part, after it was reviewed."""
-        for record, (table, *others) in zip(records, in_parallel(self._read, records, _READ_AHEAD), strict=True):
+    def _reviewed(self, records: Sequence[PartRecord], review: CommitReview | None) -> Iterator[PartTables]:
+        """Return the tables of each part, after it was reviewed."""
+        for record, part in zip(records, in_parallel(self._read, records, _READ_AHEAD), strict=True):
             if review is not None:
-                statistics = others.pop() if others and others[-1].column_names == [_STATISTICS] else None
-                review.add(table, record.counts, *others)
-                if statistics is not None:
-                    review.count(Statistics.from_bytes(statistics.column(0)[0].as_py()), record.counts)
-            yield table
+                review.add(part.rows, record.counts, part.issues)
+                if part.statistics is not None:
+                    review.count(part.statistics, record.counts)
+            yield part
         if review is not None:
             self.require_lock()
             review.end()
@@ -346,15 +311,10 @@ class Sink:
             raise EngineError(what, where=str(self.folder), fix=fix)
         return records
 
-    def _read(self, record: PartRecord) -> list[pa.Table]:
-        """Return the tables of a part: the predictions, the issues and the statistics, if there are any."""
+    def _read(self, record: PartRecord) -> PartTables:
         path = self.work.part(record.window)
         data = path.read_bytes()  # not mapped: a network file system keeps a deleted file that is mapped
         if hashlib.sha256(data).hexdigest() != record.sha256:
             what = f"the file with the rows of window {record.window} was changed after it was written"
             raise EngineError(what, where=str(path), fix="run again: these rows are computed again")
-        source = pa.BufferReader(data)
-        tables = []
-        while source.tell() < len(data):
-            tables.append(pa.ipc.open_stream(source).read_all())
-        return tables
+        return PartTables.of(pa.py_buffer(data))

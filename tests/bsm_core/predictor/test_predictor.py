@@ -76,6 +76,50 @@ def test_a_row_does_not_depend_on_its_neighbours_or_the_batch_size(predictor, to
         assert np.abs(other - want).max() < 1e-6
 
 
+def test_the_vectors_of_rows(predictor):
+    rows = toy_rows(9)
+    found = predictor.embed(rows)
+    assert {name: (vectors.shape, vectors.dtype) for name, vectors in found.items()} == {
+        "embedding_chat": ((9, 4), np.float32),
+        "embedding": ((9, 6), np.float32),
+    }
+    assert predictor.embedding_sizes == {"embedding_chat": 4, "embedding": 6}
+    assert found["embedding"][3, 4:].tolist() == [0.75, 0.5]
+    alone = predictor.embed(rows.iloc[[3]])
+    np.testing.assert_allclose(alone["embedding"][0], found["embedding"][3], atol=1e-6)
+    assert {name: len(vectors) for name, vectors in predictor.embed(rows[:0]).items()} == dict.fromkeys(found, 0)
+    assert pickle.loads(pickle.dumps(predictor)).embed(rows)["embedding"].tolist() == found["embedding"].tolist()
+
+
+def test_the_issues_of_rows_that_are_embedded_are_told(predictor):
+    issues = []
+    predictor.embed(toy_rows(2).assign(amount=["many", "1"]), on_issue=issues.append)
+    assert [(issue.row, issue.column) for issue in issues] == [(0, "amount")]
+
+
+def test_a_row_for_which_the_model_fails_has_no_vectors(toy_artifact, monkeypatch):
+    predictor = Predictor.from_artifact(toy_artifact, on_bad_row="null")
+    fuse = type(predictor.model).fuse_rows
+
+    def failing(self, texts, features):
+        if (features[:, 0] == 1.0).any():
+            raise ValueError("no")
+        return fuse(self, texts, features)
+
+    monkeypatch.setattr(type(predictor.model), "fuse_rows", failing)
+    found = predictor.embed(toy_rows(9))
+    assert np.isnan(found["embedding"]).all(axis=1).nonzero()[0].tolist() == [4]
+    assert np.isnan(found["embedding_chat"]).all(axis=1).nonzero()[0].tolist() == [4]
+    all_failed = predictor.embed(toy_rows(9).iloc[[4]])
+    assert np.isnan(all_failed["embedding"]).all()
+
+
+def test_a_model_class_without_parts_has_no_vectors(predictor, monkeypatch):
+    monkeypatch.setattr(type(predictor.model), "forward", lambda self, batch: batch.features, raising=False)
+    with pytest.raises(UsageError, match="'toy_model' has no embeddings: it has a method forward of its own"):
+        predictor.embed(toy_rows(2))
+
+
 def test_no_rows(predictor):
     assert predictor.predict(toy_rows(3).iloc[:0]).shape == (0, 2)
 

@@ -347,3 +347,16 @@ def test_no_shard_reads_the_table_that_it_has_sent(remote, monkeypatch):
     content = table.read_bytes()
     done = DoneShard.read(remote.out / "_SUCCESS-00001")
     assert (done.bytes, done.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_embeddings_beside_the_predictions_have_the_bytes_of_a_local_run(remote):
+    whole = remote.local(window_rows=3, device="cpu", emit="embeddings").embeddings.read_bytes()
+    with stopping("commit"):
+        remote(emit="embeddings")
+    assert not (remote.out / "inference_embeddings.parquet").exists()
+    done = remote(emit="embeddings", resume="require")
+    assert done.embeddings.read_bytes() == whole
+    for number in range(2):
+        remote(shard=f"{number}/2", emit="embeddings")
+    assert main(["merge", str(remote.out)]) == 0
+    assert (remote.out / "inference_embeddings.parquet").read_bytes() == whole

@@ -67,6 +67,7 @@ def record(monkeypatch, tmp_path):
             probability_names=["prob_class_0", "prob_class_1"],
         ),
         binning=Binning(),
+        embeddings=None,
         difference=2.5e-08,
         chosen=ChosenBackends("fp32", {"text": "tuned"}),
         times=Times(),
@@ -144,6 +145,6 @@ def test_the_statistics_with_the_names_of_the_classes(record):
 def test_what_happened_is_all_there(record):
     assert set(record) == {
         *("settings", "device", "components", "attempts", "artifact", "self_check", "versions", "labels"),
-        *("rows", "windows", "counts", "finished", "seconds", "output", "profile", "encoders"),
+        *("rows", "windows", "counts", "finished", "seconds", "output", "embeddings", "profile", "encoders"),
         "statistics",
     }

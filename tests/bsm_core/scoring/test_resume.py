@@ -504,7 +504,7 @@ def taken_before(data, monkeypatch):
         (Sink, "begin"),
         (Sink, "write_part"),
         (Sink, "commit"),
-        (Sink, "write"),
+        (Sink, "new_files"),
         (Hooks, "committed"),
         (ranks, "_launch"),
     ],

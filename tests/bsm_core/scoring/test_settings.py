@@ -24,6 +24,7 @@ LAYERS = {
     "output_format": [("csv", "csv"), ("tsv", "tsv"), ("parquet", "parquet"), None],
     "predicted_class": [(True, True), ("true", True), None, False],
     "keep_columns": [("a,b", ("a", "b")), None, None, ()],
+    "emit": [("Embeddings", "embeddings"), ("embeddings", "embeddings"), None, None],
     "device": [("2", 2), ("[0,1]", (0, 1)), ("gpu", "gpu"), "auto"],
     "devices": [("2", 2), None, None, None],
     "engine": [("Ray", "ray"), None, None, "local"],

@@ -90,6 +90,15 @@ def hooks(cluster):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def test_actors_write_the_embeddings_of_one_process(score):
+    toy_rows(40).to_csv(score.data / "t.csv", index=False)
+    flags = {"emit": "embeddings", "window_rows": 3, "device": "cpu", "output_dir": score.out.parent / "local"}
+    whole = score.local(**flags)
+    done = score(emit="embeddings")
+    assert done.embeddings.read_bytes() == whole.embeddings.read_bytes()
+    assert done.path.read_bytes() == whole.path.read_bytes()
+
+
 def test_actors_write_the_bytes_of_one_process(score, hooks, caplog):
     rows = toy_rows(40)
     rows["amount"] = rows["amount"].mask(rows.index == 7, "many")

@@ -13,7 +13,8 @@ from support.plugins import run_python
 
 from bsm_core.errors import EngineError, NothingToResumeError, SinkError
 from bsm_core.scoring.output.lock import holding
-from bsm_core.scoring.output.sink import Part, Sink
+from bsm_core.scoring.output.part import Part
+from bsm_core.scoring.output.sink import Sink
 from bsm_core.tables.windows import Position
 
 SCHEMA = pa.schema([("id", pa.string()), ("prob_class_0", pa.float64())])
@@ -265,7 +266,8 @@ FULL = """
     import pyarrow as pa
     from bsm_core.errors import SinkError
     from bsm_core.scoring.output.lock import holding
-    from bsm_core.scoring.output.sink import Part, Sink
+    from bsm_core.scoring.output.part import Part
+    from bsm_core.scoring.output.sink import Sink
 
     def limit(size):  # what a full disk does, for files of one process
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

@@ -6,6 +6,7 @@ A new one is in as soon as it is registered.
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -173,3 +174,39 @@ def test_bf16_is_close_to_float32(name, how):
 
 def test_the_suite_walks_over_the_built_in_classes():
     assert len(CLASSES) >= 12
+
+
+WITHOUT_EMBEDDINGS = {"transformers_classifier": "it has no method fuse_rows and no method classify_rows of its own"}
+"""Classes whose scores are not computed from one vector of the row."""
+
+
+@by_name
+def test_scores_of_changed_features_need_no_encoder(name, monkeypatch):
+    if name in WITHOUT_EMBEDDINGS:
+        assert CLASSES[name].why_no_embeddings() == WITHOUT_EMBEDDINGS[name]
+        return
+    model, batch = vivid(name), make_batch(ROWS)
+    changed = dataclasses.replace(batch, features=batch.features + 1)
+    with torch.inference_mode():
+        texts, expected = model.encode_texts(batch), model(changed)
+        assert [*texts] == [column for column in ("chat", "notes") if column in texts]
+        monkeypatch.setattr(type(model), "encode_texts", lambda *_: pytest.fail("a text was encoded"))
+        assert torch.equal(model.classify_rows(model.fuse_rows(texts, changed.features)), expected)
+
+
+@by_name
+def test_the_vectors_of_rows_are_those_of_the_parts(name):
+    if name in WITHOUT_EMBEDDINGS:
+        return
+    model, batch = vivid(name), make_batch(ROWS)
+    asking = dataclasses.replace(batch, vectors={})
+    assert torch.equal(predict(model, asking), predict(model, batch))
+    texts = [f"embedding_{column}" for column in ("chat", "notes") if f"embedding_{column}" in asking.vectors]
+    assert [*asking.vectors] == [*texts, "embedding"]
+    assert len(texts) == len(
+        {"text_name", "primary_text_name", "secondary_text_name"} & {*type(model.config).model_fields}
+    )
+    assert {key: vectors.shape[1] for key, vectors in asking.vectors.items()} == model.vector_sizes(batch)
+    with torch.inference_mode():
+        logits = model.classify_rows(asking.vectors["embedding"])
+    assert torch.equal(logits.double().softmax(dim=-1)[:, 1], predict(model, batch)[:, 1])

@@ -280,9 +280,10 @@ class Predictor:
         issues, sizes = IssueTeller(on_issue), self.embedding_sizes
         batch, probabilities, _ = self._scored(data, issues, vectors={})
         issues.end()
-        rows, vectors, failed = len(probabilities), batch.vectors or {}, [*batch.failed]
-        missing = {name: torch.full((rows, size), torch.nan) for name, size in sizes.items()}  # no row, or all failed
-        return {name: vector_array(vectors.get(name, missing[name]), failed) for name in sizes}
+        vectors = batch.vectors
+        if not vectors:  # there is no row, or all have failed
+            vectors = {name: torch.full((len(probabilities), size), torch.nan) for name, size in sizes.items()}
+        return {name: vector_array(vectors[name], [*batch.failed]) for name in sizes}
 
     def predict_batches(
         self, batches: Iterable[TableLike], on_issue: OnIssue | None = None, *, predicted_class: bool = False

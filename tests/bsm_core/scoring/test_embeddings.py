@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from support.toy import toy_rows, write_toy_artifact
 
 from bsm_core.cli import main
+from bsm_core.cli.terminal.run_views import summary_view
 from bsm_core.errors import DataError, SinkError, UsageError
 from bsm_core.predictor import Predictor
 from bsm_core.runtime import durable
@@ -21,6 +25,7 @@ from bsm_core.scoring.dry_run import dry_run
 from bsm_core.scoring.engines.scorer import Scorer
 from bsm_core.scoring.output.merge import merge
 from bsm_core.scoring.output.sink import Sink
+from bsm_core.scoring.run_events import Finished
 
 NAME = "inference_embeddings.parquet"
 TYPES = {"id": pa.string(), "embedding_chat": pa.list_(pa.float32(), 4), "embedding": pa.list_(pa.float32(), 6)}
@@ -280,3 +285,18 @@ def test_vectors_of_a_model_with_more_classes(run):
     artifact = write_toy_artifact(run.out.parent / "three", num_classes=3, is_binary=False)
     run(model_dir=artifact, emit="embeddings", device="cpu")
     assert len(vectors(run.out / NAME)[0]) == 5
+
+
+def test_embeddings_that_are_the_data_are_not_replaced(emit):
+    path = emit().embeddings
+    with pytest.raises(UsageError, match=f"the run would replace or remove {NAME}, which is one of its inputs"):
+        emit.plain(data_dir=path)
+    assert path.exists()
+
+
+def test_the_summary_in_a_terminal_names_the_file():
+    done = Finished(Path("out/p.csv"), 3, 0, 1.0, "CPU", "auto", {}, embeddings=Path("out/e.parquet"))
+    screen = Console(width=100, record=True, file=io.StringIO())
+    screen.print(summary_view(done, 100))
+    assert "embeddings   out/e.parquet" in screen.export_text()
+    assert done.data()["embeddings"] == "out/e.parquet"

@@ -34,7 +34,7 @@ class Bert(PretrainedModelBase):
         return self.bert.pretrained_modules()
 
     def encode_texts(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean pooler output, float ``[rows, hidden size]``."""
+        """Return pooled vectors, each the mean over a row's chunks, float ``[rows, hidden size]``."""
         text = batch.texts[self.config.text_name]
         return {self.config.text_name: self.bert.row_vectors(text, self.token_budget)}
 

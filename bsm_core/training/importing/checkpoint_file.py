@@ -15,12 +15,14 @@ from bsm_core.artifact.config import json_config
 from bsm_core.artifact.files import IMPUTE, RISK_TABLES, find
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, load_encoder_config
 from bsm_core.artifact.save import copy_asset, copy_file
+from bsm_core.artifact.untrusted.foreign_forms import in_command
 from bsm_core.artifact.untrusted.torch_files import load_torch, weights_of
-from bsm_core.errors import ConfigError, WeightsMismatchError, short_repr
+from bsm_core.errors import ConfigError, UnsafeArtifactError, WeightsMismatchError, short_repr
 from bsm_core.plugins.registry import Registry
 from bsm_core.training.config.config_file import read_config_file
 from bsm_core.training.config.pretrained_folders import pretrained_folder
 from bsm_core.training.importing.model_probe import ModelProbe
+from bsm_core.training.importing.tokenizer_check import check_vocabulary
 from bsm_core.training.text_assets import read_embedding_file
 
 log = logging.getLogger("bsm")
@@ -77,21 +79,23 @@ def fill_from_checkpoint(target: Path, source: Path, config: Path, registry: Reg
         CorruptArtifactError: A file cannot be read.
     """
     named = _named_files(json_config(read_config_file(config), where=str(config)), str(config))
-    probe = ModelProbe({**named.config, **named.provided()}, registry, str(config))
-    checkpoint = load_torch(source)
+    probe = _probe(named, registry, str(config))
+    checkpoint = _checkpoint(source)
     suggested = _hyperparameters(checkpoint)
+    others = [
+        f"{key} is {short_repr(named.config[key])}, in the checkpoint {short_repr(value)}"
+        for key, value in suggested.items()
+        if named.config.get(key, value) != value
+    ]
     _tell(suggested, named.config)
     try:
         weights = probe.fit(weights_of(checkpoint, source))
     except WeightsMismatchError as error:
-        others = (
-            f"{key} is {short_repr(named.config[key])}, in the checkpoint {short_repr(value)}"
-            for key, value in suggested.items()
-            if named.config.get(key, value) != value
-        )
         error.where, error.details = str(source), (*error.details, *others)
         error.fix = f"correct model_class and the sizes in {config}"
         raise
+    if others:
+        log.warning("the config has other values than the hyper_parameters of the checkpoint: %s", "; ".join(others))
     save_artifact(
         target,
         config=named.config,
@@ -108,6 +112,39 @@ def fill_from_checkpoint(target: Path, source: Path, config: Path, registry: Reg
         copy_file(path, target / name)
     for prefix, folder in named.folders.items():
         copy_asset(TOKENIZER, folder, target / f"{prefix}{TOKENIZER.folder}")
+
+
+def _probe(named: _Named, registry: Registry, where: str) -> ModelProbe:
+    """Return the model of a config; check the tokenizers against it.
+
+    Raises:
+        ConfigError: The model cannot be built.
+        CorruptArtifactError: A tokenizer has more tokens than the encoder.
+    """
+    try:
+        probe = ModelProbe({**named.config, **named.provided()}, registry, where)
+    except ConfigError as error:
+        if named.embedding is None and "embedding_shape" in str(error):
+            error.fix = "name the embedding matrix of the model, a file of numpy.save, with the key embedding_mat"
+        raise
+    for prefix, folder in named.folders.items():
+        encoder = named.encoders.get(prefix, named.encoders.get("", {}))
+        size = probe.vocabulary if encoder and len(named.folders) == 1 else encoder.get("vocab_size")
+        check_vocabulary(folder, size if isinstance(size, int) else None)
+    return probe
+
+
+def _checkpoint(source: Path) -> Any:
+    try:
+        return load_torch(source)
+    except UnsafeArtifactError as error:
+        file = in_command(source.name, "FILE")
+        error.fix = (
+            "if you trust the file, and it is a checkpoint of Lightning, save its weights alone, and import them:"
+            f" `python -c \"import torch; torch.save(torch.load('{file}', map_location='cpu',"
+            " weights_only=False)['state_dict'], 'weights.pth')\"`"
+        )
+        raise
 
 
 def _named_files(config: dict[str, Any], where: str) -> _Named:
@@ -127,6 +164,8 @@ def _named_files(config: dict[str, Any], where: str) -> _Named:
             path = Path(str(given))
             named.tables[names[1] if path.suffix == ".pkl" else names[0]] = path
             problems += [] if path.is_file() else [f"{key}: {given!r} is not a file"]
+            if path.suffix not in (".json", ".pkl"):
+                problems.append(f"{key}: the name of {given!r} must end in .json or .pkl, which tells its form")
     if problems:
         fix = "correct these keys; docs/how-to/import-a-model.md lists them"
         raise ConfigError(f"{len(problems)} problem(s) in the config", where=where, details=problems, fix=fix)

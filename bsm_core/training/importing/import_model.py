@@ -6,13 +6,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from zipfile import BadZipFile, ZipFile
 
 from bsm_core.artifact import Artifact, unpacked
 from bsm_core.artifact.check_rows import write_check_rows
-from bsm_core.artifact.files import HYPERPARAMETERS, MODEL_ARTIFACTS, find, is_pointer, refuse_pointers
+from bsm_core.artifact.files import (
+    HYPERPARAMETERS,
+    MODEL_ARTIFACTS,
+    find,
+    is_pointer,
+    read_json_object,
+    refuse_pointers,
+)
 from bsm_core.artifact.save import publish_artifact, require_new
-from bsm_core.errors import MissingArtifactFilesError, UsageError
+from bsm_core.errors import MissingArtifactFilesError, UnsafeArtifactError, UsageError
 from bsm_core.plugins.hooks import without_hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor import Predictor
@@ -29,6 +37,8 @@ from bsm_core.training.importing.transformers_folder import fill_from_transforme
 
 _FIRST_BYTES = (b"PK\3\4", b"\x80")
 """First bytes of files of ``torch.save``: a zip file since version 1.6, a pickle before."""
+_OTHER_ARCHIVES = (".tgz", ".zip", ".tar", ".gz")
+_UNPACK = "unpack it, and give the folder"
 _OPTIONS = {"config": "the file with the artifact's config", "text_column": "the column of the text"}
 """Arguments that a kind of source needs, in words."""
 
@@ -51,8 +61,8 @@ def import_model(
             dict; or a folder of a training job that lacks files of an artifact. A folder may be packed.
         destination: A new folder; or a new archive whose name ends in ``.tar.gz``.
         text_column: Column of the text, for a sequence classifier.
-        max_sen_len: Tokens of a text that are read, with special tokens, for a sequence classifier. None: 512, or as
-            many as the encoder has positions for.
+        max_sen_len: Tokens of a text that are read, with special tokens, for a sequence classifier. None: 512, or
+            fewer if the encoder has fewer positions, or the tokenizer a smaller ``model_max_length``.
         config: JSON or TOML file with the artifact's config, for a checkpoint; see :doc:`how-to/import-a-model`.
         data: Table whose first rows are scored and stored as check rows.
         registry: Registry in which names are looked up; the default registry of the process if None.
@@ -74,7 +84,7 @@ def import_model(
             frame = bsm_core.Predictor.from_artifact(artifact).predict(rows)  # rows: a table
     """
     source, destination = place(source), place(destination)
-    require_new(destination, source)
+    _check_destination(destination, source)
     registry = without_hooks(registry or default_registry())
     if max_sen_len is not None and max_sen_len < 1:
         raise UsageError(f"max_sen_len={max_sen_len!r} cannot be used", fix="give a number of tokens, 1 or more")
@@ -89,6 +99,44 @@ def import_model(
     return destination
 
 
+def _check_destination(destination: Path, source: Path) -> None:
+    """Check that an artifact can be written to a place.
+
+    Raises:
+        UsageError: It is there already, lies in the source, or has the name of an archive that is not written.
+    """
+    require_new(destination, source)
+    if source.resolve() in destination.resolve().parents:
+        raise UsageError("the destination lies in the source", where=str(destination), fix="name a place outside of it")
+    if destination.suffix in _OTHER_ARCHIVES and not destination.name.endswith(".tar.gz"):
+        what = f"no archive of the form {destination.suffix} is written"
+        raise UsageError(what, where=str(destination), fix="name a folder, or an archive that ends in .tar.gz")
+
+
+def _refuse_links(folder: Path) -> None:
+    """Check that no file of a folder is a link to a place outside, but for the blobs of a Hugging Face cache.
+
+    Raises:
+        UnsafeArtifactError: There are such links; the error lists all of them.
+    """
+    if isinstance(folder, ObjectPath):
+        return
+    own = folder.resolve()
+    blobs = own.parent.parent / "blobs"
+    outside = [
+        f"{path.relative_to(folder)} -> {target}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() and not (target := path.resolve()).is_relative_to(own) and target.parent != blobs
+    ]
+    if outside:
+        raise UnsafeArtifactError(
+            f"{len(outside)} file(s) are links to places outside of the folder",
+            where=str(folder),
+            details=outside,
+            fix="if you trust the folder, put a copy of the files in the place of the links, with `cp -rL`",
+        )
+
+
 def _filler(files: Path, options: Mapping[str, Any], registry: Registry) -> Callable[[Path], None]:
     """Return the function that writes the artifact of a source, which its content tells.
 
@@ -98,13 +146,19 @@ def _filler(files: Path, options: Mapping[str, Any], registry: Registry) -> Call
     if files.is_file():
         _check_options("a checkpoint", options, needs="config")
         return partial(fill_from_checkpoint, source=files, config=place(options["config"]), registry=registry)
-    own = any(find(files, (name,)) for name in (HYPERPARAMETERS, MODEL_ARTIFACTS))
-    if not own and is_transformers_folder(files):
+    _refuse_links(files)
+    if not _has_config(files) and is_transformers_folder(files):
         _check_options("a sequence classifier", options, needs="text_column", takes=["max_sen_len"])
         given = {key: options[key] for key in ("text_column", "max_sen_len")}
         return partial(fill_from_transformers, source=files, registry=registry, **given)
     _check_options("the folder of a training job, which has a config of its own,", options)
     return partial(fill_from_job_folder, source=files, registry=registry)
+
+
+def _has_config(folder: Path) -> bool:
+    """Return whether a folder has the config of an artifact; other tools also write a ``hyperparameters.json``."""
+    path = folder / HYPERPARAMETERS
+    return find(folder, (MODEL_ARTIFACTS,)) is not None or (path.is_file() and "model_class" in read_json_object(path))
 
 
 def _check_options(
@@ -142,7 +196,18 @@ def _is_checkpoint(file: Path) -> bool:
     if file.suffix == ".safetensors" or is_pointer(file):
         return True
     with file.open("rb") as opened:
-        return opened.read(4).startswith(_FIRST_BYTES)
+        found = opened.read(4).startswith(_FIRST_BYTES)
+        if found and file.suffix == ".zip" and not _is_of_torch(opened):
+            raise UsageError("the source is a .zip archive, which is not read", where=str(file), fix=_UNPACK)
+        return found
+
+
+def _is_of_torch(opened: IO[bytes]) -> bool:
+    try:
+        names = ZipFile(opened).namelist()
+    except BadZipFile:
+        return True  # which reading it tells
+    return any(name.rpartition("/")[2] == "data.pkl" for name in names)
 
 
 def _finish(artifact: Artifact, data: str | Path | None, registry: Registry) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,18 @@ from typing import Any
 import torch
 
 from bsm_core.artifact import Artifact
-from bsm_core.artifact.files import ARCHIVE, HYPERPARAMETERS, MODEL_ARTIFACTS, WEIGHTS, find, list_files
+from bsm_core.artifact.files import (
+    ARCHIVE,
+    HYPERPARAMETERS,
+    IMPUTE,
+    MODEL_ARTIFACTS,
+    RISK_TABLES,
+    WEIGHTS,
+    find,
+    list_files,
+)
 from bsm_core.artifact.save import copy_file
+from bsm_core.artifact.untrusted.archives.layout import is_read
 from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
 from bsm_core.errors import BSMError, MissingArtifactFilesError
 from bsm_core.models.base import ModelBase
@@ -28,6 +38,8 @@ _NO_WEIGHTS = re.compile(
     r"|adapter_model\..*|.*-\d+-of-\d+\..*|mp_rank_.*|(?:bf16_|fp16_)?zero_pp_rank_.*"
 )
 """Names of files that hold other things, or not all weights of a model."""
+_NAMED = 10
+"""Largest number of files that are named as left out."""
 
 
 def fill_from_job_folder(target: Path, source: Path, registry: Registry) -> None:
@@ -44,10 +56,15 @@ def fill_from_job_folder(target: Path, source: Path, registry: Registry) -> None
         MissingArtifactFilesError: Something that the artifact needs cannot be had; the error lists all of it.
         ArtifactError: A file cannot be read.
     """
-    for name, path in list_files(source).items():
-        if name != ARCHIVE:
-            copy_file(path, target / name)
-    missing = [*_complete_weights(target), *_complete_config(target)]
+    files = list_files(source)
+    read = {name: path for name, path in files.items() if is_read(name) and not _is_foreign_pickle(name)}
+    for name, path in read.items():
+        copy_file(path, target / name)
+    weights, *missing = _complete_weights(target, files)
+    if left_out := sorted(files.keys() - read.keys() - {weights, ARCHIVE}):
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        log.info("files that no artifact has are left out: %s%s", ", ".join(left_out[:_NAMED]), more)
+    missing += _complete_config(target)
     if find(target, (MODEL_ARTIFACTS,)) is not None:
         missing += _lacking(Artifact.at(target), registry)
     if missing:
@@ -60,15 +77,26 @@ def fill_from_job_folder(target: Path, source: Path, registry: Registry) -> None
         )
 
 
-def _complete_weights(folder: Path) -> Iterator[str]:
-    """Give the weights their name if the folder has one file of weights; yield a line for what is missing."""
+def _is_foreign_pickle(name: str) -> bool:
+    """Return whether a file is a pickle other than the tables of an artifact, such as a ``vocab.pkl``."""
+    return name.endswith((".pkl", ".pickle")) and name not in {*RISK_TABLES, *IMPUTE}
+
+
+def _complete_weights(folder: Path, files: Mapping[str, Path]) -> Iterator[str]:
+    """Copy the weights under their name if the source has one file of weights.
+
+    Yields:
+        Name of the file in the source, or an empty text; then a line for what is missing.
+    """
     if find(folder, WEIGHTS) is not None:
+        yield ""
         return
-    names = {name: path.name for name, path in list_files(folder).items()}
+    names = {name: path.name for name, path in files.items()}
     found = [name for name, last in names.items() if _WEIGHTS.fullmatch(last) and not _NO_WEIGHTS.fullmatch(last)]
     foreign = foreign_weights(names)
+    yield found[0] if len(found) == 1 else ""
     if len(found) == 1:
-        (folder / found[0]).rename(folder / (WEIGHTS[0] if found[0].endswith(".safetensors") else WEIGHTS[1]))
+        copy_file(files[found[0]], folder / (WEIGHTS[0] if found[0].endswith(".safetensors") else WEIGHTS[1]))
         log.info("the weights are those of %s", found[0])
     elif found:
         yield f"the weights: which of {', '.join(found)} are to be used? keep that one alone"

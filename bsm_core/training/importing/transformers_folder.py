@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bsm_core.artifact import save_artifact
 from bsm_core.artifact.contract import TOKENIZING, TRANSFORMERS_CLASSIFIER
-from bsm_core.artifact.files import corrupt, find, read_json_object
+from bsm_core.artifact.files import find, read_json_object
 from bsm_core.artifact.pretrained_files import TOKENIZER, load_encoder_config
 from bsm_core.artifact.save import copy_asset
-from bsm_core.artifact.untrusted.tokenizer_folder import load_tokenizer
 from bsm_core.artifact.untrusted.transformers_weights import read_transformers_weights
-from bsm_core.errors import ConfigError, TokenizerError, WeightsMismatchError, short_repr
+from bsm_core.errors import ConfigError, TokenizerError, UsageError, WeightsMismatchError, short_repr
 from bsm_core.plugins.registry import Registry
 from bsm_core.training.importing.model_probe import ModelProbe
+from bsm_core.training.importing.tokenizer_check import check_vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger("bsm")
 
@@ -46,11 +49,12 @@ def fill_from_transformers(
         target: Folder of the artifact.
         source: Folder that ``save_pretrained`` of transformers wrote, of the model and of its tokenizer.
         text_column: Column of the text.
-        max_sen_len: Tokens of a text that are read, with special tokens. None: 512, or as many as the encoder has
-            positions for.
+        max_sen_len: Tokens of a text that are read, with special tokens. None: 512, or fewer if the encoder has fewer
+            positions, or the tokenizer a smaller ``model_max_length``.
         registry: Registry in which the model class is looked up.
 
     Raises:
+        UsageError: ``max_sen_len`` is too small or too large.
         ConfigError: The model is no classifier of one class for each row, or bsm cannot build it.
         MissingArtifactFilesError: The weights are missing.
         WeightsMismatchError: Weights are missing, or of another shape; the error lists all of them.
@@ -70,8 +74,7 @@ def fill_from_transformers(
     }
     where = f"{source / CONFIG}"
     probe = ModelProbe({**config, "text_encoder": own, "max_sen_len": 1}, registry, where)
-    config["max_sen_len"] = max_sen_len or min(_LONGEST, probe.longest or _LONGEST)
-    _check_tokenizer(source, probe.vocabulary)
+    config["max_sen_len"] = _length(max_sen_len, _checked_tokenizer(source, probe.vocabulary), probe.longest)
     try:
         weights = probe.fit_pretrained(read_transformers_weights(source))
     except WeightsMismatchError as error:
@@ -108,13 +111,17 @@ def _class_names(config: Mapping[str, Any]) -> list[str]:
     problem = None
     if not isinstance(names, Mapping) or {*names} != {str(i) for i in range(len(names))}:
         problem = f"id2label is {short_repr(names)}, expected a name for each class 0, 1 and so on"
+    elif not all(isinstance(name, str | int | float) and str(name).strip() for name in names.values()):
+        problem = f"id2label is {short_repr(names)}, in which a class has no name"
+    elif len(different := {str(name) for name in names.values()}) < len(names):
+        problem = f"id2label has {len(names)} names, {len(different)} of them different"
     elif count not in (None, len(names)):
         problem = f"id2label names {len(names)} classes, num_labels is {count!r}"
     elif problem_type in _OTHER_PROBLEMS or len(names) == 1:
         kind = str(problem_type) if problem_type in _OTHER_PROBLEMS else "regression"
         problem = f"the model is for {kind} ({len(names)} label(s)): {_OTHER_PROBLEMS[kind]}"
     if problem:
-        fix = "import a classifier of two or more classes, of which each row has one"
+        fix = "import a classifier of two or more classes, of which each row has one; id2label names each of them"
         raise ConfigError(problem, where=f"{CONFIG} of the model", fix=fix)
     return [str(names[str(i)]) for i in range(len(names))]
 
@@ -156,7 +163,7 @@ def _texts(value: Any) -> Iterator[str]:
     yield from (text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
 
 
-def _check_tokenizer(source: Path, vocabulary: int | None) -> None:
+def _checked_tokenizer(source: Path, vocabulary: int | None) -> PreTrainedTokenizerBase:
     if find(source, TOKENIZER.signs) is None:
         raise TokenizerError(
             "the folder has no tokenizer",
@@ -164,16 +171,24 @@ def _check_tokenizer(source: Path, vocabulary: int | None) -> None:
             details=[f"looked for {', '.join(TOKENIZER.signs)}"],
             fix="save the tokenizer of the model there, with tokenizer.save_pretrained",
         )
-    tokenizer = load_tokenizer(source, warn=lambda line: None)  # which the artifact warns of, too
-    if vocabulary is None or len(tokenizer) <= vocabulary:
-        return
-    if tokenizer.vocab_size > vocabulary:
-        raise corrupt(
-            f"the tokenizer in {source}",
-            f"has {tokenizer.vocab_size:,} tokens, the encoder has {vocabulary:,}",
-            "save the tokenizer of this model in the folder",
-        )
-    told = (
-        "the tokenizer has %d added tokens for which the encoder has no vectors; a text with one of them is not scored"
-    )
-    log.warning(told, len(tokenizer) - vocabulary)
+    return check_vocabulary(source, vocabulary)
+
+
+def _length(wanted: int | None, tokenizer: PreTrainedTokenizerBase, positions: int | None) -> int:
+    """Return the number of tokens of a text that are read.
+
+    Raises:
+        UsageError: The number that is wanted leaves no room for a token, or is more than the encoder takes.
+    """
+    if wanted is None:
+        most = tokenizer.model_max_length  # a very large number if the tokenizer has no limit
+        known = [most] if isinstance(most, int) and most > 0 else []
+        return min(_LONGEST, *known, *([] if positions is None else [positions]))
+    if positions is not None and wanted > positions:
+        what = f"max_sen_len is {wanted}, the encoder has positions for {positions} tokens"
+        raise UsageError(what, fix=f"give {positions} or less")
+    special = tokenizer.num_special_tokens_to_add()
+    if wanted <= special:
+        what = f"max_sen_len is {wanted}, and the tokenizer adds {special} special tokens, so no text would be read"
+        raise UsageError(what, fix=f"give {special + 1} or more")
+    return wanted

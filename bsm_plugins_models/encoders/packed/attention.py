@@ -168,11 +168,13 @@ class Ragged:
     def __call__(self, qkv: Tensor, heads: int, bias: AttentionBias | None = None) -> Tensor:
         """See :meth:`ByLength.__call__`."""
         q, k, v = qkv.view(len(qkv), 3, heads, -1).unbind(1)
+        _check_no_bias(bias)
         return self._attend(q, k, v, self._bounds, self._longest)
 
     def first(self, query: Tensor, key_value: Tensor, heads: int, bias: AttentionBias | None = None) -> Tensor:
         """See :meth:`ByLength.first`."""
         k, v = key_value.view(len(key_value), 2, heads, -1).unbind(1)
+        _check_no_bias(bias)
         return self._attend(query.view(len(query), heads, -1), k, v, self._first, 1)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, query_bounds: Tensor, longest_query: int) -> Tensor:
@@ -184,6 +186,11 @@ class Ragged:
 
 Attention: TypeAlias = ByLength | Ragged
 """Attention within each chunk, on the CPU or on a GPU."""
+
+
+def _check_no_bias(bias: AttentionBias | None) -> None:
+    if bias is not None:
+        raise ValueError("this attention adds nothing to the scores; use ByLength for relative or local positions")
 
 
 def _round_up(length: int, multiple: int) -> int:

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
     add_path(parser, "destination", metavar="NEW", help="a new folder, or a new .tar.gz file")
     of_classifier = parser.add_argument_group("a sequence classifier of transformers")
     of_classifier.add_argument("--text-column", metavar="COLUMN", help="column of the text; required")
-    about = "tokens of a text that are read (default: 512, or as many as the encoder has positions for)"
+    about = "tokens of a text that are read (default: 512, or fewer, as the encoder or the tokenizer limits)"
     of_classifier.add_argument("--max-sen-len", type=_tokens, metavar="N", help=about)
     of_checkpoint = parser.add_argument_group("a checkpoint")
     add_path(of_checkpoint, "--config", metavar="FILE", help="the artifact's config, in JSON or TOML; required")

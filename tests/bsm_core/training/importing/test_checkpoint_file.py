@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import pickle
 
@@ -135,6 +136,34 @@ def test_misfits_are_listed_with_what_the_checkpoint_says_of_them(parts, tmp_pat
     assert not (tmp_path / "artifact").exists()
 
 
+def test_hyperparameters_that_the_config_contradicts_are_warned_of(parts, tmp_path, caplog):
+    config, weights = parts
+    imported(tmp_path, config, {"state_dict": weights, "hyper_parameters": {"max_sen_len": 32, "hidden_common_dim": 8}})
+    [told] = [line for line in caplog.messages if "other values than" in line]
+    assert told.endswith("of the checkpoint: max_sen_len is 16, in the checkpoint 32")
+
+
+def test_a_tokenizer_of_another_model(parts, tmp_path):
+    config, weights = parts
+    small = {**config, "text_encoder": {**ENCODER, "vocab_size": 20}}
+    with pytest.raises(CorruptArtifactError, match="has 90 tokens, the encoder has 20"):
+        imported(tmp_path, small, weights)
+
+
+def test_a_table_of_an_unknown_form(parts, tmp_path):
+    config, weights = parts
+    (tmp_path / "tables.yaml").write_text("{}")
+    with pytest.raises(ConfigError, match=r"must end in \.json or \.pkl"):
+        imported(tmp_path, {**config, "risk_table_map": str(tmp_path / "tables.yaml")}, weights)
+
+
+def test_hyperparameters_that_are_objects(parts, tmp_path):
+    config, weights = parts
+    with pytest.raises(UnsafeArtifactError) as caught:
+        imported(tmp_path, config, {"state_dict": weights, "hyper_parameters": {"args": argparse.Namespace(lr=1)}})
+    assert "torch.load('last.ckpt', map_location='cpu', weights_only=False)['state_dict']" in caught.value.fix
+
+
 def test_a_classifier_of_transformers_in_a_checkpoint(parts, tmp_path):
     config, _ = parts
     bert = {
@@ -175,6 +204,11 @@ def test_an_embedding_matrix(tmp_path):
     files = {"tokenizer": str(tmp_path / "words"), "embedding_mat": str(tmp_path / "matrix.npy")}
     artifact = imported(tmp_path, config | files, weights)
     assert Predictor.from_artifact(artifact).predict_proba({"chat": ["good"]}).shape == (1, 2)
+    del files["embedding_mat"]
+    (tmp_path / "again").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        imported(tmp_path / "again", config | files, weights)
+    assert "with the key embedding_mat" in caught.value.fix
 
 
 def test_all_files_that_are_not_there_are_listed(tmp_path):

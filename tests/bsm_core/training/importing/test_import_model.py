@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from support.classifiers import save_classifier
@@ -33,6 +34,21 @@ def test_the_destination_must_be_new(classifier, tmp_path):
 def test_the_destination_must_lie_outside_of_the_source(classifier):
     with pytest.raises(UsageError, match="lies in the source"):
         import_model(classifier, classifier / "artifact", text_column="review")
+    with pytest.raises(UsageError, match="lies in the source"):
+        import_model(classifier, classifier / "artifact.tar.gz", text_column="review")
+
+
+@pytest.mark.parametrize("name", ["artifact.tgz", "artifact.zip"])
+def test_the_destination_must_not_look_like_another_archive(classifier, tmp_path, name):
+    with pytest.raises(UsageError, match=f"no archive of the form {Path(name).suffix} is written"):
+        import_model(classifier, tmp_path / name, text_column="review")
+
+
+def test_a_zip_archive_is_to_be_unpacked(classifier, tmp_path):
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", classifier)
+    with pytest.raises(UsageError, match=r"a \.zip archive") as caught:
+        import_model(packed, tmp_path / "new", text_column="review")
+    assert caught.value.fix == "unpack it, and give the folder"
 
 
 def test_check_rows_are_the_first_rows_of_the_data(classifier, tmp_path):

@@ -79,6 +79,17 @@ def test_what_was_made_is_said(job, caplog):
     assert "there is no model_artifacts.pth: it is made of hyperparameters.json" in caplog.text
 
 
+def test_files_that_no_artifact_has_are_left_out(job, caplog):
+    caplog.set_level("INFO")
+    names = {"train.csv", "vocab.pkl", "optimizer.pt", "checkpoints/last.ckpt", "logs/events.json", "code/train.py"}
+    for name in names:
+        (job / name).parent.mkdir(exist_ok=True)
+        (job / name).write_bytes(b"x")
+    written = {path.name for path in imported(job).folder.rglob("*")}
+    assert not written & {name.rpartition("/")[2] for name in names}
+    assert f"files that no artifact has are left out: {', '.join(sorted(names))}" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["epoch=3-step=40.ckpt", "best.pt", "checkpoints/last.ckpt"])
 def test_weights_of_another_name(whole, job, name):
     weights = Artifact.load(whole).weights

@@ -113,9 +113,40 @@ def test_an_archive_whose_weights_have_another_name_is_to_be_unpacked(source):
 def test_the_encoder_limits_the_length(source, tmp_path_factory):
     short = save_classifier(tmp_path_factory.mktemp("short") / "classifier", max_position_embeddings=40)
     assert imported(short).config.max_sen_len == 40
-    told = refused(source, ConfigError, max_sen_len=600)
+    told = refused(source, UsageError, max_sen_len=600)
     assert "max_sen_len is 600, the encoder has positions for 512 tokens" in told
+    assert "the tokenizer adds 2 special tokens" in refused(source, UsageError, max_sen_len=2)
     assert imported(source, max_sen_len=20).config.max_sen_len == 20
+
+
+def test_the_tokenizer_limits_the_length(source):
+    path = source / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 8}))
+    assert imported(source).config.max_sen_len == 8
+
+
+def test_links_to_places_outside_are_refused(source, tmp_path_factory):
+    secret = tmp_path_factory.mktemp("outside") / "secret.json"
+    secret.write_text("{}")
+    (source / "tokenizer_link.json").symlink_to(secret)
+    (source / ".token.json").symlink_to(secret)
+    told = refused(source, UnsafeArtifactError)
+    assert "2 file(s) are links to places outside of the folder" in told
+    assert f"tokenizer_link.json -> {secret}" in told
+
+
+def test_links_into_a_hugging_face_cache(source, tmp_path):
+    (tmp_path / "blobs").mkdir()
+    snapshot = tmp_path / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    for path in source.iterdir():
+        (snapshot / path.name).symlink_to(shutil.copy(path, tmp_path / "blobs"))
+    assert import_model(snapshot, tmp_path / "artifact", text_column="review").is_dir()
+
+
+def test_a_hyperparameters_file_of_another_tool(source):
+    (source / "hyperparameters.json").write_text('{"epochs": "3"}')
+    assert imported(source).config.model_class == "transformers_classifier"
 
 
 def test_weights_that_transformers_does_not_use_are_passed_over(source, caplog):
@@ -176,7 +207,10 @@ def test_quantized_weights_are_refused(family, tmp_path):
         ({"id2label": {"0": "a", "2": "b"}}, "expected a name for each class"),
         ({"id2label": ["a", "b"]}, "expected a name for each class"),
         ({"id2label": {"0": "a", "1": "b", "2": "c"}, "num_labels": 2}, "id2label names 3 classes, num_labels is 2"),
-        ({"id2label": {"0": "a", "1": "a", "2": "c"}}, "class_names has 3 names, 2 of them different"),
+        ({"id2label": {"0": "a", "1": "a", "2": "c"}}, "id2label has 3 names, 2 of them different"),
+        ({"id2label": {"0": "a", "1": "", "2": "c"}}, "in which a class has no name"),
+        ({"id2label": {"0": "a", "1": None, "2": "c"}}, "in which a class has no name"),
+        ({"id2label": {"0": "a", "1": ["b"], "2": "c"}}, "in which a class has no name"),
         ({"model_type": "new", "auto_map": {"AutoModel": "code.New"}}, "code of its own, in auto_map"),
         ({"model_type": "gpt2"}, "bsm does not support model_type 'gpt2'"),
         ({"model_type": None}, "no sequence classifier of model_type"),

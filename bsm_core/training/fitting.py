@@ -39,7 +39,9 @@ def fit_impute(columns: Mapping[str, Column], names: Iterable[str], dialect: Dia
             details=spelled,
             fix=f"say how the numbers are spelled, or {fix}" if spelled else fix,
         )
-    return {name: float(np.nanmedian(c.values)) for name, c in read.items() if not np.isnan(c.values).all()}
+    found = {name: column.values for name, column in read.items() if not np.isnan(column.values).all()}
+    # In float64: the mean of the two numbers in the middle may be too large for float32.
+    return {name: float(np.nanmedian(values.astype(np.float64))) for name, values in found.items()}
 
 
 def _advice(read: Mapping[str, FeatureColumn], names: Iterable[str]) -> list[str]:

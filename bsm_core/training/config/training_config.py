@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from bsm_core.metrics.names import MetricName
 from bsm_core.scoring.self_check import ROWS
@@ -43,7 +43,7 @@ class TrainingConfig(FeatureKeys):
     gradient_checkpointing: bool = False
     lora: LoraSettings | None = None
     loggers: tuple[LoggerName, ...] = ()
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     vocab_size: Annotated[int, Field(gt=len(SPECIAL_TOKENS))] = 8000
     min_frequency: PositiveInt = 2
     embed_size: PositiveInt = 64

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -63,12 +62,19 @@ def open_loggers(
             opened.append(_mlflow(logs, work, step))
         else:
             if step is None:
-                shutil.rmtree(logs / name, ignore_errors=True)  # of an earlier job with this output
+                _remove_log(logs / name)
             opened.append(_csv(logs, step) if name == "csv" else _tensorboard(logs, step))
             log.info("logs: %s", logs / name)
     for logger in opened:
         logger.log_hyperparams(dict(values))
     return opened
+
+
+def _remove_log(folder: Path) -> None:
+    """Remove the log of an earlier job with this output, and no other file."""
+    for pattern in ("metrics.csv", "hparams.yaml", "events.out.tfevents.*"):
+        for file in folder.glob(pattern):
+            file.unlink()
 
 
 def _csv(logs: Path, step: int | None) -> Logger:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from bsm_core.errors import DataError
 from bsm_core.training.proposal.sampled_rows import SampledRows
+from bsm_core.training.rows.labels import label_value
 
 _NUMBERS, _TEXTS, _WHOLE = 20, 200, 50
 """Largest number of classes: of labels with a fraction, of texts, and of whole numbers."""
@@ -41,7 +42,7 @@ def label_classes(sample: SampledRows, name: str) -> LabelClasses:
     """
     numbers = sorted(key for key in sample.counts if isinstance(key, Decimal))
     texts = sorted(key for key in sample.counts if isinstance(key, str))
-    found: dict[Decimal | str, Any] = {k: int(k) if k == k.to_integral_value() else float(k) for k in numbers}
+    found: dict[Decimal | str, Any] = {key: label_value(key) for key in numbers}
     found |= {key: key for key in texts}
     where = f"column {name!r}"
     shown = ", ".join(map(repr, [*found.values()][:_SHOWN])) + (", ..." if len(found) > _SHOWN else "")

@@ -17,6 +17,16 @@ _NAMED = 10
 """Largest number of rows or values that an error names."""
 _MISSING = "nan"
 """Category key of a missing label."""
+_DIGITS = 38
+"""Largest number of digits of a label that is a number; Decimal of Arrow has as many."""
+
+
+def label_value(key: Decimal) -> int | float | str:
+    """Return the label of a number: an integer or a float if it holds the number exactly, else the number as text."""
+    if key.is_zero() or (0 <= key.adjusted() < _DIGITS and key == key.to_integral_value()):
+        return int(key)
+    number = float(key)
+    return number if Decimal(repr(number)) == key else str(key)
 
 
 def class_order(
@@ -42,7 +52,7 @@ def class_order(
     if given is None:
         numbers = sorted(key for key in rows if isinstance(key, Decimal))
         texts = sorted(key for key in rows if isinstance(key, str) and key != _MISSING)
-        found = {key: int(key) if key == key.to_integral_value() else float(key) for key in numbers}
+        found = {key: label_value(key) for key in numbers}
         found |= {key: key for key in texts}
     if (number := len(found)) != classes or classes < 2:
         shown = _first([f"{value!r} ({rows[key]:,} rows)" for key, value in found.items()])

@@ -90,6 +90,11 @@ def test_medians_ignore_missing_unparsable_and_infinite_cells():
     }
 
 
+def test_a_median_between_large_numbers_is_finite():
+    columns = {"a": pa.array([3.3e38, 3.2e38])}
+    assert fit_impute(columns, ["a"]) == {"a": pytest.approx(3.25e38)}
+
+
 def test_a_feature_without_a_number_has_no_imputation_value():
     assert fit_impute({"a": ["", None], "b": pa.nulls(2), "c": pa.array([], pa.float64())}, ["a", "b", "c"]) == {}
 

@@ -91,6 +91,14 @@ def test_a_job_that_goes_on_goes_on_with_its_table(output, tmp_path, monkeypatch
     assert rows == table(tmp_path / "model")
 
 
+def test_a_file_that_no_logger_wrote_stays(output):
+    notes = output.with_name("model-logs") / "csv/notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    train({**LOGGED, "max_epochs": 1}, labelled_rows(), output)
+    assert notes.read_text() == "mine"
+
+
 def test_a_new_job_with_the_same_output_begins_a_new_table(output, tmp_path):
     logs = output.with_name("model-logs") / "csv"
     logs.mkdir(parents=True)

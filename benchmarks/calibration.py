@@ -66,7 +66,7 @@ def main() -> None:
                 made = train(config, splits.training, Path(folder) / "model", validation=splits.validation)
                 predictor = Predictor.from_artifact(made.folder)
             after = row(predictor, splits)
-            predictor.model.config = predictor.model.config.model_copy(update={"temperature": 1.0})
+            predictor.model.config = predictor.model.config.model_copy(update={"calibration_temperature": 1.0})
             before = row(predictor, splits)
             pairs = (f"{a:.4f} -> {b:.4f}" for a, b in zip(before, after, strict=True))
             temperature = made.metrics["calibration"]["temperature"]

@@ -175,8 +175,8 @@ class ModelBase(pl.LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
         """Return class probabilities, float64 ``[rows, num_classes]``.
 
-        The logits are divided by the config's ``temperature``. With two classes, the first probability is one minus the
-        second.
+        The logits are divided by the config's ``calibration_temperature``. With two classes, the first probability is
+        one minus the second.
 
         Raises:
             ModelFailedError: ``forward`` raises or returns something other than logits of that shape, or probabilities
@@ -198,7 +198,7 @@ class ModelBase(pl.LightningModule):
         """Return class probabilities, finite or not."""
         with self._named_in_errors(), self._alone():
             logits = self._checked_logits(self(batch), batch.rows)
-            probabilities = (logits.double() / self.config.temperature).softmax(dim=-1)
+            probabilities = (logits.double() / self.config.calibration_temperature).softmax(dim=-1)
             if self.config.num_classes == 2:
                 probabilities[:, 0] = 1 - probabilities[:, 1]
         return probabilities

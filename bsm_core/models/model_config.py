@@ -55,7 +55,7 @@ class ModelConfig(BaseModel):
     class_weights: list[NonNegativeFloat] | None = None
     max_sen_len: Annotated[PositiveInt, Field(le=1_000_000)] = 512
     batch_size: PositiveInt = 32
-    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    calibration_temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     lr: PositiveFloat = 2e-5
     encoder_lr: PositiveFloat | None = None
     weight_decay: NonNegativeFloat = 0.0

@@ -5,51 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
 
-from bsm_core.artifact import Artifact, save_artifact
-from bsm_core.artifact.check_rows import write_check_rows
-from bsm_core.artifact.files import TRAINING_METRICS
-from bsm_core.artifact.training_distributions import write_training_distributions
-from bsm_core.errors import ConfigError, UsageError
-from bsm_core.models.base import ModelBase
-from bsm_core.plugins.hooks import without_hooks
+from bsm_core.errors import UsageError
 from bsm_core.plugins.registry import Registry, default_registry
-from bsm_core.predictor import Predictor
 from bsm_core.runtime.durable import writing
-from bsm_core.scoring.output.run_report import check_report, drawn, write_report
-from bsm_core.scoring.provenance import add_provenance
-from bsm_core.scoring.self_check import make
+from bsm_core.scoring.output.run_report import check_report, write_report
 from bsm_core.storage.objects import place
 from bsm_core.storage.temporary import is_temporary, uploading
-from bsm_core.training.baselines import measure_baselines, notes_of, tell_baselines
+from bsm_core.training.baselines import tell_baselines
 from bsm_core.training.config.config_file import read_config_file
 from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.loop import LAST, fit
-from bsm_core.training.metrics import History
-from bsm_core.training.optional.calibration import Floats, calibrate, logits_of
 from bsm_core.training.optional.device_precision import check_precision
-from bsm_core.training.optional.folds import Fold, check_folds, score_folds, summary
+from bsm_core.training.optional.folds import check_folds, score_folds
 from bsm_core.training.optional.loggers import open_loggers
 from bsm_core.training.optional.lora import merge_adapters
 from bsm_core.training.prepared import Prepared, build_model
-from bsm_core.training.rows.data import Rows
+from bsm_core.training.result.trained_metrics import JobRows, check_calibration, measure_training
+from bsm_core.training.result.write_trained import complete_trained, save_trained
 from bsm_core.training.rows.log_lines import tell_classes
 from bsm_core.training.rows.read_rows import divide, read_rows
-from bsm_core.training.validation_report import Validated, with_scores
 
 if TYPE_CHECKING:
     from bsm_core.preprocess.columns import TableLike
@@ -130,13 +114,14 @@ def train(
     values = config if isinstance(config, Mapping) else read_config_file(place(config))
     job = TrainingJob(values, registry or default_registry())
     check_precision(job.training.precision, gpu=gpu)
-    if validation is None:
-        _check_calibration(job)
+    if not job.training.validation_fraction and validation is None:
+        check_calibration(job, None)
     with isolate_rng(), uploading(output) as made, _work_folder(made) as work:
         torch.manual_seed(job.training.seed)
         all_rows, given, order = read_rows(job, data, validation)
         rows, held_out = divide(job, all_rows, given, order)
         tell_classes(order, rows, held_out, job.artifact.given_class_names)
+        check_calibration(job, held_out)
         check_folds(job, (all_rows, given), order)
         log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
         prepared = Prepared(job, rows, held_out, order)
@@ -145,35 +130,16 @@ def train(
         logs = made.absolute().with_name(f"{made.name}-logs")
         folds = score_folds(job, (all_rows, given), order, work, logs, gpu=gpu) if job.training.folds else []
         loggers = open_loggers(job.training.loggers, job.values, logs, work, work / LAST)
-        parts = (prepared.train, prepared.validation)
-        weights, best, history = fit(model, *parts, job.training, work, gpu=gpu, loggers=loggers)
+        batches = (prepared.train, prepared.validation)
+        weights, best, history = fit(model, *batches, job.training, work, gpu=gpu, loggers=loggers)
         weights = merge_adapters(model, weights) if job.training.lora else weights
-        metrics = _metrics(history, best, rows, held_out, order)
-        if held_out:
-            metrics["baselines"] = measure_baselines(job, rows, held_out)
-        if folds:
-            metrics["folds"] = summary(folds, all_rows.labels, job.training)
-        if job.training.calibrate:
-            model.load_state_dict(weights)
-            logits, labels, which = _to_calibrate(model, prepared, all_rows, folds, gpu=gpu)
-            metrics["calibration"] = calibrate(logits, labels, which)
-            prepared.changes["temperature"] = metrics["calibration"]["temperature"]
+        model.load_state_dict(weights)
+        parts = JobRows(all_rows, given, rows, held_out, order)
+        metrics = measure_training(job, parts, prepared, model, (history, best), folds, gpu=gpu)
         with writing(output):
-            artifact = _save(work / "artifact", job, prepared, weights, metrics)
-            # Without hooks: a guard cannot know an artifact that was just made.
-            registry = without_hooks(job.registry)
-            predictor = Predictor.load(Artifact.load(artifact), registry=registry, names=job.names)
-            if job.training.check_rows:
-                shown = held_out or rows
-                write_check_rows(artifact, make(predictor, shown.head(job.training.check_rows), shown.dialect))
-            scored = Validated.of(predictor, prepared.validation, gpu=gpu) if prepared.validation else None
-            write_training_distributions(artifact, with_scores(prepared.distributions, scored))
-            add_provenance(artifact, predictor)
-            page = None
-            if scored and held_out:
-                found, numbers = prepared.validation_findings, held_out.numbers()
-                draw = partial(scored.page, output, found, numbers, best + 1, notes_of(metrics["baselines"]))
-                page = drawn(draw, "the artifact is")
+            artifact = work / "artifact"
+            save_trained(artifact, job, prepared, weights, metrics)
+            page = complete_trained(artifact, job, parts, prepared, metrics, output, gpu=gpu)
             _publish(artifact, made)
     if held_out:
         log.info("the best epoch is %d", best + 1)
@@ -190,14 +156,6 @@ def _has_gpu(accelerator: str) -> bool:
     if accelerator == "gpu" and not gpu:
         raise UsageError("this machine has no GPU", fix="set the accelerator to 'auto' or 'cpu'")
     return gpu
-
-
-def _check_calibration(job: TrainingJob) -> None:
-    """Check that a job without a table for validation has rows for its calibration."""
-    if job.training.calibrate and not job.training.validation_fraction and not job.training.folds:
-        what = "the temperature is fitted on validation rows, and there are none"
-        fix = "set validation_fraction or folds, or give a validation table"
-        raise ConfigError(what, where="config.calibrate", fix=fix)
 
 
 @contextmanager
@@ -240,51 +198,6 @@ def _claim(work: Path, job: TrainingJob, prepared: Prepared) -> None:
             fix="run that job again to finish it, or remove the folder",
         )
     mark.write_text(digest.hexdigest())
-
-
-def _to_calibrate(
-    model: ModelBase, prepared: Prepared, rows: Rows, folds: list[Fold], *, gpu: bool
-) -> tuple[Floats, npt.NDArray[np.int64], str]:
-    """Return the logits and labels that a temperature is fitted on, and what their rows are.
-
-    With folds, these are all rows, each scored by the model that did not see it; else the validation rows.
-    """
-    if folds:
-        places = np.concatenate([fold.rows for fold in folds])
-        return np.concatenate([fold.logits for fold in folds]), rows.labels.numpy()[places], "rows of the folds"
-    batch = prepared.validation
-    if batch is None or batch.labels is None:
-        raise UsageError("there are no validation rows", where="config.calibrate", fix="set validation_fraction")
-    return logits_of(model, batch, gpu=gpu), batch.labels.numpy(), "validation rows"
-
-
-def _metrics(history: History, best: int, rows: Rows, held_out: Rows | None, order: list[Any]) -> dict[str, Any]:
-    epochs = [{key: None if math.isnan(value) else value for key, value in epoch.items()} for epoch in history.epochs]
-    return {
-        "rows": {"training": len(rows), "validation": len(held_out) if held_out else 0, **rows.left_out},
-        "classes": order,
-        "epochs": epochs,
-        "best": epochs[best],
-    }
-
-
-def _save(
-    folder: Path, job: TrainingJob, prepared: Prepared, weights: Mapping[str, Tensor], metrics: Mapping[str, Any]
-) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)  # remains of a job that was stopped while it saved
-    save_artifact(
-        folder,
-        config=job.artifact_values(prepared.changes),
-        state_dict=weights,
-        risk_tables=prepared.risk_tables,
-        impute=prepared.impute,
-        feature_scaling=prepared.scaling,
-        tokenizers=prepared.text.tokenizers,
-        encoder_configs={key.removesuffix("text_encoder"): value for key, value in prepared.text.encoders.items()},
-        embedding_mat=prepared.text.embedding,
-    )
-    (folder / TRAINING_METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
-    return folder
 
 
 def _publish(artifact: Path, output: Path) -> None:

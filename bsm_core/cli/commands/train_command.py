@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bsm_core.cli.arguments import FOLDER, add_path
 from bsm_core.cli.command_parser import Commands
-from bsm_core.cli.commands.run_command import set_keys
 from bsm_core.errors import UsageError
 from bsm_core.runtime.memory import require_memory_for_libraries, starting
 from bsm_core.runtime.signals import at_once
@@ -28,7 +28,18 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="set a config key, to JSON or text; repeatable"
     )
-    parser.set_defaults(handler=_train, advice=set_keys)
+    parser.set_defaults(handler=_train, advice=set_training_keys)
+
+
+def set_training_keys(settings: Sequence[Mapping[str, str]]) -> str:
+    """Return advice to set keys of a training config; see :class:`~bsm_core.errors.BSMError`."""
+    from bsm_core.scoring.settings import sources
+    from bsm_core.training.config.training_config import TrainingConfig
+
+    keys = {*TrainingConfig.model_fields, *(name for name, source in sources().items() if source.in_artifact)}
+    known = (" and ".join(f"{name} to {value}" for name, value in each.items()) for each in settings if keys >= {*each})
+    advice = " or ".join(known)
+    return f"set {advice} in the config" if advice else ""
 
 
 def _train(arguments: argparse.Namespace) -> None:

@@ -160,6 +160,8 @@ class TrainingJob:
     def _contradictions(self) -> Iterator[Problem]:
         """Find keys that are valid alone and wrong together."""
         classes = self.values.get("num_classes", 2)
+        if "feature_count" in self.values:
+            yield Problem("feature_count", "the job counts the columns of the feature matrix; remove the key")
         if "is_binary" in self.values and self.artifact.is_binary is True and classes not in (2, "2"):
             yield Problem("num_classes", f"{classes!r} contradicts is_binary = true; set is_binary to false")
         yield from self._problems_of_options()
@@ -181,8 +183,8 @@ class TrainingJob:
             yield Problem("gradient_checkpointing", "the model class has no encoder of transformers; remove the key")
         if self.training.calibrate and self.model_class.predict_step is not ModelBase.predict_step:
             yield Problem("calibrate", "the model class overrides predict_step, so a temperature would change nothing")
-        if self.training.calibrate and "temperature" in self.values:
-            yield Problem("temperature", "calibrate fits the temperature; remove one of the two keys")
+        if self.training.calibrate and "calibration_temperature" in self.values:
+            yield Problem("calibration_temperature", "calibrate fits the temperature; remove one of the two keys")
 
     def _problems_of_positive_class(self) -> Iterator[Problem]:
         positive, order = self.values.get("positive_class"), self.values.get("multiclass_categories")

@@ -43,7 +43,7 @@ def label_classes(sample: SampledRows, name: str) -> LabelClasses:
     numbers = sorted(key for key in sample.counts if isinstance(key, Decimal))
     texts = sorted(key for key in sample.counts if isinstance(key, str))
     found: dict[Decimal | str, Any] = {key: label_value(key) for key in numbers}
-    found |= {key: key for key in texts}
+    found |= {key: sample.spelling[key] for key in texts}  # such as True for the key "true"
     where = f"column {name!r}"
     shown = ", ".join(map(repr, [*found.values()][:_SHOWN])) + (", ..." if len(found) > _SHOWN else "")
     if len(found) < 2:

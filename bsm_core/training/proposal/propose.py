@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,7 @@ def propose(
         registry: Registry in which model classes are looked up; the default registry of the process if None.
 
     Raises:
-        UsageError: The pretrained encoder cannot be used, or no model class reads such columns.
+        UsageError: The pretrained encoder or a change cannot be used, or no model class reads such columns.
         MissingColumnsError: There is no such label column; the error names the nearest.
         DataError: The label has one class or seems to be a quantity, or no column can be used.
     """
@@ -120,7 +121,10 @@ def propose(
             if problem := problem_of(asset, pretrained):
                 raise UsageError(problem, where="--pretrained", fix="or leave the flag out, for a small new encoder")
     path = place(data)
-    sample = sample_rows(path, label, Dialect.of_config(changes))
+    on_bad_line = changes.get("on_bad_line", "fail")
+    if on_bad_line not in ("fail", "skip"):
+        raise UsageError(f"on_bad_line = {on_bad_line!r} cannot be used", fix="set it to 'fail' or 'skip'")
+    sample = sample_rows(path, label, Dialect.of_config(changes), on_bad_line)
     classes = label_classes(sample, label)
     columns = _described(sample, classes)
     found = _Judged(path, label, classes, sample, columns, _texts(columns))
@@ -136,6 +140,11 @@ def propose(
     if pretrained is not None and not found.texts:
         raise UsageError("no column holds text for a pretrained encoder", fix="leave out --pretrained")
     text = _written(found, name, model_class, pretrained, changes)
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        what = f"a value that was set cannot be written as TOML: {error}"
+        raise UsageError(what, where="--set", fix="give texts, finite numbers, booleans, or lists of them") from error
     shown = [(column.name, _shown_kind(column, found), column.why) for column in columns]
     return Proposal(text, [(label, "label", f"{len(classes.labels)} classes"), *shown])
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,19 +58,22 @@ class SampledRows:
         return [category_key(text) for text in self.labels]
 
 
-def sample_rows(path: Path, label: str, dialect: Dialect | None = None) -> SampledRows:
+def sample_rows(
+    path: Path, label: str, dialect: Dialect | None = None, on_bad_line: Literal["fail", "skip"] = "fail"
+) -> SampledRows:
     """Read a table once and keep at most :data:`ROWS` of its rows, which are drawn at random; each call draws the same.
 
     Args:
         path: A data file or a folder of files.
         label: Name of the column of the label.
         dialect: Dialect of CSV and TSV files.
+        on_bad_line: Whether a line of a text file that cannot be read as a row is an error or is left out.
 
     Raises:
         MissingColumnsError: There is no such column; the error names the nearest.
         DataError: A file cannot be read, or no row has a label.
     """
-    source = TableSource.open(path, dialect=dialect)
+    source = TableSource.open(path, on_bad_line, dialect)
     source.require({label: "--label"})
     known = Counter(source.columns)
     names = [name for name, times in known.items() if times == 1]

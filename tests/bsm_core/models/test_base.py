@@ -224,7 +224,9 @@ def test_a_warm_up_longer_than_the_training_is_a_warning(caplog, warmup, warns):
 
 
 def test_a_temperature_divides_the_logits_and_one_changes_no_bit():
-    hot, plain, one = (make(num_classes=3, **more) for more in ({"temperature": 2.5}, {}, {"temperature": 1.0}))
+    hot, plain, one = (
+        make(num_classes=3, **more) for more in ({"calibration_temperature": 2.5}, {}, {"calibration_temperature": 1.0})
+    )
     logits = plain(batch()).double()
     assert torch.allclose(hot.predict_step(batch()), (logits / 2.5).softmax(-1), atol=1e-15)
     assert torch.equal(one.predict_step(batch()), logits.softmax(-1))
@@ -233,8 +235,8 @@ def test_a_temperature_divides_the_logits_and_one_changes_no_bit():
 
 @pytest.mark.parametrize("wrong", [0, -1, 1e9, float("nan"), "warm"])
 def test_a_temperature_that_cannot_be_is_a_wrong_key(wrong):
-    with pytest.raises(ConfigError, match="temperature"):
-        make(temperature=wrong)
+    with pytest.raises(ConfigError, match="calibration_temperature"):
+        make(calibration_temperature=wrong)
 
 
 class Parts(ModelBase):

@@ -22,8 +22,8 @@ from bsm_core.metrics.names import METRICS
 from bsm_core.plugins.registry import default_registry
 from bsm_core.scoring.provenance import require_same
 from bsm_core.scoring.self_check import check
-from bsm_core.training import make_artifact as run
 from bsm_core.training.metrics import History
+from bsm_core.training.result import write_trained as run
 
 EMBEDDING = {key: value for key, value in ENCODING.items() if key != "text_encoder"} | {"model_class": "toy_embedding"}
 
@@ -154,6 +154,12 @@ def test_rows_that_were_left_out_are_counted_in_the_metrics(output):
     rows.loc[:3, "label"] = ""
     metrics = train({**CONFIG, "max_epochs": 1, "on_missing_label": "skip"}, rows, output).metrics
     assert metrics["rows"] == {"training": 27, "validation": 9, "without_label": 4}
+    held = labelled_rows(9)
+    held.loc[:1, "label"] = ""
+    shutil.rmtree(output)
+    options = {**CONFIG, "max_epochs": 1, "on_missing_label": "skip"}
+    metrics = train(options, rows, output, validation=held).metrics
+    assert metrics["rows"] == {"training": 36, "validation": 7, "without_label": 4, "validation_without_label": 2}
 
 
 def test_the_metrics_are_those_of_the_artifact_on_the_validation_part(output):
@@ -574,12 +580,20 @@ def test_a_calibrated_artifact_has_scores_of_its_temperature_and_the_same_weight
     assert (found["rows"], found["count"]) == ("validation rows", 40)
     assert found["after"]["log_loss"] < found["before"]["log_loss"]
     assert found["before"]["log_loss"] == pytest.approx(plain.metrics["best"]["log_loss"], rel=1e-6)
-    assert json.loads((output / "hyperparameters.json").read_text())["temperature"] == found["temperature"] != 1
+    assert (
+        json.loads((output / "hyperparameters.json").read_text())["calibration_temperature"]
+        == found["temperature"]
+        != 1
+    )
     assert (output / "model.safetensors").read_bytes() == (plain.folder / "model.safetensors").read_bytes()
     before, after = (Predictor.from_artifact(folder).predict(rows)["prob_class_1"] for folder in (plain.folder, output))
     odds = np.log(before / (1 - before)), np.log(after / (1 - after))
     assert np.allclose(odds[0], odds[1] * found["temperature"], atol=1e-5)
     assert check(Predictor.from_artifact(output), read_check_rows(output)) == 0
+    best = trained.metrics["best"]
+    assert best["log_loss"] == pytest.approx(found["after"]["log_loss"])
+    assert best["auroc"] == pytest.approx(plain.metrics["best"]["auroc"])
+    assert trained.metrics["epochs"] == plain.metrics["epochs"]
 
 
 def test_without_validation_rows_there_is_nothing_to_calibrate_on(output, tmp_path):
@@ -589,9 +603,15 @@ def test_without_validation_rows_there_is_nothing_to_calibrate_on(output, tmp_pa
     train({**CONFIG, "calibrate": True, "validation_fraction": 0}, labelled_rows(), output, validation=labelled_rows())
 
 
+def test_that_no_row_is_left_to_calibrate_on_is_told_before_the_training(output, monkeypatch):
+    monkeypatch.setattr("bsm_core.training.make_artifact.fit", None)
+    with pytest.raises(ConfigError, match="fitted on validation rows, and there are none"):
+        train({**CONFIG, "calibrate": True, "multiclass_categories": ["0", "1"]}, labelled_rows(1), output)
+
+
 def test_a_temperature_that_is_given_and_fitted_is_a_contradiction(output):
     with pytest.raises(ConfigError, match="calibrate fits the temperature; remove one"):
-        train({**CONFIG, "calibrate": True, "temperature": 2.0}, labelled_rows(), output)
+        train({**CONFIG, "calibrate": True, "calibration_temperature": 2.0}, labelled_rows(), output)
 
 
 # Memory and precision

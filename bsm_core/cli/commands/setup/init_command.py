@@ -7,8 +7,7 @@ import logging
 
 from bsm_core.cli.arguments import add_path
 from bsm_core.cli.command_parser import Commands
-from bsm_core.cli.commands.run_command import set_keys
-from bsm_core.cli.commands.train_command import key_and_value
+from bsm_core.cli.commands.train_command import key_and_value, set_training_keys
 from bsm_core.cli.output import say_as_it_is, table_lines
 from bsm_core.errors import UsageError
 from bsm_core.runtime.durable import writing
@@ -28,7 +27,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--pretrained", metavar="PATH_OR_NAME", help=about)
     about = "a config key to write, to JSON or text; csv_* keys say how to read; repeatable"
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=about)
-    parser.set_defaults(handler=_init, advice=set_keys)
+    parser.set_defaults(handler=_init, advice=set_training_keys)
 
 
 def _init(arguments: argparse.Namespace) -> None:

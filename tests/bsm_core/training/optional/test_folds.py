@@ -139,7 +139,7 @@ def test_with_folds_the_temperature_is_that_of_all_rows(tmp_path):
     found = made.metrics["calibration"]
     assert (found["rows"], found["count"]) == ("rows of the folds", 160)
     config = json.loads((made.folder / "hyperparameters.json").read_text())
-    assert config["temperature"] == found["temperature"]
+    assert config["calibration_temperature"] == found["temperature"]
     assert Predictor.from_artifact(made.folder).predict(rows).shape == (160, 2)
 
 

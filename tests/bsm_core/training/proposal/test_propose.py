@@ -180,6 +180,29 @@ def test_words_for_missing_cells_make_no_number(proposed, cells, kind):
     assert proposed(frame)[1]["promo"] == kind
 
 
+def test_lines_that_cannot_be_read_are_left_out_if_the_caller_says_so(built_in, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(table()[["amount", "shop", "label"]].to_csv(index=False) + "1,2,3,4,5\n")
+    with pytest.raises(DataError, match="expected 3, found 5"):
+        propose(path, "label", registry=built_in)
+    found = propose(path, "label", registry=built_in, changes={"on_bad_line": "skip"})
+    assert tomllib.loads(found.text)["on_bad_line"] == "skip"
+    with pytest.raises(UsageError, match="on_bad_line = 'no' cannot be used"):
+        propose(path, "label", registry=built_in, changes={"on_bad_line": "no"})
+
+
+@pytest.mark.parametrize("value", [float("nan"), [1, None], {"a": float("inf")}])
+def test_what_toml_cannot_hold_is_an_error(proposed, value):
+    with pytest.raises(UsageError, match="cannot be written as TOML"):
+        proposed(table()[["amount", "label"]], changes={"odd": value})
+
+
+def test_labels_keep_their_spelling(proposed, built_in):
+    config, *_ = proposed(table()[["amount", "label"]].assign(label=lambda f: f["label"] == 1))
+    assert config["multiclass_categories"] == ["False", "True"]
+    TrainingJob(config, built_in)
+
+
 def test_without_a_column_to_learn_from_each_is_told_with_the_reason(proposed):
     with pytest.raises(DataError, match="no column can be used") as caught:
         proposed(table()[["order_id", "country", "label"]])

@@ -1,0 +1,1 @@
+"""Result of a training job: its metrics and its artifact."""

@@ -74,7 +74,8 @@ def rival(job: dict[str, Any]) -> dict[str, Any]:
     predictor = Predictor.from_artifact(job["artifact"], device=job["device"], backend="eager")
     table = pq.read_table(job["table"])
     chunks, per_row, features = _prepared(predictor, table)
-    config, encoder = predictor.model.config, predictor.model.text_subnetwork
+    model = predictor.model
+    config, encoder = model.config, model.text_subnetwork
     tokenizer = predictor.preprocessor.pipelines[config.text_name].context.tokenizer
     subject = Subject(encoder.bert, tokenizer, config.max_sen_len, job["device"], job["precision"])
     encode = RIVALS[job["rival"]](subject)
@@ -85,8 +86,8 @@ def rival(job: dict[str, Any]) -> dict[str, Any]:
     @torch.inference_mode()
     def score() -> None:
         means = torch.segment_reduce(encode(chunks).float(), "mean", lengths=per_row, axis=0)
-        tab = predictor.model.tab_subnetwork(features)
-        _write(job, table[ID], predictor.model.fuse(encoder.project(means), tab))
+        fused = model.fuse_rows({config.text_name: encoder.project(means)}, features)
+        _write(job, table[ID], model.classify_rows(fused))
 
     seconds, cpu = _clocked(score)
     return {"seconds": seconds, "cpu_seconds": cpu, "rows": table.num_rows, "start_up": start_up}

@@ -32,7 +32,15 @@ from bsm_core.runtime.precision import Precision
 from bsm_core.runtime.versions import installed
 from bsm_core.testing.model_checks import ModelSubject
 
-_EXTRAS = {"mlflow": "mlflow-skinny", "onnx": "onnxruntime", "ray": "ray", "s3": "obstore"}
+_EXTRAS = {
+    "baselines": "scikit-learn",
+    "lora": "peft",
+    "mlflow": "mlflow-skinny",
+    "onnx": "onnxruntime",
+    "ray": "ray",
+    "s3": "obstore",
+    "tensorboard": "tensorboardx",
+}
 """Package of each extra."""
 _AVAILABLE = re.compile(r"MemAvailable:\s*(\d+) kB")
 

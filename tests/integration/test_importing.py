@@ -52,7 +52,7 @@ def test_every_family_scores_each_text_as_transformers_scores_it_alone(family, t
     assert np.abs(predictor.predict_proba({"review": texts}) - want).max() < 1e-5
     assert np.abs(predictor.predict_proba({"review": texts[2:3]}) - want[2:3]).max() < 1e-5
     assert np.abs(predictor.predict_proba({"review": texts}) - want).max() < 1e-5  # whatever came before
-    assert want[:, 0].std() > 0.01
+    assert want[:, 0].std() > 1e-3  # far more than may differ
 
 
 def test_every_model_type_is_tested():

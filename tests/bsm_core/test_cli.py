@@ -331,6 +331,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 def test_init_prints_a_config_that_trains_and_tells_of_each_column(tmp_path, capsys):
+    pytest.importorskip("bsm_plugins_models.text")
     training.labelled_rows(60).to_csv(tmp_path / "rows.csv", index=False)
     arguments = ["init", "--data", str(tmp_path / "rows.csv"), "--label", "label", "--set", "max_epochs=1"]
     assert cli.main(arguments) == 0

@@ -1,0 +1,14 @@
+"""Tests of what needs a model class of ``bsm_plugins_models`` are left out where the core is installed alone."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+NEEDS_MODEL_CLASSES = [
+    "features/test_fit_scaling.py",
+    "importing",
+    "optional/test_calibration.py",
+    "proposal/test_propose.py",
+    "test_model_defaults.py",
+]
+collect_ignore = [] if find_spec("bsm_plugins_models.text") else NEEDS_MODEL_CLASSES

@@ -9,6 +9,7 @@ NEEDS_MODEL_CLASSES = [
     "importing",
     "optional/test_calibration.py",
     "proposal/test_propose.py",
+    "test_baselines.py",
     "test_model_defaults.py",
 ]
 collect_ignore = [] if find_spec("bsm_plugins_models.text") else NEEDS_MODEL_CLASSES

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.artifact.config import ArtifactConfig, TextField
+from bsm_core.artifact.explanation_background import ExplanationBackground, read_explanation_background
 from bsm_core.artifact.features.feature_scaling import FEATURE_SCALING, FeatureScaling, read_feature_scaling
 from bsm_core.artifact.features.feature_tables import RiskTableValues, read_impute, read_risk_tables
 from bsm_core.artifact.files import (
@@ -218,6 +219,11 @@ class Artifact:
     def training_distributions(self) -> TrainingDistributions | None:
         """Distributions of the training rows; None where there are none."""
         return read_training_distributions(self.folder)
+
+    @cached_property
+    def explanation_background(self) -> ExplanationBackground | None:
+        """Mean row of training, from which reasons for scores count; None where there is none."""
+        return read_explanation_background(self.folder)
 
     def names(self, registry: Registry) -> ResolvedNames:
         """Return the components of the names in the config, which are resolved once in a registry."""

@@ -9,6 +9,7 @@ from fnmatch import translate
 from pathlib import Path
 
 from bsm_core.artifact.check_rows import SELF_CHECK
+from bsm_core.artifact.explanation_background import EXPLANATION_BACKGROUND
 from bsm_core.artifact.features.feature_scaling import FEATURE_SCALING
 from bsm_core.artifact.files import EXPORTED, IMPUTE, REQUIRED, RISK_TABLES, TRAINING_METRICS, find
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER
@@ -24,7 +25,7 @@ _NEVER = ("code", "logs")
 _WEIGHTS = (".bin", ".ckpt", ".distcp", ".h5", ".msgpack", ".pt", ".pth", ".safetensors", ".safetensors.index.json")
 _SIGNS = frozenset(name for names in REQUIRED for name in names)
 _OWN = _SIGNS | {*RISK_TABLES, *IMPUTE, FEATURE_SCALING}
-_OWN |= {SELF_CHECK, PROVENANCE, TRAINING_METRICS, TRAINING_DISTRIBUTIONS}
+_OWN |= {SELF_CHECK, PROVENANCE, TRAINING_METRICS, TRAINING_DISTRIBUTIONS, EXPLANATION_BACKGROUND}
 _OTHERS = re.compile("|".join(map(translate, {*TOKENIZER.files, *ENCODER.files})))
 
 

@@ -170,21 +170,22 @@ def _traced(tokenizer: Any, text: EncodedTracedText, encoding: Any, most: int) -
     first = len(tokens) - size if tokenizer.truncation_side == "left" else 0
     if first < 0 or [i for i, mark in zip(encoding.ids, special, strict=True) if not mark] != tokens[first:][:size]:
         return list(encoding.ids[:most])  # the template does more than add tokens
-    known = iter(_places_and_words(text)[first:])
+    known = iter(_places_and_words(text, first))
     placed = [(None, None) if mark else next(known) for mark in special]
     places, words = zip(*placed, strict=True) if placed else ((), ())
     return TracedTokens(encoding.ids[:most], places[:most], words[:most])
 
 
-def _places_and_words(text: EncodedTracedText) -> list[tuple[tuple[int, int] | None, int]]:
-    """Return the place of each token, without the white space around it, and the number of its word.
+def _places_and_words(text: EncodedTracedText, first: int) -> list[tuple[tuple[int, int] | None, int]]:
+    """Return the place of each token from ``first`` on, without the white space around it, and the number of its word.
 
     White space begins a new word, also if the tokenizer does not split there.
     """
     plain, encoding = str(text), text.encoding
     found: list[tuple[tuple[int, int] | None, int]] = []
     word, last, end = -1, None, 0
-    for token, number, (start, stop) in zip(encoding.tokens, encoding.word_ids, encoding.offsets, strict=True):
+    tokens = [*zip(encoding.tokens, encoding.word_ids, encoding.offsets, strict=True)]
+    for token, number, (start, stop) in tokens[first:]:
         part = plain[start:stop].strip() or plain[start:stop]
         start = plain.find(part, start)
         word += number != last or any(map(str.isspace, plain[end:start]))

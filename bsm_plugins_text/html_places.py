@@ -94,7 +94,8 @@ def with_places(text: str, markup: TracedText) -> str:
 
 def _decoded(source: TracedText) -> TracedText:
     decoded = _text_of_entity(str(source))
-    return source[: len(decoded)] if source.startswith(decoded) else source.stood_for_by(decoded)
+    is_entity = decoded not in (source, source[:-1])  # else ordinary text, as in AT&T
+    return source.stood_for_by(decoded) if is_entity else source[: len(decoded)]
 
 
 @lru_cache(maxsize=1024)

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from bsm_core.preprocess.pipeline import Pipeline as Pipeline
     from bsm_core.preprocess.steps import Kind as Kind
     from bsm_core.preprocess.steps import TextStep as TextStep
+    from bsm_core.preprocess.tracing.traced_chunks import TracedChunk as TracedChunk
+    from bsm_core.preprocess.tracing.traced_chunks import TracedTokens as TracedTokens
+    from bsm_core.preprocess.tracing.traced_patterns import find_all as find_all
+    from bsm_core.preprocess.tracing.traced_patterns import split_at as split_at
+    from bsm_core.preprocess.tracing.traced_patterns import substitute as substitute
+    from bsm_core.preprocess.tracing.traced_text import TracedText as TracedText
+    from bsm_core.preprocess.tracing.traced_text import added_text as added_text
     from bsm_core.scoring.engines.finish import RunResult as RunResult
     from bsm_core.scoring.run_function import run as run
     from bsm_core.scoring.settings import Settings as Settings
@@ -58,6 +65,9 @@ _NAMES = {
     "preprocess.findings": ("Issue",),
     "preprocess.pipeline": ("Pipeline",),
     "preprocess.steps": ("Kind", "TextStep"),
+    "preprocess.tracing.traced_chunks": ("TracedChunk", "TracedTokens"),
+    "preprocess.tracing.traced_patterns": ("find_all", "split_at", "substitute"),
+    "preprocess.tracing.traced_text": ("TracedText", "added_text"),
     "scoring.engines.finish": ("RunResult",),
     "scoring.run_function": ("run",),
     "scoring.settings": ("Settings",),

@@ -15,4 +15,4 @@ class CSAdapterProcessor(TextStep):
 
     def process(self, value: Sequence[Mapping[str, str]]) -> list[str]:
         """Return the messages of one chat."""
-        return [f"[{m['role']}]: {m['content']}" if m["role"] else m["content"] for m in value]
+        return ["[" + m["role"] + "]: " + m["content"] if m["role"] else m["content"] for m in value]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from bsm_core import Kind, TextStep
+from bsm_core import Kind, TextStep, split_at
 from bsm_plugins_text.original import Compat
 
 _MARKER = re.compile(r"\[(bot|customer|agent)\]:")
@@ -30,7 +30,7 @@ class CSChatSplitterProcessor(TextStep):
 
     def process(self, value: str) -> list[dict[str, str]]:
         """Return the messages of one chat, each as ``{"role": ..., "content": ...}``."""
-        head, *rest = _MARKER.split(value)
+        head, *rest = split_at(_MARKER, value)
         pairs = list(zip(rest[::2], rest[1::2], strict=True))
         if not pairs and self._unmarked == "keep":
             pairs = [("", head)]

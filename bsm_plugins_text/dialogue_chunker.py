@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bsm_core import Kind, TextStep
-from bsm_plugins_text.encoding import EncodedText, encode, ends_of_tokens, room_for_tokens, shortened
+from bsm_core import Kind, TextStep, added_text
+from bsm_plugins_text.encoding import Encoded, encode, ends_of_tokens, joined, room_for_tokens, shortened
 from bsm_plugins_text.original import NO_TEXT, Compat, chunks_of
 
 
@@ -60,7 +60,7 @@ class DialogueChunkerProcessor(TextStep):
         return self.process_batch([value])[0]
 
     def process_batch(self, values: Sequence[Sequence[str]]) -> list[list[str]]:
-        """Return the chunks of each row. Chunks whose tokens are known are :class:`EncodedText`.
+        """Return the chunks of each row. Chunks whose tokens are known are :class:`~bsm_plugins_text.encoding.Encoded`.
 
         The tokenizer is called once for all turns and, if the lengths of joined turns do not add up, once for all
         chunks. Turns that must be cut need further calls.
@@ -72,18 +72,18 @@ class DialogueChunkerProcessor(TextStep):
         if not self._sizes_add_up:
             chunks = iter(encode(self._tokenizer, [chunk for chunks in packed for chunk in chunks]))
             for i, row in enumerate(packed):
-                joined = [next(chunks) for _ in row]
-                fit = all(chunk.size <= self._room for chunk in joined)
-                packed[i] = [*joined] if fit else self._pack_joined(rows[i])[: self._most]
-        return [chunks or [NO_TEXT] for chunks in packed]
+                encoded = [next(chunks) for _ in row]
+                fit = all(chunk.size <= self._room for chunk in encoded)
+                packed[i] = [*encoded] if fit else self._pack_joined(rows[i])[: self._most]
+        return [chunks or [added_text(NO_TEXT, *turns)] for chunks, turns in zip(packed, values, strict=True)]
 
-    def _fit(self, values: Sequence[Sequence[str]]) -> list[list[EncodedText]]:
+    def _fit(self, values: Sequence[Sequence[str]]) -> list[list[Encoded]]:
         """Return the turns of each row, cut to the room of a chunk, without turns that have no tokens."""
         rows = [[turn for turn in row if turn.strip()] for row in values]
         turns = iter(self._cut([turn for row in rows for turn in row]))
         return [[turn for turn in [next(turns) for _ in row] if turn.size] for row in rows]
 
-    def _cut(self, texts: Sequence[str]) -> list[EncodedText]:
+    def _cut(self, texts: Sequence[str]) -> list[Encoded]:
         """Return the turns, each cut after the last token that fits into a chunk."""
         turns = encode(self._tokenizer, shortened(self._tokenizer, texts, self._room))
         room = self._room
@@ -96,9 +96,9 @@ class DialogueChunkerProcessor(TextStep):
             room -= 1  # a cut turn is still too long if one of its characters has several tokens
         return turns
 
-    def _pack(self, turns: Sequence[EncodedText]) -> list[str]:
+    def _pack(self, turns: Sequence[Encoded]) -> list[str]:
         """Pack turns by the sum of their token counts."""
-        chunks: list[list[EncodedText]] = []
+        chunks: list[list[Encoded]] = []
         left = 0
         for turn in turns:
             if not chunks or turn.size > left:
@@ -106,9 +106,9 @@ class DialogueChunkerProcessor(TextStep):
                 left = self._room
             chunks[-1].append(turn)
             left -= turn.size
-        return [chunk[0] if len(chunk) == 1 else " ".join(chunk) for chunk in chunks]
+        return [chunk[0] if len(chunk) == 1 else joined(chunk) for chunk in chunks]
 
-    def _pack_joined(self, turns: Sequence[EncodedText]) -> list[str]:
+    def _pack_joined(self, turns: Sequence[Encoded]) -> list[str]:
         """Pack turns by the token count of the joined text.
 
         Slow; for tokenizers that return more tokens for joined turns than for the separate turns.
@@ -116,9 +116,9 @@ class DialogueChunkerProcessor(TextStep):
         chunks: list[str] = []
         for turn in turns:
             if chunks:
-                [joined] = encode(self._tokenizer, [f"{chunks[-1]} {turn}"])
-                if joined.size <= self._room:
-                    chunks[-1] = joined
+                [longer] = encode(self._tokenizer, [joined([chunks[-1], turn])])
+                if longer.size <= self._room:
+                    chunks[-1] = longer
                     continue
             chunks.append(turn)
         return chunks

@@ -6,7 +6,7 @@ import re
 
 from emoji import EMOJI_DATA
 
-from bsm_core import TextStep
+from bsm_core import TextStep, substitute
 from bsm_plugins_text.original import Compat, without_symbols
 
 _JOINER = "\u200d"
@@ -47,4 +47,4 @@ class EmojiRemoverProcessor(TextStep):
         """Return the text without emoji."""
         if self._compat == "original":
             return without_symbols(value)
-        return value if value.isascii() else _EMOJI.sub("", value)
+        return value if value.isascii() else substitute(_EMOJI, "", value)

@@ -6,7 +6,8 @@ import warnings
 
 from bs4 import BeautifulSoup, ParserRejectedMarkup
 
-from bsm_core import TextStep
+from bsm_core import TextStep, TracedText
+from bsm_plugins_text.html_places import with_places
 from bsm_plugins_text.original import Compat
 
 
@@ -43,7 +44,8 @@ class HTMLNormalizerProcessor(TextStep):
 def _text_of(markup: str) -> str:
     # Beautiful Soup warns if a text looks like a URL or XML.
     with warnings.catch_warnings(action="ignore", category=UserWarning):
-        return BeautifulSoup(markup, "html.parser").get_text(" ", strip=True)
+        text: str = BeautifulSoup(str(markup), "html.parser").get_text(" ", strip=True)
+        return with_places(text, markup) if isinstance(markup, TracedText) else text
 
 
 def _escape_unclosed(markup: str) -> str:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-from bsm_plugins_text.encoding import EncodedText, encode, shortened
+from bsm_core import added_text, find_all, substitute
+from bsm_plugins_text.encoding import Encoded, encode, joined, shortened
 
 Compat: TypeAlias = Literal["original"] | None
 """Value of the config key ``compat``, which each step with a parameter of this name gets."""
@@ -28,12 +29,12 @@ _REMOVED = re.compile(
 def turns_of(text: str) -> list[str]:
     """Return what stands between a ``[bom]`` and the next ``[eom]``: nothing of a text without such a pair."""
     # From each [bom] after the last [eom], the pattern would read to the end of the text, which can take minutes.
-    return [turn.strip() for turn in _TURN.findall(text[: text.rfind("[eom]") + 5]) if turn.strip()]
+    return [turn.strip() for turn in find_all(_TURN, text[: text.rfind("[eom]") + 5]) if turn.strip()]
 
 
 def without_symbols(text: str) -> str:
     """Return the text without emoji up to Unicode 6, and without all characters from U+24C2 to U+1F251."""
-    return text if text.isascii() else _REMOVED.sub("", text)
+    return text if text.isascii() else substitute(_REMOVED, "", text)
 
 
 def chunks_of(tokenizer: Any, rows: Sequence[Sequence[str]], room: int, most: int | None) -> list[list[str]]:
@@ -51,7 +52,7 @@ def chunks_of(tokenizer: Any, rows: Sequence[Sequence[str]], room: int, most: in
     return [_packed([next(cut) for _ in row], room, most) for row in rows]
 
 
-def _cut(tokenizer: Any, turn: EncodedText, room: int) -> tuple[str, int]:
+def _cut(tokenizer: Any, turn: Encoded, room: int) -> tuple[str, int]:
     """Return the text of a turn that fits into a chunk, and its number of tokens."""
     if turn.size <= room:
         return turn, turn.size
@@ -67,10 +68,10 @@ def _packed(turns: Sequence[tuple[str, int]], room: int, most: int | None) -> li
             left = room
         chunks[-1].append(text)
         left -= size
-    joined = [_joined(chunk) for chunk in chunks[:most]]
-    return [chunk for chunk in joined if chunk] or [NO_TEXT]
+    texts = [_joined(chunk) for chunk in chunks[:most]]
+    return [text for text in texts if text] or [added_text(NO_TEXT, *(text for text, _ in turns))]
 
 
 def _joined(turns: Sequence[str]) -> str:
-    text = turns[0] if len(turns) == 1 else " ".join(turns)
+    text = turns[0] if len(turns) == 1 else joined(turns)
     return text if text == text.strip() else text.strip()  # unchanged text keeps its tokens

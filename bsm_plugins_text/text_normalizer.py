@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bsm_core import TextStep
+from bsm_core import TextStep, added_text
 from bsm_plugins_text.original import Compat
 
 _PLAIN: dict[int, int | str] = {
@@ -39,4 +39,4 @@ class TextNormalizationProcessor(TextStep):
             value = value.translate(_PLAIN)
         if self._lowercase:
             value = value.lower()
-        return " ".join(value.split()) if self._whitespace else value
+        return added_text(" ", value).join(value.split()) if self._whitespace else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bsm_core import TextStep
+from bsm_core import TextStep, added_text
 
 
 class TextUpperProcessor(TextStep):
@@ -10,4 +10,4 @@ class TextUpperProcessor(TextStep):
 
     def process(self, value: str) -> str:
         """Return the text in upper case."""
-        return " ".join(value.upper().split())
+        return added_text(" ", value).join(value.upper().split())

@@ -36,7 +36,7 @@ class BertTokenizeProcessor(TextStep):
     def process_batch(self, values: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         """Return the token ids of each chunk of each row.
 
-        The tokenizer is called once, for the chunks that are not :class:`~bsm_plugins_text.encoding.EncodedText`.
+        The tokenizer is called once, for the chunks that are not :class:`~bsm_plugins_text.encoding.Encoded`.
         """
         texts = [chunk for row in values for chunk in row]
         if self._tokenizer.truncation_side == "right":

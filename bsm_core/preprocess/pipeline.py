@@ -16,6 +16,8 @@ from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.preprocess.findings import Issue
 from bsm_core.preprocess.step_params import build_step, used_params
 from bsm_core.preprocess.steps import Kind, StepContext, TextStep
+from bsm_core.preprocess.tracing.traced_chunks import TracedChunk, has_places, is_traced, traced_chunks
+from bsm_core.preprocess.tracing.traced_text import TracedText
 from bsm_core.runtime.profile import Times
 
 ROWS_AT_ONCE = 256
@@ -54,6 +56,20 @@ class PipelineStep:
             flat = iter(self._run([text for row in values for text in row]))
             return [[next(flat) for _ in row] for row in values]
         return self._run([[v] for v in values] if self.fit == "wrap" else values)
+
+    def trace(self, value: Any, result: Any) -> Any:
+        """Return the result of the step for a value of :class:`TracedText`.
+
+        Args:
+            value: The value.
+            result: Result for the plain value. It is returned if the step fails on the value, or if another result
+                shows that the step tells traced from plain text.
+        """
+        try:
+            [traced] = self.apply([value])
+        except _BatchFailedError:
+            return result
+        return traced if traced == result else result
 
     def _run(self, values: Sequence[Any]) -> list[Any]:
         try:
@@ -169,6 +185,35 @@ class Pipeline:
         return [results[number] for number in rows], [
             replace(failed[number], row=row) for row, number in enumerate(rows) if number in failed
         ]
+
+    def trace(self, text: str) -> list[TracedChunk]:
+        """Return the chunks of one cell, with the place of each token in the cell.
+
+        The token ids are those that a call returns. Each step runs twice, with plain text and with
+        :class:`TracedText`; where the second result is another one, the places are lost. If a step fails on the text,
+        the chunks are those of empty text.
+
+        Raises:
+            PipelineError: The last step does not give tokens.
+        """
+        if self.steps[-1].step.gives is not Kind.TOKENS:
+            raise PipelineError(
+                f"the steps of column {self.context.column!r} give no tokens, so none can be traced",
+                fix=f"end the list with a step that gives {Kind.TOKENS.value}",
+            )
+        value: Any = text
+        traced: Any = TracedText(text)
+        lost_by: str | None = None
+        with self._one_thread:
+            try:
+                for step in self.steps:
+                    [value] = step.apply([value])
+                    before, traced = traced, step.trace(traced, value)
+                    if has_places(before) and not is_traced(traced):
+                        lost_by = lost_by or step.name
+            except _BatchFailedError:
+                traced, lost_by = self._empty, None
+        return traced_chunks(traced, self.context.tokenizer, lost_by)
 
     def _isolate(self, texts: Sequence[str], start: int, issues: list[Issue], times: Times) -> list[Any]:
         """Run all steps; if one fails, halve the texts until each failing text is alone."""

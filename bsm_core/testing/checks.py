@@ -14,7 +14,7 @@ from bsm_core.plugins.discovery import Component
 from bsm_core.plugins.registry import Registry, default_registry
 
 Level = Literal["MUST", "SHOULD"]
-Run = Callable[[Any], None]
+Run = Callable[[Any], str | None]
 T = TypeVar("T")
 
 
@@ -39,7 +39,8 @@ class Check:
         level: ``"MUST"``, or ``"SHOULD"`` for a recommendation.
         what: The rule, in one sentence.
         repair: How to repair a plugin that fails.
-        run: Examines a subject; raises :class:`CheckFailedError` or :class:`CheckSkippedError`.
+        run: Examines a subject; raises :class:`CheckFailedError` or :class:`CheckSkippedError`. Returns what else there
+            is to know of the subject, or None.
         gate: Whether the checks that follow are skipped where this one fails.
     """
 
@@ -72,7 +73,8 @@ class Result:
         subject: The subject, for example ``"step shout"``.
         check: The check.
         status: ``"passed"``, ``"failed"`` or ``"skipped"``.
-        message: Observation of a failed check, reason of a skipped check, or an empty string.
+        message: Observation of a failed check, reason of a skipped check, what a passed check returned, or an empty
+            string.
     """
 
     subject: str
@@ -164,14 +166,14 @@ class Subject:
 
     def _run(self, check: Check) -> Result:
         try:
-            check.run(self)
+            seen = check.run(self)
         except CheckSkippedError as reason:
             return Result(self.label, check, "skipped", str(reason))
-        except CheckFailedError as seen:
-            return Result(self.label, check, "failed", str(seen))
+        except CheckFailedError as error:
+            return Result(self.label, check, "failed", str(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise any error
             return Result(self.label, check, "failed", f"{type(error).__name__}: {error}")
-        return Result(self.label, check, "passed")
+        return Result(self.label, check, "passed", seen or "")
 
 
 class ClassSubject(Subject, Generic[T]):

@@ -15,6 +15,7 @@ from bsm_core.plugins.discovery import Component
 from bsm_core.preprocess.pipeline import ROWS_AT_ONCE
 from bsm_core.preprocess.step_params import build_step
 from bsm_core.preprocess.steps import Kind, StepContext, TextStep
+from bsm_core.preprocess.tracing.traced_chunks import is_traced, traced_value
 from bsm_core.testing.checks import Check, CheckFailedError, Checks, CheckSkippedError, ClassSubject, load_again
 from bsm_core.testing.elsewhere import ElsewhereError, elsewhere, in_a_worker
 from bsm_core.testing.toys import CONFIG, toy_tokenizer
@@ -214,6 +215,20 @@ def batch_equals_row_by_row(subject: StepSubject) -> None:
             if len(got) != len(expected):
                 raise CheckFailedError(f"with {params!r}: {len(got)} results for {len(expected)} values")
             _compare(order, expected, "alone", got, "in a batch")
+
+
+@CHECKS.add("treat every str alike, whatever its type: a TracedText has the characters of the text")
+def takes_traced_text(subject: StepSubject) -> str | None:
+    """Text that knows where it stood in the cell, a TracedText, has the result of the plain text."""
+    if subject.cls.takes is Kind.TOKENS:
+        return None
+    keeps = True
+    for _, step in subject.steps:
+        values = subject.values()
+        traced = list(step.process_batch([traced_value(value) for value in values]))
+        _compare(values, step.process_batch(values), "as plain text", traced, "as a TracedText")
+        keeps = keeps and is_traced(traced)
+    return "it keeps the places of characters" if keeps else "it loses the places of characters"
 
 
 @CHECKS.add("return an empty list for an empty list")

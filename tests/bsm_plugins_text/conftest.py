@@ -88,3 +88,44 @@ def words():
 def byte_bpe():
     """GPT-2's kind: a space is part of the word behind it, and a character can be several tokens."""
     return _byte_bpe()
+
+
+def _uncased() -> PreTrainedTokenizerFast:
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=90, special_tokens=SPECIAL))
+    return _wrap(backend)
+
+
+def _trimmed_bpe() -> PreTrainedTokenizerFast:
+    """RoBERTa's kind: a post-processor trims the space from the offsets of a token."""
+    made = _byte_bpe()
+    backend = made.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    ends = [(token, backend.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    backend.post_processor = processors.RobertaProcessing(*ends)
+    return made
+
+
+def _prepending_bpe() -> PreTrainedTokenizerFast:
+    """Llama's kind: the normalizer marks spaces, nothing splits words."""
+    backend = Tokenizer(models.BPE(unk_token="[UNK]"))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=120, special_tokens=SPECIAL))
+    return _wrap(backend)
+
+
+PLACED = KINDS | {"uncased": _uncased, "trimmed_bpe": _trimmed_bpe, "prepending_bpe": _prepending_bpe}
+
+
+@pytest.fixture(scope="session", params=PLACED)
+def any_tokenizer(request):
+    """Each kind in turn, and kinds whose offsets are particular."""
+    return PLACED[request.param]()
+
+
+@pytest.fixture(scope="session")
+def uncased():
+    """BERT's kind in lower case and without accents."""
+    return _uncased()

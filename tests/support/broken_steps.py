@@ -110,6 +110,11 @@ class BatchEqualsRowByRow(Upper):
         return [self.process(value) + ("?" if i else "") for i, value in enumerate(values)]
 
 
+class TakesTracedText(TextStep):
+    def process(self, value):
+        return value.upper() if type(value) is str else value
+
+
 class TakesAnEmptyBatch(Upper):
     def process_batch(self, values):
         longest = max(map(len, values))

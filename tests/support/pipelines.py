@@ -12,7 +12,7 @@ from bsm_core.preprocess.steps import StepContext
 
 NAMES = [
     "Upper", "Quiet", "Split", "Roles", "Chunk", "Tokenize", "Typed", "Picky", "Abstract", "NotOnEmpty", "Number",
-    "Nothing", "Drops", "Generates", "Together",
+    "Nothing", "Drops", "Generates", "Together", "Words", "Fresh", "Sees",
 ]  # fmt: skip
 REGISTRY = step_registry(
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from bsm_core import Kind, TextStep
+from bsm_core import Kind, TextStep, TracedText, TracedTokens
 from bsm_core.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -169,3 +169,36 @@ class Together(TextStep):
         if len(values) > 1:
             raise RuntimeError("one at a time")
         return list(values)
+
+
+class Words(TextStep):
+    """Chunks to tokens that know their places: a token for each word, the number of its letters, between two zeros."""
+
+    takes = Kind.CHUNKS
+    gives = Kind.TOKENS
+
+    def process(self, value: list[str]) -> list[list[int]]:
+        return [self._tokens(chunk) for chunk in value]
+
+    def _tokens(self, chunk: str) -> list[int]:
+        ids = [0, *map(len, chunk.split()), 0]
+        if not isinstance(chunk, TracedText):
+            return ids
+        places = [word.place for word in chunk.split()]
+        return TracedTokens(ids, [None, *places, None], [None, *range(len(places)), None])
+
+
+class Fresh(TextStep):
+    """Text to the same text, without places if it has an exclamation mark."""
+
+    def process(self, value: str) -> str:
+        return f"{value}" if "!" in value else value
+
+
+class Sees(TextStep):
+    """Text to text; sees whether it is traced."""
+
+    def process(self, value: str) -> str:
+        if "raise" in value and type(value) is not str:
+            raise TypeError(type(value).__name__)
+        return value if type(value) is str else value[1:]

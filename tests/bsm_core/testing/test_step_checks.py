@@ -53,6 +53,12 @@ def test_what_no_other_process_can_find_is_skipped_and_says_so():
     assert "define it at the top level of a module" in skipped["works_in_a_spawned_worker"]
 
 
+@pytest.mark.parametrize(("step", "keeps"), [("Good", "keeps"), ("GoodSplitter", "keeps"), ("ChatInJson", "loses")])
+def test_the_report_says_whether_places_are_kept(step, keeps):
+    report = check_text_step(getattr(broken_steps, step))
+    assert f"passed   MUST    takes_traced_text: it {keeps} the places of characters\n" in report.to_text()
+
+
 def test_every_check_says_what_and_how():
     assert len(set(NAMES)) == len(NAMES)
     for check in CHECKS:

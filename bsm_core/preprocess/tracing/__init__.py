@@ -1,0 +1,1 @@
+"""Places: where each character and each token of a text stood in the original cell."""

@@ -42,7 +42,8 @@ def _mean_token(model: ModelBase, batch: Batch, column: str, fixed: Collection[i
         nothing = {name: TextBatch.from_rows([[] for _ in range(batch.rows)]) for name in batch.texts}
         part = Batch(batch.rows, {**nothing, column: chunks}, batch.features)
         if model.why_no_embeddings():
-            return model(part)
+            logits: Tensor = model(part)
+            return logits
         return model.encode_texts(part)[column]
 
     with torch.enable_grad():

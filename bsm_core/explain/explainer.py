@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bsm_core.artifact.explanation_background import ExplanationBackground
+from bsm_core.explain.background import read_background
 from bsm_core.explain.fusion_game import FusionGame, Game, MaskingGame
 from bsm_core.explain.inputs import Background, FusionInputs
 from bsm_core.explain.token_gradients import FieldValue, TokenValues, token_values
@@ -44,24 +46,29 @@ class Explainer:
         model: The model, in evaluation mode, on its device.
         features: Names of the features in the order of the feature matrix, each with its number of columns there.
         empty: Batch of one row without any value: its texts are empty, its features are missing.
-        background: The background. None: the vectors and the features of ``empty``.
+        background: The artifact's background. None: the vectors and the features of ``empty``.
+
+    Raises:
+        CorruptArtifactError: The background does not fit the model.
     """
 
     def __init__(
-        self, model: ModelBase, features: Sequence[tuple[str, int]], empty: Batch, background: Background | None = None
+        self,
+        model: ModelBase,
+        features: Sequence[tuple[str, int]],
+        empty: Batch,
+        background: ExplanationBackground | None = None,
     ) -> None:
         self.model = model
         whole = bool(model.why_no_embeddings())
-        with torch.inference_mode():
+        with torch.no_grad():
             texts = {} if whole else model.encode_texts(empty.to(model.device))
         # A class whose ``forward`` is its own may read any field of the batch.
         inputs = FusionInputs.of([*empty.texts] if whole else [*texts], features)
-        if background is None:
-            background = Background({name: vectors[0] for name, vectors in texts.items()}, empty.features[0])
+        of_empty = Background({name: vectors[0] for name, vectors in texts.items()}, empty.features[0])
+        start = read_background(background, of_empty)
         self.inputs = inputs
-        self._game: Game = (
-            MaskingGame(model, inputs, background, empty) if whole else FusionGame(model, inputs, background)
-        )
+        self._game: Game = MaskingGame(model, inputs, start, empty) if whole else FusionGame(model, inputs, start)
 
     def contributions(self, batch: Batch) -> Contributions:
         """Return the contribution of each input to each row of a batch."""

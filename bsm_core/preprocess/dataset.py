@@ -133,6 +133,11 @@ class Preprocessor:
         """See :func:`wanted_columns`."""
         return wanted_columns(self.config)
 
+    @property
+    def input_counts(self) -> tuple[tuple[str, int], ...]:
+        """Names of the features, in the order of the feature matrix, each with its number of columns there."""
+        return self._features.input_counts
+
     def as_read(self, columns: Mapping[str, Column]) -> Mapping[str, Column]:
         """Return columns of the source; with ``compat: original``, cells that its scripts read as missing are null."""
         if not self._na_is_missing:

@@ -274,6 +274,11 @@ class Features:
         """Names of the inputs of the model, in order; those of :attr:`names` if no feature is scaled."""
         return tuple(name for feature in self.names for name in self._scaling(feature).input_names(feature))
 
+    @property
+    def input_counts(self) -> tuple[tuple[str, int], ...]:
+        """Names of the features, in order, each with its number of inputs of the model."""
+        return tuple((name, self._scaling(name).inputs) for name in self.names)
+
     def _processor(self, name: str) -> Imputer | RiskTable:
         return self._risk_tables.get(name) or self._imputers.get(name) or self._as_they_are
 

@@ -18,8 +18,6 @@ from bsm_core.artifact.check_rows import CheckRows
 from bsm_core.artifact.resolved_names import ResolvedNames
 from bsm_core.backends.choose import ChosenBackends, choose_backends, restore_backends
 from bsm_core.errors import UsageError
-from bsm_core.explain.reason_table import reason_table
-from bsm_core.explain.table_reasons import TableReasons
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.models.micro_batches import settle_threads
@@ -27,6 +25,7 @@ from bsm_core.plugins.hooks import Hooks
 from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.predictor.api_arguments import device_of, naming_arguments
 from bsm_core.predictor.embedding_columns import vector_array
+from bsm_core.predictor.explaining import Explaining
 from bsm_core.predictor.issue_teller import IssueTeller, OnIssue
 from bsm_core.predictor.model_building import build_model
 from bsm_core.predictor.probability_columns import PREDICTED_CLASS, predicted_classes, probability_names
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Predictor:
+class Predictor(Explaining):
     """A model, and the preprocessing that its artifact describes.
 
     A predictor can be pickled and copied. Several threads can use it at the same time, and each gets the probabilities
@@ -286,47 +285,6 @@ class Predictor:
         if not vectors:  # there is no row, or all have failed
             vectors = {name: torch.full((len(probabilities), size), torch.nan) for name, size in sizes.items()}
         return {name: vector_array(vectors[name], [*batch.failed]) for name in sizes}
-
-    @cached_property
-    def _reasons(self) -> TableReasons:
-        stored = self.artifact.explanation_background if self.artifact else None
-        return TableReasons(self.model, self.preprocessor, stored)
-
-    def explain(self, data: TableLike, on_issue: OnIssue | None = None, *, tokens: bool = True) -> pd.DataFrame:
-        """Return what each feature, text field and word adds to the scores of rows.
-
-        Contributions count from the background: the mean row of training that the artifact has, else a row of missing
-        values and empty texts. Those of fields and features are Shapley values (Lundberg and Lee, 2017,
-        arXiv:1705.07874), those of words integrated gradients (Sundararajan et al., 2017, arXiv:1703.01365).
-
-        Args:
-            data, on_issue: See :meth:`predict`.
-            tokens: Whether to explain the words of text fields, which takes far longer than the rest.
-
-        Returns:
-            A frame with a line for each feature, each word, and what no word of a text field explains: ``row``, the
-            position of the row in ``data``; ``class``, the class of :attr:`classes_` whose score is explained, of two
-            classes the second alone; ``field``, the column; ``token``, the word, with its ``start`` and ``end`` in the
-            cell, in characters; ``feature``, the cell of a feature as text; ``contribution`` and ``baseline``, float64.
-            The contributions of a row and class, and the baseline, add up to the log-odds of the class; with more than
-            two classes, to its logit. Both are divided by ``calibration_temperature``.
-
-        Raises:
-            CorruptArtifactError: The background of the artifact does not fit its model.
-            BSMError: See :meth:`predict`.
-        """
-        settle_threads()
-        issues = IssueTeller(on_issue)
-        columns, index = table_columns(data, self.preprocessor.wanted)
-        batch, findings = self.preprocessor.batch(columns, len(index))
-        issues.add(findings, len(index))
-        issues.end()
-        with naming_arguments():
-            found = self._reasons.of(columns, batch, range(len(index)), tokens=tokens)
-        classes = [str(name) for name in self.classes_]
-        shown = classes[1:] if len(classes) == 2 else classes
-        frame: pd.DataFrame = reason_table(pa.array(range(len(index)), pa.int64()), "row", found, shown).to_pandas()
-        return frame
 
     def predict_batches(
         self, batches: Iterable[TableLike], on_issue: OnIssue | None = None, *, predicted_class: bool = False

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bsm_core.artifact import Artifact, save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
+from bsm_core.artifact.explanation_background import write_explanation_background
 from bsm_core.artifact.files import TRAINING_METRICS
 from bsm_core.artifact.training_distributions import write_training_distributions
 from bsm_core.plugins.hooks import without_hooks
@@ -56,7 +57,7 @@ def complete_trained(
     *,
     gpu: bool,
 ) -> str | None:
-    """Add to an artifact what its own scores tell: rows for the self-check, distributions and provenance.
+    """Add to an artifact what its own scores tell: rows for the self-check, distributions, background and provenance.
 
     Args:
         artifact: Folder of :func:`save_trained`.
@@ -77,6 +78,7 @@ def complete_trained(
         write_check_rows(artifact, make(predictor, shown.head(job.training.check_rows), shown.dialect))
     scored = Validated.of(predictor, prepared.validation, gpu=gpu) if prepared.validation else None
     write_training_distributions(artifact, with_scores(prepared.distributions, scored))
+    write_explanation_background(artifact, predictor.make_background(prepared.train))
     add_provenance(artifact, predictor)
     if scored is None or rows.held_out is None:
         return None

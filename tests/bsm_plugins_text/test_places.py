@@ -100,7 +100,7 @@ def read(text: str) -> str:
 
 
 def cleaned(made: Pipeline, piece: str) -> str:
-    """What the steps from text to text make of a piece of a cell."""
+    """Return a piece of a cell after the steps from text to text."""
     piece = re.sub(r"\[eom\].*?\[bom\]|\[bom\]", " ", piece, flags=re.DOTALL)
     for step in made.steps:
         if step.step.takes is step.step.gives is Kind.TEXT:

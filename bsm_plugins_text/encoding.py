@@ -84,8 +84,9 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[Encoded]:
     backend = _plain(tokenizer)
     is_traced = any(isinstance(text, TracedText) for text in unknown)
     found = iter(_call(backend.encode_batch if is_traced else backend.encode_batch_fast, unknown))
+    encoded = _encoded if is_traced else EncodedText
     return [
-        text if is_known else _encoded(text, tokenizer, next(found))  # type: ignore[misc]
+        text if is_known else encoded(text, tokenizer, next(found))  # type: ignore[misc]
         for text, is_known in zip(texts, known, strict=True)
     ]
 
@@ -151,11 +152,14 @@ def with_special_tokens(tokenizer: Any, texts: Sequence[Encoded], most: int) -> 
     """
     backend = _plain(tokenizer)
     backend.enable_truncation(most, direction=tokenizer.truncation_side)
-    found = [_guarded(backend.post_process, text.encoding) for text in texts]
-    return [
-        _traced(tokenizer, text, encoding, most) if isinstance(text, EncodedTracedText) else encoding.ids[:most]
-        for text, encoding in zip(texts, found, strict=True)
-    ]
+    ids: list[list[int]] = []
+    for text in texts:
+        encoding = _guarded(backend.post_process, text.encoding)
+        if isinstance(text, EncodedTracedText):
+            ids.append(_traced(tokenizer, text, encoding, most))
+        else:
+            ids.append(encoding.ids[:most])
+    return ids
 
 
 def _traced(tokenizer: Any, text: EncodedTracedText, encoding: Any, most: int) -> list[int]:

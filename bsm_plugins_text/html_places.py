@@ -15,7 +15,7 @@ from bsm_core import TracedText, added_text
 _MARK = re.compile("\ue000([0-9]+)\ue001")
 
 
-class _Piece(NamedTuple):
+class _HTMLPiece(NamedTuple):
     """Piece of HTML: text, an entity, or what is neither, such as a tag. Each ends where the next one begins."""
 
     start: int
@@ -29,14 +29,14 @@ class _Pieces(HTMLParser):
     def __init__(self, markup: str) -> None:
         super().__init__(convert_charrefs=False)
         self._lines = [*accumulate(map(len, markup.split("\n")), lambda start, size: start + size + 1, initial=0)]
-        self.found: list[_Piece] = []
+        self.found: list[_HTMLPiece] = []
         self.feed(markup)
         self.close()
-        self.found.append(_Piece(len(markup)))
+        self.found.append(_HTMLPiece(len(markup)))
 
     def _add(self, is_text: bool = False, is_entity: bool = False, after: int = 0) -> None:
         line, column = self.getpos()
-        self.found.append(_Piece(self._lines[line - 1] + column + after, is_text, is_entity))
+        self.found.append(_HTMLPiece(self._lines[line - 1] + column + after, is_text, is_entity))
 
     def handle_data(self, data: str) -> None:
         self._add(is_text=True)
@@ -95,7 +95,7 @@ def with_places(text: str, markup: TracedText) -> str:
 def _decoded(source: TracedText) -> TracedText:
     decoded = _text_of_entity(str(source))
     is_entity = decoded not in (source, source[:-1])  # else ordinary text, as in AT&T
-    return source.stood_for_by(decoded) if is_entity else source[: len(decoded)]
+    return source.replaced_by(decoded) if is_entity else source[: len(decoded)]
 
 
 @lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bsm_core import Pipeline, TextStep, TracedChunk, TracedText
+from bsm_core import Kind, Pipeline, TextStep, TracedChunk, TracedText
 from bsm_core.artifact.config import StepSpec
 from bsm_core.preprocess.steps import StepContext
 from bsm_plugins_text.cs_adapter import CSAdapterProcessor
@@ -99,10 +99,12 @@ def read(text: str) -> str:
     return "".join(c for c in text if unicodedata.category(c)[0] not in "ZCM" and c != "▁")
 
 
-def cleaned(piece: str) -> str:
+def cleaned(made: Pipeline, piece: str) -> str:
+    """Return a piece of a cell after the steps from text to text."""
     piece = re.sub(r"\[eom\].*?\[bom\]|\[bom\]", " ", piece, flags=re.DOTALL)
-    for step in (HTMLNormalizerProcessor(), EmojiRemoverProcessor(), TextNormalizationProcessor()):
-        piece = step.process(piece)
+    for step in made.steps:
+        if step.step.takes is step.step.gives is Kind.TEXT:
+            piece = step.step.process(piece)
     return piece
 
 
@@ -137,8 +139,12 @@ def check(tokenizer: Any, made: Pipeline, cell: str) -> list[TracedChunk]:
         assert [*column] == sorted(column)
     assert all(0 <= start < end <= len(cell) for start, end in places)
     for chunk in chunks:
+        for token, place in zip(chunk.tokens, chunk.places, strict=True):
+            piece = cell[slice(*place)] if place is not None else ""
+            assert piece.strip() in (piece, "")
+            assert token.strip("▁Ġ") or not cleaned(made, piece).strip()  # a space alone
         for tokens, (start, end) in groups(chunk):
-            text, stood = spelled(tokenizer, tokens), read(cleaned(cell[start:end]))
+            text, stood = spelled(tokenizer, tokens), read(cleaned(made, cell[start:end]))
             is_last = end == max(place[1] for place in chunk.places if place is not None)
             # The three dots of an ellipsis can be cut apart.
             assert text is None or read(text) == stood or (is_last and stood.startswith(read(text))), (tokens, stood)
@@ -155,11 +161,14 @@ def check(tokenizer: Any, made: Pipeline, cell: str) -> list[TracedChunk]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(cell=CELLS, max_sen_len=st.integers(6, 14))
-@example(cell="[bom] <b>Hello</b> &amp; where's my parcel😀? [eom] [bom] It is late [eom]", max_sen_len=12)
-@example(cell="hello where is my parcel " * 200, max_sen_len=40)
-def test_the_characters_at_a_place_read_as_the_token(any_tokenizer, cell, max_sen_len):
-    check(any_tokenizer, pipeline(any_tokenizer, max_sen_len=max_sen_len), cell)
+@given(cell=CELLS, max_sen_len=st.integers(6, 14), normalized=st.booleans())
+@example(
+    cell="[bom] <b>Hello</b> &amp; where's my parcel😀? [eom] [bom] It is late [eom]", max_sen_len=12, normalized=False
+)
+@example(cell="hello where is my parcel " * 200, max_sen_len=40, normalized=True)
+def test_the_characters_at_a_place_read_as_the_token(any_tokenizer, cell, max_sen_len, normalized):
+    steps = [step for step in FULL if normalized or step != "text_normalizer"]
+    check(any_tokenizer, pipeline(any_tokenizer, steps, max_sen_len=max_sen_len), cell)
 
 
 def test_other_steps(any_tokenizer):
@@ -170,7 +179,7 @@ def test_other_steps(any_tokenizer):
     assert [chunk.ids for chunk in chunks] == made([cell])[0][0]
     for tokens, (start, end) in (group for chunk in chunks for group in groups(chunk)):
         text = spelled(any_tokenizer, tokens)
-        assert text is None or read(text) == read(EmojiRemoverProcessor().process(cell[start:end]))
+        assert text is None or read(text) == read(cleaned(made, cell[start:end]))
 
 
 # Each step, by hand

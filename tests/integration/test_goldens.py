@@ -22,8 +22,10 @@ import pytest
 import torch
 from support.processes import descendants
 
-from bsm_core import Predictor
+from bsm_core import Artifact, Predictor
+from bsm_core.artifact import unpacked
 from bsm_core.errors import UsageError
+from bsm_core.preprocess.pipeline import text_pipelines
 from bsm_core.runtime.cpus import cores
 from bsm_core.scoring import job
 
@@ -55,6 +57,26 @@ def check(case, path):
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_in_every_format(case, format, tmp_path):
     check(case, score(case, tmp_path, format))
+
+
+@pytest.mark.parametrize("case", ["bimodal_bert_trunc", "lstm", "trimodal_bert"])
+def test_every_token_of_a_cell_has_a_place(case):
+    """But for special tokens, and the chunk of a cell without text."""
+    rows = pd.read_parquet(GOLDENS / "golden.parquet")
+    with unpacked(GOLDENS / case / "model") as folder:
+        artifact = Artifact.load(folder)
+        for column, pipeline in text_pipelines(artifact.config, artifact.tokenizer).items():
+            cells = rows[column].fillna("").tolist()
+            traced = [pipeline.trace(cell) for cell in cells]
+            assert [[chunk.ids for chunk in chunks] for chunks in traced] == pipeline(cells)[0]
+            for chunks in traced:
+                assert {chunk.lost_by for chunk in chunks} == {None}
+                tokens = [
+                    token for chunk in chunks for token in zip(chunk.tokens, chunk.places, chunk.words, strict=True)
+                ]
+                added = [text for text, place, word in tokens if place is None and word is not None]
+                assert added == [] or added == [text for text, _, word in tokens if word is not None] == ["."]
+        artifact.release()
 
 
 def test_there_are_cases_of_every_class_that_training_jobs_write():

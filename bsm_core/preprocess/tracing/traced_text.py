@@ -174,11 +174,11 @@ class TracedText(str):
         pieces: list[str] = []
         end = 0
         for start, stop, new in changes:
-            pieces += [self[end:start], new if isinstance(new, TracedText) else self[start:stop].stood_for_by(new)]
+            pieces += [self[end:start], new if isinstance(new, TracedText) else self[start:stop].replaced_by(new)]
             end = stop
         return TracedText("").join([*pieces, self[end:]])
 
-    def stood_for_by(self, text: str) -> TracedText:
+    def replaced_by(self, text: str) -> TracedText:
         """Return another text of which each character has the place of this whole text."""
         return TracedText(text, np.tile(np.array(_whole(self.places)), (len(text), 1)))
 

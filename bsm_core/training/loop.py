@@ -36,7 +36,7 @@ log = logging.getLogger("bsm")
 _VALIDATION_ROWS_PER_BATCH = 1024
 LAST = "last.ckpt"
 _LINES = 10
-"""Number of steps of an epoch, at least, that a logger gets; of more than 500, it gets one in fifty."""
+"""Fewest steps of an epoch that a logger gets. In an epoch of more than 500 steps, it gets every fiftieth."""
 _ONE_ROW = "Expected more than 1 value per channel when training"
 """Beginning of PyTorch's error of batch normalization on one row."""
 _INTENDED = ".*have no `val_dataloader`|Checkpoint directory .* exists and is not empty"

@@ -109,8 +109,8 @@ class RobustScaling(NumberScaling):
 class QuantileScaling(NumberScaling):
     """Quantile of the normal distribution that has the rank of the value in training.
 
-    Between two quantiles of training, the normal quantiles are interpolated. Values beyond the first and the last have
-    the score of the nearest. A value that is several quantiles has the score of their middle.
+    The scores of values between two quantiles of training are interpolated. Values below the first or above the last
+    quantile have its score. A value that several quantiles have has the score of their mean rank.
 
     Attributes:
         quantiles: Quantiles of training at evenly spaced ranks from 0 to 1, in ascending order.

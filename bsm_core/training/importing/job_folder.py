@@ -37,7 +37,7 @@ _NO_WEIGHTS = re.compile(
     r"model_artifacts\.pth|training_args\.bin|optimizer\.pth?|scheduler\.pth?|rng_state.*"
     r"|adapter_model\..*|.*-\d+-of-\d+\..*|mp_rank_.*|(?:bf16_|fp16_)?zero_pp_rank_.*"
 )
-"""Names of files that hold other things, or not all weights of a model."""
+"""Names of files that match ``_WEIGHTS`` and hold no weights, or only some of a model's weights."""
 _NAMED = 10
 """Largest number of files that are named as left out."""
 
@@ -99,7 +99,7 @@ def _complete_weights(folder: Path, files: Mapping[str, Path]) -> Iterator[str]:
         copy_file(files[found[0]], folder / (WEIGHTS[0] if found[0].endswith(".safetensors") else WEIGHTS[1]))
         log.info("the weights are those of %s", found[0])
     elif found:
-        yield f"the weights: which of {', '.join(found)} are to be used? keep that one alone"
+        yield f"the weights: {', '.join(found)} all hold weights; keep only the file that is to be used"
     else:
         yield f"the weights: {' or '.join(WEIGHTS)}" + (f" ({foreign[0]}: {foreign[1]})" if foreign else "")
 

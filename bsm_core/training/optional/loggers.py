@@ -23,7 +23,7 @@ log = logging.getLogger("bsm")
 LoggerName = Literal["csv", "tensorboard", "mlflow"]
 """Name of a logger in the config."""
 _PACKAGES: Mapping[str, tuple[str, ...]] = {"tensorboard": ("tensorboardX", "tensorboard"), "mlflow": ("mlflow",)}
-"""Packages of which a logger needs one."""
+"""Packages by logger; one of them is needed."""
 _RUN_ID = "mlflow_run_id"
 _EXPERIMENT = "bsm"
 
@@ -38,9 +38,10 @@ def lacking(names: Sequence[str]) -> str:
 def open_loggers(
     names: Sequence[str], values: Mapping[str, Any], logs: Path, work: Path, checkpoint: Path
 ) -> list[Logger]:
-    """Return loggers that begin a log, or go on with that of the checkpoint.
+    """Return loggers that begin a new log, or continue the log of the checkpoint.
 
-    What was logged after the checkpoint is logged again, so it is removed first. A log in MLflow keeps both.
+    Steps after the checkpoint are trained and logged again, so their old lines are removed first. A run in MLflow keeps
+    both.
 
     Args:
         names: Names of the loggers.

@@ -68,8 +68,8 @@ def merge_adapters(model: ModelBase, weights: Mapping[str, Tensor]) -> dict[str,
     """Return weights with their adapters added to the layers, so that they are those of a model without adapters.
 
     Args:
-        model: A model with adapters; afterwards it has none, and these weights.
-        weights: Its state dict.
+        model: A model with adapters. Afterwards it has no adapters, and the returned weights.
+        weights: State dict of the model.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -87,7 +87,7 @@ def test_a_job_that_was_stopped_goes_on_with_its_adapters(encoder, tmp_path, mon
         ({"lora": {"rank": 8}}, "lora.rank"),
         ({"lora": {"target_modules": []}}, "lora.target_modules"),
         ({"text_encoder": ENCODING["text_encoder"]}, "lora: adapters need a pretrained encoder"),
-        ({"reinit_layers": 1}, "reinit_layers: beside adapters, new weights of an encoder are not"),
+        ({"reinit_layers": 1}, "reinit_layers: with lora, new weights of the encoder would not be"),
     ],
 )
 def test_what_cannot_be_is_an_error_before_the_rows_are_read(encoder, tmp_path, changes, said):

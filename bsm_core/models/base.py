@@ -123,7 +123,7 @@ class ModelBase(pl.LightningModule):
 
         Args:
             texts: Vectors of :meth:`encode_texts`.
-            features: Features as in :class:`Batch`, float32 ``[rows, features]``.
+            features: Features as in :class:`Batch`, float32 ``[rows, inputs]``.
         """
         raise NotImplementedError(f"{type(self).__name__} has neither a method forward nor a method fuse_rows")
 

@@ -54,7 +54,7 @@ class NumberScaling(BaseModel):
 
     @property
     def center_and_scale(self) -> tuple[float, float] | None:
-        """Number that is subtracted, and that by which the difference is divided; None for another formula."""
+        """Number that is subtracted, and number by which the difference is divided; None if the formula is another."""
         return None
 
     def scaled(self, values: Floats) -> Floats:
@@ -81,7 +81,7 @@ class StandardScaling(NumberScaling):
 
     @property
     def center_and_scale(self) -> tuple[float, float]:
-        """Return the two numbers of the formula."""
+        """Return the number that is subtracted, and the divisor."""
         return self.mean, self.std
 
     def scaled(self, values: Floats) -> Floats:
@@ -98,7 +98,7 @@ class RobustScaling(NumberScaling):
 
     @property
     def center_and_scale(self) -> tuple[float, float]:
-        """Return the two numbers of the formula."""
+        """Return the number that is subtracted, and the divisor."""
         return self.median, self.iqr
 
     def scaled(self, values: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Config keys of the model class that a training job chooses, unless its config does."""
+"""Defaults that a training job chooses for config keys of the model class: ``lr`` and ``feature_norm``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEW_WEIGHTS_LR = 1e-3
 
 
 def model_defaults(job: TrainingJob, scaling: FeatureScaling, pretrained: Collection[str]) -> dict[str, Any]:
-    """Return the config keys that the job chooses for the artifact.
+    """Return the config keys, with values, that the config does not set and the job therefore chooses.
 
     Args:
         job: The training job.

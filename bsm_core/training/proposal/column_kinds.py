@@ -21,7 +21,7 @@ from bsm_core.training.proposal.sampled_rows import MISSING
 _MOST_MISSING = 0.95
 _MOST_NOT_NUMBERS = 0.01
 _TEXT_WORDS, _TEXT_DISTINCT, _TEXT_VALUES = 3.0, 0.3, 20
-"""Fewest words of a text in the mean, smallest share of texts that are different, and fewest different texts."""
+"""Fewest words of a text on average, smallest share of texts that are different, and fewest different texts."""
 _CATEGORIES, _ROWS_PER_CATEGORY, _FEW_CATEGORIES = 1_000, 10, 10
 _UNIQUE = 0.95
 _NAMED_ID = re.compile(r"(?:^|[\W_])(?:id|uuid|guid|key)$|[a-z]I[dD]$", re.IGNORECASE)
@@ -36,7 +36,7 @@ _TURN = "[bom]"
 
 
 class ColumnKind(StrEnum):
-    """Kind that a proposal takes a column for."""
+    """Kind of a column, by what it holds."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -51,16 +51,17 @@ class ColumnKind(StrEnum):
 
 @dataclass(frozen=True)
 class DescribedColumn:
-    """A column and what it was taken for.
+    """A column and what it holds.
 
     Attributes:
         name: Name of the column.
-        kind: What it was taken for.
-        why: What was seen, in a few words.
-        values: Numbers, NaN where missing, float64 ``[rows]``; of other columns, the number of each different text.
-        length: Of texts, the mean number of words.
-        dialogue: Of texts, whether they have the markers of turns.
-        unique: Whether it is an id that each row has for itself.
+        kind: What the column holds.
+        why: Reason for the kind, in a few words.
+        values: Numbers, NaN where missing, float64 ``[rows]``. In a column of another kind, equal cells have equal
+            numbers, from 0.
+        length: Mean number of words of a text.
+        dialogue: Whether the texts have the markers of turns.
+        unique: Whether each row has an id of its own.
     """
 
     name: str
@@ -72,7 +73,7 @@ class DescribedColumn:
     unique: bool = False
 
     def leaking(self, why: str) -> DescribedColumn:
-        """Return this column as one that tells the label."""
+        """Return the column as one that tells the label."""
         return replace(self, kind=ColumnKind.LEAK, why=why)
 
 
@@ -151,7 +152,7 @@ def _words(
     words = float(np.mean([len(text.split()) for text in known]))
     if words >= _TEXT_WORDS and share >= _TEXT_DISTINCT and distinct > _TEXT_VALUES:
         turns = sum(_TURN in text for text in known) > 0.1 * len(known)
-        return DescribedColumn(name, ColumnKind.TEXT, f"{words:.0f} words in the mean", codes, words, turns)
+        return DescribedColumn(name, ColumnKind.TEXT, f"{words:.0f} words on average", codes, words, turns)
     if share > _UNIQUE and distinct > _FEW_CATEGORIES and all(_CODE.match(text.strip()) for text in known):
         return DescribedColumn(name, ColumnKind.ID, "another code in each row", codes, unique=True)
     if distinct <= _FEW_CATEGORIES or distinct <= min(_CATEGORIES, len(known) / _ROWS_PER_CATEGORY):

@@ -1,4 +1,4 @@
-"""Columns that tell the label by themselves: a copy of it, or something that is known only afterwards."""
+"""Columns that tell the label: copies of the label, or values that are known only after the label is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy.typing as npt
 from bsm_core.metrics.measure import measure
 
 _AUROC, _SOLVED = 0.995, 0.95
-"""AUROC, and share of the errors of the majority class that are avoided, above which a column tells the label."""
+"""Smallest AUROC, and smallest share of the errors of the majority class that are avoided, of a column that tells the
+label."""
 _HELD_OUT, _FEWEST, _BINS = 1 / 3, 5, 50
 """Share of the rows that is measured on; fewest rows of a class there; number of bins of a number."""
 
@@ -16,13 +17,13 @@ _HELD_OUT, _FEWEST, _BINS = 1 / 3, 5, 50
 def tells_label(
     values: npt.NDArray[np.float64], labels: npt.NDArray[np.intp], classes: int, *, ordered: bool
 ) -> str | None:
-    """Return how well a column alone tells the label of rows that were held out, if it does so almost always.
+    """Return how well one column predicts the label of held-out rows, as text; None unless it almost always does.
 
     Args:
         values: Numbers, NaN where missing; of categories, the number of each. Float64 ``[rows]``.
         labels: Class indices, ``[rows]``.
         classes: Number of classes.
-        ordered: Whether the values are numbers, of which neighbors are counted together.
+        ordered: Whether the values are numbers, so that neighboring values are counted together.
     """
     held = np.random.default_rng(0).random(len(labels)) < _HELD_OUT  # rows may repeat in a rhythm
     counts = np.bincount(labels[held], minlength=classes)
@@ -44,7 +45,7 @@ def tells_label(
 
 
 def _binned(values: npt.NDArray[np.float64], training: npt.NDArray[np.float64], ordered: bool) -> npt.NDArray[np.intp]:
-    """Return the bin of each value. Each different value has one, but for many numbers."""
+    """Return the bin of each value: one for each different value, or 50 bins for more than 50 different numbers."""
     known = np.unique(values[~np.isnan(values)])
     if ordered and len(known) > _BINS:
         known = np.unique(np.nanquantile(training, np.linspace(0, 1, _BINS)))

@@ -1,4 +1,4 @@
-"""A training config for a table: what its columns hold, and keys that train on them."""
+"""Proposal of a training config for a table: the kinds of its columns, a model class, and the other keys."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Proposal:
 
     Attributes:
         text: The config, as TOML with comments.
-        columns: For each column: its name, what it was taken for, and why.
+        columns: Name of each column, what it holds, and the reason.
     """
 
     text: str
@@ -150,7 +150,7 @@ def propose(
 
 
 def _described(sample: SampledRows, classes: LabelClasses) -> list[DescribedColumn]:
-    """Return what each column holds; features that tell the label are not features."""
+    """Return what each column holds. A number or category that tells the label is no feature."""
     index = {category_key(str(label)): i for i, label in enumerate(classes.labels)}
     labels = np.array([index[key] for key in sample.label_keys()], np.intp)
     nothing = np.empty(0)

@@ -18,7 +18,7 @@ _NAMED = 10
 _MISSING = "nan"
 """Category key of a missing label."""
 _DIGITS = 38
-"""Largest number of digits of a label that is a number; Decimal of Arrow has as many."""
+"""Largest number of digits of a label that is a number, as in Arrow's decimal128."""
 
 
 def label_value(key: Decimal) -> int | float | str:

@@ -75,6 +75,24 @@ def test_quantiles_keep_the_order_and_have_an_end(quantiles, values):
     assert all(-limit - 1e-9 <= score <= limit + 1e-9 for score in found)
 
 
+@given(st.lists(NUMBERS, min_size=1, max_size=50), st.lists(NUMBERS))
+def test_quantiles_are_interpolated_as_numpy_does_whatever_the_order_of_the_rows(quantiles, values):
+    scaling = QuantileScaling(quantiles=tuple(sorted(quantiles)))
+    points, scores = scaling._points
+    expected = np.clip(np.interp(values, points, scores), scores[0], scores[-1])
+    assert scaled(scaling, *values) == expected.tolist()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("step", [0.0, 5e-324, 1e-300, 1e38])
+def test_quantiles_of_any_distance_have_scores(step):
+    scaling = QuantileScaling(quantiles=(-step, 0.0, step))
+    with np.errstate(over="ignore"):
+        found = scaled(scaling, 2 * step, step, 0.0, -step, -2 * step)
+    assert found == sorted(found, reverse=True)
+    assert found[2] == pytest.approx(0)
+
+
 def test_the_names_of_the_inputs():
     scaling = check_feature_scaling(EVERY_KIND, where="test")
     names = scaling.input_names(["shop", "age", "plain", "paid", "age"])

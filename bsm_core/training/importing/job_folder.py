@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.files import (
     ARCHIVE,
@@ -24,6 +22,7 @@ from bsm_core.artifact.files import (
     list_files,
 )
 from bsm_core.artifact.save import copy_file
+from bsm_core.artifact.torch_writing import write_torch
 from bsm_core.artifact.untrusted.archives.layout import is_read
 from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
 from bsm_core.errors import BSMError, MissingArtifactFilesError
@@ -111,7 +110,7 @@ def _complete_config(folder: Path) -> Iterator[str]:
     if all(lacks):
         yield f"the config: {HYPERPARAMETERS}, or {MODEL_ARTIFACTS}"
     elif lacks[1]:
-        torch.save({"config": artifact.hyperparameters}, folder / MODEL_ARTIFACTS)
+        write_torch({"config": artifact.hyperparameters}, folder / MODEL_ARTIFACTS)
         told = "there is no %s: it is made of %s, without an embedding matrix and a vocabulary"
         log.warning(told, MODEL_ARTIFACTS, HYPERPARAMETERS)
     elif lacks[0]:

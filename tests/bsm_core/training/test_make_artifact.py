@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import random
@@ -17,7 +18,15 @@ from transformers.models.bert.modeling_bert import BertSelfAttention
 from bsm_core import Predictor, train
 from bsm_core.artifact import Artifact, describe
 from bsm_core.artifact.check_rows import read_check_rows
-from bsm_core.errors import ConfigError, DataError, HookFailedError, MissingColumnsError, ModelFailedError, UsageError
+from bsm_core.errors import (
+    ConfigError,
+    DataError,
+    HookFailedError,
+    MissingColumnsError,
+    ModelFailedError,
+    SinkError,
+    UsageError,
+)
 from bsm_core.metrics.names import METRICS
 from bsm_core.plugins.registry import default_registry
 from bsm_core.scoring.provenance import require_same
@@ -403,11 +412,57 @@ def test_a_job_that_was_stopped_while_it_saved_gives_the_same_files(output, tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "save_artifact", lambda folder, **parts: half(folder))
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(SinkError, match="No space"):
             train(values, labelled_rows(), output)
     assert names(output.parent) == [".model.training"]
     train(values, labelled_rows(), output)
     assert files(output) == files(tmp_path / "whole")
+
+
+class Killed(BaseException):
+    """End of the process."""
+
+
+def killed_at(monkeypatch, name, call=1):
+    """The process ends in a call of a function, counted from one."""
+    calls = []
+    module, _, attribute = name.rpartition(".")
+    original = getattr(importlib.import_module(module), attribute)
+
+    def maybe(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == call:
+            raise Killed
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(name, maybe)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize(
+    "step", ["work_folder.copy_file", "make_artifact.write_report", "make_artifact.tell_baselines"]
+)
+def test_a_job_that_was_killed_after_its_artifact_came_to_its_place_is_finished(
+    output, tmp_path, monkeypatch, step, is_there
+):
+    train(CONFIG, labelled_rows(), tmp_path / "whole")
+    if is_there:
+        output.mkdir()
+    elif step == "work_folder.copy_file":
+        return  # a new folder is put in place in one step
+    module = "bsm_core.training." + step.replace("work_folder", "resuming.work_folder")
+    with monkeypatch.context() as patch:
+        killed_at(patch, module, call=4 if "copy" in step else 1)
+        with pytest.raises(Killed):
+            train(CONFIG, labelled_rows(), output)
+    assert names(output.parent) == [".model.training", "model"]
+    assert len(files(output)) >= 3
+    with pytest.raises(UsageError, match="a different config or different rows"):
+        train({**CONFIG, "lr": 0.01}, labelled_rows(), output)
+    again = train(CONFIG, labelled_rows(), output)
+    assert again.seconds == []
+    assert files(output) == files(tmp_path / "whole")
+    assert names(output.parent) == ["model", "model-report.html"]
 
 
 @pytest.mark.parametrize(
@@ -470,6 +525,16 @@ def test_an_empty_folder_is_filled_and_not_replaced(output):
     assert output.stat().st_ino == before
     assert Predictor.from_artifact(output)
     assert names(output.parent) == ["model", "model-report.html"]
+
+
+@pytest.mark.parametrize("given", ["model/..", "link"])
+def test_a_place_that_cannot_be_filled_is_an_error_before_anything_is_read(output, monkeypatch, given):
+    output.mkdir()
+    (output.parent / "link").symlink_to("none")
+    monkeypatch.chdir(output.parent)
+    with pytest.raises(UsageError, match=r"the output (already exists|is a link to none)"):
+        train(CONFIG, output.parent / "no-rows.csv", given)
+    assert names(output.parent) == ["link", "model"]
 
 
 def test_folders_above_the_output_are_made_and_relative_names_are_fine(output, monkeypatch):

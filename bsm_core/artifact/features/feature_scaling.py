@@ -27,6 +27,8 @@ MOST_QUANTILES = 1_000
 MOST_CATEGORIES = 50
 """Largest number of categories of a feature that has an input for each."""
 _MOST_BYTES = 64 << 20
+_TRAINED = ("standard", "robust", "quantile", "one_hot")
+"""Kinds of scaling of which training writes an entry."""
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = 1e-280
 """Number whose reciprocal can be multiplied by a large one."""
@@ -233,6 +235,30 @@ class FeatureScaling(BaseModel):
                 problems.append(f"{name!r} has a missing_indicator, which is for numbers, and a risk table")
         if problems:
             raise _refuse(problems)
+
+
+def require_trained(scaling: FeatureScaling | None, config: Mapping[str, Any], features: Iterable[str]) -> None:
+    """Check that no feature lacks the scaling that the keys of a training job in the config say it was trained with.
+
+    Args:
+        scaling: Scaling of the artifact; None if it has none.
+        config: Config of the artifact. Without ``scaling`` and ``one_hot``, nothing is known of the training.
+        features: Names of the model's features.
+
+    Raises:
+        CorruptArtifactError: Features lack their scaling; the error lists them.
+    """
+    kinds, one_hot = config.get("scaling", "none"), config.get("one_hot")
+    names = one_hot if isinstance(one_hot, list) else []
+    lacking = []
+    for name in dict.fromkeys(features):
+        of_name = kinds.get(name, "standard") if isinstance(kinds, Mapping) else kinds
+        kind = "one_hot" if name in names else of_name
+        if kind in _TRAINED and name not in (scaling.features if scaling else ()):
+            lacking.append(f"{name!r} is not in the file, and was trained with {kind!r}, as the config says")
+    if lacking:
+        problem = "lacks features that training scaled" if scaling else "is missing, and training scaled features"
+        raise corrupt(FEATURE_SCALING, problem, _FIX, details=lacking)
 
 
 def check_feature_scaling(features: FeatureScaling | Mapping[str, Any], *, where: str) -> FeatureScaling:

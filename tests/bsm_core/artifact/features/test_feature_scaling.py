@@ -21,6 +21,7 @@ from bsm_core.artifact.features.feature_scaling import (
     Unscaled,
     check_feature_scaling,
     read_feature_scaling,
+    require_trained,
     write_feature_scaling,
 )
 from bsm_core.errors import CorruptArtifactError
@@ -174,3 +175,31 @@ def test_a_scaling_of_other_features():
         "'rate' has a missing_indicator, which is for numbers, and a risk table",
         "'shop' is one_hot, but has a risk table or is a text field",
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "lacking"),
+    [
+        ({}, []),
+        ({"scaling": "none"}, []),
+        ({"scaling": "standard"}, ["'new'"]),
+        ({"scaling": {"new": "none"}}, []),
+        ({"scaling": {"age": "none", "new": "robust"}}, ["'new'"]),
+        ({"scaling": "none", "one_hot": ["new"]}, ["'new'"]),
+        ({"scaling": "a key of another plugin", "one_hot": None}, []),
+    ],
+)
+def test_a_feature_that_was_trained_scaled_is_in_the_file(keys, lacking):
+    scaling = check_feature_scaling({"age": {"kind": "standard", "mean": 1, "std": 2}}, where="test")
+    if not lacking:
+        require_trained(scaling, keys, ["age", "new"])
+        return
+    with pytest.raises(CorruptArtifactError, match="lacks features that training scaled") as caught:
+        require_trained(scaling, keys, ["age", "new"])
+    assert [line.partition(" ")[0] for line in caught.value.details] == lacking
+
+
+def test_a_file_that_is_gone_is_an_error_if_training_scaled():
+    require_trained(None, {"scaling": "standard"}, [])
+    with pytest.raises(CorruptArtifactError, match=f"{FEATURE_SCALING} is missing"):
+        require_trained(None, {"scaling": "standard"}, ["age"])

@@ -18,6 +18,7 @@ from bsm_core.scoring.output.run_report import check_report, write_report
 from bsm_core.storage.objects import place
 from bsm_core.storage.temporary import uploading
 from bsm_core.training.baselines import tell_baselines
+from bsm_core.training.config.config_advice import naming_config_keys
 from bsm_core.training.config.config_file import read_config_file
 from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.loop import fit
@@ -61,6 +62,7 @@ class Trained:
     seconds: list[float]
 
 
+@naming_config_keys()
 def train(
     config: Mapping[str, Any] | str | Path,
     data: str | Path | TableLike,

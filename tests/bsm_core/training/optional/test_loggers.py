@@ -20,12 +20,6 @@ LOGGED = {**CONFIG, "batch_size": 4, "max_epochs": 3, "loggers": ["csv"]}  # eig
 
 
 @pytest.fixture
-def output(tmp_path):
-    (tmp_path / "jobs").mkdir()
-    return tmp_path / "jobs/model"
-
-
-@pytest.fixture
 def store(tmp_path, monkeypatch):
     """MLflow with files in a folder."""
     mlflow = pytest.importorskip("mlflow")

@@ -22,12 +22,6 @@ def job(lr=0.1, rows=4):
 
 
 @pytest.fixture
-def output(tmp_path):
-    (tmp_path / "jobs").mkdir()
-    return tmp_path / "jobs/model"
-
-
-@pytest.fixture
 def artifact(output):
     """An artifact in the work folder of a job that has a checkpoint."""
     folder = output.with_name(".model.training") / "artifact"

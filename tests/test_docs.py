@@ -26,6 +26,8 @@ from bsm_core.scoring.engines.devices import DevicePlan
 from bsm_core.scoring.settings import sources
 from bsm_core.tables.read import TableSource
 from bsm_core.testing import model_checks, plugin_checks, step_checks
+from bsm_core.training.config.training_config import OWN_FILES, TrainingConfig
+from bsm_core.training.optional.lora import LoraSettings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -135,6 +137,12 @@ def test_the_tables_of_config_keys():
     listed = [key for cells in rows("artifact.md", "key", "default", "meaning") for key in names(cells[0])]
     assert set(listed) == {*ArtifactConfig.model_fields, *ModelConfig.model_fields}
     assert len(listed) == len(set(listed))
+
+
+def test_the_tables_of_training_keys():
+    listed = [key for cells in rows("training.md", "key", "default", "meaning") for key in names(cells[0])]
+    known = {*TrainingConfig.model_fields, *OWN_FILES, *LoraSettings.model_fields, "id_name"}
+    assert sorted(listed) == sorted(known)
 
 
 def test_the_table_of_steps():

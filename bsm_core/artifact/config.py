@@ -227,7 +227,7 @@ class ClassLabels:
 
 
 def json_config(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """Return a config as a JSON file would hold it: tuples as lists, keys and paths as text.
+    """Return a config as a JSON file would hold it: tuples and arrays as lists, keys and paths as text.
 
     Args:
         values: The config.
@@ -237,7 +237,7 @@ def json_config(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
         ConfigError: JSON cannot hold one of the values.
     """
     try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=os.fspath, allow_nan=False))
+        plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=_json_value, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{where} has a value that JSON cannot hold: {error}",
@@ -245,3 +245,13 @@ def json_config(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
             fix="use finite numbers, text, true, false, null, lists and objects only",
         ) from error
     return plain
+
+
+def _json_value(value: Any) -> Any:
+    """Return a number or an array of NumPy, or a path, as JSON holds it."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    text = os.fspath(value)
+    if isinstance(text, bytes):
+        raise TypeError("bytes are not text")
+    return text

@@ -17,7 +17,12 @@ from torch import Tensor
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.artifact.config import ArtifactConfig, TextField
 from bsm_core.artifact.explanation_background import ExplanationBackground, read_explanation_background
-from bsm_core.artifact.features.feature_scaling import FEATURE_SCALING, FeatureScaling, read_feature_scaling
+from bsm_core.artifact.features.feature_scaling import (
+    FEATURE_SCALING,
+    FeatureScaling,
+    read_feature_scaling,
+    require_trained,
+)
 from bsm_core.artifact.features.feature_tables import RiskTableValues, read_impute, read_risk_tables
 from bsm_core.artifact.files import (
     HYPERPARAMETERS,
@@ -168,6 +173,7 @@ class Artifact:
     def feature_scaling(self) -> FeatureScaling | None:
         """Scaling of the features; None where the artifact has none."""
         scaling = read_feature_scaling(self.folder)
+        require_trained(scaling, self.raw_config, self.config.tab_field_list)
         if scaling is not None:
             texts = {field.column for field in self.config.text_fields}
             scaling.require_features(self.config.tab_field_list, texts, self.risk_tables)

@@ -46,6 +46,7 @@ from bsm_core.artifact.files import (
 from bsm_core.artifact.load import Artifact
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER, TextAsset, find_asset, find_inside
 from bsm_core.artifact.provenance_file import PROVENANCE, write_provenance
+from bsm_core.artifact.torch_writing import write_torch
 from bsm_core.artifact.training_distributions import TRAINING_DISTRIBUTIONS
 from bsm_core.artifact.untrusted.archives.archive import unpacked
 from bsm_core.errors import TokenizerError, UsageError
@@ -119,7 +120,7 @@ def save_artifact(
         "torch_version": str(torch.__version__),
         "transformers_version": importlib.metadata.version("transformers"),
     }
-    torch.save(model_artifacts, folder / MODEL_ARTIFACTS)
+    write_torch(model_artifacts, folder / MODEL_ARTIFACTS)
     _write_weights(folder / WEIGHTS[0], state_dict)
     _write_json(folder / RISK_TABLES[0], tables)
     _write_json(folder / IMPUTE[0], values)
@@ -136,7 +137,7 @@ def save_artifact(
     if scaling.features:
         write_feature_scaling(folder, scaling)
     if not safe_only:
-        torch.save({key: value.detach().cpu() for key, value in state_dict.items()}, folder / WEIGHTS[1])
+        write_torch({key: value.detach().cpu() for key, value in state_dict.items()}, folder / WEIGHTS[1])
         (folder / RISK_TABLES[1]).write_bytes(pickle.dumps(tables, protocol=4))
         (folder / IMPUTE[1]).write_bytes(pickle.dumps(values, protocol=4))
     for prefix, tokenizer in tokenizers.items():
@@ -273,7 +274,7 @@ def _set_compat(folder: Path, compat: str) -> None:
     _write_json(folder / HYPERPARAMETERS, {**artifact.hyperparameters, "compat": compat})
     if "compat" in artifact.model_artifacts["config"]:  # it takes precedence
         config = {**artifact.model_artifacts["config"], "compat": compat}
-        torch.save({**artifact.model_artifacts, "config": config}, folder / MODEL_ARTIFACTS)
+        write_torch({**artifact.model_artifacts, "config": config}, folder / MODEL_ARTIFACTS)
     if (folder / SELF_CHECK).exists():
         (folder / SELF_CHECK).unlink()
         log.warning("the check rows are left out, because compat=%r changes their scores", compat)

@@ -85,11 +85,27 @@ def _write(name: str, encoder: Encoder, file: Path) -> None:
             )
             cast("torch.onnx.ONNXProgram", program).save(file, external_data=False)  # no None with dynamo=True
     except Exception as error:
-        raise UsageError(
-            f"encoder {name!r} cannot be exported: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
-            where=f"class {type(encoder).__name__}",
-            fix="write its encode() so that torch.export can trace it; without ONNX the encoder runs as it is",
-        ) from error
+        raise _refusal(name, encoder, error) from error
+
+
+def _refusal(name: str, encoder: Encoder, error: Exception) -> UsageError:
+    """Return the error for an encoder that PyTorch's exporter refuses, with the last line of what it says."""
+    configs = (getattr(module, "config", None) for module in encoder.modules())
+    kind = next((found for config in configs if isinstance(found := getattr(config, "model_type", None), str)), None)
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    said = (str(cause).strip() or type(cause).__name__).splitlines()[-1].strip()
+    if kind is None:
+        fix = "write its encode() so that torch.export can trace it; without ONNX the encoder runs as it is"
+    else:
+        fix = "score the artifact without --backend onnx, which needs no export"
+    return UsageError(
+        f"encoder {name!r}{f' of the type {kind!r}' if kind else ''} cannot be exported to ONNX",
+        where=f"class {type(encoder).__name__}",
+        details=[f"PyTorch's exporter: {said}"],
+        fix=fix,
+    )
 
 
 @contextmanager

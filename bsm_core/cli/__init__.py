@@ -26,7 +26,9 @@ _EXAMPLES = """\
 examples:
   bsm inspect model.tar.gz                  # what an artifact needs
   bsm run --model-dir model.tar.gz --data-dir rows.csv --id-field id --output-dir out
-  bsm train --config config.json --data labeled.csv --output model
+  bsm init --data labeled.csv --label churned --output config.toml
+  bsm train --config config.toml --data labeled.csv --output model
+  bsm import classifier/ model --text-column review   # a classifier of transformers
 
 bsm COMMAND --help shows the flags of a command; those of bsm run stand in groups: input,
 output, device, speed and safety.

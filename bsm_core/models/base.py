@@ -123,7 +123,7 @@ class ModelBase(pl.LightningModule):
 
         Args:
             texts: Vectors of :meth:`encode_texts`.
-            features: Features as in :class:`Batch`, float32 ``[rows, features]``.
+            features: Features as in :class:`Batch`, float32 ``[rows, inputs]``.
         """
         raise NotImplementedError(f"{type(self).__name__} has neither a method forward nor a method fuse_rows")
 
@@ -153,7 +153,7 @@ class ModelBase(pl.LightningModule):
             name = self.component.name if self.component else type(self).__name__
             raise UsageError(
                 f"model class {name!r} has no embeddings: {why}",
-                fix="ask for none, or write encode_texts, fuse_rows and classify_rows in the place of forward",
+                fix="do not ask for embeddings, or write encode_texts, fuse_rows and classify_rows instead of forward",
             )
         asking, rows = replace(batch, vectors={}), batch.rows
         with self._named_in_errors(), self._alone():

@@ -161,8 +161,8 @@ class Batch:
     Attributes:
         rows: Number of rows.
         texts: Token chunks of each text field, by column.
-        features: Feature matrix, float32 ``[rows, features]``; without columns if the model reads no features. Where
-            features are scaled, one may have several columns.
+        features: Feature matrix, float32 ``[rows, inputs]``, with one input for each feature, or several for a feature
+            with an indicator of missing cells or one-hot categories; without columns if the model reads no features.
         labels: Class of each row, int64 ``[rows]``; None except in training.
         window: The window that the rows come from. Models do not read it; errors take the ids of rows from it.
         feature_names: Names of the columns of ``features``, for errors.

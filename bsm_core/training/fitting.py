@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from torch import Tensor
 
 from bsm_core.artifact.features.feature_tables import MISSING_NUMBER
@@ -15,7 +17,10 @@ from bsm_core.preprocess.cells import Column, category_key, category_texts
 from bsm_core.preprocess.features import FeatureColumn, Imputer
 from bsm_core.preprocess.findings import FEATURE, advice, kind_of
 from bsm_core.tables.formats.dialect import Dialect
+from bsm_core.training.features.feature_keys import FeatureKinds
 from bsm_core.training.rows.data import Rows
+
+log = logging.getLogger("bsm")
 
 
 def fit_impute(columns: Mapping[str, Column], names: Iterable[str], dialect: Dialect | None = None) -> dict[str, float]:
@@ -42,6 +47,44 @@ def fit_impute(columns: Mapping[str, Column], names: Iterable[str], dialect: Dia
     found = {name: column.values for name, column in read.items() if not np.isnan(column.values).all()}
     # In float64: the mean of the two numbers in the middle may be too large for float32.
     return {name: float(np.nanmedian(values.astype(np.float64))) for name, values in found.items()}
+
+
+def tell_missing(
+    columns: Mapping[str, Column], kinds: FeatureKinds, texts: Iterable[str], impute: Mapping[str, float]
+) -> None:
+    """Warn of columns without a value in any training row, of which a model learns nothing.
+
+    Args:
+        columns: Columns of the training rows, by name.
+        kinds: The features.
+        texts: Columns of the text fields.
+        impute: Imputation values, as :func:`fit_impute` returns them.
+
+    Raises:
+        DataError: The model reads nothing else.
+    """
+    others = dict.fromkeys([*kinds.categories, *texts])
+    read = {*kinds.numbers, *others}
+    missing = [name for name in kinds.numbers if name not in impute]
+    missing += [name for name in others if name not in missing and not _has_value(columns[name])]
+    if not missing:
+        return
+    named = ", ".join(map(repr, missing))
+    if len(missing) == len(read):
+        what, fix = f"no training row has a value in any column that the model reads: {named}", "name other columns"
+        raise DataError(what, where="config.tab_field_list", fix=fix)
+    log.warning(
+        "no training row has a value in %s: the model learns nothing from %s; look at the table, or remove %s from the "
+        "config",
+        *(named, *(["these columns", "them"] if missing[1:] else ["this column", "it"])),
+    )
+
+
+def _has_value(column: Column) -> bool:
+    """Return whether a cell is neither missing nor without a text."""
+    if isinstance(column, pa.Array | pa.ChunkedArray) and column.null_count == len(column):
+        return False
+    return any(text.strip() and category_key(text) != "nan" for text in category_texts(column))
 
 
 def _advice(read: Mapping[str, FeatureColumn], names: Iterable[str]) -> list[str]:

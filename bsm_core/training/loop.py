@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,22 +19,23 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from bsm_core.errors import BSMError, ConfigError, EngineError, ModelFailedError
+from bsm_core.errors import ConfigError, EngineError, ModelFailedError
+from bsm_core.models.bad_rows import NOT_FINITE
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.runtime.profile import Advance, Ended, notify
 from bsm_core.scoring.engines.callbacks import SECONDS_BETWEEN_LINES
 from bsm_core.scoring.engines.trainer import quiet
 from bsm_core.training.config.training_config import TrainingConfig
-from bsm_core.training.metrics import History, mode_of
+from bsm_core.training.metrics import DivergedError, History, mode_of
+from bsm_core.training.resuming.checkpoints import BEST, LAST, WholeCheckpoints, read_checkpoint
 from bsm_core.training.rows.shuffled_batches import BatchRows, ShuffledBatches
 
 log = logging.getLogger("bsm")
 
 _VALIDATION_ROWS_PER_BATCH = 1024
-LAST = "last.ckpt"
 _LINES = 10
-"""Number of steps of an epoch, at least, that a logger gets; of more than 500, it gets one in fifty."""
+"""Fewest steps of an epoch that a logger gets. In an epoch of more than 500 steps, it gets every fiftieth."""
 _ONE_ROW = "Expected more than 1 value per channel when training"
 """Beginning of PyTorch's error of batch normalization on one row."""
 _INTENDED = ".*have no `val_dataloader`|Checkpoint directory .* exists and is not empty"
@@ -72,7 +71,9 @@ def fit(
 
     Raises:
         ConfigError: The model normalizes over the rows of a batch, and a batch has one row.
-        EngineError: The device runs out of memory, or the checkpoint cannot be read.
+        EngineError: The device runs out of memory, or a checkpoint cannot be read.
+        ModelFailedError: The model class fails, or training diverges.
+        SinkError: A checkpoint cannot be written.
     """
     history = History(config.seed, config.monitor)
     keep = partial(ModelCheckpoint, folder, save_on_train_epoch_end=True, enable_version_counter=False)
@@ -84,7 +85,7 @@ def fit(
     validation_loader = None
     if validation is not None:
         monitored: dict[str, Any] = {"monitor": config.monitor, "mode": mode_of(config.monitor)}
-        best = keep("best", **monitored)
+        best = keep(Path(BEST).stem, **monitored)
         patience = config.early_stopping_patience
         callbacks += [best, _Stopping(**monitored, patience=patience, check_on_train_epoch_end=True)]
         sampler = BatchSampler(range(validation.rows), _VALIDATION_ROWS_PER_BATCH, drop_last=False)
@@ -94,11 +95,14 @@ def fit(
     resume = folder / LAST if (folder / LAST).exists() else None
     if resume:
         log.info("resuming from %s", resume)
-    with quiet(), _undisturbed(), _failures(folder):
+        if validation is not None:
+            read_checkpoint(folder / BEST, lazily=True)  # now, not after the remaining epochs
+    with quiet(), _undisturbed(), _failures(model, config, history):
         trainer = pl.Trainer(
             accelerator="gpu" if gpu else "cpu",
             devices=1,
-            plugins=[LightningEnvironment()],  # one process: ignore the variables of a cluster
+            # One process: ignore the variables of a cluster.
+            plugins=[LightningEnvironment(), WholeCheckpoints()],
             precision=config.precision,
             max_epochs=config.max_epochs,
             accumulate_grad_batches=config.accumulate_grad_batches,
@@ -112,16 +116,18 @@ def fit(
             enable_model_summary=False,
         )
         trainer.fit(model, loader, validation_loader, ckpt_path=resume)
-    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    checkpoint = read_checkpoint(Path(best.best_model_path))
     return checkpoint["state_dict"], checkpoint["epoch"], history
 
 
 @contextmanager
-def _failures(folder: Path) -> Iterator[None]:
+def _failures(model: ModelBase, config: TrainingConfig, history: History) -> Iterator[None]:
     """Turn errors of the training loop into errors that say what to do."""
     try:
         yield
     except ModelFailedError as error:
+        if isinstance(error, DivergedError) or NOT_FINITE in error.what:
+            raise _diverged(error, model, config, len(history.epochs) + 1) from error
         if not str(error.__cause__).startswith(_ONE_ROW):
             raise
         raise ConfigError(
@@ -132,14 +138,21 @@ def _failures(folder: Path) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise EngineError(
             f"the device ran out of memory in a training step: {error}",
-            fix="lower batch_size, max_sen_len or max_total_chunks, or train with --accelerator cpu",
+            fix="lower batch_size, max_sen_len or max_total_chunks, or set the accelerator to 'cpu'",
         ) from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        last = folder / LAST
-        if isinstance(error, BSMError) or not last.exists() or zipfile.is_zipfile(last):
-            raise
-        fix = f"remove the folder {folder} and train again"
-        raise EngineError(f"the checkpoint cannot be read: {error}", where=str(last), fix=fix) from error
+
+
+def _diverged(error: ModelFailedError, model: ModelBase, config: TrainingConfig, epoch: int) -> DivergedError:
+    rates = {"lr": model.config.lr, "encoder_lr": model.config.encoder_lr}
+    lower = {key: value for key, value in rates.items() if value} | {"gradient_clip_val": config.gradient_clip_val}
+    fix = f"lower {', '.join(f'{key} (it is {value:g})' for key, value in lower.items())}"
+    fix += f"; set precision to '32-true' (it is {config.precision!r})" * (config.precision != "32-true")
+    return DivergedError(
+        f"training diverged in epoch {epoch}: {error.what}",
+        where=error.where,
+        details=error.details,
+        fix=f"{fix}; or look for very large numbers in the features, which scaling 'robust' or 'quantile' bounds",
+    )
 
 
 @contextmanager

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,11 +16,12 @@ from bsm_core.plugins.registry import Registry, default_registry
 from bsm_core.runtime.durable import writing
 from bsm_core.scoring.output.run_report import check_report, write_report
 from bsm_core.storage.objects import place
-from bsm_core.storage.temporary import is_temporary, uploading
+from bsm_core.storage.temporary import uploading
 from bsm_core.training.baselines import tell_baselines
+from bsm_core.training.config.config_advice import naming_config_keys
 from bsm_core.training.config.config_file import read_config_file
 from bsm_core.training.config.training_job import TrainingJob
-from bsm_core.training.loop import LAST, fit
+from bsm_core.training.loop import fit
 from bsm_core.training.optional.device_precision import check_precision
 from bsm_core.training.optional.folds import check_folds, score_folds
 from bsm_core.training.optional.loggers import open_loggers
@@ -32,6 +29,8 @@ from bsm_core.training.optional.lora import merge_adapters
 from bsm_core.training.prepared import Prepared, build_model
 from bsm_core.training.result.trained_metrics import JobRows, check_calibration, measure_training
 from bsm_core.training.result.write_trained import complete_trained, save_trained
+from bsm_core.training.resuming.checkpoints import LAST
+from bsm_core.training.resuming.work_folder import beside, claim, located, publish, work_folder
 from bsm_core.training.rows.log_lines import tell_classes
 from bsm_core.training.rows.read_rows import divide, read_rows
 
@@ -63,6 +62,7 @@ class Trained:
     seconds: list[float]
 
 
+@naming_config_keys()
 def train(
     config: Mapping[str, Any] | str | Path,
     data: str | Path | TableLike,
@@ -94,6 +94,9 @@ def train(
 
     Raises:
         UsageError: The output is not empty, a different job was stopped there, or there is no GPU.
+        EngineError: A checkpoint of a job that was stopped cannot be read, or memory of the device runs out.
+        ModelFailedError: The model class fails, or training diverges.
+        SinkError: A file cannot be written, for example because the disk is full.
         ConfigError: Config keys are missing or wrong. The error names all of them.
         MissingColumnsError: Columns are missing. The error names all of them.
         DataError: Rows have no usable label, or a file cannot be read.
@@ -105,48 +108,47 @@ def train(
             frame = bsm_core.Predictor.from_artifact(trained.folder).predict(rows)  # rows: a table
     """
     output = place(output)
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        what = "the output already exists and is not an empty folder"
-        raise UsageError(what, where=str(output), fix="name a new folder, or remove this one")
-    beside = place(report) if report else output.absolute().with_name(f"{output.absolute().name}-report.html")
-    check_report(beside)
+    whole = located(output)
+    page_file = place(report) if report else beside(whole, "-report.html")
+    check_report(page_file)
     gpu = _has_gpu(accelerator)
     values = config if isinstance(config, Mapping) else read_config_file(place(config))
     job = TrainingJob(values, registry or default_registry())
     check_precision(job.training.precision, gpu=gpu)
     if not job.training.validation_fraction and validation is None:
         check_calibration(job, None)
-    with isolate_rng(), uploading(output) as made, _work_folder(made) as work:
-        torch.manual_seed(job.training.seed)
-        all_rows, given, order = read_rows(job, data, validation)
-        rows, held_out = divide(job, all_rows, given, order)
-        tell_classes(order, rows, held_out, job.artifact.given_class_names)
-        check_calibration(job, held_out)
-        check_folds(job, (all_rows, given), order)
-        log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
-        prepared = Prepared(job, rows, held_out, order)
-        model = build_model(job, prepared)
-        _claim(work, job, prepared)
-        logs = made.absolute().with_name(f"{made.name}-logs")
-        folds = score_folds(job, (all_rows, given), order, work, logs, gpu=gpu) if job.training.folds else []
-        loggers = open_loggers(job.training.loggers, job.values, logs, work, work / LAST)
-        batches = (prepared.train, prepared.validation)
-        weights, best, history = fit(model, *batches, job.training, work, gpu=gpu, loggers=loggers)
-        weights = merge_adapters(model, weights) if job.training.lora else weights
-        model.load_state_dict(weights)
-        parts = JobRows(all_rows, given, rows, held_out, order)
-        metrics = measure_training(job, parts, prepared, model, (history, best), folds, gpu=gpu)
-        with writing(output):
-            artifact = work / "artifact"
-            save_trained(artifact, job, prepared, weights, metrics)
-            page = complete_trained(artifact, job, parts, prepared, metrics, output, gpu=gpu)
-            _publish(artifact, made)
-    if held_out:
-        log.info("the best epoch is %d", best + 1)
-        tell_baselines(metrics["best"], metrics["baselines"], job.training.monitor)
-    if page:
-        write_report(beside, page)
-        log.info("report of the validation rows: %s", beside)
+    with isolate_rng(), work_folder(whole) as work:
+        with uploading(whole) as made:
+            torch.manual_seed(job.training.seed)
+            all_rows, given, order = read_rows(job, data, validation)
+            rows, held_out = divide(job, all_rows, given, order)
+            tell_classes(order, rows, held_out, job.artifact.given_class_names)
+            check_calibration(job, held_out)
+            check_folds(job, (all_rows, given), order)
+            log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
+            prepared = Prepared(job, rows, held_out, order)
+            model = build_model(job, prepared)
+            claim(work, job, prepared)
+            logs = beside(made, "-logs")
+            folds = score_folds(job, (all_rows, given), order, work, logs, gpu=gpu) if job.training.folds else []
+            loggers = open_loggers(job.training.loggers, job.values, logs, work, work / LAST)
+            batches = (prepared.train, prepared.validation)
+            weights, best, history = fit(model, *batches, job.training, work, gpu=gpu, loggers=loggers)
+            weights = merge_adapters(model, weights) if job.training.lora else weights
+            model.load_state_dict(weights)
+            parts = JobRows(all_rows, given, rows, held_out, order)
+            metrics = measure_training(job, parts, prepared, model, (history, best), folds, gpu=gpu)
+            with writing(output):
+                artifact = work / "artifact"
+                save_trained(artifact, job, prepared, weights, metrics)
+                page = complete_trained(artifact, job, parts, prepared, metrics, output, gpu=gpu)
+                publish(artifact, work, made)
+        if held_out:
+            log.info("the best epoch is %d", best + 1)
+            tell_baselines(metrics["best"], metrics["baselines"], job.training.monitor)
+        if page:
+            write_report(page_file, page)
+            log.info("report of the validation rows: %s", page_file)
     log.info("artifact: %s", output)
     return Trained(output, metrics, history.seconds)
 
@@ -156,53 +158,3 @@ def _has_gpu(accelerator: str) -> bool:
     if accelerator == "gpu" and not gpu:
         raise UsageError("this machine has no GPU", fix="set the accelerator to 'auto' or 'cpu'")
     return gpu
-
-
-@contextmanager
-def _work_folder(output: Path) -> Iterator[Path]:
-    """Provide a hidden folder next to the output. Keep it if the job stops or fails after a checkpoint."""
-    work = output.absolute().with_name(f".{output.absolute().name}.training")
-    with writing(output):
-        work.mkdir(parents=True, exist_ok=True)
-    done = False
-    try:
-        yield work
-        done = True
-    finally:
-        if done or is_temporary(work) or not _checkpointed(work):
-            shutil.rmtree(work)
-        else:
-            log.warning("stopped; run the same job again to resume from its last epoch, which is kept in %s", work)
-
-
-def _checkpointed(work: Path) -> bool:
-    return (work / LAST).exists() or any(work.glob("fold-*/*"))
-
-
-def _claim(work: Path, job: TrainingJob, prepared: Prepared) -> None:
-    """Mark the work folder with a digest of the job and its rows.
-
-    Raises:
-        UsageError: The folder holds a checkpoint of a different job.
-    """
-    digest = hashlib.sha256(json.dumps([str(work), job.values], sort_keys=True).encode())
-    for batch in filter(None, (prepared.train, prepared.validation)):
-        texts = (tensor for text in batch.texts.values() for tensor in vars(text).values())
-        for tensor in (batch.features, batch.labels, *texts):
-            digest.update(tensor.numpy().tobytes())
-    mark = work / "job.sha256"
-    if _checkpointed(work) and mark.read_text() != digest.hexdigest():
-        raise UsageError(
-            "a job with a different config or different rows was stopped here, or its folder was moved",
-            where=str(work),
-            fix="run that job again to finish it, or remove the folder",
-        )
-    mark.write_text(digest.hexdigest())
-
-
-def _publish(artifact: Path, output: Path) -> None:
-    """Move the artifact to the output folder; an existing folder is filled, because it may be a mount point."""
-    if output.exists():
-        shutil.copytree(artifact, output, dirs_exist_ok=True)
-    else:
-        artifact.replace(output)

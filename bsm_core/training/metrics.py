@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from bsm_core.errors import ModelFailedError
 from bsm_core.metrics.measure import measure as measured
 from bsm_core.metrics.names import LOWEST_IS_BEST, METRICS, title_of
 from bsm_core.models.batch import Batch
@@ -20,6 +21,10 @@ log = logging.getLogger("bsm")
 
 _SHOWN = ("train_loss", "log_loss", "auroc", "f1", "accuracy")
 """Metrics in the log line of an epoch; the one that chooses the best epoch is added."""
+
+
+class DivergedError(ModelFailedError):
+    """Loss or probabilities that became NaN or infinite during training."""
 
 
 def mode_of(metric: str) -> Literal["min", "max"]:
@@ -77,9 +82,17 @@ class History(Callback):
         self._began = time.monotonic()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Add the loss of a batch, and store the time of the epoch so far."""
+        """Add the loss of a batch, and store the time of the epoch so far.
+
+        Raises:
+            DivergedError: The loss is NaN or infinite, and so are weights.
+        """
         # Lightning has divided the loss by the number of batches whose gradients are added up.
-        self._loss += float(outputs["loss"]) * trainer.accumulate_grad_batches * batch.rows
+        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+        # In '16-mixed', a step with such a loss is skipped.
+        if not (math.isfinite(loss) or all(weights.isfinite().all() for weights in pl_module.parameters())):
+            raise DivergedError(f"the loss is {loss} in step {trainer.global_step}")
+        self._loss += loss * batch.rows
         self._rows += batch.rows
         self._seconds = time.monotonic() - self._began
 

@@ -1,4 +1,4 @@
-"""Config keys of the model class that a training job chooses, unless its config does."""
+"""Defaults that a training job chooses for config keys of the model class: ``lr`` and ``feature_norm``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from bsm_core.artifact.features.feature_scaling import FeatureScaling
 from bsm_core.models.model_config import ModelConfig
 from bsm_core.training.config.training_config import ENCODERS
 from bsm_core.training.config.training_job import TrainingJob
+from bsm_core.training.optional.lora import ADAPTER_LR
 
 log = logging.getLogger("bsm")
 
@@ -18,7 +19,7 @@ NEW_WEIGHTS_LR = 1e-3
 
 
 def model_defaults(job: TrainingJob, scaling: FeatureScaling, pretrained: Collection[str]) -> dict[str, Any]:
-    """Return the config keys that the job chooses for the artifact.
+    """Return the config keys, with values, that the config does not set and the job therefore chooses.
 
     Args:
         job: The training job.
@@ -26,9 +27,15 @@ def model_defaults(job: TrainingJob, scaling: FeatureScaling, pretrained: Collec
         pretrained: Config keys of the modules that start from pretrained weights.
     """
     chosen: dict[str, Any] = {}
-    if not any(key in ENCODERS for key in pretrained) and _is_free(job, "lr"):
-        chosen["lr"] = NEW_WEIGHTS_LR
-        log.info("lr is %g, because no pretrained encoder is loaded; the config key lr sets another", NEW_WEIGHTS_LR)
+    if _is_free(job, "lr"):
+        if job.training.lora:
+            chosen["lr"] = ADAPTER_LR
+            why = "because lora trains adapters; the config keys lr and encoder_lr set others"
+        elif not any(key in ENCODERS for key in pretrained):
+            chosen["lr"] = NEW_WEIGHTS_LR
+            why = "because no pretrained encoder is loaded; the config key lr sets another"
+        if chosen:
+            log.info("lr is %g, %s", chosen["lr"], why)
     features = job.artifact.tab_field_list
     if features and job.reads("feature_norm"):
         if "feature_norm" not in job.values and any(job.training.kind(name) != "none" for name in features):

@@ -15,7 +15,7 @@ from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.distributions import fit_distributions
 from bsm_core.training.features.feature_keys import FeatureKinds
 from bsm_core.training.features.fit_scaling import fit_scaling
-from bsm_core.training.fitting import balanced_weights, fit_impute, fit_magnitudes, fit_risk_tables
+from bsm_core.training.fitting import balanced_weights, fit_impute, fit_magnitudes, fit_risk_tables, tell_missing
 from bsm_core.training.model_defaults import model_defaults
 from bsm_core.training.optional.checkpointing import checkpoint_gradients
 from bsm_core.training.optional.lora import add_adapters
@@ -43,6 +43,7 @@ class Prepared:
         config, training = job.artifact, job.training
         kinds = FeatureKinds.of(config, training)
         self.impute = fit_impute(rows.columns, kinds.numbers, rows.dialect)
+        tell_missing(rows.columns, kinds, [text.column for text in config.text_fields], self.impute)
         self.risk_tables = fit_risk_tables(
             rows,
             kinds.tables,

@@ -154,7 +154,7 @@ class BertEncoder(TextEncoder):
             ConfigError: Weights are missing (other than the pooler's), unexpected, or of another shape.
         """
         count: int = self.bert.config.num_hidden_layers
-        layers = layers_of(self.bert, count) or ("encoder.layer",)  # of which a shared layer has no number
+        layers = layers_of(self.bert, count) or ("encoder.layer",)  # shared layers: no name has a number after this
         fresh = [f"{name}.{count - i}." for name in layers for i in range(1, self.reinit_layers + 1)]
         if self.pooling != "pooler":
             state = {name: value for name, value in state.items() if not name.startswith("pooler.")}

@@ -94,7 +94,7 @@ def read_encoder(encoder: Mapping[str, Any], types: Collection[str] = TYPES) -> 
     found = {k: len(v) if isinstance(v, list | tuple) else v for k, v in counts.items() if k in known}
     modules = math.prod(max(1, count) for count in found.values() if isinstance(count, int))
     if modules > _MOST_MODULES:
-        raise ValueError(f"{', '.join(found)} make {modules:,} parts, more than {_MOST_MODULES:,}")
+        raise ValueError(f"{', '.join(found)} multiply to {modules:,} modules, more than {_MOST_MODULES:,}")
     return config
 
 

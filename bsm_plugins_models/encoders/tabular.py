@@ -32,12 +32,12 @@ class TabularConfig(ModelConfig):
 
     @property
     def features(self) -> int:
-        """Number of columns of the feature matrix."""
+        """Number of inputs that the features have."""
         return self.feature_count or len(self.tab_field_list)
 
 
 class TabularEncoder(nn.Module):
-    """LayerNorm or nothing, Linear and ReLU: ``[rows, features] -> [rows, size]``."""
+    """LayerNorm or nothing, Linear and ReLU: ``[rows, inputs] -> [rows, size]``."""
 
     def __init__(self, config: TabularConfig) -> None:
         super().__init__()

@@ -138,7 +138,7 @@ def test_bsm_alone_prints_its_help(capsys):
     assert cli.main([]) == 0
     out = capsys.readouterr().out
     assert out.startswith("usage: bsm [-h]")
-    assert out.count("\n  bsm ") == 3
+    assert out.count("\n  bsm ") == 5
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,19 @@
-"""Runs of bsm as forks of one process that has imported the libraries: a run takes a fraction of a second.
+"""Commands of bsm as forks of one process that has imported the libraries: a run takes a fraction of a second.
 
-Started with the fault library in ``LD_PRELOAD``. Each line of standard input is an order in JSON, see ``harness.Run``;
-each line of standard output is the exit status of its run.
+Started with the fault library in ``LD_PRELOAD``; the arguments are its path and the modules to import. Each line of
+standard input is an order in JSON, see ``harness.Driver``; each line of standard output is the exit status of its
+command.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import sys
 
-import bsm_core.run
-import bsm_core.scoring.attempt  # what a run imports
+from bsm_core.cli import main
 
 
 def run(library: ctypes.CDLL, order: dict) -> int:
@@ -21,7 +22,7 @@ def run(library: ctypes.CDLL, order: dict) -> int:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     library.arm(order["folder"].encode(), ctypes.c_long(order["nth"]), order["action"], order["log"].encode())
-    return bsm_core.run.main(order["arguments"])
+    return main(order["arguments"])
 
 
 def serve(library: ctypes.CDLL) -> None:
@@ -36,4 +37,6 @@ def serve(library: ctypes.CDLL) -> None:
 
 
 if __name__ == "__main__":
+    for module in sys.argv[2:]:
+        importlib.import_module(module)
     serve(ctypes.CDLL(sys.argv[1]))

@@ -52,6 +52,47 @@ class Outcome:
         return re.sub(r"^\d\S+ |/\S*/", "", line)
 
 
+class Driver:
+    """Process that runs commands of bsm in forks, each with a fault or without.
+
+    Args:
+        work: Folder for the files of the driver.
+        environment: Variables of the process.
+        modules: Names of the modules that the process imports, so that the commands need not.
+    """
+
+    def __init__(self, work: Path, environment: dict[str, str], *modules: str) -> None:
+        self._log, self._said = work / "steps", work / "said"
+        library = build(work)
+        environment = {**os.environ, **environment, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-B", HERE / "driver.py", library, *modules],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,
+        )  # fmt: skip
+
+    def run(self, arguments: list[str], folder: Path, nth: int = 0, action: int = 0) -> tuple[int, str, list[str]]:
+        """Run a command; return its status, what it said, and the operations on files below the folder.
+
+        Args:
+            arguments: Arguments of ``bsm``.
+            folder: The folder.
+            nth: Number of the operation that fails; 0 for none.
+            action: Error number of the failure, or a signal with a minus sign.
+        """
+        self._log.unlink(missing_ok=True)
+        order = {"arguments": arguments, "nth": nth, "action": action}
+        order |= {"folder": str(folder), "log": str(self._log), "output": str(self._said)}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        status = json.loads(self._process.stdout.readline())
+        return status, self._said.read_text(), self._log.read_text().splitlines() if self._log.exists() else []
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
 @dataclass
 class Harness:
     """Runs of one artifact on one table.
@@ -73,12 +114,7 @@ class Harness:
 
     def __post_init__(self) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
-        library = build(self.work)
-        environment = {**os.environ, **self.environment, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"}
-        self._driver = subprocess.Popen(
-            [sys.executable, "-B", HERE / "driver.py", library],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,
-        )  # fmt: skip
+        self._driver = Driver(self.work, self.environment, "bsm_core.scoring.attempt")
         self.expected: list[bytes] = []
         self.clear()
         whole = self.run()
@@ -119,14 +155,7 @@ class Harness:
             nth: Number of the operation that fails; 0 for none.
             action: Error number of the failure, or a signal with a minus sign.
         """
-        log, said = self.work / "steps", self.work / "said"
-        log.unlink(missing_ok=True)
-        order = {"arguments": self.arguments(), "nth": nth, "action": action}
-        order |= {"folder": str(self.output), "log": str(log), "output": str(said)}
-        self._driver.stdin.write(json.dumps(order) + "\n")
-        self._driver.stdin.flush()
-        status = json.loads(self._driver.stdout.readline())
-        return self.outcome(status, said.read_text(), log.read_text().splitlines() if log.exists() else [])
+        return self.outcome(*self._driver.run(["run", *self.arguments()], self.output, nth, action))
 
     def outcome(self, status: int, said: str, steps: list[str] | None = None) -> Outcome:
         """Return the outcome of a run that has ended."""
@@ -147,8 +176,7 @@ class Harness:
 
     def close(self) -> None:
         """End the process that forks the runs."""
-        self._driver.stdin.close()
-        self._driver.wait()
+        self._driver.close()
 
 
 def require_no_lie(outcome: Outcome, harness: Harness) -> None:

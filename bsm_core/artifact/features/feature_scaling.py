@@ -27,7 +27,11 @@ MOST_QUANTILES = 1_000
 MOST_CATEGORIES = 50
 """Largest number of categories of a feature that has an input for each."""
 _MOST_BYTES = 64 << 20
+_TRAINED = ("standard", "robust", "quantile", "one_hot")
+"""Kinds of scaling of which training writes an entry."""
 _LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = 1e-280
+"""Number whose reciprocal can be multiplied by a large one."""
 _FIX = "restore the file, or train the artifact again; without scaling, its model scores wrongly"
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -54,12 +58,15 @@ class NumberScaling(BaseModel):
 
     @property
     def center_and_scale(self) -> tuple[float, float] | None:
-        """Number that is subtracted, and that by which the difference is divided; None for another formula."""
+        """Number that is subtracted, and number by which the difference is divided; None if the formula is another."""
         return None
 
     def scaled(self, values: Floats) -> Floats:
         """Return the scaled values, float64 ``[rows]``; with a very small scale, they may be infinite."""
-        return values
+        if self.center_and_scale is None:
+            return values
+        center, scale = self.center_and_scale
+        return (values - center) / scale
 
     def input_names(self, feature: str) -> tuple[str, ...]:
         """Return the names of the feature's inputs of the model."""
@@ -81,12 +88,8 @@ class StandardScaling(NumberScaling):
 
     @property
     def center_and_scale(self) -> tuple[float, float]:
-        """Return the two numbers of the formula."""
+        """Return the number that is subtracted, and the divisor."""
         return self.mean, self.std
-
-    def scaled(self, values: Floats) -> Floats:
-        """Return the scaled values, float64 ``[rows]``."""
-        return (values - self.mean) / self.std
 
 
 class RobustScaling(NumberScaling):
@@ -98,19 +101,15 @@ class RobustScaling(NumberScaling):
 
     @property
     def center_and_scale(self) -> tuple[float, float]:
-        """Return the two numbers of the formula."""
+        """Return the number that is subtracted, and the divisor."""
         return self.median, self.iqr
-
-    def scaled(self, values: Floats) -> Floats:
-        """Return the scaled values, float64 ``[rows]``."""
-        return (values - self.median) / self.iqr
 
 
 class QuantileScaling(NumberScaling):
     """Quantile of the normal distribution that has the rank of the value in training.
 
-    Between two quantiles of training, the normal quantiles are interpolated. Values beyond the first and the last have
-    the score of the nearest. A value that is several quantiles has the score of their middle.
+    The scores of values between two quantiles of training are interpolated. Values below the first or above the last
+    quantile have its score. A value that several quantiles have has the score of their mean rank.
 
     Attributes:
         quantiles: Quantiles of training at evenly spaced ranks from 0 to 1, in ascending order.
@@ -135,7 +134,26 @@ class QuantileScaling(NumberScaling):
     def scaled(self, values: Floats) -> Floats:
         """Return the scaled values, float64 ``[rows]``."""
         points, scores = self._points
-        return np.clip(np.interp(values, points, scores), scores[0], scores[-1])  # a slope may be infinite
+        values = np.clip(values, points[0], points[-1])
+        found: Floats = values - points[0]
+        rows = _ascending(found, float(points[-1] - points[0]))
+        found[rows] = np.interp(values[rows], points, scores)  # five times as fast as without an order
+        np.clip(found, scores[0], scores[-1], out=found)  # a slope may be infinite
+        return found
+
+
+def _ascending(values: Floats, largest: float) -> npt.NDArray[np.int64]:
+    """Return the rows of values from 0 to ``largest``, ordered by value, but for values that are almost equal.
+
+    Integers of a value and its row are sorted three times as fast as :func:`numpy.argsort` sorts.
+    """
+    bits = len(values).bit_length()
+    rows = (values * (2.0 ** (62 - bits) / max(largest, _SMALLEST))).astype(np.int64)
+    rows <<= bits
+    rows |= np.arange(len(values))
+    rows.sort()
+    rows &= (1 << bits) - 1
+    return rows
 
 
 class OneHot(BaseModel):
@@ -217,6 +235,30 @@ class FeatureScaling(BaseModel):
                 problems.append(f"{name!r} has a missing_indicator, which is for numbers, and a risk table")
         if problems:
             raise _refuse(problems)
+
+
+def require_trained(scaling: FeatureScaling | None, config: Mapping[str, Any], features: Iterable[str]) -> None:
+    """Check that no feature lacks the scaling that the keys of a training job in the config say it was trained with.
+
+    Args:
+        scaling: Scaling of the artifact; None if it has none.
+        config: Config of the artifact. Without ``scaling`` and ``one_hot``, nothing is known of the training.
+        features: Names of the model's features.
+
+    Raises:
+        CorruptArtifactError: Features lack their scaling; the error lists them.
+    """
+    kinds, one_hot = config.get("scaling", "none"), config.get("one_hot")
+    names = one_hot if isinstance(one_hot, list) else []
+    lacking = []
+    for name in dict.fromkeys(features):
+        of_name = kinds.get(name, "standard") if isinstance(kinds, Mapping) else kinds
+        kind = "one_hot" if name in names else of_name
+        if kind in _TRAINED and name not in (scaling.features if scaling else ()):
+            lacking.append(f"{name!r} is not in the file, and was trained with {kind!r}, as the config says")
+    if lacking:
+        problem = "lacks features that training scaled" if scaling else "is missing, and training scaled features"
+        raise corrupt(FEATURE_SCALING, problem, _FIX, details=lacking)
 
 
 def check_feature_scaling(features: FeatureScaling | Mapping[str, Any], *, where: str) -> FeatureScaling:

@@ -33,13 +33,9 @@ def add(commands: Commands) -> None:
 
 def set_training_keys(settings: Sequence[Mapping[str, str]]) -> str:
     """Return advice to set keys of a training config; see :class:`~bsm_core.errors.BSMError`."""
-    from bsm_core.scoring.settings import sources
-    from bsm_core.training.config.training_config import TrainingConfig
+    from bsm_core.training.config.config_advice import set_config_keys
 
-    keys = {*TrainingConfig.model_fields, *(name for name, source in sources().items() if source.in_artifact)}
-    known = (" and ".join(f"{name} to {value}" for name, value in each.items()) for each in settings if keys >= {*each})
-    advice = " or ".join(known)
-    return f"set {advice} in the config" if advice else ""
+    return set_config_keys(settings)
 
 
 def _train(arguments: argparse.Namespace) -> None:

@@ -85,10 +85,12 @@ class Job:
             MissingColumnsError: No id column is set.
         """
         if not self.settings.id_field:
+            known = self.artifact.raw_config.get("id_name")
+            told = [f"the id in training: {known}"] if isinstance(known, str) and known in self.source.columns else []
             raise MissingColumnsError(
                 "ID_FIELD is not set: which column holds the id?",
-                details=[f"the data has: {', '.join(self.source.columns)}"],
-                fix="set it to one of them, or give --id-field",
+                details=[f"the data has: {', '.join(self.source.columns)}", *told],
+                fix="set it to one of them, or give --id-field; rows without an id keep their order: name any column",
             )
         others = self.source.columns if self.settings.keep_columns == ("all",) else self.settings.keep_columns
         kept = dict.fromkeys([self.settings.id_field, *others], "--keep-columns")

@@ -21,7 +21,7 @@ _JSON_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
 def read_config_file(path: Path) -> dict[str, Any]:
     """Return the config in a JSON or TOML file.
 
-    The end of the name says which of them it is. If it says neither, a file that begins with ``{`` is JSON.
+    The name ends in ``.json`` or ``.toml``. A file of another name is JSON if it begins with ``{``, otherwise TOML.
 
     Raises:
         ConfigError: The file cannot be read, is neither, does not hold an object, or has a key twice or a value that

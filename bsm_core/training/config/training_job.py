@@ -151,7 +151,10 @@ class TrainingJob:
     def _file_problems(self) -> Iterator[Problem]:
         for key in sorted({self.own_or_shared(f"{text.prefix}tokenizer") for text in self.artifact.text_fields}):
             given = self.values.get(key)
-            if given is not None and (problem := problem_of(TOKENIZER, given) if isinstance(given, str) else "no text"):
+            if given is None:
+                continue
+            what = f"a {type(given).__name__} is neither a folder nor the name of a tokenizer"
+            if problem := problem_of(TOKENIZER, given) if isinstance(given, str) else what:
                 yield Problem(key, f"{problem}; without the key, a tokenizer is fitted")
         given = self.values.get("embedding_mat")
         if given is not None and not (isinstance(given, str) and Path(given).is_file()):
@@ -161,7 +164,9 @@ class TrainingJob:
         """Find keys that are valid alone and wrong together."""
         classes = self.values.get("num_classes", 2)
         if "feature_count" in self.values:
-            yield Problem("feature_count", "the job counts the columns of the feature matrix; remove the key")
+            yield Problem(
+                "feature_count", "the training job sets it, to the number of inputs of the features; remove it"
+            )
         if "is_binary" in self.values and self.artifact.is_binary is True and classes not in (2, "2"):
             yield Problem("num_classes", f"{classes!r} contradicts is_binary = true; set is_binary to false")
         yield from self._problems_of_options()
@@ -191,7 +196,7 @@ class TrainingJob:
         if positive is None:
             return
         if self.artifact.num_classes != 2:
-            what = f"there are {self.artifact.num_classes} classes; of two, it is the label of class 1"
+            what = f"there are {self.artifact.num_classes} classes, and it is the label of class 1 of two"
             yield Problem("positive_class", f"{what}: remove the key, and give the order as multiclass_categories")
         elif isinstance(order, list) and len(order) == 2 and category_key(str(order[1])) != category_key(str(positive)):
             what = f"{positive!r} is not the second of multiclass_categories, which is the label of class 1"
@@ -225,7 +230,7 @@ class TrainingJob:
             yield Problem("lora", "adapters need a pretrained encoder: give the folder of one, or remove the key")
         for key, value in self.values.items():
             if key.endswith(("reinit_pooler", "reinit_layers")) and value:
-                yield Problem(key, "beside adapters, new weights of an encoder are not trained; remove lora or this")
+                yield Problem(key, "with lora, new weights of the encoder would not be trained; remove one of the two")
 
     def _expected_values(self) -> dict[str, Any]:
         """Return approximate values of what the job provides later, so that the model class's keys are checked now."""

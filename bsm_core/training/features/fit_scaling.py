@@ -30,7 +30,7 @@ from bsm_core.training.rows.data import Rows
 
 log = logging.getLogger("bsm")
 _MANY_TIMES = 10
-"""Ratio of the sizes of two features above which the larger one hides the other."""
+"""Ratio of the sizes of two features above which a warning says that the larger one hides the other."""
 _NAMED = 10
 
 
@@ -82,7 +82,7 @@ def _has_indicator(name: str, keys: FeatureKeys, filled: npt.NDArray[np.bool_] |
     if filled is None or not keys.has_indicator(name):
         return False
     if not filled.any() and isinstance(keys.missing_indicators, list):
-        log.warning("missing_indicators names %r, of which no training row lacks the number: it gets no input", name)
+        log.warning("missing_indicators names %r, but no training row lacks this number: it gets no indicator", name)
     return bool(filled.any())
 
 

@@ -31,7 +31,7 @@ _PREFIXES = ("", "primary_", "secondary_")
 _TABLES = {"risk_table_map": RISK_TABLES, "impute_dict": IMPUTE}
 """Config keys that name files with tables, and the names of these files in an artifact."""
 _SUGGESTED = 20
-"""Largest number of hyperparameters of a checkpoint that are told."""
+"""Largest number of hyperparameters of a checkpoint in a log line."""
 
 
 @dataclass

@@ -138,7 +138,7 @@ def _refuse_links(folder: Path) -> None:
 
 
 def _filler(files: Path, options: Mapping[str, Any], registry: Registry) -> Callable[[Path], None]:
-    """Return the function that writes the artifact of a source, which its content tells.
+    """Return the function that writes the artifact of a source, whose content says of which kind it is.
 
     Raises:
         UsageError: An option is missing or belongs to another kind of source.
@@ -151,7 +151,7 @@ def _filler(files: Path, options: Mapping[str, Any], registry: Registry) -> Call
         _check_options("a sequence classifier", options, needs="text_column", takes=["max_sen_len"])
         given = {key: options[key] for key in ("text_column", "max_sen_len")}
         return partial(fill_from_transformers, source=files, registry=registry, **given)
-    _check_options("the folder of a training job, which has a config of its own,", options)
+    _check_options("the folder of a training job, which has a config of its own", options)
     return partial(fill_from_job_folder, source=files, registry=registry)
 
 
@@ -166,10 +166,10 @@ def _check_options(
 ) -> None:
     if needs is not None and not options[needs]:
         flag = f"--{needs.replace('_', '-')}"
-        raise UsageError(f"the source is {kind}, for which {needs} is missing", fix=f"give {_OPTIONS[needs]}: {flag}")
+        raise UsageError(f"{needs} is missing: the source is {kind}", fix=f"give {_OPTIONS[needs]}: {flag}")
     for key, value in options.items():
         if value is not None and key != needs and key not in takes:
-            raise UsageError(f"the source is {kind} for which {key} cannot be used", fix=f"leave {key} out")
+            raise UsageError(f"{key} cannot be used: the source is {kind}", fix=f"leave {key} out")
 
 
 @contextmanager

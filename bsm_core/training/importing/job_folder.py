@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.files import (
     ARCHIVE,
@@ -24,6 +22,7 @@ from bsm_core.artifact.files import (
     list_files,
 )
 from bsm_core.artifact.save import copy_file
+from bsm_core.artifact.torch_writing import write_torch
 from bsm_core.artifact.untrusted.archives.layout import is_read
 from bsm_core.artifact.untrusted.foreign_forms import foreign_weights
 from bsm_core.errors import BSMError, MissingArtifactFilesError
@@ -37,7 +36,7 @@ _NO_WEIGHTS = re.compile(
     r"model_artifacts\.pth|training_args\.bin|optimizer\.pth?|scheduler\.pth?|rng_state.*"
     r"|adapter_model\..*|.*-\d+-of-\d+\..*|mp_rank_.*|(?:bf16_|fp16_)?zero_pp_rank_.*"
 )
-"""Names of files that hold other things, or not all weights of a model."""
+"""Names of files that match ``_WEIGHTS`` and hold no weights, or only some of a model's weights."""
 _NAMED = 10
 """Largest number of files that are named as left out."""
 
@@ -99,7 +98,7 @@ def _complete_weights(folder: Path, files: Mapping[str, Path]) -> Iterator[str]:
         copy_file(files[found[0]], folder / (WEIGHTS[0] if found[0].endswith(".safetensors") else WEIGHTS[1]))
         log.info("the weights are those of %s", found[0])
     elif found:
-        yield f"the weights: which of {', '.join(found)} are to be used? keep that one alone"
+        yield f"the weights: {', '.join(found)} all hold weights; keep only the file that is to be used"
     else:
         yield f"the weights: {' or '.join(WEIGHTS)}" + (f" ({foreign[0]}: {foreign[1]})" if foreign else "")
 
@@ -111,7 +110,7 @@ def _complete_config(folder: Path) -> Iterator[str]:
     if all(lacks):
         yield f"the config: {HYPERPARAMETERS}, or {MODEL_ARTIFACTS}"
     elif lacks[1]:
-        torch.save({"config": artifact.hyperparameters}, folder / MODEL_ARTIFACTS)
+        write_torch({"config": artifact.hyperparameters}, folder / MODEL_ARTIFACTS)
         told = "there is no %s: it is made of %s, without an embedding matrix and a vocabulary"
         log.warning(told, MODEL_ARTIFACTS, HYPERPARAMETERS)
     elif lacks[0]:

@@ -1,4 +1,4 @@
-"""Looking at the model of a config without weights: names and shapes of its parameters, and limits of its encoders."""
+"""Model of a config without weights: names and shapes of its parameters, and limits of its encoders."""
 
 from __future__ import annotations
 
@@ -65,9 +65,16 @@ class ModelProbe:
         return fitting
 
     def fit_pretrained(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights of the transformers model in this model, as ``save_pretrained`` wrote them, likewise.
+        """Return the weights of the transformers model inside this model, under the names of this model.
 
-        Some types are written under the names of the code that they come from, with several weights in one.
+        ``save_pretrained`` writes some types under the names of their original code, with several weights in one
+        tensor. These are converted.
+
+        Args:
+            weights: A state dict that ``save_pretrained`` wrote.
+
+        Raises:
+            WeightsMismatchError: As :meth:`fit`.
         """
         from transformers import PreTrainedModel
 

@@ -1,4 +1,4 @@
-"""Weights of transformers under the names of the code that a model comes from, as ``save_pretrained`` keeps them."""
+"""Weights under the names of a model's original code, which transformers writes for some types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bsm")
 _MOST_TIMES = 2
-"""A model has at most so many times the numbers that its file holds, or it is not built: a config may lie."""
+"""Largest allowed ratio of the parameters of the model to the numbers in its file: a config with wrong sizes could
+otherwise fill the memory."""
 
 
 def with_names_of_transformers(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -44,10 +45,7 @@ def with_names_of_transformers(model: PreTrainedModel, weights: Mapping[str, Ten
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (
-        RuntimeError,
-        ValueError,
-    ) as error:  # such as a weight that cannot be split into the parts that the model has
+    except (RuntimeError, ValueError) as error:  # such as a weight that cannot be split as the model needs it
         log.debug("transformers cannot convert these weights: %s", error)
         return None
     others = {name: torch.empty(shape, device="meta") for name, shape, _ in info["mismatched_keys"]}
@@ -59,7 +57,7 @@ def with_names_of_transformers(model: PreTrainedModel, weights: Mapping[str, Ten
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what transformers tells of weights that it loads; the fitting of the weights tells it, too."""
+    """Silence the messages of transformers about weights: the fitting of the weights tells the same afterwards."""
     from transformers.utils import logging as transformers_logging
 
     level = transformers_logging.get_verbosity()

@@ -1,7 +1,7 @@
-"""Calibration: one temperature that makes probabilities as sure as they are right.
+"""Calibration: one temperature that makes the probabilities of an overconfident model agree with its accuracy.
 
-Temperature scaling divides all logits by one number (Guo et al., 2017, arXiv:1706.04599). So the order of the
-probabilities of a class between the rows of two classes, and the most probable class of each row, stay as they are.
+Temperature scaling divides all logits by one number (Guo et al., 2017, arXiv:1706.04599). The most probable class of
+each row stays the same. With two classes, so does the order of the rows by their probability.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ log = logging.getLogger("bsm")
 
 Floats = npt.NDArray[np.float64]
 FEW_ROWS = 100
-"""Fewer rows than these make an imprecise temperature."""
+"""Number of rows below which a warning says that the temperature is imprecise."""
 LOWEST, HIGHEST = 0.05, 20.0
-"""Limits within which a temperature is looked for."""
+"""Limits of the search for a temperature."""
 _ROWS = 1024
 _MOST_STEPS = 100
 _SHOWN = ("ece", "log_loss", "brier")
@@ -49,9 +49,9 @@ def logits_of(model: ModelBase, batch: Batch, *, gpu: bool = False) -> Floats:
 def fit_temperature(logits: Floats, labels: npt.NDArray[np.int64]) -> float | None:
     """Return the temperature with the lowest log loss; None if there is none between 0.05 and 20.
 
-    There is none if every row is classified correctly, however sure the model should be, or if the logits say nothing
-    about the labels. The log loss is convex in the inverse temperature, and Newton's method, kept within bounds, finds
-    its minimum.
+    There is none if every row is classified correctly, because any lower temperature then lowers the log loss, or if
+    the logits say nothing about the labels. The log loss is convex in the inverse temperature; Newton's method, kept
+    within bounds, finds its minimum.
 
     Args:
         logits: Float64 ``[rows, classes]``.

@@ -11,7 +11,7 @@ def check_precision(precision: str, *, gpu: bool) -> None:
     """Check that the device can train in a precision.
 
     Raises:
-        ConfigError: It cannot.
+        ConfigError: The device cannot train in this precision.
     """
     # Emulated bfloat16 is slower than float32.
     if gpu and precision == "bf16-mixed" and not torch.cuda.is_bf16_supported(including_emulation=False):

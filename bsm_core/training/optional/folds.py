@@ -14,22 +14,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bsm_core.errors import DataError
+from bsm_core.errors import DataError, EngineError
 from bsm_core.metrics.names import METRICS
-from bsm_core.runtime import durable
+from bsm_core.runtime.durable import writing
 from bsm_core.training.config.training_config import TrainingConfig
 from bsm_core.training.config.training_job import TrainingJob
-from bsm_core.training.loop import LAST, fit
+from bsm_core.training.loop import fit
 from bsm_core.training.metrics import as_text, measure, shown
 from bsm_core.training.optional.calibration import Floats, fit_temperature, logits_of
 from bsm_core.training.optional.loggers import open_loggers
 from bsm_core.training.prepared import Prepared, batch_of, build_model
+from bsm_core.training.resuming.checkpoints import FOLD, LAST, read_checkpoint, write_whole
 from bsm_core.training.rows.data import Rows
 from bsm_core.training.rows.read_rows import divide
 
 log = logging.getLogger("bsm")
-
-_RESULT = "fold.pt"
 
 
 @dataclass(frozen=True)
@@ -120,19 +119,35 @@ def score_folds(
     found = []
     for number, held in enumerate(stratified(rows.labels, count, job.training.seed), start=1):
         folder = work / f"fold-{number}"
-        folder.mkdir(exist_ok=True)
-        if not (folder / _RESULT).exists():
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+        stored = _stored(folder, len(held))
+        if stored is None:
             training, chosen_by = divide(job, _without(rows, held), validation, order)
             told = "fold %d of %d: training on %s rows, validating on %s, measuring on %s"
             log.info(told, number, count, *(f"{len(part):,}" for part in (training, chosen_by or (), held)))
             own = logs.with_name(f"{logs.name.removesuffix('-logs')}-fold-{number}-logs")
-            _score(job, (training, chosen_by, rows.take(held.tolist())), order, folder, own, gpu=gpu)
+            stored = _score(job, (training, chosen_by, rows.take(held.tolist())), order, folder, own, gpu=gpu)
         else:
             log.info("fold %d of %d: finished before", number, count)
-        stored = torch.load(folder / _RESULT, weights_only=True)
         found.append(Fold(held, stored["logits"].numpy(), stored["epoch"]))
     log.info("all folds are finished; now the artifact is trained")
     return found
+
+
+def _stored(folder: Path, rows: int) -> dict[str, Any] | None:
+    """Return what a finished fold has stored; None if there is nothing, or nothing that can be used."""
+    if not (folder / FOLD).exists():
+        return None
+    try:
+        found = read_checkpoint(folder / FOLD, ("logits", "epoch"))
+        if len(found["logits"]) == rows:
+            return found
+        reason = "it has other rows"
+    except EngineError as error:
+        reason = error.what
+    log.warning("%s is damaged (%s), so this fold is trained again", folder / FOLD, reason)
+    return None
 
 
 def _score(
@@ -143,8 +158,8 @@ def _score(
     logs: Path,
     *,
     gpu: bool,
-) -> None:
-    """Train, and store the logits of the fold in the folder."""
+) -> dict[str, Any]:
+    """Train, store the logits of the fold in the folder, and return what was stored."""
     torch.manual_seed(job.training.seed)
     training, validation, held = parts
     prepared = Prepared(job, training, validation, order)
@@ -154,11 +169,11 @@ def _score(
     weights, best, _ = fit(model, *batches, job.training, folder, gpu=gpu, loggers=loggers)
     model.load_state_dict(weights)
     logits = torch.from_numpy(logits_of(model, batch_of(prepared.preprocess, held)[0], gpu=gpu))
-    result = folder / _RESULT
-    torch.save({"logits": logits, "epoch": best + 1}, durable.temporary_of(result))
-    durable.replace(durable.temporary_of(result), result)
+    result = {"logits": logits, "epoch": best + 1}
+    write_whole(result, folder / FOLD)
     for checkpoint in folder.glob("*.ckpt"):
         checkpoint.unlink()
+    return result
 
 
 def summary(folds: list[Fold], labels: Tensor, config: TrainingConfig) -> dict[str, Any]:

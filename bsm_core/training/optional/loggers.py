@@ -6,14 +6,14 @@ import csv
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from bsm_core.errors import EngineError
+from bsm_core.runtime import durable
+from bsm_core.training.resuming.checkpoints import read_checkpoint
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -23,7 +23,7 @@ log = logging.getLogger("bsm")
 LoggerName = Literal["csv", "tensorboard", "mlflow"]
 """Name of a logger in the config."""
 _PACKAGES: Mapping[str, tuple[str, ...]] = {"tensorboard": ("tensorboardX", "tensorboard"), "mlflow": ("mlflow",)}
-"""Packages of which a logger needs one."""
+"""Packages by logger; one of them is needed."""
 _RUN_ID = "mlflow_run_id"
 _EXPERIMENT = "bsm"
 
@@ -38,9 +38,10 @@ def lacking(names: Sequence[str]) -> str:
 def open_loggers(
     names: Sequence[str], values: Mapping[str, Any], logs: Path, work: Path, checkpoint: Path
 ) -> list[Logger]:
-    """Return loggers that begin a log, or go on with that of the checkpoint.
+    """Return loggers that begin a new log, or continue the log of the checkpoint.
 
-    What was logged after the checkpoint is logged again, so it is removed first. A log in MLflow keeps both.
+    Steps after the checkpoint are trained and logged again, so their old lines are removed first. A run in MLflow keeps
+    both.
 
     Args:
         names: Names of the loggers.
@@ -51,22 +52,24 @@ def open_loggers(
         checkpoint: Checkpoint from which training resumes, if it exists.
 
     Raises:
-        EngineError: MLflow cannot be reached, or refuses the run.
+        EngineError: MLflow cannot be reached, or refuses the run; or the checkpoint cannot be read.
+        SinkError: A file cannot be written.
     """
     step = None
     if names and checkpoint.exists():
-        step = int(torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+        step = int(read_checkpoint(checkpoint, lazily=True)["global_step"])
     opened: list[Logger] = []
-    for name in dict.fromkeys(names):
-        if name == "mlflow":
-            opened.append(_mlflow(logs, work, step))
-        else:
-            if step is None:
-                _remove_log(logs / name)
-            opened.append(_csv(logs, step) if name == "csv" else _tensorboard(logs, step))
-            log.info("logs: %s", logs / name)
-    for logger in opened:
-        logger.log_hyperparams(dict(values))
+    with durable.writing(logs):
+        for name in dict.fromkeys(names):
+            if name == "mlflow":
+                opened.append(_mlflow(logs, work, step))
+            else:
+                if step is None:
+                    _remove_log(logs / name)
+                opened.append(_csv(logs, step) if name == "csv" else _tensorboard(logs, step))
+                log.info("logs: %s", logs / name)
+        for logger in opened:
+            logger.log_hyperparams(dict(values))
     return opened
 
 
@@ -80,17 +83,37 @@ def _remove_log(folder: Path) -> None:
 def _csv(logs: Path, step: int | None) -> Logger:
     from lightning.pytorch.loggers import CSVLogger
 
-    file, kept = logs / "csv/metrics.csv", []
-    if step is not None and file.exists():
-        with file.open(newline="") as opened:
-            kept = [row for row in csv.DictReader(opened) if int(row["step"]) < step]
-    logger = CSVLogger(logs, name="", version="csv")
+    class CSVLog(CSVLogger):
+        """Log whose errors of writing name the file."""
+
+        def save(self) -> None:
+            with durable.writing(file):
+                super().save()
+
+    file = logs / "csv/metrics.csv"
+    kept = [] if step is None else list(_rows_before(step, file))
+    logger = CSVLog(logs, name="", version="csv")
     with warnings.catch_warnings(action="ignore"):  # Lightning removes the file, and says so
         logger.experiment.save()
     for row in kept:
         logger.experiment.log_metrics({k: v for k, v in row.items() if v and k != "step"}, int(row["step"]))
     logger.experiment.save()
     return logger
+
+
+def _rows_before(step: int, file: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV log before a step. Rows that a process was killed in writing are left out."""
+    lines, _ = durable.read_lines(file)  # without a last line that has no end
+    header, *rows = csv.reader(line.replace("\0", "") for line in lines) if lines else [[]]
+    damaged = 0
+    for cells in rows:
+        row = dict(zip(header, cells, strict=False))
+        if len(cells) != len(header) or not row.get("step", "").isdecimal():
+            damaged += 1
+        elif int(row["step"]) < step:
+            yield row
+    if damaged:
+        log.warning("%s: %d row(s) that are damaged are left out", file, damaged)
 
 
 def _tensorboard(logs: Path, step: int | None) -> Logger:
@@ -112,7 +135,7 @@ def _mlflow(logs: Path, work: Path, step: int | None) -> Logger:
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _EXPERIMENT
     try:
         logger = MLFlowLogger(experiment, logs.name.removesuffix("-logs"), tracking_uri=address, run_id=run)
-        remembered.write_text(str(logger.run_id))
+        durable.write(remembered, str(logger.run_id))
     except Exception as error:  # of MLflow, of its store or of the network
         raise EngineError(
             f"MLflow cannot be used: {error}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -10,6 +11,11 @@ from torch import Tensor, nn
 
 from bsm_core.errors import ConfigError
 from bsm_core.models.base import ModelBase
+
+log = logging.getLogger("bsm")
+
+ADAPTER_LR = 2e-4
+"""Learning rate of adapters, ten times that of the weights beside which they are trained."""
 
 
 class LoraSettings(BaseModel):
@@ -62,14 +68,19 @@ def add_adapters(model: ModelBase, settings: LoraSettings) -> None:
                 details=[f"linear layers: {', '.join(sorted({name.rpartition('.')[2] for name in linear}))}"],
                 fix="name some of these layers, or set target_modules to 'all-linear'",
             ) from error
+    sizes = [(weight.requires_grad, weight.numel()) for weight in model.parameters()]
+    trained, frozen = (sum(size for is_trained, size in sizes if is_trained == which) for which in (True, False))
+    added = sum(w.numel() for encoder in encoders for name, w in encoder.named_parameters() if "lora_" in name)
+    told = "lora: %s weights are trained, %s of them in adapters of rank %d; %s are frozen"
+    log.info(told, f"{trained:,}", f"{added:,}", settings.r, f"{frozen:,}")
 
 
 def merge_adapters(model: ModelBase, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights with their adapters added to the layers, so that they are those of a model without adapters.
 
     Args:
-        model: A model with adapters; afterwards it has none, and these weights.
-        weights: Its state dict.
+        model: A model with adapters. Afterwards it has no adapters, and the returned weights.
+        weights: State dict of the model.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 

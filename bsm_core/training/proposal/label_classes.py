@@ -17,6 +17,10 @@ STRONG = 0.05
 """Share of the rows of the rarest class below which classes are said to be out of balance."""
 
 
+FEW_ROWS = 5
+"""Number of rows of a class below which its label may be a misspelled one."""
+
+
 class LabelClasses(NamedTuple):
     """Classes of a label.
 

@@ -18,7 +18,8 @@ FEATURES = "tab_field_list"
 def choose_model_class(registry: Registry, texts: int, *, features: bool) -> tuple[str, type[ModelBase]]:
     """Return the model class that is proposed for some columns, and its name.
 
-    Of the classes with a :attr:`~bsm_core.ModelBase.proposed_config`, those that read nothing else come first.
+    Only classes with a :attr:`~bsm_core.ModelBase.proposed_config` are considered. The class that could read the fewest
+    other columns is chosen.
 
     Args:
         registry: Registry in which classes are looked up.

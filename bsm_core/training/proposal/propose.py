@@ -1,10 +1,10 @@
-"""A training config for a table: what its columns hold, and keys that train on them."""
+"""Proposal of a training config for a table: the kinds of its columns, a model class, and the other keys."""
 
 from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from bsm_core.preprocess.cells import category_key
 from bsm_core.preprocess.columns import text_values
 from bsm_core.storage.objects import place
 from bsm_core.tables.formats.dialect import Dialect
-from bsm_core.training.config.pretrained_folders import problem_of
+from bsm_core.training.config.pretrained_folders import problem_of, trained_pooling
+from bsm_core.training.config.unread_keys import keys_of
+from bsm_core.training.optional.lora import ADAPTER_LR
 from bsm_core.training.proposal.column_kinds import ColumnKind, DescribedColumn, describe_column
-from bsm_core.training.proposal.label_classes import STRONG, LabelClasses, label_classes
+from bsm_core.training.proposal.label_classes import FEW_ROWS, STRONG, LabelClasses, label_classes
 from bsm_core.training.proposal.leaks import tells_label
 from bsm_core.training.proposal.model_choice import FEATURES, TEXT_KEYS, choose_model_class
 from bsm_core.training.proposal.sampled_rows import SampledRows, sample_rows
@@ -30,6 +32,8 @@ from bsm_core.training.proposal.token_sizes import TokenSizes, folder_of, token_
 from bsm_core.training.proposal.toml_text import TomlText
 
 _MOST_TEXTS = max(TEXT_KEYS)
+_FEATURES = (ColumnKind.NUMBER, ColumnKind.CATEGORY)
+_POOLINGS = ("mean", "cls")
 _NEW_ENCODER: Mapping[str, Any] = {
     "model_type": "bert",
     "hidden_size": 64,
@@ -48,7 +52,7 @@ class Proposal:
 
     Attributes:
         text: The config, as TOML with comments.
-        columns: For each column: its name, what it was taken for, and why.
+        columns: Name of each column, what it holds, and the reason.
     """
 
     text: str
@@ -128,7 +132,7 @@ def propose(
     classes = label_classes(sample, label)
     columns = _described(sample, classes)
     found = _Judged(path, label, classes, sample, columns, _texts(columns))
-    features = found.of(ColumnKind.NUMBER, ColumnKind.CATEGORY)
+    features = found.of(*_FEATURES)
     if not found.texts and not features:
         raise DataError(
             "no column can be used to tell the label",
@@ -145,12 +149,12 @@ def propose(
     except tomllib.TOMLDecodeError as error:
         what = f"a value that was set cannot be written as TOML: {error}"
         raise UsageError(what, where="--set", fix="give texts, finite numbers, booleans, or lists of them") from error
-    shown = [(column.name, _shown_kind(column, found), column.why) for column in columns]
+    shown = [(c.name, _shown_kind(c, found), "; ".join(filter(None, (c.why, c.hint)))) for c in columns]
     return Proposal(text, [(label, "label", f"{len(classes.labels)} classes"), *shown])
 
 
 def _described(sample: SampledRows, classes: LabelClasses) -> list[DescribedColumn]:
-    """Return what each column holds; features that tell the label are not features."""
+    """Return what each column holds. A number or category that tells the label is no feature."""
     index = {category_key(str(label)): i for i, label in enumerate(classes.labels)}
     labels = np.array([index[key] for key in sample.label_keys()], np.intp)
     nothing = np.empty(0)
@@ -158,9 +162,9 @@ def _described(sample: SampledRows, classes: LabelClasses) -> list[DescribedColu
     found = [DescribedColumn(name, ColumnKind.OTHER, why, nothing) for name in sample.repeated]
     for name, column in sample.columns.items():
         one = describe_column(name, column, sample.positions, sample.dialect)
-        if one.kind in (ColumnKind.NUMBER, ColumnKind.CATEGORY):
+        if one.kind in _FEATURES:
             told = tells_label(one.values, labels, len(classes.labels), ordered=one.kind is ColumnKind.NUMBER)
-            one = one.leaking(told) if told else one
+            one = one.telling(told) if told else one
         found.append(one)
     return found
 
@@ -174,7 +178,7 @@ def _texts(columns: Sequence[DescribedColumn]) -> list[DescribedColumn]:
 def _shown_kind(column: DescribedColumn, found: _Judged) -> str:
     if column.kind is ColumnKind.TEXT and column not in found.texts:
         return "text, not used"
-    used = (ColumnKind.TEXT, ColumnKind.NUMBER, ColumnKind.CATEGORY)
+    used = (ColumnKind.TEXT, *_FEATURES)
     return column.kind.value if column.kind in (*used, ColumnKind.OTHER) else f"{column.kind.value}, not used"
 
 
@@ -191,11 +195,14 @@ def _written(
     for key, value in (model_class.proposed_config or {}).items():
         toml.add(key, value)
     _write_label(toml, found)
-    _write_columns(toml, found)
+    read = {*keys_of(model_class.Config)}
+    _write_columns(toml, found, read)
     if found.texts:
-        sizes = token_sizes(_sampled_texts(found), rows, folder_of(pretrained) if pretrained else None)
-        _write_tokens(toml, sizes, pretrained)
-    _write_training(toml, found, pretrained)
+        folder = folder_of(pretrained) if pretrained else None
+        _write_tokens(toml, token_sizes(_sampled_texts(found), rows, folder), pretrained)
+        if folder is not None and "pooling" in read:
+            _write_pooling(toml, folder)
+    _write_training(toml, found, pretrained, lora=bool(changes.get("lora")))
     return toml.text()
 
 
@@ -218,29 +225,49 @@ def _write_label(toml: TomlText, found: _Judged) -> None:
     toml.leave_out("class_weights", "balanced", about)
     if classes.rarest < STRONG:
         toml.note(f"The rarest class has {100 * classes.rarest:.1f} % of the rows: compare models by AUROC, too.")
+    for label, count in zip(classes.labels, classes.rows, strict=True):
+        if count < FEW_ROWS:
+            toml.note(f"The label {label!r} has {count} row(s): if it is a misspelled one, correct the table first.")
 
 
-def _write_columns(toml: TomlText, found: _Judged) -> None:
+def _write_columns(toml: TomlText, found: _Judged, read: Collection[str]) -> None:
     toml.note("")
     toml.note("Columns")
     for key, text in zip(TEXT_KEYS[len(found.texts)], found.texts, strict=True):
         steps = MINIMAL_CLEANING if key.startswith("secondary") else FULL_CLEANING
         toml.add(key, text.name, text.why)
         toml.add(key.replace("name", "processing_steps"), list(steps))
-    categories = found.of(ColumnKind.CATEGORY)
-    if features := found.of(ColumnKind.NUMBER, ColumnKind.CATEGORY):
-        toml.add(FEATURES, features)
-        toml.add("cat_field_list", categories, "features that are categories")
-    ids = [column for column in found.columns if column.unique]
+    _write_features(toml, found, read)
+    ids = [column for column in found.columns if column.unique][:1]
     if ids:
-        toml.add("id_name", ids[0].name, ids[0].why)
-    used = {text.name for text in found.texts} | {*features}
-    unused = [column for column in found.columns if column.name not in used and column not in ids[:1]]
+        toml.add("id_name", ids[0].name, f"column of the id for bsm run --id-field; {ids[0].why}")
+    else:
+        toml.note(
+            "No column has another value in each row. `bsm run` writes the column of --id-field beside the scores,"
+        )
+        toml.note("one row for each row, in their order: name any column, or add one that tells the rows apart.")
+    used = {text.name for text in found.texts} | {*found.of(*_FEATURES)}
+    unused = [column for column in found.columns if column.name not in used and column not in ids]
     if unused:
         toml.note("Not read by the model:")
     for column in unused:
         what = "a further text; join texts into one column to use it" if column.kind is ColumnKind.TEXT else column.why
         toml.note(f"  {quoted(column.name)} ({column.kind.value}): {what}")
+    if found.of(ColumnKind.LEAK):
+        toml.note(f"A column that tells the label can be added to {FEATURES} if it is known when a row is scored.")
+
+
+def _write_features(toml: TomlText, found: _Judged, read: Collection[str]) -> None:
+    features = [column for column in found.columns if column.kind in _FEATURES]
+    if not features:
+        return
+    toml.add(FEATURES, [column.name for column in features])
+    toml.add("cat_field_list", found.of(ColumnKind.CATEGORY), "features that are categories")
+    for column in features:
+        if column.hint:
+            toml.note(f"  {quoted(column.name)}: {column.hint}")
+    if "feature_count" in read and any(column.missing for column in features):
+        toml.add("missing_indicators", True, "numbers are missing: an input of the model says where")
 
 
 def _sampled_texts(found: _Judged) -> list[list[str]]:
@@ -263,10 +290,20 @@ def _write_tokens(toml: TomlText, sizes: TokenSizes, pretrained: str | None) -> 
         toml.add("text_encoder", {**_NEW_ENCODER, "max_position_embeddings": sizes.max_sen_len}, about)
 
 
-def _write_training(toml: TomlText, found: _Judged, pretrained: str | None) -> None:
+def _write_pooling(toml: TomlText, folder: Path) -> None:
+    """Write how the encoder was trained to pool, if its folder says so."""
+    trained = trained_pooling(folder)
+    if trained in _POOLINGS:
+        toml.add("pooling", trained, "as the encoder was trained")
+    elif trained is not None:
+        toml.note(f"The encoder was trained with the pooling {trained!r}, which bsm does not have.")
+
+
+def _write_training(toml: TomlText, found: _Judged, pretrained: str | None, *, lora: bool) -> None:
     rows = found.sample.rows
     if pretrained is not None:
-        schedule, keys = _Schedule.of(rows, 1_000, 5), {"lr": 1e-3, "encoder_lr": 5e-5, "weight_decay": 0.01}
+        encoder_lr = ADAPTER_LR if lora else 5e-5
+        schedule, keys = _Schedule.of(rows, 1_000, 5), {"lr": 1e-3, "encoder_lr": encoder_lr, "weight_decay": 0.01}
     elif found.texts:
         schedule, keys = _Schedule.of(rows, 1_000, 20), {"lr": 2e-3, "weight_decay": 0.05}
     else:

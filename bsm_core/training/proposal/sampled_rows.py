@@ -17,6 +17,7 @@ from bsm_core.preprocess.cells import Column, category_key, category_texts
 from bsm_core.tables.formats.dialect import Dialect
 from bsm_core.tables.formats.plain_values import rows_at
 from bsm_core.tables.read import TableSource
+from bsm_core.training.rows.labels import require_labels
 
 ROWS = 20_000
 """Largest number of rows in a sample."""
@@ -71,7 +72,7 @@ def sample_rows(
 
     Raises:
         MissingColumnsError: There is no such column; the error names the nearest.
-        DataError: A file cannot be read, or no row has a label.
+        DataError: A file cannot be read, a label is of no type that a class can have, or no row has a label.
     """
     source = TableSource.open(path, on_bad_line, dialect)
     source.require({label: "--label"})
@@ -80,6 +81,7 @@ def sample_rows(
     random, reservoir = np.random.default_rng(0), _Reservoir()
     counts, spelling, unlabeled = Counter[Decimal | str](), dict[Decimal | str, str](), 0
     for window in source.windows(names):
+        require_labels(window.table.column(label), label)
         texts = category_texts(window.table.column(label))
         for text, times in Counter(texts).items():
             key = category_key(text)

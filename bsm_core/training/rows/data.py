@@ -112,7 +112,7 @@ def _held_out(sizes: npt.NDArray[np.int64], count: int, turns: npt.NDArray[np.in
     Args:
         sizes: Number of rows of each class, at least 1.
         count: Number of validation rows, less than the number of rows.
-        turns: Order of the classes, in which the first of equals gets a row.
+        turns: Order of the classes. If several classes have the same claim to a row, the first in this order gets it.
     """
     sizes = sizes[turns]
     low, high = np.minimum(1, sizes - 1), sizes - 1

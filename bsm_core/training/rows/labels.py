@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from bsm_core.errors import DataError, nearest
-from bsm_core.preprocess.cells import Column, category_key, category_texts
+from bsm_core.errors import DataError, nearest, short_repr
+from bsm_core.preprocess.cell_reasons import text_of
+from bsm_core.preprocess.cells import Column, category_key, category_texts, values_at
 
 _NAMED = 10
 """Largest number of rows or values that an error names."""
 _MISSING = "nan"
 """Category key of a missing label."""
 _DIGITS = 38
-"""Largest number of digits of a label that is a number; Decimal of Arrow has as many."""
+"""Largest number of digits of a label that is a number, as in Arrow's decimal128."""
+_NO_LABELS = (Mapping, list, tuple, set, frozenset, np.ndarray, dt.datetime, dt.time, dt.timedelta)
+"""Types of Python objects that are no labels, as the types of Arrow to which they correspond are none."""
 
 
 def label_value(key: Decimal) -> int | float | str:
@@ -27,6 +33,39 @@ def label_value(key: Decimal) -> int | float | str:
         return int(key)
     number = float(key)
     return number if Decimal(repr(number)) == key else str(key)
+
+
+def require_labels(column: Column, name: str) -> None:
+    """Check that the cells of a label that are not missing have a text by which classes are told apart.
+
+    Args:
+        column: The labels.
+        name: Name of the column, for errors.
+
+    Raises:
+        DataError: Labels are lists, objects, times or bytes that are no text; the error has an example.
+    """
+    if isinstance(column, pa.Array | pa.ChunkedArray):
+        there = column.is_valid().to_pylist() if column.null_count else [True] * len(column)
+        rows = [i for i, text in enumerate(category_texts(column)) if text == _MISSING and there[i]]
+        wrong = next((value for value in values_at(column, rows) if not _is_missing(value)), None)
+    else:
+        wrong = next((value for value in column if isinstance(value, _NO_LABELS) or _is_no_text(value)), None)
+    if wrong is not None:
+        raise DataError(
+            f"a label is a value of type {type(wrong).__name__}, such as {short_repr(wrong)}, which is no class",
+            where=f"label_name: column {name!r}",
+            fix="make texts, booleans or whole numbers of the labels, such as the day of a time or one item of a list",
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a value whose category is missing is a missing one, and not one without a text."""
+    return not _is_no_text(value) and isinstance(value, str | bytes | float | Decimal | None)
+
+
+def _is_no_text(value: Any) -> bool:
+    return isinstance(value, bytes) and text_of(value) is None
 
 
 def class_order(
@@ -43,8 +82,10 @@ def class_order(
         positive: The config's ``positive_class``, the label that becomes class 1 of two.
 
     Raises:
-        DataError: The number of distinct labels is not ``classes``, or ``positive`` is none of them.
+        DataError: Labels are of no type that a class can have, the number of distinct labels is not ``classes``, or
+            ``positive`` is none of them.
     """
+    require_labels(column, name)
     rows: Counter[Decimal | str] = Counter()
     for text, count in Counter(category_texts(column)).items():
         rows[category_key(text)] += count
@@ -98,6 +139,7 @@ def class_indices(
     Raises:
         DataError: Labels do not belong to a class, or are missing without ``may_lack``. The error names the rows.
     """
+    require_labels(column, name)
     index = {category_key(str(value)): i for i, value in enumerate(order)}
     texts = category_texts(column)
     known = {text: index.get(category_key(text), -1) for text in set(texts)}

@@ -1,1 +1,1 @@
-"""Backend ``"tuned"``: BERT and RoBERTa without padding, with weights that are packed for oneDNN on the CPU."""
+"""Backend ``"tuned"``: BERT, its relatives and ModernBERT without padding; weights are packed for oneDNN on the CPU."""

@@ -49,7 +49,7 @@ class _Layer:
     def first(self, x: Tensor, starts: Tensor, attention: Attention) -> Tensor:
         """Return the hidden states of the first tokens after the last layer, ``[chunks, size]``.
 
-        The pooler reads no other token.
+        The pooler and the pooling ``cls`` read no other token.
 
         Args:
             x: Hidden states of all tokens, ``[total, size]``.

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from bsm_core import ArtifactConfig
-from bsm_core.artifact.config import StepSpec
+from bsm_core.artifact.config import StepSpec, json_config
 from bsm_core.errors import ConfigError
 from bsm_core.models.model_config import ModelConfig
 from bsm_core.runtime.validation import validated
@@ -294,3 +294,14 @@ def test_names_of_others_that_cannot_be_used_are_ignored(values):
 def test_class_names_must_name_each_class(names):
     with pytest.raises(ConfigError, match="class_names"):
         config(class_names=names)
+
+
+def test_numbers_and_arrays_of_numpy_are_those_of_json():
+    values = {"a": np.int64(2), "b": np.float32(0.5), "c": np.bool_(True), "d": np.arange(2), "e": (np.int8(1),)}
+    assert json_config(values, where="config") == {"a": 2, "b": 0.5, "c": True, "d": [0, 1], "e": [1]}
+
+
+@pytest.mark.parametrize("value", [np.float32("nan"), np.array([np.inf]), b"bytes", {1}, np.array([object()])])
+def test_a_value_that_json_cannot_hold_is_an_error(value):
+    with pytest.raises(ConfigError, match="config has a value that JSON cannot hold"):
+        json_config({"a": value}, where="config")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 from support.encoders import BranchingModel, MeanModel, mean_model
@@ -67,3 +69,20 @@ def test_an_encoder_that_cannot_be_exported_is_an_error(packages, registry, tmp_
     with pytest.raises(UsageError, match="encoder 'text' cannot be exported") as caught:
         export(Predictor.from_artifact(folder).model, folder)
     assert caught.value.where == "class BranchingEncoder"
+    assert caught.value.details[0].startswith("PyTorch's exporter: ")
+
+
+def test_an_encoder_of_transformers_that_cannot_be_exported_is_named_by_its_type(
+    packages, registry, tmp_path, monkeypatch
+):
+    def fails(*_, **__):
+        raise RuntimeError("Failed to export the model\n\nsee the traceback") from ValueError("step 1\nno fft_fftn")
+
+    monkeypatch.setattr("torch.onnx.export", fails)
+    folder = toy_artifact(tmp_path, mean_model(BranchingModel), model_class="branching")
+    model = Predictor.from_artifact(folder).model
+    monkeypatch.setattr(model.text.table, "config", SimpleNamespace(model_type="fnet"), raising=False)
+    with pytest.raises(UsageError, match="of the type 'fnet' cannot be exported to ONNX") as caught:
+        export(model, folder)
+    assert [*caught.value.details] == ["PyTorch's exporter: no fft_fftn"]
+    assert "without --backend onnx" in caught.value.fix

@@ -292,6 +292,15 @@ def test_the_id_field_is_required_and_the_columns_are_listed(run):
     error = failed(run, MissingColumnsError, env={})
     assert "ID_FIELD is not set" in str(error)
     assert "id, chat, amount, channel, extra" in str(error)
+    assert "name any column" in str(error)
+    assert "in training" not in str(error)
+
+
+@pytest.mark.parametrize(("name", "told"), [("id", True), ("customer", False), (["id"], False)])
+def test_the_id_of_training_is_named_and_not_taken(run, tmp_path, name, told):
+    toy_rows(2).to_csv(run.data / "t.csv", index=False)
+    model = write_toy_artifact(tmp_path / "other", id_name=name)
+    assert ("the id in training: id" in str(failed(run, MissingColumnsError, env={}, model_dir=model))) == told
 
 
 def test_an_id_column_that_is_not_there(run):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+import pytest
+
 NEEDS_MODEL_CLASSES = [
     "features/test_fit_scaling.py",
     "importing",
@@ -13,3 +15,10 @@ NEEDS_MODEL_CLASSES = [
     "test_model_defaults.py",
 ]
 collect_ignore = [] if find_spec("bsm_plugins_models.text") else NEEDS_MODEL_CLASSES
+
+
+@pytest.fixture
+def output(tmp_path):
+    """Where the artifact goes; nothing else is in its folder."""
+    (tmp_path / "jobs").mkdir()
+    return tmp_path / "jobs" / "model"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bsm_core.errors import DataError
 from bsm_core.preprocess.features import RiskTable
-from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables
+from bsm_core.training.features.feature_keys import FeatureKinds
+from bsm_core.training.fitting import balanced_weights, fit_impute, fit_risk_tables, tell_missing
 from bsm_core.training.rows.data import Rows
 
 LABELS = torch.tensor([1, 1, 0, 0, 1, 0])
@@ -26,6 +27,39 @@ def risk(column=CHANNEL, labels=LABELS, classes=2, smoothing=0.0, min_count=1):
 
 def test_a_risk_is_the_share_of_class_one_and_missing_cells_are_a_category():
     assert risk() == {"bins": {"web": pytest.approx(2 / 3), "shop": 0.0, "nan": 0.5}, "default_bin": 0.5}
+
+
+COLUMNS = {
+    "a": ["1", ""],
+    "b": ["n/a", ""],
+    "c": [" ", None],
+    "d": ["x", None],
+    "e": pa.array([[1], None]),
+    "t": ["", ""],
+}
+
+
+def missing(numbers, tables=(), one_hot=(), texts=()):
+    kinds = FeatureKinds([*numbers], [*tables], [*one_hot])
+    tell_missing(COLUMNS, kinds, texts, fit_impute(COLUMNS, numbers))
+
+
+def test_columns_without_a_value_are_named(caplog):
+    missing(["a"], ["d"])
+    assert not caplog.messages
+    missing(["a", "b"])
+    (told,) = caplog.messages
+    assert told.startswith("no training row has a value in 'b': the model learns nothing from this column")
+    caplog.clear()
+    missing(["a", "b"], ["c", "d"], ["e"], ["t"])
+    (told,) = caplog.messages
+    assert told.startswith("no training row has a value in 'b', 'c', 'e', 't': the model learns nothing from these")
+
+
+@pytest.mark.parametrize("read", [{"numbers": ["b"]}, {"numbers": [], "texts": ["t"], "one_hot": ["e"]}])
+def test_a_model_that_reads_nothing_else_is_an_error(read):
+    with pytest.raises(DataError, match="no training row has a value in any column that the model reads"):
+        missing(**read)
 
 
 def test_smoothing_draws_towards_the_mean_of_all_rows():

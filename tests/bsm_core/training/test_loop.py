@@ -13,8 +13,9 @@ from bsm_core.metrics.names import METRICS
 from bsm_core.runtime.profile import Ended, listening
 from bsm_core.training import loop
 from bsm_core.training.config.training_config import TrainingConfig
-from bsm_core.training.loop import LAST, fit
-from bsm_core.training.metrics import History
+from bsm_core.training.loop import fit
+from bsm_core.training.metrics import DivergedError, History
+from bsm_core.training.resuming.checkpoints import BEST, LAST
 
 
 class Affine(ModelBase):
@@ -331,19 +332,60 @@ def test_no_room_for_a_step_says_what_to_lower(tmp_path, place):
     assert "batch_size" in caught.value.fix
 
 
-def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / LAST).write_bytes(b"PK half of it")
-    with pytest.raises(EngineError, match="the checkpoint cannot be read") as caught:
-        train(tmp_path)
-    assert caught.value.where == str(tmp_path / LAST)
-    assert f"remove the folder {tmp_path} and" in caught.value.fix
+@pytest.mark.parametrize("name", [BEST, LAST])
+@pytest.mark.parametrize("damage", ["cut", "another file", "missing"])
+def test_a_checkpoint_that_cannot_be_read_is_named_before_anything_trains(tmp_path, name, damage):
+    train(tmp_path, max_epochs=1)
+    file = tmp_path / name
+    if damage == "missing":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        torch.save({"epoch": 1}, file)
+    model = affine()
+    if (name, damage) == (LAST, "missing"):
+        return  # which is a job that has not begun
+    with pytest.raises(EngineError, match="the checkpoint cannot be read: ") as caught:
+        train(tmp_path, model, max_epochs=2)
+    assert model.seen == []
+    assert caught.value.where == str(file)
+    assert f"remove {tmp_path / LAST} to begin this training anew" in caught.value.fix
+    (tmp_path / LAST).unlink()
+    assert len(train(tmp_path, max_epochs=2).epochs) == 2
 
 
-def test_a_loss_that_is_no_number_ends_training_where_it_is_measured_and_is_told_where_it_is_not(tmp_path):
-    with pytest.raises(ModelFailedError, match="infinite for 16 of 16 rows"):
-        train(tmp_path / "measured", affine(lr=3e37, run_scheduler=False))
-    fitted = train(tmp_path / "not", affine(lr=3e37, run_scheduler=False), validation=None, max_epochs=9)
-    assert math.isnan(fitted.epochs[-1]["train_loss"])
+def test_checkpoints_are_written_in_their_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    train(tmp_path / "job", max_epochs=2)
+    assert sorted(path.name for path in (tmp_path / "job").iterdir()) == [BEST, LAST]
+
+
+@pytest.mark.parametrize("validation", [HELD, None], ids=["measured", "not measured"])
+def test_training_that_diverges_says_what_to_lower(tmp_path, validation):
+    model = affine(lr=3e37, run_scheduler=False)
+    with pytest.raises(DivergedError, match=r"training diverged in epoch \d: the loss is nan in step ") as caught:
+        train(tmp_path, model, validation=validation, max_epochs=9)
+    assert "lower lr (it is 3e+37), gradient_clip_val (it is 1); or look for very large numbers" in caught.value.fix
+    assert caught.value.settings == ()
+
+
+def test_training_that_diverges_in_half_precision_says_what_to_set(tmp_path):
+    model = affine(encoder_lr=0.5)
+    model.forward = lambda batch: model.linear(batch.features) / model.training  # finite in training alone
+    with pytest.raises(DivergedError, match=r"epoch 1: .* infinite for 16 of 16 rows") as caught:
+        train(tmp_path, model, precision="bf16-mixed")
+    assert "encoder_lr (it is 0.5)" in caught.value.fix
+    assert "set precision to '32-true' (it is 'bf16-mixed')" in caught.value.fix
+
+
+def test_a_loss_that_is_no_number_is_no_end_while_the_weights_are_finite(tmp_path):
+    """With '16-mixed', Lightning skips such a step."""
+    model = affine()
+    step = model.training_step
+    model.training_step = lambda batch, batch_idx: step(batch) + (math.nan if batch_idx == 1 else 0.0)
+    assert math.isnan(train(tmp_path, model, max_epochs=1).epochs[0]["train_loss"])
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_rows(tmp_path):

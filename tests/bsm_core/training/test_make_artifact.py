@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import random
@@ -10,17 +11,20 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from support.plugins import forget_modules, write_distribution
 from support.training import BERT, CONFIG, ENCODING, PAIR, files, labelled_rows, save_encoder
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from bsm_core import Predictor, train
 from bsm_core.artifact import Artifact, describe
 from bsm_core.artifact.check_rows import read_check_rows
-from bsm_core.errors import ConfigError, DataError, HookFailedError, MissingColumnsError, ModelFailedError, UsageError
-from bsm_core.metrics.names import METRICS
-from bsm_core.plugins.registry import default_registry
-from bsm_core.scoring.provenance import require_same
+from bsm_core.errors import (
+    ConfigError,
+    DataError,
+    MissingColumnsError,
+    ModelFailedError,
+    SinkError,
+    UsageError,
+)
 from bsm_core.scoring.self_check import check
 from bsm_core.training.metrics import History
 from bsm_core.training.result import write_trained as run
@@ -28,13 +32,6 @@ from bsm_core.training.result import write_trained as run
 EMBEDDING = {key: value for key, value in ENCODING.items() if key != "text_encoder"} | {"model_class": "toy_embedding"}
 
 pytestmark = pytest.mark.usefixtures("toy_site")
-
-
-@pytest.fixture
-def output(tmp_path):
-    """Where the artifact goes; nothing else is in its folder."""
-    (tmp_path / "jobs").mkdir()
-    return tmp_path / "jobs" / "model"
 
 
 def names(folder):
@@ -73,102 +70,6 @@ def test_a_job_leaves_an_artifact_that_scores_and_checks_itself_and_nothing_besi
     predictor = Predictor.from_artifact(output)
     assert predictor.predict(rows).shape == (40, 2)
     assert check(predictor, read_check_rows(output)) < 1e-6
-
-
-def test_an_artifact_says_what_made_it(output):
-    train(CONFIG, labelled_rows(), output)
-    artifact = Artifact.load(output)
-    require_same(artifact, Predictor.load(artifact))
-
-
-def test_a_training_job_asks_no_guard(output, tmp_path, monkeypatch):
-    code = "from bsm_core import hookimpl\n\n@hookimpl\ndef bsm_artifact_loaded():\n    raise ValueError('not today')\n"
-    write_distribution(tmp_path / "site", "acme-vouch", {"acme_vouch": code}, {"guards": {"acme_vouch": "acme_vouch"}})
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    default_registry.cache_clear()
-    train(CONFIG, labelled_rows(), output)
-    with pytest.raises(HookFailedError, match="not today"):
-        Predictor.from_artifact(output)
-    forget_modules(tmp_path / "site")
-    default_registry.cache_clear()
-
-
-@pytest.mark.parametrize("count", [0, 3])
-def test_how_many_rows_the_artifact_keeps_is_the_configs_to_say(output, count):
-    train({**CONFIG, "check_rows": count}, labelled_rows(), output)
-    stored = read_check_rows(output)
-    assert (0 if stored is None else len(stored.rows)) == count
-
-
-def test_the_artifact_has_the_safe_files_their_twins_and_the_metrics(output):
-    train(ENCODING, labelled_rows(), output)
-    assert {
-        *("hyperparameters.json", "model_artifacts.pth", "model.safetensors", "model.pth", "risk_table_map.json"),
-        *("risk_table_map.pkl", "impute_dict.json", "impute_dict.pkl", "training_metrics.json", "self_check.json"),
-        *("tokenizer", "text_encoder", "provenance.json", "training_distributions.json"),
-    } == set(names(output))
-
-
-def test_its_config_says_what_was_given_and_chosen(output):
-    train({**ENCODING, "text_encoder": dict(BERT), "odd": 1}, labelled_rows(), output)
-    config = json.loads((output / "hyperparameters.json").read_text())
-    tokenizer = json.loads((output / "tokenizer/tokenizer.json").read_text())["model"]["vocab"]
-    assert (config["odd"], config["seed"], config["monitor"]) == (1, 0, "log_loss")
-    assert (config["tokenizer"], config["vocab_size"]) == ("tokenizer", len(tokenizer))
-    assert config["multiclass_categories"] == [0, 1]
-    assert "text_encoder" not in config
-    assert json.loads((output / "text_encoder/config.json").read_text())["vocab_size"] == len(tokenizer)
-
-
-def test_the_weights_saved_are_those_of_the_best_epoch(output, monkeypatch):
-    seen = {}
-    original = History.on_train_epoch_end
-
-    def keep(self, trainer, module):
-        original(self, trainer, module)
-        seen[trainer.current_epoch] = {key: value.clone() for key, value in module.state_dict().items()}
-
-    monkeypatch.setattr(History, "on_train_epoch_end", keep)
-    monkeypatch.setattr("bsm_core.training.metrics.measure", lambda *rows: {"log_loss": [2.0, 1.0, 3.0][len(seen)]})
-    metrics = train(CONFIG, labelled_rows(), output).metrics
-    assert metrics["best"]["epoch"] == 2
-    weights = Artifact.load(output).weights
-    assert all(torch.equal(value, weights[key]) for key, value in seen[1].items())
-    assert not torch.equal(seen[2]["head.weight"], weights["head.weight"])
-
-
-def test_the_metrics_are_written_and_given(output):
-    trained = train({**CONFIG, "early_stopping_patience": 5}, labelled_rows(), output)
-    written = json.loads((output / "training_metrics.json").read_text())
-    assert written == trained.metrics
-    assert written["rows"] == {"training": 30, "validation": 10}
-    assert written["classes"] == [0, 1]
-    assert [epoch["epoch"] for epoch in written["epochs"]] == [1, 2, 3]
-    assert written["best"] == min(written["epochs"], key=lambda epoch: epoch["log_loss"])
-    assert written["best"].keys() == {"epoch", "train_loss", *METRICS}
-    assert len(trained.seconds) == 3
-
-
-def test_rows_that_were_left_out_are_counted_in_the_metrics(output):
-    rows = labelled_rows()
-    rows.loc[:3, "label"] = ""
-    metrics = train({**CONFIG, "max_epochs": 1, "on_missing_label": "skip"}, rows, output).metrics
-    assert metrics["rows"] == {"training": 27, "validation": 9, "without_label": 4}
-    held = labelled_rows(9)
-    held.loc[:1, "label"] = ""
-    shutil.rmtree(output)
-    options = {**CONFIG, "max_epochs": 1, "on_missing_label": "skip"}
-    metrics = train(options, rows, output, validation=held).metrics
-    assert metrics["rows"] == {"training": 36, "validation": 7, "without_label": 4, "validation_without_label": 2}
-
-
-def test_the_metrics_are_those_of_the_artifact_on_the_validation_part(output):
-    held = labelled_rows(24)[:20]
-    best = train(CONFIG, labelled_rows(), output, validation=held).metrics["best"]
-    likely = Predictor.from_artifact(output).predict(held).to_numpy()
-    labels = held["label"].astype(int).to_numpy()
-    assert best["log_loss"] == pytest.approx(-np.log(likely[np.arange(20), labels]).mean(), rel=1e-5)
-    assert best["accuracy"] == pytest.approx((likely.argmax(1) == labels).mean())
 
 
 # Rows
@@ -276,16 +177,6 @@ def test_without_a_validation_part_all_rows_are_trained_on(output, caplog):
     assert "training on 40 rows, validating on 0" in caplog.text
     assert "the best epoch" not in caplog.text
     assert read_check_rows(output).rows[0]["chat"] == labelled_rows()["chat"][0]
-
-
-def test_a_class_that_is_not_measured_on_has_no_auroc(output):
-    held = labelled_rows().query("label == '1'")
-    trained = train(CONFIG, labelled_rows(), output, validation=held)
-    assert [epoch["auroc"] for epoch in trained.metrics["epochs"]] == [None] * 3
-    assert '"auroc": null' in (output / "training_metrics.json").read_text()
-    with pytest.raises(DataError, match="AUROC cannot be computed to choose the best epoch") as caught:
-        train({**CONFIG, "monitor": "auroc"}, labelled_rows(), output.with_name("other"), validation=held)
-    assert caught.value.where == "config.monitor"
 
 
 def test_a_text_that_fails_is_named_with_its_row_its_step_and_the_reason(output, caplog):
@@ -403,11 +294,57 @@ def test_a_job_that_was_stopped_while_it_saved_gives_the_same_files(output, tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "save_artifact", lambda folder, **parts: half(folder))
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(SinkError, match="No space"):
             train(values, labelled_rows(), output)
     assert names(output.parent) == [".model.training"]
     train(values, labelled_rows(), output)
     assert files(output) == files(tmp_path / "whole")
+
+
+class Killed(BaseException):
+    """End of the process."""
+
+
+def killed_at(monkeypatch, name, call=1):
+    """The process ends in a call of a function, counted from one."""
+    calls = []
+    module, _, attribute = name.rpartition(".")
+    original = getattr(importlib.import_module(module), attribute)
+
+    def maybe(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == call:
+            raise Killed
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(name, maybe)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize(
+    "step", ["work_folder.copy_file", "make_artifact.write_report", "make_artifact.tell_baselines"]
+)
+def test_a_job_that_was_killed_after_its_artifact_came_to_its_place_is_finished(
+    output, tmp_path, monkeypatch, step, is_there
+):
+    train(CONFIG, labelled_rows(), tmp_path / "whole")
+    if is_there:
+        output.mkdir()
+    elif step == "work_folder.copy_file":
+        return  # a new folder is put in place in one step
+    module = "bsm_core.training." + step.replace("work_folder", "resuming.work_folder")
+    with monkeypatch.context() as patch:
+        killed_at(patch, module, call=4 if "copy" in step else 1)
+        with pytest.raises(Killed):
+            train(CONFIG, labelled_rows(), output)
+    assert names(output.parent) == [".model.training", "model"]
+    assert len(files(output)) >= 3
+    with pytest.raises(UsageError, match="a different config or different rows"):
+        train({**CONFIG, "lr": 0.01}, labelled_rows(), output)
+    again = train(CONFIG, labelled_rows(), output)
+    assert again.seconds == []
+    assert files(output) == files(tmp_path / "whole")
+    assert names(output.parent) == ["model", "model-report.html"]
 
 
 @pytest.mark.parametrize(
@@ -472,6 +409,16 @@ def test_an_empty_folder_is_filled_and_not_replaced(output):
     assert names(output.parent) == ["model", "model-report.html"]
 
 
+@pytest.mark.parametrize("given", ["model/..", "link"])
+def test_a_place_that_cannot_be_filled_is_an_error_before_anything_is_read(output, monkeypatch, given):
+    output.mkdir()
+    (output.parent / "link").symlink_to("none")
+    monkeypatch.chdir(output.parent)
+    with pytest.raises(UsageError, match=r"the output (already exists|is a link to none)"):
+        train(CONFIG, output.parent / "no-rows.csv", given)
+    assert names(output.parent) == ["link", "model"]
+
+
 def test_folders_above_the_output_are_made_and_relative_names_are_fine(output, monkeypatch):
     monkeypatch.chdir(output.parent)
     assert train(CONFIG, labelled_rows(), "deep/down").folder.name == "down"
@@ -497,23 +444,6 @@ def test_a_job_that_fails_leaves_nothing(output, changes, rows, error):
     with pytest.raises(error):
         train({**CONFIG, **changes}, labelled_rows().assign(**rows), output)
     assert names(output.parent) == []
-
-
-def test_an_artifact_that_cannot_score_is_not_published(output, monkeypatch):
-    def fail(*arguments):
-        raise ModelFailedError("no good")
-
-    monkeypatch.setattr(run, "make", fail)
-    with pytest.raises(ModelFailedError):
-        train(CONFIG, labelled_rows(), output)
-    assert names(output.parent) == [".model.training"]
-
-
-def test_a_report_that_cannot_be_drawn_does_not_cost_the_artifact(output, monkeypatch, caplog):
-    monkeypatch.setattr("bsm_core.training.validation_report.draw", lambda *_, **__: 1 / 0)
-    train(CONFIG, labelled_rows(), output)
-    assert names(output.parent) == ["model"]
-    assert "the report could not be drawn, please report this; the artifact is complete" in caplog.text
 
 
 def test_a_report_replaces_no_table(output, tmp_path):
@@ -568,50 +498,6 @@ def test_data_config_and_output_may_be_objects(bucket, output, caplog, monkeypat
 
 
 # Calibration
-
-
-def test_a_calibrated_artifact_has_scores_of_its_temperature_and_the_same_weights(output, tmp_path):
-    rows = labelled_rows(160)
-    noisy = rows.assign(label=["1" if i % 7 == 0 else label for i, label in enumerate(rows["label"])])
-    plain = train(CONFIG, noisy, tmp_path / "plain")
-    trained = train({**CONFIG, "calibrate": True}, noisy, output)
-    found = trained.metrics["calibration"]
-    assert json.loads((output / "training_metrics.json").read_text())["calibration"] == found
-    assert (found["rows"], found["count"]) == ("validation rows", 40)
-    assert found["after"]["log_loss"] < found["before"]["log_loss"]
-    assert found["before"]["log_loss"] == pytest.approx(plain.metrics["best"]["log_loss"], rel=1e-6)
-    assert (
-        json.loads((output / "hyperparameters.json").read_text())["calibration_temperature"]
-        == found["temperature"]
-        != 1
-    )
-    assert (output / "model.safetensors").read_bytes() == (plain.folder / "model.safetensors").read_bytes()
-    before, after = (Predictor.from_artifact(folder).predict(rows)["prob_class_1"] for folder in (plain.folder, output))
-    odds = np.log(before / (1 - before)), np.log(after / (1 - after))
-    assert np.allclose(odds[0], odds[1] * found["temperature"], atol=1e-5)
-    assert check(Predictor.from_artifact(output), read_check_rows(output)) == 0
-    best = trained.metrics["best"]
-    assert best["log_loss"] == pytest.approx(found["after"]["log_loss"])
-    assert best["auroc"] == pytest.approx(plain.metrics["best"]["auroc"])
-    assert trained.metrics["epochs"] == plain.metrics["epochs"]
-
-
-def test_without_validation_rows_there_is_nothing_to_calibrate_on(output, tmp_path):
-    with pytest.raises(ConfigError, match="fitted on validation rows, and there are none") as caught:
-        train({**CONFIG, "calibrate": True, "validation_fraction": 0}, tmp_path / "not-there.csv", output)
-    assert caught.value.where == "config.calibrate"
-    train({**CONFIG, "calibrate": True, "validation_fraction": 0}, labelled_rows(), output, validation=labelled_rows())
-
-
-def test_that_no_row_is_left_to_calibrate_on_is_told_before_the_training(output, monkeypatch):
-    monkeypatch.setattr("bsm_core.training.make_artifact.fit", None)
-    with pytest.raises(ConfigError, match="fitted on validation rows, and there are none"):
-        train({**CONFIG, "calibrate": True, "multiclass_categories": ["0", "1"]}, labelled_rows(1), output)
-
-
-def test_a_temperature_that_is_given_and_fitted_is_a_contradiction(output):
-    with pytest.raises(ConfigError, match="calibrate fits the temperature; remove one"):
-        train({**CONFIG, "calibrate": True, "calibration_temperature": 2.0}, labelled_rows(), output)
 
 
 # Memory and precision

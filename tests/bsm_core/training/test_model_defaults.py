@@ -3,11 +3,13 @@ from __future__ import annotations
 import logging
 
 import pytest
+from support.training import save_encoder
 
 from bsm_core.artifact.features.feature_scaling import check_feature_scaling
 from bsm_core.plugins.registry import Registry
 from bsm_core.training.config.training_job import TrainingJob
 from bsm_core.training.model_defaults import NEW_WEIGHTS_LR, model_defaults
+from bsm_core.training.optional.lora import ADAPTER_LR
 
 CONFIG = {"model_class": "tabular", "tab_field_list": ["a", "b"], "hidden_common_dim": 4, "label_name": "label"}
 ENCODING = {"text_encoder": {"model_type": "bert"}, "text_name": "chat", "max_sen_len": 8}
@@ -25,6 +27,15 @@ def test_new_weights_need_a_higher_learning_rate(caplog):
     assert defaults(pretrained=["embedding_mat"])["lr"] == NEW_WEIGHTS_LR
     assert "lr" not in defaults(pretrained=["primary_text_encoder"])
     assert "lr" not in defaults(lr=2e-5)
+
+
+def test_adapters_need_a_higher_learning_rate_than_the_weights_beside_them(caplog, tmp_path):
+    save_encoder(tmp_path / "encoder")
+    keys = {**ENCODING, "model_class": "bert", "text_encoder": str(tmp_path / "encoder"), "lora": {}}
+    with caplog.at_level(logging.INFO):
+        assert defaults(pretrained=["text_encoder"], **keys)["lr"] == ADAPTER_LR
+    assert "lr is 0.0002, because lora trains adapters" in caplog.text
+    assert "lr" not in defaults(pretrained=["text_encoder"], lr=1e-3, **keys)
 
 
 def test_a_model_class_with_a_default_of_its_own_keeps_it(monkeypatch):

@@ -106,7 +106,7 @@ def test_values_that_transformers_refuses_are_told():
     ("encoder", "word"),
     [
         ({"model_type": "albert", "inner_group_num": 1_000_000}, "inner_group_num"),
-        ({"model_type": "albert", "num_hidden_groups": 150, "inner_group_num": 150}, "parts"),
+        ({"model_type": "albert", "num_hidden_groups": 150, "inner_group_num": 150}, "modules"),
         ({"model_type": "mobilebert", "num_feedforward_networks": 1_000_000}, "num_feedforward_networks"),
         ({"model_type": "distilbert", "n_layers": 1_000_000}, "n_layers"),
         ({"model_type": "xlnet", "n_layer": 201}, "n_layer"),

@@ -21,6 +21,7 @@ from bsm_core.artifact.features.feature_scaling import (
     Unscaled,
     check_feature_scaling,
     read_feature_scaling,
+    require_trained,
     write_feature_scaling,
 )
 from bsm_core.errors import CorruptArtifactError
@@ -73,6 +74,24 @@ def test_quantiles_keep_the_order_and_have_an_end(quantiles, values):
     assert all(low <= high + 1e-9 for low, high in pairwise(found))
     limit = NormalDist().inv_cdf(1 - 0.5 / len(quantiles))
     assert all(-limit - 1e-9 <= score <= limit + 1e-9 for score in found)
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=50), st.lists(NUMBERS))
+def test_quantiles_are_interpolated_as_numpy_does_whatever_the_order_of_the_rows(quantiles, values):
+    scaling = QuantileScaling(quantiles=tuple(sorted(quantiles)))
+    points, scores = scaling._points
+    expected = np.clip(np.interp(values, points, scores), scores[0], scores[-1])
+    assert scaled(scaling, *values) == expected.tolist()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("step", [0.0, 5e-324, 1e-300, 1e38])
+def test_quantiles_of_any_distance_have_scores(step):
+    scaling = QuantileScaling(quantiles=(-step, 0.0, step))
+    with np.errstate(over="ignore"):
+        found = scaled(scaling, 2 * step, step, 0.0, -step, -2 * step)
+    assert found == sorted(found, reverse=True)
+    assert found[2] == pytest.approx(0)
 
 
 def test_the_names_of_the_inputs():
@@ -156,3 +175,31 @@ def test_a_scaling_of_other_features():
         "'rate' has a missing_indicator, which is for numbers, and a risk table",
         "'shop' is one_hot, but has a risk table or is a text field",
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "lacking"),
+    [
+        ({}, []),
+        ({"scaling": "none"}, []),
+        ({"scaling": "standard"}, ["'new'"]),
+        ({"scaling": {"new": "none"}}, []),
+        ({"scaling": {"age": "none", "new": "robust"}}, ["'new'"]),
+        ({"scaling": "none", "one_hot": ["new"]}, ["'new'"]),
+        ({"scaling": "a key of another plugin", "one_hot": None}, []),
+    ],
+)
+def test_a_feature_that_was_trained_scaled_is_in_the_file(keys, lacking):
+    scaling = check_feature_scaling({"age": {"kind": "standard", "mean": 1, "std": 2}}, where="test")
+    if not lacking:
+        require_trained(scaling, keys, ["age", "new"])
+        return
+    with pytest.raises(CorruptArtifactError, match="lacks features that training scaled") as caught:
+        require_trained(scaling, keys, ["age", "new"])
+    assert [line.partition(" ")[0] for line in caught.value.details] == lacking
+
+
+def test_a_file_that_is_gone_is_an_error_if_training_scaled():
+    require_trained(None, {"scaling": "standard"}, [])
+    with pytest.raises(CorruptArtifactError, match=f"{FEATURE_SCALING} is missing"):
+        require_trained(None, {"scaling": "standard"}, ["age"])

@@ -117,7 +117,7 @@ def test_names_are_looked_up_before_any_data_is_read(job, values, error):
         ({"vocab_size": 5}, "vocab_size: Input should be greater than 5"),
         ({"validation_fraction": 1}, "validation_fraction: "),
         ({"positive_class": "a", "multiclass_categories": ["a", "b"]}, "positive_class: 'a' is not the second of mul"),
-        ({"positive_class": 1, "num_classes": 3}, "positive_class: there are 3 classes; of two, it is the label of"),
+        ({"positive_class": 1, "num_classes": 3}, "positive_class: there are 3 classes, and it is the label of"),
         ({"on_missing_label": "drop"}, "on_missing_label: Input should be 'error' or 'skip'"),
         ({"label_name": "chat"}, "label_name: the model would read the label 'chat' as a text field or a feature"),
         ({"tab_field_list": ["label"]}, "label_name: the model would read the label 'label'"),

@@ -134,7 +134,7 @@ def test_what_the_config_needs_is_listed(job):
     with pytest.raises(MissingArtifactFilesError) as caught:
         imported(job)
     weights, tables, encoder, tokenizer = caught.value.details
-    assert "which of a.ckpt, b.ckpt are to be used?" in weights
+    assert "a.ckpt, b.ckpt all hold weights" in weights
     assert "risk_table_map.pkl or risk_table_map.json" in tables
     assert "no encoder config was found" in encoder
     assert "no tokenizer was found" in tokenizer

@@ -131,6 +131,27 @@ def test_a_job_that_was_stopped_goes_on_in_its_fold(made, tmp_path, monkeypatch,
     assert again.metrics == made.metrics
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty", "other rows"])
+@pytest.mark.usefixtures("toy_site")
+def test_a_fold_whose_file_is_damaged_is_trained_again(made, tmp_path, monkeypatch, caplog, damage):
+    output = tmp_path / "model"
+    with monkeypatch.context() as patch:
+        patch.setattr("bsm_core.training.make_artifact.fit", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(FOLDED, labelled_rows(), output)
+    stored = tmp_path / ".model.training/fold-2/fold.pt"
+    content = stored.read_bytes()
+    if damage == "other rows":
+        torch.save({"logits": torch.zeros(2, 2), "epoch": 1}, stored)
+    else:
+        stored.write_bytes(content[:-50] if damage == "cut" else b"")
+    with caplog.at_level(logging.INFO, "bsm"):
+        train(FOLDED, labelled_rows(), output)
+    assert caplog.text.count("finished before") == 2
+    assert caplog.text.count(f"{stored} is damaged (") == 1
+    assert files(output) == files(made.folder)
+
+
 @pytest.mark.usefixtures("toy_site")
 def test_with_folds_the_temperature_is_that_of_all_rows(tmp_path):
     rows = labelled_rows(160)

@@ -6,22 +6,17 @@ import struct
 
 import pytest
 import yaml
+from lightning.pytorch.loggers import CSVLogger
 from support.training import CONFIG, labelled_rows
 
 from bsm_core import train
-from bsm_core.errors import ConfigError, EngineError
+from bsm_core.errors import ConfigError, EngineError, SinkError
 from bsm_core.metrics.names import METRICS
 from bsm_core.training.metrics import History
 
 pytestmark = pytest.mark.usefixtures("toy_site")
 
 LOGGED = {**CONFIG, "batch_size": 4, "max_epochs": 3, "loggers": ["csv"]}  # eight steps an epoch
-
-
-@pytest.fixture
-def output(tmp_path):
-    (tmp_path / "jobs").mkdir()
-    return tmp_path / "jobs/model"
 
 
 @pytest.fixture
@@ -89,6 +84,43 @@ def test_a_job_that_goes_on_goes_on_with_its_table(output, tmp_path, monkeypatch
     rows = table(output)
     train(LOGGED, labelled_rows(), tmp_path / "model")
     assert rows == table(tmp_path / "model")
+
+
+@pytest.mark.parametrize("damage", ["cut", "nothing", "zeros", "a cell more", "a step that is none"])
+def test_a_table_that_is_damaged_goes_on_with_the_rows_that_are_not(output, tmp_path, monkeypatch, caplog, damage):
+    train(LOGGED, labelled_rows(), tmp_path / "whole/model")
+    whole = table(tmp_path / "whole/model")
+    stopped(monkeypatch, LOGGED, output)
+    file = output.with_name("model-logs") / "csv/metrics.csv"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes({
+        "cut": b"".join(lines)[:-9], "nothing": b"", "zeros": b"".join(lines[:3]) + bytes(40),
+        "a cell more": b"".join([lines[0], b"1," + lines[1], *lines[2:]]),
+        "a step that is none": b"".join([lines[0], lines[1].replace(b",", b",x"), *lines[2:]]),
+    }[damage])  # fmt: skip
+    train(LOGGED, labelled_rows(), output)
+    assert table(output)[-9:] == whole[-9:]  # those of the epoch that was trained again
+    assert ("row(s) that are damaged are left out" in caplog.text) == damage.startswith("a ")
+
+
+@pytest.mark.parametrize("step", ["save", "log_hyperparams"])
+def test_a_full_disk_is_an_error_that_names_the_log(output, monkeypatch, step):
+    def full(self, *_):
+        raise OSError(28, "No space left on device", str(output.with_name("model-logs") / "csv/some.file"))
+
+    monkeypatch.setattr(CSVLogger, step, full)
+    with pytest.raises(SinkError, match="could not be written: No space left on device") as caught:
+        train(LOGGED, labelled_rows(), output)
+    assert caught.value.where.startswith(str(output.with_name("model-logs")))
+
+
+def test_a_checkpoint_that_was_cut_is_named(output, monkeypatch):
+    stopped(monkeypatch, LOGGED, output)
+    checkpoint = output.with_name(".model.training") / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(EngineError, match="the checkpoint cannot be read") as caught:
+        train(LOGGED, labelled_rows(), output)
+    assert caught.value.where == str(checkpoint)
 
 
 def test_a_file_that_no_logger_wrote_stays(output):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 
 import numpy as np
@@ -27,8 +28,9 @@ def config(folder, **lora):
     return {**ENCODING, "text_encoder": str(folder), "max_epochs": 2, "lr": 0.02, "batch_size": 8, "lora": lora}
 
 
-def test_adapters_change_linear_layers_by_their_rank_and_nothing_else_of_the_encoder(encoder, tmp_path):
+def test_adapters_change_linear_layers_by_their_rank_and_nothing_else_of_the_encoder(encoder, tmp_path, caplog):
     folder, before = encoder
+    caplog.set_level(logging.INFO, "bsm")
     made = train(config(folder, r=2, alpha=8, target_modules=["query", "value"]), labelled_rows(), tmp_path / "model")
     after = Artifact.load(made.folder).weights
     assert {key.removeprefix("text_encoder.") for key in after if key.startswith("text_encoder.")} == before.keys()
@@ -38,6 +40,9 @@ def test_adapters_change_linear_layers_by_their_rank_and_nothing_else_of_the_enc
     for key in layers:
         change = (after[f"text_encoder.{key}"] - before[key]).double()
         assert int(torch.linalg.matrix_rank(change, rtol=1e-4)) == 2
+    adapters, frozen = 4 * 2 * (8 + 8), sum(weight.numel() for weight in before.values())
+    (told,) = (message for message in caplog.messages if message.startswith("lora: "))
+    assert told.endswith(f"{adapters:,} of them in adapters of rank 2; {frozen:,} are frozen")
 
 
 def test_all_linear_layers_and_the_head_are_trained(encoder, tmp_path):
@@ -87,7 +92,7 @@ def test_a_job_that_was_stopped_goes_on_with_its_adapters(encoder, tmp_path, mon
         ({"lora": {"rank": 8}}, "lora.rank"),
         ({"lora": {"target_modules": []}}, "lora.target_modules"),
         ({"text_encoder": ENCODING["text_encoder"]}, "lora: adapters need a pretrained encoder"),
-        ({"reinit_layers": 1}, "reinit_layers: beside adapters, new weights of an encoder are not"),
+        ({"reinit_layers": 1}, "reinit_layers: with lora, new weights of the encoder would not be"),
     ],
 )
 def test_what_cannot_be_is_an_error_before_the_rows_are_read(encoder, tmp_path, changes, said):

@@ -35,7 +35,26 @@ LABELS = RNG.integers(0, 3, 600)
     ],
 )
 def test_a_column_leaks_if_it_tells_the_label_of_rows_it_did_not_see(values, ordered, leaks):
-    assert (tells_label(values, LABELS, 3, ordered=ordered) is not None) == leaks
+    told = tells_label(values, LABELS, 3, ordered=ordered)
+    assert (told is not None and told.is_label) == leaks
+
+
+def test_a_column_that_nearly_tells_the_label_is_measured():
+    labels = (np.arange(600) % 3 > 0).astype(np.intp)
+    told = tells_label(labels + RNG.normal(scale=0.4, size=600), labels, 2, ordered=True)
+    assert told is not None
+    assert 0.9 < told.auroc < 0.995
+    assert not told.is_label
+
+
+@pytest.mark.parametrize("odd", [1, 8, 12])
+def test_a_few_rows_with_an_odd_label_hide_nothing(odd):
+    labels = RNG.integers(0, 2, 3_000)
+    values = labels * 1.0
+    labels[:odd] = 2
+    told = tells_label(values, labels, 3, ordered=True)
+    assert told is not None
+    assert told.is_label
 
 
 def test_of_few_rows_of_a_class_nothing_is_said():

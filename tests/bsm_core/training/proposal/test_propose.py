@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import tomllib
 
@@ -90,6 +91,69 @@ def test_each_column_is_taken_for_what_it_is(proposed, name):
     assert config["model_class"] == "trimodal_bert"
     assert "'refund' (tells the label): alone, it gives the label of 100.0 % of held-out rows (AUROC 1.000)" in text
     assert "csv_decimal" in text
+    assert "missing_indicators" not in config
+
+
+def test_a_column_that_nearly_tells_the_label_is_a_feature_with_a_comment(proposed):
+    frame = table(600)[["amount", "label"]]
+    frame["rating"] = (frame["label"] * 2 + np.random.default_rng(1).normal(1, 0.7, 600)).round()
+    config, kinds, text = proposed(frame)
+    assert kinds["rating"] == "number"
+    assert config["tab_field_list"] == ["amount", "rating"]
+    assert "# 'rating': alone, it ranks the labels at AUROC 0.9" in text.replace("#   '", "# '")
+    assert "leave it out if it is known only after the label" in text
+
+
+def test_a_label_of_a_few_rows_hides_no_leak_and_is_named(proposed):
+    frame = table(600).assign(label=lambda f: np.where(f["label"] == 1, "yes", "no"))
+    frame.loc[:3, "label"] = "yess"
+    config, kinds, text = proposed(frame[["amount", "refund", "score", "label"]])
+    assert (kinds["refund"], kinds["score"]) == ("tells the label, not used",) * 2
+    assert config["num_classes"] == 3
+    assert "# The label 'yess' has 4 row(s)" in text
+
+
+ODD_CELLS = {
+    "zip": (lambda i: f"{i * 37 % 20:05d}", "category", "20 different values, with leading zeros"),
+    "account": (lambda i: f"{i * 77:08d}", "id, not used", "another code in each row, with leading zeros"),
+    "shop_id": (lambda i: f"{i % 20:03d}", "id, not used", "20 different values, with leading zeros"),
+    "money": (lambda i: f"${i * 13:,}.50", "not used", "amounts such as '$0.50'"),
+    "euros": (lambda i: f"{i * 13} EUR" if i % 9 else "unknown", "not used", "amounts such as '13 EUR'"),
+    "share": (lambda i: f"{i / 7:.1f}%", "not used", "amounts such as"),
+    "grouped": (lambda i: f"{i * 1300:,}.50", "not used", "csv_thousands"),
+    "odd": (lambda i: "unknown" if i % 10 == 0 else i / 7, "number", "10 % of the cells are no numbers"),
+    "stars": (lambda i: "4+" if i % 10 == 0 else i % 4, "category", "5 different values"),
+    "date": (lambda i: f"{i % 28 + 1} Jan 20{i % 20 + 10}", "date, not used", "dates or times such as '1 Jan 2010'"),
+    "day": (lambda i: f"March {i % 28 + 1}, 20{i % 20 + 10}" if i % 9 else "unknown", "date, not used", "dates or"),
+    "moment": (lambda i: f"2024-01-{i % 28 + 1:02d}T{i % 24:02d}:10:00Z", "date, not used", "dates or times"),
+    "clock": (lambda i: f"{i % 12 + 1}:{i % 60:02d} pm", "date, not used", "dates or times such as '1:00 pm'"),
+    "phone": (lambda i: f"079 {i:03d} {i * 7 % 1000:03d}", "text, not used", ""),
+}
+
+
+def test_codes_amounts_dates_and_odd_words_are_taken_for_what_they_are(built_in, tmp_path):
+    path = tmp_path / "rows.csv"
+    frame = table()[["amount", "text", "title", "label"]]
+    pd.DataFrame({name: [make(i) for i in range(240)] for name, (make, *_) in ODD_CELLS.items()} | dict(frame)).to_csv(
+        path, index=False
+    )
+    found = {name: (kind, why) for name, kind, why in propose(path, "label", registry=built_in).columns}
+    assert {name: found[name][0] for name in ODD_CELLS} == {name: kind for name, (_, kind, _) in ODD_CELLS.items()}
+    assert [name for name, (*_, why) in ODD_CELLS.items() if why not in found[name][1]] == []
+
+
+def test_missing_numbers_get_an_input_that_says_so(proposed, built_in):
+    frame = table()[["amount", "shop", "label"]]
+    frame.loc[::7, "amount"] = None
+    config, *_ = proposed(frame)
+    assert config["missing_indicators"] is True
+    TrainingJob(config, built_in)
+
+
+def test_without_an_id_it_is_said_how_to_score(proposed):
+    config, _, text = proposed(table()[["amount", "label"]])
+    assert "id_name" not in config
+    assert "name any column" in text
 
 
 @pytest.mark.parametrize(
@@ -142,7 +206,35 @@ def test_a_pretrained_encoder_is_named_with_its_tokenizer_and_its_positions(prop
     assert config["text_encoder"] == config["tokenizer"] == str(tmp_path / "encoder")
     assert config["max_sen_len"] <= 16
     assert "vocab_size" not in config
-    assert "encoder_lr" in config
+    assert "pooling" not in config
+    assert config["encoder_lr"] == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("modes", "pooling", "said"),
+    [
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True, "include_prompt": True}, "mean", ""),
+        ({"pooling_mode_cls_token": True}, "cls", ""),
+        ({"pooling_mode": "mean"}, "mean", ""),
+        ({"pooling_mode_max_tokens": True}, None, "pooling 'max_tokens', which bsm does not have"),
+    ],
+)
+def test_the_pooling_of_sentence_transformers_is_proposed(proposed, built_in, tmp_path, modes, pooling, said):
+    save_encoder(tmp_path / "encoder")
+    write_tokenizer(tmp_path / "encoder")
+    (tmp_path / "encoder/1_Pooling").mkdir()
+    (tmp_path / "encoder/1_Pooling/config.json").write_text(json.dumps(modes))
+    config, _, text = proposed(table()[["text", "title", "label"]], pretrained=str(tmp_path / "encoder"))
+    assert config.get("pooling") == pooling
+    assert said in text
+    assert TrainingJob(config, built_in).values.get("pooling") == pooling
+
+
+def test_adapters_are_proposed_with_their_learning_rate(proposed, tmp_path):
+    save_encoder(tmp_path / "encoder")
+    write_tokenizer(tmp_path / "encoder")
+    options = {"pretrained": str(tmp_path / "encoder"), "changes": {"lora": {"r": 4}}}
+    assert proposed(table()[["text", "label"]], **options)[0]["encoder_lr"] == 2e-4
 
 
 @pytest.mark.parametrize(

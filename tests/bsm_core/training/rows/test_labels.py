@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import datetime as dt
+from decimal import Decimal
+
 import pyarrow as pa
 import pytest
 
@@ -43,6 +46,37 @@ def test_labels_of_any_spelling_stand_in_order(column, order):
     assert labels == [1, 0, 1]
 
 
+MOMENTS = [dt.datetime(2024, 1, 31, 12), dt.datetime(2024, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (MOMENTS, "2024"),
+        ([dt.time(1), dt.time(2)], "time"),
+        ([dt.timedelta(1), dt.timedelta(2)], "imedelta"),
+        ([[1], [2]], "[1]"),
+        ([{"a": 1}, {"a": 2}], "{'a': 1}"),
+        ([b"\xff", b"\xfe"], r"b'\xff'"),
+    ],
+    ids=["datetime", "time", "timedelta", "list", "dict", "bytes"],
+)
+@pytest.mark.parametrize("make", [pa.array, list], ids=["arrow", "python"])
+def test_values_that_are_no_class_are_an_error_with_an_example(values, shown, make):
+    for check in (lambda cells: class_order(cells, "y", 2, None), lambda cells: class_indices(cells, "y", ["a", "b"])):
+        with pytest.raises(DataError, match="which is no class") as caught:
+            check(make([None, *values]))
+        assert "label_name: column 'y'" in str(caught.value)
+        assert shown in str(caught.value)
+
+
+def test_dates_decimals_and_texts_in_bytes_are_classes():
+    assert indices(pa.array([dt.date(2024, 2, 1), dt.date(2024, 1, 31)])) == (["2024-01-31", "2024-02-01"], [1, 0])
+    assert indices([dt.date(2024, 2, 1), dt.date(2024, 1, 31)]) == (["2024-01-31", "2024-02-01"], [1, 0])
+    assert indices(pa.array([Decimal("1.50"), Decimal("0.25")])) == ([0.25, 1.5], [1, 0])
+    assert indices(pa.array([b"b", b"a"])) == (["a", "b"], [1, 0])
+
+
 def test_the_config_decides_the_order_and_how_a_class_is_spelled():
     assert indices(["1", "0", "1"], given=["1.0", 0]) == (["1.0", 0], [0, 1, 0])
     assert indices(["up", "down"], 3, given=["up", "level", "down"]) == (["up", "level", "down"], [0, 2])
@@ -82,11 +116,6 @@ def test_of_many_rows_without_a_class_the_first_are_named():
     assert caught.value.details[0] == "row 4: 'c'"
     assert caught.value.details[10:] == ("...", "classes: 'a', 'b'")
     assert caught.value.where == "data, column 'y'"
-
-
-def test_a_label_that_is_no_cell_has_no_class():
-    with pytest.raises(DataError, match="row 1: no label"):
-        class_indices(pa.array([[1], [0]]), "y", [0, 1])
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,13 @@ def artifact() -> Picture:
         Box(kind, title, lines, (1 + i // 2, i % 2), joined=False) for i, (kind, title, lines) in enumerate(groups)
     ]
     boxes.insert(0, Box("data", "Artifact", ("a folder, or model.tar.gz",), (0, 0), (1, 2), joined=False))
-    boxes.append(Box("data", "Training rows", ("training_distributions.json",), (6, 0), joined=False))
-    boxes.append(Box("data", "Mean row of training", ("explanation_background.json",), (6, 1), joined=False))
+    for row, (title, name) in enumerate(
+        (
+            ("How the training rows lay", "training_distributions.json"),
+            ("Mean row of training", "explanation_background.json"),
+        )
+    ):
+        boxes.append(Box("data", title, (name,), (6 + row, 0), (1, 2), joined=False))
     description = "; ".join(f"{box.title}: {', '.join(box.lines)}" for box in boxes)
     return Picture("artifact", "The files of an artifact", description, tuple(boxes), 2, space=(10, 10))
 

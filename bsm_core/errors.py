@@ -294,6 +294,10 @@ class ModelFailedError(BSMError, RuntimeError):
     """Model class that raised an error, or whose results have a wrong shape or are not finite."""
 
 
+class DivergedError(ModelFailedError):
+    """Training in which loss or probabilities became NaN or infinite after finite ones."""
+
+
 class SinkError(BSMError, OSError):
     """Output that could not be written."""
 
@@ -316,6 +320,10 @@ class NothingToResumeError(BSMError, RuntimeError):
 
 class EngineError(BSMError, RuntimeError):
     """Process of the run that failed or was killed."""
+
+
+class CheckpointError(EngineError):
+    """Checkpoint of a training job that cannot be read."""
 
 
 class MemoryLimitError(BSMError, MemoryError):

@@ -135,7 +135,7 @@ def test_the_table_of_the_plan(tmp_path):
 
 def test_the_tables_of_config_keys():
     listed = [key for cells in rows("artifact.md", "key", "default", "meaning") for key in names(cells[0])]
-    assert set(listed) == {*ArtifactConfig.model_fields, *ModelConfig.model_fields}
+    assert set(listed) == {*ArtifactConfig.model_fields, *ModelConfig.model_fields, "id_name"}
     assert len(listed) == len(set(listed))
 
 

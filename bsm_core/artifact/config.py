@@ -249,7 +249,9 @@ def json_config(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
 
 def _json_value(value: Any) -> Any:
     """Return a number or an array of NumPy, or a path, as JSON holds it."""
-    if hasattr(value, "tolist"):
+    import numpy as np  # which takes a while, and is seldom needed here
+
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufU":
         return value.tolist()
     text = os.fspath(value)
     if isinstance(text, bytes):

@@ -29,6 +29,7 @@ from bsm_core.artifact.files import (
     MODEL_ARTIFACTS,
     RISK_TABLES,
     TABLES,
+    TRAINING_METRICS,
     FileHashes,
     corrupt,
     find,
@@ -173,7 +174,8 @@ class Artifact:
     def feature_scaling(self) -> FeatureScaling | None:
         """Scaling of the features; None where the artifact has none."""
         scaling = read_feature_scaling(self.folder)
-        require_trained(scaling, self.raw_config, self.config.tab_field_list)
+        if (self.folder / TRAINING_METRICS).exists():  # the keys of another tool's config may mean something else
+            require_trained(scaling, self.raw_config, self.config.tab_field_list)
         if scaling is not None:
             texts = {field.column for field in self.config.text_fields}
             scaling.require_features(self.config.tab_field_list, texts, self.risk_tables)

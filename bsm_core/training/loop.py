@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from bsm_core.errors import ConfigError, EngineError, ModelFailedError
+from bsm_core.errors import ConfigError, DivergedError, EngineError, ModelFailedError
 from bsm_core.models.bad_rows import NOT_FINITE
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
@@ -27,7 +27,7 @@ from bsm_core.runtime.profile import Advance, Ended, notify
 from bsm_core.scoring.engines.callbacks import SECONDS_BETWEEN_LINES
 from bsm_core.scoring.engines.trainer import quiet
 from bsm_core.training.config.training_config import TrainingConfig
-from bsm_core.training.metrics import DivergedError, History, mode_of
+from bsm_core.training.metrics import History, mode_of
 from bsm_core.training.resuming.checkpoints import BEST, LAST, WholeCheckpoints, read_checkpoint
 from bsm_core.training.rows.shuffled_batches import BatchRows, ShuffledBatches
 
@@ -71,8 +71,10 @@ def fit(
 
     Raises:
         ConfigError: The model normalizes over the rows of a batch, and a batch has one row.
-        EngineError: The device runs out of memory, or a checkpoint cannot be read.
-        ModelFailedError: The model class fails, or training diverges.
+        EngineError: The device runs out of memory.
+        CheckpointError: A checkpoint cannot be read.
+        ModelFailedError: The model class fails.
+        DivergedError: Loss or probabilities become NaN or infinite.
         SinkError: A checkpoint cannot be written.
     """
     history = History(config.seed, config.monitor)
@@ -126,7 +128,7 @@ def _failures(model: ModelBase, config: TrainingConfig, history: History) -> Ite
     try:
         yield
     except ModelFailedError as error:
-        if isinstance(error, DivergedError) or NOT_FINITE in error.what:
+        if history.was_finite and (isinstance(error, DivergedError) or NOT_FINITE in error.what):
             raise _diverged(error, model, config, len(history.epochs) + 1) from error
         if not str(error.__cause__).startswith(_ONE_ROW):
             raise

@@ -94,8 +94,10 @@ def train(
 
     Raises:
         UsageError: The output is not empty, a different job was stopped there, or there is no GPU.
-        EngineError: A checkpoint of a job that was stopped cannot be read, or memory of the device runs out.
-        ModelFailedError: The model class fails, or training diverges.
+        CheckpointError: A checkpoint of a job that was stopped cannot be read.
+        EngineError: Memory of the device runs out.
+        ModelFailedError: The model class fails.
+        DivergedError: Training diverges; what the job would resume from is removed.
         SinkError: A file cannot be written, for example because the disk is full.
         ConfigError: Config keys are missing or wrong. The error names all of them.
         MissingColumnsError: Columns are missing. The error names all of them.
@@ -117,7 +119,8 @@ def train(
     check_precision(job.training.precision, gpu=gpu)
     if not job.training.validation_fraction and validation is None:
         check_calibration(job, None)
-    with isolate_rng(), work_folder(whole) as work:
+    with isolate_rng(), work_folder(whole) as held:
+        work = held.path
         with uploading(whole) as made:
             torch.manual_seed(job.training.seed)
             all_rows, given, order = read_rows(job, data, validation)
@@ -128,7 +131,7 @@ def train(
             log.info("training on %s rows, validating on %s", f"{len(rows):,}", f"{len(held_out or ()):,}")
             prepared = Prepared(job, rows, held_out, order)
             model = build_model(job, prepared)
-            claim(work, job, prepared)
+            claim(held, job, prepared)
             logs = beside(made, "-logs")
             folds = score_folds(job, (all_rows, given), order, work, logs, gpu=gpu) if job.training.folds else []
             loggers = open_loggers(job.training.loggers, job.values, logs, work, work / LAST)

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from bsm_core.errors import ModelFailedError
+from bsm_core.errors import DivergedError, ModelFailedError
 from bsm_core.metrics.measure import measure as measured
 from bsm_core.metrics.names import LOWEST_IS_BEST, METRICS, title_of
 from bsm_core.models.batch import Batch
@@ -21,10 +21,6 @@ log = logging.getLogger("bsm")
 
 _SHOWN = ("train_loss", "log_loss", "auroc", "f1", "accuracy")
 """Metrics in the log line of an epoch; the one that chooses the best epoch is added."""
-
-
-class DivergedError(ModelFailedError):
-    """Loss or probabilities that became NaN or infinite during training."""
 
 
 def mode_of(metric: str) -> Literal["min", "max"]:
@@ -52,6 +48,7 @@ class History(Callback):
     """Callback that measures each epoch on the validation rows and logs a line.
 
     Attributes:
+        was_finite: Whether the loss of an earlier step was finite.
         epochs: ``epoch`` (from 1), ``train_loss`` and the metrics of the validation rows, for each finished epoch.
         seconds: Wall time of each epoch that this process trained, without validation.
 
@@ -62,6 +59,7 @@ class History(Callback):
 
     def __init__(self, seed: int, monitor: str = "log_loss") -> None:
         self.seed, self.monitor = seed, monitor
+        self.was_finite = False
         self.epochs: list[dict[str, float]] = []
         self.seconds: list[float] = []
 
@@ -72,6 +70,7 @@ class History(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
         self.epochs = list(state_dict["epochs"])
+        self.was_finite = bool(self.epochs)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Reset the counts, and seed the epoch, so that a resumed job draws the same random numbers."""
@@ -85,13 +84,23 @@ class History(Callback):
         """Add the loss of a batch, and store the time of the epoch so far.
 
         Raises:
-            DivergedError: The loss is NaN or infinite, and so are weights.
+            DivergedError: The loss is NaN or infinite after finite ones, and so are weights.
+            ModelFailedError: The same without a finite loss before.
         """
         # Lightning has divided the loss by the number of batches whose gradients are added up.
         loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
         # In '16-mixed', a step with such a loss is skipped.
         if not (math.isfinite(loss) or all(weights.isfinite().all() for weights in pl_module.parameters())):
-            raise DivergedError(f"the loss is {loss} in step {trainer.global_step}")
+            if self.was_finite:
+                raise DivergedError(f"the loss is {loss} in step {trainer.global_step}")
+            cls = type(pl_module)
+            raise ModelFailedError(
+                f"model class {cls.__name__!r} returned logits whose loss is {loss} in step {trainer.global_step}",
+                where=f"{cls.__module__}:{cls.__qualname__}",
+                fix="look for very large numbers in the features, which scaling 'robust' or 'quantile' bounds, and for "
+                "divisions by zero in the model class",
+            )
+        self.was_finite = self.was_finite or math.isfinite(loss)
         self._loss += loss * batch.rows
         self._rows += batch.rows
         self._seconds = time.monotonic() - self._began

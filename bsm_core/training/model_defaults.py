@@ -1,9 +1,9 @@
-"""Defaults that a training job chooses for config keys of the model class: ``lr`` and ``feature_norm``."""
+"""Defaults that a training job chooses for config keys of the model class: learning rates and ``feature_norm``."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from bsm_core.artifact.features.feature_scaling import FeatureScaling
@@ -15,7 +15,7 @@ from bsm_core.training.optional.lora import ADAPTER_LR
 log = logging.getLogger("bsm")
 
 NEW_WEIGHTS_LR = 1e-3
-"""Learning rate for a model without a pretrained encoder."""
+"""Learning rate of weights that are trained from the start, beside no pretrained encoder or a frozen one."""
 
 
 def model_defaults(job: TrainingJob, scaling: FeatureScaling, pretrained: Collection[str]) -> dict[str, Any]:
@@ -27,15 +27,10 @@ def model_defaults(job: TrainingJob, scaling: FeatureScaling, pretrained: Collec
         pretrained: Config keys of the modules that start from pretrained weights.
     """
     chosen: dict[str, Any] = {}
-    if _is_free(job, "lr"):
-        if job.training.lora:
-            chosen["lr"] = ADAPTER_LR
-            why = "because lora trains adapters; the config keys lr and encoder_lr set others"
-        elif not any(key in ENCODERS for key in pretrained):
-            chosen["lr"] = NEW_WEIGHTS_LR
-            why = "because no pretrained encoder is loaded; the config key lr sets another"
-        if chosen:
-            log.info("lr is %g, %s", chosen["lr"], why)
+    for key, value, why in _rates(job, pretrained):
+        if _is_free(job, key):
+            chosen[key] = value
+            log.info("%s is %g, because %s; the config key %s sets another", key, value, why, key)
     features = job.artifact.tab_field_list
     if features and job.reads("feature_norm"):
         if "feature_norm" not in job.values and any(job.training.kind(name) != "none" for name in features):
@@ -45,6 +40,15 @@ def model_defaults(job: TrainingJob, scaling: FeatureScaling, pretrained: Collec
             told = "feature_norm 'layer' makes all values of the only feature %r equal; set feature_norm to 'none'"
             log.warning(told, features[0])
     return chosen
+
+
+def _rates(job: TrainingJob, pretrained: Collection[str]) -> Iterator[tuple[str, float, str]]:
+    """Yield the config key of each learning rate that the model class should not choose, with a rate and the reason."""
+    if job.training.lora:
+        yield "encoder_lr", ADAPTER_LR, "lora trains adapters"
+        yield "lr", NEW_WEIGHTS_LR, "lora freezes the encoder, and the layers after it are new"
+    elif not any(key in ENCODERS for key in pretrained):
+        yield "lr", NEW_WEIGHTS_LR, "no pretrained encoder is loaded"
 
 
 def _is_free(job: TrainingJob, key: str) -> bool:

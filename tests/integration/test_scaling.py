@@ -136,8 +136,15 @@ def changed(made, tmp_path):
     return Path(shutil.copytree(made, tmp_path / "changed"))
 
 
-def test_without_its_scaling_the_weights_do_not_fit(changed):
+def test_a_scaling_that_is_lost_is_missed(changed):
     (changed / "feature_scaling.json").unlink()
+    with pytest.raises(CorruptArtifactError, match="is missing, and training scaled features"):
+        Predictor.from_artifact(changed)
+
+
+def test_the_config_of_an_artifact_that_was_trained_elsewhere_says_nothing_of_its_scaling(changed):
+    (changed / "feature_scaling.json").unlink()
+    (changed / "training_metrics.json").unlink()
     with pytest.raises(WeightsMismatchError, match="tab_subnetwork"):
         Predictor.from_artifact(changed)
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bsm_core.errors import DataError, EngineError
+from bsm_core.errors import CheckpointError, DataError
 from bsm_core.metrics.names import METRICS
 from bsm_core.runtime.durable import writing
 from bsm_core.training.config.training_config import TrainingConfig
@@ -144,7 +144,7 @@ def _stored(folder: Path, rows: int) -> dict[str, Any] | None:
         if len(found["logits"]) == rows:
             return found
         reason = "it has other rows"
-    except EngineError as error:
+    except CheckpointError as error:
         reason = error.what
     log.warning("%s is damaged (%s), so this fold is trained again", folder / FOLD, reason)
     return None

@@ -52,7 +52,8 @@ def open_loggers(
         checkpoint: Checkpoint from which training resumes, if it exists.
 
     Raises:
-        EngineError: MLflow cannot be reached, or refuses the run; or the checkpoint cannot be read.
+        EngineError: MLflow cannot be reached, or refuses the run.
+        CheckpointError: The checkpoint cannot be read.
         SinkError: A file cannot be written.
     """
     step = None

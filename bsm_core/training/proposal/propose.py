@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,13 +196,14 @@ def _written(
         toml.add(key, value)
     _write_label(toml, found)
     read = {*keys_of(model_class.Config)}
-    _write_columns(toml, found, read)
+    # The scripts of the original project know no indicators: the two keys contradict each other.
+    _write_columns(toml, found, indicators="feature_count" in read and changes.get("compat") != "original")
     if found.texts:
         folder = folder_of(pretrained) if pretrained else None
         _write_tokens(toml, token_sizes(_sampled_texts(found), rows, folder), pretrained)
         if folder is not None and "pooling" in read:
             _write_pooling(toml, folder)
-    _write_training(toml, found, pretrained, lora=bool(changes.get("lora")))
+    _write_training(toml, found, pretrained, lora=changes.get("lora") is not None)
     return toml.text()
 
 
@@ -230,14 +231,14 @@ def _write_label(toml: TomlText, found: _Judged) -> None:
             toml.note(f"The label {label!r} has {count} row(s): if it is a misspelled one, correct the table first.")
 
 
-def _write_columns(toml: TomlText, found: _Judged, read: Collection[str]) -> None:
+def _write_columns(toml: TomlText, found: _Judged, *, indicators: bool) -> None:
     toml.note("")
     toml.note("Columns")
     for key, text in zip(TEXT_KEYS[len(found.texts)], found.texts, strict=True):
         steps = MINIMAL_CLEANING if key.startswith("secondary") else FULL_CLEANING
         toml.add(key, text.name, text.why)
         toml.add(key.replace("name", "processing_steps"), list(steps))
-    _write_features(toml, found, read)
+    _write_features(toml, found, indicators=indicators)
     ids = [column for column in found.columns if column.unique][:1]
     if ids:
         toml.add("id_name", ids[0].name, f"column of the id for bsm run --id-field; {ids[0].why}")
@@ -257,7 +258,7 @@ def _write_columns(toml: TomlText, found: _Judged, read: Collection[str]) -> Non
         toml.note(f"A column that tells the label can be added to {FEATURES} if it is known when a row is scored.")
 
 
-def _write_features(toml: TomlText, found: _Judged, read: Collection[str]) -> None:
+def _write_features(toml: TomlText, found: _Judged, *, indicators: bool) -> None:
     features = [column for column in found.columns if column.kind in _FEATURES]
     if not features:
         return
@@ -266,7 +267,7 @@ def _write_features(toml: TomlText, found: _Judged, read: Collection[str]) -> No
     for column in features:
         if column.hint:
             toml.note(f"  {quoted(column.name)}: {column.hint}")
-    if "feature_count" in read and any(column.missing for column in features):
+    if indicators and any(column.missing for column in features):
         toml.add("missing_indicators", True, "numbers are missing: an input of the model says where")
 
 

@@ -30,11 +30,11 @@ class TomlText:
     def add(self, key: str, value: Any, about: str = "") -> None:
         """Add a key with a value that JSON can hold, or the value that replaces it, with a comment.
 
-        A mapping becomes a line for each of its keys.
+        A mapping with keys becomes a line for each of them.
         """
         self._added.add(key)
         value = self._changes.get(key, value)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             for name, inner in value.items():
                 self.add(f"{key}.{_bare(str(name))}", inner, about)
                 about = ""
@@ -69,7 +69,8 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{_bare(str(key))} = {_value(inner)}' for key, inner in value.items())} }}"
+        inner = ", ".join(f"{_bare(str(key))} = {_value(inner)}" for key, inner in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 

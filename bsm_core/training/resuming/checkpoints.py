@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from bsm_core.artifact.torch_writing import write_torch
-from bsm_core.errors import BSMError, EngineError
+from bsm_core.errors import BSMError, CheckpointError
 from bsm_core.runtime import durable
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -68,7 +68,7 @@ def read_checkpoint(path: Path, keys: Collection[str] = _CHECKPOINT, *, lazily: 
         lazily: Whether tensors are read when they are used.
 
     Raises:
-        EngineError: The file is missing, damaged or another one.
+        CheckpointError: The file is missing, damaged or another one.
     """
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
@@ -80,5 +80,5 @@ def read_checkpoint(path: Path, keys: Collection[str] = _CHECKPOINT, *, lazily: 
         # Damaged bytes raise anything, some of it with many lines about pickles.
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         fix = f"remove {path.with_name(LAST)} to begin this training anew, and run the same command again"
-        raise EngineError(f"the checkpoint cannot be read: {reason}", where=str(path), fix=fix) from error
+        raise CheckpointError(f"the checkpoint cannot be read: {reason}", where=str(path), fix=fix) from error
     return found

@@ -8,11 +8,12 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bsm_core.artifact.files import list_files
 from bsm_core.artifact.save import copy_file
-from bsm_core.errors import UsageError
+from bsm_core.errors import CheckpointError, DivergedError, UsageError
 from bsm_core.runtime import durable
 from bsm_core.storage.objects import ObjectPath
 from bsm_core.storage.temporary import temporary_folder
@@ -51,11 +52,25 @@ def located(output: Path) -> Path:
     return whole
 
 
+@dataclass
+class TrainingFolder:
+    """Folder of a running job.
+
+    Attributes:
+        path: The folder.
+        is_claimed: Whether :func:`claim` has found that the job may resume from what the folder holds.
+    """
+
+    path: Path
+    is_claimed: bool = False
+
+
 @contextmanager
-def work_folder(output: Path) -> Iterator[Path]:
+def work_folder(output: Path) -> Iterator[TrainingFolder]:
     """Provide the hidden folder of a job. Keep it if the job stops or fails after a checkpoint.
 
-    For an output in an object store, it is a temporary folder, which is not kept.
+    The folder of a job that diverged is removed: the same job would diverge again, and another one cannot resume from
+    its checkpoints. For an output in an object store, it is a temporary folder, which is not kept.
 
     Args:
         output: Path of :func:`located`.
@@ -64,22 +79,23 @@ def work_folder(output: Path) -> Iterator[Path]:
         SinkError: The folder cannot be made.
     """
     if isinstance(output, ObjectPath):
-        with temporary_folder() as work:
-            yield work
+        with temporary_folder() as folder:
+            yield TrainingFolder(folder)
         return
-    work = _folder_of(output)
+    folder = _folder_of(output)
+    work = TrainingFolder(folder)
     with durable.writing(output):
-        work.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         yield work
-    except BaseException:
-        if _is_begun(work):
-            log.warning("stopped; run the same job again to resume from its last epoch, which is kept in %s", work)
-        else:
-            shutil.rmtree(work)
+    except BaseException as error:
+        if isinstance(error, DivergedError) or not _is_begun(folder):
+            shutil.rmtree(folder)
+        elif work.is_claimed and not isinstance(error, CheckpointError):
+            log.warning("stopped; run the same job again to resume from its last epoch, which is kept in %s", folder)
         raise
-    (work / _PUBLISHING).unlink(missing_ok=True)  # first: without it, no other job takes the output for its own
-    shutil.rmtree(work)
+    (folder / _PUBLISHING).unlink(missing_ok=True)  # first: without it, no other job takes the output for its own
+    shutil.rmtree(folder)
 
 
 def _folder_of(output: Path) -> Path:
@@ -90,22 +106,23 @@ def _is_begun(work: Path) -> bool:
     return any(next(work.rglob(name), None) for name in (LAST, FOLD, _PUBLISHING))
 
 
-def claim(work: Path, job: TrainingJob, prepared: Prepared) -> None:
+def claim(work: TrainingFolder, job: TrainingJob, prepared: Prepared) -> None:
     """Mark the work folder with a digest of the job and its rows.
 
     Raises:
         UsageError: The folder holds what another job has begun, or does not say which job it was.
         SinkError: The mark cannot be written.
     """
-    digest = hashlib.sha256(json.dumps([str(work), job.values], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([str(work.path), job.values], sort_keys=True).encode())
     for batch in filter(None, (prepared.train, prepared.validation)):
         texts = (tensor for text in batch.texts.values() for tensor in vars(text).values())
         for tensor in (batch.features, batch.labels, *texts):
             digest.update(tensor.numpy().tobytes())
-    mark, own = work / _DIGEST, digest.hexdigest()
-    if not _is_begun(work):
+    mark, own = work.path / _DIGEST, digest.hexdigest()
+    if not _is_begun(work.path):
         with durable.writing(mark):
             durable.write(mark, own)
+        work.is_claimed = True
         return
     try:
         found = mark.read_bytes().decode("ascii", "replace").strip()
@@ -113,13 +130,14 @@ def claim(work: Path, job: TrainingJob, prepared: Prepared) -> None:
         found = ""
     if len(found) != len(own):
         what = f"the file {_DIGEST} is missing or damaged, which says which job was stopped here"
-        raise UsageError(what, where=str(work), fix="remove the folder to begin the training anew")
+        raise UsageError(what, where=str(work.path), fix="remove the folder to begin the training anew")
     if found != own:
         raise UsageError(
             "a job with a different config or different rows was stopped here, or its folder was moved",
-            where=str(work),
+            where=str(work.path),
             fix="run that job again to finish it, or remove the folder",
         )
+    work.is_claimed = True
 
 
 def publish(artifact: Path, work: Path, output: Path) -> None:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from bsm_core.errors import DataError, nearest, short_repr
-from bsm_core.preprocess.cell_reasons import text_of
 from bsm_core.preprocess.cells import Column, category_key, category_texts, values_at
 
 _NAMED = 10
@@ -23,7 +22,8 @@ _MISSING = "nan"
 """Category key of a missing label."""
 _DIGITS = 38
 """Largest number of digits of a label that is a number, as in Arrow's decimal128."""
-_NO_LABELS = (Mapping, list, tuple, set, frozenset, np.ndarray, dt.datetime, dt.time, dt.timedelta)
+_TIMES = (dt.datetime, dt.timedelta, np.datetime64, np.timedelta64)
+_NO_LABELS = (Mapping, list, tuple, set, frozenset, np.ndarray, dt.time, *_TIMES)
 """Types of Python objects that are no labels, as the types of Arrow to which they correspond are none."""
 
 
@@ -36,21 +36,21 @@ def label_value(key: Decimal) -> int | float | str:
 
 
 def require_labels(column: Column, name: str) -> None:
-    """Check that the cells of a label that are not missing have a text by which classes are told apart.
+    """Check that the cells of a label are of types that have a text. Bytes that are no text count as missing.
 
     Args:
         column: The labels.
         name: Name of the column, for errors.
 
     Raises:
-        DataError: Labels are lists, objects, times or bytes that are no text; the error has an example.
+        DataError: Labels are lists, objects or times; the error has an example.
     """
     if isinstance(column, pa.Array | pa.ChunkedArray):
         there = column.is_valid().to_pylist() if column.null_count else [True] * len(column)
         rows = [i for i, text in enumerate(category_texts(column)) if text == _MISSING and there[i]]
         wrong = next((value for value in values_at(column, rows) if not _is_missing(value)), None)
     else:
-        wrong = next((value for value in column if isinstance(value, _NO_LABELS) or _is_no_text(value)), None)
+        wrong = next((value for value in column if isinstance(value, _NO_LABELS) and not _is_missing(value)), None)
     if wrong is not None:
         raise DataError(
             f"a label is a value of type {type(wrong).__name__}, such as {short_repr(wrong)}, which is no class",
@@ -60,12 +60,9 @@ def require_labels(column: Column, name: str) -> None:
 
 
 def _is_missing(value: Any) -> bool:
-    """Return whether a value whose category is missing is a missing one, and not one without a text."""
-    return not _is_no_text(value) and isinstance(value, str | bytes | float | Decimal | None)
-
-
-def _is_no_text(value: Any) -> bool:
-    return isinstance(value, bytes) and text_of(value) is None
+    """Return whether a value without a category is a missing one, such as NaN or NaT, and not one of another type."""
+    is_nat = isinstance(value, _TIMES) and str(value) == "NaT"
+    return is_nat or isinstance(value, str | bytes | float | Decimal | None)
 
 
 def class_order(

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from bsm_core import Batch, ModelBase
-from bsm_core.errors import ConfigError, EngineError, ModelFailedError
+from bsm_core.errors import CheckpointError, ConfigError, DivergedError, EngineError, ModelFailedError
 from bsm_core.metrics.names import METRICS
 from bsm_core.runtime.profile import Ended, listening
 from bsm_core.training import loop
 from bsm_core.training.config.training_config import TrainingConfig
 from bsm_core.training.loop import fit
-from bsm_core.training.metrics import DivergedError, History
+from bsm_core.training.metrics import History
 from bsm_core.training.resuming.checkpoints import BEST, LAST
 
 
@@ -332,8 +332,10 @@ def test_no_room_for_a_step_says_what_to_lower(tmp_path, place):
     assert "batch_size" in caught.value.fix
 
 
-@pytest.mark.parametrize("name", [BEST, LAST])
-@pytest.mark.parametrize("damage", ["cut", "another file", "missing"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [(BEST, "cut"), (BEST, "another file"), (BEST, "missing"), (LAST, "cut"), (LAST, "another file")],
+)
 def test_a_checkpoint_that_cannot_be_read_is_named_before_anything_trains(tmp_path, name, damage):
     train(tmp_path, max_epochs=1)
     file = tmp_path / name
@@ -344,9 +346,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named_before_anything_trains(tmp_pa
     else:
         torch.save({"epoch": 1}, file)
     model = affine()
-    if (name, damage) == (LAST, "missing"):
-        return  # which is a job that has not begun
-    with pytest.raises(EngineError, match="the checkpoint cannot be read: ") as caught:
+    with pytest.raises(CheckpointError, match="the checkpoint cannot be read: ") as caught:
         train(tmp_path, model, max_epochs=2)
     assert model.seen == []
     assert caught.value.where == str(file)
@@ -378,6 +378,29 @@ def test_training_that_diverges_in_half_precision_says_what_to_set(tmp_path):
         train(tmp_path, model, precision="bf16-mixed")
     assert "encoder_lr (it is 0.5)" in caught.value.fix
     assert "set precision to '32-true' (it is 'bf16-mixed')" in caught.value.fix
+
+
+@pytest.mark.parametrize("in_training", [True, False], ids=["the loss", "the probabilities"])
+def test_a_class_that_is_never_finite_has_not_diverged(tmp_path, in_training):
+    model = affine()
+    forward = model.forward
+    model.forward = lambda batch: forward(batch) * math.nan
+    if not in_training:
+        model.training_step = lambda batch, batch_idx: model.linear(batch.features).sum() * 0 + math.nan
+        model.configure_gradient_clipping = lambda optimizer, *_, **__: optimizer.zero_grad()  # skip each step
+    says = "whose loss is nan in step 1" if in_training else "probabilities that are NaN or infinite for 16 of 16 rows"
+    with pytest.raises(ModelFailedError, match=f"model class 'Affine' returned .*{says}") as caught:
+        train(tmp_path, model)
+    assert not isinstance(caught.value, DivergedError)
+    assert "test_loop:Affine" in caught.value.where
+
+
+def test_a_job_that_resumes_and_is_no_longer_finite_has_diverged(tmp_path):
+    train(tmp_path, max_epochs=1)
+    model = affine()
+    model.forward = lambda batch: model.linear(batch.features) * math.nan
+    with pytest.raises(DivergedError, match="training diverged in epoch 2: the loss is nan in step "):
+        train(tmp_path, model, max_epochs=2)
 
 
 def test_a_loss_that_is_no_number_is_no_end_while_the_weights_are_finite(tmp_path):

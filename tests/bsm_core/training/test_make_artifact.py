@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 import random
 import shutil
 
@@ -18,10 +19,13 @@ from bsm_core import Predictor, train
 from bsm_core.artifact import Artifact, describe
 from bsm_core.artifact.check_rows import read_check_rows
 from bsm_core.errors import (
+    CheckpointError,
     ConfigError,
     DataError,
+    DivergedError,
     MissingColumnsError,
     ModelFailedError,
+    NoInferenceDataError,
     SinkError,
     UsageError,
 )
@@ -320,9 +324,15 @@ def killed_at(monkeypatch, name, call=1):
     monkeypatch.setattr(name, maybe)
 
 
-@pytest.mark.parametrize("is_there", [False, True])
 @pytest.mark.parametrize(
-    "step", ["work_folder.copy_file", "make_artifact.write_report", "make_artifact.tell_baselines"]
+    ("step", "is_there"),
+    [
+        ("work_folder.copy_file", True),  # a new folder is put in place in one step
+        ("make_artifact.write_report", False),
+        ("make_artifact.write_report", True),
+        ("make_artifact.tell_baselines", False),
+        ("make_artifact.tell_baselines", True),
+    ],
 )
 def test_a_job_that_was_killed_after_its_artifact_came_to_its_place_is_finished(
     output, tmp_path, monkeypatch, step, is_there
@@ -330,8 +340,6 @@ def test_a_job_that_was_killed_after_its_artifact_came_to_its_place_is_finished(
     train(CONFIG, labelled_rows(), tmp_path / "whole")
     if is_there:
         output.mkdir()
-    elif step == "work_folder.copy_file":
-        return  # a new folder is put in place in one step
     module = "bsm_core.training." + step.replace("work_folder", "resuming.work_folder")
     with monkeypatch.context() as patch:
         killed_at(patch, module, call=4 if "copy" in step else 1)
@@ -426,6 +434,49 @@ def test_folders_above_the_output_are_made_and_relative_names_are_fine(output, m
 
 
 # What fails
+
+
+def diverge_at(monkeypatch, epoch):
+    """All weights become NaN at the start of an epoch, counted from nought."""
+    original = History.on_train_epoch_start
+
+    def maybe(self, trainer, module):
+        original(self, trainer, module)
+        if trainer.current_epoch == epoch:
+            for weights in module.parameters():
+                weights.data.fill_(math.nan)
+
+    monkeypatch.setattr(History, "on_train_epoch_start", maybe)
+
+
+@pytest.mark.parametrize("changes", [{}, {"folds": 2}], ids=["plain", "folds"])
+def test_a_job_that_diverged_can_be_run_as_the_error_advises(output, caplog, monkeypatch, changes):
+    values = {**CONFIG, **changes, "max_epochs": 2}
+    with monkeypatch.context() as patch:
+        diverge_at(patch, 1)
+        with pytest.raises(DivergedError, match="training diverged in epoch 2") as caught:
+            train(values, labelled_rows(), output)
+    assert "lower lr" in caught.value.fix
+    assert names(output.parent) == []
+    assert "run the same job again" not in caplog.text
+    train({**values, "lr": 0.001}, labelled_rows(), output)
+
+
+def test_a_job_that_cannot_go_on_is_not_told_to_run_again(output, caplog, monkeypatch):
+    stopped(monkeypatch, 1, CONFIG, labelled_rows(), output)
+    assert caplog.text.count("run the same job again to resume") == 1
+    caplog.clear()
+    for values, data in (({**CONFIG, "lr": 0.01}, labelled_rows()), (CONFIG, output.parent / "not-there.csv")):
+        with pytest.raises((UsageError, NoInferenceDataError)):
+            train(values, data, output)
+    checkpoint = output.with_name(".model.training") / "last.ckpt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:-100])
+    with pytest.raises(CheckpointError):
+        train(CONFIG, labelled_rows(), output)
+    assert "run the same job again" not in caplog.text
+    checkpoint.write_bytes(whole)
+    train(CONFIG, labelled_rows(), output)
 
 
 @pytest.mark.parametrize(

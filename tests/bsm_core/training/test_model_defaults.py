@@ -29,13 +29,21 @@ def test_new_weights_need_a_higher_learning_rate(caplog):
     assert "lr" not in defaults(lr=2e-5)
 
 
-def test_adapters_need_a_higher_learning_rate_than_the_weights_beside_them(caplog, tmp_path):
+def test_adapters_and_the_layers_after_them_have_each_their_learning_rate(caplog, tmp_path):
     save_encoder(tmp_path / "encoder")
     keys = {**ENCODING, "model_class": "bert", "text_encoder": str(tmp_path / "encoder"), "lora": {}}
+    keys["pretrained"] = ["text_encoder"]
     with caplog.at_level(logging.INFO):
-        assert defaults(pretrained=["text_encoder"], **keys)["lr"] == ADAPTER_LR
-    assert "lr is 0.0002, because lora trains adapters" in caplog.text
-    assert "lr" not in defaults(pretrained=["text_encoder"], lr=1e-3, **keys)
+        found = defaults(**keys)
+    assert (found["encoder_lr"], found["lr"]) == (ADAPTER_LR, NEW_WEIGHTS_LR)
+    assert "encoder_lr is 0.0002, because lora trains adapters; the config key encoder_lr sets" in caplog.text
+    assert "lr is 0.001, because lora freezes the encoder, and the layers after it are new" in caplog.text
+    caplog.clear()
+    assert defaults(encoder_lr=1e-4, **keys).items() >= {"lr": NEW_WEIGHTS_LR}.items()
+    assert "encoder_lr" not in defaults(encoder_lr=1e-4, **keys)
+    assert "adapters" not in caplog.text
+    found = defaults(lr=1e-2, **keys)
+    assert (found["encoder_lr"], "lr" in found) == (ADAPTER_LR, False)
 
 
 def test_a_model_class_with_a_default_of_its_own_keeps_it(monkeypatch):

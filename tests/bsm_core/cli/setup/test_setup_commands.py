@@ -58,7 +58,9 @@ def test_the_doctor_says_why_an_encoder_is_not_exported():
     found = examine(registry_of(BranchingModel))
     assert found.encoders["BranchingEncoder"]["onnx"] == []
     [problem] = found.problems
-    assert problem.startswith("backend 'onnx' of BranchingEncoder: UsageError: encoder 'text' cannot be exported: ")
+    assert problem.startswith(
+        "backend 'onnx' of BranchingEncoder: UsageError: encoder 'text' cannot be exported to ONNX "
+    )
     assert "\n  onnx: does not work here\n" in found.to_text()
 
 

@@ -5,6 +5,7 @@ import logging
 import huggingface_hub
 import numpy as np
 import pytest
+import torch
 from support.artifacts import write_tokenizer
 from support.training import BERT, CONFIG, ENCODING, PAIR, save_encoder
 
@@ -285,7 +286,11 @@ def test_the_artifacts_config_is_what_was_given_and_chosen_without_what_it_has_i
     assert not {"primary_tokenizer", "text_encoder", "multiclass_categories"} & values.keys()
 
 
-@pytest.mark.parametrize("odd", [object(), np.int64(3), float("nan"), {1, 2}], ids=["object", "numpy", "nan", "set"])
+@pytest.mark.parametrize(
+    "odd",
+    [object(), np.datetime64("2020-01-01", "ns"), np.array([b"a"]), torch.ones(2), float("nan"), {1, 2}],
+    ids=["object", "date", "bytes", "tensor", "nan", "set"],
+)
 def test_what_json_cannot_hold_is_refused_before_training(job, odd):
     with pytest.raises(ConfigError, match="JSON cannot hold"):
         job(odd=odd)

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from support.training import CONFIG, labelled_rows
 
 from bsm_core import train
-from bsm_core.errors import ConfigError, EngineError, SinkError
+from bsm_core.errors import CheckpointError, ConfigError, EngineError, SinkError
 from bsm_core.metrics.names import METRICS
 from bsm_core.training.metrics import History
 
@@ -118,7 +118,7 @@ def test_a_checkpoint_that_was_cut_is_named(output, monkeypatch):
     stopped(monkeypatch, LOGGED, output)
     checkpoint = output.with_name(".model.training") / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
-    with pytest.raises(EngineError, match="the checkpoint cannot be read") as caught:
+    with pytest.raises(CheckpointError, match="the checkpoint cannot be read") as caught:
         train(LOGGED, labelled_rows(), output)
     assert caught.value.where == str(checkpoint)
 

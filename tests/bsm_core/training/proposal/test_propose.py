@@ -148,6 +148,9 @@ def test_missing_numbers_get_an_input_that_says_so(proposed, built_in):
     config, *_ = proposed(frame)
     assert config["missing_indicators"] is True
     TrainingJob(config, built_in)
+    config, *_ = proposed(frame, changes={"compat": "original"})
+    assert "missing_indicators" not in config
+    TrainingJob(config, built_in)
 
 
 def test_without_an_id_it_is_said_how_to_score(proposed):
@@ -230,11 +233,16 @@ def test_the_pooling_of_sentence_transformers_is_proposed(proposed, built_in, tm
     assert TrainingJob(config, built_in).values.get("pooling") == pooling
 
 
-def test_adapters_are_proposed_with_their_learning_rate(proposed, tmp_path):
+@pytest.mark.parametrize("settings", [{"r": 4}, {}])
+def test_adapters_are_proposed_with_their_learning_rate(proposed, built_in, tmp_path, settings):
     save_encoder(tmp_path / "encoder")
     write_tokenizer(tmp_path / "encoder")
-    options = {"pretrained": str(tmp_path / "encoder"), "changes": {"lora": {"r": 4}}}
-    assert proposed(table()[["text", "label"]], **options)[0]["encoder_lr"] == 2e-4
+    options = {"pretrained": str(tmp_path / "encoder"), "changes": {"lora": settings}}
+    config, *_ = proposed(table()[["text", "label"]], **options)
+    assert (config["lora"], config["encoder_lr"]) == (settings, 2e-4)
+    lora = TrainingJob(config, built_in).training.lora
+    assert lora is not None
+    assert lora.r == settings.get("r", 8)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import errno
 import pytest
 import torch
 
-from bsm_core.errors import EngineError, SinkError
+from bsm_core.errors import CheckpointError, SinkError
 from bsm_core.runtime import durable
 from bsm_core.training.resuming.checkpoints import LAST, WholeCheckpoints, read_checkpoint, write_whole
 
@@ -58,7 +58,7 @@ def test_a_file_that_was_cut_is_named(tmp_path, size, lazily):
     file = tmp_path / "fold-1" / LAST
     write_whole(STATE, file)
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(EngineError, match="the checkpoint cannot be read: ") as caught:
+    with pytest.raises(CheckpointError, match="the checkpoint cannot be read: ") as caught:
         read_checkpoint(file, lazily=lazily)
     assert caught.value.where == str(file)
     assert caught.value.fix.startswith(f"remove {file} to begin this training anew")
@@ -68,10 +68,10 @@ def test_a_file_that_was_cut_is_named(tmp_path, size, lazily):
 @pytest.mark.parametrize("value", [[1], {"epoch": 1}, 5])
 def test_a_file_with_something_else_is_named(tmp_path, value):
     torch.save(value, tmp_path / LAST)
-    with pytest.raises(EngineError, match="it is a file of something else"):
+    with pytest.raises(CheckpointError, match="it is a file of something else"):
         read_checkpoint(tmp_path / LAST)
 
 
 def test_a_file_that_is_missing_is_named(tmp_path):
-    with pytest.raises(EngineError, match="the checkpoint cannot be read: No such file or directory"):
+    with pytest.raises(CheckpointError, match="the checkpoint cannot be read: No such file or directory"):
         read_checkpoint(tmp_path / LAST)

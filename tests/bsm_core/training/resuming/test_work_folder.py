@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bsm_core import Batch
-from bsm_core.errors import SinkError, UsageError
+from bsm_core.errors import CheckpointError, DivergedError, SinkError, UsageError
 from bsm_core.runtime import durable
-from bsm_core.training.resuming.work_folder import beside, claim, located, publish, work_folder
+from bsm_core.training.resuming.work_folder import TrainingFolder, beside, claim, located, publish, work_folder
 
 
 def names(folder):
@@ -69,30 +69,49 @@ def test_a_link_to_nothing_is_refused_and_one_to_an_empty_folder_is_not(tmp_path
 
 def test_the_folder_is_removed_at_the_end(output):
     with work_folder(output) as work:
-        (work / "last.ckpt").touch()
+        (work.path / "last.ckpt").touch()
     assert names(output.parent) == []
 
 
-def fails_after(output, name):
+def fails_after(output, name, error=ZeroDivisionError, *, claimed=True):
     """Fail as a job that has written a file."""
-    with work_folder(output) as work:
-        (work / name).parent.mkdir(exist_ok=True)
-        (work / name).touch()
-        raise ZeroDivisionError
+
+    def fail():
+        with work_folder(output) as work:
+            if claimed:
+                claim(work, *job())
+            (work.path / name).parent.mkdir(exist_ok=True)
+            (work.path / name).touch()
+            raise error("what")
+
+    with pytest.raises(error):
+        fail()
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "fold-1/last.ckpt", "fold-2/fold.pt", "publishing"])
 def test_the_folder_of_a_job_that_has_begun_is_kept(output, caplog, name):
-    with pytest.raises(ZeroDivisionError):
-        fails_after(output, name)
+    fails_after(output, name)
     assert names(output.parent) == [".model.training"]
     assert "run the same job again to resume from its last epoch, which is kept in /" in caplog.text
 
 
 def test_the_folder_of_a_job_that_has_not_begun_is_removed(output, caplog):
-    with pytest.raises(ZeroDivisionError):
-        fails_after(output, ".last.ckpt.tmp")
+    fails_after(output, ".last.ckpt.tmp")
     assert names(output.parent) == []
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "fold-2/fold.pt"])
+def test_the_folder_of_a_job_that_diverged_is_removed(output, caplog, name):
+    fails_after(output, name, DivergedError)
+    assert names(output.parent) == []
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("error", "claimed"), [(ZeroDivisionError, False), (CheckpointError, True)])
+def test_a_job_that_cannot_resume_is_not_told_to_run_again(output, caplog, error, claimed):
+    fails_after(output, "last.ckpt", error, claimed=claimed)
+    assert names(output.parent) == [".model.training"]
     assert caplog.text == ""
 
 
@@ -106,18 +125,18 @@ def test_a_file_in_the_place_of_the_folder_is_an_error(output):
 
 
 def test_the_same_job_goes_on(tmp_path):
-    claim(tmp_path, *job())
+    claim(TrainingFolder(tmp_path), *job())
     (tmp_path / "last.ckpt").touch()
-    claim(tmp_path, *job())
+    claim(TrainingFolder(tmp_path), *job())
 
 
 @pytest.mark.parametrize("other", [{"lr": 0.2}, {"rows": 5}])
 def test_another_job_is_refused_once_the_first_has_begun(tmp_path, other):
-    claim(tmp_path, *job())
-    claim(tmp_path, *job(**other))
+    claim(TrainingFolder(tmp_path), *job())
+    claim(TrainingFolder(tmp_path), *job(**other))
     (tmp_path / "last.ckpt").touch()
     with pytest.raises(UsageError, match="a job with a different config or different rows was stopped here") as caught:
-        claim(tmp_path, *job())
+        claim(TrainingFolder(tmp_path), *job())
     assert caught.value.where == str(tmp_path)
 
 
@@ -127,7 +146,7 @@ def test_a_mark_that_is_missing_or_damaged_is_an_error_that_says_what_to_remove(
     if mark is not None:
         (tmp_path / "job.sha256").write_bytes(mark)
     with pytest.raises(UsageError, match=r"the file job\.sha256 is missing or damaged") as caught:
-        claim(tmp_path, *job())
+        claim(TrainingFolder(tmp_path), *job())
     assert "remove the folder to begin the training anew" in caught.value.fix
 
 
@@ -158,7 +177,7 @@ def test_an_artifact_that_was_published_once_may_be_published_again(output, arti
 
 def test_a_place_that_was_filled_completely_is_taken(output, artifact):
     with work_folder(output) as work:
-        publish(artifact, work, output)
+        publish(artifact, work.path, output)
     with pytest.raises(UsageError, match="already exists"):
         located(output)
 

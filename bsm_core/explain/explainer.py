@@ -22,7 +22,7 @@ _TOKENS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Contributions:
-    """What each input adds to the log-odds of rows.
+    """Contribution of each input to the log-odds of rows.
 
     For each row and output, ``baseline`` and the values of all inputs add up to ``log_odds``.
 

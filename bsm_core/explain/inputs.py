@@ -1,4 +1,4 @@
-"""What a model class fuses, as inputs of a game: text fields by their vectors, and features by their columns."""
+"""Inputs of the fusion as those of a game: text fields by their vectors, and features by their columns."""
 
 from __future__ import annotations
 

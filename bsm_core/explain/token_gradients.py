@@ -1,6 +1,8 @@
-"""What each token adds to the contribution of its text field: integrated gradients (Sundararajan et al., 2017).
+"""Values of tokens, which explain the contribution of their text field: integrated gradients.
 
-The method (arXiv:1703.01365) is applied to the Shapley value of the field as a function of the token embeddings, along
+
+The method of Sundararajan et al., 2017 (arXiv:1703.01365), is applied to the Shapley value of the field as a function of
+the token embeddings, along
 a straight line from the mean embedding of a token, or that of the padding token, to the embeddings of the text. So the
 values of the tokens add up to the difference of the field's contribution between the text and a text of as many mean
 tokens.

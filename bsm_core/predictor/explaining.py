@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from bsm_core.artifact import Artifact
 from bsm_core.artifact.explanation_background import ExplanationBackground
-from bsm_core.explain.reason_table import reason_table
-from bsm_core.explain.table_reasons import TableReasons
+from bsm_core.predictor.reason_table import reason_table
+from bsm_core.predictor.table_reasons import TableReasons
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.models.micro_batches import settle_threads

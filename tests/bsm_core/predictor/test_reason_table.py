@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import torch
 
-from bsm_core.explain.reason_table import COLUMNS, RowReasons, Word, reason_table, words_of
+from bsm_core.predictor.reason_table import COLUMNS, RowReasons, Word, reason_table, words_of
 from bsm_core.preprocess.tracing.traced_chunks import TracedChunk
 
 CELL = "<b>Great</b> fits!"

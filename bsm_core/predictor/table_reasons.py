@@ -12,7 +12,7 @@ import torch
 from bsm_core.artifact.explanation_background import ExplanationBackground
 from bsm_core.explain.background import make_background
 from bsm_core.explain.explainer import Explainer
-from bsm_core.explain.reason_table import RowReasons, Word, words_of
+from bsm_core.predictor.reason_table import RowReasons, Word, words_of
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.preprocess.cell_reasons import text_of

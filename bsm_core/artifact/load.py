@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bsm_core.artifact.check_rows import CheckRows, read_check_rows
 from bsm_core.artifact.config import ArtifactConfig, TextField
-from bsm_core.artifact.explanation_background import ExplanationBackground, read_explanation_background
+from bsm_core.artifact.features.explanation_background import ExplanationBackground, read_explanation_background
 from bsm_core.artifact.features.feature_scaling import (
     FEATURE_SCALING,
     FeatureScaling,

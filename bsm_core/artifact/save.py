@@ -22,7 +22,7 @@ from torch import Tensor
 from bsm_core.artifact.check_rows import SELF_CHECK
 from bsm_core.artifact.config import ArtifactConfig, json_config
 from bsm_core.artifact.description import wanted_keys
-from bsm_core.artifact.explanation_background import EXPLANATION_BACKGROUND
+from bsm_core.artifact.features.explanation_background import EXPLANATION_BACKGROUND
 from bsm_core.artifact.features.feature_scaling import (
     FEATURE_SCALING,
     FeatureScaling,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from bsm_core.artifact.explanation_background import ExplanationBackground, misfit
+from bsm_core.artifact.features.explanation_background import ExplanationBackground, misfit
 from bsm_core.explain.inputs import Background
 from bsm_core.explain.token_gradients import mean_embedding
 from bsm_core.models.base import ModelBase

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bsm_core.artifact.explanation_background import ExplanationBackground
+from bsm_core.artifact.features.explanation_background import ExplanationBackground
 from bsm_core.explain.background import read_background
 from bsm_core.explain.fusion_game import FusionGame, Game, MaskingGame
 from bsm_core.explain.inputs import Background, FusionInputs

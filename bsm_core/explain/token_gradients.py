@@ -1,11 +1,9 @@
 """Values of tokens, which explain the contribution of their text field: integrated gradients.
 
-
-The method of Sundararajan et al., 2017 (arXiv:1703.01365), is applied to the Shapley value of the field as a function of
-the token embeddings, along
-a straight line from the mean embedding of a token, or that of the padding token, to the embeddings of the text. So the
-values of the tokens add up to the difference of the field's contribution between the text and a text of as many mean
-tokens.
+The method of Sundararajan et al., 2017 (arXiv:1703.01365), is applied to the Shapley value of the field as a function
+of the token embeddings, along a straight line from the mean embedding of a token, or that of the padding token, to the
+embeddings of the text. So the values of the tokens add up to the difference of the field's contribution between the
+text and a text of as many mean tokens.
 
 An embedding layer is any ``nn.Embedding`` that is called with the token ids of the chunks. Its output is replaced by
 points of the line; nothing else of a model class has to be known.

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from bsm_core.artifact import Artifact
-from bsm_core.artifact.explanation_background import ExplanationBackground
-from bsm_core.predictor.reason_table import reason_table
-from bsm_core.predictor.table_reasons import TableReasons
+from bsm_core.artifact.features.explanation_background import ExplanationBackground
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
 from bsm_core.models.micro_batches import settle_threads
 from bsm_core.predictor.api_arguments import naming_arguments
 from bsm_core.predictor.issue_teller import IssueTeller, OnIssue
+from bsm_core.predictor.reason_table import reason_table
+from bsm_core.predictor.table_reasons import TableReasons
 from bsm_core.preprocess.columns import TableLike, table_columns
 from bsm_core.preprocess.dataset import Preprocessor
 
@@ -38,7 +38,7 @@ class Explaining:
 
     @cached_property
     def _reasons(self) -> TableReasons:
-        stored = self.artifact.explanation_background if self.artifact else None
+        stored = self.artifact.features.explanation_background if self.artifact else None
         return TableReasons(self.model, self.preprocessor, stored)
 
     def make_background(self, batch: Batch) -> ExplanationBackground:

@@ -9,12 +9,12 @@ from functools import cached_property
 import pyarrow as pa
 import torch
 
-from bsm_core.artifact.explanation_background import ExplanationBackground
+from bsm_core.artifact.features.explanation_background import ExplanationBackground
 from bsm_core.explain.background import make_background
 from bsm_core.explain.explainer import Explainer
-from bsm_core.predictor.reason_table import RowReasons, Word, words_of
 from bsm_core.models.base import ModelBase
 from bsm_core.models.batch import Batch
+from bsm_core.predictor.reason_table import RowReasons, Word, words_of
 from bsm_core.preprocess.cell_reasons import text_of
 from bsm_core.preprocess.cells import Column, values_at
 from bsm_core.preprocess.columns import table_columns, text_values
@@ -60,7 +60,7 @@ class TableReasons:
         missing = pa.table({name: pa.nulls(1) for name in self._preprocessor.wanted})
         columns, _ = table_columns(missing, self._preprocessor.wanted)
         empty, _ = self._preprocessor.batch(columns, 1)
-        return Explainer(self._model, self._preprocessor.input_counts, empty, self._stored)
+        return Explainer(self._model, self._preprocessor.features.input_counts, empty, self._stored)
 
     def of(self, columns: Mapping[str, Column], batch: Batch, rows: Sequence[int], *, tokens: bool) -> list[RowReasons]:
         """Return the reasons for rows.

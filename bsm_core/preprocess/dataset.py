@@ -111,7 +111,7 @@ class Preprocessor:
         self.keep = tuple(keep)
         self.max_cell_mb = max_cell_mb
         imputers = {} if config.compat == "original" else self.imputers
-        self._features = Features(config.tab_field_list, imputers, self.risk_tables, config.largest_magnitudes)
+        self.features = Features(config.tab_field_list, imputers, self.risk_tables, config.largest_magnitudes)
 
     def _read_as(self, source: TableSource | None) -> None:
         self.dialect = source.dialect if source else Dialect.of_config(self.config.as_mapping())
@@ -132,11 +132,6 @@ class Preprocessor:
     def wanted(self) -> dict[str, str]:
         """See :func:`wanted_columns`."""
         return wanted_columns(self.config)
-
-    @property
-    def input_counts(self) -> tuple[tuple[str, int], ...]:
-        """Names of the features, in the order of the feature matrix, each with its number of columns there."""
-        return self._features.input_counts
 
     def as_read(self, columns: Mapping[str, Column]) -> Mapping[str, Column]:
         """Return columns of the source; with ``compat: original``, cells that its scripts read as missing are null."""
@@ -180,14 +175,14 @@ class Preprocessor:
             if missing := len(empty - bad.keys()):
                 seen[f"missing:{column}"] = missing
         with times.of(FEATURES):
-            matrix, found, unscaled = self._features.transform(columns, rows, dialect or self.dialect)
+            matrix, found, unscaled = self.features.transform(columns, rows, dialect or self.dialect)
         named = {(issue.row, issue.column) for issue in issues}  # a cell of a text and a feature has one issue
         issues += [issue for issue in found.issues if (issue.row, issue.column) not in named]
         batch = Batch(
             rows,
             texts,
             torch.from_numpy(matrix),
-            feature_names=self._features.input_names,
+            feature_names=self.features.input_names,
             unscaled=None if unscaled is None else torch.from_numpy(unscaled),
         )
         return batch, replace(found, issues=in_order(issues), seen={**seen, **found.seen})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bsm_core.artifact import Artifact, save_artifact
 from bsm_core.artifact.check_rows import write_check_rows
-from bsm_core.artifact.explanation_background import write_explanation_background
+from bsm_core.artifact.features.explanation_background import write_explanation_background
 from bsm_core.artifact.files import TRAINING_METRICS
 from bsm_core.artifact.training_distributions import write_training_distributions
 from bsm_core.plugins.hooks import without_hooks

@@ -9,7 +9,7 @@ from fnmatch import translate
 from pathlib import Path
 
 from bsm_core.artifact.check_rows import SELF_CHECK
-from bsm_core.artifact.explanation_background import EXPLANATION_BACKGROUND
+from bsm_core.artifact.features.explanation_background import EXPLANATION_BACKGROUND
 from bsm_core.artifact.features.feature_scaling import FEATURE_SCALING
 from bsm_core.artifact.files import EXPORTED, IMPUTE, REQUIRED, RISK_TABLES, TRAINING_METRICS, find
 from bsm_core.artifact.pretrained_files import ENCODER, TOKENIZER

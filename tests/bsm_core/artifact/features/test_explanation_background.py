@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bsm_core.artifact.explanation_background import (
+from bsm_core.artifact.features.explanation_background import (
     EXPLANATION_BACKGROUND,
     ExplanationBackground,
     read_explanation_background,

@@ -38,7 +38,7 @@ class Explaining:
 
     @cached_property
     def _reasons(self) -> TableReasons:
-        stored = self.artifact.features.explanation_background if self.artifact else None
+        stored = self.artifact.explanation_background if self.artifact else None
         return TableReasons(self.model, self.preprocessor, stored)
 
     def make_background(self, batch: Batch) -> ExplanationBackground:

@@ -184,6 +184,7 @@ class Predictor(Explaining):
         tables = artifact.impute, artifact.risk_tables, keep, max_cell_mb, source, artifact.feature_scaling
         preprocessor = Preprocessor(config, pipelines, *tables, embeds)
         artifact.release()
+        artifact.explanation_background  # noqa: B018 - is read now, because the folder of an archive is temporary
         return cls(model, preprocessor, hooks, artifact)
 
     def check_batch(self, rows: Sequence[Mapping[str, str | None]]) -> Batch:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from support.processes import python
 
@@ -79,3 +82,28 @@ def test_the_artifact_is_what_its_page_says():
     assert (EXAMPLE / "model.tar.gz").stat().st_size < 5_000_000
     with tarfile.open(EXAMPLE / "model.tar.gz") as archive:
         assert {"model.safetensors", "tokenizer/tokenizer.json", "text_encoder/config.json"} <= set(archive.getnames())
+
+
+def test_reasons_count_from_the_mean_row_of_training_and_add_up(tmp_path):
+    rows = pd.read_csv(EXAMPLE / "reviews.csv").head(3)
+    predictor = Predictor.from_artifact(EXAMPLE / "model.tar.gz")
+    reasons = predictor.explain(rows, tokens=False)
+    by_row = reasons.groupby("row")
+    odds = by_row.contribution.sum() + by_row.baseline.first()
+    probabilities = predictor.predict(rows)["prob_class_1"]
+    assert (np.log(probabilities / (1 - probabilities)) - odds).abs().max() < 1e-5
+    with unpacked(EXAMPLE / "model.tar.gz") as folder:
+        copy = shutil.copytree(folder, tmp_path / "model")
+    (copy / "explanation_background.json").unlink()
+    without = Predictor.from_artifact(copy).explain(rows, tokens=False)
+    assert abs(without.baseline[0] - reasons.baseline[0]) > 0.01
+
+
+def test_words_stand_where_they_say():
+    predictor = Predictor.from_artifact(EXAMPLE / "model.tar.gz")
+    row = {**dict.fromkeys(predictor.feature_names_in_), "Review Text": "<b>Great</b> fit &amp; so 😀 Pretty"}
+    reasons = predictor.explain([row])
+    words = reasons[reasons.token.notna()]
+    assert words.token.tolist() == ["Great", "fit", "&amp;", "so", "Pretty"]
+    places = zip(words.start.astype(int), words.end.astype(int), strict=True)
+    assert [row["Review Text"][start:end] for start, end in places] == words.token.tolist()

@@ -57,6 +57,7 @@ def test_the_artifact_has_the_safe_files_their_twins_and_the_metrics(output):
         *("hyperparameters.json", "model_artifacts.pth", "model.safetensors", "model.pth", "risk_table_map.json"),
         *("risk_table_map.pkl", "impute_dict.json", "impute_dict.pkl", "training_metrics.json", "self_check.json"),
         *("tokenizer", "text_encoder", "provenance.json", "training_distributions.json"),
+        "explanation_background.json",
     } == set(names(output))
 
 
